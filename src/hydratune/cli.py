@@ -1,0 +1,63 @@
+"""The command line: `hydratune OVERRIDES` trains, `hydratune configs` lists configs, `hydratune ui` opens MLflow."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from hydratune.errors import ConfigError
+
+FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
+
+
+def main() -> None:
+    """The console script; exits with 0, 1 after a failure, 2 after a user's mistake, 130 after Ctrl-C."""
+    try:
+        sys.exit(dispatch(sys.argv[1:]))
+    except ConfigError as error:
+        sys.exit(_say(error))
+    except BrokenPipeError:  # `hydratune configs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
+        sys.exit(INTERRUPTED)
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Runs the verb that comes first, or `train` where none does."""
+    verb, *rest = arguments or [""]
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "configs": configs, "ui": ui}
+    if verb in verbs:
+        return verbs[verb](rest)
+    return train(arguments)
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Composes, checks and runs; every flag and override of Hydra works."""
+    from hydratune.train import train as run_hydra
+
+    return run_hydra(arguments)
+
+
+def configs(arguments: Sequence[str]) -> int:
+    """Lists the shipped configs, or copies one."""
+    from hydratune.configs import main as list_or_copy
+
+    return list_or_copy(arguments)
+
+
+def ui(arguments: Sequence[str]) -> int:
+    """Serves the MLflow UI on loopback."""
+    from hydratune.tracking.ui import main as serve
+
+    serve(arguments)
+    return 0
+
+
+def _say(error: ConfigError) -> int:
+    if len(error.mistakes) > 1:
+        print(f"hydratune: {len(error.mistakes)} mistakes", file=sys.stderr)
+    print(error, file=sys.stderr)
+    return USER_MISTAKE

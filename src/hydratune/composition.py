@@ -1,0 +1,181 @@
+"""From overrides to one config: which groups and options there are, and what they compose to."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.errors import Mistake, did_you_mean, one_of
+
+CONFIG_MODULE = "hydratune.conf"
+CONFIG_NAME = "train"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a config group, e.g. `dataset/mrpc`, and the file that it is."""
+
+    group: str
+    name: str
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """The first comment line of the file, without Hydra's own headers."""
+        lines = (line.lstrip("# ").rstrip() for line in self.path.read_text(encoding="utf-8").splitlines())
+        return next((line for line in lines if line and not line.startswith("@package")), "")
+
+
+def shipped_dir() -> Path:
+    """The directory of the shipped configs, in the clone or in the installed package."""
+    spec = importlib.util.find_spec(CONFIG_MODULE)
+    assert spec is not None and spec.origin is not None  # it is a part of this distribution
+    return Path(spec.origin).parent
+
+
+def options(*folders: Path) -> list[Option]:
+    """Every option below `folders`, Hydra's own group left out, sorted by group and name."""
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*.yaml"):
+            group = path.parent.relative_to(folder).as_posix()
+            if group != "." and not group.startswith("hydra"):
+                found.append(Option(group, path.stem, path))
+    return sorted(found, key=lambda option: (option.group, option.name))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line."""
+
+    overrides: tuple[str, ...] = ()
+    config_dir: Path | None = None  # searched after the shipped configs
+    config_path: Path | None = None  # holds the primary config; may shadow shipped ones
+    config_name: str = CONFIG_NAME
+
+    def folders(self) -> list[Path]:
+        """Where options are looked for."""
+        return [path for path in (self.config_path, shipped_dir(), self.config_dir) if path]
+
+    @functools.cached_property
+    def parsed(self) -> list[Override]:
+        """The overrides in Hydra's grammar, inside `composer`; raises its OverrideParseException."""
+        loader = GlobalHydra.instance().config_loader()  # for `glob(*)`
+        return OverridesParser.create(loader).parse_overrides(list(self.overrides))
+
+
+def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
+    """Each override that names an option that does not exist, with the mistake."""
+    by_group: dict[str, list[str]] = {}
+    for option in options(*request.folders()):
+        by_group.setdefault(option.group, []).append(option.name)
+    for override in request.parsed:
+        names = by_group.get(override.key_or_group)
+        if names is None or override.is_delete():
+            continue
+        for choice in _chosen(override):
+            if choice not in names:
+                key = override.key_or_group
+                fix = did_you_mean(choice, names, f"Run `hydratune configs {key}` to see them.")
+                yield str(override.input_line), Mistake(key, one_of(names), repr(choice), fix)
+
+
+def check_single(request: Request) -> Iterator[Mistake]:
+    """A mistake for each override that gives several values where one run was asked for."""
+    for override in request.parsed:
+        if override.is_sweep_override():
+            key, _, got = str(override.input_line).partition("=")
+            fix = f"Add -m to run once a value, or write {key}=[...] for a list."
+            yield Mistake(key, "one value", repr(got), fix)
+
+
+def _chosen(override: Override) -> list[str]:
+    """The options that a group override names: one, a list of them, or those of a sweep."""
+    if override.is_sweep_override():
+        return [str(choice) for choice in override.sweep_string_iterator()]
+    value = override.value()
+    values = value if isinstance(value, list) else [value]
+    return [str(v) for v in values if v is not None]
+
+
+def force_values(request: Request) -> list[str]:
+    """The overrides with `++` before those that set a value.
+
+    Hydra stops at the first key that it does not know, with a hint to use `+`. With `++` it takes every key,
+    and `check_config` reports all unknown ones together, each with the nearest name.
+    """
+    groups = {option.group for option in options(*request.folders())}
+    return [
+        f"++{override.input_line}" if _sets_value(override, groups) else str(override.input_line)
+        for override in request.parsed
+    ]
+
+
+def _sets_value(override: Override, groups: set[str]) -> bool:
+    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    key = override.key_or_group
+    return plain and key not in groups and "@" not in key and not key.startswith("hydra")
+
+
+def jobs(request: Request) -> list[list[str]]:
+    """The overrides of each job of a multirun, in the order in which Hydra's basic sweeper runs them."""
+    combinations: list[list[str]] = [[]]
+    for override, text in zip(request.parsed, force_values(request), strict=True):
+        if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+            key = text.partition("=")[0]
+            texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            texts = [text]
+        combinations = [[*combination, text] for combination in combinations for text in texts]
+    return combinations
+
+
+@contextmanager
+def composer(request: Request) -> Iterator[None]:
+    """Hydra's search path as `request` asks for it, for `compose_config` inside."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    start = (
+        initialize_config_dir(str(request.config_path.absolute()), version_base="1.3")
+        if request.config_path
+        else initialize_config_module(CONFIG_MODULE, version_base="1.3")
+    )
+    with start:
+        yield
+
+
+def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
+    """The config of one job, with its `hydra` node, inside `composer`."""
+    search = [f"hydra.searchpath=[file://{request.config_dir.absolute()}]"] if request.config_dir else []
+    cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
+    return cfg
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The run's part of a composed config; interpolations still resolve."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def register_resolvers() -> None:
+    """Makes `${package_path:...}` known to OmegaConf."""
+    OmegaConf.register_new_resolver("package_path", package_path, replace=True)
+
+
+def package_path(package: str, *parts: str) -> str:
+    """The path of a file or directory inside an installed package, found without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No package named {package!r} is installed")
+    return str(Path(spec.origin).parent.joinpath(*parts))

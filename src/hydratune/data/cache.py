@@ -1,0 +1,79 @@
+"""Rows that were computed once are not computed again: `Dataset.map` with a cache that a content hash names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+def cache_dir() -> Path:
+    """Where tokenised rows are kept: `$HYDRATUNE_CACHE`, or `~/.cache/hydratune`."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
+    return Path(os.environ.get("HYDRATUNE_CACHE", default))
+
+
+def content_hash(rows: Dataset) -> str:
+    """SHA-256 of the columns' names, types and values in their order, wherever the rows came from."""
+    import pyarrow as pa
+
+    digest = hashlib.sha256()
+    for table in rows.with_format("arrow").iter(batch_size=10_000):
+        plain = table.replace_schema_metadata(None).combine_chunks()  # chunks depend on the reader
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, plain.schema) as writer:
+            writer.write_table(plain)
+        digest.update(sink.getvalue())
+    return digest.hexdigest()
+
+
+def arrow_column(rows: Dataset, name: str) -> pa.ChunkedArray:
+    """One column as Arrow has it, without a Python object for each value."""
+    return rows.select_columns(name).with_format("arrow")[:][name]
+
+
+def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what the tokenizer does: its model, normaliser, special tokens. Take it before first use."""
+    if tokenizer.is_fast:
+        state = tokenizer.backend_tokenizer.to_str()
+    else:
+        state = json.dumps(sorted(tokenizer.get_vocab().items()))
+    described = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{state}"
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def map_once(
+    rows: Dataset,
+    function: Callable[[Mapping[str, list[Any]]], Mapping[str, list[Any]]],
+    key: Mapping[str, Any],
+    what: str,
+) -> Dataset:
+    """`rows.map(function)` in batches without the old columns; read from the cache when it was done before.
+
+    Args:
+        rows: Any dataset of a fixed size.
+        function: Takes a batch of columns and returns a batch of new ones.
+        key: Everything besides the rows that the result depends on, as JSON.
+        what: Said beside the progress bar.
+    """
+    text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
+    folder = cache_dir() / "tokenised"
+    folder.mkdir(parents=True, exist_ok=True)
+    return rows.map(
+        function,
+        batched=True,
+        remove_columns=rows.column_names,
+        cache_file_name=str(folder / f"{fingerprint}.arrow"),
+        load_from_cache_file=True,
+        new_fingerprint=fingerprint,
+        desc=what,
+    )

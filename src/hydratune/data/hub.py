@@ -1,0 +1,62 @@
+"""A dataset of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hydratune import hub
+from hydratune.data.base import SPLITS, Source
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+@dataclass(kw_only=True)
+class HubDataset(Source):
+    """What `datasets.load_dataset(path, name, revision=revision)` returns.
+
+    Args:
+        path: The hub's id of the dataset, e.g. `glue`.
+        name: Its configuration, e.g. `mrpc`; null where it has one only.
+        revision: A branch, tag or commit; null for the newest.
+        splits: Split (train, validation, test) -> the data's name of it; null where there is none.
+    """
+
+    path: str
+    name: str | None = None
+    revision: str | None = None
+    splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: split names."""
+        yield from super().check()
+        for split in set(self.splits) - set(SPLITS):
+            yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
+
+    def needs(self) -> dict[str, hub.Repository]:
+        """What the hub or its cache has to serve."""
+        return {"path": hub.Repository("datasets", self.path)}
+
+    def read(self) -> DatasetDict:
+        """The named splits, downloaded once and cached by `datasets`."""
+        from datasets import DatasetDict, load_dataset
+
+        with hub.loading("dataset.path", self.path):
+            found = load_dataset(self.path, self.name, revision=self.revision)
+        wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
+        mistakes = [
+            Mistake(
+                f"dataset.splits.{ours}",
+                one_of(found),
+                repr(theirs),
+                did_you_mean(theirs, found, f"Set dataset.splits.{ours}=null if there is none."),
+            )
+            for ours, theirs in wanted.items()
+            if theirs not in found
+        ]
+        if mistakes:
+            raise ConfigError(*mistakes)
+        return DatasetDict({ours: found[theirs] for ours, theirs in wanted.items()})

@@ -1,0 +1,65 @@
+"""What a run is called and what is written down about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import provenance
+from hydratune.tracking.base import Facts
+
+# What everybody compares first; the other params of a run are the overrides that were typed.
+GROUPS = ("dataset", "model", "task", "trainer", "experiment")
+COMPARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
+_NAME_LENGTH = 120
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run's config came from and where its files go.
+
+    Args:
+        directory: Of this run alone.
+        overrides: What was typed, e.g. `seed=7`.
+        choices: Config group -> chosen option.
+    """
+
+    directory: Path
+    overrides: list[str] = field(default_factory=list)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+
+def facts(cfg: DictConfig, job: Job) -> Facts:
+    """Name, params and tags of a run."""
+    typed = dict(_typed_values(cfg, job))
+    params: dict[str, Any] = {group: job.choices[group] for group in GROUPS if job.choices.get(group)}
+    params["seed"] = cfg.seed
+    params |= {name: cfg.trainer.args[name] for name in COMPARED if name in cfg.trainer.args}
+    params |= {key: value for key, value in typed.items() if key.removeprefix("trainer.args.") not in params}
+    telling = {k: v for k, v in typed.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
+    chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
+    tags = {f"version.{package}": number for package, number in provenance.versions().items()}
+    tags["mlflow.source.name"] = provenance.command(job.overrides)
+    tags["mlflow.source.type"] = "LOCAL"
+    if commit := provenance.git_commit():
+        tags["mlflow.source.git.commit"] = commit
+    return Facts(f"{cfg.name} {chosen}".strip()[:_NAME_LENGTH], job.directory, params, tags)
+
+
+def resolved_yaml(cfg: DictConfig) -> str:
+    """The whole config without interpolations and without secrets."""
+    plain = provenance.redact(OmegaConf.to_container(cfg, resolve=True))
+    return OmegaConf.to_yaml(OmegaConf.create(plain))
+
+
+def _typed_values(cfg: DictConfig, job: Job) -> Iterator[tuple[str, Any]]:
+    """Key -> value of the overrides that set a value, not of those that choose an option."""
+    for override in job.overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in job.choices or key.startswith("hydra."):
+            continue
+        yield key, provenance.redact(OmegaConf.select(cfg, key), key)

@@ -1,0 +1,43 @@
+"""Files that are whole or absent: written beside their name, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` by `text` in one step; a reader never sees half of it."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes one JSON document."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_lines(path: Path, rows: Iterable[Any]) -> None:
+    """Writes one JSON document a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def claim_directory(wanted: Path) -> Path:
+    """Makes a new directory and returns it: `wanted`, or `wanted-2`, `wanted-3`, ... where others were first."""
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            candidate.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return candidate

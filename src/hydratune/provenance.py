@@ -1,0 +1,66 @@
+"""What a run was: the code, the libraries, the command; and what must not be written down."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
+MASK = "***"
+
+# `token` alone or behind these words; `pad_token` and its kin are no secrets.
+_SECRET_KEY = re.compile(
+    r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|secret|api_?key|credentials?)$",
+    re.IGNORECASE,
+)
+_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def git_commit() -> str | None:
+    """The commit that the current directory is at, with `-dirty` behind it; None outside a repository."""
+
+    def git(*arguments: str) -> str:
+        # git is found on PATH, as the user's shell would find it
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Package -> version of what a result depends on, Python included."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def command(overrides: list[str]) -> str:
+    """The command that composes the same run again."""
+    return shlex.join(["hydratune", *overrides])
+
+
+def is_secret(key: str) -> bool:
+    """Whether a config key by its name holds a secret, e.g. `hub_token`."""
+    return bool(_SECRET_KEY.search(key.rpartition(".")[2]))
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """A copy in which secrets are masked: values under telling keys, and passwords inside URLs."""
+    if isinstance(value, dict):
+        return {name: redact(inner, str(name)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [redact(inner, key) for inner in value]
+    if value is not None and is_secret(key):
+        return MASK
+    return _URL_CREDENTIALS.sub(MASK, value) if isinstance(value, str) else value

@@ -1,0 +1,144 @@
+"""The whole story of one run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import hub
+from hydratune.build import build
+from hydratune.facts import Job, facts, resolved_yaml
+from hydratune.files import write_json, write_lines, write_text
+from hydratune.models import max_positions
+from hydratune.report import quieten
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from hydratune.tasks.base import Prepared
+
+log = logging.getLogger(__name__)
+
+# What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
+CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Args:
+        objective: The best value of the metric that `objective` names.
+        metrics: Trainer's names -> values: `eval_*` of the weights that were kept, `test_*` of the same.
+        directory: The run's files.
+        link: The command that shows the run in MLflow; None where it is not tracked.
+    """
+
+    objective: float
+    metrics: Mapping[str, Any]
+    directory: Path
+    link: str | None
+
+
+def run(cfg: DictConfig, job: Job) -> RunResult:
+    """Fine-tunes one model as a checked config says (see `check_config`) and leaves its files with `job`.
+
+    Raises:
+        ConfigError: For mistakes that only the data or the checkpoint can show; nothing has been trained then.
+    """
+    hub.go_offline_if_unreachable()
+    from transformers import set_seed
+
+    quieten()
+    hardware = build(cfg.hardware).prepare()
+    source, task, model = build(cfg.dataset), build(cfg.task), build(cfg.model)
+    # 1. Training arguments: the user's, and the machine's where the user said nothing.
+    chosen = {name: value for name, value in hardware.items() if name not in cfg.trainer.args}
+    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **chosen)
+    publish, args.push_to_hub = (
+        args.push_to_hub,
+        False,
+    )  # the final model goes to the hub, not each checkpoint
+    # 2. Load the dataset.
+    splits = source.load()
+    # 3. Tokenise with the checkpoint's tokenizer, cut to the positions that the network has.
+    config = model.load_config()
+    tokenizer = model.load_tokenizer(config)
+    limits = [limit for limit in (task.max_length, max_positions(config, tokenizer)) if limit]
+    data = task.prepare(splits, tokenizer, min(limits, default=None), source.labels)
+    _say_truncated(data, limits)
+    with build(cfg.tracking).start(facts(cfg, job)) as run_log:
+        write_text(job.directory / CONFIG, resolved_yaml(cfg))
+        run_log.artifact(job.directory / CONFIG)
+        # 4. Load the network under the task's head.
+        set_seed(cfg.seed)  # here, since a head is drawn at random
+        network = model.load_network(task.auto_model, config, data.head)
+        # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
+        trainer = _trainer_class(cfg)(
+            model=network,
+            args=args,
+            data_collator=task.collator(tokenizer),
+            train_dataset=data.splits["train"],
+            eval_dataset=data.splits["validation"],
+            processing_class=tokenizer,
+            compute_metrics=task.compute_metrics,
+            preprocess_logits_for_metrics=task.reduce_logits,
+            callbacks=[*build(cfg.trainer.callbacks).values(), *run_log.callbacks()],
+        )
+        _show_progress(trainer)
+        # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
+        trainer.train()
+        metrics = _kept_metrics(trainer, cfg.objective)
+        # 7. Evaluate on test, once.
+        if "test" in data.splits:
+            tested = trainer.predict(data.splits["test"], metric_key_prefix="test")
+            metrics |= tested.metrics
+            pairs = zip(*(task.decode(ids, data.head) for ids in (tested.label_ids, tested.predictions)), strict=True)
+            write_lines(job.directory / PREDICTIONS, ({"label": a, "prediction": b} for a, b in pairs))
+            run_log.metrics(tested.metrics, step=trainer.state.global_step)
+        # 8. Save, and push to the hub if asked.
+        network.save_pretrained(job.directory / MODEL)
+        tokenizer.save_pretrained(job.directory / MODEL)
+        write_json(job.directory / METRICS, metrics)
+        run_log.artifact(job.directory / METRICS)
+        if publish:
+            hub.publish(job.directory / MODEL, args.hub_model_id, private=args.hub_private_repo)
+    return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
+
+
+def _trainer_class(cfg: DictConfig) -> Any:
+    """The partial of `cfg.trainer` without the nodes that the run builds by itself."""
+    names = [name for name in cfg.trainer if name not in ("args", "callbacks")]
+    return build(OmegaConf.masked_copy(cfg.trainer, names))
+
+
+def _say_truncated(data: Prepared, limits: list[int]) -> None:
+    if total := sum(data.truncated.values()):
+        parts = ", ".join(f"{count:,} of {split}" for split, count in data.truncated.items() if count)
+        log.warning("data: %s texts were cut to %d tokens: %s", f"{total:,}", min(limits), parts)
+
+
+def _show_progress(trainer: Trainer) -> None:
+    """Our bar in the place of the stock one, where there is one."""
+    from transformers import ProgressCallback
+
+    from hydratune.training.progress import Progress
+
+    if trainer.pop_callback(ProgressCallback):
+        trainer.add_callback(Progress)
+
+
+def _kept_metrics(trainer: Trainer, objective: str) -> dict[str, Any]:
+    """The evaluation of the weights that the trainer now holds, done anew only where the history lacks it."""
+    state = trainer.state
+    step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
+    evaluations = [entry for entry in state.log_history if objective in entry and entry["step"] == step]
+    metrics = dict(evaluations[-1]) if evaluations else trainer.evaluate()
+    training: Mapping[str, Any] = next((entry for entry in reversed(state.log_history) if "train_runtime" in entry), {})
+    return {**metrics, **{name: value for name, value in training.items() if name.startswith("train_")}}

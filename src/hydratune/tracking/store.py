@@ -1,0 +1,83 @@
+"""Where MLflow keeps its runs: addresses, made absolute and made ready."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.provenance import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+_SQLITE = "sqlite:///"
+
+
+def absolute_uri(uri: str) -> str:
+    """The address with a relative sqlite path made absolute, so that it holds in another directory."""
+    if not uri.startswith(_SQLITE):
+        return uri
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an absolute sqlite address; None for any other."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def scheme(uri: str) -> str:
+    """`sqlite`, `http`, ...; the driver in `postgresql+psycopg` is left out."""
+    return urlsplit(uri).scheme.partition("+")[0]
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of an absolute address whose store exists; the first to come makes a sqlite store.
+
+    Raises:
+        ConfigError: Where the store does not answer.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its default is minutes of waiting
+    from filelock import FileLock
+    from mlflow import MlflowClient
+
+    for noisy in ("alembic", "mlflow"):  # importing mlflow sets its level anew
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    path = sqlite_path(uri)
+    try:
+        if path is None:
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Two processes that make the schema at once break each other (alembic has no lock of its own).
+        with FileLock(f"{path}.lock"):
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+    except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
+        reason = str(redact(" ".join(str(error).split())))[:300].rstrip(".")
+        fix = "Start the server, correct tracking.uri, or set tracking=none."
+        raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """The id of the experiment called `name`, made if need be; a local store keeps its artifacts beside it."""
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(name):
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    location = (path.parent / "mlartifacts" / quote(name, safe=" ")).as_uri() if path else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process was first
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)

@@ -1,0 +1,60 @@
+"""`hydratune ui`: MLflow's pages on the store that runs are recorded in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tracking.mlflow import POINTER, Mlflow
+from hydratune.tracking.store import absolute_uri, sqlite_path
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the page's address and becomes the MLflow server; it ends with Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="hydratune ui", description=__doc__)
+    parser.add_argument("run", nargs="?", type=Path, help="a run's directory; left out: the store of this directory")
+    parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")
+    parser.add_argument("--port", type=int, default=5000)
+    given = parser.parse_args(arguments)
+    pointer = _pointer(given.run) if given.run else {"uri": given.uri or Mlflow.uri}
+    uri = absolute_uri(pointer["uri"])
+    page = "/#/experiments"
+    if "run_id" in pointer:
+        page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}"
+    if uri.startswith("http"):
+        print(f"{uri.rstrip('/')}{page}")
+        return
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        fix = "Run `hydratune` first, or name a run's directory."
+        raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
+    print(f"MLflow: http://127.0.0.1:{given.port}{page}   (Ctrl-C to stop)", flush=True)
+    _become_server(uri, given.port)
+
+
+def _become_server(uri: str, port: int) -> NoReturn:
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # two processes instead of ten
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server_arguments(uri, port)])  # noqa: S606
+
+
+def server_arguments(uri: str, port: int) -> list[str]:
+    """The arguments of a server on loopback that answers to its own address only."""
+    hosts = f"127.0.0.1:{port},localhost:{port}"
+    where = ["--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
+    return ["server", *where, "--workers", "1", "--backend-store-uri", uri]
+
+
+def _pointer(directory: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
+    except OSError as error:
+        got = f"{str(directory)!r} without {POINTER}"
+        fix = "Name a directory below outputs/ of a run that was tracked."
+        raise ConfigError(Mistake("RUN", "a run's directory", got, fix)) from error

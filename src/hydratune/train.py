@@ -1,0 +1,156 @@
+"""`hydratune OVERRIDES`: check everything, decide the run's directory once, then let Hydra run the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune import composition
+from hydratune.composition import Request
+from hydratune.errors import ConfigError, Mistake
+from hydratune.facts import Job
+from hydratune.files import claim_directory
+from hydratune.report import show
+from hydratune.validation import check_config
+
+log = logging.getLogger(__name__)
+
+FAILED = 1
+
+
+class RunFailedError(Exception):
+    """A run ended by an exception, whose traceback its log holds."""
+
+
+def train(arguments: Sequence[str]) -> int:
+    """Runs one job, or several with `-m`, and returns the exit code."""
+    flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
+    request = _request(flags)
+    rest = [argument for argument in arguments if argument not in flags.overrides]
+    if flags.help or flags.hydra_help or flags.shell_completion or flags.info:
+        return _run_hydra([*rest, *flags.overrides])
+    try:
+        with composition.composer(request):
+            overrides = composition.force_values(request)
+            cfg = None if flags.cfg else _checked(request, flags.multirun)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_composition_mistake(error)) from error
+    if cfg is None:
+        return _run_hydra([*rest, *overrides])
+    key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
+    directory = claim_directory(Path(OmegaConf.select(cfg, key)).absolute())
+    try:
+        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"])
+    except ConfigError:
+        if not flags.multirun:
+            _remove(directory)  # made for this run alone, which has trained nothing
+        raise
+
+
+def _request(flags: Namespace) -> Request:
+    """What the flags ask for; raises ConfigError for those that cannot be had."""
+    mistakes = []
+    if flags.experimental_rerun:
+        fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
+        mistakes.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
+    for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
+        if folder and not Path(folder).is_dir():
+            fix = f"{flag} counts from {Path.cwd()}."
+            mistakes.append(Mistake(flag, "a directory that exists", repr(folder), fix))
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return Request(
+        overrides=tuple(flags.overrides),
+        config_dir=Path(flags.config_dir).absolute() if flags.config_dir else None,
+        config_path=Path(flags.config_path).absolute() if flags.config_path else None,
+        config_name=flags.config_name or composition.CONFIG_NAME,
+    )
+
+
+def _checked(request: Request, multirun: bool) -> DictConfig:
+    """The config of the (first) job, after the configs of all jobs were found to be in order."""
+    wrong = dict(composition.check_choices(request))
+    mistakes = list(wrong.values())
+    if not multirun:
+        mistakes += composition.check_single(request)
+    sound = replace(request, overrides=tuple(o for o in request.overrides if o not in wrong))
+    jobs = composition.jobs(sound)
+    configs = [composition.compose_config(request, overrides) for overrides in jobs]
+    unsure = tuple(f"{mistake.key}." for mistake in wrong.values())  # their nodes are not the ones that were meant
+    for cfg in configs:
+        try:
+            check_config(cfg)
+        except ConfigError as error:
+            mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return configs[0]
+
+
+def _run_hydra(arguments: Sequence[str]) -> int:
+    """Hydra's own main, with errors raised and not printed."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
+    sys.argv = ["hydratune", *arguments]
+    start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
+    try:
+        start(_job)()
+    except RunFailedError:
+        return FAILED
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_composition_mistake(error)) from error
+    return 0
+
+
+def _job(cfg: DictConfig) -> float:
+    """One run, inside Hydra; returns the objective, which a sweeper optimises."""
+    meta = HydraConfig.get()
+    job = Job(Path(meta.runtime.output_dir), list(meta.overrides.task), dict(meta.runtime.choices))
+    log.info("run: %s", os.path.relpath(job.directory))
+    from hydratune.run import run
+
+    try:
+        result = run(cfg, job)
+    except ConfigError:
+        raise
+    except Exception as error:
+        log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
+        raise RunFailedError from error
+    show(result)
+    return result.objective
+
+
+def _composition_mistake(error: Exception) -> Mistake:
+    """What Hydra or OmegaConf could not compose, on one line."""
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
+        return Mistake(error.override, "an override in Hydra's grammar", reason, fix)
+    reason = " ".join(str(error).split()).rstrip(".")
+    return Mistake("overrides", "a config that composes", reason, "Run `hydratune configs` to see what there is.")
+
+
+def _quoted(path: Path) -> str:
+    """A path as Hydra's grammar takes any text."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _remove(directory: Path) -> None:
+    """Takes a claimed directory away, and the parents that were made for it."""
+    shutil.rmtree(directory)
+    for parent in list(directory.parents)[:2]:
+        if parent == Path.cwd() or any(parent.iterdir()):
+            break
+        parent.rmdir()

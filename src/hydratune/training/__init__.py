@@ -1,0 +1,1 @@
+"""What surrounds Hugging Face's `Trainer`."""

@@ -1,0 +1,318 @@
+"""Every mistake of a config at once, before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune import allowed, hub
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
+from hydratune.provenance import is_secret, redact
+from hydratune.signatures import Signature, expectation, locate, module_names, signature
+
+# The nodes that a run builds, each by its `_target_`.
+BUILT = ("dataset", "task", "model", "trainer", "trainer.args", "hardware", "tracking")
+# Hydra's own keys of a node with a `_target_`.
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+# What the run decides and a config must not, with what to set instead.
+DECIDED = {
+    "trainer.args.output_dir": "Set hydra.run.dir.",
+    "trainer.model": "Set model.",
+    "trainer.train_dataset": "Set dataset.",
+    "trainer.eval_dataset": "Set dataset.",
+    "trainer.data_collator": "Set task.",
+    "trainer.compute_metrics": "Set task.metrics.",
+}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Returns if `cfg` can be run as far as that can be told without its data and weights.
+
+    Imports none of torch, transformers, datasets and mlflow: signatures are read from source text.
+
+    Args:
+        cfg: A composed config, with or without its `hydra` node, whose `_target_`s are then checked too.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    among = allowed.packages()
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    mistakes = [*_literal_secrets(own)]
+    plain = _resolved(own, "", mistakes)
+    mistakes += _top_level(plain)
+    mistakes += _targets(plain, "", among)
+    if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
+        hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
+        mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
+    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
+    mistakes += _agreement(plain, {mistake.key for mistake in mistakes})
+    if mistakes:
+        raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
+
+
+# --- values ----------------------------------------------------------------------------------------------
+
+
+def _resolved(node: Any, key: str, mistakes: list[Mistake]) -> Any:
+    """`node` as plain data; values that are missing or cannot be resolved are `_ABSENT`, and reported."""
+    if isinstance(node, DictConfig):
+        return {str(name): _child(node, name, key, mistakes) for name in node}
+    if isinstance(node, ListConfig):
+        return [_child(node, i, key, mistakes) for i in range(len(node))]
+    return node
+
+
+_ABSENT = object()  # stands where a value would, so that it is reported once
+
+
+def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
+    package = re.search(r"\$\{package_path:(\w+)", raw)
+    if package and importlib.util.find_spec(package[1]) is None:
+        fix = "pip install 'hydratune[demo]'."
+        return Mistake(key, f"the package {package[1]} to be installed", "none", fix)
+    got = f"{raw!r}: {str(error).splitlines()[0].rstrip('.')}"
+    return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
+
+
+def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
+    """The mistake under the key that the user sets, where its own is just `${that.key}`."""
+    try:
+        parent, _, name = mistake.key.rpartition(".")
+        raw = OmegaConf.to_container(OmegaConf.select(cfg, parent), resolve=False)[name]  # type: ignore[index, call-overload]
+    except (OmegaConfBaseException, KeyError, TypeError, ValueError):
+        return mistake
+    source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
+    if source is None or OmegaConf.select(cfg, source[1]) is None:
+        return mistake
+    return replace(mistake, key=source[1], fix=mistake.fix.replace(mistake.key, source[1]))
+
+
+def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list[Mistake]) -> Any:
+    key = f"{parent}.{name}".lstrip(".")
+    if OmegaConf.is_missing(node, name):
+        mistakes.append(Mistake(key, "a value", "none", f"Set {key}=VALUE."))
+        return _ABSENT
+    try:
+        return _resolved(node[name], key, mistakes)
+    except OmegaConfBaseException as error:
+        raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index]
+        mistakes.append(_unresolved(key, str(raw), error))
+        return _ABSENT
+
+
+def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
+    """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes."""
+    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
+        if not isinstance(value, str) or value == "???" or "${" in value:
+            continue
+        if is_secret(key) or redact(value) != value:
+            fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
+            if key.endswith("hub_token"):
+                fix = "Run `hf auth login` or set HF_TOKEN in the environment."
+            yield Mistake(key, "no secret in a config", "one", fix)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if pairs is None:
+        yield key, node
+    else:
+        for name, value in pairs:
+            yield from _leaves(value, f"{key}.{name}".lstrip("."))
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def top_level_keys() -> list[str]:
+    """The keys and groups of the shipped train.yaml."""
+    shipped = yaml.safe_load((files("hydratune.conf") / "train.yaml").read_text(encoding="utf-8"))
+    entries = [next(iter(entry)) for entry in shipped["defaults"] if isinstance(entry, dict)]
+    groups = [group for group in entries if " " not in group and "/" not in group]
+    return [key for key in (*groups, *shipped) if key not in ("defaults", "experiment", "hydra")]
+
+
+def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
+    known = top_level_keys()
+    for key in plain:
+        if key not in known:
+            fix = did_you_mean(key, known, f"Put values of your own below vars: vars.{key}.")
+            yield Mistake(key, one_of(known), repr(key), fix)
+    for key in BUILT:
+        node = _select(plain, key)
+        if not isinstance(node, dict) or "_target_" not in node:
+            fix = f"Choose an option: run `hydratune configs {key.partition('.')[0]}`."
+            yield Mistake(key, "a node with a _target_", repr(node), fix)
+
+
+def _select(plain: Mapping[str, Any], key: str) -> Any:
+    node: Any = plain
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+# --- targets ---------------------------------------------------------------------------------------------
+
+
+def _targets(node: Any, key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
+    """Mistakes of every node with a `_target_`, wherever it stands."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{key}[{i}]", among)
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield from _target(node, key, among)
+    for name, value in node.items():
+        yield from _targets(value, f"{key}.{name}".lstrip("."), among)
+
+
+def _target(node: Mapping[str, Any], key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
+    path = str(node["_target_"])
+    found = locate(path)
+    if not allowed.is_allowed(path, among) or (found and not allowed.is_allowed(found.path, among)):
+        listed = one_of(allowed.PACKAGES)
+        where = f"[tool.hydratune] allow in pyproject.toml or in {allowed.VARIABLE}"
+        fix = f"To run this code, list its package under {where}."
+        yield Mistake(f"{key}._target_", f"code of {listed}", repr(path), fix)
+        return
+    if found is None:
+        yield Mistake(f"{key}._target_", "a class or function that exists", repr(path), _nearest_target(path))
+        return
+    if "_args_" in node:
+        yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
+    if known := signature(path):
+        yield from _arguments(node, key, known)
+
+
+def _nearest_target(path: str) -> str:
+    module, _, name = path.rpartition(".")
+    close = nearest(name, module_names(module))
+    return f"Did you mean {module}.{close}?" if close else "Correct the path."
+
+
+def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[Mistake]:
+    given = {name: value for name, value in node.items() if name not in RESERVED}
+    for name, value in given.items():
+        here = f"{key}.{name}"
+        if here in DECIDED or (here == "trainer.callbacks" and isinstance(value, dict)):
+            if here in DECIDED:
+                yield Mistake(here, "nothing, since the run decides it", repr(value), DECIDED[here])
+        elif name in known.parameters:
+            skip = value is _ABSENT or _is_node(value)
+            if not skip and (wanted := expectation(known.parameters[name], value)):
+                yield Mistake(here, wanted, repr(value), _mend(here, value, wanted))
+        elif not known.accepts_any:
+            fix = did_you_mean(name, known.parameters, f"See the arguments of {known.path}.")
+            if close := nearest(name, known.parameters):
+                fix = f"Did you mean {key}.{close}?"
+            yield Mistake(here, f"an argument of {node['_target_']}", repr(name), fix)
+    if not node.get("_partial_"):
+        for name, parameter in known.parameters.items():
+            if parameter.required and name not in given and not name.startswith("*"):
+                yield Mistake(f"{key}.{name}", "a value", "none", f"Set {key}.{name}=VALUE.")
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
+def _mend(key: str, value: Any, wanted: str) -> str:
+    if isinstance(value, str) and wanted.startswith("one of"):
+        close = nearest(value, wanted.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
+        return f"Did you mean {key}={close}?" if close else f"Set {key} to one of them."
+    if wanted == "str" and not isinstance(value, dict | list) and value is not None:
+        return f"Quote it: '{key}=\"{value}\"'."
+    return f"Set {key} to {wanted}."
+
+
+# --- what our own objects know ---------------------------------------------------------------------------
+
+
+def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+    """What the `check` methods of our classes find, where their arguments are in order."""
+    objects: dict[str, Any] = {}
+    needed: dict[str, hub.Repository] = {}
+    for key in BUILT:
+        node = _select(plain, key)
+        if not isinstance(node, dict) or any(bad == key or bad.startswith(f"{key}.") for bad in blamed):
+            continue
+        checked = _light_object(node)
+        found = [mistake.under(key) for mistake in checked.check()] if hasattr(checked, "check") else []
+        yield from found
+        if not found:
+            objects[key] = checked
+            needed |= {f"{key}.{name}": repo for name, repo in getattr(checked, "needs", dict)().items()}
+    yield from hub.check(needed)
+    task, dataset = objects.get("task"), objects.get("dataset")
+    if task is not None and dataset is not None:
+        yield from (mistake.under("dataset") for mistake in task.check_columns(dataset.columns))
+    if (
+        task is not None
+        and "objective" not in blamed
+        and (objective := plain.get("objective")) not in task.objectives()
+    ):
+        options = task.objectives()
+        close = nearest(str(objective), options) or options[-1]
+        yield Mistake("objective", f"one of {options}", repr(objective), f"Set objective={close}.")
+
+
+def _light_object(node: Mapping[str, Any]) -> Any:
+    """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
+    path = str(node["_target_"])
+    found = locate(path)
+    if found is None or not allowed.is_allowed(found.path, ("hydratune",)):
+        return None
+    module, _, name = path.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if not inspect.isclass(target) or any(_is_node(value) for value in node.values()):
+        return None
+    return target(**{name: value for name, value in node.items() if name not in RESERVED})
+
+
+# --- what must agree -------------------------------------------------------------------------------------
+
+
+def _agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+    """Arguments of `trainer.args` that Trainer would refuse, or would take and do something else."""
+    args = _select(plain, "trainer.args")
+    if not isinstance(args, dict):
+        return
+    args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
+    evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
+    if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
+        fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."
+        if evaluates == "no":
+            fix = f"Set trainer.args.eval_strategy={saves}, or load_best_model_at_end=false."
+        expected = f"eval_strategy ({evaluates!r}), so that the best checkpoint can be kept"
+        yield Mistake("trainer.args.save_strategy", expected, repr(saves), fix)
+    elif args.get("load_best_model_at_end") and evaluates == saves == "steps":
+        every, save = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
+        if isinstance(every, int) and isinstance(save, int) and save % every:
+            expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
+            fix = f"Set trainer.args.save_steps={every}."
+            yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
+    callbacks = _select(plain, "trainer.callbacks")
+    for name, callback in callbacks.items() if isinstance(callbacks, dict) else ():
+        target = str(callback.get("_target_", "")) if isinstance(callback, dict) else ""
+        if target.endswith("EarlyStoppingCallback") and not args.get("load_best_model_at_end"):
+            got, fix = "load_best_model_at_end=false", "Set trainer.args.load_best_model_at_end=true."
+            yield Mistake(f"trainer.callbacks.{name}", "a best checkpoint to compare with", got, fix)
+    if args.get("push_to_hub") and not args.get("hub_model_id"):
+        fix = "Set trainer.args.hub_model_id=YOU/NAME."
+        yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)
+    reporters = args.get("report_to") or []
+    if "mlflow" in ([reporters] if isinstance(reporters, str) else reporters):
+        fix = "Set trainer.args.report_to=none; the group `tracking` records runs in MLflow."
+        yield Mistake("trainer.args.report_to", "a tracker other than mlflow", "'mlflow'", fix)

@@ -1,0 +1,144 @@
+"""Tiny fakes: a network of a few thousand random weights and files of a few rows, so that a run takes a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's libraries
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from hydratune import composition, hub
+from hydratune.composition import Request
+from hydratune.facts import Job
+from hydratune.validation import check_config
+
+WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test works in an empty directory of its own, with a cache of its own."""
+    monkeypatch.setenv("HYDRATUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    workdir = tmp_path / "work"
+    workdir.mkdir()
+    monkeypatch.chdir(workdir)
+    hub.is_reachable.cache_clear()
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint directory: BERT with one layer of 16 units, 32 positions and a word-level tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    words = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+    config = BertConfig(
+        vocab_size=len(special) + len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+    )
+    set_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    """A jsonl file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def toy_files(own_directory: Path) -> list[str]:
+    """Overrides that name three small files: does a text say good (pos) or bad (neg)?"""
+    rows = [
+        {"text": f"the {thing} was {degree} {word}", "label": "pos" if word in ("good", "great") else "neg"}
+        for thing in ("film", "book")
+        for degree in ("very", "not", "is", "a")
+        for word in ("good", "bad", "great", "awful")
+    ]
+    parts = {"train": rows, "validation": rows[:24], "test": rows[8:24]}
+    for split, part in parts.items():
+        write_rows(own_directory / f"{split}.jsonl", part)
+    return ["dataset=local", *(f"dataset.files.{split}={split}.jsonl" for split in parts)]
+
+
+@pytest.fixture
+def toy(toy_files: list[str], tiny_model: Path) -> list[str]:
+    """Overrides of a run on the toy files with the tiny network, in full precision."""
+    model = ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}"]
+    return [*toy_files, *model, "hardware=cpu", "trainer.args.learning_rate=0.02", "trainer.args.num_train_epochs=2"]
+
+
+@pytest.fixture
+def compose() -> Callable[..., DictConfig]:
+    """Composes overrides as the command line does; the result has its `hydra` node."""
+
+    def compose_overrides(*overrides: str, config_dir: Path | None = None) -> DictConfig:
+        request = Request(tuple(overrides), config_dir=config_dir)
+        with composition.composer(request):
+            return composition.compose_config(request, composition.force_values(request))
+
+    return compose_overrides
+
+
+@pytest.fixture
+def train(compose: Callable[..., DictConfig], own_directory: Path) -> Callable[..., Any]:
+    """Checks and runs overrides in this process and returns the RunResult; untracked without `store`."""
+
+    def train_overrides(*overrides: str, directory: str = "run") -> Any:
+        from hydratune.run import run
+
+        tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
+        typed = [*overrides, *([] if tracked else ["tracking=none"])]
+        cfg = compose(*typed)
+        check_config(cfg)
+        folder = own_directory / directory
+        folder.mkdir()
+        return run(composition.without_hydra(cfg), Job(folder, typed, dict(cfg.hydra.runtime.choices)))
+
+    return train_overrides
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An sqlite file with MLflow's schema, which takes seconds to make."""
+    from hydratune.tracking.store import connect
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(empty_store: Path, own_directory: Path) -> str:
+    """The address of an MLflow store of this test alone, where runs are recorded by default."""
+    path = own_directory / "outputs" / "mlflow.db"
+    path.parent.mkdir()
+    shutil.copy(empty_store, path)
+    return f"sqlite:///{path}"

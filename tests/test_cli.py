@@ -1,0 +1,183 @@
+"""The command line as a user meets it: exit codes, one message, nothing half-written, light starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HYDRATUNE = Path(sys.executable).with_name("hydratune")
+
+
+def hydratune(*arguments, **env):
+    """Runs the console script here and returns the finished process."""
+    environment = {**os.environ, **env}
+    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["configs"], ["--cfg", "job", "seed=7"]])
+def test_light_starts(arguments):
+    """Looking around imports none of torch, transformers, datasets and mlflow."""
+    code = (
+        "import sys; sys.argv = ['hydratune', *sys.argv[1:]]\n"
+        "from hydratune.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'transformers', 'datasets', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_help_names_verbs_and_groups():
+    """`--help` says what can be typed."""
+    out = hydratune("--help").stdout
+    for word in ("hydratune configs", "hydratune ui", "experiment=NAME", "dataset: hub, local", "sc install=bash"):
+        assert word in out
+
+
+def test_cfg_shows_overrides():
+    """`--cfg job` prints the composed config, with what was typed."""
+    done = hydratune("--cfg", "job", "trainer.args.learning_rate=3e-5", "trainer.args.adam_beta2=0.98")
+    assert "learning_rate: 3.0e-05" in done.stdout
+    assert "adam_beta2: 0.98" in done.stdout
+
+
+def test_completion():
+    """Tab completion offers options and keys."""
+    for line, offered in (
+        ("hydratune dataset=w", "dataset=wordnet_supersense"),
+        ("hydratune trainer.args.le", "learning_rate="),
+    ):
+        done = hydratune("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+        assert offered in done.stdout
+
+
+def test_mistakes_end_with_2_and_leave_nothing(own_directory):
+    """All mistakes, of choices and of values, are printed without a traceback; no file is made."""
+    done = hydratune("dataset=locl", "dataset.files.train=x", "trainer.args.learning_rat=1", "sede=1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, *lines = done.stderr.splitlines()
+    assert first == "hydratune: 3 mistakes"
+    assert sorted(line.partition(":")[0] for line in lines) == ["dataset", "sede", "trainer.args.learning_rat"]
+    assert list(own_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=1,2"], "seed: expected one value, got '1,2'. Add -m to run once a value, or write seed=[...] for a list."),
+        (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
+        (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'. Run"),
+        (["hydra/launcher=zzz"], "overrides: expected a config that composes, got In 'hydra/config': Could not find"),
+        (["configs", "modl"], "group: expected one of ['dataset', "),
+        (["ui"], "--uri: expected a store that exists, got "),
+        (["ui", "nowhere"], "RUN: expected a run's directory, got 'nowhere' without mlflow.json. Name a directory below"),
+        (["experiment=mrpc"], "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at"),
+    ],
+)  # fmt: skip
+def test_one_line_for_one_mistake(arguments, message):
+    """Whatever is wrong with a command, it is one line and exit code 2."""
+    done = hydratune(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
+    """What only the rows can show is told before training, and the run's directory is taken away again."""
+    (own_directory / "test.jsonl").write_text('{"text": "a", "label": "unknown"}\n')
+    before = set(own_directory.iterdir())
+    done = hydratune(*toy)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == (
+        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' (1 rows) in test. "
+        "Correct or drop these rows."
+    )
+    assert "Traceback" not in done.stderr
+    assert set(own_directory.iterdir()) == before
+
+
+def test_a_run(toy, own_directory):
+    """A run shows its metrics, its files and how to open MLflow; a second one gets a directory of its own."""
+    folder = "hydra.run.dir=runs/film"
+    first = hydratune(*toy, folder, "tracking=none")
+    assert first.returncode == 0, first.stderr
+    assert "accuracy" in first.stdout
+    assert "files    runs/film" in first.stdout
+    assert "run: runs/film" in (own_directory / "runs/film/hydratune.log").read_text()
+    assert (own_directory / "runs/film/.hydra/overrides.yaml").is_file()
+    second = hydratune(*toy, folder, "tracking=none")
+    assert "files    runs/film-2" in second.stdout
+    metrics = [json.loads((own_directory / f"runs/film{n}/metrics.json").read_text()) for n in ("", "-2")]
+    assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
+
+
+def test_a_multirun(toy, own_directory):
+    """`-m` runs each value once, in one sweep directory; a wrong value is told before the first job starts."""
+    done = hydratune("-m", *toy, "seed=1,2", "hydra.sweep.dir=sweep", "tracking=none", "trainer.args.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    assert {path.parent.name for path in own_directory.glob("sweep/*/metrics.json")} == {"0", "1"}
+    wrong = hydratune("-m", *toy, "seed=1,x", "hydra.sweep.dir=other", "tracking=none")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert not (own_directory / "other").exists()
+
+
+def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
+    """An exception while training keeps the directory, with the traceback in its log."""
+    overflow = ["trainer.args.optim=adafactor", "trainer.args.optim_args=nonsense"]
+    done = hydratune(*toy, *overflow, "hydra.run.dir=runs/x", "tracking=none")
+    assert done.returncode == 1
+    assert "run failed: its files are in runs/x" in done.stderr
+    assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
+
+
+def test_interruption(toy, own_directory):
+    """Ctrl-C ends with 130 and without a traceback."""
+    command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x", "tracking=none"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    try:
+        while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "hydratune: interrupted" in err.splitlines()
+    assert "Traceback" not in err
+
+
+def test_copy_a_config():
+    """`configs copy` writes a file under a new name and prints the command that uses it, which works."""
+    done = hydratune("configs", "copy", "dataset/local", "my_conf")
+    assert done.stdout.splitlines() == [
+        "my_conf/dataset/my_local.yaml",
+        "use it: hydratune --config-dir my_conf dataset=my_local",
+    ]
+    shown = hydratune("--config-dir", "my_conf", "dataset=my_local", "--cfg", "job", "dataset.files.train=a.csv")
+    assert "train: a.csv" in shown.stdout
+    again = hydratune("configs", "copy", "dataset/local", "my_conf")
+    assert again.returncode == 2
+    shadow = hydratune("configs", "copy", "dataset/local", "my_conf", "--name", "hub")
+    assert (shadow.returncode, "is shipped" in shadow.stderr) == (2, True)
+
+
+def test_shadowing_a_shipped_config(own_directory):
+    """A primary config of one's own, with the shipped ones on its search path, may replace any of them."""
+    mine = own_directory / "mine"
+    (mine / "model").mkdir(parents=True)
+    shipped = Path(__file__).parents[1] / "conf" / "train.yaml"
+    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
+    (mine / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+    (mine / "model" / "minilm.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
+    done = hydratune("--config-path", str(mine), "--cfg", "job")
+    assert "me/x" in done.stdout
+    check = hydratune("--config-path", str(mine), "sede=1")
+    assert "sede: expected" in check.stderr

@@ -1,0 +1,137 @@
+"""Labels, metrics and truncation of sequence classification."""
+
+import math
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from sklearn import metrics as sklearn_metrics
+
+from hydratune.errors import ConfigError
+from hydratune.tasks import SequenceClassification
+from hydratune.tasks.labels import collect_labels
+from hydratune.tasks.metrics import CLASSIFICATION
+
+
+def splits(train, test=None, **features):
+    """A dataset with only labels."""
+    kwargs = {"features": Features(label=features["label"])} if features else {}
+    parts = {"train": train, "test": test if test is not None else train}
+    return DatasetDict({name: Dataset.from_dict({"label": labels}, **kwargs) for name, labels in parts.items()})
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "expected"),
+    [
+        (["pos", "neg"], None, (["neg", "pos"], [1, 0])),
+        ([3, 1, 3], None, (["1", "3"], [1, 0, 1])),
+        ([True, False], None, (["False", "True"], [1, 0])),
+        ([1, 0], ["no", "yes"], (["no", "yes"], [1, 0])),
+        (["yes", "no"], ["yes", "no"], (["yes", "no"], [0, 1])),
+    ],
+)
+def test_labels(values, names, expected):
+    """Strings, ids and truth values become ids 0..n-1; names are the data's or the user's."""
+    labels = collect_labels(splits(values), names)
+    assert (labels.names, labels.encode(values)) == expected
+
+
+def test_class_label_brings_its_names():
+    """A ClassLabel column keeps its ids and names, also where a class does not occur."""
+    labels = collect_labels(splits([2, 0], label=ClassLabel(names=["a", "b", "c"])), None)
+    assert (labels.names, labels.encode([2, 0])) == (["a", "b", "c"], [2, 0])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names", "message"),
+    [
+        (["a", "a"], None, None, "expected at least two different labels in train, got ['a']. Check dataset.columns"),
+        (["a", "b"], ["a", "c", "c"], None, "expected labels among ['a', 'b'], got 'c' (2 rows) in test. Correct or"),
+        (["good", "bad"], ["god"], None, "got 'god' (1 rows) in test. Did you mean good?"),
+        ([0, 1], [-1, -1], ["no", "yes"], "expected labels among ['no', 'yes'], got -1 (2 rows) in test."),
+        ([0, 1, 2], None, ["no", "yes"], "got 2 (1 rows) in train"),
+        ([0.5, 1.0], None, None, "expected strings or whole numbers, got [0.5, 1.0]. Write labels as"),
+        (["a", "b", None], None, None, "expected strings or whole numbers, got [None]. Give every row a label."),
+    ],
+)
+def test_bad_labels(train, test, names, message):
+    """What is wrong with labels is one message with the values and how many rows have them."""
+    with pytest.raises(ConfigError) as caught:
+        collect_labels(splits(train, test), names)
+    assert str(caught.value).startswith("dataset.columns.label: expected")
+    assert message in str(caught.value)
+
+
+CASES = {
+    "usual": ([0, 1, 1, 0, 1], [0, 1, 0, 0, 1]),
+    "never predicted": ([0, 1, 0, 1], [0, 0, 0, 0]),
+    "never true": ([0, 0, 0, 0], [0, 1, 0, 1]),
+    "all of label 1": ([1, 1], [1, 1]),
+    "three classes": ([0, 1, 2, 2], [0, 2, 2, 1]),
+    "a class missing": ([0, 2, 0, 2], [0, 2, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_metrics_are_those_of_scikit_learn(case):
+    """On awkward cases too, every metric agrees with the reference to 1e-6."""
+    true, predicted = CASES[case]
+    binary = max(*true, *predicted) == 1
+    reference = {
+        "accuracy": sklearn_metrics.accuracy_score(true, predicted),
+        "f1": sklearn_metrics.f1_score(true, predicted, average="binary" if binary else "macro", zero_division=0),
+        "macro_f1": sklearn_metrics.f1_score(true, predicted, average="macro", zero_division=0),
+        "matthews_correlation": 0.0
+        if len({*true, *predicted}) == 1
+        else sklearn_metrics.matthews_corrcoef(true, predicted),
+    }
+    for name, metric in CLASSIFICATION.items():
+        value = metric().compute(references=true, predictions=predicted)[name]
+        assert math.isclose(value, reference[name], abs_tol=1e-6), name
+
+
+def test_known_metrics_are_those_that_exist():
+    """What validation accepts is what can be computed."""
+    assert set(SequenceClassification.known_metrics) == set(CLASSIFICATION)
+
+
+def texts(**columns):
+    """One split of texts."""
+    return DatasetDict(train=Dataset.from_dict({**columns, "label": ["a", "b"]}))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": [1, 2]}, "dataset.columns.text: expected texts in train, got values of type int64."),
+        ({"text": ["x", None]}, "expected a text in every row, got no text in 1 rows of train, the first of them row 2."),
+        ({"text": ["x", "y"], "text_pair": [None, None]}, "dataset.columns.text_pair: expected texts in train, got values"),
+    ],
+)  # fmt: skip
+def test_rows_without_texts(columns, message, tiny_model):
+    """A column of other values, and a row without a text, are told before tokenising."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    with pytest.raises(ConfigError) as caught:
+        SequenceClassification().prepare(texts(**columns), tokenizer, 32, None)
+    assert message in str(caught.value)
+
+
+def test_padding_is_dynamic(tiny_model):
+    """A batch is as wide as its own longest row."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    data = SequenceClassification().prepare(texts(text=["good", "the film is good"]), tokenizer, 32, None)
+    rows = [{k: v for k, v in row.items() if k != "token_type_ids"} for row in data.splits["train"]]
+    batch = SequenceClassification().collator(tokenizer)(rows)
+    assert batch["input_ids"].shape == (2, 6)
+    assert data.head["num_labels"] == 2
+
+
+def test_string_columns_are_not_required_to_be_small():
+    """Arrow's large strings are texts too."""
+    rows = Dataset.from_dict({"text": ["x", "y"]}, features=Features(text=Value("large_string")))
+    from hydratune.tasks.sequence_classification import _check_text
+
+    assert _check_text("train", "text", rows) == []
