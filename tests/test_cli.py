@@ -100,6 +100,7 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
         "Correct or drop these rows."
     )
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
     assert set(own_directory.iterdir()) == before
 
 

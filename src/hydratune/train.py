@@ -53,7 +53,7 @@ def train(arguments: Sequence[str]) -> int:
     key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
     directory = claim_directory(Path(OmegaConf.select(cfg, key)).absolute())
     try:
-        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"])
+        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
     except ConfigError:
         if not flags.multirun:
             _remove(directory)  # made for this run alone, which has trained nothing
@@ -100,13 +100,26 @@ def _checked(request: Request, multirun: bool) -> DictConfig:
     return configs[0]
 
 
-def _run_hydra(arguments: Sequence[str]) -> int:
+def _run_hydra(arguments: Sequence[str], multirun: bool = False) -> int:
     """Hydra's own main, with errors raised and not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
+    errors: list[ConfigError | RunFailedError] = []
+
+    def job(cfg: DictConfig) -> float | None:
+        try:
+            return _job(cfg)
+        except (ConfigError, RunFailedError) as error:
+            if multirun:
+                raise  # Hydra lists the jobs that failed, and raises the first error at the end
+            errors.append(error)
+            return None
+
     try:
-        start(_job)()
+        start(job)()
+        if errors:
+            raise errors[0]
     except RunFailedError:
         return FAILED
     except (HydraException, OmegaConfBaseException) as error:

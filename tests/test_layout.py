@@ -1,0 +1,57 @@
+"""The house keeps its shape: imports run downwards, files stay small, nothing heavy loads at import."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
+# From the top to the leaves; a room imports from its own line and from lines below it.
+FLOORS = [
+    {"cli"},
+    {"train", "configs"},
+    {"run", "report", "validation"},
+    {"facts", "composition", "build"},
+    {"tasks"},
+    {"data", "models"},
+    {"training", "tracking", "hardware"},
+    {"hub", "files", "provenance", "signatures", "allowed"},
+    {"errors"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+HEAVY = ("torch", "transformers", "datasets", "mlflow", "evaluate", "sklearn", "rich")
+# Modules that only a run imports.
+RUNTIME = {"training/progress.py", "tracking/callback.py", "tasks/metrics.py"}
+FILES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    """The part of the house that a module belongs to."""
+    return path.parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "__init__"], ids=str)
+def test_imports_run_downwards(path):
+    """No module imports from a floor above its own, inside functions either."""
+    for node in ast.walk(ast.parse((SOURCE / path).read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hydratune"):
+            submodules = [alias.name for alias in node.names] if node.module == "hydratune" else []
+            names = submodules or [node.module.split(".")[1]]
+        for name in names:
+            assert FLOOR[name] >= FLOOR[room(path)], f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_are_small(path):
+    """A file over 400 lines is no longer one idea."""
+    assert len((SOURCE / path).read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if str(p) not in RUNTIME], ids=str)
+def test_heavy_imports_are_inside_functions(path):
+    """Importing a module costs no heavy library."""
+    for node in ast.parse((SOURCE / path).read_text()).body:
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in modules if name.partition(".")[0] in HEAVY], path
