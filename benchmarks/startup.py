@@ -50,12 +50,13 @@ def main() -> None:
                     times[name].append(took)
     medians = {name: statistics.median(values) for name, values in times.items()}
     base = medians["import hydra"]
-    table = Table("command", "median s", "x import hydra", title=f"start-up, {rounds} rounds, {platform.processor()}")
+    table = Table("command", "median s", "x import hydra", title=f"start-up, {rounds} rounds")
     for name, median in medians.items():
         table.add_row(name, f"{median:.2f}", f"{median / base:.1f}")
     Console().print(table)
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"rounds": rounds, "seconds": medians, "python": platform.python_version()}, indent=2))
+    result = {"rounds": rounds, "seconds": medians, "python": platform.python_version(), "machine": platform.machine()}
+    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
