@@ -23,8 +23,8 @@ def test_a_dataset_names_its_task(compose):
 def test_an_experiment_is_a_named_diff(compose):
     """`experiment=mrpc` changes the dataset, the model and what it states, and the command line beats it."""
     cfg = compose("experiment=mrpc", "trainer.args.learning_rate=1")
-    assert (cfg.dataset.path, cfg.dataset.name) == ("glue", "mrpc")
-    assert cfg.model.pretrained_model_name_or_path == "bert-base-uncased"
+    assert (cfg.dataset.path, cfg.dataset.name) == ("nyu-mll/glue", "mrpc")
+    assert cfg.model.pretrained_model_name_or_path == "google-bert/bert-base-uncased"
     assert (cfg.trainer.args.learning_rate, cfg.trainer.args.per_device_train_batch_size) == (1, 8)
 
 

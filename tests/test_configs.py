@@ -14,7 +14,7 @@ SHIPPED = options(shipped_dir())
 # What an option leaves for the user to say.
 REQUIRED = {
     "dataset/local": ["dataset.files.train=a.jsonl"],
-    "dataset/hub": ["dataset.path=imdb"],
+    "dataset/hub": ["dataset.path=stanfordnlp/imdb"],
     "model/pretrained": ["model.pretrained_model_name_or_path=roberta-base"],
 }
 

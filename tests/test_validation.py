@@ -257,7 +257,7 @@ def test_the_hub_is_missed_in_one_line(compose):
     """Without a network, an experiment of the hub says so once."""
     assert mistakes(compose, "experiment=mrpc") == [
         "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at https://huggingface.co to "
-        "serve 'glue' and 'bert-base-uncased', got no answer from it. Connect, set HF_ENDPOINT to a mirror, "
+        "serve 'nyu-mll/glue' and 'google-bert/bert-base-uncased', got no answer from it. Connect, set HF_ENDPOINT to a mirror, "
         "or stay offline with dataset=wordnet_supersense model=minilm."
     ]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
@@ -43,6 +46,15 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def console_script() -> str:
+    """How the user can type `hydratune` here: by name where the shell finds this one, else by its path."""
+    ours = Path(sys.executable).with_name("hydratune")
+    found = shutil.which("hydratune")
+    if not ours.is_file() or (found and Path(found).resolve() == ours.resolve()):
+        return "hydratune"
+    return os.path.relpath(ours)
 
 
 def command(overrides: list[str]) -> str:

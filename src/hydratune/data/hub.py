@@ -19,7 +19,7 @@ class HubDataset(Source):
     """What `datasets.load_dataset(path, name, revision=revision)` returns.
 
     Args:
-        path: The hub's id of the dataset, e.g. `glue`.
+        path: The hub's id of the dataset, e.g. `nyu-mll/glue`.
         name: Its configuration, e.g. `mrpc`; null where it has one only.
         revision: A branch, tag or commit; null for the newest.
         splits: Split (train, validation, test) -> the data's name of it; null where there is none.
@@ -31,8 +31,10 @@ class HubDataset(Source):
     splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: split names."""
+        """Adds: split names, and the form of the id; `datasets` 5 no longer loads short ones such as `glue`."""
         yield from super().check()
+        if self.path.count("/") != 1:
+            yield Mistake("path", "a hub id of the form OWNER/NAME", repr(self.path), "Look it up on the hub.")
         for split in set(self.splits) - set(SPLITS):
             yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import Mistake, did_you_mean, one_of
-from hydratune.provenance import redact
+from hydratune.provenance import console_script, redact
 from hydratune.tracking import store
 from hydratune.tracking.base import Facts, RunLog, Tracking
 
@@ -129,7 +129,7 @@ class MlflowRunLog(RunLog):
 
     def link(self) -> str | None:
         """`hydratune ui` on this run."""
-        return shlex.join(["hydratune", "ui", os.path.relpath(self._directory)])
+        return shlex.join([console_script(), "ui", os.path.relpath(self._directory)])
 
     def flush(self) -> None:
         """Sends what is buffered, in batches of at most 1000; keeps what could not be sent."""

@@ -1,0 +1,61 @@
+"""What is written down, and what must not be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hydratune.facts import resolved_yaml
+from hydratune.provenance import console_script, git_commit, is_secret, redact
+
+
+@pytest.mark.parametrize("key", ["trainer.args.hub_token", "token", "db.password", "api_key", "client_secret"])
+def test_secret_keys(key):
+    """Keys that hold secrets are known by their names."""
+    assert is_secret(key)
+
+
+@pytest.mark.parametrize("key", ["tokenizer.pad_token", "eos_token", "include_num_input_tokens_seen", "max_tokens"])
+def test_harmless_keys(key):
+    """Tokens of a tokenizer are no secrets."""
+    assert not is_secret(key)
+
+
+def test_redact():
+    """Secrets are masked wherever they stand; everything else is left as it is."""
+    plain = {"uri": "postgresql://me:pass@host/db", "list": [{"hub_token": "x"}], "seed": 1, "token": None}
+    assert redact(plain) == {
+        "uri": "postgresql://***@host/db",
+        "list": [{"hub_token": "***"}],
+        "seed": 1,
+        "token": None,
+    }
+
+
+def test_secrets_from_the_environment_stay_there(compose, monkeypatch):
+    """`${oc.env:...}` resolves for the run and is masked in the config that it writes."""
+    monkeypatch.setenv("STORE", "postgresql://me:canary@host/db")
+    cfg = compose("tracking.uri=${oc.env:STORE}", "trainer.args.hub_model_id=a/b")
+    assert cfg.tracking.uri == "postgresql://me:canary@host/db"
+    del cfg.hydra
+    assert "canary" not in resolved_yaml(cfg)
+
+
+def test_git_commit(own_directory):
+    """The commit of the current directory, marked where there are changes; None outside a repository."""
+    assert git_commit() is None
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", *command], check=True)  # noqa: S607
+    clean = git_commit()
+    assert len(clean) == 40
+    (own_directory / "new").write_text("")
+    assert git_commit() == f"{clean}-dirty"
+
+
+def test_console_script(monkeypatch, own_directory):
+    """What a run tells the user to type works as typed, also where .venv/bin is not on the PATH."""
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
+    assert console_script() == "hydratune"
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert (own_directory / console_script()).resolve() == Path(sys.executable).with_name("hydratune").resolve()
