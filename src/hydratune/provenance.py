@@ -58,8 +58,8 @@ def console_script() -> str:
 
 
 def command(overrides: list[str]) -> str:
-    """The command that composes the same run again."""
-    return shlex.join(["hydratune", *overrides])
+    """The command that composes the same run again; `++` before a key is added by us, not typed."""
+    return shlex.join(["hydratune", *(override.removeprefix("++") for override in overrides)])
 
 
 def is_secret(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             train_dataset=data.splits["train"],
             eval_dataset=data.splits["validation"],
             processing_class=tokenizer,
-            compute_metrics=task.compute_metrics,
+            compute_metrics=functools.partial(task.compute_metrics, head=data.head),
             preprocess_logits_for_metrics=task.reduce_logits,
             callbacks=[*build(cfg.trainer.callbacks).values(), *run_log.callbacks()],
         )

@@ -51,7 +51,12 @@ def train(arguments: Sequence[str]) -> int:
     if cfg is None:
         return _run_hydra([*rest, *overrides])
     key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
-    directory = claim_directory(Path(OmegaConf.select(cfg, key)).absolute())
+    wanted = Path(OmegaConf.select(cfg, key)).absolute()
+    try:
+        directory = claim_directory(wanted)
+    except OSError as error:
+        fix = f"Set {key} to a place that you may write to."
+        raise ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix)) from error
     try:
         return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
     except ConfigError:

@@ -98,8 +98,13 @@ class Task(ABC):
         """The least of a batch's logits that the metrics need, so that evaluation never holds them all."""
 
     @abstractmethod
-    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
-        """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`."""
+    def compute_metrics(self, prediction: EvalPrediction, head: Mapping[str, Any]) -> dict[str, float]:
+        """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`.
+
+        Args:
+            prediction: What the network said, and the labels.
+            head: That of `Prepared`.
+        """
 
     @abstractmethod
     def decode(self, predictions: Any, head: Mapping[str, Any]) -> list[Any]:

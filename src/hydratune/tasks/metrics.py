@@ -23,11 +23,11 @@ class ClassificationMetric(evaluate.Metric):
             description=type(self).__doc__ or "", citation="", features=datasets.Features(features)
         )
 
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {self.name: float(self.score(references, predictions))}
+    def _compute(self, predictions: Any, references: Any, num_labels: int) -> dict[str, float]:
+        return {self.name: float(self.score(references, predictions, num_labels))}
 
-    def score(self, references: Any, predictions: Any) -> float:
-        """The value of the metric; both arguments are (rows,) label ids."""
+    def score(self, references: Any, predictions: Any, num_labels: int) -> float:
+        """The value of the metric over (rows,) ids of `num_labels` labels, not all of which need occur."""
         raise NotImplementedError
 
 
@@ -36,20 +36,19 @@ class Accuracy(ClassificationMetric):
 
     name = "accuracy"
 
-    def score(self, references: Any, predictions: Any) -> float:
+    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
         """See `sklearn.metrics.accuracy_score`."""
         return sklearn_metrics.accuracy_score(references, predictions)
 
 
 class F1(ClassificationMetric):
-    """F1 of label 1 where the labels are 0 and 1, as GLUE scores MRPC; the macro average otherwise."""
+    """F1 of label 1 where there are two labels, as GLUE scores MRPC; the macro average otherwise."""
 
     name = "f1"
 
-    def score(self, references: Any, predictions: Any) -> float:
+    def score(self, references: Any, predictions: Any, num_labels: int) -> float:
         """See `sklearn.metrics.f1_score`; 0 where a class has neither predictions nor rows."""
-        binary = max(*references, *predictions, 1) == 1
-        average = "binary" if binary else "macro"
+        average = "binary" if num_labels == 2 else "macro"
         return sklearn_metrics.f1_score(references, predictions, average=average, zero_division=0)
 
 
@@ -58,7 +57,7 @@ class MacroF1(ClassificationMetric):
 
     name = "macro_f1"
 
-    def score(self, references: Any, predictions: Any) -> float:
+    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
         """See `sklearn.metrics.f1_score`; 0 where a class has no prediction."""
         return sklearn_metrics.f1_score(references, predictions, average="macro", zero_division=0)
 
@@ -68,7 +67,7 @@ class MatthewsCorrelation(ClassificationMetric):
 
     name = "matthews_correlation"
 
-    def score(self, references: Any, predictions: Any) -> float:
+    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
         """See `sklearn.metrics.matthews_corrcoef`; 0 where all is one label, of which it would warn."""
         if len({*references, *predictions}) == 1:
             return 0.0

@@ -66,12 +66,13 @@ class SequenceClassification(Task):
         scores = logits[0] if isinstance(logits, tuple) else logits
         return scores.argmax(dim=-1)
 
-    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, head: Mapping[str, Any]) -> dict[str, float]:
         """The metrics that the config names."""
         from hydratune.tasks.metrics import CLASSIFICATION
 
         pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
-        return {name: CLASSIFICATION[name]().compute(**pairs)[name] for name in self.metrics}
+        scores = {name: CLASSIFICATION[name]() for name in self.metrics}
+        return {name: score.compute(**pairs, num_labels=head["num_labels"])[name] for name, score in scores.items()}
 
     def decode(self, predictions: Any, head: Mapping[str, Any]) -> list[Any]:
         """The name of each predicted label."""
