@@ -65,6 +65,25 @@ def test_pickled_weights_are_refused(tiny_model, tmp_path):
         model.load_network("AutoModelForSequenceClassification", config, {"num_labels": 2})
 
 
+def test_a_finished_model_learns_other_labels(tiny_model, tmp_path, caplog):
+    """A checkpoint with a head for two labels starts a run with three: the head is new, and that is said."""
+    caplog.set_level("INFO")
+    folder = tmp_path / "finished"
+    for path, labels in ((tiny_model, 2), (folder, 3)):
+        model = Pretrained(pretrained_model_name_or_path=str(path))
+        network = model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": labels})
+        assert network.classifier.out_features == labels
+        network.save_pretrained(folder)
+    assert caplog.messages[-1].endswith("new and untrained: classifier.bias, classifier.weight")
+
+
+def test_another_shape_below_the_head_is_refused(tiny_model):
+    """A config field that changes the shape of trained weights would throw them away silently."""
+    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), config={"intermediate_size": 8})
+    with pytest.raises(ConfigError, match=r"^model\.config: expected weights of shape \(8,\), got bert\.encoder"):
+        model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+
+
 def test_a_directory_without_a_checkpoint(tmp_path):
     """A directory that save_pretrained did not write is told at once."""
     (mistake,) = Pretrained(pretrained_model_name_or_path=str(tmp_path)).check()

@@ -239,6 +239,20 @@ def test_the_allow_list_is_extended_outside_configs(compose, own_directory, monk
     check_config(compose(target))
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[tool", "pyproject.toml: expected a readable TOML file, got "),
+        ("[tool.hydratune]\nallow = 3", "pyproject.toml [tool.hydratune] allow: expected a list of packages, got 3."),
+    ],
+)
+def test_a_broken_allow_list(compose, own_directory, content, message):
+    """A project file that cannot be read stops the run: nobody can tell what it allows."""
+    (own_directory / "pyproject.toml").write_text(content)
+    (found,) = mistakes(compose)
+    assert found.startswith(message)
+
+
 def test_missing_package_of_the_demo(compose, monkeypatch):
     """Without the demo extra, the default says what to install."""
     import importlib.util

@@ -6,6 +6,8 @@ import os
 import tomllib
 from pathlib import Path
 
+from hydratune.errors import ConfigError, Mistake
+
 PACKAGES = ("hydratune", "transformers")
 VARIABLE = "HYDRATUNE_ALLOW"
 
@@ -17,12 +19,23 @@ def packages() -> tuple[str, ...]:
     current directory, then those of the environment variable HYDRATUNE_ALLOW, separated by commas. Never from
     a config: a config is data, and data must not extend what it may run.
     """
-    own: list[str] = []
-    project = Path("pyproject.toml")
-    if project.is_file():
-        own = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {}).get("hydratune", {}).get("allow", [])
     listed = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
-    return (*PACKAGES, *own, *(name for name in listed if name))
+    return (*PACKAGES, *_of_project(Path("pyproject.toml")), *(name for name in listed if name))
+
+
+def _of_project(project: Path) -> list[str]:
+    if not project.is_file():
+        return []
+    try:
+        tools = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, ValueError) as error:
+        fix = f"Mend {project.absolute()}."
+        raise ConfigError(Mistake(str(project), "a readable TOML file", str(error), fix)) from error
+    allow = tools.get("hydratune", {}).get("allow", [])
+    if not isinstance(allow, list) or not all(isinstance(name, str) for name in allow):
+        fix = 'Write allow = ["my_package"].'
+        raise ConfigError(Mistake(f"{project} [tool.hydratune] allow", "a list of packages", repr(allow), fix))
+    return allow
 
 
 def is_allowed(path: str, among: tuple[str, ...]) -> bool:

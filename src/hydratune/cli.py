@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from hydratune.errors import ConfigError
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
 FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -31,6 +31,9 @@ def dispatch(arguments: Sequence[str]) -> int:
     verbs: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "configs": configs, "ui": ui}
     if verb in verbs:
         return verbs[verb](rest)
+    if verb.replace("_", "").isalpha():  # neither a flag nor an override
+        fix = did_you_mean(verb, verbs, "See hydratune --help.")
+        raise ConfigError(Mistake(verb, f"{one_of(verbs)} or KEY=VALUE", repr(verb), fix))
     return train(arguments)
 
 

@@ -96,7 +96,11 @@ class Pretrained:
         return tokenizer
 
     def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> PreTrainedModel:
-        """The weights in float32 under a head of class `auto_model`; the head is new where it has none."""
+        """The weights in float32 under a head of class `auto_model`, which is new where the checkpoint's does not fit.
+
+        Raises:
+            ConfigError: Where weights below the head have other shapes than the config asks for.
+        """
         import torch
         import transformers
         from transformers.utils import logging as hf_logging
@@ -113,9 +117,16 @@ class Pretrained:
                 use_safetensors=self.use_safetensors,
                 attn_implementation=self.attn_implementation,
                 dtype=torch.float32,
+                ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
                 output_loading_info=True,
             )
-        new = sorted(loaded["missing_keys"])
+        reshaped = {name: shapes for name, *shapes in loaded["mismatched_keys"]}
+        for name, (saved, wanted) in reshaped.items():
+            if name.startswith(f"{network.base_model_prefix}."):
+                got = f"{name} of {tuple(saved)} in the checkpoint"
+                fix = "Leave model.config as the checkpoint has it."
+                raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
+        new = sorted({*loaded["missing_keys"], *reshaped})
         log.info(
             "model: %s, %.1fM weights%s",
             type(network).__name__,

@@ -59,12 +59,16 @@ class Mlflow(Tracking):
     tags: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> Iterator[Mistake]:
-        """Whether the address is of a kind that MLflow has."""
+        """Whether the address is of a kind that MLflow has, and no directory where a file should be."""
         scheme = store.scheme(self.uri)
         if scheme not in store.SCHEMES:
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
             fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
             yield Mistake("uri", expected, repr(self.uri), fix)
+        path = store.sqlite_path(store.absolute_uri(self.uri))
+        if path is not None and path.is_dir():
+            fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."
+            yield Mistake("uri", "the path of a database file", f"the directory {str(path)!r}", fix)
 
     @contextmanager
     def start(self, facts: Facts) -> Iterator[RunLog]:
