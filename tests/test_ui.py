@@ -9,9 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from hydratune.tracking.store import connect
 
 
 def answer(url, **headers):
@@ -23,35 +26,55 @@ def answer(url, **headers):
         return error.code, b""
 
 
-@pytest.mark.slow
-def test_serves_a_run(train, toy, store):
-    """The printed address is that of the run; artifacts can be read; a foreign Host is refused."""
-    assert store
-    result = train(*toy, "trainer.args.max_steps=1")
+@contextmanager
+def serving(*arguments):
+    """`hydratune ui` on a free port, until the end of the block: its address and the line that it printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("hydratune"), "ui", result.directory, "--port", str(port)]
-    server = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
-    )
+    command = [Path(sys.executable).with_name("hydratune"), "ui", *arguments, "--port", str(port)]
+    quiet = {"stderr": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
+    base = f"http://127.0.0.1:{port}"
     try:
         line = server.stdout.readline()
-        pointer = json.loads((result.directory / "mlflow.json").read_text())
-        assert f"http://127.0.0.1:{port}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}" in line
-        base = f"http://127.0.0.1:{port}"
         for _ in range(300):
+            assert server.poll() is None
             try:
                 answer(base)
                 break
             except OSError:
                 time.sleep(0.2)
+        yield base, line
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        server.stdout.close()
+
+
+@pytest.mark.slow
+def test_serves_a_run(train, toy, store):
+    """The printed address is that of the run; artifacts can be read; a foreign Host is refused."""
+    assert store
+    result = train(*toy, "trainer.args.max_steps=1")
+    pointer = json.loads((result.directory / "mlflow.json").read_text())
+    with serving(result.directory) as (base, line):
+        assert f"{base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}" in line
         _, body = answer(f"{base}/api/2.0/mlflow/runs/get?run_id={pointer['run_id']}")
         assert json.loads(body)["run"]["info"]["status"] == "FINISHED"
         _, body = answer(f"{base}/get-artifact?path=metrics.json&run_uuid={pointer['run_id']}")
         assert json.loads(body)["test_accuracy"] == result.metrics["test_accuracy"]
         assert answer(base, Host="evil.com")[0] == 403
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
-        server.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_run_is_recorded_by_a_server(train, toy, store):
+    """`tracking.uri=http://...` records the same run with a real MLflow server."""
+    with serving("--uri", store) as (base, _):
+        result = train(*toy, f"tracking.uri={base}", "tracking.experiment=remote")
+        client = connect(base)
+        experiment = client.get_experiment_by_name("remote")
+        (run,) = client.search_runs([experiment.experiment_id])
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["test/accuracy"] == result.metrics["test_accuracy"]
+        assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.yaml", "metrics.json"}
