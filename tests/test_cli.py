@@ -184,3 +184,17 @@ def test_shadowing_a_shipped_config(own_directory):
     assert "me/x" in done.stdout
     check = hydratune("--config-path", str(mine), "sede=1")
     assert "sede: expected" in check.stderr
+
+
+def test_both_kinds_of_own_directories(own_directory):
+    """`--config-dir` adds to a primary config of one's own, and what that names stays reachable."""
+    mine, more = own_directory / "mine", own_directory / "more"
+    (more / "model").mkdir(parents=True)
+    mine.mkdir()
+    shipped = Path(__file__).parents[1] / "conf" / "train.yaml"
+    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
+    (mine / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+    (more / "model" / "own.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
+    done = hydratune("--config-path", str(mine), "--config-dir", "more", "model=own", "sede=1")
+    assert "sede: expected" in done.stderr
+    assert "to serve 'me/x'" in done.stderr

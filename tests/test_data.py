@@ -144,3 +144,17 @@ def test_rows_are_mapped_once():
         rows = Dataset.from_dict({"x": range(start, 5)})
         assert map_once(rows, double, {"key": key}, "doubling")["y"] == [2 * x for x in range(start, 5)]
     assert calls == [5, 5, 4]
+
+
+@pytest.mark.parametrize("given", [3, ["a.csv", 3]])
+def test_paths_that_are_no_text(given):
+    """A number where a path should be is told, and the rest is not looked at."""
+    (mistake,) = files(train=given).check()
+    assert str(mistake) == f"files.train: expected a path or a list of paths, got {given!r}. Put paths in quotes."
+
+
+def test_too_few_rows_to_hold_out(own_directory):
+    """One row cannot be split."""
+    write_rows(own_directory / "a.jsonl", ROWS[:1])
+    with pytest.raises(ConfigError, match=r"^dataset: expected rows to hold out for validation, got 1 in train"):
+        files(train="a.jsonl").load()

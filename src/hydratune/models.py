@@ -120,7 +120,7 @@ class Pretrained:
                 ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
                 output_loading_info=True,
             )
-        reshaped = {name: shapes for name, *shapes in loaded["mismatched_keys"]}
+        reshaped = {name: shapes for name, *shapes in sorted(loaded["mismatched_keys"])}
         for name, (saved, wanted) in reshaped.items():
             if name.startswith(f"{network.base_model_prefix}."):
                 got = f"{name} of {tuple(saved)} in the checkpoint"

@@ -53,19 +53,16 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     Raises:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing has been trained then.
     """
-    hub.go_offline_if_unreachable()
+    source, task, model = build(cfg.dataset), build(cfg.task), build(cfg.model)
+    hub.settle({**source.needs(), **model.needs()})
     from transformers import set_seed
 
     quieten()
     hardware = build(cfg.hardware).prepare()
-    source, task, model = build(cfg.dataset), build(cfg.task), build(cfg.model)
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
     chosen = {name: value for name, value in hardware.items() if name not in cfg.trainer.args}
     args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **chosen)
-    publish, args.push_to_hub = (
-        args.push_to_hub,
-        False,
-    )  # the final model goes to the hub, not each checkpoint
+    publish, args.push_to_hub = args.push_to_hub, False  # only the final model goes to the hub
     # 2. Load the dataset.
     splits = source.load()
     # 3. Tokenise with the checkpoint's tokenizer, cut to the positions that the network has.

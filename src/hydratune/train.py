@@ -52,6 +52,7 @@ def train(arguments: Sequence[str]) -> int:
         return _run_hydra([*rest, *overrides])
     key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
     wanted = Path(OmegaConf.select(cfg, key)).absolute()
+    new = [folder for folder in wanted.parents if not folder.exists()]
     try:
         directory = claim_directory(wanted)
     except OSError as error:
@@ -61,7 +62,9 @@ def train(arguments: Sequence[str]) -> int:
         return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
     except ConfigError:
         if not flags.multirun:
-            _remove(directory)  # made for this run alone, which has trained nothing
+            shutil.rmtree(directory)  # made for this run alone, which has trained nothing
+            for folder in new:
+                folder.rmdir()
         raise
 
 
@@ -87,14 +90,15 @@ def _request(flags: Namespace) -> Request:
 
 def _checked(request: Request, multirun: bool) -> DictConfig:
     """The config of the (first) job, after the configs of all jobs were found to be in order."""
-    wrong = dict(composition.check_choices(request))
-    mistakes = list(wrong.values())
+    wrong = list(composition.check_choices(request))
+    mistakes = [mistake for _, mistake in wrong]
     if not multirun:
         mistakes += composition.check_single(request)
-    sound = replace(request, overrides=tuple(o for o in request.overrides if o not in wrong))
+    bad = {text for text, _ in wrong}
+    sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
     jobs = composition.jobs(sound)
     configs = [composition.compose_config(request, overrides) for overrides in jobs]
-    unsure = tuple(f"{mistake.key}." for mistake in wrong.values())  # their nodes are not the ones that were meant
+    unsure = tuple(f"{mistake.key}." for mistake in mistakes)  # their nodes are not the ones that were meant
     for cfg in configs:
         try:
             check_config(cfg)
@@ -163,12 +167,3 @@ def _composition_mistake(error: Exception) -> Mistake:
 def _quoted(path: Path) -> str:
     """A path as Hydra's grammar takes any text."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _remove(directory: Path) -> None:
-    """Takes a claimed directory away, and the parents that were made for it."""
-    shutil.rmtree(directory)
-    for parent in list(directory.parents)[:2]:
-        if parent == Path.cwd() or any(parent.iterdir()):
-            break
-        parent.rmdir()

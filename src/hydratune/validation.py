@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, hub
+from hydratune.composition import without_hydra
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.provenance import is_secret, redact
 from hydratune.signatures import Signature, expectation, locate, module_names, signature
@@ -31,6 +32,8 @@ DECIDED = {
     "trainer.eval_dataset": "Set dataset.",
     "trainer.data_collator": "Set task.",
     "trainer.compute_metrics": "Set task.metrics.",
+    "trainer.preprocess_logits_for_metrics": "Set task.metrics.",
+    "trainer.processing_class": "Set model.",
 }
 
 
@@ -46,7 +49,7 @@ def check_config(cfg: DictConfig) -> None:
         ConfigError: With all mistakes together.
     """
     among = allowed.packages()
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    own = without_hydra(cfg)
     mistakes = [*_literal_secrets(own)]
     plain = _resolved(own, "", mistakes)
     mistakes += _top_level(plain)
@@ -78,7 +81,7 @@ _ABSENT = object()  # stands where a value would, so that it is reported once
 def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
     package = re.search(r"\$\{package_path:(\w+)", raw)
     if package and importlib.util.find_spec(package[1]) is None:
-        fix = "pip install 'hydratune[demo]'."
+        fix = "Install it; the demo's packages come with pip install 'hydratune[demo]'."
         return Mistake(key, f"the package {package[1]} to be installed", "none", fix)
     got = f"{raw!r}: {str(error).splitlines()[0].rstrip('.')}"
     return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
@@ -206,9 +209,12 @@ def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[
     given = {name: value for name, value in node.items() if name not in RESERVED}
     for name, value in given.items():
         here = f"{key}.{name}"
-        if here in DECIDED or (here == "trainer.callbacks" and isinstance(value, dict)):
-            if here in DECIDED:
-                yield Mistake(here, "nothing, since the run decides it", repr(value), DECIDED[here])
+        if here in DECIDED:
+            yield Mistake(here, "nothing, since the run decides it", repr(value), DECIDED[here])
+        elif here == "trainer.callbacks":  # by name, so that a config can add one and an override can drop one
+            if not isinstance(value, dict) or not all(map(_is_node, value.values())):
+                fix = "Choose some: 'trainer/callbacks=[early_stopping]'."
+                yield Mistake(here, "callbacks by name, each with a _target_", repr(value), fix)
         elif name in known.parameters:
             skip = value is _ABSENT or _is_node(value)
             if not skip and (wanted := expectation(known.parameters[name], value)):

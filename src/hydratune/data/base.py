@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.hub import Repository
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -41,8 +42,15 @@ class Source(ABC):
     def read(self) -> DatasetDict:
         """All rows with the columns of the data, in splits called train, validation and test."""
 
+    def needs(self) -> dict[str, Repository]:
+        """Key of the config -> what the hub or its cache has to serve for it."""
+        return {}
+
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported or read."""
+        named = [name for name in self.columns.values() if name is not None]
+        if repeated := sorted({str(name) for name in named if named.count(name) > 1}):
+            yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
         for split, rows in self.limit.items():
             if split not in SPLITS:
                 yield Mistake(f"limit.{split}", one_of(SPLITS), repr(split), _nearest_split("limit", split))
@@ -51,7 +59,9 @@ class Source(ABC):
         if not 0 < self.validation_size < 1:
             fix = "Set dataset.validation_size=0.1."
             yield Mistake("validation_size", "a share between 0 and 1", repr(self.validation_size), fix)
-        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+        if self.labels is not None and not all(isinstance(name, str) for name in self.labels):
+            yield Mistake("labels", "names as text", repr(self.labels), "Put them in quotes; yaml reads no as false.")
+        elif self.labels is not None and len(set(self.labels)) != len(self.labels):
             yield Mistake("labels", "different names", repr(self.labels), "Name each label once.")
 
     def check_columns(self, present: Sequence[str], where: str) -> Iterator[Mistake]:
@@ -85,6 +95,9 @@ class Source(ABC):
         return rows.select_columns(list(mapping)).rename_columns(mapping)
 
     def _held_out(self, rows: Dataset) -> tuple[Dataset, Dataset]:
+        if len(rows) < 2:
+            fix = "Add rows, or a validation split."
+            raise ConfigError(Mistake("dataset", "rows to hold out for validation", f"{len(rows)} in train", fix))
         halves = rows.train_test_split(test_size=self.validation_size, seed=self.seed)
         log.info("data: no validation split, so %.0f %% of train is held out", 100 * self.validation_size)
         return halves["train"], halves["test"]

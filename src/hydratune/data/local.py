@@ -49,6 +49,10 @@ class LocalFiles(Source):
             yield Mistake(f"files.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
         if not self.files.get("train"):
             yield Mistake("files.train", "a file", "none", "Set dataset.files.train=PATH.")
+        for split, given in self.files.items():
+            if not all(isinstance(path, str) for path in (given if isinstance(given, list) else [given or ""])):
+                yield Mistake(f"files.{split}", "a path or a list of paths", repr(given), "Put paths in quotes.")
+                return
         for split, paths in self.paths().items():
             for path in paths:
                 yield from self._check_file(f"files.{split}", path)
