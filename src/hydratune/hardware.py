@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +26,12 @@ class Hardware:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     threads: int | None = None
 
-    def prepare(self) -> dict[str, Any]:
-        """Sets torch's threads, says what was chosen, and returns arguments for `TrainingArguments`."""
+    def prepare(self, given: Container[str] = ()) -> dict[str, Any]:
+        """Sets torch's threads, says what was chosen, and returns arguments for `TrainingArguments`.
+
+        Args:
+            given: Arguments that the user has set; these, and those that contradict them, are left out.
+        """
         import torch
 
         cuda = self.device == "auto" and torch.cuda.is_available()
@@ -43,7 +48,8 @@ class Hardware:
         precision = ("bf16" if native else "fp32") if self.precision == "auto" else self.precision
         reason = "this device multiplies bf16" if native else "this device does not multiply bf16"
         log.info("hardware: %s, %s (%s)", device, precision, reason if self.precision == "auto" else "as asked")
-        return {"bf16": precision == "bf16", "use_cpu": not (cuda or mps)}
+        arguments = {"bf16": precision == "bf16", "use_cpu": not (cuda or mps)}
+        return {k: v for k, v in arguments.items() if k not in given and not (k == "bf16" and "fp16" in given)}
 
 
 def available_cpus() -> int:

@@ -51,18 +51,18 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     """Fine-tunes one model as a checked config says (see `check_config`) and leaves its files with `job`.
 
     Raises:
-        ConfigError: For mistakes that only the data or the checkpoint can show; nothing has been trained then.
+        ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
     source, task, model = build(cfg.dataset), build(cfg.task), build(cfg.model)
     hub.settle({**source.needs(), **model.needs()})
     from transformers import set_seed
 
     quieten()
-    hardware = build(cfg.hardware).prepare()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
-    chosen = {name: value for name, value in hardware.items() if name not in cfg.trainer.args}
-    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **chosen)
+    machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
+    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **machine)
     publish, args.push_to_hub = args.push_to_hub, False  # only the final model goes to the hub
+    callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset.
     splits = source.load()
     # 3. Tokenise with the checkpoint's tokenizer, cut to the positions that the network has.
@@ -71,12 +71,12 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     limits = [limit for limit in (task.max_length, max_positions(config, tokenizer)) if limit]
     data = task.prepare(splits, tokenizer, min(limits, default=None), source.labels)
     _say_truncated(data, limits)
+    # 4. Load the network under the task's head.
+    set_seed(cfg.seed)  # here, since a head is drawn at random
+    network = model.load_network(task.auto_model, config, data.head)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
         write_text(job.directory / CONFIG, resolved_yaml(cfg))
         run_log.artifact(job.directory / CONFIG)
-        # 4. Load the network under the task's head.
-        set_seed(cfg.seed)  # here, since a head is drawn at random
-        network = model.load_network(task.auto_model, config, data.head)
         # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
         trainer = _trainer_class(cfg)(
             model=network,
@@ -87,7 +87,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             processing_class=tokenizer,
             compute_metrics=functools.partial(task.compute_metrics, head=data.head),
             preprocess_logits_for_metrics=task.reduce_logits,
-            callbacks=[*build(cfg.trainer.callbacks).values(), *run_log.callbacks()],
+            callbacks=[*callbacks.values(), *run_log.callbacks()],
         )
         _show_progress(trainer)
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.

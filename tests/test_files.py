@@ -1,0 +1,32 @@
+"""Files are whole or absent; directories belong to one run."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hydratune.files import claim_directory, write_json, write_lines
+
+
+def test_replaces_in_one_step(own_directory):
+    """A file that cannot be written whole leaves the old one."""
+    path = own_directory / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [p.name for p in own_directory.iterdir()] == ["a.json"]
+
+
+def test_lines(tmp_path):
+    """One document a line, in any script."""
+    write_lines(tmp_path / "a.jsonl", [{"a": "ü"}, 2])
+    assert (tmp_path / "a.jsonl").read_text(encoding="utf-8") == '{"a": "ü"}\n2\n'
+
+
+def test_a_directory_is_claimed_once(tmp_path):
+    """Runs that start in the same second get a directory each."""
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim_directory(tmp_path / "x" / "run"), range(20)))
+    assert len(set(claimed)) == 20
+    assert claim_directory(tmp_path / "x" / "run").name == "run-21"
