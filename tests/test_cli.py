@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hydratune.tracking.store import connect
+
 HYDRATUNE = Path(sys.executable).with_name("hydratune")
 
 
@@ -140,21 +142,24 @@ def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
 
 
-def test_interruption(toy, own_directory):
-    """Ctrl-C ends with 130 and without a traceback."""
-    command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x", "tracking=none"]
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interruption(toy, own_directory, store, sent, code):
+    """Ctrl-C and SIGTERM end without a traceback, and MLflow says KILLED."""
+    command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
             assert process.poll() is None
             time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
-    assert "hydratune: interrupted" in err.splitlines()
+    assert process.returncode == code
+    assert ("hydratune: interrupted" in err.splitlines()) == (sent == signal.SIGINT)
     assert "Traceback" not in err
+    pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
+    assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
 
 
 def test_copy_a_config():

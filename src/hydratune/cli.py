@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
-FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
+FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def main() -> None:
-    """The console script; exits with 0, 1 after a failure, 2 after a user's mistake, 130 after Ctrl-C."""
+    """The console script; exits with 0, 1 after a failure, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:
@@ -57,6 +60,11 @@ def ui(arguments: Sequence[str]) -> int:
 
     serve(arguments)
     return 0
+
+
+def _terminate(*_: object) -> NoReturn:
+    """Unwinds on SIGTERM as on Ctrl-C, so that MLflow is told before the process ends."""
+    sys.exit(TERMINATED)
 
 
 def _say(error: ConfigError) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ def quieten() -> None:
     transformers.utils.logging.enable_propagation()
     transformers.utils.logging.disable_progress_bar()  # of loading and saving weights; Trainer's bar stays
     datasets.utils.logging.enable_propagation()
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file is told by us, once
 
 
 def show(result: RunResult) -> None:

@@ -92,7 +92,7 @@ class LocalFiles(Source):
             try:
                 splits[split] = load_dataset(builder, data_files=files, split=split, **options)
             except (DatasetGenerationError, ValueError) as error:  # ValueError: a file without a row
-                got = f"{files[split]}: {error.__cause__ or error}".rstrip("!.")
+                got = f"{files[split]}: {' '.join(str(error.__cause__ or error).split())}".rstrip("!.")
                 fix = "Mend the file: every row needs the same columns and types."
                 raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, fix)) from error
         return splits
