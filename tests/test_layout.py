@@ -11,7 +11,7 @@ FLOORS = [
     {"cli"},
     {"train", "configs"},
     {"run", "report", "validation"},
-    {"facts", "composition", "build"},
+    {"facts", "composition", "build", "agreement"},
     {"tasks"},
     {"data", "models"},
     {"training", "tracking", "hardware"},

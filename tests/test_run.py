@@ -9,6 +9,7 @@ import pytest
 
 from conftest import write_rows
 from hydratune.errors import ConfigError
+from hydratune.tracking.store import connect
 
 
 def weights(result) -> bytes:
@@ -138,6 +139,14 @@ def test_arguments_that_transformers_refuses(train, toy):
         ConfigError, match=r"^trainer\.args: expected arguments that transformers.TrainingArguments takes"
     ):
         train(*toy, "trainer.args.warmup_steps=-1")
+
+
+def test_arguments_that_trainer_refuses(train, toy, store):
+    """What only Trainer knows to be wrong is told before anything is tracked."""
+    with pytest.raises(ConfigError, match=r"^trainer: expected arguments that transformers.Trainer takes"):
+        train(*toy, "trainer.args.report_to=nonsense")
+    client = connect(store)
+    assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
 
 
 def test_another_trainer_by_target(train, toy):

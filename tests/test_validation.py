@@ -5,9 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from conftest import write_rows
+from hydratune.composition import Request, composer, without_hydra
 from hydratune.errors import ConfigError
+from hydratune.train import checked
 from hydratune.validation import check_config, top_level_keys
 
 
@@ -140,6 +145,23 @@ def test_the_default_is_in_order(compose):
         ),
         ("+dataset.labels=[1,2]", "dataset.labels: expected names as text, got [1, 2]. Put them in quotes; yaml reads no as false."),
         ("+dataset.columns={text: a, label: a}", "dataset.columns: expected a different column for each, got ['a'] twice. Set one of them to null."),
+        ("seed=-1", "seed: expected a whole number from 0 to 4294967295, got -1. Set seed=42."),
+        ("name=../x", "name: expected text without a slash, got '../x'. It names a folder: set name=my_run."),
+        (
+            "trainer.args.per_device_train_batch_size=0",
+            "trainer.args.per_device_train_batch_size: expected a number from 1, got 0. Raise it.",
+        ),
+        ("trainer.args.num_train_epochs=0", "trainer.args.num_train_epochs: expected a number above 0, got 0. Raise it."),
+        (
+            "trainer.args.metric_for_best_model=eval_loss",
+            "trainer.args.metric_for_best_model: expected the objective 'eval_accuracy', got 'eval_loss'. Set objective=eval_loss.",
+        ),
+        (
+            "trainer._partial_=false",
+            "trainer._partial_: expected true, since the run completes the Trainer, got False. Set trainer._partial_=true.",
+        ),
+        ("hardware.threads=0", "hardware.threads: expected a number above 0 or null, got 0. Leave it out."),
+        ("tracking.experiment=''", "tracking.experiment: expected a name, got ''. Leave it out to take the dataset's."),
         ("name=${sede}", "name: expected an interpolation that resolves, got '${sede}': Interpolation key 'sede' "
          "not found. Correct the name inside."),
         (
@@ -262,6 +284,32 @@ def test_a_broken_allow_list(compose, own_directory, content, message):
     (own_directory / "pyproject.toml").write_text(content)
     (found,) = mistakes(compose)
     assert found.startswith(message)
+
+
+AWKWARD = ["null", "x", "-1", "1.5", "true", "[]", "[null]", "{a: 1}", "nan", "''", "'${x}'", "'???'"]
+
+
+def keys(node, parent=""):
+    """Every key of a config, inner nodes included."""
+    for name, value in node.items() if isinstance(node, dict) else ():
+        yield f"{parent}.{name}".lstrip(".")
+        yield from keys(value, f"{parent}.{name}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("value", AWKWARD)
+def test_no_value_of_any_key_ends_in_a_traceback(compose, toy_files, value):
+    """Whatever a key is set to, the config is in order or there is a message; nothing else is raised."""
+    base = [*toy_files, "trainer/callbacks=[early_stopping]"]
+    told = 0
+    for key in keys(OmegaConf.to_container(without_hydra(compose(*base)), resolve=False)):
+        request = Request((*base, f"{key}={value}"))
+        try:
+            with composer(request):
+                checked(request, multirun=False)
+        except (ConfigError, HydraException, OmegaConfBaseException):
+            told += 1
+    assert told > 20
 
 
 def test_missing_package_of_the_demo(compose, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
@@ -17,7 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.errors import Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
@@ -86,7 +87,7 @@ def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
         if names is None or override.is_delete():
             continue
         for choice in _chosen(override):
-            if choice not in names:
+            if choice not in names and (choice, override.key_or_group) != (None, "experiment"):
                 key = override.key_or_group
                 fix = did_you_mean(choice, names, f"Run `hydratune configs {key}` to see them.")
                 yield str(override.input_line), Mistake(key, one_of(names), repr(choice), fix)
@@ -101,13 +102,12 @@ def check_single(request: Request) -> Iterator[Mistake]:
             yield Mistake(key, "one value", repr(got), fix)
 
 
-def _chosen(override: Override) -> list[str]:
+def _chosen(override: Override) -> list[Any]:
     """The options that a group override names: one, a list of them, or those of a sweep."""
     if override.is_sweep_override():
-        return [str(choice) for choice in override.sweep_string_iterator()]
+        return list(override.sweep_string_iterator())
     value = override.value()
-    values = value if isinstance(value, list) else [value]
-    return [str(v) for v in values if v is not None]
+    return value if isinstance(value, list) else [value]
 
 
 def force_values(request: Request) -> list[str]:
@@ -165,7 +165,11 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     """The config of one job, with its `hydra` node, inside `composer`."""
     places = [f"pkg://{CONFIG_MODULE}"] if request.config_path else []  # the override replaces what a file says
     search = [f"hydra.searchpath=[{','.join([*places, f'file://{request.config_dir}'])}]"] if request.config_dir else []
-    cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
+    try:
+        cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
+        got, fix = " ".join(str(error).split()).rstrip("."), "Run `hydratune configs` to see what there is."
+        raise ConfigError(Mistake("overrides", "a config that composes", got, fix)) from error
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg
 

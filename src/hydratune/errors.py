@@ -33,13 +33,13 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
-def nearest(name: str, options: Iterable[str]) -> str | None:
+def nearest(name: object, options: Iterable[str]) -> str | None:
     """The option most like `name`, or None where nothing is close enough to be what was meant."""
-    close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(options), n=1, cutoff=0.5)
     return close[0] if close else None
 
 
-def did_you_mean(name: str, options: Iterable[str], otherwise: str) -> str:
+def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
     """A question that names the nearest option, or `otherwise`."""
     close = nearest(name, options)
     return f"Did you mean {close}?" if close else otherwise

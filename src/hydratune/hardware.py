@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from hydratune.errors import Mistake
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,11 @@ class Hardware:
     device: Literal["auto", "cpu"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     threads: int | None = None
+
+    def check(self) -> Iterator[Mistake]:
+        """What can be told to be wrong before anything heavy is imported."""
+        if self.threads is not None and self.threads < 1:
+            yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")
 
     def prepare(self, given: Container[str] = ()) -> dict[str, Any]:
         """Sets torch's threads, says what was chosen, and returns arguments for `TrainingArguments`.

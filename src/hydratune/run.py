@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import hub
 from hydratune.build import build
+from hydratune.errors import ConfigError, Mistake
 from hydratune.facts import Job, facts, resolved_yaml
 from hydratune.files import write_json, write_lines, write_text
 from hydratune.models import max_positions
@@ -74,22 +75,25 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     # 4. Load the network under the task's head.
     set_seed(cfg.seed)  # here, since a head is drawn at random
     network = model.load_network(task.auto_model, config, data.head)
+    # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
+    trainer = _make_trainer(
+        cfg.trainer,
+        model=network,
+        args=args,
+        data_collator=task.collator(tokenizer),
+        train_dataset=data.splits["train"],
+        eval_dataset=data.splits["validation"],
+        processing_class=tokenizer,
+        compute_metrics=functools.partial(task.compute_metrics, head=data.head),
+        preprocess_logits_for_metrics=task.reduce_logits,
+        callbacks=list(callbacks.values()),
+    )
+    _show_progress(trainer)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
         write_text(job.directory / CONFIG, resolved_yaml(cfg))
         run_log.artifact(job.directory / CONFIG)
-        # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
-        trainer = _trainer_class(cfg)(
-            model=network,
-            args=args,
-            data_collator=task.collator(tokenizer),
-            train_dataset=data.splits["train"],
-            eval_dataset=data.splits["validation"],
-            processing_class=tokenizer,
-            compute_metrics=functools.partial(task.compute_metrics, head=data.head),
-            preprocess_logits_for_metrics=task.reduce_logits,
-            callbacks=[*callbacks.values(), *run_log.callbacks()],
-        )
-        _show_progress(trainer)
+        for callback in run_log.callbacks():
+            trainer.add_callback(callback)
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         trainer.train()
         metrics = _kept_metrics(trainer, cfg.objective)
@@ -110,10 +114,16 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
 
 
-def _trainer_class(cfg: DictConfig) -> Any:
-    """The partial of `cfg.trainer` without the nodes that the run builds by itself."""
-    names = [name for name in cfg.trainer if name not in ("args", "callbacks")]
-    return build(OmegaConf.masked_copy(cfg.trainer, names))
+def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
+    """The Trainer of `node`, whose `args` and `callbacks` the run has built by itself."""
+    names = [str(name) for name in node if name not in ("args", "callbacks")]
+    partial = build(OmegaConf.masked_copy(node, names))
+    try:
+        return partial(**runtime)
+    except (ImportError, ValueError) as error:
+        got = " ".join(str(error).split()).rstrip(".")
+        fix = "Change the arguments below trainer.args."
+        raise ConfigError(Mistake("trainer", f"arguments that {node._target_} takes", got, fix)) from error
 
 
 def _say_truncated(data: Prepared, limits: list[int]) -> None:

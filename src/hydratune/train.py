@@ -45,7 +45,7 @@ def train(arguments: Sequence[str]) -> int:
     try:
         with composition.composer(request):
             overrides = composition.force_values(request)
-            cfg = None if flags.cfg else _checked(request, flags.multirun)
+            cfg = None if flags.cfg else checked(request, flags.multirun)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_composition_mistake(error)) from error
     if cfg is None:
@@ -88,7 +88,7 @@ def _request(flags: Namespace) -> Request:
     )
 
 
-def _checked(request: Request, multirun: bool) -> DictConfig:
+def checked(request: Request, multirun: bool) -> DictConfig:
     """The config of the (first) job, after the configs of all jobs were found to be in order."""
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, hub
+from hydratune.agreement import agreement, bounds, select
 from hydratune.composition import without_hydra
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.provenance import is_secret, redact
@@ -58,9 +59,16 @@ def check_config(cfg: DictConfig) -> None:
         hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
         mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
-    mistakes += _agreement(plain, {mistake.key for mistake in mistakes})
+    mistakes += _unless_blamed(bounds(plain), mistakes)
+    mistakes += agreement(plain, {mistake.key for mistake in mistakes})
     if mistakes:
         raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
+
+
+def _unless_blamed(more: Iterable[Mistake], mistakes: list[Mistake]) -> list[Mistake]:
+    """`more` without mistakes about keys that have one already."""
+    blamed = {mistake.key for mistake in mistakes}
+    return [mistake for mistake in more if mistake.key not in blamed]
 
 
 # --- values ----------------------------------------------------------------------------------------------
@@ -152,17 +160,10 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
             fix = did_you_mean(key, known, f"Put values of your own below vars: vars.{key}.")
             yield Mistake(key, one_of(known), repr(key), fix)
     for key in BUILT:
-        node = _select(plain, key)
+        node = select(plain, key)
         if not isinstance(node, dict) or "_target_" not in node:
             fix = f"Choose an option: run `hydratune configs {key.partition('.')[0]}`."
             yield Mistake(key, "a node with a _target_", repr(node), fix)
-
-
-def _select(plain: Mapping[str, Any], key: str) -> Any:
-    node: Any = plain
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
 
 
 # --- targets ---------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
     objects: dict[str, Any] = {}
     needed: dict[str, hub.Repository] = {}
     for key in BUILT:
-        node = _select(plain, key)
+        node = select(plain, key)
         if not isinstance(node, dict) or any(bad == key or bad.startswith(f"{key}.") for bad in blamed):
             continue
         checked = _light_object(node)
@@ -285,40 +286,3 @@ def _light_object(node: Mapping[str, Any]) -> Any:
     if not inspect.isclass(target) or any(_is_node(value) for value in node.values()):
         return None
     return target(**{name: value for name, value in node.items() if name not in RESERVED})
-
-
-# --- what must agree -------------------------------------------------------------------------------------
-
-
-def _agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
-    """Arguments of `trainer.args` that Trainer would refuse, or would take and do something else."""
-    args = _select(plain, "trainer.args")
-    if not isinstance(args, dict):
-        return
-    args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
-    evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
-    if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
-        fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."
-        if evaluates == "no":
-            fix = f"Set trainer.args.eval_strategy={saves}, or load_best_model_at_end=false."
-        expected = f"eval_strategy ({evaluates!r}), so that the best checkpoint can be kept"
-        yield Mistake("trainer.args.save_strategy", expected, repr(saves), fix)
-    elif args.get("load_best_model_at_end") and evaluates == saves == "steps":
-        every, save = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
-        if isinstance(every, int) and isinstance(save, int) and save % every:
-            expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
-            fix = f"Set trainer.args.save_steps={every}."
-            yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
-    callbacks = _select(plain, "trainer.callbacks")
-    for name, callback in callbacks.items() if isinstance(callbacks, dict) else ():
-        target = str(callback.get("_target_", "")) if isinstance(callback, dict) else ""
-        if target.endswith("EarlyStoppingCallback") and not args.get("load_best_model_at_end"):
-            got, fix = "load_best_model_at_end=false", "Set trainer.args.load_best_model_at_end=true."
-            yield Mistake(f"trainer.callbacks.{name}", "a best checkpoint to compare with", got, fix)
-    if args.get("push_to_hub") and not args.get("hub_model_id"):
-        fix = "Set trainer.args.hub_model_id=YOU/NAME."
-        yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)
-    reporters = args.get("report_to") or []
-    if "mlflow" in ([reporters] if isinstance(reporters, str) else reporters):
-        fix = "Set trainer.args.report_to=none; the group `tracking` records runs in MLflow."
-        yield Mistake("trainer.args.report_to", "a tracker other than mlflow", "'mlflow'", fix)

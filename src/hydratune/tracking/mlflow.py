@@ -65,6 +65,8 @@ class Mlflow(Tracking):
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
             fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
             yield Mistake("uri", expected, repr(self.uri), fix)
+        if not self.experiment:
+            yield Mistake("experiment", "a name", "''", "Leave it out to take the dataset's.")
         path = store.sqlite_path(store.absolute_uri(self.uri))
         if path is not None and path.is_dir():
             fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."
@@ -77,7 +79,8 @@ class Mlflow(Tracking):
         client = store.connect(uri)
         experiment = store.experiment_id(client, uri, self.experiment)
         name = self.run_name or facts.name
-        run = client.create_run(experiment, run_name=name, tags={**facts.tags, **self.tags})
+        tags = {**facts.tags, **{key: str(value) for key, value in self.tags.items()}}
+        run = client.create_run(experiment, run_name=name, tags=tags)
         pointer = {"uri": redact(uri), "experiment_id": experiment, "run_id": run.info.run_id}
         (facts.directory / POINTER).write_text(json.dumps(pointer, indent=2) + "\n", encoding="utf-8")
         run_log = MlflowRunLog(client, run.info.run_id, facts.directory)

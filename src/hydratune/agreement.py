@@ -1,0 +1,88 @@
+"""What the values of a config must agree on: bounds of numbers, and keys that only make sense together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydratune.errors import Mistake
+
+# Arguments of TrainingArguments -> the lowest value that trains; upstream checks few of them, and late.
+LOWEST = {
+    "dataloader_num_workers": 0,
+    "gradient_accumulation_steps": 1,
+    "learning_rate": 0,
+    "logging_steps": 0,
+    "max_grad_norm": 0,
+    "num_train_epochs": 0,
+    "per_device_eval_batch_size": 1,
+    "per_device_train_batch_size": 1,
+    "save_total_limit": 1,
+    "weight_decay": 0,
+}
+_ABOVE_ZERO = ("logging_steps", "num_train_epochs")
+_SEEDS = 2**32  # numpy takes no more
+
+
+def select(plain: Mapping[str, Any], key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
+    node: Any = plain
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Values of the right type that no run can use."""
+    name, seed = plain.get("name"), plain.get("seed")
+    if not isinstance(name, str) or not name or "/" in name:
+        yield Mistake("name", "text without a slash", repr(name), "It names a folder: set name=my_run.")
+    if isinstance(seed, int) and not 0 <= seed < _SEEDS:
+        yield Mistake("seed", f"a whole number from 0 to {_SEEDS - 1}", repr(seed), "Set seed=42.")
+    if (partial := select(plain, "trainer._partial_")) is not True:
+        fix = "Set trainer._partial_=true."
+        yield Mistake("trainer._partial_", "true, since the run completes the Trainer", repr(partial), fix)
+    for key, lowest in LOWEST.items():
+        value = select(plain, f"trainer.args.{key}")
+        strict = key in _ABOVE_ZERO
+        if isinstance(value, int | float) and (value <= lowest if strict else value < lowest):
+            expected = f"a number above {lowest}" if strict else f"a number from {lowest}"
+            yield Mistake(f"trainer.args.{key}", expected, repr(value), "Raise it.")
+
+
+def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+    """Arguments of `trainer.args` that Trainer would refuse, or would take and do something else."""
+    args = select(plain, "trainer.args")
+    if not isinstance(args, dict):
+        return
+    args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
+    evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
+    if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
+        fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."
+        if evaluates == "no":
+            fix = f"Set trainer.args.eval_strategy={saves}, or load_best_model_at_end=false."
+        expected = f"eval_strategy ({evaluates!r}), so that the best checkpoint can be kept"
+        yield Mistake("trainer.args.save_strategy", expected, repr(saves), fix)
+    elif args.get("load_best_model_at_end") and evaluates == saves == "steps":
+        every, save = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
+        if isinstance(every, int) and isinstance(save, int) and save % every:
+            expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
+            fix = f"Set trainer.args.save_steps={every}."
+            yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
+    callbacks = select(plain, "trainer.callbacks")
+    for name, callback in callbacks.items() if isinstance(callbacks, dict) else ():
+        target = str(callback.get("_target_", "")) if isinstance(callback, dict) else ""
+        if target.endswith("EarlyStoppingCallback") and not args.get("load_best_model_at_end"):
+            got, fix = "load_best_model_at_end=false", "Set trainer.args.load_best_model_at_end=true."
+            yield Mistake(f"trainer.callbacks.{name}", "a best checkpoint to compare with", got, fix)
+    if args.get("push_to_hub") and not args.get("hub_model_id"):
+        fix = "Set trainer.args.hub_model_id=YOU/NAME."
+        yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)
+    objective, watched = plain.get("objective"), args.get("metric_for_best_model", plain.get("objective"))
+    if watched != objective:
+        fix = f"Set objective={watched}." if watched else "Leave it at ${objective}."
+        yield Mistake("trainer.args.metric_for_best_model", f"the objective {objective!r}", repr(watched), fix)
+    reporters = args.get("report_to") or []
+    if "mlflow" in ([reporters] if isinstance(reporters, str) else reporters):
+        fix = "Set trainer.args.report_to=none; the group `tracking` records runs in MLflow."
+        yield Mistake("trainer.args.report_to", "a tracker other than mlflow", "'mlflow'", fix)
