@@ -255,6 +255,29 @@ def test_targets_of_hydra_are_checked(compose):
     assert [line.partition(":")[0] for line in mistakes(compose, *overrides)] == ["hydra.callbacks.evil._target_"]
 
 
+@pytest.mark.parametrize(
+    ("content", "keys"),
+    [
+        ("filters: {evil: {(): os.system, command: touch canary}}", ["filters.evil.()"]),
+        ("handlers: {evil: {class: subprocess.Popen, args: touch canary}}", ["handlers.evil.class"]),
+        ("handlers: {evil: {class: logging.StreamHandler, stream: 'ext://os.environ'}}", ["handlers.evil.stream"]),
+        ("handlers: {fine: {class: logging.StreamHandler, stream: 'ext://sys.stdout'}}", []),
+    ],
+)
+def test_logging_configs_name_no_code(compose, tmp_path, content, keys):
+    """Hydra hands these nodes to `dictConfig`, which would call what they name."""
+    folder = tmp_path / "mine"
+    (folder / "hydra" / "job_logging").mkdir(parents=True)
+    (folder / "hydra" / "job_logging" / "mine.yaml").write_text(f"# mine\nversion: 1\n{content}\n")
+    cfg = compose("hydra/job_logging=mine", config_dir=folder)
+    try:
+        check_config(cfg)
+        found = []
+    except ConfigError as error:
+        found = [mistake.key for mistake in error.mistakes]
+    assert found == [f"hydra.job_logging.{key}" for key in keys]
+
+
 def test_nested_targets_are_checked(compose):
     """A target deep inside a value is as forbidden as one at the top."""
     nested = "+vars.a=[{b: {_target_: builtins.eval}}]"

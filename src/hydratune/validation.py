@@ -25,6 +25,8 @@ from hydratune.signatures import Signature, expectation, locate, module_names, s
 BUILT = ("dataset", "task", "model", "trainer", "trainer.args", "hardware", "tracking")
 # Hydra's own keys of a node with a `_target_`.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+# The objects that a logging config may name.
+_STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",
@@ -58,6 +60,7 @@ def check_config(cfg: DictConfig) -> None:
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
         mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
+        mistakes += _logging_code(hydra, "hydra")
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     mistakes += _unless_blamed(bounds(plain), mistakes)
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
@@ -180,6 +183,20 @@ def _targets(node: Any, key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
         yield from _target(node, key, among)
     for name, value in node.items():
         yield from _targets(value, f"{key}.{name}".lstrip("."), among)
+
+
+def _logging_code(node: Any, key: str) -> Iterator[Mistake]:
+    """Code that `logging.config.dictConfig` would look up and call: factories, and classes outside the library."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _logging_code(value, f"{key}[{i}]")
+    for name, value in node.items() if isinstance(node, dict) else ():
+        here = f"{key}.{name}"
+        if name == "()" or (name == "class" and not str(value).startswith("logging.")):
+            yield Mistake(here, "a class of Python's logging", repr(value), "Leave it out.")
+        yield from _logging_code(value, here)
+        if isinstance(value, str) and value.startswith(("ext://", "cfg://")) and value not in _STREAMS:
+            yield Mistake(here, one_of(_STREAMS), repr(value), f"Set {here}={_STREAMS[0]}.")
 
 
 def _target(node: Mapping[str, Any], key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
