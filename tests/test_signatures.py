@@ -83,6 +83,9 @@ def test_lists_names_of_a_module():
         ("report_to", ["wandb"], None),
         ("lr_scheduler_kwargs", {"a": 1}, None),
         ("parallelism_config", object(), None),
+        ("trackio_static_space_id", "me/space", None),
+        ("trackio_static_space_id", False, None),
+        ("trackio_static_space_id", 0, "str or null or one of [False]"),
     ],
 )
 def test_values_against_annotations(name, value, wanted):

@@ -10,10 +10,10 @@ import ast
 import functools
 import importlib.util
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -97,11 +97,9 @@ def module_names(name: str) -> list[str]:
 def expectation(parameter: Parameter, value: Any) -> str | None:
     """What `parameter` wants instead of `value`, or None where the value will do (or nobody can say)."""
     wanted = list(_alternatives(parameter.annotation, parameter.module))
-    if not wanted or any(accepts is None or accepts(value) for _, accepts in wanted):
+    if any(one.accepts is None or one.accepts(value) for one in wanted):
         return None
-    names = dict.fromkeys(name for name, _ in wanted)
-    enums = [name for name in names if name.startswith("one of")]
-    return " or ".join([n for n in names if n != "str"] if enums else names)
+    return " or ".join(dict.fromkeys(one.name for one in wanted))
 
 
 _EMPTY_BASES = ("ABC", "object")  # bases that take no arguments and have no fields
@@ -313,22 +311,29 @@ _CHECKS: dict[str, Any] = {
     "dict": lambda v: isinstance(v, dict),
     "Mapping": lambda v: isinstance(v, dict),
 }
-_SPOKEN = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "None": "null"}
+_SPOKEN = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "None": "null", "str": "str"}
 
 
-def _alternatives(annotation: ast.expr | None, module: Module) -> Iterator[tuple[str, Any]]:
-    """Each type of a union as (its name, its check); the check is None for a type that is not known here.
+class _Alternative(NamedTuple):
+    """One type of a union, as a message names it; `accepts` is None for a type that is not known here."""
+
+    name: str
+    accepts: Callable[[Any], bool] | None
+    is_enum: bool = False
+
+
+def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternative]:
+    """Each type of a union.
 
     A `str` beside an enum is no alternative of its own: upstream writes `IntervalStrategy | str` and means
     the values of the enum.
     """
     found = list(_flatten(annotation, module))
-    if any(name.startswith("one of") for name, _ in found):
-        found = [(name, check) for name, check in found if name != "str"]
-    yield from found
+    has_enum = any(one.is_enum for one in found)
+    return [one for one in found if not (has_enum and one.name == "str")]
 
 
-def _flatten(node: ast.expr | None, module: Module) -> Iterator[tuple[str, Any]]:
+def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         node = ast.parse(node.value, mode="eval").body
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
@@ -342,14 +347,14 @@ def _flatten(node: ast.expr | None, module: Module) -> Iterator[tuple[str, Any]]
         for argument in arguments:
             yield from _flatten(argument, module)
         if base == "Optional":
-            yield "null", _CHECKS["None"]
+            yield _Alternative("null", _CHECKS["None"])
     elif base == "Literal":
         yield _choice([a.value for a in arguments if isinstance(a, ast.Constant)])
     elif base in _CHECKS:
-        yield _SPOKEN.get(base, f"a {base}" if base != "str" else "str"), _CHECKS[base]
+        yield _Alternative(_SPOKEN.get(base, f"a {base}"), _CHECKS[base])
     else:
         values = _enum_values(module, text)
-        yield _choice(values) if values else (text, None)
+        yield _choice(values, is_enum=True) if values else _Alternative(text, None)
 
 
 def _arguments(node: ast.expr | None) -> list[ast.expr]:
@@ -358,8 +363,11 @@ def _arguments(node: ast.expr | None) -> list[ast.expr]:
     return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
 
 
-def _choice(values: Sequence[Any]) -> tuple[str, Any]:
-    return f"one of {list(values)}", lambda v: v in values
+def _choice(values: Sequence[Any], is_enum: bool = False) -> _Alternative:
+    # `True == 1`, so the types are held against each other as well
+    return _Alternative(
+        f"one of {list(values)}", lambda v: any(v == one and type(v) is type(one) for one in values), is_enum
+    )
 
 
 def _enum_values(module: Module, name: str) -> list[Any]:

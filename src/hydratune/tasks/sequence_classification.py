@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column, map_once, tokenizer_hash
@@ -44,6 +45,7 @@ class SequenceClassification(Task):
         key = {
             "task": "sequence_classification/1",
             "tokenizer": tokenizer_hash(tokenizer),
+            "tokenizers": version("tokenizers"),
             "max_length": max_length,
             "labels": labels.names,
         }
