@@ -108,6 +108,27 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     assert set(own_directory.iterdir()) == before
 
 
+def test_what_was_trained_is_never_taken_away(toy, own_directory):
+    """A mistake that is found only after a checkpoint was written leaves the run's directory alone."""
+    code = """
+import sys
+from hydratune import cli, train
+from hydratune.errors import ConfigError, Mistake
+
+def late(cfg, job):
+    (job.directory / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    raise ConfigError(Mistake("late", "a", "b", "c"))
+
+train.run = late
+sys.argv[0] = "hydratune"
+cli.main()
+"""
+    arguments = [*toy, "hydra.run.dir=runs/x", "tracking=none"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "late: expected a, got b. c")
+    assert (own_directory / "runs/x/checkpoints/checkpoint-1").is_dir()
+
+
 def test_a_run(toy, own_directory):
     """A run shows its metrics, its files and how to open MLflow; a second one gets a directory of its own."""
     folder = "hydra.run.dir=runs/film"
@@ -177,13 +198,18 @@ def test_copy_a_config():
     assert (shadow.returncode, "is shipped" in shadow.stderr) == (2, True)
 
 
+def write_primary(folder):
+    """A primary config of one's own: the shipped one, with the shipped configs on its search path."""
+    shipped = Path(__file__).parents[1] / "conf" / "train.yaml"
+    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
+    (folder / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+
+
 def test_shadowing_a_shipped_config(own_directory):
     """A primary config of one's own, with the shipped ones on its search path, may replace any of them."""
     mine = own_directory / "mine"
     (mine / "model").mkdir(parents=True)
-    shipped = Path(__file__).parents[1] / "conf" / "train.yaml"
-    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
-    (mine / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+    write_primary(mine)
     (mine / "model" / "minilm.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
     done = hydratune("--config-path", str(mine), "--cfg", "job")
     assert "me/x" in done.stdout
@@ -196,9 +222,7 @@ def test_both_kinds_of_own_directories(own_directory):
     mine, more = own_directory / "mine", own_directory / "more"
     (more / "model").mkdir(parents=True)
     mine.mkdir()
-    shipped = Path(__file__).parents[1] / "conf" / "train.yaml"
-    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
-    (mine / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+    write_primary(mine)
     (more / "model" / "own.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
     done = hydratune("--config-path", str(mine), "--config-dir", "more", "model=own", "sede=1")
     assert "sede: expected" in done.stderr

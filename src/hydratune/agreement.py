@@ -32,8 +32,12 @@ def select(plain: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Values of the right type that no run can use."""
+def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+    """Values that no run can use, of keys that have no mistake yet."""
+    yield from (mistake for mistake in _out_of_bounds(plain) if mistake.key not in blamed)
+
+
+def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
     name, seed = plain.get("name"), plain.get("seed")
     if not isinstance(name, str) or not name or "/" in name:
         yield Mistake("name", "text without a slash", repr(name), "It names a folder: set name=my_run.")

@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, one_line
 
 
 def build(node: DictConfig, **runtime: Any) -> Any:
@@ -29,6 +29,11 @@ def build(node: DictConfig, **runtime: Any) -> Any:
             raise cause from error
         if not isinstance(cause, ValueError | TypeError):
             raise
-        key, reason = str(node._get_full_key("")), " ".join(str(cause).split()).rstrip(".")
-        fix = f"Change the arguments below {key}."
-        raise ConfigError(Mistake(key, f"arguments that {node._target_} takes", reason, fix)) from error
+        raise refusal(node, cause) from error
+
+
+def refusal(node: DictConfig, error: Exception) -> ConfigError:
+    """What to raise where the target of `node` does not take the arguments that it was given."""
+    key = str(node._get_full_key(""))
+    fix = f"Change the arguments below {key}."
+    return ConfigError(Mistake(key, f"arguments that {node._target_} takes", one_line(error), fix))

@@ -8,9 +8,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-
-FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+from hydratune.errors import (
+    FAILED,
+    INTERRUPTED,
+    TERMINATED,
+    USER_MISTAKE,
+    ConfigError,
+    Mistake,
+    did_you_mean,
+    one_of,
+)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
@@ -66,9 +67,14 @@ class Request:
     config_path: Path | None = None  # holds the primary config; may shadow shipped ones
     config_name: str = CONFIG_NAME
 
-    def folders(self) -> list[Path]:
-        """Where options are looked for."""
-        return [path for path in (self.config_path, shipped_dir(), self.config_dir) if path]
+    @functools.cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> its options, shipped ones and the user's."""
+        found: dict[str, list[str]] = {}
+        folders = (self.config_path, shipped_dir(), self.config_dir)
+        for option in options(*(folder for folder in folders if folder)):
+            found.setdefault(option.group, []).append(option.name)
+        return found
 
     @functools.cached_property
     def parsed(self) -> list[Override]:
@@ -79,11 +85,8 @@ class Request:
 
 def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
     """Each override that names an option that does not exist, with the mistake."""
-    by_group: dict[str, list[str]] = {}
-    for option in options(*request.folders()):
-        by_group.setdefault(option.group, []).append(option.name)
     for override in request.parsed:
-        names = by_group.get(override.key_or_group)
+        names = request.groups.get(override.key_or_group)
         if names is None or override.is_delete():
             continue
         for choice in _chosen(override):
@@ -116,14 +119,13 @@ def force_values(request: Request) -> list[str]:
     Hydra stops at the first key that it does not know, with a hint to use `+`. With `++` it takes every key,
     and `check_config` reports all unknown ones together, each with the nearest name.
     """
-    groups = {option.group for option in options(*request.folders())}
     return [
-        f"++{override.input_line}" if _sets_value(override, groups) else str(override.input_line)
+        f"++{override.input_line}" if _sets_value(override, request.groups) else str(override.input_line)
         for override in request.parsed
     ]
 
 
-def _sets_value(override: Override, groups: set[str]) -> bool:
+def _sets_value(override: Override, groups: Container[str]) -> bool:
     plain = not (override.is_add() or override.is_force_add() or override.is_delete())
     key = override.key_or_group
     return plain and key not in groups and "@" not in key and not _is_hydra(key)
@@ -168,10 +170,19 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     try:
         cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
-        got, fix = " ".join(str(error).split()).rstrip("."), "Run `hydratune configs` to see what there is."
-        raise ConfigError(Mistake("overrides", "a config that composes", got, fix)) from error
+        raise ConfigError(uncomposed(error)) from error
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg
+
+
+def uncomposed(error: Exception) -> Mistake:
+    """What Hydra or OmegaConf could not compose, on one line."""
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
+        return Mistake(error.override, "an override in Hydra's grammar", reason, fix)
+    fix = "Run `hydratune configs` to see what there is."
+    return Mistake("overrides", "a config that composes", one_line(error), fix)
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

@@ -50,7 +50,7 @@ def _copy(wanted: str, directory: Path, name: str | None) -> int:
         raise ConfigError(Mistake("option", one_of(by_path), repr(wanted), fix))
     option = by_path[wanted]
     target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
-    if _is_shipped(option.group, target.stem):
+    if f"{option.group}/{target.stem}" in by_path:
         got = f"{target.stem!r}, which is shipped and would be found first"
         raise ConfigError(Mistake("--name", "a new name", got, f"Leave it out for my_{option.name}."))
     if target.exists():
@@ -59,7 +59,3 @@ def _copy(wanted: str, directory: Path, name: str | None) -> int:
     shutil.copyfile(option.path, target)
     print(f"{target}\nuse it: hydratune --config-dir {directory} {option.group}={target.stem}")
     return 0
-
-
-def _is_shipped(group: str, name: str) -> bool:
-    return any((option.group, option.name) == (group, name) for option in options(shipped_dir()))

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+# How the command line ends.
+FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -31,6 +34,11 @@ class ConfigError(ValueError):
     def __init__(self, *mistakes: Mistake) -> None:
         self.mistakes = tuple(dict.fromkeys(mistakes))
         super().__init__("\n".join(map(str, self.mistakes)))
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, as the middle of a message: on one line, without a final stop."""
+    return " ".join(str(error).split()).rstrip("!.")
 
 
 def nearest(name: object, options: Iterable[str]) -> str | None:

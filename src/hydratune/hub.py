@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, one_line
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +80,8 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
     except (OSError, ValueError) as error:  # ConnectionError, HfHubHTTPError, "not a valid model identifier"
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
-        reason = " ".join(str(error).split())
         raise ConfigError(
-            Mistake(key, f"to load {repo_id!r}", reason[:500].rstrip("."), "Check the name and revision.")
+            Mistake(key, f"to load {repo_id!r}", one_line(error)[:500], "Check the name and revision.")
         ) from error
 
 

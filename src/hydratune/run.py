@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import hub
-from hydratune.build import build
-from hydratune.errors import ConfigError, Mistake
+from hydratune.build import build, refusal
 from hydratune.facts import Job, facts, resolved_yaml
 from hydratune.files import write_json, write_lines, write_text
 from hydratune.models import max_positions
@@ -121,9 +120,7 @@ def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
     try:
         return partial(**runtime)
     except (ImportError, ValueError) as error:
-        got = " ".join(str(error).split()).rstrip(".")
-        fix = "Change the arguments below trainer.args."
-        raise ConfigError(Mistake("trainer", f"arguments that {node._target_} takes", got, fix)) from error
+        raise refusal(node, error) from error
 
 
 def _say_truncated(data: Prepared, limits: list[int]) -> None:

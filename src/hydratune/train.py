@@ -14,21 +14,20 @@ from pathlib import Path
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import composition
 from hydratune.composition import Request
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import Job
 from hydratune.files import claim_directory
 from hydratune.report import show
+from hydratune.run import CHECKPOINTS, run
 from hydratune.validation import check_config
 
 log = logging.getLogger(__name__)
-
-FAILED = 1
 
 
 class RunFailedError(Exception):
@@ -47,7 +46,7 @@ def train(arguments: Sequence[str]) -> int:
             overrides = composition.force_values(request)
             cfg = None if flags.cfg else checked(request, flags.multirun)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_composition_mistake(error)) from error
+        raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
         return _run_hydra([*rest, *overrides])
     key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
@@ -61,8 +60,8 @@ def train(arguments: Sequence[str]) -> int:
     try:
         return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
     except ConfigError:
-        if not flags.multirun:
-            shutil.rmtree(directory)  # made for this run alone, which has trained nothing
+        if not flags.multirun and not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
+            shutil.rmtree(directory)  # made for this run alone, which has come to nothing
             for folder in new:
                 folder.rmdir()
         raise
@@ -132,7 +131,7 @@ def _run_hydra(arguments: Sequence[str], multirun: bool = False) -> int:
     except RunFailedError:
         return FAILED
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_composition_mistake(error)) from error
+        raise ConfigError(composition.uncomposed(error)) from error
     return 0
 
 
@@ -141,8 +140,6 @@ def _job(cfg: DictConfig) -> float:
     meta = HydraConfig.get()
     job = Job(Path(meta.runtime.output_dir), list(meta.overrides.task), dict(meta.runtime.choices))
     log.info("run: %s", os.path.relpath(job.directory))
-    from hydratune.run import run
-
     try:
         result = run(cfg, job)
     except ConfigError:
@@ -152,16 +149,6 @@ def _job(cfg: DictConfig) -> float:
         raise RunFailedError from error
     show(result)
     return result.objective
-
-
-def _composition_mistake(error: Exception) -> Mistake:
-    """What Hydra or OmegaConf could not compose, on one line."""
-    if isinstance(error, OverrideParseException):
-        reason = str(error).splitlines()[0]
-        fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
-        return Mistake(error.override, "an override in Hydra's grammar", reason, fix)
-    reason = " ".join(str(error).split()).rstrip(".")
-    return Mistake("overrides", "a config that composes", reason, "Run `hydratune configs` to see what there is.")
 
 
 def _quoted(path: Path) -> str:

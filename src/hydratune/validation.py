@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -62,16 +62,10 @@ def check_config(cfg: DictConfig) -> None:
         mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
         mistakes += _logging_code(hydra, "hydra")
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
-    mistakes += _unless_blamed(bounds(plain), mistakes)
+    mistakes += bounds(plain, {mistake.key for mistake in mistakes})
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
     if mistakes:
         raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
-
-
-def _unless_blamed(more: Iterable[Mistake], mistakes: list[Mistake]) -> list[Mistake]:
-    """`more` without mistakes about keys that have one already."""
-    blamed = {mistake.key for mistake in mistakes}
-    return [mistake for mistake in more if mistake.key not in blamed]
 
 
 # --- values ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.base import SPLITS, Source
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -92,7 +92,7 @@ class LocalFiles(Source):
             try:
                 splits[split] = load_dataset(builder, data_files=files, split=split, **options)
             except (DatasetGenerationError, ValueError) as error:  # ValueError: a file without a row
-                got = f"{files[split]}: {' '.join(str(error.__cause__ or error).split())}".rstrip("!.")
+                got = f"{files[split]}: {one_line(error.__cause__ or error)}"
                 fix = "Mend the file: every row needs the same columns and types."
                 raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, fix)) from error
         return splits

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.provenance import redact
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def connect(uri: str) -> MlflowClient:
             client.search_experiments(max_results=1)
             return client
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
-        reason = str(redact(" ".join(str(error).split())))[:300].rstrip(".")
+        reason = str(redact(one_line(error)))[:300]
         fix = "Start the server, correct tracking.uri, or set tracking=none."
         raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
 
