@@ -99,10 +99,12 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     before = set(own_directory.iterdir())
     done = hydratune(*toy)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' (1 rows) in test. "
-        "Correct or drop these rows."
-    )
+    assert done.stderr.splitlines()[-2:] == [
+        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' at test.jsonl, line 1. "
+        "Correct or drop the row.",
+        "dataset: expected rows that can be trained on, got 1 that cannot: 1 of 1 in test. "
+        "Mend them, or leave them out with dataset.on_bad_row=drop.",
+    ]
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
     assert set(own_directory.iterdir()) == before

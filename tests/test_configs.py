@@ -15,6 +15,9 @@ SHIPPED = options(shipped_dir())
 REQUIRED = {
     "dataset/local": ["dataset.files.train=a.jsonl"],
     "dataset/hub": ["dataset.path=stanfordnlp/imdb"],
+    "dataset/mixture": ["+dataset@dataset.sources.a=wordnet_supersense"],
+    "dataset/saved": ["dataset.path=saved"],
+    "model/scratch": ["model.model_type=gpt2", "model.tokenizer=bytes"],
     "model/pretrained": ["model.pretrained_model_name_or_path=roberta-base"],
 }
 
@@ -23,13 +26,16 @@ REQUIRED = {
 def test_composes_and_validates(option, compose, own_directory):
     """Chosen alone, with what it requires, an option makes a config without mistakes."""
     write_rows(own_directory / "a.jsonl", [{"text": "a", "label": "b"}])
+    (own_directory / "saved").mkdir()
+    (own_directory / "saved" / "dataset_info.json").touch()
     choice = f"[{option.name}]" if option.group == "trainer/callbacks" else option.name
     path = f"{option.group}/{option.name}"
     cfg = compose(f"{option.group}={choice}", *REQUIRED.get(path, []))
     try:
         check_config(cfg)
     except ConfigError as error:
-        assert [m for m in error.mistakes if "Hugging Face hub" not in m.expected] == []  # noqa: PT017
+        elsewhere = ("Hugging Face hub", "the package bitsandbytes")  # what a machine may lack
+        assert [m for m in error.mistakes if not any(one in m.expected for one in elsewhere)] == []  # noqa: PT017
 
 
 @pytest.mark.parametrize("path", sorted(shipped_dir().rglob("*.yaml")), ids=lambda path: path.stem)

@@ -12,16 +12,39 @@ FLOORS = [
     {"train", "configs"},
     {"run", "report", "validation"},
     {"facts", "composition", "build", "agreement"},
-    {"tasks"},
+    {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},
     {"hub", "files", "provenance", "signatures", "allowed"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-HEAVY = ("torch", "transformers", "datasets", "mlflow", "evaluate", "sklearn", "rich")
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "mlflow",
+    "evaluate",
+    "sklearn",
+    "rich",
+    "peft",
+    "scipy",
+    "seqeval",
+    "sacrebleu",
+    "rouge_score",
+    "pandas",
+)
 # Modules that only a run imports.
-RUNTIME = {"training/progress.py", "tracking/callback.py", "tasks/metrics.py"}
+RUNTIME = {
+    "training/progress.py",
+    "training/trainer.py",
+    "tracking/callback.py",
+    "tasks/metrics.py",
+    "tasks/label_metrics.py",
+    "tasks/sequence_metrics.py",
+    "tasks/masking.py",
+    "tasks/generation_metrics.py",
+}
 FILES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
 

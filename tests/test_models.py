@@ -6,7 +6,8 @@ import pytest
 from transformers import AutoTokenizer, BertConfig, GPT2Config, RobertaConfig, T5Config
 
 from hydratune.errors import ConfigError
-from hydratune.models import Pretrained, max_positions
+from hydratune.models import Pretrained
+from hydratune.models.base import max_positions
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,9 @@ def test_a_finished_model_learns_other_labels(tiny_model, tmp_path, caplog):
     folder = tmp_path / "finished"
     for path, labels in ((tiny_model, 2), (folder, 3)):
         model = Pretrained(pretrained_model_name_or_path=str(path))
-        network = model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": labels})
+        network = model.load_network(
+            "AutoModelForSequenceClassification", model.load_config(), {"num_labels": labels}
+        ).module
         assert network.classifier.out_features == labels
         network.save_pretrained(folder)
     assert caplog.messages[-1].endswith("new and untrained: classifier.bias, classifier.weight")

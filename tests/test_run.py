@@ -136,14 +136,16 @@ def test_pairs(train, toy, own_directory):
 def test_arguments_that_transformers_refuses(train, toy):
     """What only TrainingArguments knows to be wrong is one message too, before data or weights are loaded."""
     with pytest.raises(
-        ConfigError, match=r"^trainer\.args: expected arguments that transformers.TrainingArguments takes"
+        ConfigError, match=r"^trainer\.args: expected arguments that transformers.Seq2SeqTrainingArguments takes"
     ):
         train(*toy, "trainer.args.warmup_steps=-1")
 
 
 def test_arguments_that_trainer_refuses(train, toy, store):
     """What only Trainer knows to be wrong is told before anything is tracked."""
-    with pytest.raises(ConfigError, match=r"^trainer: expected arguments that transformers.Trainer takes"):
+    with pytest.raises(
+        ConfigError, match=r"^trainer: expected arguments that hydratune.training.trainer.Trainer takes"
+    ):
         train(*toy, "trainer.args.report_to=nonsense")
     client = connect(store)
     assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []

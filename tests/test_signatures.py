@@ -98,5 +98,5 @@ def test_annotations_of_own_classes():
     hardware = signature("hydratune.hardware.Hardware").parameters
     assert expectation(hardware["precision"], "fp8") == "one of ['auto', 'bf16', 'fp32']"
     assert expectation(hardware["threads"], "many") == "a whole number or null"
-    task = signature("hydratune.tasks.SequenceClassification").parameters
+    task = signature("hydratune.tasks.sequence_classification.SequenceClassification").parameters
     assert expectation(task["metrics"], "accuracy") == "a list"

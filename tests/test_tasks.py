@@ -6,10 +6,11 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from sklearn import metrics as sklearn_metrics
 
+from hydratune.data.rows import bad_values, wrong_type
 from hydratune.errors import ConfigError
-from hydratune.tasks import SequenceClassification
-from hydratune.tasks.labels import collect_labels
+from hydratune.tasks.labels import collect_labels, unknown_labels
 from hydratune.tasks.metrics import CLASSIFICATION
+from hydratune.tasks.sequence_classification import SequenceClassification
 
 
 def splits(train, test=None, **features):
@@ -44,20 +45,31 @@ def test_class_label_brings_its_names():
 @pytest.mark.parametrize(
     ("train", "test", "names", "message"),
     [
-        (["a", "a"], None, None, "expected at least two different labels in train, got ['a']. Check dataset.columns"),
-        (["a", "b"], ["a", "c", "c"], None, "expected labels among ['a', 'b'], got 'c' (2 rows) in test. Correct or"),
-        (["good", "bad"], ["god"], None, "got 'god' (1 rows) in test. Did you mean good?"),
-        ([0, 1], [-1, -1], ["no", "yes"], "expected labels among ['no', 'yes'], got -1 (2 rows) in test."),
-        ([0, 1, 2], None, ["no", "yes"], "got 2 (1 rows) in train"),
-        ([0.5, 1.0], None, None, "expected strings or whole numbers, got [0.5, 1.0]. Write labels as"),
-        (["a", "b", None], None, None, "expected strings or whole numbers, got [None]. Give every row a label."),
+        (["a", "b"], ["a", "c", "c"], None, "expected labels among ['a', 'b'], got 'c' at row 2 of test. Correct or"),
+        (["good", "bad"], ["god"], None, "got 'god' at row 1 of test. Did you mean good?"),
+        ([0, 1], [-1, -1], ["no", "yes"], "expected labels among ['no', 'yes'], got -1 at row 1 of test."),
+        ([0, 1, 2], None, ["no", "yes"], "got 2 at row 3 of train"),
+        ([["a"], ["b", "a"]], [["b"], [], ["a", "x"]], None, "got 'x' at row 3 of test"),
     ],
 )
-def test_bad_labels(train, test, names, message):
-    """What is wrong with labels is one message with the values and how many rows have them."""
+def test_unknown_labels(train, test, names, message):
+    """A row whose label is none of the known ones is bad, also inside a list."""
+    first = next(unknown_labels(splits(train, test), names))
+    assert str(first.mistake()).startswith("dataset.columns.label: expected")
+    assert message in str(first.mistake())
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (["a", "a"], "expected at least two different labels in train, got ['a']. Check dataset.columns"),
+        ([0.5, 1.0], "expected strings or whole numbers, got [0.5, 1.0]. Write labels as"),
+    ],
+)
+def test_columns_that_hold_no_labels(train, message):
+    """One label alone, or values that are none, cannot be learned."""
     with pytest.raises(ConfigError) as caught:
-        collect_labels(splits(train, test), names)
-    assert str(caught.value).startswith("dataset.columns.label: expected")
+        collect_labels(splits(train), None)
     assert message in str(caught.value)
 
 
@@ -100,21 +112,23 @@ def texts(**columns):
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"text": [1, 2]}, "dataset.columns.text: expected texts in train, got values of type int64."),
-        ({"text": ["x", None]}, "expected a text in every row, got no text in 1 rows of train, the first of them row 2."),
-        ({"text": ["x", "y"], "text_pair": [None, None]}, "dataset.columns.text_pair: expected texts in train, got values"),
-    ],
-)  # fmt: skip
-def test_rows_without_texts(columns, message, tiny_model):
-    """A column of other values, and a row without a text, are told before tokenising."""
-    from transformers import AutoTokenizer
+    ("columns", "row"),
+    [({"text": ["x", None]}, 1), ({"text": [" ", "x"]}, 0), ({"text": ["x", "y"], "text_pair": ["", "x"]}, 0)],
+)
+def test_rows_without_texts(columns, row):
+    """A row without a text, or with a blank one, is bad."""
+    (bad,) = SequenceClassification().bad_rows(texts(**columns), None)
+    assert (bad.split, bad.row, bad.expected) == ("train", row, "a text in every row")
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    with pytest.raises(ConfigError) as caught:
-        SequenceClassification().prepare(texts(**columns), tokenizer, 32, None)
-    assert message in str(caught.value)
+
+@pytest.mark.parametrize("name", ["text", "text_pair"])
+def test_columns_of_other_values(name):
+    """A column of numbers where texts should be is one mistake, not one a row."""
+    columns = {"text": ["x", "y"], name: [1, 2]}
+    with pytest.raises(
+        ConfigError, match=rf"^dataset.columns.{name}: expected texts in train, got values of type int64"
+    ):
+        list(SequenceClassification().bad_rows(texts(**columns), None))
 
 
 def test_padding_is_dynamic(tiny_model):
@@ -132,6 +146,5 @@ def test_padding_is_dynamic(tiny_model):
 def test_string_columns_are_not_required_to_be_small():
     """Arrow's large strings are texts too."""
     rows = Dataset.from_dict({"text": ["x", "y"]}, features=Features(text=Value("large_string")))
-    from hydratune.tasks.sequence_classification import _check_text
-
-    assert _check_text("train", "text", rows) == []
+    assert wrong_type("text", "train", "text", rows) is None
+    assert list(bad_values("text", "train", "text", rows)) == []

@@ -33,17 +33,17 @@ def test_the_default_is_in_order(compose):
     [
         (
             "trainer.args.learning_rat=1",
-            "trainer.args.learning_rat: expected an argument of transformers.TrainingArguments, got 'learning_rat'. "
+            "trainer.args.learning_rat: expected an argument of transformers.Seq2SeqTrainingArguments, got 'learning_rat'. "
             "Did you mean trainer.args.learning_rate?",
         ),
         (
             "+trainer.args.lerning_rate=1",
-            "trainer.args.lerning_rate: expected an argument of transformers.TrainingArguments, got 'lerning_rate'. "
+            "trainer.args.lerning_rate: expected an argument of transformers.Seq2SeqTrainingArguments, got 'lerning_rate'. "
             "Did you mean trainer.args.learning_rate?",
         ),
         (
             "++task.max_len=1",
-            "task.max_len: expected an argument of hydratune.tasks.SequenceClassification, got 'max_len'. "
+            "task.max_len: expected an argument of hydratune.tasks.sequence_classification.SequenceClassification, got 'max_len'. "
             "Did you mean task.max_length?",
         ),
         (

@@ -60,6 +60,11 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     if not isinstance(args, dict):
         return
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
+    ours = str(select(plain, "trainer._target_")).startswith("hydratune.")
+    if ours and str(args.get("_target_")).endswith(".TrainingArguments"):
+        fix = "Leave it out, or set trainer._target_=transformers.Trainer."
+        expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
+        yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
         fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."
@@ -73,6 +78,9 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
             expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
             fix = f"Set trainer.args.save_steps={every}."
             yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
+    if select(plain, "dataset.streaming") is True and not (args.get("max_steps") or 0) > 0:
+        fix = "Set trainer.args.max_steps=10000."
+        yield Mistake("trainer.args.max_steps", "a number of steps, since a stream has no end", "none", fix)
     callbacks = select(plain, "trainer.callbacks")
     for name, callback in callbacks.items() if isinstance(callbacks, dict) else ():
         target = str(callback.get("_target_", "")) if isinstance(callback, dict) else ""

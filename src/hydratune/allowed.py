@@ -8,14 +8,14 @@ from pathlib import Path
 
 from hydratune.errors import ConfigError, Mistake
 
-PACKAGES = ("hydratune", "transformers")
+PACKAGES = ("hydratune", "peft", "transformers")
 VARIABLE = "HYDRATUNE_ALLOW"
 
 
 def packages() -> tuple[str, ...]:
     """The packages that a `_target_` may lie in.
 
-    Ours and transformers, then those of `allow = [...]` under `[tool.hydratune]` in the `pyproject.toml` of the
+    Ours, peft and transformers, then those of `allow = [...]` under `[tool.hydratune]` in the `pyproject.toml` of the
     current directory, then those of the environment variable HYDRATUNE_ALLOW, separated by commas. Never from
     a config: a config is data, and data must not extend what it may run.
     """

@@ -13,7 +13,7 @@ from hydratune import provenance
 from hydratune.tracking.base import Facts
 
 # What everybody compares first; the other params of a run are the overrides that were typed.
-GROUPS = ("dataset", "model", "task", "trainer", "experiment")
+GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")
 COMPARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
 _NAME_LENGTH = 120
 

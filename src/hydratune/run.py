@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,14 @@ from hydratune import hub
 from hydratune.build import build, refusal
 from hydratune.facts import Job, facts, resolved_yaml
 from hydratune.files import write_json, write_lines, write_text
-from hydratune.models import max_positions
+from hydratune.models.base import max_positions
 from hydratune.report import quieten
+from hydratune.tasks.base import Evaluated
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers import EvalPrediction, Trainer
 
-    from hydratune.tasks.base import Prepared
+    from hydratune.tasks.base import Task
 
 log = logging.getLogger(__name__)
 
@@ -53,39 +54,45 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     Raises:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
-    source, task, model = build(cfg.dataset), build(cfg.task), build(cfg.model)
+    source, task, model, adapter = (build(node) for node in (cfg.dataset, cfg.task, cfg.model, cfg.adapter))
     hub.settle({**source.needs(), **model.needs()})
     from transformers import set_seed
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
     machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
-    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **machine)
+    ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
+    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **{**machine, **ours})
     publish, args.push_to_hub = args.push_to_hub, False  # only the final model goes to the hub
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset.
-    splits = source.load()
+    splits = source.load(task)
     # 3. Tokenise with the checkpoint's tokenizer, cut to the positions that the network has.
     config = model.load_config()
-    tokenizer = model.load_tokenizer(config)
-    limits = [limit for limit in (task.max_length, max_positions(config, tokenizer)) if limit]
-    data = task.prepare(splits, tokenizer, min(limits, default=None), source.labels)
-    _say_truncated(data, limits)
-    # 4. Load the network under the task's head.
+    task.check_network(config)
+    processor = model.load_processor(task.processor, config)
+    task.check_processor(processor)
+    limits = [limit for limit in (task.max_length, max_positions(config, processor)) if limit]
+    data = task.prepare(splits, processor, min(limits, default=None), source.labels)
+    for sentence in data.said:
+        log.warning("data: %s", sentence)
+    # 4. Load the network under the task's head, and put the adapter into it.
     set_seed(cfg.seed)  # here, since a head is drawn at random
-    network = model.load_network(task.auto_model, config, data.head)
+    adapter.quantize(config)
+    network = adapter.apply(model.load_network(task.auto_model, config, data.head))
     # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
+    collator = task.collator(processor)
     trainer = _make_trainer(
         cfg.trainer,
         model=network,
         args=args,
-        data_collator=task.collator(tokenizer),
+        data_collator=collator,
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
-        processing_class=tokenizer,
-        compute_metrics=functools.partial(task.compute_metrics, head=data.head),
+        processing_class=processor,
+        compute_metrics=_scores(task, Evaluated(data.splits["validation"], data.head)),
         preprocess_logits_for_metrics=task.reduce_logits,
-        callbacks=list(callbacks.values()),
+        callbacks=[*callbacks.values(), *task.callbacks(collator)],
     )
     _show_progress(trainer)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
@@ -98,14 +105,17 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         metrics = _kept_metrics(trainer, cfg.objective)
         # 7. Evaluate on test, once.
         if "test" in data.splits:
-            tested = trainer.predict(data.splits["test"], metric_key_prefix="test")
+            tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
+            test = Evaluated(data.splits["test"], data.head, tuned)
+            trainer.compute_metrics = _scores(task, test)
+            tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= tested.metrics
-            pairs = zip(*(task.decode(ids, data.head) for ids in (tested.label_ids, tested.predictions)), strict=True)
-            write_lines(job.directory / PREDICTIONS, ({"label": a, "prediction": b} for a, b in pairs))
+            if decoded := list(task.decode(tested, test)):
+                write_lines(job.directory / PREDICTIONS, decoded)
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
         # 8. Save, and push to the hub if asked.
-        network.save_pretrained(job.directory / MODEL)
-        tokenizer.save_pretrained(job.directory / MODEL)
+        adapter.save(network, job.directory / MODEL)
+        processor.save_pretrained(job.directory / MODEL)
         write_json(job.directory / METRICS, metrics)
         run_log.artifact(job.directory / METRICS)
         if publish:
@@ -123,10 +133,9 @@ def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
         raise refusal(node, error) from error
 
 
-def _say_truncated(data: Prepared, limits: list[int]) -> None:
-    if total := sum(data.truncated.values()):
-        parts = ", ".join(f"{count:,} of {split}" for split, count in data.truncated.items() if count)
-        log.warning("data: %s texts were cut to %d tokens: %s", f"{total:,}", min(limits), parts)
+def _scores(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[str, float]]:
+    """What Trainer calls with the predictions of one split."""
+    return functools.partial(task.compute_metrics, evaluated=evaluated)
 
 
 def _show_progress(trainer: Trainer) -> None:

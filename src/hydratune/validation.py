@@ -22,7 +22,7 @@ from hydratune.provenance import is_secret, redact
 from hydratune.signatures import Signature, expectation, locate, module_names, signature
 
 # The nodes that a run builds, each by its `_target_`.
-BUILT = ("dataset", "task", "model", "trainer", "trainer.args", "hardware", "tracking")
+BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking")
 # Hydra's own keys of a node with a `_target_`.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # The objects that a logging config may name.
@@ -275,7 +275,10 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
     yield from hub.check(needed)
     task, dataset = objects.get("task"), objects.get("dataset")
     if task is not None and dataset is not None:
-        yield from (mistake.under("dataset") for mistake in task.check_columns(dataset.columns))
+        yield from (mistake.under("dataset") for mistake in dataset.check_columns(task.columns))
+        if getattr(dataset, "streaming", False) and not task.streams:
+            fix = "Set dataset.streaming=false."
+            yield Mistake("dataset.streaming", f"false, since {type(task).__name__} needs all rows", "true", fix)
     if (
         task is not None
         and "objective" not in blamed
@@ -287,13 +290,20 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
 
 
 def _light_object(node: Mapping[str, Any]) -> Any:
-    """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
+    """The object of a class of ours, whose modules import nothing heavy; None for other targets and partial ones."""
     path = str(node["_target_"])
     found = locate(path)
-    if found is None or not allowed.is_allowed(found.path, ("hydratune",)):
+    if found is None or node.get("_partial_") or not allowed.is_allowed(found.path, ("hydratune",)):
         return None
     module, _, name = path.rpartition(".")
     target = getattr(importlib.import_module(module), name)
-    if not inspect.isclass(target) or any(_is_node(value) for value in node.values()):
+    if not inspect.isclass(target):
         return None
-    return target(**{name: value for name, value in node.items() if name not in RESERVED})
+    return target(**{key: _light_value(value) for key, value in node.items() if key not in RESERVED})
+
+
+def _light_value(value: Any) -> Any:
+    """A value with our own nodes inside it built; other nodes stay as they are."""
+    if _is_node(value) and (built := _light_object(value)) is not None:
+        return built
+    return {name: _light_value(one) for name, one in value.items()} if isinstance(value, dict) else value

@@ -1,13 +1,16 @@
-"""What every dataset does once its rows are read: canonical columns, splits, limits."""
+"""What every dataset does once its rows are read: the task's columns, bad rows, splits, limits."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from hydratune.data import splitting
+from hydratune.data.rows import BadRow, Column, located, mistakes
+from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
 
@@ -19,37 +22,79 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 
 
+class Reader(Protocol):
+    """What a dataset has to know of a task."""
+
+    columns: Mapping[str, Column]
+    inputs: Sequence[str]
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Every row that the task cannot use."""
+
+
+def _nowhere(split: str, row: int) -> str:
+    return f"row {row + 1} of {split}"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Rows as they were read.
+
+    Args:
+        splits: Under the data's own column names.
+        bad: What never became a row, e.g. a ragged line.
+        locate: Split and number of a row -> where a user finds it.
+    """
+
+    splits: DatasetDict
+    bad: Sequence[BadRow] = ()
+    locate: Callable[[str, int], str] = _nowhere
+
+
 @dataclass(kw_only=True)
 class Source(ABC):
     """A dataset as a config describes it; `load` gives the rows that a task sees.
 
     Args:
-        columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`; null where the
-            data has no such column.
+        columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`; a column that is
+            not named here is called in the data as in the task. Null where the data has no such column; a dot
+            leads into a struct (`translation.en`); a list of names is one column of lists.
         labels: Names of the labels in the order of their ids; null to take them from the data.
         limit: Split -> the most rows to keep, drawn by `seed`; null for all.
         validation_size: Share of the training rows that is held out where there is no validation split.
+        test_size: Share of the training rows that is held out where there is no test split; 0 for none.
+        stratify_by_column: A column of the data whose values keep their shares in what is held out.
+        group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
+        on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
         seed: Draws the held-out rows and the limits. Not the run's seed: runs are compared on the same rows.
     """
 
-    columns: dict[str, str | None] = field(default_factory=dict)
+    columns: dict[str, str | list[str] | None] = field(default_factory=dict)
     labels: list[str] | None = None
     limit: dict[str, int | None] = field(default_factory=dict)
     validation_size: float = 0.1
+    test_size: float = 0.0
+    stratify_by_column: str | None = None
+    group_by_column: str | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
     seed: int = 0
 
     @abstractmethod
-    def read(self) -> DatasetDict:
+    def read(self) -> Raw:
         """All rows with the columns of the data, in splits called train, validation and test."""
 
     def needs(self) -> dict[str, Repository]:
         """Key of the config -> what the hub or its cache has to serve for it."""
         return {}
 
+    def peek(self) -> Mapping[str, Sequence[str]]:
+        """Where -> the columns that can be seen there without loading anything."""
+        return {}
+
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported or read."""
-        named = [name for name in self.columns.values() if name is not None]
-        if repeated := sorted({str(name) for name in named if named.count(name) > 1}):
+        named = [name for name in self.columns.values() if isinstance(name, str)]
+        if repeated := sorted({name for name in named if named.count(name) > 1}):
             yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
         for split, rows in self.limit.items():
             if split not in SPLITS:
@@ -59,48 +104,140 @@ class Source(ABC):
         if not 0 < self.validation_size < 1:
             fix = "Set dataset.validation_size=0.1."
             yield Mistake("validation_size", "a share between 0 and 1", repr(self.validation_size), fix)
+        if not 0 <= self.test_size < 1 - self.validation_size:
+            fix = "Set dataset.test_size=0.1, or 0 for no test split."
+            expected = "a share from 0 that leaves rows to train on"
+            yield Mistake("test_size", expected, repr(self.test_size), fix)
+        if self.stratify_by_column and self.group_by_column:
+            got = f"{self.stratify_by_column!r} beside dataset.group_by_column"
+            yield Mistake("stratify_by_column", "one way to split", got, "Set one of them to null.")
         if self.labels is not None and not all(isinstance(name, str) for name in self.labels):
             yield Mistake("labels", "names as text", repr(self.labels), "Put them in quotes; yaml reads no as false.")
         elif self.labels is not None and len(set(self.labels)) != len(self.labels):
             yield Mistake("labels", "different names", repr(self.labels), "Name each label once.")
 
-    def check_columns(self, present: Sequence[str], where: str) -> Iterator[Mistake]:
-        """A mistake for each column that the data was said to have and has not."""
-        for ours, theirs in self.columns.items():
-            if theirs is not None and theirs not in present:
-                fix = did_you_mean(theirs, present, f"Set dataset.columns.{ours} to one of them.")
-                yield Mistake(f"columns.{ours}", f"a column of {where}: {list(present)}", repr(theirs), fix)
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+        """What the task's columns and the data's do not agree on, as far as can be told without loading."""
+        for name in self.columns:
+            if name not in wanted:
+                fix = did_you_mean(name, wanted, "Leave it out.")
+                yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
+        for name, column in wanted.items():
+            if column.required and self.columns.get(name, name) in (None, []):
+                yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
+        for where, present in self.peek().items():
+            yield from self._missing(wanted, present, where)
 
-    def load(self) -> DatasetDict:
+    def _missing(self, wanted: Mapping[str, Column], present: Sequence[str], where: str) -> Iterator[Mistake]:
+        """A mistake for each column that the data should have and has not."""
+        for name, column in wanted.items():
+            theirs = self.columns.get(name, name)
+            must = column.required or name in self.columns
+            for one in theirs if isinstance(theirs, list) else [theirs] if theirs else []:
+                if must and one not in present and one.partition(".")[0] not in present:
+                    fix = did_you_mean(one, present, f"Set dataset.columns.{name} to one of them.")
+                    yield Mistake(f"columns.{name}", f"a column of {where}: {list(present)}", repr(one), fix)
+        for key in ("stratify_by_column", "group_by_column"):
+            if (one := getattr(self, key)) and one not in present:
+                fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
+                yield Mistake(key, f"a column of {where}: {list(present)}", repr(one), fix)
+
+    def load(self, task: Reader) -> DatasetDict:
         """The rows of each split under the task's column names; always with train and validation."""
-        splits = self.read()
-        if missing := [m for s in splits for m in self.check_columns(splits[s].column_names, f"the {s} split")]:
+        raw = self.read()
+        splits = raw.splits
+        missing = [
+            mistake
+            for split, rows in splits.items()
+            for mistake in self._missing(task.columns, rows.column_names or [], f"the {split} split")
+        ]
+        if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
-        if empty := [split for split in splits if len(splits[split]) == 0]:
-            raise ConfigError(
-                Mistake("dataset", "rows in every split", f"none in {', '.join(empty)}", "Check the data.")
-            )
-        for split in splits:
-            splits[split] = self._renamed(splits[split])
-        if "validation" not in splits:
-            splits["train"], splits["validation"] = self._held_out(splits["train"])
-        for split, rows in self.limit.items():
-            if rows is not None and split in splits and rows < len(splits[split]):
-                splits[split] = splits[split].shuffle(seed=self.seed).select(range(rows))
-        log.info("data: %s", ", ".join(f"{split} {len(splits[split]):,} rows" for split in splits))
+        extra = [name for name in (self.stratify_by_column, self.group_by_column) if name]
+        splits = type(splits)(
+            {
+                split: self._renamed(rows, task.columns, extra if split == "train" else [])
+                for split, rows in splits.items()
+            }
+        )
+        self._deal_with_bad_rows(splits, raw, task)
+        if empty := [split for split in splits if _length(splits[split]) == 0]:
+            got = f"none in {', '.join(empty)}"
+            raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
+        if is_stream(splits["train"]) and "validation" not in splits:
+            fix = "Name files or a split for validation, or set dataset.streaming=false."
+            raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
+        self._hold_out(splits)
+        for said in splitting.leakage(splits, task.inputs):
+            log.warning("data: %s", said)
+        for split, most in self.limit.items():
+            if most is not None and split in splits:
+                splits[split] = self._limited(splits[split], most)
+        log.info("data: %s", ", ".join(f"{split} {_said_length(splits[split])}" for split in splits))
         return splits
 
-    def _renamed(self, rows: Dataset) -> Dataset:
-        mapping: Mapping[str, Any] = {theirs: ours for ours, theirs in self.columns.items() if theirs is not None}
-        return rows.select_columns(list(mapping)).rename_columns(mapping)
+    def _renamed(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str]) -> Dataset:
+        """`rows` with the columns of the task, and `extra` ones behind a `_`."""
+        names = {ours: self.columns.get(ours, ours) for ours in wanted}
+        return splitting.renamed(rows, names, extra)
 
-    def _held_out(self, rows: Dataset) -> tuple[Dataset, Dataset]:
-        if len(rows) < 2:
-            fix = "Add rows, or a validation split."
-            raise ConfigError(Mistake("dataset", "rows to hold out for validation", f"{len(rows)} in train", fix))
-        halves = rows.train_test_split(test_size=self.validation_size, seed=self.seed)
-        log.info("data: no validation split, so %.0f %% of train is held out", 100 * self.validation_size)
-        return halves["train"], halves["test"]
+    def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
+        """Raises for bad rows, or drops them from `splits`."""
+        still = type(splits)(
+            {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if _length(rows) != 0}
+        )
+        if "train" not in still:
+            found: list[BadRow] = []
+        else:
+            found = located(task.bad_rows(still, self.labels), raw.locate)
+        if is_stream(splits.get("train")):
+            splits["train"] = checked(splits["train"], task, self.labels, self.on_bad_row == "drop")
+            found = [one for one in found if one.split != "train" or self.on_bad_row == "error"]
+        bad = [*raw.bad, *found]
+        if not bad:
+            return
+        dropped = {split: {one.row for one in found if one.split == split} for split in splits}
+        lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
+        if self.on_bad_row == "error":
+            sizes = {split: (_length(rows) or 0) + lost[split] for split, rows in splits.items()}
+            raise ConfigError(*mistakes(bad, sizes))
+        for split, numbers in dropped.items():
+            if numbers:
+                splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])
+        counts = {split: len(dropped[split]) + lost[split] for split in splits}
+        parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+        log.warning("data: %s bad rows were dropped: %s", f"{sum(counts.values()):,}", parts)
+
+    def _hold_out(self, splits: DatasetDict) -> None:
+        """Splits off what is missing of validation and test, and drops the columns that this went by."""
+        shares = {"validation": self.validation_size, "test": self.test_size}
+        for split, share in shares.items():
+            if split in splits or not share:
+                continue
+            splits["train"], splits[split] = splitting.hold_out(
+                splits["train"], share, self.seed, self.stratify_by_column, self.group_by_column
+            )
+            how = f" by {self.group_by_column}" if self.group_by_column else ""
+            log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
+        for name in (self.stratify_by_column, self.group_by_column):
+            for split, rows in splits.items():
+                if name and f"_{name}" in rows.column_names:
+                    splits[split] = rows.remove_columns(f"_{name}")
+
+    def _limited(self, rows: Any, most: int) -> Any:
+        if is_stream(rows):
+            return rows.take(most)
+        return rows.shuffle(seed=self.seed).select(range(most)) if most < len(rows) else rows
+
+
+def _length(rows: Any) -> int | None:
+    """How many rows; None for a stream."""
+    return None if is_stream(rows) else len(rows)
+
+
+def _said_length(rows: Any) -> str:
+    length = _length(rows)
+    return "as a stream" if length is None else f"{length:,} rows"
 
 
 def _nearest_split(key: str, split: str) -> str:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than the work
+
+
 def cache_dir() -> Path:
     """Where tokenised rows are kept: `$HYDRATUNE_CACHE`, or `~/.cache/hydratune`."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
@@ -41,29 +44,34 @@ def arrow_column(rows: Dataset, name: str) -> pa.ChunkedArray:
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of what the tokenizer does: its model, normaliser, special tokens. Take it before first use."""
+    """A hash of what the tokenizer does: its model, normaliser, special tokens; not of how it was last called."""
     if tokenizer.is_fast:
-        state = tokenizer.backend_tokenizer.to_str()
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
+        state = json.dumps({name: part for name, part in described.items() if name not in ("truncation", "padding")})
     else:
         state = json.dumps(sorted(tokenizer.get_vocab().items()))
-    described = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{state}"
-    return hashlib.sha256(described.encode()).hexdigest()
+    named = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{state}"
+    return hashlib.sha256(named.encode()).hexdigest()
 
 
 def map_once(
-    rows: Dataset,
-    function: Callable[[Mapping[str, list[Any]]], Mapping[str, list[Any]]],
+    rows: Any,
+    function: Callable[..., Mapping[str, list[Any]]],
     key: Mapping[str, Any],
     what: str,
-) -> Dataset:
+    with_indices: bool = False,
+) -> Any:
     """`rows.map(function)` in batches without the old columns; read from the cache when it was done before.
 
     Args:
-        rows: Any dataset of a fixed size.
+        rows: A dataset, or a stream, which is mapped while it is read and not cached.
         function: Takes a batch of columns and returns a batch of new ones.
         key: Everything besides the rows that the result depends on, as JSON.
         what: Said beside the progress bar.
+        with_indices: Whether `function` also takes the rows' numbers.
     """
+    if not hasattr(rows, "__len__"):
+        return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
     folder = cache_dir() / "tokenised"
@@ -71,9 +79,17 @@ def map_once(
     return rows.map(
         function,
         batched=True,
+        with_indices=with_indices,
         remove_columns=rows.column_names,
         cache_file_name=str(folder / f"{fingerprint}.arrow"),
         load_from_cache_file=True,
         new_fingerprint=fingerprint,
+        num_proc=processes(len(rows)),
         desc=what,
     )
+
+
+def processes(rows: int) -> int | None:
+    """How many processes map that many rows: one a CPU where the work is worth starting them."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cpus if cpus > 1 and rows >= WORTH_PROCESSES else None

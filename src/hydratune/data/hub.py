@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hydratune import hub
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import SPLITS, Raw, Source
+from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 
 @dataclass(kw_only=True)
@@ -22,12 +20,16 @@ class HubDataset(Source):
         path: The hub's id of the dataset, e.g. `nyu-mll/glue`.
         name: Its configuration, e.g. `mrpc`; null where it has one only.
         revision: A branch, tag or commit; null for the newest.
+        streaming: Read the training rows while they are used, and never download them as a whole.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
         splits: Split (train, validation, test) -> the data's name of it; null where there is none.
     """
 
     path: str
     name: str | None = None
     revision: str | None = None
+    streaming: bool = False
+    shuffle_buffer: int = 10_000
     splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
     def check(self) -> Iterator[Mistake]:
@@ -42,12 +44,12 @@ class HubDataset(Source):
         """What the hub or its cache has to serve."""
         return {"path": hub.Repository("datasets", self.path)}
 
-    def read(self) -> DatasetDict:
+    def read(self) -> Raw:
         """The named splits, downloaded once and cached by `datasets`."""
         from datasets import DatasetDict, load_dataset
 
         with hub.loading("dataset.path", self.path):
-            found = load_dataset(self.path, self.name, revision=self.revision)
+            found = load_dataset(self.path, self.name, revision=self.revision, streaming=self.streaming)
         wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
         mistakes = [
             Mistake(
@@ -61,4 +63,16 @@ class HubDataset(Source):
         ]
         if mistakes:
             raise ConfigError(*mistakes)
-        return DatasetDict({ours: found[theirs] for ours, theirs in wanted.items()})
+        splits = {ours: found[theirs] for ours, theirs in wanted.items()}
+        if self.streaming:  # evaluation takes the same rows each time, so only training streams
+            with hub.loading("dataset.path", self.path):
+                splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
+        return Raw(DatasetDict(splits))
+
+    def _settled(self, split: str, stream: Any) -> Any:
+        from datasets import Dataset
+
+        if split == "train":
+            return stream.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+        most = self.limit.get(split)
+        return Dataset.from_list(list(stream.take(most) if most else stream), features=stream.features)

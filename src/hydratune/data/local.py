@@ -1,30 +1,19 @@
-"""A user's own csv, tsv, json, jsonl and parquet files."""
+"""A user's own files: csv, tsv, json, jsonl, parquet, arrow, text, CoNLL columns and SQuAD's json."""
 
 from __future__ import annotations
 
+import codecs
 import csv
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import SPLITS, Raw, Source
+from hydratune.data.formats import FORMATS, SUFFIXES, Format, Scan, peek_columns, plain_copy
+from hydratune.data.rows import BadRow, mistakes
+from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
-
-# Suffix -> the builder of `datasets.load_dataset` and its options.
-# Cells such as "NA" or "None" are text, and a ragged line must not shift the columns.
-_CSV: dict[str, Any] = {"keep_default_na": False, "index_col": False}
-FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", _CSV),
-    ".tsv": ("csv", _CSV | {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
 
 
 @dataclass(kw_only=True)
@@ -33,9 +22,17 @@ class LocalFiles(Source):
 
     Args:
         files: Split (train, validation, test) -> a path or a list of paths; train is required.
+        format: How to read them; null to tell it from their names.
+        encoding: Of text files.
+        streaming: Read the training files while they are used, and never as a whole.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
     """
 
     files: dict[str, str | list[str] | None] = field(default_factory=dict)
+    format: str | None = None
+    encoding: str = "utf-8"
+    streaming: bool = False
+    shuffle_buffer: int = 10_000
 
     def paths(self) -> dict[str, list[Path]]:
         """The files of each split that has any."""
@@ -43,8 +40,19 @@ class LocalFiles(Source):
         return {split: [Path(p).expanduser() for p in paths] for split, paths in listed.items() if paths}
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: unknown splits, files that do not exist, formats and columns that are not there."""
+        """Adds: unknown splits, formats and encodings, files that do not exist or cannot be read."""
         yield from super().check()
+        if self.format is not None and self.format not in FORMATS:
+            fix = did_you_mean(self.format, FORMATS, "Leave it out to tell the format from the file's name.")
+            yield Mistake("format", one_of(FORMATS), repr(self.format), fix)
+            return
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError:
+            yield Mistake(
+                "encoding", "an encoding that Python knows", repr(self.encoding), "Set dataset.encoding=utf-8."
+            )
+            return
         for split in set(self.files) - set(SPLITS):
             yield Mistake(f"files.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
         if not self.files.get("train"):
@@ -56,65 +64,127 @@ class LocalFiles(Source):
         for split, paths in self.paths().items():
             for path in paths:
                 yield from self._check_file(f"files.{split}", path)
-            if len({path.suffix.lower() for path in paths}) > 1:
+            if len({self._format_of(path) for path in paths}) > 1:
                 got = ", ".join(map(str, paths))
                 yield Mistake(f"files.{split}", "one format a split", got, "Convert one of them.")
+        streamed = {self._format_of(path) for path in self.paths().get("train", ())} if self.streaming else set()
+        if converted := [name for name in streamed if name and FORMATS[name].converts]:
+            yield Mistake("streaming", "false, since the file is read as a whole", converted[0], "Leave it out.")
+
+    def _format_of(self, path: Path) -> str | None:
+        return self.format or SUFFIXES.get(path.suffix.lower())
 
     def _check_file(self, key: str, path: Path) -> Iterator[Mistake]:
-        if path.suffix.lower() not in FORMATS:
-            fix = "Convert the file or correct its name."
-            yield Mistake(key, f"a file that ends with {one_of(FORMATS)}", repr(str(path)), fix)
+        name = self._format_of(path)
+        if name is None:
+            fix = f"Convert or rename the file, or set dataset.format to {one_of(FORMATS)}."
+            yield Mistake(key, f"a file that ends with {one_of(SUFFIXES)}", repr(str(path)), fix)
         elif not path.is_file():
             siblings = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
             fix = did_you_mean(str(path), siblings, f"Paths are read from {Path.cwd()}.")
             yield Mistake(key, "a file that exists", repr(str(path)), fix)
         else:
             try:
-                columns = peek_columns(path)
+                columns = peek_columns(path, name, self.encoding)
             except (OSError, ValueError, csv.Error, StopIteration) as error:
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
-                yield Mistake(key, f"a readable {path.suffix[1:]} file in UTF-8", got, "Check the file.")
+                yield Mistake(key, f"a readable {name} file in {self.encoding}", got, "Check the file.")
                 return
-            repeated = sorted({name for name in columns if columns.count(name) > 1})
+            repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:
                 yield Mistake(key, "different column names", f"{repeated} twice in {path}", "Rename one.")
-            yield from self.check_columns(columns, str(path))
 
-    def read(self) -> DatasetDict:
+    def peek(self) -> Mapping[str, Sequence[str]]:
+        """The columns of each file."""
+        return {
+            str(path): peek_columns(path, str(self._format_of(path)), self.encoding)
+            for paths in self.paths().values()
+            for path in paths
+        }
+
+    def read(self) -> Raw:
         """All rows of the files; cached by `datasets` under the files' names and modification times."""
-        from datasets import DatasetDict, load_dataset
-        from datasets.exceptions import DatasetGenerationError
+        from datasets import DatasetDict
 
-        splits = DatasetDict()
+        splits, bad, places = DatasetDict(), list[BadRow](), dict[str, list[tuple[Path, Scan | None]]]()
         for split, paths in self.paths().items():
-            builder, options = FORMATS[paths[0].suffix.lower()]
-            files = {split: [str(path.resolve()) for path in paths]}
-            try:
-                splits[split] = load_dataset(builder, data_files=files, split=split, **options)
-            except (DatasetGenerationError, ValueError) as error:  # ValueError: a file without a row
-                got = f"{files[split]}: {one_line(error.__cause__ or error)}"
-                fix = "Mend the file: every row needs the same columns and types."
-                raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, fix)) from error
-        return splits
+            known = FORMATS[str(self._format_of(paths[0]))]
+            if self.streaming and split == "train":
+                splits[split] = self._stream(paths, known)
+                places[split] = []
+                continue
+            places[split] = [(path, self._scan(split, path, known)) for path in paths]
+            for path, scan in places[split]:
+                for line, expected, got, fix in scan.bad if scan else ():
+                    bad.append(BadRow(split, None, "", expected, got, fix, _place(path, line)))
+            if bad and not any(scan is None or scan.lines for _, scan in places[split]):
+                raise ConfigError(*mistakes(bad, {split: sum(one.split == split for one in bad)}))
+            splits[split] = self._load(split, places[split], known)
+        return Raw(splits, bad, lambda split, row: _locate(places[split], split, row))
 
+    def _stream(self, paths: Sequence[Path], known: Format) -> Any:
+        """The rows of files in an order that depends on the seed and the buffer, read while they are used."""
+        from datasets import load_dataset
 
-def peek_columns(path: Path) -> list[str]:
-    """The column names of a file, from its first line or its footer; raises what reading it raises."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        import pyarrow.parquet
+        options = dict(known.options) | ({} if known.scan is None else {"encoding": self.encoding})
+        files = {"train": [str(path.resolve()) for path in paths]}
+        stream = load_dataset(known.builder, data_files=files, split="train", streaming=True, **options)
+        return typed(stream).shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
 
-        return list(pyarrow.parquet.read_schema(path).names)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if suffix in (".csv", ".tsv"):
-            return next(csv.reader(file, delimiter="\t" if suffix == ".tsv" else ","))
-        first = next(line for line in file if line.strip())
+    def _scan(self, split: str, path: Path, known: Format) -> Scan | None:
+        """What reading the file line by line shows; with its rows where a copy is needed."""
+        if known.scan is None:
+            return None
         try:
-            row = json.loads(first)
-        except json.JSONDecodeError:  # a document over several lines
-            row = json.loads(path.read_text(encoding="utf-8-sig"))
-        if isinstance(row, list):
-            row = row[0] if row else {}
-        if not isinstance(row, dict):
-            raise ValueError(f"a row is not an object: {str(row)[:80]}")
-        return list(row)
+            scan = known.scan(path, self.encoding, known.converts)
+            return known.scan(path, self.encoding, True) if scan.bad and not known.converts else scan
+        except (ValueError, csv.Error) as error:
+            got = f"{path}: {one_line(error)}"
+            raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, "Mend the file.")) from error
+
+    def _load(self, split: str, scanned: Sequence[tuple[Path, Scan | None]], known: Format) -> Any:
+        """The rows of one split, without the bad lines."""
+        from datasets import concatenate_datasets
+
+        parts = []
+        for path, scan in scanned:
+            builder, options = known.builder, dict(known.options)
+            if scan is not None and (scan.bad or known.converts):
+                builder, path = plain_copy(path, scan)
+                options.pop("sep", None)
+            elif scan is not None:
+                options["encoding"] = "utf-8-sig" if (builder, self.encoding) == ("csv", "utf-8") else self.encoding
+            parts.append(_loaded(split, builder, path, options))
+        try:
+            return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+        except ValueError as error:  # features that do not match
+            fix = "Give the files of a split the same columns and types."
+            got = f"{', '.join(str(path) for path, _ in scanned)}: {one_line(error)}"
+            raise ConfigError(Mistake(f"dataset.files.{split}", "files of one form", got, fix)) from error
+
+
+def _loaded(split: str, builder: str, path: Path, options: Mapping[str, Any]) -> Any:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return load_dataset(builder, data_files={split: [str(path.resolve())]}, split=split, **options)
+    except (DatasetGenerationError, ValueError) as error:  # ValueError: a file without a row
+        got = f"{path}: {one_line(error.__cause__ or error)}"
+        fix = "Mend the file: every row needs the same columns and types."
+        raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, fix)) from error
+
+
+def _locate(scanned: Sequence[tuple[Path, Scan | None]], split: str, row: int) -> str:
+    """File and line of a row; its number where the lines are not known."""
+    for path, scan in scanned:
+        if scan is None or not scan.lines:
+            return f"{path.name}, row {row + 1}" if len(scanned) == 1 else f"row {row + 1} of {split}"
+        if row < len(scan.lines):
+            return _place(path, scan.lines[row])
+        row -= len(scan.lines)
+    return f"row {row + 1} of {split}"
+
+
+def _place(path: Path, line: int) -> str:
+    return f"{path.name}, line {line}"

@@ -1,5 +1,1 @@
-"""What can be learned: one file a task."""
-
-from hydratune.tasks.sequence_classification import SequenceClassification
-
-__all__ = ["SequenceClassification"]
+"""What can be learned: one file a task, which a yaml of `conf/task/` names; see docs/adding_a_task.md."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.errors import Mistake, did_you_mean, one_of
+from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
-    from transformers import EvalPrediction, PreTrainedTokenizerBase
+    from datasets import Dataset, DatasetDict
+    from transformers import EvalPrediction, PretrainedConfig, TrainerCallback
+
+# Metrics of which less is better; of all others more is.
+LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse")
 
 
 @dataclass(frozen=True)
@@ -20,19 +24,35 @@ class Prepared:
     """Data in the shape that the network takes.
 
     Args:
-        splits: Rows of token ids; other columns are dropped by Trainer.
+        splits: What Trainer collates. Columns that the network does not take are dropped by Trainer, and are
+            there for `compute_metrics` and `decode`.
         head: Arguments of the network's config that the data decides, e.g. `num_labels`.
-        truncated: Split -> how many texts were cut to fit the network's positions.
+        said: Sentences for the user, e.g. how many texts were cut.
     """
 
     splits: DatasetDict
     head: Mapping[str, Any]
-    truncated: Mapping[str, int]
+    said: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a prediction was made for.
+
+    Args:
+        rows: One split of `Prepared`, in the order of the predictions.
+        head: That of `Prepared`.
+        tuned: What was tuned on validation, by the names of `Task.tuned`; empty on validation itself.
+    """
+
+    rows: Dataset
+    head: Mapping[str, Any]
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
 class Task(ABC):
-    """A kind of problem; one subclass and one yaml a task.
+    """A kind of problem; one subclass and one yaml a task (see docs/adding_a_task.md).
 
     Args:
         metrics: Names of the metrics to compute, of those that the task knows.
@@ -41,8 +61,13 @@ class Task(ABC):
     """
 
     auto_model: ClassVar[str]  # the class of transformers that builds the network with its head
-    columns: ClassVar[Mapping[str, bool]]  # column -> whether a dataset must have it
+    processor: ClassVar[str] = "tokenizer"  # what turns a row into the network's inputs; or `image_processor`
+    columns: ClassVar[Mapping[str, Column]]  # what it reads of the data
+    inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")  # columns that make two rows the same example
     known_metrics: ClassVar[tuple[str, ...]]
+    streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
+    needs_fast: ClassVar[bool] = False  # whether the tokenizer must know where each token is in the text
+    tuned: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation, for test to take
 
     metrics: list[str]
     objective: str = "eval_loss"
@@ -61,51 +86,69 @@ class Task(ABC):
         if self.max_length is not None and self.max_length < 1:
             yield Mistake("max_length", "a number of tokens above 0 or null", repr(self.max_length), "Raise it.")
 
-    def check_columns(self, columns: Mapping[str, str | None]) -> Iterator[Mistake]:
-        """A mistake for each column that a dataset must name and does not, or names and the task lacks."""
-        for name in columns:
-            if name not in self.columns:
-                fix = did_you_mean(name, self.columns, "Leave it out.")
-                yield Mistake(f"columns.{name}", one_of(self.columns), repr(name), fix)
-        for name, required in self.columns.items():
-            if required and columns.get(name) is None:
-                fix = f"Set dataset.columns.{name}=NAME."
-                yield Mistake(f"columns.{name}", "the name of a column", "none", fix)
+    def arguments(self, objective: str) -> dict[str, Any]:
+        """Arguments of `TrainingArguments` that the task decides where the user said nothing."""
+        return {"greater_is_better": objective.removeprefix("eval_") not in LESS_IS_BETTER}
+
+    def check_network(self, config: PretrainedConfig) -> None:
+        """Raises ConfigError where the kind of network cannot have this task's head."""
+        import transformers
+
+        heads = getattr(transformers, self.auto_model)._model_mapping
+        if type(config) not in heads:
+            known = sorted({one.model_type for one in heads})
+            fix = did_you_mean(config.model_type, known, f"It has none of transformers.{self.auto_model}.")
+            raise ConfigError(Mistake("model", f"a network for {self.auto_model}", repr(config.model_type), fix))
+
+    def check_processor(self, processor: Any) -> None:
+        """Raises ConfigError where the tokenizer cannot do what this task asks of it."""
+        if self.needs_fast and not processor.is_fast:
+            fix = "Choose a checkpoint with a tokenizer.json."
+            got = f"{type(processor).__name__}, which does not know where its tokens are in a text"
+            raise ConfigError(Mistake("model", "a fast tokenizer", got, fix))
+
+    def callbacks(self, collator: Any) -> list[TrainerCallback]:  # noqa: ARG002
+        """What Trainer is to call besides; `collator` is the one of this run."""
+        return []
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:  # noqa: ARG002
+        """Every row that cannot be trained on; raises ConfigError where a whole column is of a wrong type."""
+        present = [
+            (name, column.kind, split, rows)
+            for name, column in self.columns.items()
+            for split, rows in splits.items()
+            if name in rows.column_names
+        ]
+        if wrong := [m for name, kind, split, rows in present if (m := wrong_type(kind, split, name, rows))]:
+            raise ConfigError(*wrong)
+        for name, kind, split, rows in present:
+            yield from bad_values(kind, split, name, rows)
 
     @abstractmethod
     def prepare(
-        self,
-        splits: DatasetDict,
-        tokenizer: PreTrainedTokenizerBase,
-        max_length: int | None,
-        label_names: list[str] | None,
+        self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> Prepared:
-        """Tokenised rows and the head that fits them.
+        """Rows that the network takes and the head that fits them.
 
         Args:
-            splits: Rows under the task's column names.
-            tokenizer: The checkpoint's.
-            max_length: Tokens that the network can take; None for any number.
+            splits: Rows under the task's column names, without those of `bad_rows`.
+            processor: The checkpoint's tokenizer or image processor.
+            max_length: Tokens that the network can take, or fewer; None for any number.
             label_names: What the dataset calls its labels, in the order of their ids; None where it does not say.
         """
 
     @abstractmethod
-    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """A callable that makes one padded batch of rows."""
 
     @abstractmethod
-    def reduce_logits(self, logits: Any, labels: torch.Tensor) -> torch.Tensor:
+    def reduce_logits(self, logits: Any, labels: Any) -> Any:
         """The least of a batch's logits that the metrics need, so that evaluation never holds them all."""
 
     @abstractmethod
-    def compute_metrics(self, prediction: EvalPrediction, head: Mapping[str, Any]) -> dict[str, float]:
-        """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`.
-
-        Args:
-            prediction: What the network said, and the labels.
-            head: That of `Prepared`.
-        """
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`."""
 
     @abstractmethod
-    def decode(self, predictions: Any, head: Mapping[str, Any]) -> list[Any]:
-        """Predictions as a user reads them, one a row, ready for JSON."""
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """One JSON object a row for `predictions.jsonl`: what was asked for and what was said; may be empty."""

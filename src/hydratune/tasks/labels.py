@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.rows import BadRow
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-_SHOWN = 5  # rows or names that a message lists
+_SHOWN = 5  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -29,51 +29,80 @@ class Labels:
         label2id = {name: i for i, name in id2label.items()}
         return {"num_labels": len(self.names), "id2label": id2label, "label2id": label2id}
 
-    def encode(self, values: Sequence[Any]) -> list[int]:
+    def encode(self, values: Iterable[Any]) -> list[int]:
         """The id of each value."""
         return [self.ids[value] for value in values]
 
-    def check(self, split: str, rows: Dataset) -> Iterator[Mistake]:
-        """A mistake where a split has labels that are none of these."""
-        counts = Counter(value for value in arrow_column(rows, "label").to_pylist() if value not in self.ids)
-        if counts:
-            shown = ", ".join(f"{value!r} ({count} rows)" for value, count in counts.most_common(_SHOWN))
-            fix = did_you_mean(str(next(iter(counts))), self.names, "Correct or drop these rows.")
-            yield Mistake("dataset.columns.label", f"labels among {_some(self.names)}", f"{shown} in {split}", fix)
 
-
-def collect_labels(splits: DatasetDict, names: Sequence[str] | None) -> Labels:
+def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Labels:
     """The labels of the training rows; `names`, where given, are those of ids 0..n-1 or of string labels.
 
     A `ClassLabel` column brings its own names. Otherwise values are sorted and numbered.
+
+    Args:
+        splits: Rows whose `column` holds a label, or a list of labels.
+        names: What the dataset calls its labels.
+        column: The name of the column.
     """
-    train = splits["train"]
-    feature = train.features["label"]
-    present = _distinct(train)
-    if names is None and hasattr(feature, "names"):
-        names = feature.names
-    if names is None:
-        labels = Labels(list(map(str, present)), {value: i for i, value in enumerate(present)})
-    elif all(isinstance(value, str) for value in present):
-        labels = Labels(list(names), {name: i for i, name in enumerate(names)})
-    else:
-        labels = Labels(list(names), {i: i for i in range(len(names))})
-    if len(labels.names) < 2 or len(present) < 2:
-        fix = "Check dataset.columns.label."
-        got = _some(present)
-        raise ConfigError(Mistake("dataset.columns.label", "at least two different labels in train", got, fix))
-    if mistakes := [mistake for split, rows in splits.items() for mistake in labels.check(split, rows)]:
-        raise ConfigError(*mistakes)
+    labels = _known_labels(splits["train"], names, column)
+    if len(labels.names) < 2:
+        fix = f"Check dataset.columns.{column}."
+        raise ConfigError(
+            Mistake(f"dataset.columns.{column}", "at least two different labels in train", _some(labels.names), fix)
+        )
     return labels
 
 
-def _distinct(rows: Dataset) -> list[Any]:
-    values = arrow_column(rows, "label").unique().to_pylist()
-    if wrong := [value for value in values if not isinstance(value, str | int)]:
-        fix = "Give every row a label." if None in wrong else "Write labels as strings or whole numbers."
-        mistake = Mistake("dataset.columns.label", "strings or whole numbers", _some(wrong), fix)
-        raise ConfigError(mistake)
-    return sorted(values)
+def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Iterator[BadRow]:
+    """A bad row for each label, or each list with a label, that is none of the known ones."""
+    import pyarrow.compute as pc
+
+    labels = _known_labels(splits["train"], names, column)
+    for split, rows in splits.items():
+        values = arrow_column(rows, column)
+        is_list = _is_list(rows, column)
+        flat = pc.list_flatten(values) if is_list else values
+        unknown = {value for value in flat.unique().to_pylist() if value is not None and value not in labels.ids}
+        if not unknown:
+            continue
+        for row, value in enumerate(values.to_pylist()):
+            wrong = [one for one in (value or [] if is_list else [value]) if one in unknown]
+            if wrong:
+                fix = did_you_mean(str(wrong[0]), labels.names, "Correct or drop the row.")
+                yield BadRow(split, row, column, f"labels among {_some(labels.names)}", repr(wrong[0]), fix)
+
+
+def _known_labels(train: Dataset, names: Sequence[str] | None, column: str) -> Labels:
+    feature = train.features[column]
+    feature = feature.feature if _is_list(train, column) else feature
+    if names is None and hasattr(feature, "names"):
+        names = feature.names
+    present = _distinct(train, column) if hasattr(train, "__len__") else None
+    if names is None and present is None:
+        raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
+    if names is None:
+        return Labels([str(value) for value in present or ()], {value: i for i, value in enumerate(present or ())})
+    is_text = getattr(feature, "dtype", "") in ("string", "large_string")
+    return Labels(list(names), {name if is_text else i: i for i, name in enumerate(names)})
+
+
+_NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
+
+
+def _distinct(rows: Dataset, column: str) -> list[Any]:
+    import pyarrow.compute as pc
+
+    values = arrow_column(rows, column)
+    flat = pc.list_flatten(values) if _is_list(rows, column) else values
+    found = [value for value in flat.unique().to_pylist() if value is not None]
+    if wrong := [value for value in found if not isinstance(value, str | int)]:
+        fix = "Write labels as strings or whole numbers."
+        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(wrong), fix))
+    return sorted(found)
+
+
+def _is_list(rows: Dataset, column: str) -> bool:
+    return hasattr(rows.features[column], "feature")
 
 
 def _some(values: Sequence[Any]) -> str:

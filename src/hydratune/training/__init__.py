@@ -1,1 +1,1 @@
-"""What surrounds Hugging Face's `Trainer`."""
+"""What surrounds Hugging Face's Trainer. Imported by a run alone: `transformers` loads with it."""

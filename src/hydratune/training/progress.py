@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 
 _SHOWN = ("loss", "learning_rate")
+_SCORES = 6  # of an evaluation, on its line; the table at the end has all
 
 
 class Progress(ProgressCallback):
@@ -29,5 +31,5 @@ class Progress(ProgressCallback):
         scores = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
         scores = {k: v for k, v in scores.items() if not k.endswith(("runtime", "per_second"))}
         if scores:
-            line = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            line = "  ".join(f"{name} {value:.4f}" for name, value in islice(scores.items(), _SCORES))
             self.training_bar.write(f"step {state.global_step}, epoch {state.epoch:.2f}:  {line}")

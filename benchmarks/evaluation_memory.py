@@ -1,0 +1,98 @@
+"""How much memory an evaluation takes beside the model: `python benchmarks/evaluation_memory.py`.
+
+Classification of 100,000 rows over 1,000 labels, with a small network of random weights, as a run evaluates and as
+a plain Trainer does, which gathers all logits. Each in a process of its own; the peak of the resident memory is
+counted from the moment that the model and the rows are loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results" / "evaluation_memory.json"
+GIB = 1024**2  # in KiB, the unit of ru_maxrss on Linux
+
+
+def measure(kind: str, rows: int, labels: int) -> float:
+    """GiB of peak memory above that before the evaluation, in this process."""
+    import numpy as np
+    from datasets import Dataset
+    from transformers import BertConfig, BertForSequenceClassification, Seq2SeqTrainingArguments
+
+    from hydratune.tasks.base import Evaluated
+    from hydratune.tasks.sequence_classification import SequenceClassification
+    from hydratune.training.trainer import Trainer
+
+    config = BertConfig(
+        vocab_size=100,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=8,
+        num_labels=labels,
+    )
+    generator = np.random.default_rng(0)
+    columns = {
+        "input_ids": generator.integers(0, 100, (rows, 4)),
+        "labels": generator.integers(0, labels, rows),
+    }
+    data = Dataset.from_dict(columns)
+    task = SequenceClassification(metrics=["accuracy", "macro_f1"])
+    reduced = {
+        "preprocess_logits_for_metrics": task.reduce_logits,
+        "compute_metrics": lambda p: task.compute_metrics(p, Evaluated(data, {"num_labels": labels})),
+    }
+    plain = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
+    with tempfile.TemporaryDirectory() as folder:
+        args = Seq2SeqTrainingArguments(folder, per_device_eval_batch_size=128, report_to="none", disable_tqdm=True)
+        trainer = Trainer(BertForSequenceClassification(config), args, **(reduced if kind == "hydratune" else plain))
+        trainer.evaluate(data.select(range(256)))  # allocators and caches
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        trainer.evaluate(data)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / GIB
+
+
+def main() -> None:
+    """Measures both, prints the table and writes it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--labels", type=int, default=1_000)
+    parser.add_argument("--kind", choices=["hydratune", "plain Trainer"])
+    options = parser.parse_args()
+    if options.kind:
+        print(measure(options.kind, options.rows, options.labels))
+        return
+    table = Table("evaluation", "GiB beside model and rows", title=f"{options.rows:,} rows, {options.labels:,} labels")
+    results = {}
+    for kind in ("hydratune", "plain Trainer"):
+        command = [
+            sys.executable,
+            __file__,
+            "--kind",
+            kind,
+            "--rows",
+            str(options.rows),
+            "--labels",
+            str(options.labels),
+        ]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        results[kind] = float(done.stdout.split()[-1])
+        table.add_row(kind, f"{results[kind]:.3f}")
+    Console().print(table)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps({"python": platform.python_version(), "gib": results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

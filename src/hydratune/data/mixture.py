@@ -1,0 +1,95 @@
+"""Several datasets as one, mixed by weight."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydratune.data.base import SPLITS, Reader, Source
+from hydratune.data.rows import Column
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.hub import Repository
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Mixture:
+    """Datasets for one task, each with columns and limits of its own.
+
+    Training rows are drawn from the sources by weight; validation and test are all of their rows.
+
+    Args:
+        sources: Name -> dataset.
+        weights: Name -> its share of the training rows, relative to the others; 1 where it is not named.
+        stopping_strategy: `first_exhausted` ends with the first source that has no more rows, `all_exhausted`
+            repeats the rows of the smaller ones; those of `datasets.interleave_datasets`.
+        labels: Names of the labels in the order of their ids, for all sources.
+        seed: Of the draw.
+    """
+
+    sources: dict[str, Source] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+    stopping_strategy: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
+    labels: list[str] | None = None
+    seed: int = 0
+
+    def check(self) -> Iterator[Mistake]:
+        """What is wrong with the sources and their weights."""
+        if not self.sources:
+            fix = "Put datasets below dataset.sources; see conf/dataset/mixture.yaml."
+            yield Mistake("sources", "datasets by name", "none", fix)
+        for name, source in self.sources.items():
+            if not isinstance(source, Source):
+                yield Mistake(f"sources.{name}", "a dataset with a _target_", repr(source), "Leave it out.")
+                continue
+            yield from (mistake.under(f"sources.{name}") for mistake in source.check())
+        for name, weight in self.weights.items():
+            if name not in self.sources:
+                yield Mistake(
+                    f"weights.{name}", one_of(self.sources), repr(name), did_you_mean(name, self.sources, "Drop it.")
+                )
+            elif not isinstance(weight, int | float) or not 0 < weight < math.inf:
+                yield Mistake(f"weights.{name}", "a number above 0", repr(weight), f"Set dataset.weights.{name}=1.")
+
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+        """What the sources' columns and the task's do not agree on."""
+        for name, source in self.sources.items():
+            yield from (mistake.under(f"sources.{name}") for mistake in source.check_columns(wanted))
+
+    def needs(self) -> dict[str, Repository]:
+        """What the hub has to serve for all sources."""
+        return {
+            f"sources.{n}.{key}": repo for n, source in self.sources.items() for key, repo in source.needs().items()
+        }
+
+    def load(self, task: Reader) -> DatasetDict:
+        """The mixed training rows; validation and test one after the other."""
+        from datasets import DatasetDict, concatenate_datasets, interleave_datasets
+
+        loaded = {}
+        for name, source in self.sources.items():
+            log.info("data: from %s", name)
+            source.labels = source.labels or self.labels
+            loaded[name] = source.load(task)
+        weights = [self.weights.get(name, 1.0) for name in loaded]
+        shares = [weight / sum(weights) for weight in weights]
+        parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}
+        try:
+            train: Any = interleave_datasets(
+                parts.pop("train"), shares, seed=self.seed, stopping_strategy=self.stopping_strategy
+            )
+            mixed = DatasetDict(
+                train=train, **{split: concatenate_datasets(rows) for split, rows in parts.items() if rows}
+            )
+        except ValueError as error:  # features that do not match, e.g. labels as ids here and as names there
+            fix = "Give them the same columns and types."
+            raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
+        log.info("data: mixed, %s", ", ".join(f"{split} {len(rows):,} rows" for split, rows in mixed.items()))
+        return mixed

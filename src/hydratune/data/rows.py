@@ -1,0 +1,173 @@
+"""Rows that cannot be trained on: what makes them bad, and how a user hears of them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydratune.errors import Mistake
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SHOWN = 10  # bad rows that a message shows; all are counted
+_TEXT = ("string", "large_string")
+_VALUE_LENGTH = 60
+
+
+class Column(NamedTuple):
+    """What a task reads from one column of the data.
+
+    Args:
+        kind: A key of `KINDS`.
+        required: Whether the data must have it.
+    """
+
+    kind: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that a task cannot use.
+
+    Args:
+        split: Where it is.
+        row: Its number in the split as read, from 0; None where it never became a row.
+        column: The task's name of the column that is wrong; empty for the row as a whole.
+        expected: What would have been right.
+        got: What there is.
+        fix: What to do about it.
+        where: File and line, where they are known.
+    """
+
+    split: str
+    row: int | None
+    column: str
+    expected: str
+    got: str
+    fix: str
+    where: str = ""
+
+    def mistake(self) -> Mistake:
+        """The row as a message."""
+        where = self.where or f"row {(self.row or 0) + 1} of {self.split}"
+        key = f"dataset.columns.{self.column}" if self.column else "dataset"
+        return Mistake(key, self.expected, f"{self.got} at {where}", self.fix)
+
+
+def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[BadRow]:
+    """The same rows with file and line."""
+    return [replace(one, where=one.where or locate(one.split, one.row or 0)) for one in bad]
+
+
+def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
+    """The first ten bad rows, each with its place, and the count of all."""
+    counts = Counter(one.split for one in bad)
+    per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
+    more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
+    fix = "Mend them, or leave them out with dataset.on_bad_row=drop."
+    total = Mistake("dataset", "rows that can be trained on", f"{len(bad):,} that cannot: {per_split}{more}", fix)
+    return [*(one.mistake() for one in bad[:SHOWN]), total]
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it."""
+    text = repr(value)
+    return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
+
+
+# --- kinds of columns ------------------------------------------------------------------------------------
+
+
+def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | None:
+    """A mistake where a whole column is of a type that `kind` cannot be."""
+    known = KINDS[kind]
+    feature = rows.features[name]
+    if known.fits(feature):
+        return None
+    key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
+    return Mistake(
+        key, f"{known.said} in {split}", f"values of type {dtype}", f"Name a column of {known.said} in {key}."
+    )
+
+
+def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:
+    """A bad row for each value of a column that `kind` cannot be."""
+    import pyarrow as pa
+
+    known = KINDS[kind]
+    column = rows.select_columns(name).with_format("arrow")[:][name]
+    suspects = known.suspects(column) if known.suspects else pa.compute.is_null(column)
+    for row in pa.compute.indices_nonzero(suspects).to_pylist():
+        value = column[row].as_py()
+        got = "no value" if value is None else shown(value)
+        yield BadRow(split, row, name, f"{known.one} in every row", got, "Fill it in or drop the row.")
+
+
+class Kind(NamedTuple):
+    """A kind of column: what it is called, which features it may have, and which of its values are suspect.
+
+    Args:
+        said: Plural, for messages.
+        one: Singular, for messages.
+        fits: Whether a feature of `datasets` can hold it.
+        suspects: Arrow column -> boolean column of values that cannot be used; None for nulls alone.
+    """
+
+    said: str
+    one: str
+    fits: Callable[[Any], bool]
+    suspects: Callable[[Any], Any] | None = None
+
+
+def _dtype(feature: Any) -> str:
+    return str(getattr(feature, "dtype", ""))
+
+
+def _inside(feature: Any) -> Any:
+    """What a list holds; None for other features."""
+    return getattr(feature, "feature", None)
+
+
+def _is_text(feature: Any) -> bool:
+    return _dtype(feature) in _TEXT
+
+
+def _is_label(feature: Any) -> bool:
+    return hasattr(feature, "names") or _is_text(feature) or _dtype(feature).startswith(("int", "uint", "bool"))
+
+
+def _is_number(feature: Any) -> bool:
+    return not hasattr(feature, "names") and _dtype(feature).startswith(("int", "uint", "float", "double"))
+
+
+def _blank(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True)
+
+
+def _empty(column: Any) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.fill_null(pc.equal(pc.list_value_length(column), 0), True)
+
+
+def _not_finite(column: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([value is None or not math.isfinite(value) for value in column.to_pylist()])
+
+
+KINDS: dict[str, Kind] = {
+    "text": Kind("texts", "a text", _is_text, _blank),
+    "texts": Kind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
+    "label": Kind("strings, whole numbers or truth values", "a label", _is_label),
+    "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None),
+    "number": Kind("numbers", "a finite number", _is_number, _not_finite),
+    "any": Kind("values", "a value", lambda _: True),
+}

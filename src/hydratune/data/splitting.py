@@ -1,0 +1,102 @@
+"""Columns under the task's names, rows that are held out, and rows that stand in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydratune.data.streaming import is_stream
+from hydratune.errors import ConfigError, Mistake
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset, DatasetDict
+
+
+def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Sequence[str] = ()) -> Any:
+    """`rows` under new names.
+
+    Args:
+        rows: A dataset or a stream.
+        names: New name -> old one; a dotted one leads into a struct, a list of names becomes a column of lists.
+            A name that the rows have not is left out.
+        extra: Columns to keep besides, behind a `_`.
+    """
+    wanted = [one for old in names.values() for one in (old if isinstance(old, list) else [old]) if one]
+    if any("." in one and one not in rows.column_names for one in wanted):
+        rows = rows.flatten()
+    for name in extra:  # also where it is one of the task's columns
+        rows = rows.map(lambda batch, name=name: {f"_{name}": batch[name]}, batched=True)
+    lists = {new: old for new, old in names.items() if isinstance(old, list)}
+    for new, old in lists.items():
+        rows = rows.map(
+            lambda batch, new=new, old=old: {new: list(map(list, zip(*(batch[o] for o in old), strict=True)))},
+            batched=True,
+        )
+    plain = {old: new for new, old in names.items() if isinstance(old, str) and old in rows.column_names}
+    rows = rows.select_columns([*plain, *lists, *(f"_{name}" for name in extra)])
+    return rows.rename_columns({old: new for old, new in plain.items() if old != new})
+
+
+def hold_out(
+    rows: Dataset, share: float, seed: int, stratify_by: str | None = None, group_by: str | None = None
+) -> tuple[Dataset, Dataset]:
+    """The rows that stay and those that are held out, drawn by `seed`.
+
+    Args:
+        rows: With the columns `_NAME` of those that the split goes by.
+        share: Of the rows, or of the groups, to hold out.
+        seed: Of the draw.
+        stratify_by: The values of this column keep their shares.
+        group_by: No value of this column is in both parts.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+
+    if len(rows) < 2:
+        fix = "Add rows, or a validation split."
+        raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
+    if not stratify_by and not group_by:
+        halves = rows.train_test_split(test_size=share, seed=seed)
+        return halves["train"], halves["test"]
+    key = "stratify_by_column" if stratify_by else "group_by_column"
+    splitter = (StratifiedShuffleSplit if stratify_by else GroupShuffleSplit)(1, test_size=share, random_state=seed)
+    values = [str(value) for value in rows[f"_{stratify_by or group_by}"]]
+    try:
+        kept, held = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
+    except ValueError as error:  # a class of one row, a single group
+        fix = f"Set dataset.{key}=null."
+        raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
+    return rows.select(kept), rows.select(held)
+
+
+def leakage(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
+    """A sentence for each pair of splits that share rows with the same `inputs`."""
+    known: dict[str, np.ndarray] = {}
+    for split, rows in splits.items():
+        columns = [name for name in inputs if name in (rows.column_names or ())]
+        if not columns or is_stream(rows):
+            continue
+        hashes = _row_hashes(rows, columns)
+        for other, seen in known.items():
+            if count := int(_is_in(hashes, seen).sum()):
+                what = " and ".join(columns)
+                yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {what})"
+        known[split] = hashes
+
+
+def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """(rows,) uint64: equal for equal values of all columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame({name: [_plain(value) for value in rows[name]] for name in columns})
+    return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return np.isin(values, among)

@@ -1,0 +1,60 @@
+"""Training rows that are read while they are used, for data larger than memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydratune.data.rows import BadRow, mistakes
+from hydratune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+log = logging.getLogger(__name__)
+
+HEAD = 1000  # rows that are looked at before training
+
+
+def is_stream(rows: Any) -> bool:
+    """Whether rows have no length."""
+    return not hasattr(rows, "__len__")
+
+
+def head(stream: Any) -> Dataset:
+    """The first rows, in memory."""
+    from datasets import Dataset
+
+    return Dataset.from_list(list(stream.take(HEAD)), features=stream.features)
+
+
+def typed(stream: Any) -> Any:
+    """The stream with the column types of its first rows, where the reader does not know them."""
+    return stream if stream.features else stream.cast(head(stream).features)
+
+
+def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool) -> Any:
+    """The stream without the rows that `task` cannot use; where they are not to be dropped, they end the run."""
+    features = stream.features
+    dropped = 0
+
+    def sound(batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+        nonlocal dropped
+        from datasets import Dataset, DatasetDict
+
+        rows = Dataset.from_dict(dict(batch), features=features)
+        bad: list[BadRow] = list(task.bad_rows(DatasetDict(train=rows), label_names))
+        if bad and not drop:
+            raise ConfigError(*mistakes(bad, {"train": len(rows)}))
+        numbers = {one.row for one in bad}
+        if numbers:
+            dropped += len(numbers)
+            log.warning("data: %d bad rows of the stream were dropped so far", dropped)
+        return {name: list(_without(values, numbers)) for name, values in batch.items()}
+
+    return stream.map(sound, batched=True, batch_size=HEAD, features=features)
+
+
+def _without(values: Sequence[Any], numbers: set[int | None]) -> Iterator[Any]:
+    return (value for i, value in enumerate(values) if i not in numbers)

@@ -1,0 +1,89 @@
+"""A network that reads with one checkpoint and writes with another.
+
+Rothe, Narayan & Severyn, Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, TACL 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydratune import hub
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.models.base import Model, Network, check_fit, check_name, is_hub_id, load_tokenizer, quiet, set_dropout
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+@dataclass(kw_only=True)
+class EncoderDecoder(Model):
+    """Two checkpoints with one vocabulary; how the second looks at the first is new and untrained.
+
+    Args:
+        encoder: A hub id or a directory.
+        decoder: The same; null for the encoder's.
+    """
+
+    encoder: str
+    decoder: str | None = None
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the names can be checkpoints."""
+        yield from super().check()
+        yield from check_name("encoder", self.encoder)
+        if self.decoder is not None:
+            yield from check_name("decoder", self.decoder)
+
+    def needs(self) -> dict[str, hub.Repository]:
+        """What the hub or its cache has to serve."""
+        names = {"encoder": self.encoder, "decoder": self.decoder}
+        return {key: hub.Repository("models", name) for key, name in names.items() if name and is_hub_id(name)}
+
+    def load_config(self) -> PretrainedConfig:
+        """The configs of both sides in one."""
+        from transformers import AutoConfig, EncoderDecoderConfig
+
+        sides = []
+        for key, name in (("model.encoder", self.encoder), ("model.decoder", self.decoder or self.encoder)):
+            with hub.loading(key, name):
+                sides.append(AutoConfig.from_pretrained(name, trust_remote_code=False))
+            if self.dropout is not None:
+                set_dropout(sides[-1], self.dropout)
+        try:
+            return EncoderDecoderConfig.from_encoder_decoder_configs(*sides, tie_word_embeddings=False)
+        except (TypeError, ValueError) as error:
+            fix = "Name checkpoints of encoders, e.g. of BERT."
+            raise ConfigError(Mistake("model", "two sides that fit", one_line(error), fix)) from error
+
+    def load_processor(self, kind: str, config: PretrainedConfig) -> Any:  # noqa: ARG002 (texts only)
+        """The encoder's tokenizer; the decoder starts with its first special token and ends with its last."""
+        tokenizer = load_tokenizer("model.encoder", self.encoder)
+        for side in (config.encoder, config.decoder):
+            check_fit(tokenizer, side, "model.encoder")
+        start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+        config.decoder_start_token_id = tokenizer.bos_token_id if start is None else start
+        config.eos_token_id = tokenizer.eos_token_id if end is None else end
+        config.pad_token_id = tokenizer.pad_token_id
+        return tokenizer
+
+    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:  # noqa: ARG002
+        """Both checkpoints' weights, with new ones where the decoder looks at the encoder."""
+        from transformers import EncoderDecoderModel, GenerationConfig
+
+        with hub.loading("model.encoder", self.encoder), quiet():
+            network = EncoderDecoderModel.from_encoder_decoder_pretrained(
+                self.encoder,
+                self.decoder or self.encoder,
+                encoder_config=config.encoder,
+                decoder_config=config.decoder,
+                encoder_dtype=self.torch_dtype(),
+                decoder_dtype=self.torch_dtype(),
+            )
+        special = {name: getattr(config, name) for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+        for name, value in special.items():
+            setattr(network.config, name, value)
+        network.generation_config = GenerationConfig(**special)
+        new = [name for name, _ in network.named_parameters() if "crossattention" in name]
+        return self.finished(Network(network, tuple(new)))

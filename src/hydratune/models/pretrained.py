@@ -1,0 +1,130 @@
+"""The checkpoint that a run starts from: its config, its tokenizer and its network under a task's head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hydratune import hub
+from hydratune.errors import ConfigError, Mistake
+from hydratune.models.base import (
+    Model,
+    Network,
+    attention,
+    check_fit,
+    check_name,
+    is_hub_id,
+    load_tokenizer,
+    quiet,
+    set_dropout,
+    unknown_fields,
+)
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+KEY = "model.pretrained_model_name_or_path"
+
+
+@dataclass(kw_only=True)
+class Pretrained(Model):
+    """A checkpoint by hub id or directory; the keys are those of `from_pretrained`.
+
+    Args:
+        pretrained_model_name_or_path: A hub id or a directory.
+        revision: A branch, tag or commit of the hub; null for the newest.
+        tokenizer: Another hub id or directory to take the tokenizer from; null for the checkpoint's own.
+        config: Fields of the network's config to change, e.g. `hidden_act: gelu`.
+        use_safetensors: Refuse weights in pickled files, which can run code.
+    """
+
+    pretrained_model_name_or_path: str
+    revision: str | None = None
+    tokenizer: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    use_safetensors: bool = True
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether what reads like a directory holds a checkpoint."""
+        yield from super().check()
+        yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
+        if self.tokenizer is not None:
+            yield from check_name("tokenizer", self.tokenizer, file="tokenizer_config.json")
+
+    def needs(self) -> dict[str, hub.Repository]:
+        """What the hub or its cache has to serve."""
+        names = {"pretrained_model_name_or_path": self.pretrained_model_name_or_path, "tokenizer": self.tokenizer}
+        return {key: hub.Repository("models", name) for key, name in names.items() if name and is_hub_id(name)}
+
+    def load_config(self) -> PretrainedConfig:
+        """The network's config with the fields of `config` changed."""
+        from transformers import AutoConfig
+
+        with hub.loading(KEY, self.pretrained_model_name_or_path):
+            config, unknown = AutoConfig.from_pretrained(
+                self.pretrained_model_name_or_path,
+                revision=self.revision,
+                trust_remote_code=False,
+                return_unused_kwargs=True,
+                **self.config,
+            )
+        if unknown:
+            raise unknown_fields(config, unknown)
+        if self.dropout is not None:
+            set_dropout(config, self.dropout)
+        return config
+
+    def load_processor(self, kind: str, config: PretrainedConfig) -> Any:
+        """The checkpoint's `tokenizer` or `image_processor`."""
+        return self.load_tokenizer(config) if kind == "tokenizer" else self._load_image_processor()
+
+    def load_tokenizer(self, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+        """The checkpoint's tokenizer, with a token to pad with; refuses one that does not fit the network."""
+        if self.tokenizer is not None:
+            key, tokenizer = "model.tokenizer", load_tokenizer("model.tokenizer", self.tokenizer)
+        else:
+            key, tokenizer = KEY, load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision)
+        check_fit(tokenizer, config, key)
+        if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
+            tokenizer.pad_token = tokenizer.eos_token
+        config.pad_token_id = tokenizer.pad_token_id
+        return tokenizer
+
+    def _load_image_processor(self) -> Any:
+        from transformers import AutoImageProcessor
+
+        with hub.loading(KEY, self.pretrained_model_name_or_path), quiet():
+            return AutoImageProcessor.from_pretrained(
+                self.pretrained_model_name_or_path, revision=self.revision, trust_remote_code=False
+            )
+
+    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:
+        """The weights under a head of class `auto_model`, which is new where the checkpoint's does not fit.
+
+        Raises:
+            ConfigError: Where weights below the head have other shapes than the config asks for.
+        """
+        import transformers
+
+        for name, value in head.items():
+            setattr(config, name, value)
+        with hub.loading(KEY, self.pretrained_model_name_or_path), attention(self.attn_implementation), quiet():
+            network, loaded = getattr(transformers, auto_model).from_pretrained(
+                self.pretrained_model_name_or_path,
+                config=config,
+                revision=self.revision,
+                trust_remote_code=False,
+                use_safetensors=self.use_safetensors,
+                attn_implementation=self.attn_implementation,
+                dtype=self.torch_dtype(),
+                ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
+                output_loading_info=True,
+            )
+        reshaped = {name: shapes for name, *shapes in sorted(loaded["mismatched_keys"])}
+        for name, (saved, wanted) in reshaped.items():
+            if name.startswith(f"{network.base_model_prefix}."):
+                got = f"{name} of {tuple(saved)} in the checkpoint"
+                fix = "Leave model.config as the checkpoint has it."
+                raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
+        return self.finished(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped}))))

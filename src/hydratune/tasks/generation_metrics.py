@@ -1,0 +1,91 @@
+"""Scores of generated texts, by rouge-score and sacrebleu, as modules of `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import datasets
+import evaluate
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU, CHRF
+
+
+class GenerationMetric(evaluate.Metric):
+    """A metric of predicted and true texts; called `name`, it returns `{name: value}`."""
+
+    name: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        super().__init__(module_type="metric", keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        text = datasets.Value("string")
+        features = datasets.Features({"predictions": text, "references": text})
+        return evaluate.MetricInfo(description=type(self).__doc__ or "", citation="", features=features)
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        return {self.name: float(self.score(list(references), list(predictions)))}
+
+    def score(self, references: list[str], predictions: list[str]) -> float:
+        """The value of the metric."""
+        raise NotImplementedError
+
+
+class Rouge1(GenerationMetric):
+    """Mean F-measure of shared words, 0 to 1."""
+
+    name = "rouge1"
+
+    def score(self, references: list[str], predictions: list[str]) -> float:
+        """See `rouge_score.rouge_scorer`."""
+        scorer = RougeScorer([self.name], use_stemmer=False)
+        values = [scorer.score(*pair)[self.name].fmeasure for pair in zip(references, predictions, strict=True)]
+        return sum(values) / len(values)
+
+
+class Rouge2(Rouge1):
+    """Mean F-measure of shared pairs of words, 0 to 1."""
+
+    name = "rouge2"
+
+
+class RougeL(Rouge1):
+    """Mean F-measure of the longest common subsequence of words, 0 to 1."""
+
+    name = "rougeL"
+
+
+class Bleu(GenerationMetric):
+    """sacreBLEU over the whole split, 0 to 100."""
+
+    name = "bleu"
+
+    def score(self, references: list[str], predictions: list[str]) -> float:
+        """See `sacrebleu.metrics.BLEU`."""
+        return BLEU().corpus_score(predictions, [references]).score
+
+
+class Chrf(GenerationMetric):
+    """chrF over the whole split, 0 to 100."""
+
+    name = "chrf"
+
+    def score(self, references: list[str], predictions: list[str]) -> float:
+        """See `sacrebleu.metrics.CHRF`."""
+        return CHRF().corpus_score(predictions, [references]).score
+
+
+class ExactMatch(GenerationMetric):
+    """Share of predictions that are the reference, 0 to 1."""
+
+    name = "exact_match"
+
+    def score(self, references: list[str], predictions: list[str]) -> float:
+        """Of whole texts, without spaces at their ends."""
+        pairs = zip(references, predictions, strict=True)
+        return sum(true.strip() == said.strip() for true, said in pairs) / len(references)
+
+
+GENERATION: dict[str, type[GenerationMetric]] = {
+    metric.name: metric for metric in (Rouge1, Rouge2, RougeL, Bleu, Chrf, ExactMatch)
+}

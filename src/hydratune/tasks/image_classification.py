@@ -1,0 +1,105 @@
+"""One label for an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.rows import BadRow, Column
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.labels import collect_labels, unknown_labels
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class ImageClassification(Task):
+    """Columns `image`, an image of `datasets` or its path, and `label`, a string or an id."""
+
+    auto_model: ClassVar[str] = "AutoModelForImageClassification"
+    processor: ClassVar[str] = "image_processor"
+    columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label")}
+    inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded
+    known_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1", "matthews_correlation")
+
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    objective: str = "eval_accuracy"
+
+    def arguments(self, objective: str) -> dict[str, Any]:
+        """Adds: images must reach the collator."""
+        return super().arguments(objective) | {"remove_unused_columns": False}
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: labels that are none of the known ones."""
+        yield from super().bad_rows(splits, label_names)
+        yield from unknown_labels(splits, label_names)
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,  # noqa: ARG002 (images are processed batch by batch, in the collator)
+        max_length: int | None,  # noqa: ARG002 (images have no length)
+        label_names: list[str] | None,
+    ) -> Prepared:
+        """Rows of `image` and `labels`."""
+        labels = collect_labels(splits, label_names)
+        prepared = type(splits)()
+        for split, rows in splits.items():
+            ids = labels.encode(rows["label"])
+            prepared[split] = _as_images(rows.remove_columns("label")).add_column("labels", ids)
+        return Prepared(prepared, labels.head())
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """`pixel_values` (batch, channels, height, width) float32 and `labels` (batch,) int64."""
+        return _Collator(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
+        """(batch, labels) -> (batch,) predicted ids."""
+        scores = logits[0] if isinstance(logits, tuple) else logits
+        return scores.argmax(dim=-1)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """The metrics that the config names."""
+        from hydratune.tasks.metrics import CLASSIFICATION
+
+        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
+        count = evaluated.head["num_labels"]
+        return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=count)[name] for name in self.metrics}
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The names of the true and of the predicted label."""
+        names = evaluated.head["id2label"]
+        for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
+            yield {"label": names[int(label)], "prediction": names[int(said)]}
+
+
+def _as_images(rows: Any) -> Any:
+    """Rows whose paths or bytes are read as images when they are used."""
+    from datasets import Image
+
+    feature = rows.features["image"]
+    if isinstance(feature, Image):
+        return rows
+    if getattr(feature, "dtype", "") != "string":
+        got, fix = f"values of type {getattr(feature, 'dtype', feature)}", "Name a column of images or of their paths."
+        raise ConfigError(Mistake("dataset.columns.image", "images", got, fix))
+    return rows.cast_column("image", Image())
+
+
+@dataclass
+class _Collator:
+    """Processes the images of a batch as the checkpoint's were, in colour."""
+
+    processor: Any
+
+    def __call__(self, rows: list[Any]) -> dict[str, torch.Tensor]:
+        import torch
+
+        images = [row["image"].convert("RGB") for row in rows]
+        pixels = self.processor(images, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}

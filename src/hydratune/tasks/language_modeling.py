@@ -1,0 +1,77 @@
+"""What the tasks that predict tokens share: networks that fit, scores that do not depend on the batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tasks.base import Evaluated, Task
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import EvalPrediction, PretrainedConfig
+
+IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+
+
+def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor:
+    """(batch, 3) float64: each row's sum of negative log likelihoods in nats, counted tokens, right tokens.
+
+    Trainer's own loss is a mean of batch means, which weighs short rows more. A row at a time, so that the scores
+    of only one are held in float32.
+
+    Args:
+        logits: (batch, seq, vocabulary).
+        labels: (batch, seq) int64.
+        shift: Whether the scores at a place are those of the next token.
+    """
+    import torch
+
+    scores = logits[0] if isinstance(logits, tuple) else logits
+    rows = []
+    for row, wanted in zip(scores, labels, strict=True):
+        said, true = (row[:-1], wanted[1:]) if shift else (row, wanted)
+        said, true = said[true != IGNORED].float(), true[true != IGNORED]
+        loss = torch.nn.functional.cross_entropy(said, true, reduction="none").double().sum()
+        rows.append(torch.stack([loss, loss.new_tensor(len(true)), (said.argmax(-1) == true).sum().double()]))
+    return torch.stack(rows)
+
+
+def mean_scores(totals: Any) -> dict[str, float]:
+    """`perplexity`, `accuracy` and `nats` a token over the rows of `token_scores`."""
+    loss, count, right = (float(total) for total in totals.astype("float64").sum(axis=0))
+    nats = loss / count
+    return {"perplexity": math.exp(nats) if nats < 700 else math.inf, "accuracy": right / count, "nats": nats}
+
+
+@dataclass(kw_only=True)
+class LeftToRight(Task):
+    """A task of a network that predicts each token from those before it."""
+
+    auto_model: ClassVar[str] = "AutoModelForCausalLM"
+
+    def check_network(self, config: PretrainedConfig) -> None:
+        """Adds: networks that see the token that they are to predict."""
+        from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as SEE_BOTH_SIDES
+
+        super().check_network(config)
+        if config.model_type in SEE_BOTH_SIDES and not getattr(config, "is_decoder", False):
+            fix = "Set task=masked_lm, or model.config.is_decoder=true to hide what follows."
+            got = f"{config.model_type}, which reads both sides"
+            raise ConfigError(Mistake("model", "a network that reads from left to right", got, fix))
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
+        """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
+        return token_scores(logits, labels, shift=True)
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """Nothing: each token has its own prediction."""
+        return ()
+
+
+def chosen(scores: Mapping[str, float], names: list[str]) -> dict[str, float]:
+    """The scores that a config names, in its order."""
+    return {name: scores[name] for name in names}

@@ -1,0 +1,115 @@
+"""The tokens of a text that are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.rows import Column
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.language_modeling import chosen, mean_scores, token_scores
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction, TrainerCallback
+
+
+@dataclass(kw_only=True)
+class MaskedLm(Task):
+    """Column `text`. Masks are drawn anew in each epoch of training, and are always the same in evaluation.
+
+    Args:
+        mlm_probability: Share of the tokens that are masked.
+        whole_word_mask: Mask all tokens of a word, and always by the mask token; otherwise one in ten is replaced
+            by another token and one in ten stays as it is, as in BERT.
+        seed: Of the masks, with the epoch and the example.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForMaskedLM"
+    columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
+    known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
+
+    metrics: list[str] = field(default_factory=lambda: ["perplexity"])
+    objective: str = "eval_perplexity"
+    mlm_probability: float = 0.15
+    whole_word_mask: bool = False
+    seed: int = 0
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the share is one."""
+        yield from super().check()
+        if not 0 < self.mlm_probability < 1:
+            fix = "Set task.mlm_probability=0.15."
+            yield Mistake("mlm_probability", "a share between 0 and 1", repr(self.mlm_probability), fix)
+
+    def check_processor(self, processor: Any) -> None:
+        """Adds: whether there is a token to mask with, and for whole words whether they can be told."""
+        super().check_processor(processor)
+        if processor.mask_token is None:
+            fix = "Choose a checkpoint that was trained with masks, or task=causal_lm."
+            raise ConfigError(Mistake("model", "a tokenizer with a mask token", "one without", fix))
+        if self.whole_word_mask and not processor.is_fast:
+            fix = "Set task.whole_word_mask=false."
+            raise ConfigError(Mistake("task.whole_word_mask", "false for a slow tokenizer", "true", fix))
+
+    def arguments(self, objective: str) -> dict[str, Any]:
+        """Adds: columns that the network does not take must reach the collator."""
+        return super().arguments(objective) | {"remove_unused_columns": False}
+
+    def callbacks(self, collator: Any) -> list[TrainerCallback]:
+        """Tells the collator which epoch it is."""
+        from hydratune.tasks.masking import TellEpoch
+
+        return [TellEpoch(collator)]
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
+    ) -> Prepared:
+        """Rows of `input_ids`, what is special in them and where words are, and `example`."""
+
+        def encode(batch: Mapping[str, list[Any]], numbers: list[int]) -> dict[str, Any]:
+            asked = {"return_special_tokens_mask": True, "return_offsets_mapping": self.whole_word_mask}
+            encoded = processor(
+                batch["text"], return_token_type_ids=False, return_attention_mask=False, **asked, **cut(max_length)
+            )
+            return {**encoded, "truncated": truncated(processor, encoded, batch["text"]), "example": numbers}
+
+        key = {"task": "masked_lm/1", "max_length": max_length, "whole_word_mask": self.whole_word_mask}
+        encoded, said = say_truncated(encode_splits(splits, encode, processor, key, with_indices=True), max_length)
+        for split in encoded:
+            if split != "train":
+                numbers = [-1 - i for i in range(len(encoded[split]))]
+                encoded[split] = encoded[split].remove_columns("example").add_column("example", numbers)
+        return Prepared(encoded, {}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """See `MaskingCollator`."""
+        from transformers import DataCollatorForLanguageModeling
+
+        from hydratune.tasks.masking import MaskingCollator
+
+        always = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0} if self.whole_word_mask else {}
+        masks = DataCollatorForLanguageModeling(
+            processor, mlm_probability=self.mlm_probability, whole_word_mask=self.whole_word_mask, **always
+        )
+        return MaskingCollator(masks, self.seed)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
+        """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
+        return token_scores(logits, labels, shift=False)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names, over the masked tokens."""
+        return chosen(mean_scores(prediction.predictions), self.metrics)
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """Nothing: each masked token has its own prediction."""
+        return ()

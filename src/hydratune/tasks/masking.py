@@ -1,0 +1,79 @@
+"""Random masks that depend on the seed, the epoch and the example alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any
+
+import torch
+from transformers import (
+    DataCollatorForLanguageModeling,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+
+class MaskingCollator:
+    """Masks each example by a generator of its own, then pads the batch to its longest row.
+
+    Not on the worker, the batch or the order of rows do the masks depend, so that a resumed run sees those that the
+    uninterrupted one saw. Rows have `input_ids`, `special_tokens_mask`, for whole words `offset_mapping`, and
+    `example`: a number from 0 for training, below 0 for evaluation, whose masks are the same in each epoch.
+    At least one token of each example is masked: a batch without would have no loss.
+    """
+
+    def __init__(self, masks: DataCollatorForLanguageModeling, seed: int) -> None:
+        self._masks, self._seed = masks, seed
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # data workers see changes too
+
+    def set_epoch(self, epoch: int) -> None:
+        """Other masks for training rows from here on."""
+        self._epoch.fill_(epoch)
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """`input_ids`, `attention_mask` and `labels` (batch, seq) int64; labels are -100 where nothing is masked."""
+        masked = [self._mask(row) for row in rows]
+        tokenizer = self._masks.tokenizer
+        batch = tokenizer.pad({"input_ids": [ids.tolist() for ids, _ in masked]}, return_tensors="pt")
+        labels = torch.full_like(batch["input_ids"], -100)
+        for i, (ids, wanted) in enumerate(masked):
+            start = 0 if tokenizer.padding_side == "right" else labels.shape[1] - len(ids)
+            labels[i, start : start + len(ids)] = wanted
+        return {**batch, "labels": labels}
+
+    def _mask(self, row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(seq,) ids with masks, and (seq,) labels."""
+        example = row["example"]
+        epoch = int(self._epoch) if example >= 0 else 0
+        digest = hashlib.sha256(f"{self._seed} {epoch} {example}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        ids, special = torch.tensor([row["input_ids"]]), torch.tensor([row["special_tokens_mask"]])
+        offsets = torch.tensor([row["offset_mapping"]]) if "offset_mapping" in row else None
+        self._masks.generator = generator
+        masked, labels = self._masks.torch_mask_tokens(ids.clone(), special, offset_mapping=offsets)
+        if not (labels != -100).any() and not special.all():
+            free = (special[0] == 0).nonzero()[:, 0]
+            place = free[torch.randint(len(free), (1,), generator=generator)]
+            labels[0, place] = ids[0, place]
+            masked[0, place] = self._masks.tokenizer.mask_token_id
+        return masked[0], labels[0]
+
+
+class TellEpoch(TrainerCallback):
+    """Tells a collator which epoch begins, before its first batch is made."""
+
+    def __init__(self, collator: MaskingCollator) -> None:
+        self._collator = collator
+
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002 (upstream's signature)
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
+        """A run that is resumed within an epoch, at 1.4 say, is in epoch 1."""
+        self._collator.set_epoch(math.floor((state.epoch or 0) + 1e-6))

@@ -1,0 +1,142 @@
+"""Any number of labels for a text or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hydratune.data.rows import BadRow, Column
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
+from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class MultiLabelClassification(Task):
+    """Columns `text`, optionally `text_pair`, and `labels`, a list that may be empty.
+
+    Args:
+        threshold: A label is predicted where its probability is above this.
+        tune_threshold: Choose the threshold of the best micro F1 on validation instead, and take it on test.
+        encoding: What `labels` holds: the `names` or ids of those that a row has, or `indicators`, a 0 or 1
+            for each of `dataset.labels`, e.g. from `dataset.columns.labels=[toxic,obscene]`.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text": Column("text"),
+        "text_pair": Column("text", required=False),
+        "labels": Column("labels"),
+    }
+    known_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
+    streams: ClassVar[bool] = True
+    tuned: ClassVar[tuple[str, ...]] = ("threshold",)
+
+    metrics: list[str] = field(default_factory=lambda: ["micro_f1"])
+    objective: str = "eval_micro_f1"
+    threshold: float = 0.5
+    tune_threshold: bool = False
+    encoding: Literal["names", "indicators"] = "names"
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the threshold is a probability."""
+        yield from super().check()
+        if not 0 < self.threshold < 1:
+            fix = "Set task.threshold=0.5."
+            yield Mistake("threshold", "a probability between 0 and 1", repr(self.threshold), fix)
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: labels that are none of the known ones, indicators that are not one for each label."""
+        yield from super().bad_rows(splits, label_names)
+        if self.encoding == "names":
+            yield from unknown_labels(splits, label_names, "labels")
+            return
+        if label_names is None:
+            fix = "Set dataset.labels=[a,b] in the order of the indicators."
+            raise ConfigError(Mistake("dataset.labels", "names for the indicators", "none", fix))
+        expected = f"a 0 or 1 for each of {len(label_names)} labels"
+        for split, rows in splits.items():
+            for row, values in enumerate(rows["labels"]):
+                if values is not None and (len(values) != len(label_names) or not {*values} <= {0, 1}):
+                    yield BadRow(split, row, "labels", expected, repr(values)[:60], "Correct or drop the row.")
+
+    def prepare(
+        self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
+    ) -> Prepared:
+        """Rows of `input_ids` and `labels`, the ids of those that a row has."""
+        if self.encoding == "indicators":
+            labels = Labels(list(label_names or ()), {})
+        else:
+            labels = collect_labels(splits, label_names, "labels")
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return encode_texts(batch, processor, max_length) | {"labels": [ids(values) for values in batch["labels"]]}
+
+        def ids(values: list[Any]) -> list[int]:
+            if self.encoding == "indicators":
+                return [i for i, value in enumerate(values) if value]
+            return sorted(set(labels.encode(values)))
+
+        key = {"task": "multi_label/1", "max_length": max_length, "labels": labels.names, "encoding": self.encoding}
+        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
+        self._count = len(labels.names)
+        return Prepared(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest row; `labels` (batch, labels) float32 of 0 and 1."""
+        return _Collator(processor, self._count)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
+        """(batch, labels) -> whether each label is predicted, as uint8; probabilities where the threshold is tuned."""
+        import torch
+
+        scores = (logits[0] if isinstance(logits, tuple) else logits).float().sigmoid()
+        return scores if self.tune_threshold else (scores > self.threshold).to(torch.uint8)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """The metrics that the config names, and the threshold where it is tuned."""
+        from scipy.sparse import csr_matrix
+
+        from hydratune.tasks.label_metrics import MULTI_LABEL, best_threshold
+
+        references, predicted, values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
+        if self.tune_threshold:
+            values["threshold"] = evaluated.tuned.get("threshold") or best_threshold(references, predicted)
+            predicted = (predicted >= values["threshold"]).astype("uint8")
+        pair = (csr_matrix(references), csr_matrix(predicted))
+        return {name: MULTI_LABEL[name](*pair) for name in self.metrics} | values
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The names of the true and of the predicted labels."""
+        names = evaluated.head["id2label"]
+        least = evaluated.tuned.get("threshold", 1)
+        for true, said in zip(prediction.label_ids, prediction.predictions, strict=True):
+            yield {
+                "labels": [names[i] for i, value in enumerate(true) if value],
+                "predictions": [names[i] for i, value in enumerate(said) if value >= least],
+            }
+
+
+@dataclass
+class _Collator:
+    """Pads texts and spreads label ids over the whole label set."""
+
+    tokenizer: Any
+    count: int
+
+    def __call__(self, rows: list[Any]) -> dict[str, torch.Tensor]:
+        import torch
+
+        texts = [{name: value for name, value in row.items() if name != "labels"} for row in rows]
+        batch = self.tokenizer.pad(texts, return_tensors="pt")
+        labels = torch.zeros(len(rows), self.count)
+        for i, row in enumerate(rows):
+            labels[i, row["labels"]] = 1.0
+        return {**batch, "labels": labels}

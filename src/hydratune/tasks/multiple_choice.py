@@ -1,0 +1,126 @@
+"""Which of several texts fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.cache import arrow_column
+from hydratune.data.rows import BadRow, Column, shown
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import encode_splits, say_truncated, truncated
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset, DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class MultipleChoice(Task):
+    """Columns `text`, `choices` (as many in every row) and `label`: the right one's number from 0, or its text.
+
+    A column `start`, where there is one, opens each choice, as SWAG's `sent2` does.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForMultipleChoice"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text": Column("text"),
+        "start": Column("text", required=False),
+        "choices": Column("texts"),
+        "label": Column("label"),
+    }
+    inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
+    known_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+
+    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    objective: str = "eval_accuracy"
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: rows of another number of choices than the first, and labels that are none of the choices."""
+        yield from super().bad_rows(splits, label_names)
+        wanted = len(splits["train"][0]["choices"] or ())
+        for split, rows in splits.items():
+            pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("choices", "label")), strict=True)
+            for row, (choices, label) in enumerate(pairs):
+                if choices and len(choices) != wanted:
+                    expected = f"{wanted} choices, as in the first row"
+                    yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
+                elif choices and label is not None and _place(label, choices) is None:
+                    expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
+                    yield BadRow(split, row, "label", expected, shown(label), "Correct or drop the row.")
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (choices have no names)
+    ) -> Prepared:
+        """Rows of lists of `input_ids`, one a choice, and `labels`; the text is cut, and not the choices."""
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            starts = batch.get("start") or [""] * len(batch["text"])
+            choices = [
+                [f"{start} {choice}".strip() for choice in row]
+                for start, row in zip(starts, batch["choices"], strict=True)
+            ]
+            texts = [text for text, row in zip(batch["text"], choices, strict=True) for _ in row]
+            flat = [choice for row in choices for choice in row]
+            cut = {"truncation": "only_first", "max_length": max_length} if max_length else {}
+            encoded = processor(texts, flat, **cut)
+            lost = truncated(processor, encoded, texts, flat)
+            size = len(choices[0])
+            grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": lost}.items()}
+            labels = [_place(label, row) for label, row in zip(batch["label"], batch["choices"], strict=True)]
+            return {**grouped, "truncated": [any(row) for row in grouped["truncated"]], "labels": labels}
+
+        key = {"task": "multiple_choice/1", "max_length": max_length}
+        encoded = encode_splits(splits, encode, processor, key)
+        with_texts = type(splits)({split: _with_choices(rows, splits[split]) for split, rows in encoded.items()})
+        rows, said = say_truncated(with_texts, max_length)
+        return Prepared(rows, {}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest choice: `input_ids` (batch, choices, seq) int64."""
+        from transformers import DataCollatorForMultipleChoice
+
+        return DataCollatorForMultipleChoice(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
+        """(batch, choices) -> (batch,) numbers of the chosen ones."""
+        scores = logits[0] if isinstance(logits, tuple) else logits
+        return scores.argmax(dim=-1)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names."""
+        from hydratune.tasks.metrics import CLASSIFICATION
+
+        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
+        return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=0)[name] for name in self.metrics}
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The right and the chosen text."""
+        triples = zip(evaluated.rows["choices"], prediction.label_ids, prediction.predictions, strict=True)
+        for choices, label, said in triples:
+            yield {"label": choices[int(label)], "prediction": choices[int(said)]}
+
+
+def _place(label: Any, choices: list[str]) -> int | None:
+    """The number of the right choice; None where the label is none of them."""
+    if isinstance(label, str) and label in choices:
+        return choices.index(label)
+    number = int(label) if isinstance(label, int) or str(label).isdecimal() else -1
+    return number if 0 <= number < len(choices) else None
+
+
+def _grouped(values: list[Any], size: int) -> list[list[Any]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def _with_choices(rows: Dataset, raw: Dataset) -> Dataset:
+    """The encoded rows with the texts of the choices, for `decode`."""
+    from datasets import concatenate_datasets
+
+    return concatenate_datasets([rows, raw.select_columns("choices")], axis=1)

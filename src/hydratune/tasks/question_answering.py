@@ -1,0 +1,230 @@
+"""The words of a context that answer a question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.cache import arrow_column
+from hydratune.data.rows import BadRow, Column, shown
+from hydratune.errors import Mistake
+from hydratune.tasks import squad
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import cut, encode_splits
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+_DEFAULT_LENGTH = 384  # tokens of a window, as in BERT's paper
+
+
+@dataclass(kw_only=True)
+class QuestionAnswering(Task):
+    """Columns `question`, `context` and `answers`: SQuAD's {text: [...], answer_start: [...]}; optionally `id`.
+
+    A long context is read in windows that overlap. Scores are SQuAD's, in percent.
+
+    Args:
+        doc_stride: Tokens that a window shares with the one before.
+        max_answer_length: In tokens.
+        n_best_size: How many starts and ends of each window are tried.
+        version_2_with_negative: Some questions have no answer, as in SQuAD 2; how much doubt means "no answer" is
+            tuned on validation.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "id": Column("any", required=False),
+        "question": Column("text"),
+        "context": Column("text"),
+        "answers": Column("any"),
+    }
+    inputs: ClassVar[tuple[str, ...]] = ("question", "context")
+    needs_fast: ClassVar[bool] = True
+    known_metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
+    tuned: ClassVar[tuple[str, ...]] = ("null_threshold",)
+
+    metrics: list[str] = field(default_factory=lambda: ["exact_match", "f1"])
+    objective: str = "eval_f1"
+    max_length: int | None = _DEFAULT_LENGTH
+    doc_stride: int = 128
+    max_answer_length: int = 30
+    n_best_size: int = 20
+    version_2_with_negative: bool = False
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: bounds of the numbers."""
+        yield from super().check()
+        for name in ("max_answer_length", "n_best_size"):
+            if getattr(self, name) < 1:
+                yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
+        if self.doc_stride < 0 or (self.max_length is not None and self.doc_stride >= self.max_length):
+            expected = "tokens from 0 to fewer than task.max_length"
+            yield Mistake("doc_stride", expected, repr(self.doc_stride), "Set task.doc_stride=128.")
+
+    def arguments(self, objective: str) -> dict[str, Any]:
+        """Adds: what the labels are called."""
+        return super().arguments(objective) | {"label_names": ["start_positions", "end_positions"]}
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: rows without an answer where each should have one, and answers that are not where they say."""
+        yield from super().bad_rows(splits, label_names)
+        for split, rows in splits.items():
+            pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
+            for row, (context, given) in enumerate(pairs):
+                answers = _answers(given)
+                if not answers and not self.version_2_with_negative:
+                    fix = "Set task.version_2_with_negative=true if questions may have none."
+                    yield BadRow(split, row, "answers", "an answer in every row", "none", fix)
+                for text, start in answers:
+                    there = (context or "")[start : start + len(text)] if start >= 0 else ""
+                    if there != text or not text:
+                        expected = f"{shown(text)} at character {start} of the context"
+                        fix = "answer_start counts characters from 0."
+                        yield BadRow(split, row, "answers", expected, shown(there), fix)
+                        break
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (answers have no names)
+    ) -> Prepared:
+        """Rows of `input_ids` and `start_positions`, `end_positions`, a window each; 0 where the answer is not."""
+        length = max_length or _DEFAULT_LENGTH
+        stride = min(self.doc_stride, length // 3)  # which leaves room for a question
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return _windows(processor, batch, length, stride)
+
+        key = {"task": "question_answering/1", "max_length": length, "stride": stride}
+        encoded = encode_splits(splits, encode, processor, key)
+        said = [
+            f"{len(splits[split]):,} questions of {split} became {len(rows):,} windows of up to {length} tokens"
+            for split, rows in encoded.items()
+            if len(rows) != len(splits[split])
+        ]
+        return Prepared(encoded, {}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
+        from transformers import DataCollatorWithPadding
+
+        return DataCollatorWithPadding(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002 (Trainer's call)
+        """Two of (batch, seq) -> the `n_best_size` best starts and ends with their scores, and that of no answer."""
+        import torch
+
+        starts, ends = (scores.float() for scores in logits[:2])
+        found = []
+        for scores in (starts, ends):
+            best = scores.topk(min(self.n_best_size, scores.shape[1]), dim=1)
+            room = self.n_best_size - best.indices.shape[1]  # so that all batches have one width
+            found.append(torch.nn.functional.pad(best.indices, (0, room), value=-1))
+            found.append(torch.nn.functional.pad(best.values, (0, room), value=float("-inf")))
+        return (*found, starts[:, 0] + ends[:, 0])
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """SQuAD's scores; those of questions with and without answers where both occur; the tuned threshold."""
+        found = self._candidates(prediction, evaluated)
+        answers = [[text for text, _ in _answers(row)] for row in evaluated.rows["answers"] if row is not None]
+        tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
+        said = [self._said(one, tuned) for one in found]
+        scores = squad.scores(said, answers)
+        return {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))} | tuned
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """Each question with its answers and the predicted one, which is empty for no answer."""
+        rows = evaluated.rows.select_columns(["id", "question", "answers"])
+        firsts = [row for row in rows if row["answers"] is not None]
+        for row, found in zip(firsts, self._candidates(prediction, evaluated), strict=True):
+            answers = [text for text, _ in _answers(row["answers"])]
+            yield {
+                "id": row["id"],
+                "question": row["question"],
+                "answers": answers,
+                "prediction": self._said(found, evaluated.tuned),
+            }
+
+    def _said(self, found: squad.Candidates, tuned: Mapping[str, float]) -> str:
+        return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""
+
+    def _threshold(self, found: list[squad.Candidates], answers: list[list[str]], evaluated: Evaluated) -> float:
+        """That of validation, or the best one here."""
+        if evaluated.tuned:
+            return evaluated.tuned["null_threshold"]
+        gains = (squad.f1(one.best.text, known) - (not known) for one, known in zip(found, answers, strict=True))
+        return squad.best_threshold([one.doubt for one in found], gains)
+
+    def _candidates(self, prediction: EvalPrediction, evaluated: Evaluated) -> list[squad.Candidates]:
+        """The best span of each question over its windows."""
+        found: list[squad.Candidates] = []
+        context = ""
+        for row, *window, null in zip(evaluated.rows, *prediction.predictions, strict=True):
+            if row["answers"] is not None:  # the first window of a question
+                found.append(squad.Candidates())
+                context = row["context"]
+            scored = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
+            found[-1].add({**scored, "offsets": row["offsets"]}, context, float(null), self.max_answer_length)
+        return found
+
+
+def _answers(given: Any) -> list[tuple[str, int]]:
+    """Text and start of each answer, from SQuAD's two forms."""
+    if not given:
+        return []
+    if isinstance(given, dict):
+        return list(zip(given["text"], given["answer_start"], strict=True))
+    return [(answer["text"], answer["answer_start"]) for answer in given]
+
+
+def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride: int) -> dict[str, list[Any]]:
+    """Token ids and positions of each window; the first one of a question also has what the question is."""
+    questions = [question.strip() for question in batch["question"]]  # leading space would eat the window
+    encoded = tokenizer(
+        questions,
+        batch["context"],
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        **cut(length) | {"truncation": "only_second"},
+    )
+    samples = encoded.pop("overflow_to_sample_mapping")
+    all_offsets = encoded.pop("offset_mapping")
+    ids = batch.get("id") or [None] * len(questions)
+    columns: dict[str, list[Any]] = {name: [] for name in (*_POSITIONS, *_KEPT)}
+    last = None
+    for window, sample in enumerate(samples):
+        is_first, last = sample != last, sample
+        sides = encoded.sequence_ids(window)
+        offsets = [span if side == 1 else None for span, side in zip(all_offsets[window], sides, strict=True)]
+        answers = _answers(batch["answers"][sample])
+        for name, place in zip(_POSITIONS, _positions(offsets, answers), strict=True):
+            columns[name].append(place)
+        columns["offsets"].append([span or [] for span in offsets])
+        columns["answers"].append(batch["answers"][sample] or {"text": [], "answer_start": []} if is_first else None)
+        columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
+        columns["question"].append(questions[sample] if is_first else None)
+        columns["context"].append(batch["context"][sample] if is_first else None)
+    return {**encoded, **columns}
+
+
+_POSITIONS = ("start_positions", "end_positions")
+_KEPT = ("offsets", "answers", "id", "question", "context")
+
+
+def _positions(offsets: list[Any], answers: list[tuple[str, int]]) -> tuple[int, int]:
+    """First and last token of the first answer; the first token of all where this window has not all of it."""
+    if not answers:
+        return 0, 0
+    text, start = answers[0]
+    end = start + len(text)
+    inside = [i for i, span in enumerate(offsets) if span and span[0] < end and span[1] > start]
+    if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
+        return 0, 0
+    return inside[0], inside[-1]

@@ -1,0 +1,72 @@
+"""A number for a text or for a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.rows import Column
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class Regression(Task):
+    """Columns `text`, optionally `text_pair`, and `label`, a number."""
+
+    auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    columns: ClassVar[Mapping[str, Column]] = {
+        "text": Column("text"),
+        "text_pair": Column("text", required=False),
+        "label": Column("number"),
+    }
+    known_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mse", "mae")
+    streams: ClassVar[bool] = True
+
+    metrics: list[str] = field(default_factory=lambda: ["pearson"])
+    objective: str = "eval_pearson"
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (numbers have no names)
+    ) -> Prepared:
+        """Rows of `input_ids` and `labels`."""
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return encode_texts(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
+
+        encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
+        rows, said = say_truncated(encoded, max_length)
+        return Prepared(rows, {"num_labels": 1, "problem_type": "regression"}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest row: `input_ids` (batch, seq) int64, `labels` (batch,) float32."""
+        from transformers import DataCollatorWithPadding
+
+        return DataCollatorWithPadding(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
+        """(batch, 1) -> (batch,) numbers."""
+        values = logits[0] if isinstance(logits, tuple) else logits
+        return values.squeeze(-1).float()
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names."""
+        from hydratune.tasks.label_metrics import REGRESSION
+
+        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
+        return {name: REGRESSION[name]().compute(**pairs)[name] for name in self.metrics}
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """The true and the predicted number."""
+        for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
+            yield {"label": float(label), "prediction": float(said)}

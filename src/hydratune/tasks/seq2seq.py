@@ -1,0 +1,118 @@
+"""A text for a text: summaries, translations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.rows import Column
+from hydratune.errors import Mistake
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class Seq2Seq(Task):
+    """Columns `source` and `target`. Evaluation generates.
+
+    Args:
+        prefix: What each source begins with, e.g. `summarize: ` for T5.
+        max_target_length: Cut targets to this many tokens, and stop generating there.
+        num_beams: Beams of the search; 1 takes the most probable token each time.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"
+    columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("text")}
+    inputs: ClassVar[tuple[str, ...]] = ("source",)
+    known_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "exact_match")
+    streams: ClassVar[bool] = True
+
+    metrics: list[str] = field(default_factory=lambda: ["rougeL"])
+    objective: str = "eval_rougeL"
+    prefix: str = ""
+    max_target_length: int = 128
+    num_beams: int = 1
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: bounds of the numbers."""
+        yield from super().check()
+        for name in ("max_target_length", "num_beams"):
+            if getattr(self, name) < 1:
+                yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
+
+    def arguments(self, objective: str) -> dict[str, Any]:
+        """Adds: generation in evaluation."""
+        return super().arguments(objective) | {
+            "predict_with_generate": True,
+            "generation_max_length": self.max_target_length,
+            "generation_num_beams": self.num_beams,
+        }
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
+    ) -> Prepared:
+        """Rows of `input_ids` and `labels`, with the texts for `decode`."""
+        self._tokenizer = processor
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            sources = [f"{self.prefix}{text}" for text in batch["source"]]
+            encoded = processor(sources, **cut(max_length))
+            targets = processor(text_target=batch["target"], **cut(self.max_target_length))
+            lost = zip(
+                truncated(processor, encoded, sources), truncated(processor, targets, batch["target"]), strict=True
+            )
+            return {
+                **encoded,
+                "labels": targets["input_ids"],
+                "target": batch["target"],
+                "truncated": [any(pair) for pair in lost],
+            }
+
+        key = {
+            "task": "seq2seq/1",
+            "max_length": max_length,
+            "max_target_length": self.max_target_length,
+            "prefix": self.prefix,
+        }
+        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length, "sources or targets")
+        return Prepared(rows, {}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest source and target: `input_ids`, `labels` (batch, seq) int64."""
+        from transformers import DataCollatorForSeq2Seq
+
+        return DataCollatorForSeq2Seq(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (Trainer's call)
+        """(batch, seq) generated ids, as they are."""
+        return logits
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """The metrics that the config names."""
+        from hydratune.tasks.generation_metrics import GENERATION
+
+        pairs = {"predictions": self._texts(prediction), "references": evaluated.rows["target"]}
+        return {name: GENERATION[name]().compute(**pairs)[name] for name in self.metrics}
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The target and what was generated."""
+        for target, said in zip(evaluated.rows["target"], self._texts(prediction), strict=True):
+            yield {"label": target, "prediction": said}
+
+    def _texts(self, prediction: EvalPrediction) -> list[str]:
+        ids = prediction.predictions
+        padding = self._tokenizer.pad_token_id
+        texts = self._tokenizer.batch_decode(
+            [[i if i >= 0 else padding for i in row] for row in ids.tolist()], skip_special_tokens=True
+        )
+        return [text.strip() for text in texts]

@@ -1,0 +1,115 @@
+"""SQuAD's own scores of answers, and the search for the best span of a network's scores.
+
+Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, EMNLP 2016, and Know What You Don't
+Know: Unanswerable Questions for SQuAD, ACL 2018; the definitions are those of the official evaluation scripts.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = set(string.punctuation)
+
+
+def normalized(answer: str) -> str:
+    """Lower case, without punctuation, articles and extra spaces."""
+    plain = "".join(letter for letter in answer.lower() if letter not in _PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def exact_match(said: str, answers: Sequence[str]) -> float:
+    """1 where the prediction is one of the answers, 0 otherwise; no answers stand for the empty one."""
+    return float(any(normalized(said) == normalized(answer) for answer in answers or [""]))
+
+
+def f1(said: str, answers: Sequence[str]) -> float:
+    """The best overlap of words with one of the answers; an empty side only fits an empty one."""
+    return max(_f1(normalized(said).split(), normalized(answer).split()) for answer in answers or [""])
+
+
+def _f1(said: list[str], answer: list[str]) -> float:
+    if not said or not answer:
+        return float(said == answer)
+    shared = (Counter(said) & Counter(answer)).total()
+    return 2 * shared / (len(said) + len(answer))
+
+
+def scores(said: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
+    """`exact_match` and `f1` in percent; where some questions have no answer, also of both kinds of questions."""
+    kinds = {
+        "": list(range(len(said))),
+        "_has_answer": [i for i, known in enumerate(answers) if known],
+        "_no_answer": [i for i, known in enumerate(answers) if not known],
+    }
+    if not kinds["_no_answer"]:
+        kinds = {"": kinds[""]}
+    return {
+        f"{name}{kind}": 100 * sum(score(said[i], answers[i]) for i in rows) / len(rows)
+        for kind, rows in kinds.items()
+        if rows
+        for name, score in (("exact_match", exact_match), ("f1", f1))
+    }
+
+
+class Span(NamedTuple):
+    """A piece of the context and how sure the network is of it."""
+
+    text: str
+    score: float
+
+
+@dataclass
+class Candidates:
+    """What the windows of one question say.
+
+    Args:
+        best: The most probable span of all windows.
+        null: The lowest score of "no answer" of all windows, as the official script takes it.
+    """
+
+    best: Span = field(default_factory=lambda: Span("", float("-inf")))
+    null: float = float("inf")
+
+    @property
+    def doubt(self) -> float:
+        """How much more probable no answer is than the best span."""
+        return self.null - self.best.score
+
+    def add(self, window: Mapping[str, Any], context: str, null: float, max_answer_length: int) -> None:
+        """Takes the scores of a window into account.
+
+        Args:
+            window: Numbers and scores of the best starts and ends, and the `offsets` (token -> characters of the
+                context, None outside it).
+            context: The text that the offsets count in.
+            null: The window's score of "no answer".
+            max_answer_length: In tokens.
+        """
+        self.null = min(self.null, null)
+        offsets = window["offsets"]
+        for start, score in zip(window["starts"], window["start_scores"], strict=True):
+            for end, end_score in zip(window["ends"], window["end_scores"], strict=True):
+                fits = 0 <= start <= end < min(start + max_answer_length, len(offsets))
+                if fits and offsets[start] and offsets[end] and score + end_score > self.best.score:
+                    self.best = Span(context[offsets[start][0] : offsets[end][1]], float(score + end_score))
+
+
+def best_threshold(doubts: Sequence[float], gains: Iterable[float]) -> float:
+    """The doubt up to which answering pays most over all questions.
+
+    Args:
+        doubts: Of each question.
+        gains: What answering gains over not answering: the F1 of the span, minus 1 where there is no answer.
+    """
+    total, best, threshold = 0.0, 0.0, float("-inf")
+    for doubt, gain in sorted(zip(doubts, gains, strict=True)):
+        total += gain
+        if total > best:
+            best, threshold = total, doubt
+    return threshold if threshold > float("-inf") else min(doubts, default=0.0) - 1

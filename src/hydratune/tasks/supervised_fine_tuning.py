@@ -1,0 +1,183 @@
+"""Answers to prompts, or the assistant's turns of a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hydratune.data.rows import BadRow, Column, shown
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.tasks.base import Evaluated, Prepared
+from hydratune.tasks.encode import encode_splits
+from hydratune.tasks.language_modeling import IGNORED, LeftToRight, chosen, mean_scores
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+ROLES = ("system", "user", "assistant", "tool")
+# For tokenizers without a template of their own. An answer ends with the end token, where generation stops.
+SIMPLE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+
+
+@dataclass(kw_only=True)
+class SupervisedFineTuning(LeftToRight):
+    """Columns `prompt` and `completion`, or `messages`: a list of {role, content}. Loss on the answers only.
+
+    Args:
+        chat_template: `simple`, or a Jinja template; null for the tokenizer's own.
+        on_long: What becomes of examples over `max_length` tokens: `drop`, `truncate` or `error`; counted anyway.
+    """
+
+    columns: ClassVar[Mapping[str, Column]] = {
+        "prompt": Column("text", required=False),
+        "completion": Column("text", required=False),
+        "messages": Column("any", required=False),
+    }
+    inputs: ClassVar[tuple[str, ...]] = ("prompt", "messages")
+    known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
+    needs_fast: ClassVar[bool] = True
+
+    metrics: list[str] = field(default_factory=lambda: ["perplexity"])
+    objective: str = "eval_perplexity"
+    chat_template: str | None = None
+    on_long: Literal["drop", "truncate", "error"] = "drop"
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: chats without an answer, turns of unknown roles or without content."""
+        for rows in splits.values():
+            names = {*rows.column_names}
+            if "messages" not in names and not {"prompt", "completion"} <= names:
+                fix = "Set dataset.columns.prompt and dataset.columns.completion, or dataset.columns.messages."
+                raise ConfigError(
+                    Mistake("dataset.columns", "prompt and completion, or messages", f"{sorted(names)}", fix)
+                )
+        yield from super().bad_rows(splits, label_names)
+        for split, rows in splits.items():
+            if "messages" in rows.column_names:
+                for row, messages in enumerate(rows["messages"]):
+                    if wrong := _odd_chat(messages or []):
+                        yield BadRow(split, row, "messages", *wrong, "Correct or drop the row.")
+
+    def prepare(
+        self,
+        splits: DatasetDict,
+        processor: Any,
+        max_length: int | None,
+        label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
+    ) -> Prepared:
+        """Rows of `input_ids` and `labels`, which count in answers alone."""
+        self._settle_template(processor)
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            chats = batch.get("messages") or [
+                [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+                for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)
+            ]
+            rows = [_encode_chat(processor, messages) for messages in chats]
+            columns = {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
+            starts = [
+                next((i for i, label in enumerate(row) if label != IGNORED), len(row)) for row in columns["labels"]
+            ]
+            return columns | {"length": [len(row) for row in columns["labels"]], "answer": starts}
+
+        key = {"task": "supervised_fine_tuning/1", "template": processor.chat_template}
+        encoded = encode_splits(splits, encode, processor, key)
+        return self._shortened(encoded, max_length)
+
+    def _settle_template(self, tokenizer: Any) -> None:
+        """Sets the template, which is then saved with the tokenizer."""
+        if self.chat_template is not None:
+            tokenizer.chat_template = SIMPLE if self.chat_template == "simple" else self.chat_template
+        if tokenizer.chat_template is None:
+            fix = "Set task.chat_template=simple, or to a Jinja template."
+            raise ConfigError(Mistake("task.chat_template", "a tokenizer with a chat template", "one without", fix))
+
+    def _shortened(self, encoded: DatasetDict, max_length: int | None) -> Prepared:
+        """Rows of at most `max_length` tokens with something to learn in each, and what became of the others."""
+        splits, said = type(encoded)(), []
+        for split, rows in encoded.items():
+            long = sum(length > max_length for length in rows["length"]) if max_length else 0
+            if long and self.on_long == "error":
+                got = f"{long:,} of {len(rows):,} longer ones in {split}"
+                fix = "Set task.on_long=drop or truncate."
+                raise ConfigError(Mistake("task.on_long", f"examples of up to {max_length} tokens", got, fix))
+            most = rows["answer"] if self.on_long == "truncate" else [length - 1 for length in rows["length"]]
+            kept = rows.select([i for i, last in enumerate(most) if not max_length or last < max_length])
+            if long and self.on_long == "truncate":
+                kept = kept.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
+            if not len(kept):
+                got = f"none of {len(rows):,} in {split}"
+                fix = "Set task.on_long=truncate, or shorten them."
+                raise ConfigError(Mistake("task.max_length", f"examples of up to {max_length} tokens", got, fix))
+            if long:
+                lost = len(rows) - len(kept)
+                what = f"{lost:,} dropped" + (f", {long - lost:,} cut" if self.on_long == "truncate" else "")
+                said.append(f"{long:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {what}")
+            splits[split] = kept.remove_columns(["length", "answer"])
+        return Prepared(splits, {}, said)
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest row: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""
+        from transformers import DataCollatorForSeq2Seq
+
+        return DataCollatorForSeq2Seq(processor)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names, over the tokens of the answers."""
+        return chosen(mean_scores(prediction.predictions), self.metrics)
+
+
+def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:
+    return {name: row[name][:length] for name in ("input_ids", "labels")}
+
+
+def _odd_chat(messages: list[Any]) -> tuple[str, str] | None:
+    """What was expected of a chat and what it has instead; None where it is in order."""
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") not in ROLES:
+            return f"messages with a role among {list(ROLES)}", shown(message)
+        if not isinstance(message.get("content"), str):
+            return "messages with content", shown(message)
+    if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
+        return "a turn of the assistant", f"{len(messages)} messages without one"
+    return None
+
+
+def _encode_chat(tokenizer: Any, messages: list[Any]) -> dict[str, list[int]]:
+    """Token ids of a chat, and labels that are ignored outside the assistant's turns."""
+    text, answers = _render(tokenizer, messages)
+    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    inside = [any(start <= at < end for start, end in answers) for at, _ in encoded["offset_mapping"]]
+    ids = encoded["input_ids"]
+    return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
+
+
+def _render(tokenizer: Any, messages: list[Any]) -> tuple[str, list[tuple[int, int]]]:
+    """The text of a chat, and from where to where the assistant speaks in it, with the end of its turn."""
+
+    def render(turns: list[Any], open_answer: bool) -> str:
+        try:
+            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
+        except Exception as error:  # whatever a template raises
+            got, fix = one_line(error), "Correct the template, or the order of the messages."
+            raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error
+
+    text = render(messages, open_answer=False)
+    answers = []
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before, after = render(messages[:turn], open_answer=True), render(messages[: turn + 1], open_answer=False)
+        if not (text.startswith(after) and after.startswith(before)):
+            got = "one that writes earlier turns in another way"
+            fix = "Set task.chat_template=simple, or to a template of your own."
+            raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
+        answers.append((len(before), len(after.rstrip())))
+    return text, answers

@@ -1,0 +1,163 @@
+"""One label for each word of a sentence, e.g. named entities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hydratune.data.cache import arrow_column
+from hydratune.data.rows import BadRow, Column
+from hydratune.errors import ConfigError, Mistake
+from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.encode import cut, encode_splits
+from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import DatasetDict
+    from transformers import EvalPrediction
+
+IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+_ENTITY_METRICS = ("f1", "precision", "recall")
+
+
+@dataclass(kw_only=True)
+class TokenClassification(Task):
+    """Columns `tokens`, a list of words, and `labels`, one for each word, e.g. `B-person`, `I-person`, `O`.
+
+    The first sub-word of a word has its label. A sentence that is too long becomes several windows that overlap;
+    each word counts in the first window that has it, so none is lost.
+
+    Args:
+        stride: Tokens of context that a window repeats of the one before.
+        scheme: How entities are tagged, for a strict reading by seqeval; null reads them as conlleval does.
+        per_type: Report the scores of each type of entity, e.g. `f1_person`.
+    """
+
+    auto_model: ClassVar[str] = "AutoModelForTokenClassification"
+    columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels")}
+    inputs: ClassVar[tuple[str, ...]] = ("tokens",)
+    needs_fast: ClassVar[bool] = True
+    known_metrics: ClassVar[tuple[str, ...]] = (*_ENTITY_METRICS, "accuracy")
+
+    metrics: list[str] = field(default_factory=lambda: ["f1"])
+    objective: str = "eval_f1"
+    stride: int = 16
+    scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None
+    per_type: bool = True
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether windows move on."""
+        yield from super().check()
+        if self.stride < 0 or (self.max_length is not None and self.stride >= self.max_length - 2):
+            expected = "tokens of context from 0 to fewer than task.max_length"
+            yield Mistake("stride", expected, repr(self.stride), "Set task.stride=0.")
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: unknown labels, and rows that have not one label for each word."""
+        import pyarrow.compute as pc
+
+        yield from super().bad_rows(splits, label_names)
+        yield from unknown_labels(splits, label_names, "labels")
+        for split, rows in splits.items():
+            words, labels = (pc.list_value_length(arrow_column(rows, name)) for name in ("tokens", "labels"))
+            for row in pc.indices_nonzero(pc.fill_null(pc.not_equal(words, labels), False)).to_pylist():
+                expected, got = f"a label for each of {words[row]} words", f"{labels[row]} labels"
+                yield BadRow(split, row, "labels", expected, got, "Correct or drop the row.")
+
+    def prepare(
+        self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
+    ) -> Prepared:
+        """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
+        labels = collect_labels(splits, label_names, "labels")
+        self._refuse_plain_tags(labels)
+        stride = min(self.stride, (max_length or self.stride + 4) // 2)
+
+        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
+            return _windows(processor, batch, labels, max_length, stride)
+
+        key = {"task": "token_classification/1", "max_length": max_length, "stride": stride, "labels": labels.names}
+        encoded = encode_splits(splits, encode, processor, key)
+        said = [
+            f"{len(splits[split]):,} sentences of {split} became {len(rows):,} windows of up to {max_length} tokens"
+            for split, rows in encoded.items()
+            if len(rows) != len(splits[split])
+        ]
+        return Prepared(encoded, labels.head(), said)
+
+    def _refuse_plain_tags(self, labels: Labels) -> None:
+        """Tags without B- and I- make no entities, of which the metrics are."""
+        plain = [name for name in labels.names if name != "O" and name[1:2] != "-"]
+        if plain and {*self.metrics} & {*_ENTITY_METRICS}:
+            fix = "Set task.metrics=[accuracy] objective=eval_accuracy, or name them: dataset.labels=[O,B-x,I-x]."
+            raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{plain[:3]}", fix))
+
+    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest window: `input_ids` and `labels` (batch, seq) int64."""
+        from transformers import DataCollatorForTokenClassification
+
+        return DataCollatorForTokenClassification(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
+        """(batch, seq, labels) -> (batch, seq) predicted ids."""
+        scores = logits[0] if isinstance(logits, tuple) else logits
+        return scores.argmax(dim=-1)
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """The metrics that the config names, and those of each type, over whole sentences."""
+        from hydratune.tasks.sequence_metrics import entity_scores
+
+        rows = list(self.decode(prediction, evaluated))
+        true, said = ([row[name] for row in rows] for name in ("labels", "predictions"))
+        scores = entity_scores(true, said, self.scheme)
+        kinds = [name for name in scores if "_" in name] if self.per_type else []
+        wanted = [name for name in kinds if name.partition("_")[0] in self.metrics]
+        return {name: scores[name] for name in (*self.metrics, *wanted)}
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The words of each sentence, their labels and what was predicted."""
+        names, rows = evaluated.head["id2label"], evaluated.rows
+        outside = "O" if "O" in names.values() else names[0]  # of a word that is no token at all
+        sentences: list[dict[str, list[str]]] = []
+        windows = zip(
+            rows["tokens"], rows["word_labels"], rows["words"], rows["labels"], prediction.predictions, strict=True
+        )
+        for tokens, true, words, labels, said in windows:
+            if tokens:  # the first window of a sentence
+                predicted = [outside] * len(tokens)
+                sentences.append({"tokens": tokens, "labels": [names[i] for i in true], "predictions": predicted})
+            counted = (place for place, label in enumerate(labels) if label != IGNORED)
+            for word, place in zip(words, counted, strict=True):
+                predicted[word] = names[int(said[place])]
+        return sentences
+
+
+def _windows(
+    tokenizer: Any, batch: Mapping[str, list[Any]], labels: Labels, max_length: int | None, stride: int
+) -> dict[str, list[Any]]:
+    """Token ids and labels of each window; the first one of a sentence also has its `tokens` and `word_labels`.
+
+    `words` are the numbers of the words that a window counts, in the order of its labels that are not ignored.
+    """
+    limit = {**cut(max_length), "stride": stride} if max_length else {}
+    encoded = tokenizer(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **limit)
+    sentences = encoded.pop("overflow_to_sample_mapping")
+    columns: dict[str, list[Any]] = {name: [] for name in ("labels", "words", "tokens", "word_labels")}
+    ids = [labels.encode(row) for row in batch["labels"]]
+    last, counted = None, -1
+    for window, sentence in enumerate(sentences):
+        is_first, last = sentence != last, sentence
+        counted = -1 if is_first else counted  # the last word of the sentence that was counted
+        row_labels, words = [], []
+        for word in encoded.word_ids(window):
+            is_new = word is not None and word > counted
+            row_labels.append(ids[sentence][word] if is_new else IGNORED)
+            if is_new:
+                words.append(word)
+                counted = word
+        columns["labels"].append(row_labels)
+        columns["words"].append(words)
+        columns["tokens"].append(batch["tokens"][sentence] if is_first else [])
+        columns["word_labels"].append(ids[sentence] if is_first else [])
+    return {**encoded, **columns}

@@ -1,0 +1,209 @@
+"""Every format gives the same rows; what is wrong with a file is said by its line."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from hydratune.data import LocalFiles, SavedDataset
+from hydratune.data.rows import Column
+from hydratune.errors import ConfigError
+from hydratune.tasks.sequence_classification import SequenceClassification
+
+TASK = SequenceClassification()
+ROWS = [{"text": f"text {i}, with a comma", "label": "ab"[i % 2]} for i in range(6)]
+
+
+class AnyColumns:
+    """A task that takes whatever it is given."""
+
+    inputs = ()
+
+    def __init__(self, *names):
+        self.columns = {name: Column("any") for name in names}
+
+    def bad_rows(self, splits, label_names):  # noqa: ARG002
+        return iter(())
+
+
+def load(task, *names, **options):
+    """The train split of some files, after their checks."""
+    given = [str(name) for name in names]
+    source = LocalFiles(files={"train": given, "validation": given}, **options)
+    assert [*source.check(), *source.check_columns(task.columns)] == []
+    return source.load(task)["train"]
+
+
+def test_arrow():
+    """An arrow file as `datasets` writes it."""
+    Dataset.from_list(ROWS).save_to_disk("saved")
+    (path,) = Path("saved").glob("*.arrow")
+    assert load(TASK, path)[:]["text"] == [row["text"] for row in ROWS]
+
+
+@pytest.mark.parametrize("in_splits", [False, True])
+def test_saved_to_disk(in_splits):
+    """A saved dataset is train; a saved dictionary has its own splits."""
+    from datasets import DatasetDict
+
+    rows = Dataset.from_list(ROWS)
+    (DatasetDict(train=rows, test=rows) if in_splits else rows).save_to_disk("saved")
+    source = SavedDataset(path="saved", validation_size=0.5)
+    assert list(source.check()) == []
+    splits = source.load(TASK)
+    assert set(splits) == {"train", "validation", *(["test"] if in_splits else [])}
+    assert sorted([*splits["train"]["text"], *splits["validation"]["text"]]) == [row["text"] for row in ROWS]
+
+
+def test_a_directory_that_is_none():
+    """A directory that save_to_disk did not write is told before anything is loaded."""
+    (mistake,) = SavedDataset(path="nowhere").check()
+    assert str(mistake).startswith("path: expected a directory that save_to_disk wrote, got 'nowhere'.")
+
+
+def test_text():
+    """A text file is one row a line, blank lines too."""
+    Path("a.txt").write_text("one\n\ntwo lines\n")
+    assert load(AnyColumns("text"), "a.txt")["text"] == ["one", "", "two lines"]
+
+
+@pytest.mark.parametrize("separator", ["\t", " "])
+def test_conll(separator):
+    """Token and label come from the first and the last column; blank lines, also of a tab, end a sentence."""
+    lines = ["-DOCSTART- X O", "", "EU NNP B-org", "rejects VBZ O", "\t", "", "# NN O", "London NNP B-loc", ""]
+    Path("a.conll").write_text("\n".join(line if line == "\t" else line.replace(" ", separator) for line in lines))
+    rows = load(AnyColumns("tokens", "labels"), "a.conll")
+    assert rows["tokens"] == [["EU", "rejects"], ["#", "London"]]
+    assert rows["labels"] == [["B-org", "O"], ["O", "B-loc"]]
+
+
+def test_squad():
+    """One row a question, without answers where it is impossible."""
+    qas = [
+        {"id": 1, "question": "Who?", "answers": [{"text": "Ann", "answer_start": 0}]},
+        {"id": 2, "question": "When?", "answers": [], "is_impossible": True},
+    ]
+    document = {"data": [{"title": "t", "paragraphs": [{"context": "Ann came.", "qas": qas}]}]}
+    Path("a.json").write_text(json.dumps(document))
+    rows = load(AnyColumns("id", "question", "context", "answers"), "a.json", format="squad")
+    assert rows["id"] == ["1", "2"]
+    assert rows["answers"] == [{"text": ["Ann"], "answer_start": [0]}, {"text": [], "answer_start": []}]
+
+
+def test_squad_of_another_form():
+    """A json file that is not SQuAD's is one message."""
+    Path("a.json").write_text(json.dumps({"data": [{"text": "x"}]}))
+    with pytest.raises(ConfigError, match=r"^dataset\.files\.train: expected readable rows, .*'paragraphs'"):
+        load(AnyColumns("question"), "a.json", format="squad")
+
+
+def test_another_encoding():
+    """A file in latin-1 is read once its encoding is named."""
+    Path("a.csv").write_bytes("text,label\nnaïve,a\ncafé,b\n".encode("latin-1"))
+    assert load(TASK, "a.csv", encoding="latin-1")["text"] == ["naïve", "café"]
+
+
+BAD_FILES = {
+    "a.csv": (
+        b'text,label\ngood,a\nragged\n"a, quoted\nline",b\ntoo,many,cells\ncaf\xe9,a\n',
+        [
+            "expected 2 cells, got 1 ('ragged') at a.csv, line 3. Quote cells that hold a separator.",
+            "expected 2 cells, got 3 ('too,many,cells') at a.csv, line 6.",
+            "expected text in utf-8, got the byte 0xe9 behind 'caf' at a.csv, line 7. Convert the file to UTF-8, or",
+        ],
+        ["good", "a, quoted\nline"],
+    ),
+    "a.jsonl": (
+        b'{"text": "good", "label": "a"}\n{oops\n[1]\n\n{"text": 3, "label": "b"}\n{"text": "x", "label": "b"}\n',
+        [
+            "expected a JSON object, got '{oops': Expecting property name",
+            "expected a JSON object, got [1] at a.jsonl, line 3.",
+            "expected a text in 'text', as above, got 3 at a.jsonl, line 5. Write one type throughout.",
+        ],
+        ["good", "x"],
+    ),
+    "a.txt": (b"good\ncaf\xe9\nfine\n", ["expected text in utf-8, got the byte 0xe9 behind 'caf' at a.txt, line 2."], ["good", "fine"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_lines_that_are_no_rows(name):
+    """Each is told with its file, line, value and remedy, and all are counted; `drop` leaves only these out."""
+    content, messages, kept = BAD_FILES[name]
+    Path(name).write_bytes(content)
+    task = AnyColumns("text") if name.endswith("txt") else TASK
+    with pytest.raises(ConfigError) as caught:
+        load(task, name)
+    said = [str(mistake) for mistake in caught.value.mistakes]
+    for message in messages:
+        assert any(message in line for line in said), said
+    total = len(messages) + len(kept)
+    assert f"got {2 * len(messages)} that cannot: {len(messages)} of {total} in train" in said[-1]
+    assert load(task, name, on_bad_row="drop")["text"] == kept
+
+
+def test_a_quote_that_never_ends():
+    """An open quote swallows the rest of a csv file: it is told by the line on which it opens."""
+    Path("a.csv").write_text('text,label\nx,a\n"open,b\ny,a\n')
+    with pytest.raises(ConfigError, match=r"expected a row of csv, got unexpected end of data at a\.csv, line 3\."):
+        load(TASK, "a.csv")
+
+
+def test_a_conll_line_without_a_label():
+    """The sentence of a broken line is left out as a whole."""
+    Path("a.conll").write_text("a O\nb\n\nc O\n\n")
+    task = AnyColumns("tokens", "labels")
+    with pytest.raises(
+        ConfigError, match=r"expected a token and its label in 2 columns, got 'b' at a\.conll, line 2\."
+    ):
+        load(task, "a.conll")
+    assert load(task, "a.conll", on_bad_row="drop")["tokens"] == [["c"]]
+
+
+def test_ten_are_shown_and_all_counted():
+    """Of many bad rows the first ten are shown with their lines, and all are counted."""
+    rows = [{"text": None if i % 2 else "x", "label": "ab"[i % 4 // 2]} for i in range(100)]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:5:2]))
+    source = LocalFiles(files={"train": "a.jsonl", "validation": "b.jsonl"})
+    with pytest.raises(ConfigError) as caught:
+        source.load(TASK)
+    said = [str(mistake) for mistake in caught.value.mistakes]
+    assert len(said) == 11
+    assert said[0] == (
+        "dataset.columns.text: expected a text in every row, got no value at a.jsonl, line 2. Fill it in or drop the row."
+    )
+    assert said[-1] == (
+        "dataset: expected rows that can be trained on, got 50 that cannot: 50 of 100 in train; the first 10 are shown. "
+        "Mend them, or leave them out with dataset.on_bad_row=drop."
+    )
+
+
+def test_drop_counts(caplog):
+    """`dataset.on_bad_row=drop` says how many rows of which split it left out; nothing else is lost."""
+    caplog.set_level("INFO")
+    Path("a.csv").write_text("text,label\n,a\nx,a\nonly one cell\ny,b\n")
+    Path("b.csv").write_text("text,label\nz,unknown\nx2,a\n")
+    source = LocalFiles(files={"train": "a.csv", "validation": "b.csv"}, on_bad_row="drop")
+    splits = source.load(TASK)
+    assert (splits["train"]["text"], splits["validation"]["text"]) == (["x", "y"], ["x2"])
+    assert "data: 3 bad rows were dropped: 2 of train, 1 of validation" in caplog.messages
+
+
+def test_the_line_is_right_over_several_files():
+    """Rows of a second file are told by its own name and lines."""
+    Path("a.csv").write_text("text,label\nx,a\ny,b\n")
+    Path("b.csv").write_text('text,label\n"two\nlines",a\n,b\n')
+    with pytest.raises(ConfigError, match=r"got '' at b\.csv, line 4\."):
+        load(TASK, "a.csv", "b.csv")
+
+
+def test_a_name_that_says_nothing():
+    """A file with an odd ending is told, with the formats that there are; naming one reads it."""
+    Path("a.annotated").write_text("a O\n\n")
+    source = LocalFiles(files={"train": "a.annotated"})
+    (mistake,) = source.check()
+    assert re.search(r"files\.train: expected a file that ends with .* or set dataset\.format to one of", str(mistake))
+    assert load(AnyColumns("tokens", "labels"), "a.annotated", format="conll")["tokens"] == [["a"]]

@@ -1,0 +1,186 @@
+"""Columns, held-out rows, leakage, mixtures and streams."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from hydratune.data import LocalFiles, Mixture
+from hydratune.data.splitting import leakage, renamed
+from hydratune.errors import ConfigError
+from hydratune.tasks.sequence_classification import SequenceClassification
+
+TASK = SequenceClassification()
+
+
+def save(name, rows):
+    """A jsonl file."""
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def source(name="a.jsonl", **options):
+    """A source of one file."""
+    return LocalFiles(files={"train": name}, **options)
+
+
+def test_columns_that_are_not_named_have_their_own_names():
+    """`columns` needs only what the data calls otherwise; an optional column is taken where it is there."""
+    save("a.jsonl", [{"review": f"a{i}", "text_pair": "b", "label": i % 2, "other": 1} for i in range(4)])
+    loaded = source(columns={"text": "review"}, validation_size=0.5).load(TASK)
+    assert loaded["train"].column_names == ["text", "text_pair", "label"]
+    assert source(columns={"text": "review", "text_pair": None}, validation_size=0.5).load(TASK)[
+        "train"
+    ].column_names == [
+        "text",
+        "label",
+    ]
+
+
+def test_structs_and_lists_of_columns():
+    """A dotted name leads into a struct; a list of names is a column of lists."""
+    rows = Dataset.from_list([{"translation": {"en": "dog", "de": "Hund"}, "a": "x", "b": "y"}])
+    named = renamed(rows, {"source": "translation.en", "target": "translation.de", "choices": ["a", "b"]})
+    assert named[0] == {"source": "dog", "target": "Hund", "choices": ["x", "y"]}
+
+
+def test_groups_stay_together():
+    """No value of the group's column is in two splits, and no row is lost."""
+    rows = [{"text": f"t{i}", "label": i % 2, "document": f"d{i // 5}"} for i in range(100)]
+    save("a.jsonl", rows)
+    splits = source(group_by_column="document", validation_size=0.2, test_size=0.2).load(TASK)
+    documents = {row["text"]: row["document"] for row in rows}
+    groups = [{documents[text] for text in splits[split]["text"]} for split in ("train", "validation", "test")]
+    assert all(not one & other for one, other in itertools.combinations(groups, 2))
+    assert sum(map(len, splits.values())) == 100
+    assert "_document" not in splits["train"].column_names
+
+
+def test_stratified():
+    """The shares of the values are those of the whole in what is held out, where chance would miss a rare one."""
+    save("a.jsonl", [{"text": f"t{i}", "label": "rare" if i % 20 == 0 else "common"} for i in range(200)])
+    splits = source(stratify_by_column="label", validation_size=0.2).load(TASK)
+    assert Counter(splits["validation"]["label"]) == {"rare": 2, "common": 38}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group_by_column": "text"}, "dataset.group_by_column: expected values to split by, got "),
+        ({"stratify_by_column": "label"}, "dataset.stratify_by_column: expected values to split by, got "),
+    ],
+)
+def test_values_that_cannot_be_split(options, message):
+    """A single group, or a class of one row, is told."""
+    save("a.jsonl", [{"text": "x", "label": label} for label in ("a", "a", "b")])
+    with pytest.raises(ConfigError) as caught:
+        source(**options).load(TASK)
+    assert str(caught.value).startswith(message)
+
+
+def test_one_way_to_split():
+    """Groups and strata exclude each other."""
+    save("a.jsonl", [{"text": "x", "label": "a"}])
+    mistakes = [str(m) for m in source(stratify_by_column="label", group_by_column="text").check() if "way" in str(m)]
+    assert mistakes == [
+        "stratify_by_column: expected one way to split, got 'label' beside dataset.group_by_column. Set one of them to null."
+    ]
+
+
+def test_leakage_is_counted():
+    """Equal inputs in two splits are counted whatever their labels; a pair must be equal on both sides."""
+    train = Dataset.from_dict({"text": ["a", "b", "c"], "text_pair": ["x", "y", "z"], "label": [0, 1, 0]})
+    test = Dataset.from_dict({"text": ["a", "b", "b"], "text_pair": ["x", "y", "z"], "label": [1, 1, 0]})
+    (said,) = leakage(DatasetDict(train=train, test=test), ("text", "text_pair"))
+    assert said == "2 of 3 rows of test are in train too (the same text and text_pair)"
+    assert list(leakage(DatasetDict(train=train, test=test.select([2])), ("text", "text_pair"))) == []
+
+
+def test_leakage_of_lists():
+    """Word lists are compared as a whole."""
+    rows = Dataset.from_dict({"tokens": [["a", "b"], ["c"]]})
+    assert len(list(leakage(DatasetDict(train=rows, validation=rows.select([1])), ("tokens",)))) == 1
+
+
+def mixture(**options):
+    """Two sources of 100 rows."""
+    for name in "xy":
+        save(f"{name}.jsonl", [{"text": f"{name}{i}", "label": i % 2} for i in range(100)])
+    return Mixture(sources={name: source(f"{name}.jsonl") for name in "xy"}, **options)
+
+
+def test_a_mixture_has_its_weights():
+    """Rows come in the proportion of the weights; validation is that of both, as it is."""
+    splits = mixture(weights={"x": 3}).load(TASK)
+    counts = Counter(text[0] for text in splits["train"]["text"])
+    assert counts["x"] == 90  # the first to be exhausted
+    assert 20 <= counts["y"] <= 42
+    assert Counter(text[0] for text in splits["validation"]["text"]) == {"x": 10, "y": 10}
+    assert len(set(splits["train"]["text"])) == len(splits["train"])
+
+
+def test_a_mixture_tells_its_mistakes():
+    """Mistakes of a source have its name in their key; so have weights of nobody."""
+    bad = mixture(weights={"z": 1, "y": 0})
+    bad.sources["x"].validation_size = 2
+    assert {mistake.key for mistake in bad.check()} == {
+        "sources.x.validation_size",
+        "sources.x.test_size",
+        "weights.z",
+        "weights.y",
+    }
+    assert [m.key for m in Mixture().check()] == ["sources"]
+
+
+def test_a_mixture_of_different_forms():
+    """Labels as numbers here and as texts there cannot be one column."""
+    one = mixture()
+    save("y.jsonl", [{"text": f"y{i}", "label": "ab"[i % 2]} for i in range(100)])
+    with pytest.raises(ConfigError, match=r"^dataset\.sources: expected datasets of one form"):
+        one.load(TASK)
+
+
+def stream(**options):
+    """200 rows to stream and ten to evaluate on."""
+    rows = [{"text": "good film" if i % 2 else "bad film", "label": "ab"[i % 2]} for i in range(200)]
+    save("train.jsonl", rows)
+    save("validation.jsonl", rows[:10])
+    files = {"train": "train.jsonl", "validation": "validation.jsonl"}
+    return LocalFiles(files=files, streaming=True, labels=["a", "b"], **options)
+
+
+def test_a_stream_is_not_read_as_a_whole():
+    """Training rows have no length and come in an order of their own; validation has both."""
+    splits = stream(shuffle_buffer=50).load(TASK)
+    assert not hasattr(splits["train"], "__len__")
+    assert len(splits["validation"]) == 10
+    labels = [row["label"] for row in splits["train"]]
+    assert Counter(labels) == {"a": 100, "b": 100}
+    assert labels[:10] != list("ab" * 5)
+
+
+def test_bad_rows_of_a_stream():
+    """What is wrong at its start is told before training, what is wrong behind it when it comes; or it is dropped."""
+    one = stream()
+    rows = [{"text": f"t{i}", "label": "a"} for i in range(1500)]
+    for where in (3, 1200):
+        save("train.jsonl", [{**row, "text": None if i == where else row["text"]} for i, row in enumerate(rows)])
+        one.shuffle_buffer = 1
+        with pytest.raises(ConfigError, match=r"dataset\.columns\.text: expected a text in every row"):  # noqa: PT012
+            loaded = one.load(TASK)
+            list(loaded["train"])
+    one.on_bad_row = "drop"
+    assert len(list(one.load(TASK)["train"])) == 1499
+
+
+def test_a_streamed_run(train, tiny_model):
+    """A run over a stream trains the steps it was given, and needs them."""
+    stream()
+    files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation")]
+    tiny = ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}", "hardware=cpu"]
+    overrides = ["dataset=local", *files, *tiny, "dataset.streaming=true", "dataset.labels=[a,b]"]
+    with pytest.raises(ConfigError, match=r"^trainer\.args\.max_steps: expected a number of steps"):
+        train(*overrides)
+    assert train(*overrides, "trainer.args.max_steps=3", directory="second").metrics["step"] == 3
