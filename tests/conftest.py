@@ -41,7 +41,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*special, *WORDS])}, unk_token="[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(
@@ -50,7 +50,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
     )
     config = BertConfig(
         vocab_size=len(special) + len(WORDS),
@@ -71,6 +76,26 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
     """A jsonl file."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def tiny(tiny_model: Path) -> list[str]:
+    """Overrides of two steps with the tiny network, in full precision."""
+    model = ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}"]
+    return [*model, "hardware=cpu", "hardware.threads=1", "trainer.args.max_steps=2"]
+
+
+@pytest.fixture
+def tiny_gpt() -> list[str]:
+    """Overrides of two steps with a GPT-2 of one layer of 16 units that reads bytes."""
+    sizes = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64}
+    config = [f"model.config.{name}={value}" for name, value in sizes.items()]
+    return ["model=gpt_tiny", *config, "hardware=cpu", "hardware.threads=1", "trainer.args.max_steps=2"]
+
+
+def predictions(result: Any) -> list[dict[str, Any]]:
+    """The rows of a run's predictions.jsonl."""
+    return [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture

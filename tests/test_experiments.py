@@ -6,18 +6,31 @@ from hydratune.composition import options, shipped_dir
 from hydratune.errors import ConfigError
 
 EXPERIMENTS = [option.name for option in options(shipped_dir()) if option.group == "experiment"]
+# What makes a shipped model tiny; the others are replaced by the tiny checkpoint.
+TINY = {
+    "gpt_tiny": ["model.config.n_layer=1", "model.config.n_embd=16", "model.config.n_head=2"],
+    "vit_tiny": [
+        "model.config.num_hidden_layers=1",
+        "model.config.hidden_size=16",
+        "model.config.num_attention_heads=2",
+    ],
+    "minilm_seq2seq": ["model.encoder={tiny}"],
+}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_two_steps(name, train, tiny_model):
+def test_two_steps(name, train, compose, tiny_model):
     """Two steps, an evaluation and a test."""
-    tiny = ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}", "trainer.args.max_steps=2"]
+    model = compose(f"experiment={name}").hydra.runtime.choices.model
+    replaced = ["model=pretrained", "model.pretrained_model_name_or_path={tiny}"]
+    tiny = [override.format(tiny=tiny_model) for override in TINY.get(model, replaced)]
     few = [f"dataset.limit.{split}=64" for split in ("train", "validation", "test")]
     try:
-        result = train(f"experiment={name}", *tiny, *few)
+        result = train(f"experiment={name}", *tiny, *few, "trainer.args.max_steps=2", "hardware.threads=1")
     except ConfigError as error:
         if all("Hugging Face hub" in mistake.expected for mistake in error.mistakes):
             pytest.skip("needs the hub")
         raise
     assert result.metrics["step"] == 2
-    assert "test_accuracy" in result.metrics
+    assert f"test_{compose(f'experiment={name}').task.objective.removeprefix('eval_')}" in result.metrics
+    assert (result.directory / "model" / "model.safetensors").is_file()

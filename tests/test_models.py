@@ -37,7 +37,7 @@ def test_a_tokenizer_of_another_network_is_refused(tiny_model, tmp_path):
     shutil.copytree(tiny_model, folder)
     BertConfig(vocab_size=5).save_pretrained(folder)
     model = Pretrained(pretrained_model_name_or_path=str(folder))
-    with pytest.raises(ConfigError, match="got a tokenizer of 16 tokens and a network of 5"):
+    with pytest.raises(ConfigError, match="got a tokenizer of 17 tokens and a network of 5"):
         model.load_tokenizer(model.load_config())
 
 

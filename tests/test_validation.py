@@ -58,7 +58,7 @@ def test_the_default_is_in_order(compose):
         ("seed=x", "seed: expected a whole number, got 'x'. Set seed to a whole number."),
         (
             "sede=7",
-            "sede: expected one of ['dataset', 'hardware', 'model', 'name', 'objective', 'seed', 'task', 'tracking', "
+            "sede: expected one of ['adapter', 'dataset', 'hardware', 'model', 'name', 'objective', 'seed', 'task', 'tracking', "
             "'trainer', 'vars'], got 'sede'. Did you mean seed?",
         ),
         (
@@ -118,7 +118,7 @@ def test_the_default_is_in_order(compose):
         ),
         (
             "trainer._target_=os.system",
-            "trainer._target_: expected code of one of ['hydratune', 'transformers'], got 'os.system'. "
+            "trainer._target_: expected code of one of ['hydratune', 'peft', 'transformers'], got 'os.system'. "
             "To run this code, list its package under [tool.hydratune] allow in pyproject.toml or in HYDRATUNE_ALLOW.",
         ),
         (
@@ -214,12 +214,12 @@ def test_columns_that_the_task_does_not_know(compose, toy_files):
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("a.txt", "text", "expected a file that ends with one of"),
+        ("a.doc", "text", "expected a file that ends with one of"),
         ("a.csv", "text,text\n1,2\n", "expected different column names, got ['text'] twice"),
-        ("a.json", "{", "expected a readable json file in UTF-8"),
-        ("a.jsonl", "", "expected a readable jsonl file in UTF-8"),
+        ("a.json", "{", "expected a readable json file in utf-8"),
+        ("a.jsonl", "", "expected a readable jsonl file in utf-8"),
         ("a.jsonl", "3\n", "a row is not an object: 3"),
-        ("a.csv", b"text,label\xe9\n", "UnicodeDecodeError"),
+        ("a.csv", b"text,label\xe9\n", "ValueError: the byte 0xe9 behind"),
         ("a.parquet", "no", "expected a readable parquet file"),
     ],
 )

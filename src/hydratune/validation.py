@@ -23,6 +23,8 @@ from hydratune.signatures import Signature, expectation, locate, module_names, s
 
 # The nodes that a run builds, each by its `_target_`.
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking")
+# Those whose classes know more of their arguments than a signature says.
+CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking")
 # Hydra's own keys of a node with a `_target_`.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # The objects that a logging config may name.
@@ -262,7 +264,7 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
     """What the `check` methods of our classes find, where their arguments are in order."""
     objects: dict[str, Any] = {}
     needed: dict[str, hub.Repository] = {}
-    for key in BUILT:
+    for key in CHECKED:
         node = select(plain, key)
         if not isinstance(node, dict) or any(bad == key or bad.startswith(f"{key}.") for bad in blamed):
             continue
@@ -290,10 +292,10 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
 
 
 def _light_object(node: Mapping[str, Any]) -> Any:
-    """The object of a class of ours, whose modules import nothing heavy; None for other targets and partial ones."""
+    """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
     path = str(node["_target_"])
     found = locate(path)
-    if found is None or node.get("_partial_") or not allowed.is_allowed(found.path, ("hydratune",)):
+    if found is None or not allowed.is_allowed(found.path, ("hydratune",)):
         return None
     module, _, name = path.rpartition(".")
     target = getattr(importlib.import_module(module), name)

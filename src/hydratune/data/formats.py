@@ -13,6 +13,7 @@ import sys
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -285,9 +286,11 @@ def peek_columns(path: Path, name: str, encoding: str) -> list[str]:
     if name in ("parquet", "arrow"):
         return binary_columns(path, name)
     lines = _lines(path, encoding)
-    if name in ("csv", "tsv"):
-        return next(csv.reader(lines, delimiter="\t" if name == "tsv" else ","))
     first = next(line for line in lines if line.strip())
+    if wrong := _not_text(1, first, encoding):
+        raise ValueError(wrong.got)
+    if name in ("csv", "tsv"):
+        return next(csv.reader(chain([first], lines), delimiter="\t" if name == "tsv" else ","))
     try:
         row = json.loads(first)
     except json.JSONDecodeError:  # a document over several lines

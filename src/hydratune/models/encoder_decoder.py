@@ -5,6 +5,7 @@ Rothe, Narayan & Severyn, Leveraging Pre-trained Checkpoints for Sequence Genera
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ class EncoderDecoder(Model):
                 encoder_dtype=self.torch_dtype(),
                 decoder_dtype=self.torch_dtype(),
             )
+        # Said at every run since 2021, of models that were trained before.
+        warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
         special = {name: getattr(config, name) for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
         for name, value in special.items():
             setattr(network.config, name, value)

@@ -56,10 +56,22 @@ class MaskingCollator:
         masked, labels = self._masks.torch_mask_tokens(ids.clone(), special, offset_mapping=offsets)
         if not (labels != -100).any() and not special.all():
             free = (special[0] == 0).nonzero()[:, 0]
-            place = free[torch.randint(len(free), (1,), generator=generator)]
-            labels[0, place] = ids[0, place]
-            masked[0, place] = self._masks.tokenizer.mask_token_id
+            start = end = int(free[torch.randint(len(free), (1,), generator=generator)])
+            if offsets is not None:  # the whole word: pieces that touch
+                start, end = _touching(row["offset_mapping"], row["special_tokens_mask"], start)
+            labels[0, start : end + 1] = ids[0, start : end + 1]
+            masked[0, start : end + 1] = self._masks.tokenizer.mask_token_id
         return masked[0], labels[0]
+
+
+def _touching(offsets: list[list[int]], special: list[int], place: int) -> tuple[int, int]:
+    """The first and the last token of the word that a token is of."""
+    start = end = place
+    while not special[start - 1] and offsets[start - 1][1] == offsets[start][0]:
+        start -= 1
+    while not special[end + 1] and offsets[end + 1][0] == offsets[end][1]:
+        end += 1
+    return start, end
 
 
 class TellEpoch(TrainerCallback):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column, shown
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import encode_splits, say_truncated, truncated
+from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +58,7 @@ class MultipleChoice(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (choices have no names)
     ) -> Prepared:
-        """Rows of lists of `input_ids`, one a choice, and `labels`; the text is cut, and not the choices."""
+        """Rows of lists of `input_ids`, one a choice, and `labels`; of a text and a choice the longer one is cut."""
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             starts = batch.get("start") or [""] * len(batch["text"])
@@ -68,8 +68,7 @@ class MultipleChoice(Task):
             ]
             texts = [text for text, row in zip(batch["text"], choices, strict=True) for _ in row]
             flat = [choice for row in choices for choice in row]
-            cut = {"truncation": "only_first", "max_length": max_length} if max_length else {}
-            encoded = processor(texts, flat, **cut)
+            encoded = processor(texts, flat, **cut(max_length))
             lost = truncated(processor, encoded, texts, flat)
             size = len(choices[0])
             grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": lost}.items()}

