@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format bench ui clean
+.PHONY: help install demo test test-fast check format experiments bench ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,8 +34,12 @@ format: $(INSTALLED) ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+experiments: $(INSTALLED) ## run every experiment that needs no hub, and compare with baselines (40 minutes)
+	$(BIN)/python benchmarks/experiments.py
+
 bench: $(INSTALLED) ## run the benchmarks
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/evaluation_memory.py
 
 ui: $(INSTALLED) ## open MLflow on the runs of this directory
 	$(BIN)/hydratune ui

@@ -1,13 +1,12 @@
 """Rows come in whole, under the task's names, in the splits that were asked for."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from conftest import write_rows
-from hydratune.data import LocalFiles, WordnetSupersense
+from hydratune.data import LocalFiles
 from hydratune.data.cache import content_hash, map_once, tokenizer_hash
 from hydratune.errors import ConfigError
 from hydratune.tasks.sequence_classification import SequenceClassification
@@ -99,18 +98,6 @@ def test_a_split_without_rows(own_directory):
         files(train="a.csv").load(TASK)
 
 
-def test_wordnet_is_balanced_and_leaks_nothing():
-    """22 classes of 240/30/30 glosses; no gloss in two splits; the same rows on every machine."""
-    splits = WordnetSupersense().load(TASK)
-    assert {name: len(split) for name, split in splits.items()} == {"train": 5280, "validation": 660, "test": 660}
-    for split, count in {"train": 240, "validation": 30, "test": 30}.items():
-        assert set(Counter(splits[split]["label"]).values()) == {count}
-    texts = [text for split in splits.values() for text in split["text"]]
-    assert len(set(texts)) == len(texts)
-    assert len(splits["train"].features["label"].names) == 22
-    assert content_hash(splits["test"]).startswith("191a4cc981d9d991")
-
-
 def test_content_hash_sees_content_only(own_directory):
     """Equal rows have equal hashes wherever they come from; any other value, order or name is another hash."""
     from datasets import Dataset
@@ -165,3 +152,15 @@ def test_a_tokenizer_that_was_used_is_the_same(tiny_model):
     assert tokenizer_hash(tokenizer) == before
     tokenizer.add_tokens(["new"])
     assert tokenizer_hash(tokenizer) != before
+
+
+def test_a_limit_may_leave_a_label_out(own_directory, tiny_model):
+    """A label that a limit left out of training is still known on validation."""
+    from transformers import AutoTokenizer
+
+    write_rows(own_directory / "a.jsonl", [{"sentence": f"t{i}", "y": "abc"[i % 3]} for i in range(30)])
+    splits = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, columns=COLUMNS, limit={"train": 2}).load(
+        TASK
+    )
+    data = TASK.prepare(splits, AutoTokenizer.from_pretrained(tiny_model), None, None)
+    assert data.head["num_labels"] == 3

@@ -6,8 +6,9 @@ import pytest
 from transformers import AutoTokenizer, BertConfig, GPT2Config, RobertaConfig, T5Config
 
 from hydratune.errors import ConfigError
-from hydratune.models import Pretrained
-from hydratune.models.base import max_positions
+from hydratune.models import FromConfig, Pretrained
+from hydratune.models.base import check_fit, max_positions, set_dropout
+from hydratune.tasks.masked_lm import MaskedLm
 
 
 @pytest.mark.parametrize(
@@ -98,3 +99,150 @@ def test_padding_for_networks_without(tiny_model):
     model = Pretrained(pretrained_model_name_or_path=str(tiny_model))
     config = model.load_config()
     assert model.load_tokenizer(config).pad_token_id == config.pad_token_id == 0
+
+
+@pytest.mark.parametrize(
+    ("patterns", "frozen"),
+    [
+        (["embeddings"], {"bert.embeddings"}),
+        (["bert.embeddings", "encoder.layer.[0-3]"], {"bert.embeddings", "bert.encoder"}),
+        (["*.bias"], set()),
+    ],
+)
+def test_frozen_weights(tiny_model, patterns, frozen, caplog):
+    """Names, beginnings and patterns freeze weights, with or without the name of the network; how many is said."""
+    caplog.set_level("INFO")
+    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), freeze=patterns)
+    network = model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2}).module
+    still = {name for name, weight in network.named_parameters() if weight.requires_grad}
+    assert still
+    assert not [name for name in still if name.startswith(tuple(frozen))] or not frozen
+    if patterns == ["*.bias"]:
+        assert not [name for name in still if name.endswith("bias")]
+    assert "of them frozen" in caplog.messages[-1]
+
+
+def test_weights_that_are_not_there(tiny_model):
+    """A pattern that freezes nothing names the nearest module."""
+    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), freeze=["embedings"])
+    with pytest.raises(
+        ConfigError, match=r"^model\.freeze: expected names of weights, got 'embedings'\. Did you mean embeddings"
+    ):
+        model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+
+
+def test_frozen_weights_do_not_change(train, toy, tiny_model):
+    """After training they are those of the checkpoint; the others are not."""
+    from safetensors.torch import load_file
+
+    result = train(*toy, "model.freeze=[embeddings]", "trainer.args.warmup_steps=0")
+    before, after = (
+        load_file(tiny_model / "model.safetensors"),
+        load_file(result.directory / "model" / "model.safetensors"),
+    )
+    same = {name: bool((before[name] == after[f"bert.{name}"]).all()) for name in before if f"bert.{name}" in after}
+    assert all(value for name, value in same.items() if name.startswith("embeddings"))
+    assert not any(value for name, value in same.items() if name.endswith("attention.self.value.weight"))
+
+
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [
+        (BertConfig(), ["hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"]),
+        (GPT2Config(), ["resid_pdrop", "embd_pdrop", "attn_pdrop"]),
+        (T5Config(), ["dropout_rate"]),
+    ],
+)
+def test_dropout(config, fields):
+    """One number sets every dropout probability that a kind of network has."""
+    set_dropout(config, 0.25)
+    assert {getattr(config, name) for name in fields} == {0.25}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "fits"),
+    [
+        (32100, 32128, True),
+        (151_665, 152_064, True),
+        (50_295, 51_200, True),
+        (30_522, 50_265, False),
+        (17, 119_547, False),
+    ],
+)
+def test_how_many_tokens_fit(tokens, rows, fits):
+    """T5, Qwen and Phi round their rows up; a tokenizer of another family has far fewer tokens."""
+
+    class Tokenizer:
+        pad_token_id = 0
+
+        def __len__(self):
+            return tokens
+
+    config = BertConfig(vocab_size=rows, pad_token_id=0)
+    if fits:
+        check_fit(Tokenizer(), config, "model")
+    else:
+        with pytest.raises(ConfigError, match="expected a tokenizer that fits the network"):
+            check_fit(Tokenizer(), config, "model")
+
+
+def test_another_padding_is_another_tokenizer(tiny_model):
+    """The id that a network pads with is the tokenizer's."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    with pytest.raises(ConfigError, match="a tokenizer that pads with 0 and a network that pads with 1"):
+        check_fit(tokenizer, BertConfig(vocab_size=17, pad_token_id=1), "model")
+
+
+def test_attention_that_is_not_there(tiny_model):
+    """A kernel that is not installed is one message."""
+    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), attn_implementation="flash_attention_2")
+    with pytest.raises(
+        ConfigError, match=r"^model\.attn_implementation: expected a kernel .*Set model\.attn_implementation=sdpa"
+    ):
+        model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+
+
+def test_the_type_of_weights(tiny_model):
+    """`dtype` is that of the weights."""
+    import torch
+
+    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), dtype="bfloat16")
+    network = model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2}).module
+    assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"model_type": "gpt22"},
+            "model.model_type: expected a kind of network of transformers, got 'gpt22'. Did you mean gpt2?",
+        ),
+        (
+            {"model_type": "gpt2", "config": {"n_layr": 1}},
+            "model.config.n_layr: expected a field of GPT2Config, got 'n_layr'. Did you mean n_layer?",
+        ),
+        ({"model_type": "gpt2", "config": {"n_layer": "many"}}, "model.config: expected fields of gpt2"),
+    ],
+)
+def test_a_network_from_scratch_tells_its_mistakes(options, message):
+    """Unknown kinds and fields name the nearest."""
+    with pytest.raises(ConfigError) as caught:
+        FromConfig(tokenizer="bytes", **options).load_config()
+    assert message in str(caught.value)
+
+
+def test_a_network_from_scratch_takes_its_tokenizer(tiny_model):
+    """The vocabulary is as large as the tokenizer's, and the special tokens are its own."""
+    model = FromConfig(
+        model_type="bert", tokenizer=str(tiny_model), config={"hidden_size": 16, "num_attention_heads": 2}
+    )
+    config = model.load_config()
+    tokenizer = model.load_processor("tokenizer", config)
+    assert (config.vocab_size, config.pad_token_id) == (len(tokenizer), tokenizer.pad_token_id)
+
+
+def test_a_task_needs_a_head_that_the_network_has():
+    """A kind of network without the head is told before anything is loaded."""
+    with pytest.raises(ConfigError, match=r"^model: expected a network for AutoModelForMaskedLM, got 'gpt2'"):
+        MaskedLm().check_network(GPT2Config())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,17 +80,21 @@ class Adapter(NoAdapter):
         """The network with the adapter in it.
 
         Raises:
-            ConfigError: Where peft does not know what to adapt in this kind of network.
+            ConfigError: Where peft does not know what to adapt in this kind of network, or nothing is trained yet.
         """
         from peft import get_peft_model, prepare_model_for_kbit_training
 
         module = network.module
+        if {name for name, _ in module.named_parameters()} <= {*network.new}:
+            fix = "Set adapter=none."
+            raise ConfigError(Mistake("adapter", "none for a network from scratch", "an adapter", fix))
         if self.load_in_4bit:
             module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
-        self.config.modules_to_save = _holders(network.new) or None
-        self.config.base_model_name_or_path = module.config.name_or_path
+        self.config.modules_to_save = _new_modules(module, network.new) or None
         try:
-            adapted = get_peft_model(module, self.config)
+            with warnings.catch_warnings():  # it says that it mends fan_in_fan_out of GPT-2's layers
+                warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+                adapted = get_peft_model(module, self.config)
         except ValueError as error:
             fix = "Set adapter.config.target_modules=all-linear, or to names of layers."
             raise ConfigError(Mistake("adapter.config", "layers to adapt", one_line(error)[:300], fix)) from error
@@ -122,7 +127,12 @@ def load(folder: str | Path) -> PreTrainedModel:
     return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
 
 
-def _holders(new: tuple[str, ...]) -> list[str]:
-    """The names of the modules that hold weights which nothing has trained."""
-    holders = {name.rpartition(".")[0] for name in new}
-    return sorted({holder.rpartition(".")[2] for holder in holders if holder})
+def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:
+    """The names of the modules of which nothing is trained yet; they have no weight that is tied to a trained one."""
+    holders = {name.rpartition(".")[0] for name in new} - {""}
+    found = [
+        holder
+        for holder in sorted(holders)
+        if all(f"{holder}.{name}" in new for name, _ in module.get_submodule(holder).named_parameters())
+    ]
+    return [one for one in found if not any(one.startswith(f"{other}.") for other in found)]

@@ -79,7 +79,7 @@ class Model(ABC):
             type(module).__name__,
             module.num_parameters() / 1e6,
             f", {frozen / 1e6:.1f}M of them frozen" if frozen else "",
-            f"; new and untrained: {_listed(new)}" if new else "",
+            _said_new(new, module),
         )
         return network
 
@@ -93,9 +93,11 @@ class Model(ABC):
 _LISTED = 6  # names of new weights in a line
 
 
-def _listed(names: tuple[str, ...]) -> str:
+def _said_new(names: tuple[str, ...], module: PreTrainedModel) -> str:
+    if len(names) == sum(1 for _ in module.parameters()):
+        return "; all new and untrained"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    return f"; new and untrained: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
 def freeze(module: PreTrainedModel, patterns: list[str]) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hydratune import hub
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.models.base import (
     Model,
     Network,
@@ -59,16 +59,21 @@ class Pretrained(Model):
 
     def load_config(self) -> PretrainedConfig:
         """The network's config with the fields of `config` changed."""
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
-        with hub.loading(KEY, self.pretrained_model_name_or_path):
-            config, unknown = AutoConfig.from_pretrained(
-                self.pretrained_model_name_or_path,
-                revision=self.revision,
-                trust_remote_code=False,
-                return_unused_kwargs=True,
-                **self.config,
-            )
+        try:
+            with hub.loading(KEY, self.pretrained_model_name_or_path):
+                config, unknown = AutoConfig.from_pretrained(
+                    self.pretrained_model_name_or_path,
+                    revision=self.revision,
+                    trust_remote_code=False,
+                    return_unused_kwargs=True,
+                    **self.config,
+                )
+        except StrictDataclassError as error:
+            fix = "Change the fields below model.config."
+            raise ConfigError(Mistake("model.config", "values of the fields' types", one_line(error), fix)) from error
         if unknown:
             raise unknown_fields(config, unknown)
         if self.dropout is not None:

@@ -62,6 +62,7 @@ class FromConfig(Model):
 
     def load_config(self) -> PretrainedConfig:
         """The config of `model_type` with the fields of `config`."""
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import CONFIG_MAPPING, AutoConfig
 
         if self.model_type not in CONFIG_MAPPING:
@@ -74,7 +75,7 @@ class FromConfig(Model):
             raise unknown_fields(fields, unknown)
         try:
             config = AutoConfig.for_model(self.model_type, **self.config)
-        except (TypeError, ValueError) as error:
+        except (StrictDataclassError, TypeError, ValueError) as error:
             fix = "Change the fields below model.config."
             raise ConfigError(Mistake("model.config", f"fields of {self.model_type}", one_line(error), fix)) from error
         if self.dropout is not None:
@@ -119,7 +120,7 @@ class FromConfig(Model):
             network = getattr(transformers, auto_model).from_config(
                 config, dtype=self.torch_dtype(), attn_implementation=self.attn_implementation
             )
-        return self.finished(Network(network, ("all",)))
+        return self.finished(Network(network, tuple(name for name, _ in network.named_parameters())))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction, PretrainedConfig, TrainerCallback
 
 # Metrics of which less is better; of all others more is.
-LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse")
+LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse", "mae")
 
 
 @dataclass(frozen=True)

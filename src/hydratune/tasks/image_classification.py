@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.labels import collect_labels, unknown_labels
 
@@ -35,9 +37,13 @@ class ImageClassification(Task):
         return super().arguments(objective) | {"remove_unused_columns": False}
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: labels that are none of the known ones."""
+        """Adds: what cannot be opened as an image, and labels that are none of the known ones."""
         yield from super().bad_rows(splits, label_names)
         yield from unknown_labels(splits, label_names)
+        for split, rows in splits.items():
+            for row, value in enumerate(arrow_column(_as_images(rows), "image").to_pylist()):
+                if value is not None and (got := _why_no_image(value)):
+                    yield BadRow(split, row, "image", "a file that is an image", got, "Correct or drop the row.")
 
     def prepare(
         self,
@@ -85,21 +91,34 @@ def _as_images(rows: Any) -> Any:
     feature = rows.features["image"]
     if isinstance(feature, Image):
         return rows
-    if getattr(feature, "dtype", "") != "string":
+    if getattr(feature, "dtype", "") not in ("string", "large_string"):
         got, fix = f"values of type {getattr(feature, 'dtype', feature)}", "Name a column of images or of their paths."
         raise ConfigError(Mistake("dataset.columns.image", "images", got, fix))
     return rows.cast_column("image", Image())
 
 
+def _why_no_image(value: Mapping[str, Any]) -> str:
+    """What is wrong with an image as Arrow has it, by its header alone; empty where nothing is."""
+    from PIL import Image
+
+    try:
+        Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]).close()
+    except OSError as error:  # UnidentifiedImageError is one
+        return one_line(error)
+    return ""
+
+
 @dataclass
 class _Collator:
-    """Processes the images of a batch as the checkpoint's were, in colour."""
+    """Processes the images of a batch as the checkpoint's were: in colour, or grey where it knows one channel."""
 
     processor: Any
 
     def __call__(self, rows: list[Any]) -> dict[str, torch.Tensor]:
         import torch
 
-        images = [row["image"].convert("RGB") for row in rows]
+        mean = getattr(self.processor, "image_mean", None)
+        mode = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
+        images = [row["image"].convert(mode) for row in rows]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
         return {"pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}

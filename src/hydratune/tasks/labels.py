@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow
+from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +28,12 @@ class Labels:
         """What a classification head and its config need to know."""
         id2label = dict(enumerate(self.names))
         label2id = {name: i for i, name in id2label.items()}
-        return {"num_labels": len(self.names), "id2label": id2label, "label2id": label2id}
+        return {
+            "num_labels": len(self.names),
+            "id2label": id2label,
+            "label2id": label2id,
+            "problem_type": "single_label_classification",  # a checkpoint of another problem keeps its own
+        }
 
     def encode(self, values: Iterable[Any]) -> list[int]:
         """The id of each value."""
@@ -35,16 +41,17 @@ class Labels:
 
 
 def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Labels:
-    """The labels of the training rows; `names`, where given, are those of ids 0..n-1 or of string labels.
+    """The labels of all splits; `names`, where given, are those of ids 0..n-1 or of string labels.
 
-    A `ClassLabel` column brings its own names. Otherwise values are sorted and numbered.
+    A `ClassLabel` column brings its own names. Otherwise values are sorted and numbered. Labels of other splits
+    that training rows do not have are bad rows, and gone by now; a limit may have left some out of training.
 
     Args:
         splits: Rows whose `column` holds a label, or a list of labels.
         names: What the dataset calls its labels.
         column: The name of the column.
     """
-    labels = _known_labels(splits["train"], names, column)
+    labels = _known_labels([*splits.values()], names, column)
     if len(labels.names) < 2:
         fix = f"Check dataset.columns.{column}."
         raise ConfigError(
@@ -57,7 +64,7 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     """A bad row for each label, or each list with a label, that is none of the known ones."""
     import pyarrow.compute as pc
 
-    labels = _known_labels(splits["train"], names, column)
+    labels = _known_labels([splits["train"]], names, column)
     for split, rows in splits.items():
         values = arrow_column(rows, column)
         is_list = _is_list(rows, column)
@@ -72,12 +79,13 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
                 yield BadRow(split, row, column, f"labels among {_some(labels.names)}", repr(wrong[0]), fix)
 
 
-def _known_labels(train: Dataset, names: Sequence[str] | None, column: str) -> Labels:
+def _known_labels(parts: Sequence[Dataset], names: Sequence[str] | None, column: str) -> Labels:
+    train = parts[0]
     feature = train.features[column]
     feature = feature.feature if _is_list(train, column) else feature
     if names is None and hasattr(feature, "names"):
         names = feature.names
-    present = _distinct(train, column) if hasattr(train, "__len__") else None
+    present = None if is_stream(train) else _distinct(parts, column)
     if names is None and present is None:
         raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
     if names is None:
@@ -89,15 +97,17 @@ def _known_labels(train: Dataset, names: Sequence[str] | None, column: str) -> L
 _NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
 
 
-def _distinct(rows: Dataset, column: str) -> list[Any]:
+def _distinct(parts: Sequence[Dataset], column: str) -> list[Any]:
     import pyarrow.compute as pc
 
-    values = arrow_column(rows, column)
-    flat = pc.list_flatten(values) if _is_list(rows, column) else values
-    found = [value for value in flat.unique().to_pylist() if value is not None]
+    found: set[Any] = set()
+    for rows in parts:
+        values = arrow_column(rows, column)
+        found |= {*(pc.list_flatten(values) if _is_list(rows, column) else values).unique().to_pylist()}
+    found.discard(None)
     if wrong := [value for value in found if not isinstance(value, str | int)]:
         fix = "Write labels as strings or whole numbers."
-        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(wrong), fix))
+        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(sorted(wrong)), fix))
     return sorted(found)
 
 

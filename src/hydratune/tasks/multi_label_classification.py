@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hydratune.data.rows import BadRow, Column
+from hydratune.data.cache import arrow_column
+from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
@@ -57,15 +58,16 @@ class MultiLabelClassification(Task):
         yield from super().bad_rows(splits, label_names)
         if self.encoding == "names":
             yield from unknown_labels(splits, label_names, "labels")
+            yield from _holes_and_repeats(splits)
             return
         if label_names is None:
             fix = "Set dataset.labels=[a,b] in the order of the indicators."
             raise ConfigError(Mistake("dataset.labels", "names for the indicators", "none", fix))
         expected = f"a 0 or 1 for each of {len(label_names)} labels"
         for split, rows in splits.items():
-            for row, values in enumerate(rows["labels"]):
+            for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
                 if values is not None and (len(values) != len(label_names) or not {*values} <= {0, 1}):
-                    yield BadRow(split, row, "labels", expected, repr(values)[:60], "Correct or drop the row.")
+                    yield BadRow(split, row, "labels", expected, shown(values), "Correct or drop the row.")
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
@@ -122,6 +124,17 @@ class MultiLabelClassification(Task):
                 "labels": [names[i] for i, value in enumerate(true) if value],
                 "predictions": [names[i] for i, value in enumerate(said) if value >= least],
             }
+
+
+def _holes_and_repeats(splits: DatasetDict) -> Iterator[BadRow]:
+    """Lists with a null, or with a label twice: those are often indicators."""
+    for split, rows in splits.items():
+        for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
+            if values and None in values:
+                yield BadRow(split, row, "labels", "a label in every place", shown(values), "Take it out of the list.")
+            elif values and len(set(values)) < len(values):
+                fix = "Name it once; for a 0 or 1 a label set task.encoding=indicators."
+                yield BadRow(split, row, "labels", "each label once", shown(values), fix)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,15 +39,18 @@ class MultipleChoice(Task):
     objective: str = "eval_accuracy"
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: rows of another number of choices than the first, and labels that are none of the choices."""
+        """Adds: blank choices, rows of another number of them than most, and labels that are none of them."""
         yield from super().bad_rows(splits, label_names)
-        wanted = len(splits["train"][0]["choices"] or ())
+        counts = Counter(map(len, filter(None, arrow_column(splits["train"], "choices").to_pylist())))
+        wanted = max(counts, key=lambda count: counts[count], default=0)
         for split, rows in splits.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("choices", "label")), strict=True)
             for row, (choices, label) in enumerate(pairs):
                 if choices and len(choices) != wanted:
-                    expected = f"{wanted} choices, as in the first row"
+                    expected = f"{wanted} choices, as in most rows"
                     yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
+                elif choices and not all(choice and choice.strip() for choice in choices):
+                    yield BadRow(split, row, "choices", "a text in every choice", shown(choices), "Fill it in.")
                 elif choices and label is not None and _place(label, choices) is None:
                     expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
                     yield BadRow(split, row, "label", expected, shown(label), "Correct or drop the row.")
