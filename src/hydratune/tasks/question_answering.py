@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column, shown
-from hydratune.errors import Mistake
+from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks import squad
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import cut, encode_splits, say_truncated
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 _DEFAULT_LENGTH = 384  # tokens of a window, as in BERT's paper
+_SHORTEST = 16  # so that a question and some context fit, and windows move on
 
 
 @dataclass(kw_only=True)
@@ -58,6 +60,8 @@ class QuestionAnswering(Task):
     def check(self) -> Iterator[Mistake]:
         """Adds: bounds of the numbers."""
         yield from super().check()
+        if self.max_length is not None and 0 < self.max_length < _SHORTEST:
+            yield Mistake("max_length", f"at least {_SHORTEST} tokens or null", repr(self.max_length), "Raise it.")
         for name in ("max_answer_length", "n_best_size"):
             if getattr(self, name) < 1:
                 yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
@@ -71,17 +75,24 @@ class QuestionAnswering(Task):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: rows without an answer where each should have one, and answers that are not where they say."""
-        yield from super().bad_rows(splits, label_names)
+        if wrong := [m for split, rows in splits.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
+            raise ConfigError(*wrong)
+        # Rows without an answer are judged here, and those without an id are as good as others.
+        yield from (one for one in super().bad_rows(splits, label_names) if one.column not in ("answers", "id"))
         for split, rows in splits.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
             for row, (context, given) in enumerate(pairs):
+                if _is_uneven(given):
+                    expected = "a text and an answer_start for each answer"
+                    yield BadRow(split, row, "answers", expected, shown(given), "Correct or drop the row.")
+                    continue
                 answers = _answers(given)
                 if not answers and not self.version_2_with_negative:
                     fix = "Set task.version_2_with_negative=true if questions may have none."
                     yield BadRow(split, row, "answers", "an answer in every row", "none", fix)
                 for text, start in answers:
                     there = (context or "")[start : start + len(text)] if start >= 0 else ""
-                    if there != text or not text:
+                    if there != text or not text.strip():
                         expected = f"{shown(text)} at character {start} of the context"
                         fix = "answer_start counts characters from 0."
                         yield BadRow(split, row, "answers", expected, shown(there), fix)
@@ -101,8 +112,9 @@ class QuestionAnswering(Task):
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             return _windows(processor, batch, length, stride)
 
-        key = {"task": "question_answering/1", "max_length": length, "stride": stride}
-        encoded, cut_said = say_truncated(encode_splits(splits, encode, processor, key), length // 2, "questions")
+        key = {"task": "question_answering/2", "max_length": length, "stride": stride}
+        encoded = encode_splits(splits, encode, processor, key)
+        encoded, cut_said = say_truncated(encoded, _question_length(length, stride), "questions")
         said = [
             f"{len(splits[split]):,} questions of {split} became {len(rows):,} windows of up to {length} tokens"
             for split, rows in encoded.items()
@@ -114,6 +126,7 @@ class QuestionAnswering(Task):
         """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
         from transformers import DataCollatorWithPadding
 
+        processor.padding_side = "right"  # positions count from the left
         return DataCollatorWithPadding(processor)
 
     def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002 (Trainer's call)
@@ -132,7 +145,7 @@ class QuestionAnswering(Task):
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """SQuAD's scores; those of questions with and without answers where both occur; the tuned threshold."""
         found = self._candidates(prediction, evaluated)
-        answers = [[text for text, _ in _answers(row)] for row in evaluated.rows["answers"] if row is not None]
+        answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
         tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
         said = [self._said(one, tuned) for one in found]
         scores = squad.scores(said, answers)
@@ -140,14 +153,13 @@ class QuestionAnswering(Task):
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """Each question with its answers and the predicted one, which is empty for no answer."""
-        rows = evaluated.rows.select_columns(["id", "question", "answers"])
-        firsts = [row for row in rows if row["answers"] is not None]
+        rows = evaluated.rows.select_columns(["id", "question", "known"])
+        firsts = [row for row in rows if row["known"] is not None]
         for row, found in zip(firsts, self._candidates(prediction, evaluated), strict=True):
-            answers = [text for text, _ in _answers(row["answers"])]
             yield {
                 "id": row["id"],
                 "question": row["question"],
-                "answers": answers,
+                "answers": json.loads(row["known"]),
                 "prediction": self._said(found, evaluated.tuned),
             }
 
@@ -166,7 +178,7 @@ class QuestionAnswering(Task):
         found: list[squad.Candidates] = []
         context = ""
         for row, *window, null in zip(evaluated.rows, *prediction.predictions, strict=True):
-            if row["answers"] is not None:  # the first window of a question
+            if row["known"] is not None:  # the first window of a question
                 found.append(squad.Candidates())
                 context = row["context"]
             scored = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
@@ -174,19 +186,42 @@ class QuestionAnswering(Task):
         return found
 
 
+def _wrong_answers(split: str, feature: Any) -> Mistake | None:
+    """A mistake where a column has none of SQuAD's two forms."""
+    inside = getattr(feature, "feature", feature)  # of a list of answers
+    is_list = inside is not feature
+    parts = inside if isinstance(inside, dict) else {}
+    leaves = [part if is_list else getattr(part, "feature", None) for part in map(parts.get, ("text", "answer_start"))]
+    types = [getattr(leaf, "dtype", "none") for leaf in leaves]
+    is_right = types[0] in ("string", "large_string", "null") and types[1].startswith(("int", "uint", "null"))
+    if is_right or getattr(inside, "dtype", "") == "null":  # a split where no question has an answer
+        return None
+    expected = f"answers such as {{text: [word], answer_start: [0]}} in {split}"
+    fix = "Name a column of answers in dataset.columns.answers."
+    return Mistake("dataset.columns.answers", expected, f"values of type {feature}", fix)
+
+
+def _is_uneven(given: Any) -> bool:
+    """Whether an answer lacks its text or its start."""
+    if isinstance(given, dict):
+        texts, starts = given["text"] or [], given["answer_start"] or []
+        return len(texts) != len(starts) or None in texts or None in starts
+    return any(one is None or None in (one["text"], one["answer_start"]) for one in given or ())
+
+
 def _answers(given: Any) -> list[tuple[str, int]]:
     """Text and start of each answer, from SQuAD's two forms."""
     if not given:
         return []
     if isinstance(given, dict):
-        return list(zip(given["text"], given["answer_start"], strict=True))
+        return list(zip(given["text"] or [], given["answer_start"] or [], strict=True))
     return [(answer["text"], answer["answer_start"]) for answer in given]
 
 
 def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride: int) -> dict[str, list[Any]]:
     """Token ids and positions of each window; the first one of a question also has what the question is."""
     whole = [question.strip() for question in batch["question"]]  # leading space would eat the window
-    questions = _cut_questions(tokenizer, whole, length // 2 - stride // 2)
+    questions = _cut_questions(tokenizer, whole, _question_length(length, stride))
     encoded = tokenizer(
         questions,
         batch["context"],
@@ -208,7 +243,8 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
         for name, place in zip(_POSITIONS, _positions(offsets, answers), strict=True):
             columns[name].append(place)
         columns["offsets"].append([span or [] for span in offsets])
-        columns["answers"].append(batch["answers"][sample] or {"text": [], "answer_start": []} if is_first else None)
+        # As one text, since Arrow cannot tell of what an empty list is, should a batch have no answers.
+        columns["known"].append(json.dumps([text for text, _ in answers]) if is_first else None)
         columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
         columns["question"].append(whole[sample] if is_first else None)
         columns["truncated"].append(is_first and questions[sample] != whole[sample])
@@ -217,7 +253,12 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
 
 
 _POSITIONS = ("start_positions", "end_positions")
-_KEPT = ("offsets", "answers", "id", "question", "context", "truncated")
+_KEPT = ("offsets", "known", "id", "question", "context", "truncated")
+
+
+def _question_length(length: int, stride: int) -> int:
+    """The most tokens of a question."""
+    return length // 2 - stride // 2
 
 
 def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]:
@@ -233,7 +274,8 @@ def _positions(offsets: list[Any], answers: list[tuple[str, int]]) -> tuple[int,
     if not answers:
         return 0, 0
     text, start = answers[0]
-    end = start + len(text)
+    end = start + len(text.rstrip())
+    start += len(text) - len(text.lstrip())  # since most tokens leave spaces out
     inside = [i for i, span in enumerate(offsets) if span and span[0] < end and span[1] > start]
     if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
         return 0, 0

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
 _ENTITY_METRICS = ("f1", "precision", "recall")
+_SHORTEST = 8  # tokens of a window, so that it always moves on
+# What a tag begins with, as seqeval reads it: without a scheme, and in each.
+_PREFIXES = {
+    None: "BIES",
+    "IOB1": "BI",
+    "IOB2": "BI",
+    "IOE1": "IE",
+    "IOE2": "IE",
+    "IOBES": "BIES",
+    "BILOU": "BILU",
+}
 
 
 @dataclass(kw_only=True)
@@ -50,6 +61,9 @@ class TokenClassification(Task):
     def check(self) -> Iterator[Mistake]:
         """Adds: whether windows move on."""
         yield from super().check()
+        if self.max_length is not None and 0 < self.max_length < _SHORTEST:
+            expected = f"at least {_SHORTEST} tokens or null"
+            yield Mistake("max_length", expected, repr(self.max_length), "Raise it.")
         if self.stride < 0 or (self.max_length is not None and self.stride >= self.max_length - 2):
             expected = "tokens of context from 0 to fewer than task.max_length"
             yield Mistake("stride", expected, repr(self.stride), "Set task.stride=0.")
@@ -71,8 +85,9 @@ class TokenClassification(Task):
     ) -> Prepared:
         """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
         labels = collect_labels(splits, label_names, "labels")
-        self._refuse_plain_tags(labels)
+        self._refuse_other_tags(labels)
         stride = min(self.stride, (max_length or self.stride + 4) // 2)
+        _open_words(processor)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             return _windows(processor, batch, labels, max_length, stride)
@@ -86,17 +101,24 @@ class TokenClassification(Task):
         ]
         return Prepared(encoded, labels.head(), said)
 
-    def _refuse_plain_tags(self, labels: Labels) -> None:
-        """Tags without B- and I- make no entities, of which the metrics are."""
-        plain = [name for name in labels.names if name != "O" and name[1:2] != "-"]
-        if plain and {*self.metrics} & {*_ENTITY_METRICS}:
-            fix = "Set task.metrics=[accuracy] objective=eval_accuracy, or name them: dataset.labels=[O,B-x,I-x]."
-            raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{plain[:3]}", fix))
+    def _refuse_other_tags(self, labels: Labels) -> None:
+        """Tags that seqeval cannot read make no entities, of which the metrics are."""
+        if not {*self.metrics} & {*_ENTITY_METRICS}:
+            return
+        tags = [name for name in labels.names if name != "O"]
+        if other := _unread(tags, self.scheme):
+            schemes = [scheme for scheme in _PREFIXES if scheme and not _unread(tags, scheme)]
+            if not schemes:
+                fix = "Set task.metrics=[accuracy] objective=eval_accuracy, or name them: dataset.labels=[O,B-x,I-x]."
+                raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{other[:3]}", fix))
+            expected = f"a scheme with tags such as {other[0]}"
+            raise ConfigError(Mistake("task.scheme", expected, repr(self.scheme), f"Set task.scheme={schemes[0]}."))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest window: `input_ids` and `labels` (batch, seq) int64."""
         from transformers import DataCollatorForTokenClassification
 
+        processor.padding_side = "right"  # `decode` counts places from the left
         return DataCollatorForTokenClassification(processor)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
@@ -132,6 +154,19 @@ class TokenClassification(Task):
             for word, place in zip(words, counted, strict=True):
                 predicted[word] = names[int(said[place])]
         return sentences
+
+
+def _unread(tags: list[str], scheme: str | None) -> list[str]:
+    """The tags that a scheme has not."""
+    return [tag for tag in tags if tag[:1] not in (*_PREFIXES[scheme],) or tag[1:2] not in ("", "-")]
+
+
+def _open_words(tokenizer: Any) -> None:
+    """Makes RoBERTa and its kin, which mark a word by the space before it, see each word of a list as one."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    if isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel):
+        tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
 
 
 def _windows(
