@@ -37,7 +37,13 @@ def test_light_starts(arguments):
 def test_help_names_verbs_and_groups():
     """`--help` says what can be typed."""
     out = hydratune("--help").stdout
-    for word in ("hydratune configs", "hydratune ui", "experiment=NAME", "dataset: hub, local", "sc install=bash"):
+    for word in (
+        "hydratune configs",
+        "hydratune ui",
+        "experiment=NAME",
+        "dataset: digits, hub, local",
+        "sc install=bash",
+    ):
         assert word in out
 
 
@@ -79,7 +85,7 @@ def test_mistakes_end_with_2_and_leave_nothing(own_directory):
         (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'. Run"),
         (["hydra/launcher=zzz"], "overrides: expected a config that composes, got In 'hydra/config': Could not find"),
-        (["configs", "modl"], "group: expected one of ['dataset', "),
+        (["configs", "modl"], "group: expected one of ['adapter', "),
         (["ui"], "--uri: expected a store that exists, got "),
         (["ui", "nowhere"], "RUN: expected a run's directory, got 'nowhere' without mlflow.json. Name a directory below"),
         (["experiment=mrpc"], "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at"),

@@ -16,7 +16,7 @@ def inside(function, *overrides):
 def test_a_dataset_names_its_task(compose):
     """`dataset=X` alone gives a run with its task; the task may still be overridden."""
     cfg = compose("dataset=local")
-    assert cfg.task._target_ == "hydratune.tasks.SequenceClassification"
+    assert cfg.task._target_ == "hydratune.tasks.sequence_classification.SequenceClassification"
     assert cfg.hydra.runtime.choices.task == "sequence_classification"
 
 

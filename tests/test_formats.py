@@ -27,6 +27,9 @@ class AnyColumns:
     def bad_rows(self, splits, label_names):  # noqa: ARG002
         return iter(())
 
+    def keeps_order(self):
+        return True
+
 
 def load(task, *names, **options):
     """The train split of some files, after their checks."""

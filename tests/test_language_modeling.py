@@ -146,3 +146,16 @@ def test_a_streamed_run(train, tiny_gpt, own_directory):
         "dataset=local", "task=causal_lm", *files, *tiny_gpt, "task.block_size=32", "trainer.args.max_steps=3"
     )
     assert result.metrics["step"] == 3
+
+
+def test_lines_of_a_text_stay_together(own_directory):
+    """Validation and test are the end of a text file, and a limit is its beginning: lines are not drawn at random."""
+    from hydratune.data import LocalFiles
+
+    lines = [f"line {i}" for i in range(100)]
+    (own_directory / "a.txt").write_text("\n".join(lines) + "\n")
+    source = LocalFiles(files={"train": "a.txt"}, validation_size=0.1, test_size=0.1, limit={"test": 3})
+    splits = source.load(CausalLm(separator="newline"))
+    assert [*splits["train"]["text"], *splits["test"]["text"]] == [*lines[:81], *lines[81:84]]
+    assert splits["validation"]["text"] == lines[90:]
+    assert source.load(CausalLm())["train"]["text"] != lines[:81]

@@ -70,12 +70,13 @@ def test_label_names_are_stored_in_the_model(train, toy):
     assert config["id2label"] == {"0": "neg", "1": "pos"}
 
 
-def test_the_best_checkpoint_is_kept(train, toy):
-    """A step size that ruins the weights late leaves the weights and metrics of the best evaluation."""
-    ruin = ["trainer.args.lr_scheduler_type=constant", "trainer.args.warmup_steps=0", "trainer.args.num_train_epochs=8"]
-    result = train(
-        *toy, *ruin, "trainer.args.learning_rate=0.3", "objective=eval_loss", "trainer.args.save_total_limit=2"
-    )
+def test_the_best_checkpoint_is_kept(train, toy, own_directory):
+    """Where learning makes evaluation worse, the weights and metrics of the first evaluation are kept."""
+    path = own_directory / "validation.jsonl"
+    swapped = [json.loads(line) for line in path.read_text().splitlines()]
+    write_rows(path, [{**row, "label": {"pos": "neg", "neg": "pos"}[row["label"]]} for row in swapped])
+    more = ["objective=eval_loss", "trainer.args.num_train_epochs=8", "trainer.args.save_total_limit=2"]
+    result = train(*toy, *more)
     last = sorted((result.directory / "checkpoints").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))[-1]
     history = json.loads((last / "trainer_state.json").read_text())["log_history"]
     losses = [entry["eval_loss"] for entry in history if "eval_loss" in entry]

@@ -28,6 +28,9 @@ class Reader(Protocol):
     columns: Mapping[str, Column]
     inputs: Sequence[str]
 
+    def keeps_order(self) -> bool:
+        """Whether rows that follow each other belong together."""
+
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Every row that the task cannot use."""
 
@@ -167,12 +170,12 @@ class Source(ABC):
         if is_stream(splits["train"]) and "validation" not in splits:
             fix = "Name files or a split for validation, or set dataset.streaming=false."
             raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
-        self._hold_out(splits)
+        self._hold_out(splits, shuffle=not task.keeps_order())
         for said in splitting.leakage(splits, task.inputs):
             log.warning("data: %s", said)
         for split, most in self.limit.items():
             if most is not None and split in splits:
-                splits[split] = self._limited(splits[split], most)
+                splits[split] = self._limited(splits[split], most, shuffle=not task.keeps_order())
         log.info("data: %s", ", ".join(f"{split} {_said_length(splits[split])}" for split in splits))
         return splits
 
@@ -208,26 +211,27 @@ class Source(ABC):
         parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
         log.warning("data: %s bad rows were dropped: %s", f"{sum(counts.values()):,}", parts)
 
-    def _hold_out(self, splits: DatasetDict) -> None:
+    def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
         """Splits off what is missing of validation and test, and drops the columns that this went by."""
         shares = {"validation": self.validation_size, "test": self.test_size}
         for split, share in shares.items():
             if split in splits or not share:
                 continue
             splits["train"], splits[split] = splitting.hold_out(
-                splits["train"], share, self.seed, self.stratify_by_column, self.group_by_column
+                splits["train"], share, self.seed, self.stratify_by_column, self.group_by_column, shuffle
             )
-            how = f" by {self.group_by_column}" if self.group_by_column else ""
+            how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
         for name in (self.stratify_by_column, self.group_by_column):
             for split, rows in splits.items():
                 if name and f"_{name}" in rows.column_names:
                     splits[split] = rows.remove_columns(f"_{name}")
 
-    def _limited(self, rows: Any, most: int) -> Any:
+    def _limited(self, rows: Any, most: int, shuffle: bool) -> Any:
         if is_stream(rows):
             return rows.take(most)
-        return rows.shuffle(seed=self.seed).select(range(most)) if most < len(rows) else rows
+        drawn = rows.shuffle(seed=self.seed) if shuffle else rows
+        return drawn.select(range(most)) if most < len(rows) else rows
 
 
 def _length(rows: Any) -> int | None:

@@ -39,7 +39,12 @@ def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Seque
 
 
 def hold_out(
-    rows: Dataset, share: float, seed: int, stratify_by: str | None = None, group_by: str | None = None
+    rows: Dataset,
+    share: float,
+    seed: int,
+    stratify_by: str | None = None,
+    group_by: str | None = None,
+    shuffle: bool = True,
 ) -> tuple[Dataset, Dataset]:
     """The rows that stay and those that are held out, drawn by `seed`.
 
@@ -49,6 +54,7 @@ def hold_out(
         seed: Of the draw.
         stratify_by: The values of this column keep their shares.
         group_by: No value of this column is in both parts.
+        shuffle: Where nothing of that is asked for, draw the rows; false holds out the last ones, in their order.
     """
     from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
@@ -56,7 +62,7 @@ def hold_out(
         fix = "Add rows, or a validation split."
         raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
     if not stratify_by and not group_by:
-        halves = rows.train_test_split(test_size=share, seed=seed)
+        halves = rows.train_test_split(test_size=share, seed=seed, shuffle=shuffle)
         return halves["train"], halves["test"]
     key = "stratify_by_column" if stratify_by else "group_by_column"
     splitter = (StratifiedShuffleSplit if stratify_by else GroupShuffleSplit)(1, test_size=share, random_state=seed)

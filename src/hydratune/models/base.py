@@ -38,13 +38,14 @@ class Model(ABC):
         dropout: Sets every dropout probability that the network's config has; null leaves them.
         freeze: Weights that are not trained: names, their beginnings or patterns, e.g. `embeddings`,
             `encoder.layer.[0-3]`.
-        dtype: Of the weights; below float32 they take half the memory and train less exactly.
+        dtype: Of the weights; below float32 they take half the memory and train less exactly. `auto` is what the
+            checkpoint has.
         attn_implementation: `sdpa`, `eager`, ...; null for transformers' choice.
     """
 
     dropout: float | None = None
     freeze: list[str] = field(default_factory=list)
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     attn_implementation: str | None = None
 
     def check(self) -> Iterator[Mistake]:
@@ -67,8 +68,17 @@ class Model(ABC):
         """What turns rows into the network's inputs: a `tokenizer` or an `image_processor`."""
 
     @abstractmethod
-    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:
-        """The network under a head of class `auto_model`, with `head` set in its config."""
+    def load_network(
+        self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
+    ) -> Network:
+        """The network under a head of class `auto_model`, with `head` set in its config.
+
+        Args:
+            auto_model: A class of transformers, e.g. `AutoModelForSequenceClassification`.
+            config: That of `load_config`.
+            head: Fields of the config that the data decides.
+            quantization: A `BitsAndBytesConfig` for weights of fewer bits, where an adapter asks for it.
+        """
 
     def finished(self, network: Network) -> Network:
         """The network with weights frozen, described in a line."""
@@ -83,11 +93,11 @@ class Model(ABC):
         )
         return network
 
-    def torch_dtype(self) -> torch.dtype:
-        """The type of the weights."""
+    def torch_dtype(self) -> torch.dtype | str:
+        """The type of the weights, as `from_pretrained` takes it."""
         import torch
 
-        return getattr(torch, self.dtype)
+        return self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
 _LISTED = 6  # names of new weights in a line
@@ -134,24 +144,35 @@ _DROPOUT = ("dropout", "_pdrop", "drop_rate", "dropout_prob", "dropout_rate", "a
 
 
 def set_dropout(config: PretrainedConfig, probability: float) -> None:
-    """Sets every field of a config that is a dropout probability."""
-    fields = [name for name, value in config.to_dict().items() if name.endswith(_DROPOUT) and _is_probability(value)]
+    """Sets every field of a config, and of the configs inside it, that is a dropout probability."""
+    parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)))]
+    fields = [
+        (part, name)
+        for part in parts
+        for name, value in part.to_dict().items()
+        if name.endswith(_DROPOUT) and _is_probability(value)
+    ]
     if not fields:
         got = f"{config.model_type}, whose config has none"
         raise ConfigError(Mistake("model.dropout", "a network with dropout", got, "Set model.dropout=null."))
-    for name in fields:
-        setattr(config, name, probability)
+    for part, name in fields:
+        setattr(part, name, probability)
 
 
 def _is_probability(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
+def text_part(config: PretrainedConfig) -> Any:
+    """The config that knows the vocabulary: of networks of several parts, that of the one that writes text."""
+    return config if hasattr(config, "vocab_size") else config.get_text_config(decoder=True)
+
+
 def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
     """The longest input in tokens that the network has positions for; None where it knows no limit."""
     limits = [getattr(processor, "model_max_length", _NO_LIMIT)]
-    reads = getattr(config, "encoder", None)  # of an encoder-decoder
-    for part in [config, reads] if reads else [config]:
+    reads = getattr(config, "encoder", None) or text_part(config)  # of an encoder-decoder
+    for part in (config, reads):
         if positions := getattr(part, "max_position_embeddings", None):
             # RoBERTa and its kin number positions from the padding id + 1, so the first rows are unused.
             limits.append(positions - ((part.pad_token_id or 0) + 1 if _numbers_from_padding(part) else 0))
@@ -177,16 +198,32 @@ def _numbers_from_padding(config: Any) -> bool:
 def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> None:
     """Raises ConfigError where a tokenizer is not the one that the weights were trained with.
 
-    Many networks have some rows more than tokens, to round their number up; Qwen's have 400, Phi's 900.
+    Many networks have some rows more than tokens, to round their number up: Qwen's have 400, DeepSeek's 2,400 of
+    102,400. Another padding shifts the positions of RoBERTa and its kin; elsewhere it does no harm, and checkpoints
+    such as multilingual E5 never told their config of it.
     """
-    rows, tokens, fix = config.vocab_size, len(tokenizer), "Use the tokenizer that was saved with these weights."
-    if tokens > rows or rows - tokens > max(1024, rows // 20):
+    rows = getattr(text_part(config), "vocab_size", None)
+    if rows is None:  # CANINE reads characters
+        return
+    tokens, fix = len(tokenizer), "Use the tokenizer that was saved with these weights."
+    if tokens - _spare(tokenizer, rows) > rows or rows - tokens > max(1024, rows // 25):
         got = f"a tokenizer of {tokens:,} tokens and a network of {rows:,}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
-    known = getattr(config, "pad_token_id", None)
-    if None not in (known, tokenizer.pad_token_id) and known != tokenizer.pad_token_id:
-        got = f"a tokenizer that pads with {tokenizer.pad_token_id} and a network that pads with {known}"
+    known, padding = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
+    if None in (known, padding) or known == padding:
+        return
+    if _numbers_from_padding(config):
+        got = f"a tokenizer that pads with {padding} and a network that pads with {known}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
+    log.warning("model: pads with %s, as the tokenizer does; its config said %s", padding, known)
+
+
+def _spare(tokenizer: Any, rows: int) -> int:
+    """How many tokens past a network's rows no text has, such as the one for images of Gemma 3's small networks."""
+    written = {getattr(tokenizer, name) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+    template = str(tokenizer.chat_template or "")
+    added = [token for i, token in tokenizer.added_tokens_decoder.items() if i >= rows and token.special]
+    return sum(token.content not in written and token.content not in template for token in added)
 
 
 def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> ConfigError:
@@ -234,6 +271,20 @@ def attention(implementation: str | None) -> Iterator[None]:
         got, fix = f"{implementation!r}: {one_line(error)[:300]}", "Set model.attn_implementation=sdpa."
         raise ConfigError(
             Mistake("model.attn_implementation", "a kernel that this network has here", got, fix)
+        ) from error
+
+
+@contextmanager
+def quantizing(quantization: Any) -> Iterator[None]:
+    """Turns what is raised where weights of fewer bits cannot be had on this machine into a mistake."""
+    try:
+        yield
+    except (ImportError, RuntimeError, ValueError) as error:
+        if quantization is None or isinstance(error, ConfigError):
+            raise
+        fix = "Set adapter=lora."
+        raise ConfigError(
+            Mistake("adapter.load_in_4bit", "bitsandbytes to work here", one_line(error)[:300], fix)
         ) from error
 
 

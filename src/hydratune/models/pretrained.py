@@ -16,8 +16,10 @@ from hydratune.models.base import (
     check_name,
     is_hub_id,
     load_tokenizer,
+    quantizing,
     quiet,
     set_dropout,
+    text_part,
     unknown_fields,
 )
 
@@ -93,7 +95,8 @@ class Pretrained(Model):
         check_fit(tokenizer, config, key)
         if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
             tokenizer.pad_token = tokenizer.eos_token
-        config.pad_token_id = tokenizer.pad_token_id
+        for part in (config, text_part(config)):
+            part.pad_token_id = tokenizer.pad_token_id
         return tokenizer
 
     def _load_image_processor(self) -> Any:
@@ -104,7 +107,9 @@ class Pretrained(Model):
                 self.pretrained_model_name_or_path, revision=self.revision, trust_remote_code=False
             )
 
-    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:
+    def load_network(
+        self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
+    ) -> Network:
         """The weights under a head of class `auto_model`, which is new where the checkpoint's does not fit.
 
         Raises:
@@ -114,11 +119,13 @@ class Pretrained(Model):
 
         for name, value in head.items():
             setattr(config, name, value)
-        with hub.loading(KEY, self.pretrained_model_name_or_path), attention(self.attn_implementation), quiet():
+        path = self.pretrained_model_name_or_path
+        with hub.loading(KEY, path), attention(self.attn_implementation), quantizing(quantization), quiet():
             network, loaded = getattr(transformers, auto_model).from_pretrained(
-                self.pretrained_model_name_or_path,
+                path,
                 config=config,
                 revision=self.revision,
+                quantization_config=quantization,
                 trust_remote_code=False,
                 use_safetensors=self.use_safetensors,
                 attn_implementation=self.attn_implementation,

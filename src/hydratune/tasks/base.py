@@ -77,6 +77,10 @@ class Task(ABC):
         """What evaluation will report and `objective` may name."""
         return ["eval_loss", *(f"eval_{name}" for name in self.metrics)]
 
+    def keeps_order(self) -> bool:
+        """Whether rows that follow each other belong together, so that a split or a limit must not part them."""
+        return False
+
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported."""
         for name in self.metrics:

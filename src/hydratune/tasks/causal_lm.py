@@ -49,6 +49,10 @@ class CausalLm(LeftToRight):
         if self.block_size < 2:
             yield Mistake("block_size", "at least 2 tokens", repr(self.block_size), "Set task.block_size=128.")
 
+    def keeps_order(self) -> bool:
+        """True for the lines of a text."""
+        return self.separator == "newline"
+
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Nulls only: a blank line is a line."""
         return (bad for bad in super().bad_rows(splits, label_names) if bad.got == "no value")
