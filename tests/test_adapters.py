@@ -1,6 +1,7 @@
 """Adapters: few weights, every task, one line to load them."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,9 +99,46 @@ def test_seq2seq_and_images(train, compose, tiny_model, tmp_path):
     """Encoder-decoders and vision transformers take adapters too."""
     few = [f"dataset.limit.{split}=32" for split in ("train", "validation", "test")]
     steps = [*few, "adapter=lora", "adapter.config.r=2", "trainer.args.max_steps=2", "hardware.threads=1"]
-    train("experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", *steps, directory="a")
+    train("experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", *steps, "adapter.merge=true", directory="a")
     model = checkpoint(["model=vit_tiny"], compose, tmp_path / "vit", "AutoModelForImageClassification")
     train("experiment=digits", *model, *steps, directory="b")
+
+
+def test_two_checkpoints_have_to_be_merged(train, tiny_model):
+    """An adapter names one checkpoint that it is loaded into; of a network of two it could not be loaded again."""
+    with pytest.raises(
+        ConfigError, match=r"^adapter\.merge: expected true for a network of two checkpoints, got false"
+    ):
+        train("experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", "adapter=lora", "dataset.limit.train=32")
+
+
+def test_a_checkpoint_is_found_from_anywhere(train, toy_files, tiny_model, tmp_path, monkeypatch):
+    """A checkpoint that was named from one directory is found from another."""
+    shutil.copytree(tiny_model, "checkpoint")
+    model = ["model=pretrained", "model.pretrained_model_name_or_path=./checkpoint"]
+    result = train(*toy_files, *model, "adapter=lora", "trainer.args.max_steps=1", "hardware.threads=1")
+    monkeypatch.chdir(tmp_path)
+    assert load(result.directory / "model").config.id2label == {0: "neg", 1: "pos"}
+
+
+def test_four_bits(train, compose, toy_files, tiny_model, own_directory):
+    """Frozen weights of 4 bits beside an adapter and a whole new head: it learns, and it is loaded as it was."""
+    pytest.importorskip("bitsandbytes")
+    from transformers import AutoTokenizer, pipeline
+
+    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    scratch = ["model=scratch", "model.model_type=bert", f"model.tokenizer={tiny_model}"]
+    scratch += [f"+model.config.{name}={value}" for name, value in sizes.items()]
+    model = checkpoint(scratch, compose, own_directory / "bert", "AutoModel")
+    more = ["trainer.args.num_train_epochs=40", "trainer.args.learning_rate=0.03", "hardware=cpu", "hardware.threads=1"]
+    result = train(*toy_files, *model, "adapter=qlora", *more)
+    assert result.metrics["test_accuracy"] > 0.9
+    folder = result.directory / "model"
+    network = load(folder)
+    assert network.bert.encoder.layer[0].output.dense.base_layer.weight.dtype == torch.uint8
+    texts = [json.loads(line)["text"] for line in (own_directory / "test.jsonl").read_text().splitlines()]
+    said = pipeline("text-classification", model=network, tokenizer=AutoTokenizer.from_pretrained(folder))(texts)
+    assert [row["label"] for row in said] == [row["prediction"] for row in predictions(result)]
 
 
 def test_nothing_to_adapt(train):
@@ -136,6 +174,12 @@ def test_mistakes(compose, overrides, message):
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*overrides))
     assert message in str(caught.value)
+
+
+def test_values_that_peft_refuses(train, toy):
+    """What only peft knows to be wrong is one message too."""
+    with pytest.raises(ConfigError, match=r"^adapter\.config: expected values that peft takes, got .*positive integer"):
+        train(*toy, "adapter=lora", "adapter.config.r=0")
 
 
 def test_layers_that_are_not_there(train, toy):

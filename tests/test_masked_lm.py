@@ -87,6 +87,29 @@ def test_every_example_has_a_mask(tokenizer):
     assert (collator(list(splits["train"]))["labels"] != -100).any(dim=1).all()
 
 
+@pytest.mark.parametrize("whole_words", [False, True])
+def test_every_example_has_a_mask_without_special_tokens(whole_words):
+    """At the edge of a text too, where a tokenizer puts nothing before and behind it."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, "[PAD]": 1, "[MASK]": 2, "hi": 3}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    plain = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]")
+    _, splits, collator = prepare(plain, ["hi", "hi hi"] * 5, mlm_probability=0.001, whole_word_mask=whole_words)
+    assert (collator(list(splits["train"]))["labels"] != -100).any(dim=1).all()
+
+
+def test_texts_of_nothing_are_dropped(tokenizer):
+    """A batch of one text that the tokenizer reads nothing in would end the training in NaN."""
+    rows = DatasetDict(train=Dataset.from_dict({"text": ["\u200b", "hi", "\u200b"]}))
+    data = MaskedLm().prepare(rows, tokenizer, 32, None)
+    assert data.splits["train"]["example"][:] == [1]
+    assert data.said == ["2 of 3 texts of train have no token to mask and are dropped"]
+    with pytest.raises(ConfigError, match=r"^task\.max_length: expected texts with a token to mask, got none in train"):
+        MaskedLm().prepare(rows, tokenizer, 2, None)
+
+
 def test_whole_words(tokenizer):
     """All pieces of a word are masked, or none."""
     _, splits, collator = prepare(tokenizer, ["antidisestablishmentarianism hydratune " * 3] * 20, whole_word_mask=True)

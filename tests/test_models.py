@@ -1,9 +1,19 @@
 """Checkpoints: what fits and what does not."""
 
 import shutil
+from typing import ClassVar
 
 import pytest
-from transformers import AutoTokenizer, BertConfig, GPT2Config, RobertaConfig, T5Config
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    CanineConfig,
+    EncoderDecoderConfig,
+    Gemma3Config,
+    GPT2Config,
+    RobertaConfig,
+    T5Config,
+)
 
 from hydratune.errors import ConfigError
 from hydratune.models import FromConfig, Pretrained
@@ -165,15 +175,20 @@ def test_dropout(config, fields):
         (32100, 32128, True),
         (151_665, 152_064, True),
         (50_295, 51_200, True),
+        (100_015, 102_400, True),
+        (28_996, 30_522, False),
         (30_522, 50_265, False),
         (17, 119_547, False),
     ],
 )
 def test_how_many_tokens_fit(tokens, rows, fits):
-    """T5, Qwen and Phi round their rows up; a tokenizer of another family has far fewer tokens."""
+    """T5, Qwen, Phi and DeepSeek round their rows up; cased BERT's tokenizer is not uncased BERT's."""
 
     class Tokenizer:
         pad_token_id = 0
+        chat_template = None
+        added_tokens_decoder: ClassVar = {}
+        SPECIAL_TOKENS_ATTRIBUTES: ClassVar = []
 
         def __len__(self):
             return tokens
@@ -186,11 +201,43 @@ def test_how_many_tokens_fit(tokens, rows, fits):
             check_fit(Tokenizer(), config, "model")
 
 
-def test_another_padding_is_another_tokenizer(tiny_model):
-    """The id that a network pads with is the tokenizer's."""
+@pytest.mark.parametrize(("options", "fits"), [({}, True), ({"pad_token": "<new>"}, False)])
+def test_a_token_more_than_rows(tiny_model, options, fits):
+    """Gemma 3's small networks have no row for their tokenizer's image token; a token that is written needs one."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.add_special_tokens(options or {"extra_special_tokens": ["<image>"]})
+    assert len(tokenizer) == 18
+    if fits:
+        check_fit(tokenizer, GPT2Config(vocab_size=17), "model")
+    else:
+        with pytest.raises(ConfigError, match="got a tokenizer of 18 tokens and a network of 17"):
+            check_fit(tokenizer, GPT2Config(vocab_size=17), "model")
+
+
+def test_another_padding(tiny_model, caplog):
+    """It shifts RoBERTa's positions and is refused; BERT takes the tokenizer's, as multilingual E5 needs."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     with pytest.raises(ConfigError, match="a tokenizer that pads with 0 and a network that pads with 1"):
-        check_fit(tokenizer, BertConfig(vocab_size=17, pad_token_id=1), "model")
+        check_fit(tokenizer, RobertaConfig(vocab_size=17, pad_token_id=1), "model")
+    check_fit(tokenizer, BertConfig(vocab_size=17, pad_token_id=1), "model")
+    assert caplog.messages == ["model: pads with 0, as the tokenizer does; its config said 1"]
+
+
+def test_networks_of_several_parts(tiny_model):
+    """Their vocabulary, positions and dropout are those of their parts; CANINE, which has no vocabulary, fits any."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    side = BertConfig(vocab_size=17, max_position_embeddings=64)
+    both = EncoderDecoderConfig.from_encoder_decoder_configs(side, side)
+    check_fit(tokenizer, both, "model")
+    check_fit(tokenizer, CanineConfig(), "model")
+    assert max_positions(both, tokenizer) == 64
+    set_dropout(both, 0.25)
+    assert both.encoder.hidden_dropout_prob == both.decoder.hidden_dropout_prob == 0.25
+    many = Gemma3Config()
+    many.text_config.max_position_embeddings = 64
+    assert max_positions(many, tokenizer) == 64
+    with pytest.raises(ConfigError, match="a tokenizer of 17 tokens and a network of 262,208"):
+        check_fit(tokenizer, many, "model")
 
 
 def test_attention_that_is_not_there(tiny_model):
@@ -202,13 +249,19 @@ def test_attention_that_is_not_there(tiny_model):
         model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
 
 
-def test_the_type_of_weights(tiny_model):
-    """`dtype` is that of the weights."""
+def test_the_type_of_weights(tiny_model, tmp_path):
+    """`dtype` is that of the weights; `auto` is that of the checkpoint, and the default is float32 whatever that is."""
     import torch
 
-    model = Pretrained(pretrained_model_name_or_path=str(tiny_model), dtype="bfloat16")
-    network = model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2}).module
-    assert {weight.dtype for weight in network.parameters()} == {torch.bfloat16}
+    def load(path, **options):
+        model = Pretrained(pretrained_model_name_or_path=str(path), **options)
+        return model.load_network("AutoModelForMaskedLM", model.load_config(), {}).module
+
+    half = load(tiny_model, dtype="bfloat16")
+    half.save_pretrained(tmp_path / "half")
+    kinds = {"bfloat16": half, "auto": load(tmp_path / "half", dtype="auto"), "default": load(tmp_path / "half")}
+    found = {kind: {weight.dtype for weight in network.parameters()} for kind, network in kinds.items()}
+    assert found == {"bfloat16": {torch.bfloat16}, "auto": {torch.bfloat16}, "default": {torch.float32}}
 
 
 @pytest.mark.parametrize(
@@ -230,6 +283,13 @@ def test_a_network_from_scratch_tells_its_mistakes(options, message):
     with pytest.raises(ConfigError) as caught:
         FromConfig(tokenizer="bytes", **options).load_config()
     assert message in str(caught.value)
+
+
+def test_an_image_processor_tells_its_mistakes():
+    """An argument that the processor would keep and never use names the nearest."""
+    model = FromConfig(model_type="vit", image_processor={"sise": {"height": 8, "width": 8}})
+    with pytest.raises(ConfigError, match=r"^model\.image_processor\.sise: .* Did you mean size\?"):
+        model.load_processor("image_processor", model.load_config())
 
 
 def test_a_network_from_scratch_takes_its_tokenizer(tiny_model):

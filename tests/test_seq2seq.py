@@ -4,9 +4,18 @@ import pytest
 from datasets import Dataset, DatasetDict
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
-from transformers import AutoTokenizer, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    BartConfig,
+    BertConfig,
+    EncoderDecoderConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from conftest import predictions, write_rows
+from hydratune.errors import ConfigError
+from hydratune.models import EncoderDecoder, Pretrained
 from hydratune.tasks.generation_metrics import GENERATION
 from hydratune.tasks.seq2seq import Seq2Seq
 
@@ -89,6 +98,65 @@ def test_t5(train, own_directory, tiny_model, tmp_path):
     model = ["model=pretrained", f"model.pretrained_model_name_or_path={tmp_path / 't5'}", "trainer.args.max_steps=2"]
     result = train(*files(own_directory), *LEARN, *model, "task.num_beams=2", "task.prefix='good: '")
     assert {"test_rougeL", "test_bleu"} <= set(result.metrics)
+
+
+def test_a_saved_pair_starts_another_run(tiny_model, tmp_path):
+    """What an encoder-decoder's run leaves is a checkpoint like any other, with nothing new in it."""
+    pair = EncoderDecoder(encoder=str(tiny_model), attn_implementation="eager")
+    config = pair.load_config()
+    tokenizer = pair.load_processor("tokenizer", config)
+    first = pair.load_network("AutoModelForSeq2SeqLM", config, {})
+    assert any("cls.predictions.transform" in name for name in first.new)  # as untrained as the attention
+    assert {part._attn_implementation for part in (config.encoder, config.decoder)} == {"eager"}
+    first.module.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    again = Pretrained(pretrained_model_name_or_path=str(tmp_path))
+    config = again.load_config()
+    again.load_processor("tokenizer", config)
+    assert again.load_network("AutoModelForSeq2SeqLM", config, {}).new == ()
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_a_network_from_scratch_learns_to_stop(train, own_directory, kind):
+    """Bytes have no end of their own: each target gets one, and generation stops there."""
+    sizes = {
+        "t5": {"d_model": 32, "d_kv": 16, "d_ff": 32, "num_layers": 1, "num_heads": 2},
+        "bart": {
+            f"{side}_{name}": value
+            for side in ("encoder", "decoder")
+            for name, value in {"layers": 1, "attention_heads": 2, "ffn_dim": 32}.items()
+        }
+        | {"d_model": 32, "max_position_embeddings": 64},
+    }[kind]
+    model = ["model=scratch", f"model.model_type={kind}", "model.tokenizer=bytes", "model.dropout=0"]
+    config = [f"+model.config.{name}={value}" for name, value in sizes.items()]
+    steps = ["trainer.args.max_steps=250", "trainer.args.learning_rate=0.01", "trainer.args.eval_strategy=no"]
+    never = ["trainer.args.save_strategy=no", "trainer.args.load_best_model_at_end=false"]
+    result = train(*files(own_directory), *LEARN, *model, *config, *steps, *never, "task.max_target_length=12")
+    assert {row["prediction"] for row in predictions(result)} <= {"good", "bad", "great"}
+
+
+def test_evaluation_has_to_generate(train, own_directory, tiny_model):
+    """Scores of words that follow the true ones would flatter; they are refused."""
+    model = ["model=minilm_seq2seq", f"model.encoder={tiny_model}", "trainer.args.max_steps=2"]
+    with pytest.raises(ConfigError, match=r"^trainer: expected evaluation that generates"):
+        train(*files(own_directory), *LEARN, *model, "trainer.args.predict_with_generate=false")
+
+
+def test_targets_have_positions():
+    """Targets over the decoder's positions would end in an index out of range."""
+    side = BertConfig(max_position_embeddings=32)
+    task = Seq2Seq(max_target_length=33)
+    for config in (
+        EncoderDecoderConfig.from_encoder_decoder_configs(side, side),
+        BartConfig(max_position_embeddings=32),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"^task\.max_target_length: expected at most 32, the network's positions"
+        ):
+            task.check_network(config)
+        Seq2Seq(max_target_length=32).check_network(config)
+    task.check_network(T5Config())
 
 
 def test_what_is_cut_is_said(tiny_model):

@@ -1,6 +1,9 @@
 """Chats: loss on answers alone, long examples, templates."""
 
+import math
+
 import pytest
+import torch
 from datasets import Dataset, DatasetDict
 
 from conftest import write_rows
@@ -41,6 +44,37 @@ def test_only_answers_count(template, expected):
     row = prepare([{"messages": CHAT}], chat_template=template).splits["train"][0]
     assert learned(row) == expected
     assert all(label in (-100, token) for label, token in zip(row["labels"], row["input_ids"], strict=True))
+
+
+MARKED = (
+    "{% for m in messages %}<{{ m.role }}>{% if m.role == 'assistant' %}{%- generation -%}"
+    "{{ '<think></think>' if loop.last }}{{ m.content }}<|eos|>{%- endgeneration -%}"
+    "{% else %}{{ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_a_template_may_mark_its_answers():
+    """What it marks counts, though it writes the last turn in another way than earlier ones."""
+    row = prepare([{"messages": CHAT}], chat_template=MARKED).splits["train"][0]
+    assert learned(row) == "Hello.<|eos|><think></think>So long!<|eos|>"
+
+
+def test_an_answer_does_not_lose_its_first_letters():
+    """A token that begins before the answer, with a space of the template, counts."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = ["<e>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "Ġy"]
+    pairs = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[("Ġ", "y")]))
+    pairs.pre_tokenizer, pairs.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=pairs, eos_token="<e>", pad_token="<e>")
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}"
+        "\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    rows = DatasetDict(train=Dataset.from_list([{"prompt": "x", "completion": "yes"}]))
+    row = SupervisedFineTuning(chat_template=template).prepare(rows, tokenizer, None, None).splits["train"][0]
+    assert tokenizer.decode([label for label in row["labels"] if label != -100]) == " yes<e>"
 
 
 def test_prompts_and_completions():
@@ -92,6 +126,10 @@ def test_a_tokenizer_without_a_template():
     [
         ("{{ messages[-1]['content'] }}", "a template that only appends turns"),
         ("{{ raise_exception('roles must alternate') }}", "got roles must alternate"),
+        (
+            "{% for m in messages %}{{ m.content }}{% if false %}{% generation %}{% endgeneration %}{% endif %}{% endfor %}",
+            "a template that writes an answer",
+        ),
     ],
 )
 def test_templates_that_do_not_do(template, message):
@@ -106,6 +144,7 @@ def test_templates_that_do_not_do(template, message):
         (CHAT[:2], "expected a turn of the assistant, got 2 messages without one"),
         ([{"role": "robot", "content": "x"}], "expected messages with a role among"),
         ([{"role": "user", "content": None}], "expected messages with content"),
+        ([*CHAT[:4], {"role": "assistant", "content": " "}], "expected messages with content"),
         ([], "expected a turn of the assistant, got 0 messages"),
     ],
 )
@@ -115,6 +154,13 @@ def test_bad_chats(messages, message):
     (bad,) = SupervisedFineTuning().bad_rows(rows, None)
     assert bad.row == 1
     assert message in str(bad.mistake())
+
+
+def test_chats_without_a_system_prompt():
+    """Many data sets have an empty one, and calls of tools in the place of words."""
+    calls = {"role": "assistant", "content": "", "tool_calls": "look(x)"}
+    rows = DatasetDict(train=Dataset.from_list([{"messages": [{"role": "system", "content": ""}, *CHAT[1:4], calls]}]))
+    assert not list(SupervisedFineTuning().bad_rows(rows, None))
 
 
 def test_columns():
@@ -142,3 +188,27 @@ def test_learns(train, tiny_gpt, own_directory):
         saved.apply_chat_template(CHAT[1:2], tokenize=False, add_generation_prompt=True)
         == "<|user|>\nHi ☕?\n<|assistant|>\n"
     )
+
+
+@pytest.mark.parametrize("batch_size", [1, 7])
+def test_perplexity_is_that_of_torch(train, tiny_gpt, own_directory, batch_size):
+    """Over answers of many lengths it is exp of torch's mean over all their tokens, whatever the batches."""
+    from transformers import AutoModelForCausalLM
+
+    rows = [{"prompt": "p" * (i % 5 + 1), "completion": "answer " * (i % 3 + 1)} for i in range(10)]
+    for split in ("train", "validation", "test"):
+        write_rows(own_directory / f"{split}.jsonl", rows)
+    files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
+    options = ["task.chat_template=simple", f"trainer.args.per_device_eval_batch_size={batch_size}"]
+    result = train("dataset=local", "task=supervised_fine_tuning", *files, *tiny_gpt, *options)
+    network = AutoModelForCausalLM.from_pretrained(result.directory / "model").eval()
+    said, true = [], []
+    for row in prepare(rows).splits["train"]:
+        with torch.no_grad():
+            said.append(network(torch.tensor([row["input_ids"]])).logits[0, :-1])
+        true.append(torch.tensor(row["labels"][1:]))
+    said, true = torch.cat(said), torch.cat(true)
+    perplexity = math.exp(torch.nn.functional.cross_entropy(said, true))
+    assert result.metrics["test_perplexity"] == pytest.approx(perplexity, rel=1e-6)
+    right = (said.argmax(-1) == true)[true != -100].double().mean().item()
+    assert result.metrics["test_accuracy"] == pytest.approx(right, abs=1e-9)

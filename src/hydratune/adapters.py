@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.models.base import Network, quiet
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import BitsAndBytesConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,9 @@ log = logging.getLogger(__name__)
 class NoAdapter:
     """Every weight that is not frozen trains."""
 
-    def quantize(self, config: PretrainedConfig) -> None:
-        """Leaves the network's config as it is."""
+    def quantization(self) -> BitsAndBytesConfig | None:
+        """How to hold the network's weights in fewer bits; None for as they are."""
+        return None
 
     def apply(self, network: Network) -> PreTrainedModel:
         """The network as it is."""
@@ -59,17 +61,17 @@ class Adapter(NoAdapter):
                 "merge", "false, since weights of 4 bits cannot take an adapter in", "true", "Set adapter.merge=false."
             )
 
-    def quantize(self, config: PretrainedConfig) -> None:
-        """Asks for weights of 4 bits where the adapter is to have them.
+    def quantization(self) -> BitsAndBytesConfig | None:
+        """Weights of 4 bits where the adapter is to have them.
 
         Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, NeurIPS 2023.
         """
         if not self.load_in_4bit:
-            return
+            return None
         import torch
         from transformers import BitsAndBytesConfig
 
-        config.quantization_config = BitsAndBytesConfig(
+        return BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
@@ -80,7 +82,8 @@ class Adapter(NoAdapter):
         """The network with the adapter in it.
 
         Raises:
-            ConfigError: Where peft does not know what to adapt in this kind of network, or nothing is trained yet.
+            ConfigError: Where peft does not know what to adapt in this kind of network, nothing is trained yet, or
+                the adapter could not be put into its checkpoint again.
         """
         from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -88,6 +91,9 @@ class Adapter(NoAdapter):
         if {name for name, _ in module.named_parameters()} <= {*network.new}:
             fix = "Set adapter=none."
             raise ConfigError(Mistake("adapter", "none for a network from scratch", "an adapter", fix))
+        if not module.name_or_path and not self.merge:
+            fix = "Set adapter=lora adapter.merge=true."
+            raise ConfigError(Mistake("adapter.merge", "true for a network of two checkpoints", "false", fix))
         if self.load_in_4bit:
             module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
         self.config.modules_to_save = _new_modules(module, network.new) or None
@@ -95,9 +101,17 @@ class Adapter(NoAdapter):
             with warnings.catch_warnings():  # it says that it mends fan_in_fan_out of GPT-2's layers
                 warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
                 adapted = get_peft_model(module, self.config)
-        except ValueError as error:
-            fix = "Set adapter.config.target_modules=all-linear, or to names of layers."
-            raise ConfigError(Mistake("adapter.config", "layers to adapt", one_line(error)[:300], fix)) from error
+        except (ValueError, re.error) as error:
+            expected, fix = "values that peft takes", "Change the fields below adapter.config."
+            if "target" in str(error) or isinstance(error, re.error):
+                expected, fix = (
+                    "layers to adapt",
+                    "Set adapter.config.target_modules=all-linear, or to names of layers.",
+                )
+            raise ConfigError(Mistake("adapter.config", expected, one_line(error)[:300], fix)) from error
+        if module.name_or_path and Path(module.name_or_path).is_dir():  # so that it is found from any directory
+            self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
+        self.config.revision = getattr(module.config, "_commit_hash", None)
         trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
         kind = str(self.config.peft_type.value).lower()
         log.info("adapter: %s, %.2fM of %.1fM weights are trained", kind, trained / 1e6, adapted.num_parameters() / 1e6)
@@ -120,11 +134,18 @@ def load(folder: str | Path) -> PreTrainedModel:
     from peft import PeftConfig, PeftModel
 
     config = transformers.AutoConfig.from_pretrained(folder)
-    checkpoint = PeftConfig.from_pretrained(str(folder)).base_model_name_or_path
+    saved = PeftConfig.from_pretrained(str(folder))
+    name, revision = saved.base_model_name_or_path, saved.revision
+    bits = getattr(config, "quantization_config", None)
+    if bits and not hasattr(transformers.AutoConfig.from_pretrained(name, revision=revision), "quantization_config"):
+        del config.quantization_config  # it says what to make of the checkpoint, not what is in it
+        bits = transformers.BitsAndBytesConfig.from_dict(bits)
     with quiet():  # the head comes with the adapter
         kind = getattr(transformers, config.architectures[0])
-        base = kind.from_pretrained(checkpoint, config=config, ignore_mismatched_sizes=True)
-    return PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+        options = {"revision": revision, "quantization_config": bits, "ignore_mismatched_sizes": True}
+        base = kind.from_pretrained(name, config=config, **options)
+    adapted = PeftModel.from_pretrained(base, str(folder))
+    return adapted.get_base_model() if bits else adapted.merge_and_unload()
 
 
 def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:

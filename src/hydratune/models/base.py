@@ -260,6 +260,16 @@ def load_tokenizer(key: str, name: str, revision: str | None = None) -> PreTrain
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
 
 
+def first_and_last(tokenizer: Any) -> tuple[int | None, int | None]:
+    """The tokens that a written text starts with and ends with, under whatever name a tokenizer has them."""
+
+    def first(*names: str) -> int | None:
+        ids = (getattr(tokenizer, f"{name}_token_id") for name in names)
+        return next((one for one in ids if one is not None), None)
+
+    return first("cls", "bos", "pad"), first("sep", "eos")
+
+
 @contextmanager
 def attention(implementation: str | None) -> Iterator[None]:
     """Turns what transformers raises for an attention kernel that is not there into a mistake."""

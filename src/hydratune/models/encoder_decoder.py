@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune import hub
 from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.models.base import Model, Network, check_fit, check_name, is_hub_id, load_tokenizer, quiet, set_dropout
+from hydratune.models.base import (
+    Model,
+    Network,
+    attention,
+    check_fit,
+    check_name,
+    first_and_last,
+    is_hub_id,
+    load_tokenizer,
+    quiet,
+    set_dropout,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -63,30 +74,50 @@ class EncoderDecoder(Model):
         tokenizer = load_tokenizer("model.encoder", self.encoder)
         for side in (config.encoder, config.decoder):
             check_fit(tokenizer, side, "model.encoder")
-        start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
-        config.decoder_start_token_id = tokenizer.bos_token_id if start is None else start
-        config.eos_token_id = tokenizer.eos_token_id if end is None else end
+        config.decoder_start_token_id, config.eos_token_id = first_and_last(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
         return tokenizer
 
-    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:  # noqa: ARG002
+    def load_network(
+        self,
+        auto_model: str,  # noqa: ARG002 (there is one class of them)
+        config: PretrainedConfig,
+        head: Mapping[str, Any],  # noqa: ARG002 (no head)
+        quantization: Any = None,  # noqa: ARG002 (an adapter has to be merged, which weights of 4 bits cannot be)
+    ) -> Network:
         """Both checkpoints' weights, with new ones where the decoder looks at the encoder."""
         from transformers import EncoderDecoderModel, GenerationConfig
 
-        with hub.loading("model.encoder", self.encoder), quiet():
-            network = EncoderDecoderModel.from_encoder_decoder_pretrained(
-                self.encoder,
-                self.decoder or self.encoder,
-                encoder_config=config.encoder,
-                decoder_config=config.decoder,
-                encoder_dtype=self.torch_dtype(),
-                decoder_dtype=self.torch_dtype(),
-            )
+        encoder, unread = self._load_side("AutoModel", "model.encoder", self.encoder, config.encoder)
+        writer = self.decoder or self.encoder
+        decoder, unwritten = self._load_side("AutoModelForCausalLM", "model.decoder", writer, config.decoder)
+        try:
+            with quiet():  # it says of each side that its config is now the shared one
+                network = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=config)
+        except ValueError as error:
+            fix = "Name a checkpoint of an encoder, e.g. of BERT."
+            expected = "a network that can look at an encoder"
+            raise ConfigError(Mistake("model.decoder", expected, one_line(error)[:300], fix)) from error
         # Said at every run since 2021, of models that were trained before.
         warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
-        special = {name: getattr(config, name) for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
-        for name, value in special.items():
-            setattr(network.config, name, value)
-        network.generation_config = GenerationConfig(**special)
-        new = [name for name, _ in network.named_parameters() if "crossattention" in name]
-        return self.finished(Network(network, tuple(new)))
+        special = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
+        network.generation_config = GenerationConfig(**{name: getattr(config, name) for name in special})
+        new = [*(f"encoder.{name}" for name in unread), *(f"decoder.{name}" for name in unwritten)]
+        new += [name for name, _ in network.named_parameters() if name.startswith("enc_to_dec_proj.")]
+        return self.finished(Network(network, tuple(sorted(new))))
+
+    def _load_side(self, auto_model: str, key: str, name: str, config: PretrainedConfig) -> tuple[Any, set[str]]:
+        """One of the two networks, and the names of its weights that its checkpoint has not."""
+        import transformers
+
+        with hub.loading(key, name), attention(self.attn_implementation), quiet():
+            network, loaded = getattr(transformers, auto_model).from_pretrained(
+                name,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=True,
+                attn_implementation=self.attn_implementation,
+                dtype=self.torch_dtype(),
+                output_loading_info=True,
+            )
+        return network, loaded["missing_keys"]

@@ -24,7 +24,7 @@ from hydratune.models.base import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 KEY = "model.pretrained_model_name_or_path"
 
@@ -115,24 +115,14 @@ class Pretrained(Model):
         Raises:
             ConfigError: Where weights below the head have other shapes than the config asks for.
         """
-        import transformers
-
         for name, value in head.items():
             setattr(config, name, value)
-        path = self.pretrained_model_name_or_path
-        with hub.loading(KEY, path), attention(self.attn_implementation), quantizing(quantization), quiet():
-            network, loaded = getattr(transformers, auto_model).from_pretrained(
-                path,
-                config=config,
-                revision=self.revision,
-                quantization_config=quantization,
-                trust_remote_code=False,
-                use_safetensors=self.use_safetensors,
-                attn_implementation=self.attn_implementation,
-                dtype=self.torch_dtype(),
-                ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused below
-                output_loading_info=True,
-            )
+        path, options = self.pretrained_model_name_or_path, {}
+        with hub.loading(KEY, path), quantizing(quantization), attention(self.attn_implementation), quiet():
+            if quantization is not None:
+                quantization.llm_int8_skip_modules = self._whole(auto_model, config)
+                options = {"quantization_config": quantization}
+            network, loaded = self._load(auto_model, config, **options)
         reshaped = {name: shapes for name, *shapes in sorted(loaded["mismatched_keys"])}
         for name, (saved, wanted) in reshaped.items():
             if name.startswith(f"{network.base_model_prefix}."):
@@ -140,3 +130,31 @@ class Pretrained(Model):
                 fix = "Leave model.config as the checkpoint has it."
                 raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
         return self.finished(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped}))))
+
+    def _load(
+        self, auto_model: str, config: PretrainedConfig, **options: Any
+    ) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """The network, and which of its weights the checkpoint has not or has in another shape."""
+        import transformers
+
+        return getattr(transformers, auto_model).from_pretrained(
+            self.pretrained_model_name_or_path,
+            config=config,
+            revision=self.revision,
+            trust_remote_code=False,
+            use_safetensors=self.use_safetensors,
+            attn_implementation=self.attn_implementation,
+            dtype=self.torch_dtype(),
+            ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused
+            output_loading_info=True,
+            **options,
+        )
+
+    def _whole(self, auto_model: str, config: PretrainedConfig) -> list[str] | None:
+        """The modules that need all of their bits, since they are new and train; None for transformers' own choice."""
+        outline, loaded = self._load(auto_model, config, device_map="meta")
+        new = {*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}
+        if not new:
+            return None
+        output = [name for name, module in outline.named_modules() if module is outline.get_output_embeddings()]
+        return sorted({name.rpartition(".")[0] for name in new} | {*output})

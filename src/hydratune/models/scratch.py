@@ -16,10 +16,12 @@ from hydratune.models.base import (
     Network,
     attention,
     check_name,
+    first_and_last,
     is_hub_id,
     load_tokenizer,
     quiet,
     set_dropout,
+    text_part,
     unknown_fields,
 )
 
@@ -92,9 +94,16 @@ class FromConfig(Model):
         tokenizer = byte_tokenizer() if self.tokenizer == BYTES else load_tokenizer("model.tokenizer", self.tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
-        config.vocab_size = len(tokenizer)
-        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-            setattr(config, name, getattr(tokenizer, name))
+        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        if config.is_encoder_decoder:
+            start, end = first_and_last(tokenizer)
+            special |= {"decoder_start_token_id": start, "eos_token_id": end}
+            if getattr(config, "forced_eos_token_id", None) is not None:  # BART's default is its own tokenizer's
+                special["forced_eos_token_id"] = end
+        for name, value in special.items():
+            setattr(config, name, value)
+        text = text_part(config)
+        text.vocab_size, text.pad_token_id = len(tokenizer), tokenizer.pad_token_id
         return tokenizer
 
     def _make_image_processor(self, config: PretrainedConfig) -> Any:
@@ -105,12 +114,30 @@ class FromConfig(Model):
             config.save_pretrained(folder)
             (Path(folder) / "preprocessor_config.json").write_text(json.dumps(self.image_processor or {}))
             try:
-                return AutoImageProcessor.from_pretrained(folder)
+                processor = AutoImageProcessor.from_pretrained(folder)
             except (OSError, TypeError, ValueError) as error:
                 got, fix = f"{self.model_type}: {one_line(error)[:300]}", "Set model.model_type=vit."
                 raise ConfigError(Mistake("model", "a network that reads images", got, fix)) from error
+        known = processor.valid_kwargs.__annotations__
+        expected = f"an argument of {type(processor).__name__}"
+        if unknown := [name for name in self.image_processor or {} if name not in known]:
+            raise ConfigError(
+                *(
+                    Mistake(
+                        f"model.image_processor.{name}", expected, repr(name), did_you_mean(name, known, "Drop it.")
+                    )
+                    for name in unknown
+                )
+            )
+        return processor
 
-    def load_network(self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any]) -> Network:
+    def load_network(
+        self,
+        auto_model: str,
+        config: PretrainedConfig,
+        head: Mapping[str, Any],
+        quantization: Any = None,  # noqa: ARG002 (an adapter in random weights is refused)
+    ) -> Network:
         """Random weights under a head of class `auto_model`; draw them after `set_seed`."""
         import transformers
 
@@ -118,7 +145,9 @@ class FromConfig(Model):
             setattr(config, name, value)
         with attention(self.attn_implementation), quiet():
             network = getattr(transformers, auto_model).from_config(
-                config, dtype=self.torch_dtype(), attn_implementation=self.attn_implementation
+                config,
+                dtype=None if self.dtype == "auto" else self.torch_dtype(),
+                attn_implementation=self.attn_implementation,
             )
         return self.finished(Network(network, tuple(name for name, _ in network.named_parameters())))
 

@@ -141,13 +141,19 @@ class Task(ABC):
             label_names: What the dataset calls its labels, in the order of their ids; None where it does not say.
         """
 
-    @abstractmethod
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """A callable that makes one padded batch of rows."""
+        """A callable that makes one batch of rows, padded to its own longest: `input_ids` (batch, seq) int64."""
+        from transformers import DataCollatorWithPadding
 
-    @abstractmethod
-    def reduce_logits(self, logits: Any, labels: Any) -> Any:
-        """The least of a batch's logits that the metrics need, so that evaluation never holds them all."""
+        return DataCollatorWithPadding(processor)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (others need the labels)
+        """The least of a batch's logits that the metrics need, so that evaluation never holds them all.
+
+        Here (batch, ..., labels) -> (batch, ...) predicted ids.
+        """
+        scores = logits[0] if isinstance(logits, tuple) else logits
+        return scores.argmax(dim=-1)
 
     @abstractmethod
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:

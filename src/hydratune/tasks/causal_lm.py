@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
+PIECE = 10_000  # characters of the lines that are tokenised together
+
 
 @dataclass(kw_only=True)
 class CausalLm(LeftToRight):
     """Column `text`. All texts of a split are joined and cut into blocks, so that no token is padding.
 
     Perplexity is per token, and comparable only for one tokenizer. Bits per byte, of the texts in UTF-8, compare
-    any networks whose tokenizers lose nothing.
+    any networks whose tokenizers lose nothing; a split's bytes are spread evenly over its tokens, since the first
+    token of a block is not predicted, and end tokens are predicted but are no bytes.
 
     Args:
         block_size: Tokens of a block; fewer where the network has fewer positions.
@@ -48,6 +51,8 @@ class CausalLm(LeftToRight):
         yield from super().check()
         if self.block_size < 2:
             yield Mistake("block_size", "at least 2 tokens", repr(self.block_size), "Set task.block_size=128.")
+        if self.max_length == 1:
+            yield Mistake("max_length", "at least 2 tokens or null", "1", "Set task.max_length=null.")
 
     def keeps_order(self) -> bool:
         """True for the lines of a text."""
@@ -66,19 +71,23 @@ class CausalLm(LeftToRight):
     ) -> Prepared:
         """Rows of `input_ids`, all of one length, with the `bytes` of text that they stand for on average."""
         size = min(self.block_size, max_length or self.block_size)
-        end = _end_token(processor) if self.separator == "eos" else None
+        between = [_end_token(processor)] if self.separator == "eos" else []
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            texts = batch["text"] if end is not None else [f"{text}\n" for text in batch["text"]]
-            ids = processor(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
             return {
-                "input_ids": [[*row, end] for row in ids] if end is not None else ids,
-                "bytes": [len(text.encode()) for text in texts],
+                "input_ids": [row + between for row in ids],
+                "bytes": [len(text.encode()) for text in batch["text"]],
             }
 
-        key = {"task": "causal_lm/1", "separator": self.separator}
+        if self.separator == "newline":
+            splits = type(splits)({split: _joined(rows) for split, rows in splits.items()})
+        key = {"task": "causal_lm/2", "separator": self.separator}
         encoded = encode_splits(splits, encode, processor, key)
-        return Prepared(type(splits)({split: _packed(rows, split, size) for split, rows in encoded.items()}), {})
+        said: list[str] = []
+        return Prepared(
+            type(splits)({split: _packed(rows, split, size, said) for split, rows in encoded.items()}), {}, said
+        )
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:  # noqa: ARG002
         """`input_ids` and `labels` (batch, block_size) int64; the network shifts the labels."""
@@ -101,8 +110,40 @@ def _end_token(tokenizer: Any) -> int:
     raise ConfigError(Mistake("task.separator", "a tokenizer with an end token", "one without", fix))
 
 
-def _packed(rows: Any, split: str, size: int) -> Dataset:
-    """The tokens of all rows in blocks of `size`; what is left at the end is dropped."""
+def _joined(rows: Any) -> Any:
+    """The lines as texts of many lines.
+
+    A line that is tokenised by itself comes out as no line of a text does: many tokenizers put a space before its
+    first word, or have tokens of line breaks with what follows. Where the texts end does not depend on the machine.
+    """
+    from datasets import Dataset, Features
+
+    if is_stream(rows):
+        text = Features({"text": rows.features["text"]})
+        others = [name for name in rows.column_names if name != "text"]
+        return rows.map(
+            lambda batch: {"text": list(_pieces(batch["text"]))}, batched=True, remove_columns=others, features=text
+        )
+    lines = (line for batch in rows.select_columns("text").iter(batch_size=1000) for line in batch["text"])
+    return Dataset.from_dict({"text": list(_pieces(lines))})
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """The lines with their ends, joined until there are over PIECE characters."""
+    piece: list[str] = []
+    size = 0
+    for line in lines:
+        piece.append(f"{line}\n")
+        size += len(piece[-1])
+        if size > PIECE:
+            yield "".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield "".join(piece)
+
+
+def _packed(rows: Any, split: str, size: int, said: list[str]) -> Dataset:
+    """The tokens of all rows in blocks of `size`; what is left at the end is dropped, and told if it is much."""
     from datasets import Dataset
 
     if is_stream(rows):
@@ -116,6 +157,8 @@ def _packed(rows: Any, split: str, size: int) -> Dataset:
     if not count:
         got = f"{len(tokens):,} tokens in {split}"
         raise ConfigError(Mistake("task.block_size", f"at least one block of {size} tokens", got, "Lower it."))
+    if (lost := len(tokens) % size) * 100 > len(tokens):
+        said.append(f"{lost:,} of {len(tokens):,} tokens of {split} fill no block of {size} and are dropped")
     average = size * pc.sum(arrow_column(rows, "bytes")).as_py() / len(tokens)
     return Dataset.from_dict({"input_ids": tokens[: count * size].reshape(count, size), "bytes": [average] * count})
 

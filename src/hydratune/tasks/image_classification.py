@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.labels import collect_labels, unknown_labels
+from hydratune.tasks.base import Prepared
+from hydratune.tasks.labels import collect_labels
+from hydratune.tasks.one_label import OneLabel
 
 if TYPE_CHECKING:
     import torch
     from datasets import DatasetDict
-    from transformers import EvalPrediction
 
 
 @dataclass(kw_only=True)
-class ImageClassification(Task):
+class ImageClassification(OneLabel):
     """Columns `image`, an image of `datasets` or its path, and `label`, a string or an id."""
 
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     processor: ClassVar[str] = "image_processor"
     columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label")}
     inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded
-    known_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1", "matthews_correlation")
-
-    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
-    objective: str = "eval_accuracy"
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Adds: images must reach the collator."""
         return super().arguments(objective) | {"remove_unused_columns": False}
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: what cannot be opened as an image, and labels that are none of the known ones."""
+        """Adds: what cannot be opened as an image."""
         yield from super().bad_rows(splits, label_names)
-        yield from unknown_labels(splits, label_names)
         for split, rows in splits.items():
             for row, value in enumerate(arrow_column(_as_images(rows), "image").to_pylist()):
                 if value is not None and (got := _why_no_image(value)):
@@ -63,25 +58,6 @@ class ImageClassification(Task):
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """`pixel_values` (batch, channels, height, width) float32 and `labels` (batch,) int64."""
         return _Collator(processor)
-
-    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """(batch, labels) -> (batch,) predicted ids."""
-        scores = logits[0] if isinstance(logits, tuple) else logits
-        return scores.argmax(dim=-1)
-
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
-        """The metrics that the config names."""
-        from hydratune.tasks.metrics import CLASSIFICATION
-
-        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
-        count = evaluated.head["num_labels"]
-        return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=count)[name] for name in self.metrics}
-
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
-        """The names of the true and of the predicted label."""
-        names = evaluated.head["id2label"]
-        for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
-            yield {"label": names[int(label)], "prediction": names[int(said)]}
 
 
 def _as_images(rows: Any) -> Any:

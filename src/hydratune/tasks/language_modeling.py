@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction, PretrainedConfig
 
 IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+PART = 1024  # tokens whose scores are held in float32 at once
 
 
 def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor:
-    """(batch, 3) float64: each row's sum of negative log likelihoods in nats, counted tokens, right tokens.
+    """(batch, 3) float32: each row's sum of negative log likelihoods in nats, counted tokens, right tokens.
 
-    Trainer's own loss is a mean of batch means, which weighs short rows more. A row at a time, so that the scores
-    of only one are held in float32.
+    Trainer's own loss is a mean of batch means, which weighs short rows more. A row at a time, in parts, so that
+    the scores of no more than one part are held in float32.
 
     Args:
-        logits: (batch, seq, vocabulary).
+        logits: (batch, seq, vocabulary); of a longer sequence where an adapter puts a prompt of its own before it.
         labels: (batch, seq) int64.
         shift: Whether the scores at a place are those of the next token.
     """
@@ -32,12 +33,20 @@ def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor
 
     scores = logits[0] if isinstance(logits, tuple) else logits
     rows = []
-    for row, wanted in zip(scores, labels, strict=True):
+    for row, wanted in zip(scores[:, -labels.shape[1] :], labels, strict=True):
         said, true = (row[:-1], wanted[1:]) if shift else (row, wanted)
-        said, true = said[true != IGNORED].float(), true[true != IGNORED]
-        loss = torch.nn.functional.cross_entropy(said, true, reduction="none").double().sum()
-        rows.append(torch.stack([loss, loss.new_tensor(len(true)), (said.argmax(-1) == true).sum().double()]))
+        parts = [_part_scores(*part) for part in zip(said.split(PART), true.split(PART), strict=True)]
+        rows.append(torch.stack(parts).sum(dim=0))
     return torch.stack(rows)
+
+
+def _part_scores(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """(seq, vocabulary), (seq,) -> (3,)."""
+    import torch
+
+    said, true = said[true != IGNORED].float(), true[true != IGNORED]
+    loss = torch.nn.functional.cross_entropy(said, true, reduction="sum")
+    return torch.stack([loss, loss.new_tensor(len(true)), (said.argmax(-1) == true).sum().float()])
 
 
 def mean_scores(totals: Any) -> dict[str, float]:
@@ -55,11 +64,15 @@ class LeftToRight(Task):
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Adds: networks that see the token that they are to predict."""
-        from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as SEE_BOTH_SIDES
+        from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as FILL_MASKS
 
         super().check_network(config)
-        if config.model_type in SEE_BOTH_SIDES and not getattr(config, "is_decoder", False):
+        # The decoder of a pair, such as BART's, reads from left to right by itself.
+        is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
+        by_default = config.model_type in (*FILL_MASKS, "bert-generation")
+        if config.model_type == "xlnet" or (by_default and not is_decoder):
             fix = "Set task=masked_lm, or model.config.is_decoder=true to hide what follows."
+            fix = fix if by_default else "Choose another network, e.g. GPT-2."
             got = f"{config.model_type}, which reads both sides"
             raise ConfigError(Mistake("model", "a network that reads from left to right", got, fix))
 

@@ -80,15 +80,19 @@ class MaskedLm(Task):
             encoded = processor(
                 batch["text"], return_token_type_ids=False, return_attention_mask=False, **asked, **cut(max_length)
             )
-            return {**encoded, "truncated": truncated(processor, encoded, batch["text"]), "example": numbers}
+            columns = {**encoded, "truncated": truncated(processor, encoded, batch["text"]), "example": numbers}
+            kept = [i for i, special in enumerate(encoded["special_tokens_mask"]) if not all(special)]
+            return {name: [values[i] for i in kept] for name, values in columns.items()}
 
-        key = {"task": "masked_lm/1", "max_length": max_length, "whole_word_mask": self.whole_word_mask}
-        encoded, said = say_truncated(encode_splits(splits, encode, processor, key, with_indices=True), max_length)
+        key = {"task": "masked_lm/2", "max_length": max_length, "whole_word_mask": self.whole_word_mask}
+        encoded = encode_splits(splits, encode, processor, key, with_indices=True)
+        nothing = _say_nothing_to_mask(splits, encoded)
+        encoded, said = say_truncated(encoded, max_length)
         for split in encoded:
             if split != "train":
                 numbers = [-1 - i for i in range(len(encoded[split]))]
                 encoded[split] = encoded[split].remove_columns("example").add_column("example", numbers)
-        return Prepared(encoded, {}, said)
+        return Prepared(encoded, {}, [*nothing, *said])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """See `MaskingCollator`."""
@@ -113,3 +117,15 @@ class MaskedLm(Task):
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each masked token has its own prediction."""
         return ()
+
+
+def _say_nothing_to_mask(splits: DatasetDict, encoded: DatasetDict) -> list[str]:
+    """What was left out: a batch of nothing but special tokens would have no loss, and end the training in NaN."""
+    said = []
+    for split, rows in encoded.items():
+        if not len(rows):
+            fix = "Raise task.max_length, or choose a tokenizer that reads these texts."
+            raise ConfigError(Mistake("task.max_length", "texts with a token to mask", f"none in {split}", fix))
+        if lost := len(splits[split]) - len(rows):
+            said.append(f"{lost:,} of {len(splits[split]):,} texts of {split} have no token to mask and are dropped")
+    return said

@@ -67,9 +67,9 @@ class MaskingCollator:
 def _touching(offsets: list[list[int]], special: list[int], place: int) -> tuple[int, int]:
     """The first and the last token of the word that a token is of."""
     start = end = place
-    while not special[start - 1] and offsets[start - 1][1] == offsets[start][0]:
+    while start > 0 and not special[start - 1] and offsets[start - 1][1] == offsets[start][0]:
         start -= 1
-    while not special[end + 1] and offsets[end + 1][0] == offsets[end][1]:
+    while end + 1 < len(special) and not special[end + 1] and offsets[end + 1][0] == offsets[end][1]:
         end += 1
     return start, end
 

@@ -46,12 +46,14 @@ class MultipleChoice(Task):
         for split, rows in splits.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("choices", "label")), strict=True)
             for row, (choices, label) in enumerate(pairs):
-                if choices and len(choices) != wanted:
+                if not choices or None in choices:  # told above
+                    continue
+                if len(choices) != wanted:
                     expected = f"{wanted} choices, as in most rows"
                     yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
-                elif choices and not all(choice and choice.strip() for choice in choices):
+                elif not all(choice.strip() for choice in choices):
                     yield BadRow(split, row, "choices", "a text in every choice", shown(choices), "Fill it in.")
-                elif choices and label is not None and _place(label, choices) is None:
+                elif label is not None and _place(label, choices) is None:
                     expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
                     yield BadRow(split, row, "label", expected, shown(label), "Correct or drop the row.")
 
@@ -90,11 +92,6 @@ class MultipleChoice(Task):
         from transformers import DataCollatorForMultipleChoice
 
         return DataCollatorForMultipleChoice(processor)
-
-    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """(batch, choices) -> (batch,) numbers of the chosen ones."""
-        scores = logits[0] if isinstance(logits, tuple) else logits
-        return scores.argmax(dim=-1)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""

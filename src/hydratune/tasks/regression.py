@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -47,12 +47,6 @@ class Regression(Task):
         encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
         rows, said = say_truncated(encoded, max_length)
         return Prepared(rows, {"num_labels": 1, "problem_type": "regression"}, said)
-
-    def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest row: `input_ids` (batch, seq) int64, `labels` (batch,) float32."""
-        from transformers import DataCollatorWithPadding
-
-        return DataCollatorWithPadding(processor)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
         """(batch, 1) -> (batch,) numbers."""

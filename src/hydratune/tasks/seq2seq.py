@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import Column
-from hydratune.errors import Mistake
+from hydratune.errors import ConfigError, Mistake
+from hydratune.models.base import first_and_last
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
 
 if TYPE_CHECKING:
     import torch
     from datasets import DatasetDict
-    from transformers import EvalPrediction
+    from transformers import EvalPrediction, PretrainedConfig
 
 
 @dataclass(kw_only=True)
@@ -42,9 +43,9 @@ class Seq2Seq(Task):
     def check(self) -> Iterator[Mistake]:
         """Adds: bounds of the numbers."""
         yield from super().check()
-        for name in ("max_target_length", "num_beams"):
-            if getattr(self, name) < 1:
-                yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
+        for name, lowest in (("max_target_length", 2), ("num_beams", 1)):
+            if getattr(self, name) < lowest:
+                yield Mistake(name, f"a number from {lowest}", repr(getattr(self, name)), "Raise it.")
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Adds: generation in evaluation."""
@@ -53,6 +54,16 @@ class Seq2Seq(Task):
             "generation_max_length": self.max_target_length,
             "generation_num_beams": self.num_beams,
         }
+
+    def check_network(self, config: PretrainedConfig) -> None:
+        """Adds: whether the network has positions for the targets."""
+        super().check_network(config)
+        writer = getattr(config, "decoder", None) or config
+        names = ("max_decoder_position_embeddings", "max_position_embeddings")
+        limit = next((value for name in names if (value := getattr(writer, name, None))), None)
+        if limit and self.max_target_length > limit:
+            expected, fix = f"at most {limit}, the network's positions", f"Set task.max_target_length={limit}."
+            raise ConfigError(Mistake("task.max_target_length", expected, repr(self.max_target_length), fix))
 
     def prepare(
         self,
@@ -63,23 +74,26 @@ class Seq2Seq(Task):
     ) -> Prepared:
         """Rows of `input_ids` and `labels`, with the texts for `decode`."""
         self._tokenizer = processor
+        # A network that never sees an end never learns to stop, and not every tokenizer writes one.
+        end = first_and_last(processor)[1]
+        ends = [] if end is None or end in processor(text_target="a")["input_ids"] else [end]
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             sources = [f"{self.prefix}{text}" for text in batch["source"]]
             encoded = processor(sources, **cut(max_length))
-            targets = processor(text_target=batch["target"], **cut(self.max_target_length))
+            targets = processor(text_target=batch["target"], **cut(self.max_target_length - len(ends)))
             lost = zip(
                 truncated(processor, encoded, sources), truncated(processor, targets, batch["target"]), strict=True
             )
             return {
                 **encoded,
-                "labels": targets["input_ids"],
+                "labels": [[*ids, *ends] for ids in targets["input_ids"]],
                 "target": batch["target"],
                 "truncated": [any(pair) for pair in lost],
             }
 
         key = {
-            "task": "seq2seq/1",
+            "task": "seq2seq/2",
             "max_length": max_length,
             "max_target_length": self.max_target_length,
             "prefix": self.prefix,
@@ -94,7 +108,14 @@ class Seq2Seq(Task):
         return DataCollatorForSeq2Seq(processor)
 
     def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (Trainer's call)
-        """(batch, seq) generated ids, as they are."""
+        """(batch, seq) generated ids, as they are.
+
+        Raises:
+            ConfigError: Where Trainer does not generate: what a network says after the true words is no prediction.
+        """
+        if isinstance(logits, tuple) or logits.is_floating_point():
+            fix = "Leave trainer.args.predict_with_generate and trainer._target_ as they are."
+            raise ConfigError(Mistake("trainer", "evaluation that generates", "one that does not", fix))
         return logits
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:

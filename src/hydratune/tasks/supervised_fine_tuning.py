@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -25,10 +26,15 @@ SIMPLE = (
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
 
+MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
 
 @dataclass(kw_only=True)
 class SupervisedFineTuning(LeftToRight):
     """Columns `prompt` and `completion`, or `messages`: a list of {role, content}. Loss on the answers only.
+
+    Answers are what the template puts between `{% generation %}` and `{% endgeneration %}`. In a template without,
+    they reach from where the template opens an answer to where the assistant's turn ends, its end token included.
 
     Args:
         chat_template: `simple`, or a Jinja template; null for the tokenizer's own.
@@ -87,7 +93,7 @@ class SupervisedFineTuning(LeftToRight):
             ]
             return columns | {"length": [len(row) for row in columns["labels"]], "answer": starts}
 
-        key = {"task": "supervised_fine_tuning/1", "template": processor.chat_template}
+        key = {"task": "supervised_fine_tuning/2", "template": processor.chat_template}
         encoded = encode_splits(splits, encode, processor, key)
         return self._shortened(encoded, max_length)
 
@@ -143,41 +149,58 @@ def _odd_chat(messages: list[Any]) -> tuple[str, str] | None:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in ROLES:
             return f"messages with a role among {list(ROLES)}", shown(message)
-        if not isinstance(message.get("content"), str):
+        content = message.get("content")
+        needed = message["role"] in ("user", "assistant") and not message.get("tool_calls")
+        if not isinstance(content, str) or (needed and not content.strip()):
             return "messages with content", shown(message)
-    if not any(message["role"] == "assistant" and message["content"].strip() for message in messages):
+    if not any(message["role"] == "assistant" for message in messages):
         return "a turn of the assistant", f"{len(messages)} messages without one"
     return None
 
 
 def _encode_chat(tokenizer: Any, messages: list[Any]) -> dict[str, list[int]]:
     """Token ids of a chat, and labels that are ignored outside the assistant's turns."""
-    text, answers = _render(tokenizer, messages)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    inside = [any(start <= at < end for start, end in answers) for at, _ in encoded["offset_mapping"]]
+    if MARKED.search(tokenizer.get_chat_template()):
+        asked = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
+        encoded = _apply_template(tokenizer, messages, tokenize=True, **asked)
+        inside = encoded["assistant_masks"]
+    else:
+        text, answers = _render(tokenizer, messages)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
+    if not any(inside):
+        got, fix = f"one without in {shown(messages)}", "Correct the template."
+        raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
     ids = encoded["input_ids"]
     return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
 
 
+def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
+    """Whether a token is of an answer; so is one that begins before it and has its first letters."""
+    return any(at < end and (at >= start or stop > start) for start, end in answers)
+
+
 def _render(tokenizer: Any, messages: list[Any]) -> tuple[str, list[tuple[int, int]]]:
     """The text of a chat, and from where to where the assistant speaks in it, with the end of its turn."""
-
-    def render(turns: list[Any], open_answer: bool) -> str:
-        try:
-            return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
-        except Exception as error:  # whatever a template raises
-            got, fix = one_line(error), "Correct the template, or the order of the messages."
-            raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error
-
-    text = render(messages, open_answer=False)
+    text = _apply_template(tokenizer, messages, tokenize=False)
     answers = []
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before, after = render(messages[:turn], open_answer=True), render(messages[: turn + 1], open_answer=False)
+        before = _apply_template(tokenizer, messages[:turn], tokenize=False, add_generation_prompt=True)
+        after = _apply_template(tokenizer, messages[: turn + 1], tokenize=False)
         if not (text.startswith(after) and after.startswith(before)):
             got = "one that writes earlier turns in another way"
-            fix = "Set task.chat_template=simple, or to a template of your own."
+            fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
             raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
         answers.append((len(before), len(after.rstrip())))
     return text, answers
+
+
+def _apply_template(tokenizer: Any, turns: list[Any], **options: Any) -> Any:
+    """What the tokenizer makes of some turns."""
+    try:
+        return tokenizer.apply_chat_template(turns, **options)
+    except Exception as error:  # whatever a template raises
+        got, fix = one_line(error), "Correct the template, or the order of the messages."
+        raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error

@@ -121,11 +121,6 @@ class TokenClassification(Task):
         processor.padding_side = "right"  # `decode` counts places from the left
         return DataCollatorForTokenClassification(processor)
 
-    def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """(batch, seq, labels) -> (batch, seq) predicted ids."""
-        scores = logits[0] if isinstance(logits, tuple) else logits
-        return scores.argmax(dim=-1)
-
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names, and those of each type, over whole sentences."""
         from hydratune.tasks.sequence_metrics import entity_scores, word_accuracy
