@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
-from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, TrainingArguments, set_seed
+from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, TrainerState, TrainingArguments, set_seed
 
 from hydratune.composition import package_path
 from hydratune.errors import ConfigError
@@ -58,6 +58,19 @@ def test_masks_do_not_depend_on_the_batch(tokenizer):
     assert masks(collator, rows, epoch=4) != alone
     other = MaskedLm(seed=8).collator(tokenizer)
     assert masks(other, rows, epoch=3) != alone
+
+
+@pytest.mark.parametrize(("reached", "epoch"), [(None, 0), (0.0, 0), (1.4, 1), (3 - 1e-9, 3)])
+def test_trainer_tells_the_epoch(tokenizer, reached, epoch):
+    """The masks are those of the epoch that begins, also where a run is resumed within it or a float falls short."""
+    task, splits, collator = prepare(tokenizer)
+    rows = list(splits["train"])
+    expected = [masks(collator, rows, number) for number in range(4)]
+    (callback,) = task.callbacks(collator)
+    callback.on_epoch_begin(None, TrainerState(epoch=reached), None)
+    batches = [collator([row]) for row in rows]
+    told = [(batch["input_ids"][0].tolist(), batch["labels"][0].tolist()) for batch in batches]
+    assert [told == one for one in expected] == [number == epoch for number in range(4)]
 
 
 def test_evaluation_has_the_same_masks_in_each_epoch(tokenizer):

@@ -58,7 +58,7 @@ class MultiLabelClassification(Task):
         yield from super().bad_rows(splits, label_names)
         if self.encoding == "names":
             yield from unknown_labels(splits, label_names, "labels")
-            yield from _holes_and_repeats(splits)
+            yield from _repeats(splits)
             return
         if label_names is None:
             fix = "Set dataset.labels=[a,b] in the order of the indicators."
@@ -66,7 +66,11 @@ class MultiLabelClassification(Task):
         expected = f"a 0 or 1 for each of {len(label_names)} labels"
         for split, rows in splits.items():
             for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
-                if values is not None and (len(values) != len(label_names) or not {*values} <= {0, 1}):
+                if (
+                    values is not None
+                    and None not in values
+                    and (len(values) != len(label_names) or not {*values} <= {0, 1})
+                ):
                     yield BadRow(split, row, "labels", expected, shown(values), "Correct or drop the row.")
 
     def prepare(
@@ -126,13 +130,11 @@ class MultiLabelClassification(Task):
             }
 
 
-def _holes_and_repeats(splits: DatasetDict) -> Iterator[BadRow]:
-    """Lists with a null, or with a label twice: those are often indicators."""
+def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
+    """Lists with a label twice: those are often indicators."""
     for split, rows in splits.items():
         for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
-            if values and None in values:
-                yield BadRow(split, row, "labels", "a label in every place", shown(values), "Take it out of the list.")
-            elif values and len(set(values)) < len(values):
+            if values and None not in values and len(set(values)) < len(values):
                 fix = "Name it once; for a 0 or 1 a label set task.encoding=indicators."
                 yield BadRow(split, row, "labels", "each label once", shown(values), fix)
 
