@@ -160,3 +160,23 @@ def test_tuning_on_a_validation_split_without_labels():
     task = MultiLabelClassification(tune_threshold=True)
     nothing = EvalPrediction(np.full((2, 2), 0.3, dtype="float32"), np.zeros((2, 2), dtype="float32"))
     assert task.compute_metrics(nothing, Evaluated(None, {})) == {"micro_f1": 0.0, "threshold": 0.5}
+
+
+def test_a_new_head_starts_at_the_shares_of_the_labels(tiny_model):
+    """Before training, each label is as probable as it is frequent; a head that was trained is left as it is."""
+    import torch
+    from datasets import Dataset, DatasetDict
+
+    from hydratune.models.pretrained import Pretrained
+    from hydratune.tasks.base import Prepared
+
+    task, model = MultiLabelClassification(), Pretrained(pretrained_model_name_or_path=str(tiny_model))
+    task._count = 3
+    head = {"num_labels": 3, "problem_type": "multi_label_classification"}
+    network = model.load_network(task.auto_model, model.load_config(), head)
+    rows = Dataset.from_dict({"labels": [[0], [0, 1], [0], []] * 50})
+    task.initialize(network, Prepared(DatasetDict(train=rows), head))
+    shares = network.module.classifier.bias.sigmoid()
+    assert torch.allclose(shares, torch.tensor([0.75, 0.25, 0.0]), atol=0.01)
+    task.initialize(network._replace(new=()), Prepared(DatasetDict(train=rows.select([3])), head))
+    assert torch.equal(network.module.classifier.bias.sigmoid(), shares)

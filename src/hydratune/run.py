@@ -78,7 +78,9 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         log.warning("data: %s", sentence)
     # 4. Load the network under the task's head, and put the adapter into it.
     set_seed(cfg.seed)  # here, since a head is drawn at random
-    network = adapter.apply(model.load_network(task.auto_model, config, data.head, adapter.quantization()))
+    loaded = model.load_network(task.auto_model, config, data.head, adapter.quantization())
+    task.initialize(loaded, data)
+    network = adapter.apply(loaded)
     # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
     collator = task.collator(processor)
     trainer = _make_trainer(

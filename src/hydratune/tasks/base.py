@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.models.base import Network
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,9 @@ class Task(ABC):
             max_length: Tokens that the network can take, or fewer; None for any number.
             label_names: What the dataset calls its labels, in the order of their ids; None where it does not say.
         """
+
+    def initialize(self, network: Network, data: Prepared) -> None:  # noqa: B027 (most tasks know nothing better)
+        """Gives new weights of a network a better start than chance."""
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """A callable that makes one batch of rows, padded to its own longest: `input_ids` (batch, seq) int64."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column, shown
+from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
+from hydratune.models.base import Network
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
 from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
@@ -94,6 +96,21 @@ class MultiLabelClassification(Task):
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         self._count = len(labels.names)
         return Prepared(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
+
+    def initialize(self, network: Network, data: Prepared) -> None:
+        """Sets a new head's biases to the log odds of the labels in training.
+
+        From biases of 0 every label would start at one half, and the first steps would teach the whole network to
+        say no: MiniLM then stays there. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, section 4.1.
+        """
+        import torch
+
+        names = [name for name in network.new if name.endswith("bias")]
+        biases = [bias for bias in map(network.module.get_parameter, names) if bias.shape == (self._count,)]
+        if biases and not is_stream(rows := data.splits["train"]):
+            counts = torch.bincount(torch.tensor([i for row in rows["labels"] for i in row]), minlength=self._count)
+            with torch.no_grad():
+                biases[-1].copy_(torch.logit((counts + 1) / (len(rows) + 2)))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest row; `labels` (batch, labels) float32 of 0 and 1."""
