@@ -117,7 +117,8 @@ def toy_files(own_directory: Path) -> list[str]:
 def toy(toy_files: list[str], tiny_model: Path) -> list[str]:
     """Overrides of a run on the toy files with the tiny network, in full precision."""
     model = ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}"]
-    return [*toy_files, *model, "hardware=cpu", "trainer.args.learning_rate=0.02", "trainer.args.num_train_epochs=2"]
+    steps = ["trainer.args.learning_rate=0.02", "trainer.args.num_train_epochs=2"]
+    return [*toy_files, *model, "hardware=cpu", "hardware.threads=1", *steps]
 
 
 @pytest.fixture

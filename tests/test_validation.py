@@ -382,3 +382,27 @@ for overrides in [(), ("sede=1", "dataset=local", "dataset.files.train=a.jsonl")
 assert not {"torch", "transformers", "datasets", "mlflow"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("task=seq2seq", "trainer.args.predict_with_generate=false"),
+            "trainer.args.predict_with_generate: expected true, since the task scores what is generated, got false.",
+        ),
+        (
+            ("trainer.args._target_=transformers.TrainingArguments",),
+            "trainer.args._target_: expected transformers.Seq2SeqTrainingArguments, which adds generation, got "
+            "'transformers.TrainingArguments'.",
+        ),
+        (
+            ("task=multiple_choice", "dataset=local", "dataset.files.train=a.jsonl", "dataset.streaming=true"),
+            "dataset.streaming: expected false, since MultipleChoice needs all rows, got true.",
+        ),
+    ],
+)
+def test_what_a_task_asks_of_the_rest(compose, own_directory, overrides, message):
+    """What would fail in training is told before."""
+    write_rows(own_directory / "a.jsonl", [{"text": "a", "choices": ["b", "c"], "label": 0}])
+    assert any(line.startswith(message) for line in mistakes(compose, *overrides)), mistakes(compose, *overrides)

@@ -78,6 +78,9 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
             expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
             fix = f"Set trainer.args.save_steps={every}."
             yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
+    if args.get("predict_with_generate") is False and str(select(plain, "task._target_")).endswith(".Seq2Seq"):
+        expected = "true, since the task scores what is generated"
+        yield Mistake("trainer.args.predict_with_generate", expected, "false", "Leave it out.")
     if select(plain, "dataset.streaming") is True and not (args.get("max_steps") or 0) > 0:
         fix = "Set trainer.args.max_steps=10000."
         yield Mistake("trainer.args.max_steps", "a number of steps, since a stream has no end", "none", fix)
