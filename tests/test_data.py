@@ -143,12 +143,16 @@ def test_too_few_rows_to_hold_out(own_directory):
 
 
 def test_a_tokenizer_that_was_used_is_the_same(tiny_model):
-    """Cutting texts changes the tokenizer's state, and not what the cache knows it by; another vocabulary does."""
+    """Cutting texts changes the tokenizer's state, and not what the cache knows it by; another side or vocabulary does."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     before = tokenizer_hash(tokenizer)
     tokenizer(["good film"], truncation=True, padding="max_length", max_length=4)
+    assert tokenizer_hash(tokenizer) == before
+    tokenizer.truncation_side = "left"
+    assert tokenizer_hash(tokenizer) != before
+    tokenizer.truncation_side = "right"
     assert tokenizer_hash(tokenizer) == before
     tokenizer.add_tokens(["new"])
     assert tokenizer_hash(tokenizer) != before

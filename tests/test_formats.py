@@ -10,6 +10,7 @@ from datasets import Dataset
 from hydratune.data import LocalFiles, SavedDataset
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError
+from hydratune.tasks.base import Task
 from hydratune.tasks.sequence_classification import SequenceClassification
 
 TASK = SequenceClassification()
@@ -29,6 +30,15 @@ class AnyColumns:
 
     def keeps_order(self):
         return True
+
+
+class Texts(AnyColumns):
+    """A task that takes texts, of which none may be blank."""
+
+    bad_rows = Task.bad_rows
+
+    def __init__(self, name):
+        self.columns = {name: Column("text")}
 
 
 def load(task, *names, **options):
@@ -210,3 +220,122 @@ def test_a_name_that_says_nothing():
     (mistake,) = source.check()
     assert re.search(r"files\.train: expected a file that ends with .* or set dataset\.format to one of", str(mistake))
     assert load(AnyColumns("tokens", "labels"), "a.annotated", format="conll")["tokens"] == [["a"]]
+
+
+CSV_CELLS = {
+    "digits that are no number": ("x,007\ny,+1\n", ["007", "+1"]),
+    "an id too long for a number": ("x,12345678901234567890\ny,1\n", ["12345678901234567890", "1"]),
+    "whole numbers": ("x,0\ny,-3\n", [0, -3]),
+    "an empty cell among whole numbers": ("x,0\ny,\nz,1\n", [0, None, 1]),
+    "whole and other numbers": ("x,1\ny, 2.5\nz,1e-3\n", [1.0, 2.5, 0.001]),
+    "truth values": ("x,True\ny,false\n", [True, False]),
+    "texts last": ("x,\n" + "y,1\n" * 10_000 + "z,two\n", ["", *["1"] * 10_000, "two"]),
+    "texts first": ("y,one\n" * 10_000 + "z,002\n", [*["one"] * 10_000, "002"]),
+    "a date beside a bad line": ("x,2020-01-01\nragged\n", ["2020-01-01"]),
+    "blanks on a line": ("x,a\n  \n\ny,b\n", ["a", "b"]),
+}
+
+
+@pytest.mark.parametrize("case", CSV_CELLS)
+def test_cells_are_what_is_written(case):
+    """A csv column has one type for all of its rows, and a number only where that changes no digit."""
+    content, expected = CSV_CELLS[case]
+    Path("a.csv").write_text(f"\ntext,value\n{content}")
+    assert load(AnyColumns("value"), "a.csv", on_bad_row="drop")["value"] == expected
+
+
+def test_a_column_has_one_type_in_all_files():
+    """Labels that are numbers in one csv file and texts in another are the same texts in both."""
+    Path("a.csv").write_text("text,label\nx,1\ny,0\n")
+    Path("b.csv").write_text("label,text\nmany,x\n1,y\n")
+    splits = LocalFiles(files={"train": ["a.csv", "b.csv"], "validation": "a.csv"}).load(TASK)
+    assert splits["train"]["label"] == ["1", "0", "many", "1"]
+    assert splits["validation"]["label"] == ["1", "0"]
+
+
+def test_blank_lines_of_one_column():
+    """A line of blanks is no row of a csv file with one column, so later rows keep their lines."""
+    Path("a.csv").write_text('text\nx\n  \ny\n""\n')
+    assert load(AnyColumns("text"), "a.csv")["text"] == ["x", "y", ""]
+    with pytest.raises(ConfigError, match=r"got '' at a\.csv, line 5\."):
+        load(Texts("text"), "a.csv")
+
+
+def test_a_label_that_is_missing():
+    """An empty cell is no label of its own."""
+    Path("a.csv").write_text("text,label\nx,a\ny,\nz,b\n")
+    with pytest.raises(ConfigError, match=r"expected a label in every row, got '' at a\.csv, line 3\."):
+        load(TASK, "a.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF8"])
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.jsonl", "a.json"])
+def test_a_byte_order_mark(name, encoding):
+    """The mark at the start of a file is in no name and no text."""
+    text = {"a.csv": "text\nx\n", "a.txt": "x\n"}.get(name, '{"text": "x"}\n')
+    Path(name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load(AnyColumns("text"), name, encoding=encoding)["text"] == ["x"]
+
+
+DOCUMENT = '\n[\n {"text": "007",\n  "label": "2020-01-01"},\n {"text": "caf\xe9", "label": "b"}\n]'
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
+def test_a_document(encoding):
+    """A JSON document over several lines has the rows that are written, in any encoding."""
+    Path("a.json").write_bytes(DOCUMENT.encode(encoding))
+    loaded = load(TASK, "a.json", encoding=encoding)
+    assert (loaded["text"], loaded["label"]) == (["007", "caf\xe9"], ["2020-01-01", "b"])
+
+
+def test_bad_rows_of_a_document():
+    """They are told by their lines, and can be dropped."""
+    Path("a.json").write_text(DOCUMENT.replace("\n]", ',\n 5,\n {"text": 3, "label": "b"},\n {"text": ""}]'))
+    with pytest.raises(ConfigError) as caught:
+        load(TASK, "a.json")
+    said = str(caught.value)
+    assert all(part in said for part in ("got 5 at a.json, line 6", "got 3 at a.json, line 7", "a.json, line 8"))
+    assert len(load(TASK, "a.json", on_bad_row="drop")) == 2
+
+
+def test_texts_that_look_like_dates():
+    """Dates in JSON lines stay as they are written."""
+    Path("a.jsonl").write_text('{"text": "2020-01-01"}\n{"text": "2021-12-31"}\n')
+    assert load(AnyColumns("text"), "a.jsonl")["text"] == ["2020-01-01", "2021-12-31"]
+
+
+def test_the_first_row_lacks_a_column():
+    """Columns are those of the first rows together; half of a surrogate pair and a bad first line are dropped."""
+    lines = ["{oops", '{"text": "x"}', '{"text": "y\\ud800", "label": "a"}', *map(json.dumps, ROWS)]
+    Path("a.jsonl").write_text("\n".join(lines))
+    assert len(load(TASK, "a.jsonl", on_bad_row="drop")) == 6
+
+
+def test_one_bad_file_does_not_end_a_run_that_drops():
+    """A file without a sound row is left out beside others, also where another split is a document."""
+    rows = '{"text": "x", "label": "a"}\n{"text": "y", "label": "b"}\n'
+    Path("a.jsonl").write_text(rows)
+    Path("b.jsonl").write_text('{"text": "z", "label": 5, "label": "\\ud800"}\n')
+    Path("c.json").write_text(f"[{rows.strip().replace(chr(10), ',')}]")
+    files = {"train": ["a.jsonl", "b.jsonl"], "validation": "c.json"}
+    splits = LocalFiles(files=files, on_bad_row="drop").load(TASK)
+    assert (len(splits["train"]), len(splits["validation"])) == (2, 2)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.conll", "\n\n"), ("a.csv", "text,label\n"), ("a.jsonl", "\n")])
+def test_files_without_a_row(name, content):
+    """A file of blank lines or of names alone is one message."""
+    Path(name).write_text(content)
+    with pytest.raises(ConfigError, match=rf"^dataset\.files\.train: expected readable rows, got {name}: no data"):
+        LocalFiles(files={"train": name}).load(AnyColumns("text"))
+
+
+def test_a_copy_is_written_once(tmp_path):
+    """The same sound lines are the same copy, so that `datasets` reads them from its cache."""
+    Path("a.csv").write_text("text,label\nx,a\nragged\ny,b\n")
+    times = set()
+    for _ in range(2):
+        load(TASK, "a.csv", on_bad_row="drop")
+        (copy,) = (tmp_path / "cache" / "copies").iterdir()
+        times.add(copy.stat().st_mtime_ns)
+    assert len(times) == 1

@@ -156,6 +156,6 @@ def test_lines_of_a_text_stay_together(own_directory):
     (own_directory / "a.txt").write_text("\n".join(lines) + "\n")
     source = LocalFiles(files={"train": "a.txt"}, validation_size=0.1, test_size=0.1, limit={"test": 3})
     splits = source.load(CausalLm(separator="newline"))
-    assert [*splits["train"]["text"], *splits["test"]["text"]] == [*lines[:81], *lines[81:84]]
+    assert [*splits["train"]["text"], *splits["test"]["text"]] == [*lines[:80], *lines[80:83]]
     assert splits["validation"]["text"] == lines[90:]
     assert source.load(CausalLm())["train"]["text"] != lines[:81]

@@ -184,3 +184,123 @@ def test_a_streamed_run(train, tiny_model):
     with pytest.raises(ConfigError, match=r"^trainer\.args\.max_steps: expected a number of steps"):
         train(*overrides)
     assert train(*overrides, "trainer.args.max_steps=3", directory="second").metrics["step"] == 3
+
+
+def test_a_struct_beside_what_is_inside():
+    """A dotted name leaves the struct itself in place, goes as deep as it says, and is null where the struct is."""
+    rows = Dataset.from_list([{"m": {"q": "x", "n": {"z": 1}}}, {"m": None}])
+    for given in (rows, rows.to_iterable_dataset()):
+        named = renamed(given, {"q": "m.q", "z": "m.n.z", "m": "m", "pair": ["m.q", "m.q"]})
+        assert [row["q"] for row in named] == ["x", None]
+        assert [row["z"] for row in named] == [1, None]
+        assert [row["pair"] for row in named] == [["x", "x"], [None, None]]
+        assert next(iter(named))["m"]["q"] == "x"
+
+
+def test_a_name_inside_a_struct_that_is_not_there():
+    """It is told with those that are."""
+    save("a.jsonl", [{"m": {"q": "x"}, "label": "a"}])
+    with pytest.raises(ConfigError, match=r"^dataset\.columns\.text: expected a column of .*'m\.q'.*got 'm\.zz'"):
+        source(columns={"text": "m.zz"}).load(TASK)
+
+
+def test_a_column_that_another_takes():
+    """A column of the data is not read twice: an optional one gives way, a required one has to be named."""
+    save("a.jsonl", [{"text_pair": f"t{i}", "label": "ab"[i % 2]} for i in range(4)])
+    one = source(columns={"text": "text_pair"}, validation_size=0.5)
+    assert one.load(TASK)["train"].column_names == ["text", "label"]
+    (mistake,) = source(columns={"text": "label"}).check_columns(TASK.columns)
+    assert str(mistake) == "columns.label: expected the name of a column, got none. Set dataset.columns.label=NAME."
+
+
+def test_held_out_shares_are_of_all_rows():
+    """Test is its share of all rows, not of what validation left; two rows can always be split."""
+    save("a.jsonl", [{"text": f"t{i}", "label": i % 2} for i in range(90)])
+    splits = source(validation_size=0.1, test_size=0.3).load(TASK)
+    assert {split: len(rows) for split, rows in splits.items()} == {"train": 54, "validation": 9, "test": 27}
+    save("a.jsonl", [{"text": f"t{i}", "label": i} for i in range(2)])
+    assert len(source(validation_size=0.9).load(TASK)["train"]) == 1
+
+
+def test_only_training_rows_need_the_column_to_split_by():
+    """A test file without the group's column is no mistake; a name that no file has is one."""
+    save("a.jsonl", [{"text": f"t{i}", "label": i % 2, "document": i // 2} for i in range(20)])
+    save("b.jsonl", [{"text": "u", "label": 1}])
+    one = LocalFiles(files={"train": "a.jsonl", "test": "b.jsonl"}, group_by_column="document")
+    assert list(one.check_columns(TASK.columns)) == []
+    assert set(one.load(TASK)) == {"train", "validation", "test"}
+    one.group_by_column = "documents"
+    (mistake,) = one.check_columns(TASK.columns)
+    assert mistake.fix == "Did you mean document?"
+
+
+def test_labels_of_a_mixture():
+    """Names that a source gives its labels must be those of all, since ids mean the same everywhere."""
+    one = mixture(labels=["no", "yes"])
+    one.sources["x"].labels = ["yes", "no"]
+    (mistake,) = one.check()
+    assert (mistake.key, mistake.got) == ("sources.x.labels", "['yes', 'no']")
+
+
+def test_leakage_between_sources(caplog):
+    """A row that one source trains on and another evaluates on is counted."""
+    one = mixture()
+    for name in "xy":
+        save(f"{name}.jsonl", [{"text": f"t{i}", "label": i % 2} for i in range(100)])
+    one.sources["y"].seed = 1
+    one.load(TASK)
+    assert any("mixed" in said and "of validation are in train too" in said for said in caplog.messages)
+
+
+def test_a_mixture_of_streams():
+    """It is a stream as its sources are."""
+    one = Mixture(sources={"a": stream(), "b": stream()}, labels=["a", "b"])
+    assert one.streaming
+    assert not hasattr(one.load(TASK)["train"], "__len__")
+
+
+def test_a_limited_stream_has_the_same_rows_in_each_epoch():
+    """The first rows, in another order."""
+    save("validation.jsonl", rows := [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(100)])
+    one = stream(limit={"train": 20}, shuffle_buffer=50)
+    save("train.jsonl", rows)
+    train = one.load(TASK)["train"]
+    epochs = []
+    for epoch in range(2):
+        train.set_epoch(epoch)
+        epochs.append([row["text"] for row in train])
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(row["text"] for row in rows[:20])
+    assert epochs[0] != epochs[1]
+
+
+def test_a_stream_of_lines_keeps_their_order():
+    """The lines of one text are not shuffled."""
+    from hydratune.tasks.causal_lm import CausalLm
+
+    Path("a.txt").write_text("".join(f"line {i}\n" for i in range(100)))
+    one = LocalFiles(files={"train": "a.txt", "validation": "a.txt"}, streaming=True)
+    assert [row["text"] for row in one.load(CausalLm(separator="newline"))["train"]][:3] == [
+        "line 0",
+        "line 1",
+        "line 2",
+    ]
+
+
+@pytest.mark.parametrize("content", ["x,a,more\n", "x,a\nx,a,more\n"])
+def test_a_ragged_stream(content):
+    """A line of too many cells at the start of a stream is told, and loses nothing silently."""
+    one = stream()
+    Path("a.csv").write_text(f"text,label\n{content}")
+    one.files["train"] = "a.csv"
+    with pytest.raises(
+        ConfigError, match=r"^dataset\.files\.train: expected readable rows, .* set dataset\.streaming=false"
+    ):
+        one.load(TASK)
+
+
+def test_a_bad_row_of_a_stream_has_its_number():
+    """The row is counted from the start of the file, not in a shuffled order."""
+    one = stream()
+    save("train.jsonl", [{"text": None if i == 3 else "x", "label": "a"} for i in range(20)])
+    with pytest.raises(ConfigError, match=r"got no value at row 4 of train"):
+        one.load(TASK)

@@ -27,6 +27,7 @@ def splits(train, test=None, **features):
         ([3, 1, 3], None, (["1", "3"], [1, 0, 1])),
         ([True, False], None, (["False", "True"], [1, 0])),
         ([1, 0], ["no", "yes"], (["no", "yes"], [1, 0])),
+        ([1, 3, 2], ["1", "2", "3"], (["1", "2", "3"], [0, 2, 1])),
         (["yes", "no"], ["yes", "no"], (["yes", "no"], [0, 1])),
     ],
 )
@@ -57,6 +58,12 @@ def test_unknown_labels(train, test, names, message):
     first = next(unknown_labels(splits(train, test), names))
     assert str(first.mistake()).startswith("dataset.columns.label: expected")
     assert message in str(first.mistake())
+
+
+def test_labels_of_two_types():
+    """Labels as numbers here and as texts there are told once, not row by row."""
+    with pytest.raises(ConfigError, match="expected labels of one type, got numbers in train, strings in test"):
+        list(unknown_labels(splits([0, 1], ["0", "1"]), None))
 
 
 @pytest.mark.parametrize(

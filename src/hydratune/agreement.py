@@ -81,7 +81,12 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     if args.get("predict_with_generate") is False and str(select(plain, "task._target_")).endswith(".Seq2Seq"):
         expected = "true, since the task scores what is generated"
         yield Mistake("trainer.args.predict_with_generate", expected, "false", "Leave it out.")
-    if select(plain, "dataset.streaming") is True and not (args.get("max_steps") or 0) > 0:
+    dataset = select(plain, "dataset")
+    sources = [dataset, *(select(plain, "dataset.sources") or {}).values()]
+    if (
+        any(isinstance(node, dict) and node.get("streaming") is True for node in sources)
+        and not (args.get("max_steps") or 0) > 0
+    ):
         fix = "Set trainer.args.max_steps=10000."
         yield Mistake("trainer.args.max_steps", "a number of steps, since a stream has no end", "none", fix)
     callbacks = select(plain, "trainer.callbacks")

@@ -47,11 +47,13 @@ class Raw:
         splits: Under the data's own column names.
         bad: What never became a row, e.g. a ragged line.
         locate: Split and number of a row -> where a user finds it.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
     """
 
     splits: DatasetDict
     bad: Sequence[BadRow] = ()
     locate: Callable[[str, int], str] = _nowhere
+    shuffle_buffer: int = 1
 
 
 @dataclass(kw_only=True)
@@ -63,9 +65,9 @@ class Source(ABC):
             not named here is called in the data as in the task. Null where the data has no such column; a dot
             leads into a struct (`translation.en`); a list of names is one column of lists.
         labels: Names of the labels in the order of their ids; null to take them from the data.
-        limit: Split -> the most rows to keep, drawn by `seed`; null for all.
-        validation_size: Share of the training rows that is held out where there is no validation split.
-        test_size: Share of the training rows that is held out where there is no test split; 0 for none.
+        limit: Split -> the most rows to keep, drawn by `seed` (of a stream the first ones); null for all.
+        validation_size: Share of all training rows that is held out where there is no validation split.
+        test_size: Share of all training rows that is held out where there is no test split; 0 for none.
         stratify_by_column: A column of the data whose values keep their shares in what is held out.
         group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
         on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
@@ -126,24 +128,39 @@ class Source(ABC):
                 fix = did_you_mean(name, wanted, "Leave it out.")
                 yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
         for name, column in wanted.items():
-            if column.required and self.columns.get(name, name) in (None, []):
+            if column.required and self._theirs(name) in (None, []):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
-        for where, present in self.peek().items():
+        seen = self.peek()
+        for where, present in seen.items():
             yield from self._missing(wanted, present, where)
+        if seen:
+            yield from self._missing_keys([*dict.fromkeys(name for present in seen.values() for name in present)])
 
-    def _missing(self, wanted: Mapping[str, Column], present: Sequence[str], where: str) -> Iterator[Mistake]:
-        """A mistake for each column that the data should have and has not."""
+    def _theirs(self, name: str) -> str | list[str] | None:
+        """What the data calls a column of the task; null where it is not named and another goes by its name."""
+        taken = name in self.columns.values()
+        return self.columns.get(name, None if taken else name)
+
+    def _missing(
+        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
+    ) -> Iterator[Mistake]:
+        """A mistake for each column that the data should have and has not; `nested` names are known once it is read."""
         for name, column in wanted.items():
-            theirs = self.columns.get(name, name)
+            theirs = self._theirs(name)
             must = column.required or name in self.columns
             for one in theirs if isinstance(theirs, list) else [theirs] if theirs else []:
-                if must and one not in present and one.partition(".")[0] not in present:
-                    fix = did_you_mean(one, present, f"Set dataset.columns.{name} to one of them.")
-                    yield Mistake(f"columns.{name}", f"a column of {where}: {list(present)}", repr(one), fix)
+                inside = one.partition(".")[0] in present if nested is None else one in nested
+                if must and one not in present and not inside:
+                    options = [*present, *(nested or ())]
+                    fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
+                    yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
+
+    def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
+        """A mistake for each column that the training rows should be split by and have not."""
         for key in ("stratify_by_column", "group_by_column"):
             if (one := getattr(self, key)) and one not in present:
                 fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
-                yield Mistake(key, f"a column of {where}: {list(present)}", repr(one), fix)
+                yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
 
     def load(self, task: Reader) -> DatasetDict:
         """The rows of each split under the task's column names; always with train and validation."""
@@ -152,14 +169,18 @@ class Source(ABC):
         missing = [
             mistake
             for split, rows in splits.items()
-            for mistake in self._missing(task.columns, rows.column_names or [], f"the {split} split")
+            for mistake in self._missing(
+                task.columns, rows.column_names, f"the {split} split", [*splitting.nested(rows.features)]
+            )
         ]
+        streams = is_stream(splits["train"])
+        missing += [] if streams else self._missing_keys(splits["train"].column_names)
         if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         extra = [name for name in (self.stratify_by_column, self.group_by_column) if name]
         splits = type(splits)(
             {
-                split: self._renamed(rows, task.columns, extra if split == "train" else [])
+                split: self._renamed(rows, task.columns, extra if split == "train" and not streams else [])
                 for split, rows in splits.items()
             }
         )
@@ -167,7 +188,7 @@ class Source(ABC):
         if empty := [split for split in splits if _length(splits[split]) == 0]:
             got = f"none in {', '.join(empty)}"
             raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
-        if is_stream(splits["train"]) and "validation" not in splits:
+        if streams and "validation" not in splits:
             fix = "Name files or a split for validation, or set dataset.streaming=false."
             raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
         self._hold_out(splits, shuffle=not task.keeps_order())
@@ -176,12 +197,14 @@ class Source(ABC):
         for split, most in self.limit.items():
             if most is not None and split in splits:
                 splits[split] = self._limited(splits[split], most, shuffle=not task.keeps_order())
-        log.info("data: %s", ", ".join(f"{split} {_said_length(splits[split])}" for split in splits))
+        if streams and not task.keeps_order():  # behind the limit, so that each epoch has the same rows
+            splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
+        log.info("data: %s", ", ".join(f"{split} {said_length(splits[split])}" for split in splits))
         return splits
 
     def _renamed(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str]) -> Dataset:
         """`rows` with the columns of the task, and `extra` ones behind a `_`."""
-        names = {ours: self.columns.get(ours, ours) for ours in wanted}
+        names = {ours: self._theirs(ours) for ours in wanted}
         return splitting.renamed(rows, names, extra)
 
     def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
@@ -214,12 +237,15 @@ class Source(ABC):
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
         """Splits off what is missing of validation and test, and drops the columns that this went by."""
         shares = {"validation": self.validation_size, "test": self.test_size}
+        left = 1.0  # of all training rows
         for split, share in shares.items():
             if split in splits or not share:
                 continue
+            part = share if left == 1 else share / left - 1e-9  # rows are rounded up
             splits["train"], splits[split] = splitting.hold_out(
-                splits["train"], share, self.seed, self.stratify_by_column, self.group_by_column, shuffle
+                splits["train"], part, self.seed, self.stratify_by_column, self.group_by_column, shuffle
             )
+            left -= share
             how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
         for name in (self.stratify_by_column, self.group_by_column):
@@ -239,7 +265,8 @@ def _length(rows: Any) -> int | None:
     return None if is_stream(rows) else len(rows)
 
 
-def _said_length(rows: Any) -> str:
+def said_length(rows: Any) -> str:
+    """How many rows, as a message says it."""
     length = _length(rows)
     return "as a stream" if length is None else f"{length:,} rows"
 

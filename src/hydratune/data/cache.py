@@ -50,7 +50,8 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
         state = json.dumps({name: part for name, part in described.items() if name not in ("truncation", "padding")})
     else:
         state = json.dumps(sorted(tokenizer.get_vocab().items()))
-    named = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{state}"
+    sides = [tokenizer.truncation_side, tokenizer.padding_side, tokenizer.model_input_names]
+    named = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{sides}\n{state}"
     return hashlib.sha256(named.encode()).hexdigest()
 
 

@@ -1,53 +1,26 @@
 """Files as people have them: read once line by line, so that what is wrong is known by its line.
 
-`datasets` then reads the file itself, or a copy in plain JSON lines where the format is not one of its own or
-some lines cannot be used.
+`datasets` then reads the file itself, or a copy where the format is not one of its own, some
+lines cannot be used, or `datasets` would make other rows of it.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import sys
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydratune.data.cache import cache_dir
+from hydratune.data.objects import peek_names, scan_json, scan_jsonl
 from hydratune.data.rows import shown
+from hydratune.data.scan import Bad, Scan, codec, lines, not_text
+from hydratune.data.separated import header, reader_of, scan_csv, scan_tsv, table
 
 # Cells such as "NA" or "None" are text.
 _CSV: dict[str, Any] = {"keep_default_na": False, "index_col": False}
-
-
-class Bad(NamedTuple):
-    """A line that is no row."""
-
-    line: int
-    expected: str
-    got: str
-    fix: str
-
-
-@dataclass
-class Scan:
-    """What reading a file line by line showed.
-
-    Args:
-        columns: Names in the order of the file.
-        lines: The line on which each row starts, in the order of the rows.
-        bad: What never became a row.
-        rows: The rows, where they were to be kept for a copy.
-    """
-
-    columns: list[str]
-    lines: array[int] = field(default_factory=lambda: array("q"))
-    bad: list[Bad] = field(default_factory=list)
-    rows: list[Any] = field(default_factory=list)
 
 
 class Format(NamedTuple):
@@ -68,131 +41,13 @@ class Format(NamedTuple):
     converts: bool = False
 
 
-def _lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends; bytes that are no text become lone surrogates, which `_not_text` finds."""
-    with path.open(
-        encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="surrogateescape", newline=""
-    ) as file:
-        yield from file
-
-
-def _not_text(line: int, text: str, encoding: str) -> Bad | None:
-    """The first byte that is not in the encoding, where there is one."""
-    if text.isascii():
-        return None
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) - 0xDC00
-        got = f"the byte 0x{byte:02x} behind {shown(text[max(0, error.start - 20) : error.start])}"
-        fix = "Convert the file to UTF-8, or name its own: dataset.encoding=latin-1."
-        return Bad(line, f"text in {encoding}", got, fix)
-    return None
-
-
-# --- csv, tsv --------------------------------------------------------------------------------------------
-
-
-def _scan_csv(path: Path, encoding: str, keep: bool, delimiter: str = ",") -> Scan:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_lines(path, encoding), delimiter=delimiter, strict=True)
-    columns = next(reader)
-    scan = Scan(columns)
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            scan.bad.append(Bad(start, "a row of csv", str(error), "Close the quote, or double it inside quotes."))
-            continue
-        if not cells:
-            continue
-        if len(cells) != len(columns):
-            got = f"{len(cells)} ({shown(delimiter.join(cells))})"
-            scan.bad.append(Bad(start, f"{len(columns)} cells", got, "Quote cells that hold a separator."))
-        elif wrong := _not_text(start, "".join(cells), encoding):
-            scan.bad.append(wrong)
-        else:
-            scan.lines.append(start)
-            if keep:
-                scan.rows.append(cells)
-    return scan
-
-
-def _scan_tsv(path: Path, encoding: str, keep: bool) -> Scan:
-    return _scan_csv(path, encoding, keep, delimiter="\t")
-
-
-# --- json ------------------------------------------------------------------------------------------------
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _scan_jsonl(path: Path, encoding: str, keep: bool) -> Scan:
-    scan, types = Scan([]), dict[str, str]()
-    for number, line in enumerate(_lines(path, encoding), 1):
-        if not line.strip():
-            continue
-        if wrong := _not_text(number, line, encoding):
-            scan.bad.append(wrong)
-            continue
-        try:
-            row = json.loads(line, parse_constant=_no_constant)
-        except ValueError as error:
-            scan.bad.append(Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Mend the line."))
-            continue
-        if bad := _odd_object(number, row, types):
-            scan.bad.append(bad)
-        else:
-            scan.lines.append(number)
-            if keep:
-                scan.rows.append(row)
-    scan.columns = list(types)
-    return scan
-
-
-def _odd_object(number: int, row: Any, types: dict[str, str]) -> Bad | None:
-    """What is wrong with a row whose values are not of the types of earlier rows; `types` grows with the rows."""
-    if not isinstance(row, dict):
-        return Bad(number, "a JSON object", shown(row), "Write {name: value} on each line.")
-    for name, value in row.items():
-        kind = _json_type(value)
-        before = types.get(name) or kind
-        if kind and kind != before:
-            return Bad(number, f"a {before} in {name!r}, as above", shown(value), "Write one type throughout.")
-        types[name] = before
-    return None
-
-
-def _json_type(value: Any) -> str:
-    names = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
-    return names.get(type(value), "")  # null goes with everything
-
-
-def _scan_json(path: Path, encoding: str, keep: bool) -> Scan:
-    """A document, or lines where the first line is a whole object and there are more."""
-    text = path.read_text(encoding="utf-8-sig" if encoding == "utf-8" else encoding)
-    try:
-        document = json.loads(text)
-    except ValueError:
-        return _scan_jsonl(path, encoding, keep)
-    rows = document if isinstance(document, list) else [document]
-    if rows and isinstance(rows[0], dict):
-        return Scan(list(rows[0]))
-    raise ValueError(f"expected objects, found {shown(rows[0] if rows else rows)}")
-
-
 # --- text, CoNLL, SQuAD ----------------------------------------------------------------------------------
 
 
 def _scan_text(path: Path, encoding: str, keep: bool) -> Scan:
     scan = Scan(_FIXED["text"])
-    for number, line in enumerate(_lines(path, encoding), 1):
-        if wrong := _not_text(number, line, encoding):
+    for number, line in enumerate(lines(path, encoding), 1):
+        if wrong := not_text(number, line, encoding):
             scan.bad.append(wrong)
         else:
             scan.lines.append(number)
@@ -209,7 +64,7 @@ def _scan_conll(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 
     scan = Scan(_FIXED["conll"])
     sentence: list[Sequence[str]] = []
     start, width, broken = 0, 0, False
-    for number, line in enumerate([*_lines(path, encoding), ""], 1):
+    for number, line in enumerate([*lines(path, encoding), ""], 1):
         cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
         if not "".join(cells).strip():
             if sentence and not broken:
@@ -221,7 +76,7 @@ def _scan_conll(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 
             continue
         width = width or len(cells)
         start = start if sentence else number
-        wrong = _not_text(number, line, encoding)
+        wrong = not_text(number, line, encoding)
         if len(cells) != width or width < 2 or not cells[0] or not cells[-1]:
             wrong = Bad(number, f"a token and its label in {max(width, 2)} columns", shown(line.rstrip()), _CONLL_FIX)
         if wrong:
@@ -236,7 +91,7 @@ _CONLL_FIX = "Separate columns by a tab or spaces, sentences by a blank line."
 
 def _scan_squad(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
     """One row a question, from the nested form of rajpurkar.github.io/SQuAD-explorer."""
-    document = json.loads(path.read_text(encoding=encoding))
+    document = json.loads(path.read_text(encoding=codec(encoding)))
     rows = []
     try:
         for article in document["data"]:
@@ -252,10 +107,10 @@ def _scan_squad(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 
 
 
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv",), "csv", _scan_csv, _CSV),
-    "tsv": Format((".tsv",), "csv", _scan_tsv, _CSV | {"sep": "\t"}),
-    "jsonl": Format((".jsonl",), "json", _scan_jsonl),
-    "json": Format((".json",), "json", _scan_json),
+    "csv": Format((".csv",), "csv", scan_csv, _CSV),
+    "tsv": Format((".tsv",), "csv", scan_tsv, _CSV | {"sep": "\t"}),
+    "jsonl": Format((".jsonl",), "json", scan_jsonl),
+    "json": Format((".json",), "json", scan_json),
     "parquet": Format((".parquet",), "parquet", None),
     "arrow": Format((".arrow",), "arrow", None),
     "text": Format((".txt", ".text"), "text", _scan_text),
@@ -285,21 +140,14 @@ def peek_columns(path: Path, name: str, encoding: str) -> list[str]:
         return _FIXED[name]
     if name in ("parquet", "arrow"):
         return binary_columns(path, name)
-    lines = _lines(path, encoding)
-    first = next(line for line in lines if line.strip())
-    if wrong := _not_text(1, first, encoding):
-        raise ValueError(wrong.got)
     if name in ("csv", "tsv"):
-        return next(csv.reader(chain([first], lines), delimiter="\t" if name == "tsv" else ","))
-    try:
-        row = json.loads(first)
-    except json.JSONDecodeError:  # a document over several lines
-        row = json.loads(path.read_text(encoding="utf-8-sig"))
-    if isinstance(row, list):
-        row = row[0] if row else {}
-    if not isinstance(row, dict):
-        raise ValueError(f"a row is not an object: {shown(row)}")
-    return list(row)
+        columns = header(reader_of(path, encoding, "\t" if name == "tsv" else ","))
+        if wrong := not_text(1, "".join(columns), encoding):
+            raise ValueError(wrong.got)
+        if not columns:
+            raise ValueError("no line with the names of the columns")
+        return columns
+    return peek_names(path, encoding)
 
 
 # Formats that always have the same columns.
@@ -310,16 +158,20 @@ _FIXED = {
 }
 
 
-def plain_copy(path: Path, scan: Scan) -> tuple[str, Path]:
-    """A builder of `datasets` and a file of csv or JSON lines in UTF-8 with the rows of `scan`, under the cache."""
-    stat = path.stat()
-    named = hashlib.sha256(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {scan.bad}".encode()).hexdigest()[:32]
-    builder = "csv" if isinstance(scan.rows[0], list) else "json"
+def plain_copy(scan: Scan) -> tuple[str, Path]:
+    """A builder of `datasets` and a file with the rows of `scan` under the cache, named by its content."""
+    import pyarrow.parquet
+
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scan.rows)
+    builder = "parquet" if isinstance(scan.rows[0], list) else "json"  # cells of csv have types, which JSON has not
+    named = hashlib.sha256(f"{builder} {scan.types} {text}".encode()).hexdigest()[:32]
     copy = cache_dir() / "copies" / f"{named}.{builder}"
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    with copy.open("w", encoding="utf-8", newline="") as file:
-        if builder == "csv":
-            csv.writer(file).writerows([scan.columns, *scan.rows])
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        part = copy.with_suffix(f".{os.getpid()}")  # other runs may write the same
+        if builder == "parquet":
+            pyarrow.parquet.write_table(table(scan), part)
         else:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in scan.rows)
+            part.write_text(text, encoding="utf-8", newline="\n")
+        part.replace(copy)
     return builder, copy

@@ -37,6 +37,8 @@ class HubDataset(Source):
         yield from super().check()
         if self.path.count("/") != 1:
             yield Mistake("path", "a hub id of the form OWNER/NAME", repr(self.path), "Look it up on the hub.")
+        if self.splits.get("train") is None:
+            yield Mistake("splits.train", "the data's name of it", "null", "Name one of its splits.")
         for split in set(self.splits) - set(SPLITS):
             yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
 
@@ -67,12 +69,12 @@ class HubDataset(Source):
         if self.streaming:  # evaluation takes the same rows each time, so only training streams
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
-        return Raw(DatasetDict(splits))
+        return Raw(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)
 
     def _settled(self, split: str, stream: Any) -> Any:
         from datasets import Dataset
 
         if split == "train":
-            return stream.shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+            return stream
         most = self.limit.get(split)
         return Dataset.from_list(list(stream.take(most) if most else stream), features=stream.features)

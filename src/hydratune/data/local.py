@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import codecs
 import csv
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydratune.data.base import SPLITS, Raw, Source
-from hydratune.data.formats import FORMATS, SUFFIXES, Format, Scan, peek_columns, plain_copy
+from hydratune.data.formats import FORMATS, SUFFIXES, Format, peek_columns, plain_copy
 from hydratune.data.rows import BadRow, mistakes
+from hydratune.data.scan import Scan, codec
+from hydratune.data.separated import wider
 from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
@@ -25,7 +28,8 @@ class LocalFiles(Source):
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
         streaming: Read the training files while they are used, and never as a whole.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from; of no use to a task that
+            keeps their order.
     """
 
     files: dict[str, str | list[str] | None] = field(default_factory=dict)
@@ -107,29 +111,43 @@ class LocalFiles(Source):
         from datasets import DatasetDict
 
         splits, bad, places = DatasetDict(), list[BadRow](), dict[str, list[tuple[Path, Scan | None]]]()
+        formats = {split: FORMATS[str(self._format_of(paths[0]))] for split, paths in self.paths().items()}
         for split, paths in self.paths().items():
-            known = FORMATS[str(self._format_of(paths[0]))]
-            if self.streaming and split == "train":
-                splits[split] = self._stream(paths, known)
-                places[split] = []
+            if not (self.streaming and split == "train"):
+                places[split] = [(path, self._scan(split, path, formats[split])) for path in paths]
+        _agree([scan for split, own in places.items() for _, scan in own if scan and formats[split].builder == "csv"])
+        for split, paths in self.paths().items():
+            if split not in places:
+                splits[split] = self._stream(paths, formats[split])
                 continue
-            places[split] = [(path, self._scan(split, path, known)) for path in paths]
-            for path, scan in places[split]:
-                for line, expected, got, fix in scan.bad if scan else ():
-                    bad.append(BadRow(split, None, "", expected, got, fix, _place(path, line)))
-            if bad and not any(scan is None or scan.lines for _, scan in places[split]):
-                raise ConfigError(*mistakes(bad, {split: sum(one.split == split for one in bad)}))
-            splits[split] = self._load(split, places[split], known)
-        return Raw(splits, bad, lambda split, row: _locate(places[split], split, row))
+            own = [
+                BadRow(split, None, "", expected, got, fix, _place(path, line))
+                for path, scan in places[split]
+                for line, expected, got, fix in (scan.bad if scan else ())
+            ]
+            if own and all(scan is not None and scan.is_empty() for _, scan in places[split]):
+                raise ConfigError(*mistakes(own, {split: len(own)}))
+            bad += own
+            splits[split] = self._load(split, places[split], formats[split])
+        return Raw(splits, bad, lambda split, row: _locate(places.get(split, ()), split, row), self.shuffle_buffer)
 
     def _stream(self, paths: Sequence[Path], known: Format) -> Any:
-        """The rows of files in an order that depends on the seed and the buffer, read while they are used."""
+        """The rows of files, read while they are used."""
         from datasets import load_dataset
 
-        options = dict(known.options) | ({} if known.scan is None else {"encoding": self.encoding})
+        encoding = {} if known.scan is None else {"encoding": codec(self.encoding)}
         files = {"train": [str(path.resolve()) for path in paths]}
-        stream = load_dataset(known.builder, data_files=files, split="train", streaming=True, **options)
-        return typed(stream).shuffle(seed=self.seed, buffer_size=self.shuffle_buffer)
+        stream = load_dataset(
+            known.builder, data_files=files, split="train", streaming=True, **known.options, **encoding
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message="Length of header")  # more cells than names
+                return typed(stream)
+        except (ValueError, Warning) as error:
+            got = f"{', '.join(map(str, paths))}: {one_line(error)}"
+            fix = "Mend the file, or set dataset.streaming=false to be told each bad line."
+            raise ConfigError(Mistake("dataset.files.train", "readable rows", got, fix)) from error
 
     def _scan(self, split: str, path: Path, known: Format) -> Scan | None:
         """What reading the file line by line shows; with its rows where a copy is needed."""
@@ -137,30 +155,61 @@ class LocalFiles(Source):
             return None
         try:
             scan = known.scan(path, self.encoding, known.converts)
-            return known.scan(path, self.encoding, True) if scan.bad and not known.converts else scan
+            again = (scan.bad or scan.copied) and not scan.rows
+            return known.scan(path, self.encoding, True) if again else scan
         except (ValueError, csv.Error) as error:
             got = f"{path}: {one_line(error)}"
             raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, "Mend the file.")) from error
 
     def _load(self, split: str, scanned: Sequence[tuple[Path, Scan | None]], known: Format) -> Any:
         """The rows of one split, without the bad lines."""
-        from datasets import concatenate_datasets
+        from datasets import Features, Value, concatenate_datasets
 
         parts = []
         for path, scan in scanned:
-            builder, options = known.builder, dict(known.options)
-            if scan is not None and (scan.bad or known.converts):
-                builder, path = plain_copy(path, scan)
-                options.pop("sep", None)
+            builder, file, options = known.builder, path, dict(known.options)
+            if scan is not None and scan.is_empty():
+                continue
+            if scan is not None and scan.rows:
+                builder, file = plain_copy(scan)
+                options = {}
             elif scan is not None:
-                options["encoding"] = "utf-8-sig" if (builder, self.encoding) == ("csv", "utf-8") else self.encoding
-            parts.append(_loaded(split, builder, path, options))
+                options["encoding"] = codec(self.encoding)
+                if builder == "csv":
+                    options["features"] = Features({name: Value(kind or "string") for name, kind in scan.types.items()})
+            rows = _loaded(split, builder, file, options)
+            parts.append(self._with_dates_as_texts(rows, path, scan, known) if scan else rows)
+        if not parts:
+            got = f"{', '.join(str(path) for path, _ in scanned)}: no data"
+            raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, "Add rows."))
         try:
             return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
         except ValueError as error:  # features that do not match
             fix = "Give the files of a split the same columns and types."
             got = f"{', '.join(str(path) for path, _ in scanned)}: {one_line(error)}"
             raise ConfigError(Mistake(f"dataset.files.{split}", "files of one form", got, fix)) from error
+
+    def _with_dates_as_texts(self, rows: Any, path: Path, scan: Scan, known: Format) -> Any:
+        """`rows` with the texts of JSON that Arrow takes for points in time."""
+        from datasets import Value
+
+        texts = [name for name, kind in scan.types.items() if kind == "text"]
+        dates = [name for name in texts if str(getattr(rows.features.get(name), "dtype", "")).startswith("timestamp")]
+        objects = (scan.rows or known.scan(path, self.encoding, True).rows) if dates and known.scan else []
+        for name in dates:
+            values = [row.get(name) for row in objects]
+            rows = rows.add_column(f"_{name}", values, feature=Value("string"))
+            rows = rows.remove_columns(name).rename_column(f"_{name}", name)
+        return rows
+
+
+def _agree(scans: Sequence[Scan]) -> None:
+    """Gives each column of csv one type in all files, so that 1 is no number here and a text there."""
+    types: dict[str, str] = {}
+    for scan in scans:
+        types |= {name: wider(types.get(name, ""), kind) for name, kind in scan.types.items()}
+    for scan in scans:
+        scan.types = {name: types[name] for name in scan.types}
 
 
 def _loaded(split: str, builder: str, path: Path, options: Mapping[str, Any]) -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydratune.data.base import SPLITS, Reader, Source
+from hydratune.data import splitting
+from hydratune.data.base import SPLITS, Reader, Source, said_length
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.hub import Repository
@@ -40,6 +41,11 @@ class Mixture:
     labels: list[str] | None = None
     seed: int = 0
 
+    @property
+    def streaming(self) -> bool:
+        """Whether training rows are read while they are used."""
+        return any(getattr(source, "streaming", False) for source in self.sources.values())
+
     def check(self) -> Iterator[Mistake]:
         """What is wrong with the sources and their weights."""
         if not self.sources:
@@ -50,6 +56,11 @@ class Mixture:
                 yield Mistake(f"sources.{name}", "a dataset with a _target_", repr(source), "Leave it out.")
                 continue
             yield from (mistake.under(f"sources.{name}") for mistake in source.check())
+            if source.labels is not None and source.labels != self.labels:
+                fix = "Set dataset.labels, which goes for all sources."
+                yield Mistake(
+                    f"sources.{name}.labels", f"those of dataset.labels ({self.labels})", f"{source.labels}", fix
+                )
         for name, weight in self.weights.items():
             if name not in self.sources:
                 yield Mistake(
@@ -91,5 +102,7 @@ class Mixture:
         except ValueError as error:  # features that do not match, e.g. labels as ids here and as names there
             fix = "Give them the same columns and types."
             raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
-        log.info("data: mixed, %s", ", ".join(f"{split} {len(rows):,} rows" for split, rows in mixed.items()))
+        for said in splitting.leakage(mixed, task.inputs):
+            log.warning("data: mixed, %s", said)
+        log.info("data: mixed, %s", ", ".join(f"{split} {said_length(rows)}" for split, rows in mixed.items()))
         return mixed

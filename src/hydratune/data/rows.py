@@ -145,6 +145,15 @@ def _is_number(feature: Any) -> bool:
     return not hasattr(feature, "names") and _dtype(feature).startswith(("int", "uint", "float", "double"))
 
 
+def _no_label(column: Any) -> Any:
+    """Nulls, and texts of nothing, such as a csv file has for a label that is missing."""
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _blank(column)
+    return pa.compute.is_null(column)
+
+
 def _blank(column: Any) -> Any:
     import pyarrow.compute as pc
 
@@ -175,7 +184,7 @@ def _not_finite(column: Any) -> Any:
 KINDS: dict[str, Kind] = {
     "text": Kind("texts", "a text", _is_text, _blank),
     "texts": Kind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
-    "label": Kind("strings, whole numbers or truth values", "a label", _is_label),
+    "label": Kind("strings, whole numbers or truth values", "a label", _is_label, _no_label),
     "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None, _has_null),
     "number": Kind("numbers", "a finite number", _is_number, _not_finite),
     "any": Kind("values", "a value", lambda _: True),

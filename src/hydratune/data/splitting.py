@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.streaming import is_stream
@@ -22,20 +24,50 @@ def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Seque
             A name that the rows have not is left out.
         extra: Columns to keep besides, behind a `_`.
     """
+    from datasets import List
+
     wanted = [one for old in names.values() for one in (old if isinstance(old, list) else [old]) if one]
-    if any("." in one and one not in rows.column_names for one in wanted):
-        rows = rows.flatten()
+    for one in dict.fromkeys(one for one in wanted if one not in rows.column_names):
+        if one in (inside := nested(rows.features)):
+            rows = _with_column(rows, one, inside[one], partial(_inside, dotted=one))
     for name in extra:  # also where it is one of the task's columns
-        rows = rows.map(lambda batch, name=name: {f"_{name}": batch[name]}, batched=True)
+        rows = _with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
     lists = {new: old for new, old in names.items() if isinstance(old, list)}
     for new, old in lists.items():
-        rows = rows.map(
-            lambda batch, new=new, old=old: {new: list(map(list, zip(*(batch[o] for o in old), strict=True)))},
-            batched=True,
-        )
+        rows = _with_column(rows, new, List(rows.features[old[0]]), partial(_lists, names=old))
     plain = {old: new for new, old in names.items() if isinstance(old, str) and old in rows.column_names}
     rows = rows.select_columns([*plain, *lists, *(f"_{name}" for name in extra)])
     return rows.rename_columns({old: new for old, new in plain.items() if old != new})
+
+
+def nested(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted name -> feature of everything inside structs."""
+    found: dict[str, Any] = {}
+    for name, feature in features.items():
+        for inner, one in feature.items() if isinstance(feature, dict) else ():
+            found |= {f"{name}.{inner}": one} | {f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": one}).items()}
+    return found
+
+
+def _inside(batch: Mapping[str, Sequence[Any]], dotted: str) -> list[Any]:
+    """The values that a dotted name leads to; null where a struct on the way is."""
+    name, *path = dotted.split(".")
+    values = list(batch[name])
+    for step in path:
+        values = [None if value is None else value[step] for value in values]
+    return values
+
+
+def _lists(batch: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[list[Any]]:
+    return list(map(list, zip(*(batch[name] for name in names), strict=True)))
+
+
+def _with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """`rows` and one more column; of a stream too, whose features a `map` would forget."""
+    from datasets import Features
+
+    features = Features({**rows.features, name: feature})
+    return rows.map(lambda batch: {name: values(batch)}, batched=True, features=features)
 
 
 def hold_out(
@@ -62,6 +94,7 @@ def hold_out(
         fix = "Add rows, or a validation split."
         raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
     if not stratify_by and not group_by:
+        share = min(share, 1 - 1 / len(rows))  # rounded up; one row stays to train on
         halves = rows.train_test_split(test_size=share, seed=seed, shuffle=shuffle)
         return halves["train"], halves["test"]
     key = "stratify_by_column" if stratify_by else "group_by_column"
@@ -95,7 +128,8 @@ def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
     import pandas as pd
 
     frame = pd.DataFrame({name: [_plain(value) for value in rows[name]] for name in columns})
-    return pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    hashes: np.ndarray = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return hashes
 
 
 def _plain(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.rows import BadRow, mistakes
@@ -46,7 +47,8 @@ def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool) -
         rows = Dataset.from_dict(dict(batch), features=features)
         bad: list[BadRow] = list(task.bad_rows(DatasetDict(train=rows), label_names))
         if bad and not drop:
-            raise ConfigError(*mistakes(bad, {"train": len(rows)}))
+            nowhere = [replace(one, where="a row of the stream") for one in bad]
+            raise ConfigError(*mistakes(nowhere, {"train": len(rows)}))
         numbers = {one.row for one in bad}
         if numbers:
             dropped += len(numbers)

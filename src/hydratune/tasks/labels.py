@@ -65,6 +65,11 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     import pyarrow.compute as pc
 
     labels = _known_labels([splits["train"]], names, column)
+    texts = {split: _holds_text(rows, column) for split, rows in splits.items()}
+    if len({*texts.values()}) > 1:
+        got = ", ".join(f"{'strings' if is_text else 'numbers'} in {split}" for split, is_text in texts.items())
+        fix = "Write them alike in all splits."
+        raise ConfigError(Mistake(f"dataset.columns.{column}", "labels of one type", got, fix))
     for split, rows in splits.items():
         values = arrow_column(rows, column)
         is_list = _is_list(rows, column)
@@ -90,8 +95,11 @@ def _known_labels(parts: Sequence[Dataset], names: Sequence[str] | None, column:
         raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
     if names is None:
         return Labels([str(value) for value in present or ()], {value: i for i, value in enumerate(present or ())})
-    is_text = getattr(feature, "dtype", "") in ("string", "large_string")
-    return Labels(list(names), {name if is_text else i: i for i, name in enumerate(names)})
+    if _holds_text(train, column):
+        return Labels(list(names), {name: i for i, name in enumerate(names)})
+    if not hasattr(feature, "names") and all(name.isdecimal() for name in names):  # ["1", "2"] are the numbers
+        return Labels(list(names), {int(name): i for i, name in enumerate(names)})
+    return Labels(list(names), {i: i for i in range(len(names))})
 
 
 _NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
@@ -113,6 +121,12 @@ def _distinct(parts: Sequence[Dataset], column: str) -> list[Any]:
 
 def _is_list(rows: Dataset, column: str) -> bool:
     return hasattr(rows.features[column], "feature")
+
+
+def _holds_text(rows: Dataset, column: str) -> bool:
+    feature = rows.features[column]
+    inner = feature.feature if _is_list(rows, column) else feature
+    return getattr(inner, "dtype", "") in ("string", "large_string")
 
 
 def _some(values: Sequence[Any]) -> str:
