@@ -137,10 +137,10 @@ def test_a_network_from_scratch_learns_to_stop(train, own_directory, kind):
 
 
 def test_evaluation_has_to_generate(train, own_directory, tiny_model):
-    """Scores of words that follow the true ones would flatter; they are refused."""
+    """Scores of words that follow the true ones would flatter: a Trainer that does not generate is refused."""
     model = ["model=minilm_seq2seq", f"model.encoder={tiny_model}", "trainer.args.max_steps=2"]
     with pytest.raises(ConfigError, match=r"^trainer: expected evaluation that generates"):
-        train(*files(own_directory), *LEARN, *model, "trainer.args.predict_with_generate=false")
+        train(*files(own_directory), *LEARN, *model, "trainer._target_=transformers.Trainer")
 
 
 def test_targets_have_positions():
