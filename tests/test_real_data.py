@@ -52,6 +52,7 @@ def test_xquad(train):
         "dataset.group_by_column=context",
         "dataset.test_size=0.2",
         "task.max_length=128",
+        "task.doc_stride=32",
     ]
     files = [f"dataset.files.train={XQUAD}", "dataset.limit.train=64", "trainer.args.max_steps=3"]
     result = train("dataset=local", "task=question_answering", *options, *files, *FEW)

@@ -67,7 +67,8 @@ class QuestionAnswering(Task):
                 yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
         if self.doc_stride < 0 or (self.max_length is not None and self.doc_stride >= self.max_length):
             expected = "tokens from 0 to fewer than task.max_length"
-            yield Mistake("doc_stride", expected, repr(self.doc_stride), "Set task.doc_stride=128.")
+            fix = f"Set task.doc_stride={(self.max_length or _DEFAULT_LENGTH) // 3}."
+            yield Mistake("doc_stride", expected, repr(self.doc_stride), fix)
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Adds: what the labels are called."""
