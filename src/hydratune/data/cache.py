@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.data.streaming import is_stream
+from hydratune.hardware import available_cpus
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
@@ -71,7 +74,7 @@ def map_once(
         what: Said beside the progress bar.
         with_indices: Whether `function` also takes the rows' numbers.
     """
-    if not hasattr(rows, "__len__"):
+    if is_stream(rows):
         return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -92,5 +95,5 @@ def map_once(
 
 def processes(rows: int) -> int | None:
     """How many processes map that many rows: one a CPU where the work is worth starting them."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = available_cpus()
     return cpus if cpus > 1 and rows >= WORTH_PROCESSES else None

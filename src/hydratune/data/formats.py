@@ -28,7 +28,7 @@ class Format(NamedTuple):
 
     Args:
         suffixes: Of files that are taken to be of this kind.
-        builder: Of `datasets.load_dataset`; for a copy it is `json`.
+        builder: Of `datasets.load_dataset`, for the file itself; `plain_copy` names that of a copy.
         scan: Path, encoding and whether to keep the rows -> what a reading line by line shows; None for binary files.
         options: Arguments of the builder.
         converts: Whether `datasets` reads the scan's rows, not the file.

@@ -110,6 +110,8 @@ def hold_out(
 
 def leakage(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
     """A sentence for each pair of splits that share rows with the same `inputs`."""
+    import numpy as np
+
     known: dict[str, np.ndarray] = {}
     for split, rows in splits.items():
         columns = [name for name in inputs if name in (rows.column_names or ())]
@@ -117,7 +119,7 @@ def leakage(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
             continue
         hashes = _row_hashes(rows, columns)
         for other, seen in known.items():
-            if count := int(_is_in(hashes, seen).sum()):
+            if count := int(np.isin(hashes, seen).sum()):
                 what = " and ".join(columns)
                 yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {what})"
         known[split] = hashes
@@ -134,9 +136,3 @@ def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
-
-
-def _is_in(values: np.ndarray, among: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return np.isin(values, among)

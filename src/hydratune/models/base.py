@@ -140,7 +140,7 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 # How configs of different families call their dropout probabilities.
-_DROPOUT = ("dropout", "_pdrop", "drop_rate", "dropout_prob", "dropout_rate", "attn_pdrop")
+_DROPOUT = ("dropout", "_pdrop", "drop_rate", "dropout_prob", "dropout_rate")
 
 
 def set_dropout(config: PretrainedConfig, probability: float) -> None:

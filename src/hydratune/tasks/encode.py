@@ -12,6 +12,7 @@ from hydratune.data.streaming import is_stream
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
 Encode = Callable[..., Mapping[str, list[Any]]]  # a batch of columns, and the rows' numbers if asked for
 
 

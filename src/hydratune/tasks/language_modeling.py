@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Task
+from hydratune.tasks.encode import IGNORED
 
 if TYPE_CHECKING:
     import torch
     from transformers import EvalPrediction, PretrainedConfig
 
-IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
 PART = 1024  # tokens whose scores are held in float32 at once
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.tasks.base import Evaluated, Prepared
-from hydratune.tasks.encode import encode_splits
-from hydratune.tasks.language_modeling import IGNORED, LeftToRight, chosen, mean_scores
+from hydratune.tasks.encode import IGNORED, encode_splits
+from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits
+from hydratune.tasks.encode import IGNORED, cut, encode_splits
 from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers import EvalPrediction
 
-IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
 _ENTITY_METRICS = ("f1", "precision", "recall")
 _SHORTEST = 8  # tokens of a window, so that it always moves on
 # What a tag begins with, as seqeval reads it: without a scheme, and in each.
