@@ -8,6 +8,12 @@ from hydratune.errors import ConfigError
 EXPERIMENTS = [option.name for option in options(shipped_dir()) if option.group == "experiment"]
 # What makes a shipped model tiny; the others are replaced by the tiny checkpoint.
 TINY = {
+    "llama_tiny": [
+        "model.config.num_hidden_layers=1",
+        "model.config.hidden_size=16",
+        "model.config.intermediate_size=16",
+        "model.config.num_attention_heads=2",
+    ],
     "gpt_tiny": ["model.config.n_layer=1", "model.config.n_embd=16", "model.config.n_head=2"],
     "vit_tiny": [
         "model.config.num_hidden_layers=1",
