@@ -79,7 +79,7 @@ def test_mistakes_end_with_2_and_leave_nothing(own_directory):
     ("arguments", "message"),
     [
         (["seed=1,2"], "seed: expected one value, got '1,2'. Add -m to run once a value, or write seed=[...] for a list."),
-        (["trian"], "trian: expected one of ['configs', 'train', 'ui'] or KEY=VALUE, got 'trian'. Did you mean train?"),
+        (["trian"], "trian: expected one of ['configs', 'resume', 'sync', 'train', 'ui'] or KEY=VALUE, got 'trian'. Did you mean train?"),
         (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
         (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
         (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),

@@ -1,13 +1,21 @@
 """MLflow is told the truth: one run a run, its real end, its real numbers."""
 
 import json
+import subprocess
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
+import pandas as pd
+import psutil
 import pytest
 
+from conftest import predictions
 from hydratune.errors import ConfigError
-from hydratune.tracking.mlflow import MlflowRunLog, readable
+from hydratune.tracking import process
+from hydratune.tracking.base import Facts
+from hydratune.tracking.mlflow import Mlflow, readable
 from hydratune.tracking.store import absolute_uri, connect, scheme
 
 
@@ -27,7 +35,8 @@ def test_one_run_that_finished(train, toy, store):
     losses = client.get_metric_history(run.info.run_id, "train/loss")
     assert [point.step for point in losses] == [1, 2]
     assert [p.step for p in client.get_metric_history(run.info.run_id, "eval/accuracy")] == [1, 2]
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.yaml", "metrics.json"}
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"config.yaml", "overrides.yaml", "environment.txt", "metrics.json", "predictions.jsonl", "tables"} <= files
     assert client.get_experiment(run.info.experiment_id).name == "films"
 
 
@@ -61,7 +70,7 @@ def test_the_end_is_true(train, toy, store, monkeypatch, error, status):
     """An exception is FAILED and an interruption KILLED, and both go on to the caller."""
     import transformers
 
-    def fail(_):
+    def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(transformers.Trainer, "train", fail)
@@ -98,55 +107,158 @@ def test_readable_names(name, shown):
     assert readable(name) == shown
 
 
-class _Client:
-    """A store that can be down."""
-
-    def __init__(self):
-        self.down, self.batches, self.ended = False, [], []
-
-    def log_batch(self, run_id, metrics=(), params=()):  # noqa: ARG002
-        if self.down:
-            raise ConnectionError("down")
-        self.batches.append([(m.key, m.step) for m in metrics])
-
-    def set_terminated(self, run_id, status):  # noqa: ARG002
-        if self.down:
-            raise ConnectionError("down")
-        self.ended.append(status)
+def test_the_best_step_has_metrics_of_its_own(train, toy, store):
+    """`best/...` are the metrics of the weights that were kept, at their step, without bookkeeping."""
+    result = train(*toy)
+    (run,) = runs(store)
+    assert run.data.metrics["best/accuracy"] == result.metrics["eval_accuracy"]
+    (point,) = connect(store).get_metric_history(run.info.run_id, "best/accuracy")
+    assert point.step == result.metrics["step"]
+    assert {name for name in run.data.metrics if name.startswith("best/")} == {
+        f"best/{name}" for name in ("loss", "accuracy", "f1", "matthews_correlation")
+    }
 
 
-def test_points_are_sent_in_batches(tmp_path):
-    """Points wait for an evaluation, for 200 of them or for the end; the order is kept."""
-    client = _Client()
-    log = MlflowRunLog(client, "id", tmp_path)
-    log.metrics({"loss": 1.0}, 1)
-    assert client.batches == []
-    log.metrics({"eval_loss": 1.0}, 1)
-    assert client.batches == [[("train/loss", 1), ("eval/loss", 1)]]
-    for step in range(250):
-        log.metrics({"loss": float("inf") if step == 7 else 1.0}, step)
-    log.close("FINISHED")
-    assert [len(batch) for batch in client.batches] == [2, 200, 49]
-    assert client.ended == ["FINISHED"]
+def test_speed_and_memory(train, toy, store):
+    """Samples and tokens a second and the peak of memory are curves."""
+    train(*toy, "trainer.args.logging_steps=1")
+    (run,) = runs(store)
+    assert {"train/samples_per_second", "train/tokens_per_second", "train/peak_memory_gib"} <= set(run.data.metrics)
+    assert len(connect(store).get_metric_history(run.info.run_id, "train/tokens_per_second")) == 2
 
 
-def test_a_store_that_goes_down_costs_one_warning(tmp_path, caplog):
-    """Training goes on, one warning is said, and what was kept is delivered when the store is back at the end."""
-    client = _Client()
-    log = MlflowRunLog(client, "id", tmp_path)
-    client.down = True
-    log.metrics({"eval_loss": 1.0}, 1)
-    log.metrics({"eval_loss": 0.5}, 2)
-    assert len([m for m in caplog.messages if "store failed" in m]) == 1
-    client.down = False
-    log.close("FINISHED")
-    assert client.batches == [[("eval/loss", 1), ("eval/loss", 2)]]
+def test_the_rows_are_dataset_inputs(train, toy, store, own_directory):
+    """Each split is a dataset input with its content's hash, whatever its file is called."""
+    train(*toy, "trainer.args.max_steps=1")
+    (own_directory / "test.jsonl").rename("other.jsonl")
+    train(*toy, "trainer.args.max_steps=1", "dataset.files.test=other.jsonl", directory="again")
+    first, second = ({i.tags[0].value: i.dataset for i in run.inputs.dataset_inputs} for run in runs(store))
+    assert set(first) == {"train", "validation", "test"}
+    assert first["test"].digest == second["test"].digest != first["validation"].digest
+    assert json.loads(first["train"].profile)["num_rows"] == 32
 
 
-def test_a_server_that_is_not_there(train, toy):
-    """A server that does not answer at the start is a mistake that names the key."""
-    with pytest.raises(ConfigError, match=r"^tracking\.uri: expected an MLflow store at 'http://127.0.0.1:9'"):
-        train(*toy, "tracking=mlflow", "tracking.uri=http://127.0.0.1:9")
+def test_predictions_have_their_inputs(train, toy, store, own_directory):
+    """A row of predictions.jsonl has the text, and MLflow shows a sample as a table."""
+    result = train(*toy, "trainer.args.max_steps=1")
+    texts = [json.loads(line)["text"] for line in (own_directory / "test.jsonl").read_text().splitlines()]
+    assert [row["text"] for row in predictions(result)] == texts
+    (run,) = runs(store)
+    (table,) = json.loads(run.data.tags["mlflow.loggedArtifacts"])
+    path = connect(store).download_artifacts(run.info.run_id, table["path"])
+    sample = json.loads(Path(path).read_text())
+    assert sample["columns"] == ["text", "label", "prediction"]
+    assert len(sample["data"]) == 16
+
+
+def test_tables_of_labels(train, toy, store):
+    """The confusion matrix and the scores of each label are csv and pictures, and add up to the rows."""
+    result = train(*toy, "trainer.args.max_steps=1")
+    matrix = pd.read_csv(result.directory / "tables" / "confusion_matrix.csv", index_col=0)
+    assert matrix.to_numpy().sum() == 16
+    assert matrix.to_numpy().trace() / 16 == result.metrics["test_accuracy"]
+    (run,) = runs(store)
+    assert {file.path for file in connect(store).list_artifacts(run.info.run_id, "tables")} == {
+        f"tables/{name}.{kind}" for name in ("confusion_matrix", "per_label") for kind in ("csv", "png")
+    }
+
+
+def test_a_failure_leaves_its_traceback(train, toy, store, monkeypatch):
+    """The traceback is an artifact and its last line a tag, without passwords."""
+    import transformers
+
+    def fail(*_, **__):
+        raise RuntimeError("no route to https://me:hunter2@host/x\nnor elsewhere")
+
+    monkeypatch.setattr(transformers.Trainer, "train", fail)
+    with pytest.raises(RuntimeError):
+        train(*toy)
+    (run,) = runs(store)
+    assert run.data.tags["error"] == "RuntimeError: no route to https://***@host/x nor elsewhere"
+    text = Path(connect(store).download_artifacts(run.info.run_id, "traceback.txt")).read_text()
+    assert "in fail" in text
+    assert "hunter2" not in text
+
+
+def test_a_run_that_goes_on_is_the_same_run(store, tmp_path):
+    """Continuing adds nothing twice, forgets the old error, and names the params that changed."""
+    facts = Facts("toy", tmp_path, {"learning_rate": 1, "seed": 7}, {})
+    tracking = Mlflow(uri=store)
+
+    def cut_off():
+        with tracking.start(facts) as log:
+            log.metrics({"loss": 3.0}, 10)
+            raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError):
+        cut_off()
+    with tracking.start(replace(facts, params={"learning_rate": 2, "seed": 7})) as log:
+        log.metrics({"loss": 2.0}, 10)
+        log.metrics({"loss": 1.0}, 20)
+    (run,) = runs(store)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["param_drift"] == "learning_rate: 1 -> 2"
+    assert run.data.params == {"learning_rate": "1", "seed": "7"}
+    assert "error" not in run.data.tags
+    history = connect(store).get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(10, 3.0), (20, 1.0)]
+
+
+def test_nothing_is_cut_silently(store, tmp_path, caplog):
+    """A param or a name that MLflow would refuse is shortened, and that is said."""
+    params = {"prompt": "x" * 7000, "f(x)": 1, "short": "y"}
+    with Mlflow(uri=store).start(Facts("toy", tmp_path, params, {})):
+        pass
+    (run,) = runs(store)
+    assert run.data.params["short"] == "y"
+    assert run.data.params["f_x_"] == "1"
+    assert run.data.params["prompt"] == "x" * 5997 + "..."
+    assert [m for m in caplog.messages if "prompt has 7000 characters" in m]
+
+
+def test_infinities_are_said(store, tmp_path, caplog):
+    """MLflow would store an infinity as 1.8e308: it is left out, with a warning; nan is kept."""
+    with Mlflow(uri=store).start(Facts("toy", tmp_path, {}, {})) as log:
+        log.metrics({"eval_perplexity": float("inf"), "eval_loss": float("nan")}, 3)
+    (run,) = runs(store)
+    assert list(run.data.metrics) == ["eval/loss"]
+    assert [m for m in caplog.messages if "eval/perplexity is infinite at step 3" in m]
+
+
+def test_a_run_that_was_killed_is_healed(store):
+    """RUNNING becomes KILLED where the process is gone; a live one and one of another host stay."""
+    client = connect(store)
+    with subprocess.Popen(["sleep", "60"]) as sleeping:  # noqa: S607
+        began = f"{psutil.Process(sleeping.pid).create_time():.0f}"
+        sleeping.kill()
+    gone = {**process.tags(), process.PROCESS: f"{sleeping.pid} {began}"}
+    made = {
+        name: client.create_run("0", tags=tags).info.run_id
+        for name, tags in {
+            "gone": gone,
+            "here": process.tags(),
+            "elsewhere": gone | {process.HOST: "other"},
+            "theirs": {},
+        }.items()
+    }
+    assert [run.info.run_id for run in process.heal(client, ["0"])] == [made["gone"]]
+    status = {name: client.get_run(run_id).info.status for name, run_id in made.items()}
+    assert status == {"gone": "KILLED", "here": "RUNNING", "elsewhere": "RUNNING", "theirs": "RUNNING"}
+
+
+def test_system_metrics(store, tmp_path):
+    """The load of the machine is recorded at least once, under `system/`."""
+    with Mlflow(uri=store, system_metrics=True).start(Facts("toy", tmp_path, {}, {})):
+        pass
+    (run,) = runs(store)
+    assert "system/cpu_utilization_percentage" in run.data.metrics
+
+
+def test_an_alias_needs_a_name():
+    """Options that go together are checked together."""
+    keys = [mistake.key for mistake in Mlflow(registered_model_alias="best").check()]
+    assert keys == ["registered_model_alias"]
+    assert [m.key for m in Mlflow(registered_model_name="a", log_models=False).check()] == ["registered_model_name"]
 
 
 def test_a_server_that_is_no_mlflow(monkeypatch):

@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 class NoAdapter:
     """Every weight that is not frozen trains."""
 
+    @property
+    def saves_whole(self) -> bool:
+        """Whether `save` writes a network that needs no other checkpoint."""
+        return True
+
     def quantization(self) -> BitsAndBytesConfig | None:
         """How to hold the network's weights in fewer bits; None for as they are."""
         return None
@@ -50,6 +55,11 @@ class Adapter(NoAdapter):
     config: Any
     merge: bool = False
     load_in_4bit: bool = False
+
+    @property
+    def saves_whole(self) -> bool:
+        """Whether the adapter is merged."""
+        return self.merge
 
     def check(self) -> Iterator[Mistake]:
         """Whether what it needs is installed, and whether its options go together."""

@@ -1,4 +1,4 @@
-"""The command line: `hydratune OVERRIDES` trains, `hydratune configs` lists configs, `hydratune ui` opens MLflow."""
+"""The command line: `hydratune OVERRIDES` trains; other verbs list configs, open MLflow, deliver to it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,15 @@ def main() -> None:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
-    verb, *rest = arguments or [""]
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {"train": train, "configs": configs, "ui": ui}
-    if verb in verbs:
-        return verbs[verb](rest)
-    if verb.replace("_", "").isalpha():  # neither a flag nor an override
-        fix = did_you_mean(verb, verbs, "See hydratune --help.")
-        raise ConfigError(Mistake(verb, f"{one_of(verbs)} or KEY=VALUE", repr(verb), fix))
+    first, *rest = arguments or [""]
+    verbs: dict[str, Callable[[Sequence[str]], int]] = {
+        verb.__name__: verb for verb in (train, configs, ui, sync, resume)
+    }
+    if first in verbs:
+        return verbs[first](rest)
+    if first.replace("_", "").isalpha():  # neither a flag nor an override
+        fix = did_you_mean(first, verbs, "See hydratune --help.")
+        raise ConfigError(Mistake(first, f"{one_of(verbs)} or KEY=VALUE", repr(first), fix))
     return train(arguments)
 
 
@@ -67,6 +69,20 @@ def ui(arguments: Sequence[str]) -> int:
 
     serve(arguments)
     return 0
+
+
+def resume(arguments: Sequence[str]) -> int:
+    """Goes on with a run that was cut off."""
+    from hydratune.resume import main as go_on
+
+    return go_on(arguments)
+
+
+def sync(arguments: Sequence[str]) -> int:
+    """Delivers to MLflow what a run could not."""
+    from hydratune.tracking.sync import main as deliver
+
+    return deliver(arguments)
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -16,6 +16,12 @@ from hydratune.tracking.base import Facts
 GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")
 COMPARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
 _NAME_LENGTH = 120
+# Overrides that change how a run is watched, not what it learns: no part of its name.
+_UNTOLD = (
+    "hardware.",
+    "tracking.",
+    *(f"trainer.args.{name}_" for name in ("logging", "eval", "save", "hub", "push", "load", "dataloader")),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     params["seed"] = cfg.seed
     params |= {name: cfg.trainer.args[name] for name in COMPARED if name in cfg.trainer.args}
     params |= {key: value for key, value in typed.items() if key.removeprefix("trainer.args.") not in params}
-    telling = {k: v for k, v in typed.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
+    told = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
+    telling = {k: v for k, v in told.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
     chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
     tags = {f"version.{package}": number for package, number in provenance.versions().items()}
     tags["mlflow.source.name"] = provenance.command(job.overrides)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
 MASK = "***"
+_LONGEST_DIFF = 1_000_000  # characters
 
 # `token` alone or behind these words; `pad_token` and its kin are no secrets.
 _SECRET_KEY = re.compile(
@@ -25,14 +28,8 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 def git_commit() -> str | None:
     """The commit that the current directory is at, with `-dirty` behind it; None outside a repository."""
-
-    def git(*arguments: str) -> str:
-        # git is found on PATH, as the user's shell would find it
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607
-        return done.stdout.strip()
-
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain") else "")
+        return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -48,6 +45,28 @@ def versions() -> dict[str, str]:
     return found
 
 
+def git_diff() -> str:
+    """What the code here has that its commit has not, and which files are new; empty outside a repository."""
+    try:
+        new, diff = _git("status", "--porcelain"), _git("diff", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    text = f"{new}\n\n{diff}" if new else ""
+    rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
+    return str(redact(text[:_LONGEST_DIFF])) + rest
+
+
+def environment() -> str:
+    """The machine and every installed package with its version."""
+    packages = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
+    return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def console_script() -> str:
     """How the user can type `hydratune` here: by name where the shell finds this one, else by its path."""
     ours = Path(sys.executable).with_name("hydratune")
@@ -59,7 +78,13 @@ def console_script() -> str:
 
 def command(overrides: list[str]) -> str:
     """The command that composes the same run again; `++` before a key is added by us, not typed."""
-    return shlex.join(["hydratune", *(override.removeprefix("++") for override in overrides)])
+    return shlex.join(["hydratune", *typed(overrides)])
+
+
+def typed(overrides: list[str]) -> list[str]:
+    """Overrides as they were typed: `++` before a key is added by us. Those of secrets are masked."""
+    pairs = [override.removeprefix("++").partition("=") for override in overrides]
+    return [key + equals + str(redact(value, key)) for key, equals, value in pairs]
 
 
 def is_secret(key: str) -> bool:
@@ -76,3 +101,9 @@ def redact(value: Any, key: str = "") -> Any:
     if value is not None and is_secret(key):
         return MASK
     return _URL_CREDENTIALS.sub(MASK, value) if isinstance(value, str) else value
+
+
+def _git(*arguments: str) -> str:
+    # git is found on PATH, as the user's shell would find it
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607
+    return done.stdout.strip()

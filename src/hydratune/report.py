@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hydratune.run import RunResult
@@ -24,23 +25,21 @@ def quieten() -> None:
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file is told by us, once
 
 
+def scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Metrics of one split without their prefix, and without Trainer's bookkeeping."""
+    ours = {name.removeprefix(f"{prefix}_"): v for name, v in metrics.items() if name.startswith(f"{prefix}_")}
+    return {name: value for name, value in ours.items() if not name.endswith(_BOOKKEEPING)}
+
+
 def show(result: RunResult) -> None:
     """Prints the metrics of validation and test side by side, where the files are, and how to open MLflow."""
     from rich.console import Console
     from rich.table import Table
 
-    columns = {
-        split: {
-            name.removeprefix(f"{split}_"): value
-            for name, value in result.metrics.items()
-            if name.startswith(f"{split}_") and not name.endswith(_BOOKKEEPING)
-        }
-        for split in ("eval", "test")
-    }
-    columns = {split: scores for split, scores in columns.items() if scores}
+    columns = {split: found for split in ("eval", "test") if (found := scores(result.metrics, split))}
     table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
     for name in columns["eval"]:
-        table.add_row(name, *(f"{scores[name]:.4f}" for scores in columns.values()))
+        table.add_row(name, *(f"{found[name]:.4f}" for found in columns.values()))
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     console.print(f"files    {os.path.relpath(result.directory)}", markup=False)

@@ -5,30 +5,27 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import hub
+from hydratune import hub, record
 from hydratune.build import build, refusal
-from hydratune.facts import Job, facts, resolved_yaml
-from hydratune.files import write_json, write_lines, write_text
+from hydratune.facts import Job, facts
+from hydratune.files import write_json
 from hydratune.models.base import max_positions
-from hydratune.report import quieten
+from hydratune.record import CHECKPOINTS, METRICS, MODEL
+from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 
 if TYPE_CHECKING:
-    from transformers import EvalPrediction, Trainer
+    from transformers import EvalPrediction, Trainer, TrainingArguments
 
     from hydratune.tasks.base import Task
 
 log = logging.getLogger(__name__)
-
-# What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
-CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
-CHECKPOINTS, MODEL = "checkpoints", "model"
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     loaded = model.load_network(task.auto_model, config, data.head, adapter.quantization())
     task.initialize(loaded, data)
     network = adapter.apply(loaded)
+    known = record.model_facts(cfg, job, task, splits["train"], processor, served=adapter.saves_whole)
     # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
     collator = task.collator(processor)
     trainer = _make_trainer(
@@ -97,13 +95,13 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     )
     _show_progress(trainer)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
-        write_text(job.directory / CONFIG, resolved_yaml(cfg))
-        run_log.artifact(job.directory / CONFIG)
-        for callback in run_log.callbacks():
+        record.beginning(cfg, job, splits, run_log)
+        for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
-        trainer.train()
+        trainer.train(resume_from_checkpoint=_last_checkpoint(args))
         metrics = _kept_metrics(trainer, cfg.objective)
+        run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         # 7. Evaluate on test, once.
         if "test" in data.splits:
             tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
@@ -111,14 +109,14 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             trainer.compute_metrics = _scores(task, test)
             tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= tested.metrics
-            if decoded := list(task.decode(tested, test)):
-                write_lines(job.directory / PREDICTIONS, decoded)
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
+            record.predictions(job, task, splits["test"], tested, test, run_log)
         # 8. Save, and push to the hub if asked.
         adapter.save(network, job.directory / MODEL)
         processor.save_pretrained(job.directory / MODEL)
         write_json(job.directory / METRICS, metrics)
         run_log.artifact(job.directory / METRICS)
+        run_log.model(replace(known, step=metrics["step"], metrics=metrics))
         if publish:
             hub.publish(job.directory / MODEL, args.hub_model_id, private=args.hub_private_repo)
     return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
@@ -149,11 +147,18 @@ def _show_progress(trainer: Trainer) -> None:
         trainer.add_callback(Progress)
 
 
+def _last_checkpoint(args: TrainingArguments) -> str | None:
+    """Where a run that was cut off goes on from; None for one that begins."""
+    states = Path(args.output_dir).glob("checkpoint-*/trainer_state.json")  # which Trainer writes last
+    steps = {int(state.parent.name.rpartition("-")[2]): str(state.parent) for state in states}
+    return steps[max(steps)] if steps else None
+
+
 def _kept_metrics(trainer: Trainer, objective: str) -> dict[str, Any]:
     """The evaluation of the weights that the trainer now holds, done anew only where the history lacks it."""
     state = trainer.state
     step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
     evaluations = [entry for entry in state.log_history if objective in entry and entry["step"] == step]
-    metrics = dict(evaluations[-1]) if evaluations else trainer.evaluate()
+    metrics = evaluations[-1] if evaluations else {**trainer.evaluate(), "step": step}
     training: Mapping[str, Any] = next((entry for entry in reversed(state.log_history) if "train_runtime" in entry), {})
     return {**metrics, **{name: value for name, value in training.items() if name.startswith("train_")}}

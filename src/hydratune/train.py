@@ -23,8 +23,9 @@ from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import Job
 from hydratune.files import claim_directory
+from hydratune.record import CHECKPOINTS
 from hydratune.report import show
-from hydratune.run import CHECKPOINTS, run
+from hydratune.run import run
 from hydratune.validation import check_config
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,8 @@ class RunFailedError(Exception):
     """A run ended by an exception, whose traceback its log holds."""
 
 
-def train(arguments: Sequence[str]) -> int:
-    """Runs one job, or several with `-m`, and returns the exit code."""
+def train(arguments: Sequence[str], continued: Path | None = None) -> int:
+    """Runs one job, or several with `-m`, and returns the exit code; `continued` is a run that goes on."""
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
     request = _request(flags)
     rest = [argument for argument in arguments if argument not in flags.overrides]
@@ -49,6 +50,8 @@ def train(arguments: Sequence[str]) -> int:
         raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
         return _run_hydra([*rest, *overrides])
+    if continued:
+        return _run_hydra([*rest, *overrides, f"hydra.run.dir={_quoted(continued)}"])
     key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
     wanted = Path(OmegaConf.select(cfg, key)).absolute()
     new = [folder for folder in wanted.parents if not folder.exists()]

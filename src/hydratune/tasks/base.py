@@ -12,12 +12,14 @@ from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.models.base import Network
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction, PretrainedConfig, TrainerCallback
 
 # Metrics of which less is better; of all others more is.
 LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse", "mae")
+EXAMPLE = 200  # characters of an example, which any network takes
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Task(ABC):
     known_metrics: ClassVar[tuple[str, ...]]
     streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must know where each token is in the text
+    pipeline: ClassVar[str | None] = None  # what serves the network: a task of transformers.pipeline
     tuned: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation, for test to take
 
     metrics: list[str]
@@ -82,6 +85,15 @@ class Task(ABC):
         """Whether rows that follow each other belong together, so that a split or a limit must not part them."""
         return False
 
+    def texts(self) -> list[str]:
+        """Its columns of text, or of lists of texts."""
+        return [name for name, column in self.columns.items() if column.kind in ("text", "texts")]
+
+    def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002 (others need it)
+        """An input of `pipeline` made of a raw row: column -> text of at most 200 characters."""
+        texts = {name: row.get(name) for name in self.inputs}
+        return {name: text[:EXAMPLE] for name, text in texts.items() if isinstance(text, str) and text}
+
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported."""
         for name in self.metrics:
@@ -93,7 +105,8 @@ class Task(ABC):
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Arguments of `TrainingArguments` that the task decides where the user said nothing."""
-        return {"greater_is_better": objective.removeprefix("eval_") not in LESS_IS_BETTER}
+        counted = {"include_num_input_tokens_seen": "non_padding"} if self.processor == "tokenizer" else {}
+        return {"greater_is_better": objective.removeprefix("eval_") not in LESS_IS_BETTER, **counted}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Raises ConfigError where the kind of network cannot have this task's head."""
@@ -166,3 +179,12 @@ class Task(ABC):
     @abstractmethod
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """One JSON object a row for `predictions.jsonl`: what was asked for and what was said; may be empty."""
+
+    def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
+        """What the rows of `decode` add up to, label by label; nothing where there are no labels."""
+        return {}
+
+
+def column_values(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:
+    """The values of each of these columns."""
+    return [[row[name] for row in rows] for name in names]

@@ -24,6 +24,7 @@ class ImageClassification(OneLabel):
     """Columns `image`, an image of `datasets` or its path, and `label`, a string or an id."""
 
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
+    pipeline: ClassVar[str | None] = "image-classification"
     processor: ClassVar[str] = "image_processor"
     columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label")}
     inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded

@@ -61,6 +61,7 @@ class LeftToRight(Task):
     """A task of a network that predicts each token from those before it."""
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
+    pipeline: ClassVar[str | None] = "text-generation"
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Adds: networks that see the token that they are to predict."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task
 from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
 from hydratune.tasks.language_modeling import chosen, mean_scores, token_scores
 
@@ -30,6 +30,7 @@ class MaskedLm(Task):
     """
 
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
+    pipeline: ClassVar[str | None] = "fill-mask"
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
     known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
 
@@ -113,6 +114,10 @@ class MaskedLm(Task):
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names, over the masked tokens."""
         return chosen(mean_scores(prediction.predictions), self.metrics)
+
+    def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
+        """The begin of a text, and a mask for what may follow."""
+        return {"text": f"{row['text'][:EXAMPLE]} {processor.mask_token}"}
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each masked token has its own prediction."""

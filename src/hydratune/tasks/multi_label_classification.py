@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -11,11 +11,12 @@ from hydratune.data.rows import BadRow, Column, shown
 from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import Network
-from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.base import Evaluated, Prepared, Task, column_values
 from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
 from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import DatasetDict
     from transformers import EvalPrediction
@@ -33,6 +34,7 @@ class MultiLabelClassification(Task):
     """
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str | None] = "text-classification"
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),
@@ -145,6 +147,13 @@ class MultiLabelClassification(Task):
                 "labels": [names[i] for i, value in enumerate(true) if value],
                 "predictions": [names[i] for i, value in enumerate(said) if value >= least],
             }
+
+    def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
+        """The scores of each label."""
+        from hydratune.tasks.tables import label_sets
+
+        true, said = column_values(rows, "labels", "predictions")
+        return label_sets(true, said, [*head["id2label"].values()])
 
 
 def _repeats(splits: DatasetDict) -> Iterator[BadRow]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow
-from hydratune.tasks.base import Evaluated, Task
+from hydratune.tasks.base import Evaluated, Task, column_values
 from hydratune.tasks.labels import unknown_labels
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import DatasetDict
     from transformers import EvalPrediction
 
@@ -42,3 +43,10 @@ class OneLabel(Task):
         names = evaluated.head["id2label"]
         for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
             yield {"label": names[int(label)], "prediction": names[int(said)]}
+
+    def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
+        """The confusion matrix, and the scores of each label."""
+        from hydratune.tasks.tables import one_label
+
+        true, said = column_values(rows, "label", "prediction")
+        return one_label(true, said, [*head["id2label"].values()])

@@ -21,6 +21,7 @@ class Regression(Task):
     """Columns `text`, optionally `text_pair`, and `label`, a number."""
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str | None] = "text-classification"
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),

@@ -21,6 +21,7 @@ class SequenceClassification(OneLabel):
     """Columns `text`, optionally `text_pair`, and `label`, which may be a string, an id or a truth value."""
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
+    pipeline: ClassVar[str | None] = "text-classification"
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.rows import BadRow, Column, shown
@@ -138,6 +139,12 @@ class SupervisedFineTuning(LeftToRight):
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names, over the tokens of the answers."""
         return chosen(mean_scores(prediction.predictions), self.metrics)
+
+    def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
+        """A prompt in the template, up to where the answer begins."""
+        asked = [{"role": "user", "content": row["prompt"]}] if row.get("prompt") else row["messages"]
+        before = list(takewhile(lambda message: message["role"] != "assistant", asked))
+        return {"text": _apply_template(processor, before, tokenize=False, add_generation_prompt=True)}
 
 
 def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import Evaluated, Prepared, Task
+from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task, column_values
 from hydratune.tasks.encode import IGNORED, cut, encode_splits
 from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
     from datasets import DatasetDict
     from transformers import EvalPrediction
@@ -46,6 +47,7 @@ class TokenClassification(Task):
     """
 
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
+    pipeline: ClassVar[str | None] = "token-classification"
     columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels")}
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
@@ -124,8 +126,7 @@ class TokenClassification(Task):
         """The metrics that the config names, and those of each type, over whole sentences."""
         from hydratune.tasks.sequence_metrics import entity_scores, word_accuracy
 
-        rows = list(self.decode(prediction, evaluated))
-        true, said = ([row[name] for row in rows] for name in ("labels", "predictions"))
+        true, said = column_values(list(self.decode(prediction, evaluated)), "labels", "predictions")
         scores = {"accuracy": word_accuracy(true, said)} if "accuracy" in self.metrics else {}
         if {*self.metrics} & {*_ENTITY_METRICS}:
             scores |= entity_scores(true, said, self.scheme)
@@ -148,6 +149,17 @@ class TokenClassification(Task):
             for word, place in zip(words, counted, strict=True):
                 predicted[word] = names[int(said[place])]
         return sentences
+
+    def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
+        """The scores of each type of entity, where the metrics are of entities."""
+        from hydratune.tasks.tables import entities
+
+        true, said = column_values(rows, "labels", "predictions")
+        return entities(true, said, self.scheme) if {*self.metrics} & {*_ENTITY_METRICS} else {}
+
+    def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002
+        """The words as a text, which the pipeline takes apart by itself."""
+        return {"text": " ".join(row["tokens"])[:EXAMPLE]}
 
 
 def _unread(tags: list[str], scheme: str | None) -> list[str]:

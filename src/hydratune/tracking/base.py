@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import Mistake
 
@@ -32,18 +32,71 @@ class Facts:
     tags: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class SplitFacts:
+    """The rows of one split, as a tracker names them.
+
+    Args:
+        split: `train`, `validation` or `test`.
+        name: Of the dataset.
+        digest: A hash of the rows' content; the same rows have the same one wherever they came from.
+        source: What the rows were read from, as JSON.
+        rows: How many; None of a stream.
+        columns: Name -> type.
+    """
+
+    split: str
+    name: str
+    digest: str
+    source: str
+    rows: int | None
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A folder of `save_pretrained` that is to be recorded as a model.
+
+    Args:
+        folder: Of weights, config and tokenizer, below the run's directory.
+        name: Short, for tables.
+        step: Optimizer steps that made it.
+        metrics: Under Trainer's names, of these very weights.
+        pipeline: The task of `transformers.pipeline` that serves it; None where there is none.
+        example: An input of that pipeline: column -> text.
+        params: What tells it from other models, e.g. the base checkpoint.
+    """
+
+    folder: Path
+    name: str
+    step: int
+    metrics: Mapping[str, float]
+    pipeline: str | None = None
+    example: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+
+
 class RunLog:
     """One run as its tracker sees it; this one, which `tracking=none` uses, keeps nothing."""
 
-    def callbacks(self) -> list[TrainerCallback]:
-        """What Trainer is to call while it trains."""
+    def callbacks(self, model: ModelFacts) -> list[TrainerCallback]:  # noqa: ARG002
+        """What Trainer is to call while it trains; `model` is what a checkpoint is recorded as."""
         return []
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Records values under Trainer's names, e.g. `test_accuracy`."""
+    def metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """Records the numbers among `values` under Trainer's names, e.g. `test_accuracy`."""
 
-    def artifact(self, path: Path) -> None:
-        """Records a file."""
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Records words about the run."""
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Records a file of the run's directory."""
+
+    def dataset(self, split: SplitFacts) -> None:
+        """Records what the run reads."""
+
+    def model(self, model: ModelFacts) -> None:
+        """Records the network."""
 
     def link(self) -> str | None:
         """The command that shows this run, where there is one."""
@@ -59,7 +112,10 @@ class Tracking(ABC):
 
     @abstractmethod
     def start(self, facts: Facts) -> AbstractContextManager[RunLog]:
-        """A context in which the run is recorded; leaving it by an exception marks the run as failed."""
+        """A context in which the run is recorded; leaving it by an exception marks the run as failed.
+
+        A directory whose run was recorded before continues that record.
+        """
 
 
 class NoTracking(Tracking):

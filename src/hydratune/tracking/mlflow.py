@@ -1,43 +1,54 @@
 """One MLflow run a run, told the truth.
 
-The stock `MLflowCallback` opens a second run on `evaluate()`, floods the params and marks crashes FINISHED.
-This uses `MlflowClient` with an explicit run id throughout, never the fluent stack of active runs.
+The stock `MLflowCallback` opens a second run on `evaluate()`, floods the params and marks crashes FINISHED. Here all
+that a run has to tell goes into a journal in its directory, and a thread delivers it (see `journal` and `sender`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
+import re
 import shlex
 import time
+import traceback
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from hydratune.errors import Mistake, did_you_mean, one_of
+from filelock import FileLock
+
+from hydratune.errors import Mistake, did_you_mean, one_line, one_of
+from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
-from hydratune.tracking import store
-from hydratune.tracking.base import Facts, RunLog, Tracking
+from hydratune.tracking import process, store
+from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
+from hydratune.tracking.journal import LOCK, Journal
+from hydratune.tracking.sender import Sender, turn_to
+from hydratune.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from transformers import TrainerCallback
 
 log = logging.getLogger(__name__)
 
-POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
-FLUSH_SECONDS = 2.0
-FLUSH_POINTS = 200
-_PREFIXES = ("eval", "test", "train")
+TRACEBACK = "traceback.txt"
+_PREFIXES = ("best", "eval", "test", "train")
+# What Trainer means of a whole run, which is no point of the curve of the same name.
+_MEANS = {"train_loss": "mean_loss", "train_samples_per_second": "mean_samples_per_second"}
+_UNSHOWN = ("total_flos", "train_steps_per_second")  # steps of unequal rows say less than samples
+_LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
+_NOT_IN_KEYS = re.compile(r"[^\w\-. /:]")
+_SPLITS = {"best": "validation", "eval": "validation", "test": "test"}
 
 
 def readable(name: str) -> str:
     """Trainer's name of a metric as MLflow shows it: `eval_f1` -> `eval/f1`, `loss` -> `train/loss`."""
-    if name == "train_loss":  # Trainer's mean over the whole run, which is no point of the curve
-        return "train/mean_loss"
+    if name in _MEANS:
+        return f"train/{_MEANS[name]}"
     prefix, _, rest = name.partition("_")
     return f"{prefix}/{rest}" if prefix in _PREFIXES and rest else f"train/{name}"
 
@@ -51,15 +62,25 @@ class Mlflow(Tracking):
         experiment: The MLflow experiment that runs are compared in.
         run_name: null for a name made of what was chosen.
         tags: More tags for the run.
+        log_models: Whether the final network becomes a model of MLflow.
+        registered_model_name: Of the final network in MLflow's registry; null for none.
+        registered_model_alias: Moves to the registered version, e.g. `candidate`; null for none.
+        checkpoints: Which checkpoints become models of MLflow too: those that were the best so far, or all.
+        system_metrics: Whether the load of CPUs, GPUs, disk and network is recorded, every 10 s.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
     experiment: str = "hydratune"
     run_name: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    log_models: bool = True
+    registered_model_name: str | None = None
+    registered_model_alias: str | None = None
+    checkpoints: Literal["none", "best", "all"] = "none"
+    system_metrics: bool = False
 
     def check(self) -> Iterator[Mistake]:
-        """Whether the address is of a kind that MLflow has, and no directory where a file should be."""
+        """Whether the address is of a kind that MLflow has, and what needs each other is there."""
         scheme = store.scheme(self.uri)
         if scheme not in store.SCHEMES:
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
@@ -71,97 +92,157 @@ class Mlflow(Tracking):
         if path is not None and path.is_dir():
             fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."
             yield Mistake("uri", "the path of a database file", f"the directory {str(path)!r}", fix)
+        if self.registered_model_name and not self.log_models:
+            yield Mistake("registered_model_name", "null without models", repr(self.registered_model_name),
+                          "Set tracking.log_models=true.")  # fmt: skip
+        if self.registered_model_alias and not self.registered_model_name:
+            yield Mistake("registered_model_alias", "null without a registered model",
+                          repr(self.registered_model_alias), "Set tracking.registered_model_name=NAME.")  # fmt: skip
 
     @contextmanager
     def start(self, facts: Facts) -> Iterator[RunLog]:
-        """A run that ends FINISHED, FAILED by an exception, or KILLED by Ctrl-C."""
+        """A record that ends FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
         uri = store.absolute_uri(self.uri)
-        client = store.connect(uri)
-        experiment = store.experiment_id(client, uri, self.experiment)
-        name = self.run_name or facts.name
-        tags = {**facts.tags, **{key: str(value) for key, value in self.tags.items()}}
-        run = client.create_run(experiment, run_name=name, tags=tags)
-        pointer = {"uri": redact(uri), "experiment_id": experiment, "run_id": run.info.run_id}
-        (facts.directory / POINTER).write_text(json.dumps(pointer, indent=2) + "\n", encoding="utf-8")
-        run_log = MlflowRunLog(client, run.info.run_id, facts.directory)
-        status = "FAILED"
-        try:
-            run_log.params(facts.params)
-            yield run_log
-            status = "FINISHED"
-        except (KeyboardInterrupt, SystemExit):
-            status = "KILLED"
-            raise
-        finally:
-            run_log.close(status)
+        client = store.connect(uri) if store.sqlite_path(uri) else None  # a local file is there or it is a mistake
+        journal = Journal(facts.directory)
+        with FileLock(facts.directory / LOCK):  # from `hydratune sync`
+            self._open(journal, facts, uri)
+            with _told(MlflowRunLog(self, journal, Sender(journal, uri, client))) as run_log:
+                yield run_log
+
+    def _open(self, journal: Journal, facts: Facts, uri: str) -> None:
+        """Writes down what the run is; where it was written down before, what has changed since."""
+        tags = {**facts.tags, **self.tags, **process.tags(), "hydratune.directory": str(facts.directory.absolute())}
+        tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
+        params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
+        if journal.exists():
+            turn_to(journal, uri)
+            if drift := _drift(journal.params, params):
+                tags["param_drift"] = drift[:_LONGEST_TAG]
+            journal.write("continue", tags=tags)
+        else:
+            name, began = self.run_name or facts.name, int(time.time() * 1000)
+            known = {"uri": redact(uri), "experiment": self.experiment, "name": name, "tags": tags}
+            journal.write("run", key=uuid.uuid4().hex, began=began, **known)
+        journal.write_params(params)
+
+
+@contextmanager
+def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
+    """Ends the record as what happens inside ends."""
+    status = "FAILED"
+    try:
+        yield run_log
+        status = "FINISHED"
+    except (KeyboardInterrupt, SystemExit):
+        status = "KILLED"
+        raise
+    except Exception as error:
+        run_log.failed(error)
+        raise
+    finally:
+        run_log.close(status)
+
+
+def _drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """What a run that continues has other params in than when it began."""
+    names = dict.fromkeys((*before, *now))
+    pairs = {name: (before.get(name, "unset"), now.get(name, "unset")) for name in names}
+    return "; ".join(f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 class MlflowRunLog(RunLog):
-    """Buffers metric points and sends them every 2 s, at 200 points, on evaluation and at the end."""
+    """Writes everything into the journal; the sender takes it from there."""
 
-    def __init__(self, client: MlflowClient, run_id: str, directory: Path) -> None:
-        self._client, self._run_id, self._directory = client, run_id, directory
-        self._points: list[Any] = []
-        self._sent = time.monotonic()
-        self._broken = False
+    def __init__(self, options: Mlflow, journal: Journal, sender: Sender) -> None:
+        self._options, self._journal, self._sender = options, journal, sender
+        self._datasets: dict[str, tuple[str, str]] = {}
+        self._system = SystemMetrics(journal) if options.system_metrics else None
 
-    def callbacks(self) -> list[TrainerCallback]:
-        """Forwards what Trainer logs."""
-        from hydratune.tracking.callback import ForwardLogs
+    def callbacks(self, model: ModelFacts) -> list[TrainerCallback]:
+        """Forwards what Trainer logs, and checkpoints where that is asked."""
+        from hydratune.tracking.callback import ForwardLogs, RecordCheckpoints
 
-        return [ForwardLogs(self)]
+        if self._options.checkpoints == "none":
+            return [ForwardLogs(self)]
+        return [ForwardLogs(self), RecordCheckpoints(self._checkpoint, model, self._options.checkpoints)]
 
-    def params(self, params: Mapping[str, object]) -> None:
-        """Records the params in one batch."""
-        from mlflow.entities import Param
+    def metrics(self, values: Mapping[str, Any], step: int) -> None:
+        """Writes the numbers among `values` down; evaluations are delivered at once, the rest every 2 s."""
+        for name in self._journal.write_metrics(_numbers(values), step):
+            log.warning("tracking: %s is infinite at step %d, which MLflow cannot hold", name, step)
+        if any(name.startswith(("eval_", "test_")) for name in values):
+            self._sender.nudge()
 
-        self._try(self._client.log_batch, self._run_id, params=[Param(k, str(v)) for k, v in params.items()])
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Cut to MLflow's limits."""
+        self._journal.write("tags", tags={_key(name): _cut(name, str(v), _LONGEST_TAG) for name, v in values.items()})
 
-    def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Buffers the numbers among `values`; others, and infinities, which MLflow cannot store, are left out."""
-        from mlflow.entities import Metric
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """A file at the root of the run's artifacts, or in a folder of it."""
+        self._journal.write("artifact", path=self._below(path), folder=folder)
 
-        now = int(time.time() * 1000)
-        for name, value in values.items():
-            if isinstance(value, int | float) and abs(value) != float("inf"):
-                self._points.append(Metric(readable(name), float(value), now, step))
-        evaluated = any(name.startswith(("eval_", "test_")) for name in values)
-        late = time.monotonic() - self._sent > FLUSH_SECONDS
-        if not self._broken and (evaluated or late or len(self._points) >= FLUSH_POINTS):
-            self.flush()
+    def dataset(self, split: SplitFacts) -> None:
+        """A dataset input of the run; metrics of models name it."""
+        self._datasets[split.split] = (split.name, split.digest)
+        self._journal.write("dataset", **asdict(split))
 
-    def artifact(self, path: Path) -> None:
-        """Uploads a file to the run's artifact root."""
-        self._try(self._client.log_artifact, self._run_id, str(path))
+    def model(self, model: ModelFacts) -> None:
+        """The final model, registered where that is asked."""
+        if self._options.log_models:
+            name, alias = self._options.registered_model_name, self._options.registered_model_alias
+            self._write_model(model, registered_name=name, alias=alias)
+
+    def failed(self, error: Exception) -> None:
+        """The traceback as an artifact, and its last line as the tag `error`."""
+        path = self._journal.directory / TRACEBACK
+        write_text(path, str(redact("".join(traceback.format_exception(error)))))
+        self.artifact(path)
+        self.tags({"error": f"{type(error).__name__}: {redact(one_line(error))}"})
 
     def link(self) -> str | None:
         """`hydratune ui` on this run."""
-        return shlex.join([console_script(), "ui", os.path.relpath(self._directory)])
-
-    def flush(self) -> None:
-        """Sends what is buffered, in batches of at most 1000; keeps what could not be sent."""
-        self._sent = time.monotonic()
-        while self._points:
-            batch = self._points[:1000]
-            if not self._try(self._client.log_batch, self._run_id, metrics=batch):
-                return
-            del self._points[:1000]
+        return shlex.join([console_script(), "ui", os.path.relpath(self._journal.directory)])
 
     def close(self, status: str) -> None:
-        """Sends the rest and sets the run's status; tries once more where the store failed before."""
-        self.flush()
-        self._try(self._client.set_terminated, self._run_id, status)
-        if self._points:
-            log.warning("tracking: %d metric points were not delivered", len(self._points))
+        """Writes the end down and waits for the delivery; says how to deliver later what could not be."""
+        if self._system:
+            self._system.close()
+        self._journal.write("status", status=status, ended=int(time.time() * 1000))
+        if not self._sender.close():
+            command = shlex.join([console_script(), "sync", os.path.relpath(self._journal.directory)])
+            log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
 
-    def _try(self, call: Any, *args: Any, **kwargs: Any) -> bool:
-        """Whether the store took it; a failure is said once and never stops training."""
-        try:
-            call(*args, **kwargs)
-        except Exception as error:  # whatever a store raises, training goes on
-            if not self._broken:
-                log.warning("tracking: the MLflow store failed, training goes on: %s", redact(str(error)))
-            self._broken = True
-            return False
-        self._broken = False
-        return True
+    def _checkpoint(self, model: ModelFacts) -> None:
+        self._write_model(model, staged=True)
+
+    def _write_model(self, model: ModelFacts, **more: Any) -> None:
+        values = asdict(model) | {
+            "folder": self._below(model.folder),
+            "metrics": [p for name, v in _numbers(model.metrics).items() if (p := self._journal.point(name, v))],
+            "params": {name: str(value) for name, value in model.params.items()},
+            "datasets": {prefix: self._datasets[split] for prefix, split in _SPLITS.items() if split in self._datasets},
+        }
+        self._journal.write("model", **values, **more)
+
+    def _below(self, path: Path) -> str:
+        return str(path.relative_to(self._journal.directory))
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among what Trainer logs, by MLflow's names."""
+    shown = {readable(name): value for name, value in values.items() if name not in _UNSHOWN}
+    return {_key(name): float(v) for name, v in shown.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _key(name: str) -> str:
+    """A name that MLflow takes: it knows no brackets, for one."""
+    return _NOT_IN_KEYS.sub("_", name)[:_LONGEST_KEY]
+
+
+def _cut(name: str, value: str, most: int) -> str:
+    """A value that MLflow takes; one that is too long ends in dots, and that is said."""
+    if len(value) <= most:
+        return value
+    log.warning("tracking: %s has %d characters, MLflow shows %d; config.yaml has all", name, len(value), most)
+    return value[: most - 3] + "..."

@@ -42,7 +42,8 @@ def connect(uri: str) -> MlflowClient:
         ConfigError: Where the store does not answer.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its default is minutes of waiting
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the sender tries again; MLflow would block on it
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     from filelock import FileLock
     from mlflow import MlflowClient
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from hydratune.errors import ConfigError, Mistake
-from hydratune.tracking.mlflow import POINTER, Mlflow
+from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import absolute_uri, sqlite_path
 
 

@@ -1,0 +1,117 @@
+"""What a run writes down about itself: in its directory, and from there in its tracker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import provenance
+from hydratune.data.cache import content_hash
+from hydratune.data.streaming import is_stream
+from hydratune.facts import Job, resolved_yaml
+from hydratune.files import write_json, write_lines, write_text
+from hydratune.tasks.base import Evaluated, Task
+from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers.trainer_utils import PredictionOutput
+
+# What a run leaves in its directory, beside `.hydra/`, the log and what its tracker keeps there.
+CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+OVERRIDES, ENVIRONMENT, DIFF, LABELS = "overrides.yaml", "environment.txt", "git.diff", "labels.json"
+SAMPLE = "predictions_sample.json"
+_SAMPLE_ROWS = 100
+_DIGEST = 32  # characters, of the 36 that MLflow takes
+
+
+def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -> None:
+    """Writes the config, the overrides, the environment and the code's changes down, and names the rows."""
+    texts = {
+        CONFIG: resolved_yaml(cfg),
+        OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(provenance.typed(job.overrides))),
+        ENVIRONMENT: provenance.environment(),
+        DIFF: provenance.git_diff(),
+    }
+    for name, text in texts.items():
+        if text:
+            write_text(job.directory / name, text)
+            run_log.artifact(job.directory / name)
+    for split in _splits(cfg, job, splits):
+        run_log.dataset(split)
+
+
+def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelFacts:
+    """What a tracker is told of the network, as long as nothing has trained it.
+
+    Args:
+        cfg: Of the run.
+        job: Of the run.
+        task: Of the run.
+        rows: Raw rows, for an example of an input.
+        processor: The checkpoint's tokenizer or image processor.
+        served: Whether the folder holds a whole network, not an adapter alone.
+    """
+    base = cfg.model.get("pretrained_model_name_or_path") or cfg.model.get("model_type")
+    params = {"base_model": base, "task": job.choices.get("task"), "dataset": job.choices.get("dataset")}
+    row = next(iter(rows))
+    return ModelFacts(
+        folder=job.directory / MODEL,
+        name="model",
+        step=0,
+        metrics={},
+        pipeline=task.pipeline if served else None,
+        example=task.example(row, processor) if served and task.pipeline else {},
+        params={name: value for name, value in params.items() if value},
+    )
+
+
+def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, test: Evaluated, run_log: RunLog) -> None:
+    """Writes each test row down with its prediction, a sample that MLflow shows as a table, and the tables."""
+    decoded = list(_with_inputs(task, rows, list(task.decode(predicted, test))))
+    if not decoded:
+        return
+    write_lines(job.directory / PREDICTIONS, decoded)
+    run_log.artifact(job.directory / PREDICTIONS)
+    sample = decoded[:_SAMPLE_ROWS]
+    cells = [[_cell(row.get(name)) for name in decoded[0]] for row in sample]
+    write_json(job.directory / SAMPLE, {"columns": [*decoded[0]], "data": cells})  # as mlflow.log_table writes it
+    run_log.artifact(job.directory / SAMPLE)
+    run_log.tags({"mlflow.loggedArtifacts": json.dumps([{"path": SAMPLE, "type": "table"}])})
+    if "id2label" in test.head:
+        write_json(job.directory / LABELS, list(test.head["id2label"].values()))
+        run_log.artifact(job.directory / LABELS)
+    from hydratune import tables
+
+    for path in tables.write(task.tables(decoded, test.head), job.directory / "tables"):
+        run_log.artifact(path, "tables")
+
+
+def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFacts]:
+    """What each split is, with a hash of its rows; of a stream, of what it is read from."""
+    source = json.dumps(provenance.redact(OmegaConf.to_container(cfg.dataset, resolve=True)))
+    for split, rows in splits.items():
+        columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
+        digest = provenance.text_hash(f"{split} {source}") if is_stream(rows) else content_hash(rows)
+        count = None if is_stream(rows) else len(rows)
+        name = str(job.choices.get("dataset") or cfg.name)
+        yield SplitFacts(split, name, digest[:_DIGEST], source, count, columns)
+
+
+def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Each prediction behind the texts that it is for, where there is one a row."""
+    names = [name for name in task.inputs if name in rows.column_names and name in task.texts()]
+    if len(decoded) != len(rows) or not names:
+        yield from map(dict, decoded)
+        return
+    for row, one in zip(rows.select_columns(names), decoded, strict=True):
+        yield {**row, **one}
+
+
+def _cell(value: Any) -> Any:
+    """What a table of MLflow shows: text, or JSON of lists and dicts."""
+    return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,41 @@
+"""`hydratune resume RUN`: goes on with a run that was cut off, from its last checkpoint, as the same run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.record import METRICS
+from hydratune.train import train
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the run's own command again in its directory, with more overrides if any are given."""
+    parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
+    parser.add_argument("run", type=Path, help="the run's directory")
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
+    given = parser.parse_args(arguments)
+    directory = given.run.absolute()
+    if not (directory / ".hydra" / "overrides.yaml").is_file():
+        fix = "Name a directory below outputs/."
+        raise ConfigError(Mistake("RUN", "a run's directory", repr(str(given.run)), fix))
+    if (directory / METRICS).is_file():
+        print(f"{given.run}: finished, nothing to do")
+        return 0
+    runtime = _load(directory, "hydra").hydra.runtime
+    os.chdir(runtime.cwd)  # relative paths count from where the run was started
+    folders = [source.path for source in runtime.config_sources if source.provider == "command-line"]
+    flags = [part for folder in folders for part in ("--config-dir", str(folder))]
+    typed = [text.removeprefix("++") for text in _load(directory, "overrides")]
+    return train([*flags, *typed, *given.overrides], directory)
+
+
+def _load(directory: Path, name: str) -> Any:
+    """What Hydra wrote down when the run began."""
+    return OmegaConf.load(directory / ".hydra" / f"{name}.yaml")

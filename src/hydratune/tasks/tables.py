@@ -1,0 +1,49 @@
+"""What predictions add up to, label by label, by scikit-learn and seqeval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from seqeval import metrics as seqeval_metrics
+from seqeval import scheme as seqeval_scheme
+from sklearn import metrics
+from sklearn.preprocessing import MultiLabelBinarizer
+
+CONFUSION, PER_LABEL = "confusion_matrix", "per_label"
+_NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "support": "support"}
+
+
+def one_label(true: Sequence[str], said: Sequence[str], names: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """The confusion matrix (rows are true labels) and the scores of each label."""
+    matrix = pd.DataFrame(metrics.confusion_matrix(true, said, labels=names), index=names, columns=names)
+    report = metrics.classification_report(true, said, labels=names, output_dict=True, zero_division=0)
+    return {CONFUSION: matrix.rename_axis("true"), PER_LABEL: _table(report, names)}
+
+
+def label_sets(
+    true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], names: Sequence[str]
+) -> dict[str, pd.DataFrame]:
+    """The scores of each label where a row has any number of them."""
+    binary = MultiLabelBinarizer(classes=names).fit([])
+    rows = (binary.transform(labels) for labels in (true, said))
+    report = metrics.classification_report(*rows, target_names=names, output_dict=True, zero_division=0)
+    return {PER_LABEL: _table(report, names)}
+
+
+def entities(
+    true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None
+) -> dict[str, pd.DataFrame]:
+    """The scores of each type of entity; nothing where there is none."""
+    if not any(label != "O" for sentence in (*true, *said) for label in sentence):
+        return {}
+    strict = {"mode": "strict", "scheme": getattr(seqeval_scheme, tagging)} if tagging else {}
+    report = seqeval_metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
+    return {PER_LABEL: _table(report, [kind for kind in report if not kind.endswith(" avg")])}
+
+
+def _table(report: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
+    """A row a label: precision, recall, f1, support."""
+    rows = {name: {ours: report[name][theirs] for theirs, ours in _NAMES.items()} for name in names}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")

@@ -1,0 +1,130 @@
+"""How each kind of entry of a journal becomes calls of `MlflowClient`.
+
+Each call may come twice (the process can die between the call and the note that it was made) and changes nothing the
+second time. Only the client with an explicit run id is used, never the fluent stack of active runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.files import write_json
+from hydratune.provenance import redact
+from hydratune.tracking import models, process, store
+from hydratune.tracking.journal import Entry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
+RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
+_OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
+_MOST = 100  # params or tags of one call
+_MOST_METRICS = 1000
+
+
+def pointer(directory: Path) -> dict[str, str] | None:
+    """What `mlflow.json` says: uri, experiment_id and run_id; None before the store has the run."""
+    try:
+        return dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+class Delivery:
+    """One run's entries on their way to its store."""
+
+    def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
+        self.client, self._uri, self._directory = client, uri, directory
+        self._deliver: Mapping[str, Callable[..., None]] = {
+            "run": self._run,
+            "continue": self._continue,
+            "params": self._params,
+            "tags": self._tags,
+            "artifact": self._artifact,
+            "dataset": self._dataset,
+            "model": self._model,
+            "status": self._status,
+        }
+
+    def __call__(self, entry: Entry) -> None:
+        """Delivers any entry but metrics."""
+        self._deliver[entry.kind](**entry.values)
+
+    def metrics(self, points: list[tuple[str, float, int, int]]) -> None:
+        """Delivers up to 1000 points: name, value, ms since 1970, step."""
+        self.client.log_batch(self._run_id, metrics=[_metric(*point) for point in points])
+
+    @property
+    def _run_id(self) -> str:
+        return self._pointer["run_id"]
+
+    @property
+    def _pointer(self) -> dict[str, str]:
+        found = pointer(self._directory)
+        if found is None:
+            raise RuntimeError(f"{self._directory} has no {POINTER}: its run was not delivered first")
+        return found
+
+    def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
+        """Makes the run, or finds the one that was made; a pointer to another store is replaced."""
+        experiment_id = store.experiment_id(self.client, self._uri, experiment)
+        made = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+        if not made:
+            first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
+            made = [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
+        where = {"uri": redact(self._uri), "experiment_id": experiment_id, "run_id": made[0].info.run_id}
+        write_json(self._directory / POINTER, where)
+
+    def _continue(self, tags: dict[str, str]) -> None:
+        self.client.update_run(self._run_id, status="RUNNING")
+        for stale in {*_OF_AN_END} & {*self.client.get_run(self._run_id).data.tags}:
+            self.client.delete_tag(self._run_id, stale)
+        self._tags(tags)
+
+    def _params(self, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        for part in _parts(params):
+            self.client.log_batch(self._run_id, params=[Param(*item) for item in part.items()])
+
+    def _tags(self, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for part in _parts(tags):
+            self.client.log_batch(self._run_id, tags=[RunTag(*item) for item in part.items()])
+
+    def _artifact(self, path: str, folder: str) -> None:
+        self.client.log_artifact(self._run_id, str(self._directory / path), folder or None)
+
+    def _dataset(self, split: str, name: str, digest: str, source: str, rows: int | None, columns: Any) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = json.dumps({"num_rows": rows, "split": split})
+        schema = json.dumps({"mlflow_colspec": [{"name": key, "type": kind} for key, kind in columns.items()]})
+        dataset = Dataset(name, digest, "local", source, schema=schema, profile=profile)
+        self.client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", split)])])
+
+    def _model(self, **model: Any) -> None:
+        where = self._pointer
+        models.record(self.client, where["experiment_id"], where["run_id"], self._directory, models.Recorded(**model))
+
+    def _status(self, status: str, ended: int) -> None:
+        self.client.set_terminated(self._run_id, status, ended)
+
+
+def _metric(name: str, value: float, timestamp: int, step: int) -> Metric:
+    from mlflow.entities import Metric
+
+    return Metric(name, value, timestamp, step)
+
+
+def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
+    """As many as one call takes, and the next, and so on."""
+    items = list(values.items())
+    return [dict(items[start : start + _MOST]) for start in range(0, len(items), _MOST)]

@@ -1,0 +1,137 @@
+"""What a run has to tell MLflow, written down in its own directory first.
+
+`tracking.jsonl` has an entry a line in the order in which they happened; `tracking.sent` has the number of bytes
+that a store has taken. Whoever delivers (the run itself, `hydratune sync`) begins there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydratune.files import write_text
+
+JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
+
+
+class Point(NamedTuple):
+    """A metric's value at a step; `at` is in ms since 1970."""
+
+    name: str
+    value: float
+    at: int
+    step: int
+
+
+class Entry(NamedTuple):
+    """One line: what to do, with which values, and where the next line begins."""
+
+    kind: str
+    values: dict[str, Any]
+    end: int
+
+
+class Journal:
+    """The entries of one run's directory; any number of readers, one process that writes.
+
+    Attributes:
+        params: What was written down, name -> value.
+        uri: The store that the run was started with, without a password.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._path = directory / JOURNAL
+        self._writing = threading.Lock()
+        self._points: dict[tuple[str, int], Point] = {}
+        self.params: dict[str, str] = {}
+        self.uri = ""
+        for entry in self.entries(0):
+            if entry.kind == "run":
+                self.uri = entry.values["uri"]
+            elif entry.kind == "metrics":
+                self._points |= {(name, step): Point(name, v, at, step) for name, v, at, step in entry.values["points"]}
+            elif entry.kind == "params":
+                self.params |= entry.values["params"]
+
+    def exists(self) -> bool:
+        """Whether this run was recorded before."""
+        return self._path.is_file()
+
+    def write(self, kind: str, **values: Any) -> None:
+        """Adds an entry, whole or not at all as far as readers can see: they wait for the end of a line."""
+        line = json.dumps({"kind": kind, **values})
+        with self._writing, self._path.open("ab") as file:
+            if file.tell() and not self._ends_a_line():  # the writer before was killed inside a line
+                file.write(b"\n")
+            file.write(line.encode() + b"\n")
+
+    def write_params(self, params: Mapping[str, str]) -> None:
+        """Adds the params that are not there yet."""
+        new = {name: value for name, value in params.items() if name not in self.params}
+        self.params |= new
+        if new:
+            self.write("params", params=new)
+
+    def write_metrics(self, values: Mapping[str, float], step: int) -> list[str]:
+        """Adds a point for each name, but never a second one at the same step; returns the names of infinities.
+
+        MLflow would store those as 1.8e308, so they are left out. A run that continues from a checkpoint goes over
+        steps again whose points are there.
+        """
+        now = int(time.time() * 1000)
+        infinite = [name for name, value in values.items() if math.isinf(value)]
+        points = [
+            Point(name, float(value), now, step)
+            for name, value in values.items()
+            if name not in infinite and (name, step) not in self._points
+        ]
+        self._points |= {(point.name, step): point for point in points}
+        if points:
+            self.write("metrics", points=points)
+        return infinite
+
+    def point(self, name: str, value: float) -> Point | None:
+        """The latest point of a metric that has this value."""
+        return next((p for p in reversed(self._points.values()) if p.name == name and p.value == value), None)
+
+    def entries(self, start: int) -> Iterator[Entry]:
+        """Whole entries from a byte on."""
+        if not self.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(start)
+            for line in file:
+                start += len(line)
+                if not line.endswith(b"\n"):
+                    return  # being written, or cut by a kill
+                try:
+                    values = json.loads(line)
+                except ValueError:
+                    continue  # cut by a kill; the next writer ended the line
+                yield Entry(values.pop("kind"), values, start)
+
+    def sent(self) -> int:
+        """Bytes that were delivered."""
+        try:
+            return int((self.directory / SENT).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def mark_sent(self, end: int) -> None:
+        """Remembers that a store has everything before a byte."""
+        write_text(self.directory / SENT, str(end))
+
+    def is_delivered(self) -> bool:
+        """Whether nothing waits."""
+        return next(self.entries(self.sent()), None) is None
+
+    def _ends_a_line(self) -> bool:
+        with self._path.open("rb") as file:
+            file.seek(-1, 2)
+            return file.read() == b"\n"

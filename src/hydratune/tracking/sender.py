@@ -1,0 +1,160 @@
+"""Delivers a journal to MLflow in the background, so that a slow or dead server cannot hold up training."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydratune.errors import one_line
+from hydratune.provenance import redact
+from hydratune.tracking import store
+from hydratune.tracking.delivery import Delivery, pointer
+from hydratune.tracking.journal import Entry, Journal
+from hydratune.tracking.models import UnfitError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 2.0
+LONGEST_PAUSE = 30.0  # seconds between two tries of a store that is down
+PATIENCE = 30.0  # seconds that the end of a run waits for an entry that does not come through
+_MOST_POINTS = 1000  # of one call
+# What no second try can mend: the entry is left out.
+_REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+
+
+class StoreDownError(Exception):
+    """The store did not take an entry; it may do so later."""
+
+
+def drain(journal: Journal, delivery: Delivery) -> None:
+    """Delivers everything that waits, in order.
+
+    Raises:
+        StoreDownError: Where the store fails; what it took is marked as sent.
+    """
+    points: list[tuple[str, float, int, int]] = []
+    sent = end = journal.sent()
+    for entry in journal.entries(sent):
+        if points and (entry.kind != "metrics" or len(points) + len(entry.values["points"]) > _MOST_POINTS):
+            _deliver_points(delivery, points)
+            journal.mark_sent(end)
+            points = []
+        if entry.kind == "metrics":
+            points += map(tuple, entry.values["points"])
+        else:
+            _deliver(delivery, entry)
+            journal.mark_sent(entry.end)
+        end = entry.end
+    if points:
+        _deliver_points(delivery, points)
+        journal.mark_sent(end)
+
+
+def turn_to(journal: Journal, uri: str) -> None:
+    """Makes a journal that was delivered to another store begin anew."""
+    where = pointer(journal.directory)
+    if where and where["uri"] != redact(uri):
+        journal.mark_sent(0)
+
+
+class Sender:
+    """A thread that drains a journal every 2 s, and at once when it is nudged."""
+
+    def __init__(self, journal: Journal, uri: str, client: MlflowClient | None = None) -> None:
+        """A sender that is running; without a client it makes one, which may take many tries."""
+        self._journal, self._uri, self._client = journal, uri, client
+        self._nudged, self._ending = threading.Event(), threading.Event()
+        self._warned = self._failed = False
+        self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """Something is worth showing now, e.g. an evaluation."""
+        self._nudged.set()
+
+    def close(self) -> bool:
+        """Whether all is delivered; waits while the store takes entries, but not for one that is down."""
+        self._ending.set()
+        self._nudged.set()
+        sent, since = self._journal.sent(), time.monotonic()
+        while self._thread.is_alive() and time.monotonic() - since < PATIENCE:
+            self._thread.join(timeout=0.1)
+            if (now := self._journal.sent()) != sent:
+                sent, since = now, time.monotonic()
+        return self._journal.is_delivered()
+
+    def _work(self) -> None:
+        pause = FLUSH_SECONDS
+        while True:
+            ending = self._ending.is_set()  # read before draining: what is written after it waits for the next round
+            self._nudged.clear()
+            self._failed = not self._try()
+            if ending:
+                return
+            pause = min(pause * 2, LONGEST_PAUSE) if self._failed else FLUSH_SECONDS
+            if self._failed:
+                self._ending.wait(pause)  # a nudge does not bring a dead store back
+            else:
+                self._nudged.wait(pause)
+
+    def _try(self) -> bool:
+        """Whether everything that waited was delivered; a failure is said once."""
+        try:
+            self._client = self._client or store.connect(self._uri)
+            drain(self._journal, Delivery(self._client, self._uri, self._journal.directory))
+        except Exception as error:  # whatever a store raises, training goes on
+            if not self._warned:
+                log.warning("tracking: the MLflow store failed, training goes on: %s", said(error))
+            self._warned = True
+            return False
+        return True
+
+
+def said(error: BaseException) -> str:
+    """What an error says, on one line of at most 300 characters, without passwords."""
+    return str(redact(one_line(error)))[:300]
+
+
+def _deliver_points(delivery: Delivery, points: list[tuple[str, float, int, int]]) -> None:
+    """Delivers points together, or one by one where the store refuses them together."""
+    try:
+        delivery.metrics(points)
+    except Exception as error:
+        if not _is_refused(error):
+            raise StoreDownError(said(error)) from error
+        if len(points) == 1:
+            log.warning("tracking: MLflow refuses the metric %s: %s", points[0][0], said(error))
+            return
+        for point in points:
+            _deliver_points(delivery, [point])
+
+
+def _deliver(delivery: Delivery, entry: Entry) -> None:
+    """Delivers an entry; one that the store will never take is said and left out."""
+    try:
+        delivery(entry)
+    except Exception as error:
+        if entry.kind == "run" or not _is_refused(error):
+            raise StoreDownError(said(error)) from error
+        log.warning("tracking: MLflow refuses %s: %s", _described(entry), said(error))
+
+
+def _is_refused(error: Exception) -> bool:
+    """Whether another try would end the same way."""
+    from mlflow.exceptions import MlflowException
+
+    if isinstance(error, MlflowException):
+        return error.error_code in _REFUSED
+    return isinstance(error, FileNotFoundError | UnfitError)
+
+
+def _described(entry: Entry) -> str:
+    """An entry in a word or two."""
+    name = entry.values.get("path") or entry.values.get("name") or ""
+    return f"{entry.kind} {Path(name).name}".strip()

@@ -1,0 +1,56 @@
+"""`hydratune sync RUN...`: delivers to MLflow what a run could not, since its server was down."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hydratune.errors import FAILED, ConfigError, Mistake
+from hydratune.provenance import MASK, redact
+from hydratune.tracking import store
+from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.journal import LOCK, Journal
+from hydratune.tracking.sender import StoreDownError, drain, said, turn_to
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Delivers each run's journal and says how it went; the exit code is 1 where a store did not take it."""
+    parser = argparse.ArgumentParser(prog="hydratune sync", description=__doc__)
+    parser.add_argument("run", nargs="+", type=Path, help="a run's directory")
+    parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
+    given = parser.parse_args(arguments)
+    journals = [Journal(directory.absolute()) for directory in given.run]
+    mistakes = [mistake for journal in journals for mistake in _mistakes(journal, given.uri)]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return max([_sync(journal, given.uri) for journal in journals])
+
+
+def _mistakes(journal: Journal, uri: str | None) -> Iterator[Mistake]:
+    if not journal.exists():
+        fix = "Name a directory below outputs/ of a run that was tracked."
+        yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(journal.directory)), fix)
+    elif uri is None and MASK in journal.uri:
+        yield Mistake("--uri", "the store's address with its password", repr(journal.uri), "Add --uri.")
+
+
+def _sync(journal: Journal, given: str | None) -> int:
+    """0 where everything is delivered."""
+    name = os.path.relpath(journal.directory)
+    uri = store.absolute_uri(given or journal.uri)
+    try:
+        with FileLock(journal.directory / LOCK, timeout=0):
+            turn_to(journal, uri)
+            drain(journal, Delivery(store.connect(uri), uri, journal.directory))
+    except Timeout:
+        print(f"{name}: the run goes on and delivers by itself")
+        return 0
+    except StoreDownError as error:
+        print(f"{name}: not delivered: {said(error)}")
+        return FAILED
+    print(f"{name}: all is in MLflow at {redact(uri)}")
+    return 0
