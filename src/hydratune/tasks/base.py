@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
@@ -72,6 +72,9 @@ class Task(ABC):
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must know where each token is in the text
     pipeline: ClassVar[str | None] = None  # what serves the network: a task of transformers.pipeline
     tuned: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation, for test to take
+    shares: ClassVar[tuple[str, ...]] = ()  # metrics from 0 to 1, whose differences are told in points of a hundred
+    needs_names: ClassVar[bool] = False  # whether `rescore` needs the names of the labels, in the order of their ids
+    undecoded: ClassVar[str] = ""  # why `decode` yields no rows, where it never does
 
     metrics: list[str]
     objective: str = "eval_loss"
@@ -183,6 +186,29 @@ class Task(ABC):
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
         """What the rows of `decode` add up to, label by label; nothing where there are no labels."""
         return {}
+
+    @abstractmethod
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+        """What `compute_metrics` says, but for tuned values, of rows that `decode` made; any of them, in any number.
+
+        Args:
+            rows: At least one.
+            names: Of the labels, in the order of their ids; used only where `needs_names`.
+        """
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """What one row adds to both sums of each metric that is one sum over rows divided by another.
+
+        With them thousands of resamples are scored without going through `rescore` each time.
+        """
+        return {}
+
+    def resampled(
+        self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> Callable[[Sequence[int]], float]:
+        """A function from row numbers, which may repeat, to a metric of those rows; for those without `ratios`."""
+        alone = replace(self, metrics=[metric])
+        return lambda numbers: alone.rescore([rows[i] for i in numbers], names)[metric]
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:

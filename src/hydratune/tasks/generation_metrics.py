@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import datasets
 import evaluate
+import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -62,7 +64,7 @@ class Bleu(GenerationMetric):
 
     def score(self, references: list[str], predictions: list[str]) -> float:
         """See `sacrebleu.metrics.BLEU`."""
-        return BLEU().corpus_score(predictions, [references]).score
+        return CORPUS[self.name]().corpus_score(predictions, [references]).score
 
 
 class Chrf(GenerationMetric):
@@ -72,7 +74,7 @@ class Chrf(GenerationMetric):
 
     def score(self, references: list[str], predictions: list[str]) -> float:
         """See `sacrebleu.metrics.CHRF`."""
-        return CHRF().corpus_score(predictions, [references]).score
+        return CORPUS[self.name]().corpus_score(predictions, [references]).score
 
 
 class ExactMatch(GenerationMetric):
@@ -84,6 +86,20 @@ class ExactMatch(GenerationMetric):
         """Of whole texts, without spaces at their ends."""
         pairs = zip(references, predictions, strict=True)
         return sum(true.strip() == said.strip() for true, said in pairs) / len(references)
+
+
+# Scores of a whole split that are no mean over its texts.
+CORPUS: dict[str, type[BLEU] | type[CHRF]] = {"bleu": BLEU, "chrf": CHRF}
+
+
+def over_corpus(name: str, references: list[str], predictions: list[str]) -> Callable[[Sequence[int]], float]:
+    """A function from row numbers to the score of `CORPUS` over those rows, by counts that are made once.
+
+    The two calls are those of `sacrebleu.significance`, whose own test says nothing of the size of a difference.
+    """
+    metric = CORPUS[name]()
+    counts = np.array(metric._extract_corpus_statistics(predictions, [references]))
+    return lambda numbers: float(metric._compute_score_from_stats(counts[numbers].sum(axis=0).tolist()).score)
 
 
 GENERATION: dict[str, type[GenerationMetric]] = {

@@ -65,8 +65,12 @@ class NumberMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        said, true = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
-        return {self.name: float(self.score(true, said)) if np.isfinite(said).all() else float("nan")}
+        return {self.name: self.of(references, predictions)}
+
+    def of(self, references: Any, predictions: Any) -> float:
+        """The value of the metric over any numbers."""
+        true, said = np.asarray(references, dtype=float), np.asarray(predictions, dtype=float)
+        return float(self.score(true, said)) if np.isfinite(said).all() else float("nan")
 
     def score(self, references: Any, predictions: Any) -> float:
         """The value of the metric over finite numbers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import EvalPrediction, PretrainedConfig
 
+UNDECODED = "a language model has a prediction for each token, and no row of its own to draw anew"
 PART = 1024  # tokens whose scores are held in float32 at once
 
 
@@ -62,6 +63,7 @@ class LeftToRight(Task):
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     pipeline: ClassVar[str | None] = "text-generation"
+    undecoded: ClassVar[str] = UNDECODED
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Adds: networks that see the token that they are to predict."""
@@ -84,6 +86,10 @@ class LeftToRight(Task):
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each token has its own prediction."""
         return ()
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """Nothing, since there are no rows."""
+        return {}
 
 
 def chosen(scores: Mapping[str, float], names: list[str]) -> dict[str, float]:

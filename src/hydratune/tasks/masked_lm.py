@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +10,7 @@ from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task
 from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
-from hydratune.tasks.language_modeling import chosen, mean_scores, token_scores
+from hydratune.tasks.language_modeling import UNDECODED, chosen, mean_scores, token_scores
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +31,7 @@ class MaskedLm(Task):
 
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
     pipeline: ClassVar[str | None] = "fill-mask"
+    undecoded: ClassVar[str] = UNDECODED
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
     known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
 
@@ -122,6 +123,10 @@ class MaskedLm(Task):
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each masked token has its own prediction."""
         return ()
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """Nothing, since there are no rows."""
+        return {}
 
 
 def _say_nothing_to_mask(splits: DatasetDict, encoded: DatasetDict) -> list[str]:

@@ -41,6 +41,8 @@ class MultiLabelClassification(Task):
         "labels": Column("labels"),
     }
     known_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
+    shares: ClassVar[tuple[str, ...]] = known_metrics
+    needs_names: ClassVar[bool] = True
     streams: ClassVar[bool] = True
     tuned: ClassVar[tuple[str, ...]] = ("threshold",)
 
@@ -129,14 +131,13 @@ class MultiLabelClassification(Task):
         """The metrics that the config names, and the threshold where it is tuned."""
         from scipy.sparse import csr_matrix
 
-        from hydratune.tasks.label_metrics import MULTI_LABEL, best_threshold
+        from hydratune.tasks.label_metrics import best_threshold
 
         references, predicted, values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
         if self.tune_threshold:
             values["threshold"] = evaluated.tuned.get("threshold") or best_threshold(references, predicted)
             predicted = (predicted >= values["threshold"]).astype("uint8")
-        pair = (csr_matrix(references), csr_matrix(predicted))
-        return {name: MULTI_LABEL[name](*pair) for name in self.metrics} | values
+        return self._scores(csr_matrix(references), csr_matrix(predicted)) | values
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted labels."""
@@ -154,6 +155,25 @@ class MultiLabelClassification(Task):
 
         true, said = column_values(rows, "labels", "predictions")
         return label_sets(true, said, [*head["id2label"].values()])
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+        """The metrics that the config names."""
+        from sklearn.preprocessing import MultiLabelBinarizer
+
+        spread = MultiLabelBinarizer(classes=list(names), sparse_output=True)
+        return self._scores(*(spread.fit_transform([row[key] for row in rows]) for key in ("labels", "predictions")))
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """Subset accuracy and micro F1."""
+        true, said = {*row["labels"]}, {*row["predictions"]}
+        both = 2.0 * len(true & said)
+        return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
+
+    def _scores(self, true: Any, said: Any) -> dict[str, float]:
+        """The metrics of (rows, labels) sparse matrices of 0 and 1."""
+        from hydratune.tasks.label_metrics import MULTI_LABEL
+
+        return {name: MULTI_LABEL[name](true, said) for name in self.metrics}
 
 
 def _repeats(splits: DatasetDict) -> Iterator[BadRow]:

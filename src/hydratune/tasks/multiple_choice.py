@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,7 @@ class MultipleChoice(Task):
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
     known_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    shares: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
@@ -105,6 +106,17 @@ class MultipleChoice(Task):
         triples = zip(evaluated.rows["choices"], prediction.label_ids, prediction.predictions, strict=True)
         for choices, label, said in triples:
             yield {"label": choices[int(label)], "prediction": choices[int(said)]}
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names; of two choices with the same text either is right."""
+        from hydratune.tasks.metrics import CLASSIFICATION
+
+        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return {name: float(CLASSIFICATION[name]().score(true, said, 0)) for name in self.metrics}
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """Accuracy."""
+        return {"accuracy": (float(row["label"] == row["prediction"]), 1.0)}
 
 
 def _place(label: Any, choices: list[str]) -> int | None:

@@ -21,6 +21,8 @@ class OneLabel(Task):
     """A task with a column `label`: a string, an id or a truth value."""
 
     known_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1", "matthews_correlation")
+    shares: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1")
+    needs_names: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
@@ -32,11 +34,7 @@ class OneLabel(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
-        from hydratune.tasks.metrics import CLASSIFICATION
-
-        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
-        count = evaluated.head["num_labels"]
-        return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=count)[name] for name in self.metrics}
+        return self._scores(prediction.label_ids, prediction.predictions, evaluated.head["num_labels"])
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted label."""
@@ -50,3 +48,24 @@ class OneLabel(Task):
 
         true, said = column_values(rows, "label", "prediction")
         return one_label(true, said, [*head["id2label"].values()])
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+        """The metrics that the config names."""
+        ids = {name: i for i, name in enumerate(names)}
+        true, said = ([ids[row[key]] for row in rows] for key in ("label", "prediction"))
+        return self._scores(true, said, len(names))
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Accuracy, and the F1 of two labels, which is that of the second."""
+        right = row["label"] == row["prediction"]
+        found = {"accuracy": (float(right), 1.0)}
+        if len(names) == 2:
+            is_true, is_said = (row[key] == names[1] for key in ("label", "prediction"))
+            found["f1"] = (2.0 * (is_true and is_said), float(is_true + is_said))
+        return found
+
+    def _scores(self, true: Any, said: Any, count: int) -> dict[str, float]:
+        """The metrics of (rows,) ids of `count` labels."""
+        from hydratune.tasks.metrics import CLASSIFICATION
+
+        return {name: float(CLASSIFICATION[name]().score(true, said, count)) for name in self.metrics}

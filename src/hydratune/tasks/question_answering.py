@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,8 +149,8 @@ class QuestionAnswering(Task):
         answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
         tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
         said = [self._said(one, tuned) for one in found]
-        scores = squad.scores(said, answers)
-        return {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))} | tuned
+        rows = [{"answers": known, "prediction": one} for known, one in zip(answers, said, strict=True)]
+        return self.rescore(rows, ()) | tuned
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """Each question with its answers and the predicted one, which is empty for no answer."""
@@ -163,6 +163,15 @@ class QuestionAnswering(Task):
                 "answers": json.loads(row["known"]),
                 "prediction": self._said(found, evaluated.tuned),
             }
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """SQuAD's scores; those of questions with and without answers where both occur."""
+        scores = squad.scores([row["prediction"] for row in rows], [row["answers"] for row in rows])
+        return {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """Both scores of all questions."""
+        return {name: (value, 1.0) for name, value in squad.scores([row["prediction"]], [row["answers"]]).items()}
 
     def _said(self, found: squad.Candidates, tuned: Mapping[str, float]) -> str:
         return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""

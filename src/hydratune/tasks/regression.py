@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -54,14 +54,23 @@ class Regression(Task):
         values = logits[0] if isinstance(logits, tuple) else logits
         return values.squeeze(-1).float()
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
-        from hydratune.tasks.label_metrics import REGRESSION
-
-        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
-        return {name: REGRESSION[name]().compute(**pairs)[name] for name in self.metrics}
+        return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """The true and the predicted number."""
         for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
             yield {"label": float(label), "prediction": float(said)}
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names."""
+        from hydratune.tasks.label_metrics import REGRESSION
+
+        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return {name: REGRESSION[name]().of(true, said) for name in self.metrics}
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """The two mean errors."""
+        error = row["prediction"] - row["label"]
+        return {"mse": (error**2, 1.0), "mae": (abs(error), 1.0)}

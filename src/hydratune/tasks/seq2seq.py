@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import Column
@@ -32,6 +32,7 @@ class Seq2Seq(Task):
     columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("text")}
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     known_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "exact_match")
+    shares: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "exact_match")
     streams: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["rougeL"])
@@ -120,15 +121,35 @@ class Seq2Seq(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
-        from hydratune.tasks.generation_metrics import GENERATION
-
-        pairs = {"predictions": self._texts(prediction), "references": evaluated.rows["target"]}
-        return {name: GENERATION[name]().compute(**pairs)[name] for name in self.metrics}
+        return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The target and what was generated."""
         for target, said in zip(evaluated.rows["target"], self._texts(prediction), strict=True):
             yield {"label": target, "prediction": said}
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names."""
+        from hydratune.tasks.generation_metrics import GENERATION
+
+        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return {name: float(GENERATION[name]().score(true, said)) for name in self.metrics}
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Those that are a mean over texts."""
+        means = replace(self, metrics=[name for name in self.metrics if name in self.shares])
+        return {name: (value, 1.0) for name, value in means.rescore([row], names).items()}
+
+    def resampled(
+        self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> Callable[[Sequence[int]], float]:
+        """Counts once what each text adds to BLEU and chrF."""
+        from hydratune.tasks.generation_metrics import CORPUS, over_corpus
+
+        if metric not in CORPUS:
+            return super().resampled(metric, rows, names)
+        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return over_corpus(metric, true, said)
 
     def _texts(self, prediction: EvalPrediction) -> list[str]:
         ids = prediction.predictions

@@ -15,6 +15,14 @@ def word_accuracy(true: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) 
     return float(metrics.accuracy_score(true, said))
 
 
+def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str, int, int]]:
+    """Type, first and last word of each entity of one sentence, as `entity_scores` reads them."""
+    if tagging is None:
+        return {*metrics.sequence_labeling.get_entities(list(labels))}
+    (found,) = scheme.Entities([list(labels)], getattr(scheme, tagging)).entities
+    return {(entity.tag, entity.start, entity.end) for entity in found}
+
+
 def entity_scores(
     true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None = None
 ) -> dict[str, float]:

@@ -52,6 +52,7 @@ class TokenClassification(Task):
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[str, ...]] = (*_ENTITY_METRICS, "accuracy")
+    shares: ClassVar[tuple[str, ...]] = known_metrics
 
     metrics: list[str] = field(default_factory=lambda: ["f1"])
     objective: str = "eval_f1"
@@ -124,14 +125,32 @@ class TokenClassification(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names, and those of each type, over whole sentences."""
+        return self.rescore(list(self.decode(prediction, evaluated)), ())
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+        """The metrics that the config names, and those of each type."""
         from hydratune.tasks.sequence_metrics import entity_scores, word_accuracy
 
-        true, said = column_values(list(self.decode(prediction, evaluated)), "labels", "predictions")
+        true, said = column_values(rows, "labels", "predictions")
         scores = {"accuracy": word_accuracy(true, said)} if "accuracy" in self.metrics else {}
         if {*self.metrics} & {*_ENTITY_METRICS}:
             scores |= entity_scores(true, said, self.scheme)
         kinds = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
         return {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+        """All but those of each type."""
+        from hydratune.tasks.sequence_metrics import entities
+
+        right = sum(true == said for true, said in zip(row["labels"], row["predictions"], strict=True))
+        true, said = (entities(row[key], self.scheme) for key in ("labels", "predictions"))
+        both = float(len(true & said))
+        return {
+            "accuracy": (float(right), float(len(row["labels"]))),
+            "f1": (2 * both, float(len(true) + len(said))),
+            "precision": (both, float(len(said))),
+            "recall": (both, float(len(true))),
+        }
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The words of each sentence, their labels and what was predicted."""
