@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hydratune.cli import VERBS
+from hydratune.errors import one_of
 from hydratune.tracking.store import connect
 
 HYDRATUNE = Path(sys.executable).with_name("hydratune")
@@ -39,6 +41,7 @@ def test_help_names_verbs_and_groups():
     out = hydratune("--help").stdout
     for word in (
         "hydratune configs",
+        "hydratune compare",
         "hydratune ui",
         "experiment=NAME",
         "dataset: digits, hub, local",
@@ -79,7 +82,7 @@ def test_mistakes_end_with_2_and_leave_nothing(own_directory):
     ("arguments", "message"),
     [
         (["seed=1,2"], "seed: expected one value, got '1,2'. Add -m to run once a value, or write seed=[...] for a list."),
-        (["trian"], "trian: expected one of ['configs', 'resume', 'sync', 'train', 'ui'] or KEY=VALUE, got 'trian'. Did you mean train?"),
+        (["trian"], f"trian: expected {one_of(VERBS)} or KEY=VALUE, got 'trian'. Did you mean train?"),
         (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
         (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
         (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),

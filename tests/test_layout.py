@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
 FLOORS = [
     {"cli"},
     {"resume"},
-    {"train", "configs"},
+    {"train", "configs", "compare"},
     {"run", "report", "validation"},
     {"record", "tables"},
     {"facts", "composition", "build", "agreement"},
@@ -31,6 +31,7 @@ HEAVY = (
     "rich",
     "peft",
     "scipy",
+    "matplotlib",
     "seqeval",
     "sacrebleu",
     "rouge_score",

@@ -1,11 +1,12 @@
-"""The command line: `hydratune OVERRIDES` trains; other verbs list configs, open MLflow, deliver to it."""
+"""The command line: `hydratune OVERRIDES` trains; what comes first may be another verb."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 from hydratune.errors import (
@@ -18,6 +19,16 @@ from hydratune.errors import (
     did_you_mean,
     one_of,
 )
+
+# Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
+VERBS = {
+    "train": "hydratune.train:train",
+    "resume": "hydratune.resume:main",
+    "compare": "hydratune.compare.command:main",
+    "configs": "hydratune.configs:main",
+    "ui": "hydratune.tracking.ui:main",
+    "sync": "hydratune.tracking.sync:main",
+}
 
 
 def main() -> None:
@@ -37,52 +48,15 @@ def main() -> None:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
-    first, *rest = arguments or [""]
-    verbs: dict[str, Callable[[Sequence[str]], int]] = {
-        verb.__name__: verb for verb in (train, configs, ui, sync, resume)
-    }
-    if first in verbs:
-        return verbs[first](rest)
-    if first.replace("_", "").isalpha():  # neither a flag nor an override
-        fix = did_you_mean(first, verbs, "See hydratune --help.")
-        raise ConfigError(Mistake(first, f"{one_of(verbs)} or KEY=VALUE", repr(first), fix))
-    return train(arguments)
-
-
-def train(arguments: Sequence[str]) -> int:
-    """Composes, checks and runs; every flag and override of Hydra works."""
-    from hydratune.train import train as run_hydra
-
-    return run_hydra(arguments)
-
-
-def configs(arguments: Sequence[str]) -> int:
-    """Lists the shipped configs, or copies one."""
-    from hydratune.configs import main as list_or_copy
-
-    return list_or_copy(arguments)
-
-
-def ui(arguments: Sequence[str]) -> int:
-    """Serves the MLflow UI on loopback."""
-    from hydratune.tracking.ui import main as serve
-
-    serve(arguments)
-    return 0
-
-
-def resume(arguments: Sequence[str]) -> int:
-    """Goes on with a run that was cut off."""
-    from hydratune.resume import main as go_on
-
-    return go_on(arguments)
-
-
-def sync(arguments: Sequence[str]) -> int:
-    """Delivers to MLflow what a run could not."""
-    from hydratune.tracking.sync import main as deliver
-
-    return deliver(arguments)
+    verb, *rest = arguments or [""]
+    if verb.replace("_", "").isalpha():  # neither a flag nor an override
+        if verb not in VERBS:
+            fix = did_you_mean(verb, VERBS, "See hydratune --help.")
+            raise ConfigError(Mistake(verb, f"{one_of(VERBS)} or KEY=VALUE", repr(verb), fix))
+    else:
+        verb, rest = "train", list(arguments)
+    module, _, function = VERBS[verb].partition(":")
+    return getattr(importlib.import_module(module), function)(rest) or 0
 
 
 def _terminate(*_: object) -> NoReturn:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hydratune.run import RunResult
 
-_BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos")
+BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos")
 
 
 def quieten() -> None:
@@ -28,7 +28,7 @@ def quieten() -> None:
 def scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Metrics of one split without their prefix, and without Trainer's bookkeeping."""
     ours = {name.removeprefix(f"{prefix}_"): v for name, v in metrics.items() if name.startswith(f"{prefix}_")}
-    return {name: value for name, value in ours.items() if not name.endswith(_BOOKKEEPING)}
+    return {name: value for name, value in ours.items() if not name.endswith(BOOKKEEPING)}
 
 
 def show(result: RunResult) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow
@@ -51,9 +51,7 @@ class OneLabel(Task):
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """The metrics that the config names."""
-        ids = {name: i for i, name in enumerate(names)}
-        true, said = ([ids[row[key]] for row in rows] for key in ("label", "prediction"))
-        return self._scores(true, said, len(names))
+        return self._scores(*_ids(rows, names), len(names))
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Accuracy, and the F1 of two labels, which is that of the second."""
@@ -64,8 +62,24 @@ class OneLabel(Task):
             found["f1"] = (2.0 * (is_true and is_said), float(is_true + is_said))
         return found
 
+    def resampled(
+        self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> Callable[[Sequence[int]], float]:
+        """Looks the ids up once."""
+        true, said = _ids(rows, names)
+        alone = replace(self, metrics=[metric])
+        return lambda numbers: alone._scores(true[numbers], said[numbers], len(names))[metric]
+
     def _scores(self, true: Any, said: Any, count: int) -> dict[str, float]:
         """The metrics of (rows,) ids of `count` labels."""
         from hydratune.tasks.metrics import CLASSIFICATION
 
         return {name: float(CLASSIFICATION[name]().score(true, said, count)) for name in self.metrics}
+
+
+def _ids(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Any, Any]:
+    """(rows,) ids of the true and of the predicted labels of decoded rows."""
+    import numpy as np
+
+    ids = {name: i for i, name in enumerate(names)}
+    return np.array([ids[row["label"]] for row in rows]), np.array([ids[row["prediction"]] for row in rows])

@@ -1,0 +1,47 @@
+"""A comparison as a picture: how the runs learned, and how sure their differences are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydratune.compare.runs import Run
+from hydratune.compare.verdict import Verdict
+
+
+def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
+    """Writes a PNG: the training loss, the objective on validation, and each difference with its interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = 2 + bool(verdict.comparisons)
+    figure = Figure(figsize=(5 * count, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, objective, *rest = figure.subplots(1, count)
+    _curves(loss, runs, "train/loss")
+    _curves(objective, runs, f"eval/{verdict.metric or 'loss'}")
+    loss.legend(fontsize="small")
+    if rest:
+        _differences(rest[0], verdict)
+    figure.savefig(path, dpi=120)
+
+
+def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
+    for run in runs:
+        steps, values = run.history(metric)
+        axes.plot(steps, values, marker=".", label=run.label)
+    axes.set(title=metric, xlabel="step")
+
+
+def _differences(axes: Any, verdict: Verdict) -> None:
+    factor = 100 if verdict.comparisons[0].unit.is_share else 1
+    for place, one in enumerate(verdict.comparisons):
+        value, low, high = (factor * v for v in (one.interval.value, one.interval.low, one.interval.high))
+        axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", capsize=4)
+    axes.axvline(0, color="grey", linewidth=1)
+    names = [f"{one.second}\nminus {one.first}" for one in verdict.comparisons]
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.invert_yaxis()
+    unit = verdict.comparisons[0].unit
+    axes.set(title=f"difference of {unit.metric}", xlabel=f"{unit.name}, with 95 % intervals")

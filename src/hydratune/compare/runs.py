@@ -1,0 +1,174 @@
+"""A recorded run as a comparison sees it: its numbers at once, its files when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune import allowed
+from hydratune.errors import one_line
+from hydratune.record import CONFIG, MODEL, PREDICTIONS
+from hydratune.tasks.base import Task
+from hydratune.tracking.delivery import POINTER
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+LABELS = "labels.json"
+FINISHED = "FINISHED"
+PLACES = ("test", "best", "eval")  # where a metric was measured, the most telling first
+_DIRECTORY = "hydratune.directory"  # the tag that says where a run's files are
+
+
+class UnusableError(Exception):
+    """Why something of a run cannot be used, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run under the letter that tables and sentences call it by."""
+
+    label: str
+    record: MlflowRun
+    client: MlflowClient
+    directory: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """Of MLflow."""
+        return str(self.record.info.run_id)
+
+    @property
+    def name(self) -> str:
+        """As MLflow's pages show it."""
+        return str(self.record.info.run_name)
+
+    @property
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return str(self.record.info.status)
+
+    @property
+    def params(self) -> dict[str, str]:
+        """What was chosen."""
+        return dict(self.record.data.params)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each, e.g. of `test/accuracy`."""
+        return dict(self.record.data.metrics)
+
+    @property
+    def seed(self) -> str:
+        """What the run drew its weights and batches with; empty where it was not recorded."""
+        return self.params.get("seed", "")
+
+    @cached_property
+    def test_digest(self) -> str:
+        """The hash of the test rows' content; empty where it was not recorded."""
+        inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
+        for one in inputs:
+            if any(tag.key == "mlflow.data.context" and tag.value == "test" for tag in one.tags):
+                return str(one.dataset.digest)
+        return ""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config; empty where the run left none."""
+        import yaml
+
+        return yaml.safe_load(self._file(CONFIG) or "") or {}
+
+    @property
+    def metric(self) -> str:
+        """The metric that its objective names; empty where that is not known."""
+        return str(self.config.get("objective", "")).removeprefix("eval_")
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The decoded test rows; empty where there are none."""
+        return [json.loads(line) for line in (self._file(PREDICTIONS) or "").splitlines()]
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        """Of the head, in the order of their ids; empty where it has none or they were not recorded."""
+        if text := self._file(LABELS):
+            return list(json.loads(text))
+        if text := self._file(f"{MODEL}/config.json"):
+            names = json.loads(text).get("id2label") or {}
+            return [names[number] for number in sorted(names, key=int)]
+        return []
+
+    def task(self, metric: str) -> Task:
+        """The run's task as its config describes it, with one metric alone.
+
+        The config may be anybody's: only a class of allowed code that is a task is called, and nothing below it.
+
+        Raises:
+            UnusableError: Where there is no such task here.
+        """
+        from hydra.utils import get_class
+
+        node = dict(self.config.get("task") or {})
+        path = str(node.pop("_target_", ""))
+        if not allowed.is_allowed(path, allowed.packages()):
+            raise UnusableError(f"{self.label} has no {CONFIG} with a task of allowed code")
+        try:
+            kind = get_class(path)
+            if not issubclass(kind, Task):
+                raise UnusableError(f"{self.label} names {path} as its task, which is none")
+            return kind(**{**node, "metrics": [metric]})
+        except (ImportError, TypeError) as error:
+            raise UnusableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
+
+    def history(self, metric: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a metric, in their order."""
+        points = sorted((point.step, point.value) for point in self.client.get_metric_history(self.id, metric))
+        return [step for step, _ in points], [value for _, value in points]
+
+    def _file(self, path: str) -> str | None:
+        """A file of the run's directory where that is here, of its artifacts otherwise; None where there is none."""
+        if self.directory and (self.directory / path).is_file():
+            return (self.directory / path).read_text(encoding="utf-8")
+        folder = path.rpartition("/")[0]
+        if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
+            return None
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        with tempfile.TemporaryDirectory() as place:
+            return Path(self.client.download_artifacts(self.id, path, place)).read_text(encoding="utf-8")
+
+
+def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
+    """A run by its id, with its directory: the one that was named, or the recorded one if it is here and still its."""
+    record = client.get_run(run_id)
+    recorded = record.data.tags.get(_DIRECTORY)
+    if folder is None and recorded and pointer(Path(recorded)).get("run_id") == run_id:
+        folder = Path(recorded)
+    return Run(label, record, client, folder)
+
+
+def pointer(folder: Path) -> dict[str, str]:
+    """Where the MLflow run of a directory is; empty where it is no directory of a tracked run."""
+    try:
+        return dict(json.loads((folder / POINTER).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def letters(count: int) -> list[str]:
+    """`A`, `B`, ..., `Z`, `AA`, `AB`, ..."""
+    alphabet = [chr(ord("A") + i) for i in range(26)]
+    names = [*alphabet, *(first + second for first in alphabet for second in alphabet)]
+    return names[:count]
+
+
+def measured(runs: Sequence[Run], metric: str) -> str:
+    """The most telling place where all of some runs have a metric; empty where there is none."""
+    return next((place for place in PLACES if all(f"{place}/{metric}" in run.metrics for run in runs)), "")

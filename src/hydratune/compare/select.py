@@ -1,0 +1,137 @@
+"""From what was typed to runs: ids, names, directories, or the last of an experiment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.compare.runs import Run, letters, open_run, pointer
+from hydratune.errors import ConfigError, Mistake, did_you_mean
+from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Found = tuple["MlflowClient", str, Path | None]  # a run's store, its id, and its directory if that was named
+
+MOST = 702  # runs that have letters of their own
+_SEARCHED = 1000  # the newest runs, among which the nearest name is looked for
+_SHOWN = 5
+
+
+@dataclass
+class Stores:
+    """Clients of the stores that runs are in, each opened once; `uri` is that of runs without an address."""
+
+    uri: str
+    _clients: dict[str, MlflowClient] = field(default_factory=dict)
+
+    def client(self, uri: str = "") -> MlflowClient:
+        """Raises ConfigError for a store that is not there, and makes none."""
+        address = absolute_uri(uri or self.uri)
+        if address not in self._clients:
+            path = sqlite_path(address)
+            if path is not None and not path.is_file():
+                fix = "Name a run's directory, or the store with --uri."
+                raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
+            self._clients[address] = connect(address)
+        return self._clients[address]
+
+
+def chosen(stores: Stores, names: Sequence[str], experiment: str | None, last: int | None) -> list[Run]:
+    """At least two runs, with a letter each, in the order of `names` and then the older first.
+
+    Raises:
+        ConfigError: With every name that does not lead to one run.
+    """
+    found: list[Found] = []
+    mistakes: list[Mistake] = []
+    for name in names:
+        try:
+            found.append(_named(stores, name))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if experiment is not None or last is not None:
+        try:
+            found += _last(stores.client(), experiment, last)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*mistakes)
+    distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in found}.values())
+    if not 2 <= len(distinct) <= MOST:
+        fix = "Name them, or choose them with --experiment NAME --last 10."
+        raise ConfigError(Mistake("RUN", f"two to {MOST} different runs", str(len(distinct)), fix))
+    pairs = zip(letters(len(distinct)), distinct, strict=True)
+    return [open_run(label, *one) for label, one in pairs]
+
+
+def _named(stores: Stores, name: str) -> Found:
+    """The one run that a directory, an id, the beginning of an id or a name means."""
+    folder = Path(name)
+    if found := pointer(folder):
+        return stores.client(found["uri"]), found["run_id"], folder
+    if folder.is_dir():
+        fix = "Name a directory below outputs/ of a run that was tracked."
+        raise ConfigError(Mistake("RUN", "a run's directory", f"{name!r} without {POINTER}", fix))
+    client = stores.client()
+    matches = [run for run in _search(client, _by_name(name)) if run.info.run_name == name]
+    if re.fullmatch("[0-9a-f]{6,32}", name):
+        matches = [run for run in _search(client) if run.info.run_id.startswith(name)] or matches
+    if len(matches) > 1:
+        some = ", ".join(f"{run.info.run_id[:12]} ({_day(run)})" for run in matches[:_SHOWN])
+        some += ", ..." if len(matches) > _SHOWN else ""
+        fix = f"Name it by its id: {some}."
+        raise ConfigError(Mistake("RUN", "a name of one run", f"{name!r}, of which there are {len(matches)}", fix))
+    if not matches:
+        known = [run.info.run_name for run in _search(client)]
+        fix = did_you_mean(name, known, _examples(known))
+        raise ConfigError(Mistake("RUN", "a run's id, name or directory", repr(name), fix))
+    return client, matches[0].info.run_id, None
+
+
+def _last(client: MlflowClient, experiment: str | None, last: int | None) -> Iterator[Found]:
+    """The newest runs of an experiment, or of all, the older first."""
+    if last is not None and last < 2:
+        raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
+    ids = _experiments(client)
+    if experiment is not None and experiment not in ids:
+        fix = did_you_mean(experiment, ids, f"There are {', '.join(sorted(ids)[:_SHOWN]) or 'none'}.")
+        raise ConfigError(Mistake("--experiment", "an experiment of the store", repr(experiment), fix))
+    newest = client.search_runs(
+        [ids[experiment]] if experiment is not None else [*ids.values()],
+        order_by=["attributes.start_time DESC"],
+        max_results=last or MOST,
+    )
+    return ((client, run.info.run_id, None) for run in reversed(newest))
+
+
+def _experiments(client: MlflowClient) -> dict[str, str]:
+    return {one.name: one.experiment_id for one in client.search_experiments()}
+
+
+def _search(client: MlflowClient, query: str = "") -> list[Any]:
+    """Runs of all experiments, the newest first."""
+    everywhere = [*_experiments(client).values()]
+    return list(client.search_runs(everywhere, query, order_by=["attributes.start_time DESC"], max_results=_SEARCHED))
+
+
+def _by_name(name: str) -> str:
+    """A filter of MLflow, whose grammar has no escapes: of a name with both quotes a pattern is asked for."""
+    if "'" in name and '"' in name:
+        return ""
+    quote = '"' if "'" in name else "'"
+    return f"attributes.run_name = {quote}{name}{quote}"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return f"There are {', '.join(dict.fromkeys(names[:_SHOWN]))}." if names else "The store has no runs."
+
+
+def _day(run: Any) -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000, UTC):%Y-%m-%d %H:%M} UTC"

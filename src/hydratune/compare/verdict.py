@@ -1,0 +1,213 @@
+"""What can be said of some runs: which of them is better, by which test, and what was not tested and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+from hydratune.compare.pairs import compared, different_rows, rescored
+from hydratune.compare.runs import FINISHED, Run, UnusableError, measured
+from hydratune.compare.statistics import Interval, adjusted, mean_interval, seeds_test
+from hydratune.compare.words import Comparison, Group, Unit
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.tasks.base import LESS_IS_BETTER
+
+SEED = "seed"  # the param in which the runs of a group may differ
+_NAME_LENGTH = 60
+
+
+@dataclass
+class Verdict:
+    """What was found of one metric.
+
+    Args:
+        metric: Empty where the runs have no objective in common.
+        comparisons: Differences and their tests.
+        groups: Of seeds, where there are any to speak of.
+        remarks: What was left out, and what to keep in mind.
+    """
+
+    metric: str
+    comparisons: list[Comparison] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """All of it, the findings first."""
+        found = [*(one.sentence() for one in self.groups), *(one.sentence() for one in self.comparisons)]
+        return [*found, *self.remarks]
+
+
+def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
+    """Compares finished runs by `wanted`, or by the metric of their objective.
+
+    Raises:
+        ConfigError: Where no run knows the metric.
+    """
+    if wanted:
+        _check_metric(runs, wanted)
+    named = {run.label: run.metric for run in runs if run.metric}
+    if not wanted and len({*named.values()}) != 1:
+        got = ", ".join(f"{metric} of {label}" for label, metric in named.items()) or "none"
+        return Verdict("", remarks=[f"the runs have no objective in common ({got}): name one with --metric"])
+    verdict = Verdict(wanted or next(iter(named.values())))
+    finished = [run for run in runs if run.status == FINISHED]
+    verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
+    alike = _alike(finished)
+    groups = [runs for runs in alike if len(runs) > 1]
+    if len(groups) > 1:
+        verdict.remarks += _repeats(finished, alike)
+        _judge_groups(groups, alike, verdict)
+    elif len(groups) == len(alike) == 1 and len(finished) > 2:
+        verdict.remarks += _repeats(finished, alike)
+        _describe_groups(groups, finished, verdict)
+        verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
+    elif len(finished) == 2:
+        _judge_pairs([(finished[0], finished[1])], verdict)
+    elif len(finished) > 2:
+        _judge_against_best(finished, verdict)
+    return verdict
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The params that are not the same in all runs, in the order in which runs name them."""
+    names = dict.fromkeys(name for run in runs for name in run.params)
+    return [name for name in names if len({run.params.get(name) for run in runs}) > 1]
+
+
+def _check_metric(runs: Sequence[Run], wanted: str) -> None:
+    known = {name for run in runs for name in _known(run, wanted)}
+    if wanted not in known:
+        fix = did_you_mean(wanted, known, "Leave it out for the objective's.")
+        raise ConfigError(Mistake("--metric", one_of(known), repr(wanted), fix))
+
+
+def _known(run: Run, wanted: str) -> Iterator[str]:
+    """Metrics that were recorded, or that predictions can be scored with."""
+    yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
+    try:
+        yield from run.task(wanted).known_metrics
+    except UnusableError:
+        return
+
+
+# --- pairs -----------------------------------------------------------------------------------------------
+
+
+def _judge_pairs(pairs: Sequence[tuple[Run, Run]], verdict: Verdict) -> None:
+    for first, second in pairs:
+        try:
+            method, interval = compared(first, second, verdict.metric)
+        except UnusableError as error:
+            verdict.remarks.append(str(error))
+            continue
+        unit = _unit(first, verdict.metric)
+        verdict.comparisons.append(Comparison(first.label, second.label, unit, "test", method, interval))
+
+
+def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
+    values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
+    if len(values) < 2:
+        verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
+        return
+    pick = min if verdict.metric in LESS_IS_BETTER else max
+    best_label = pick(values, key=lambda label: values[label])
+    (best,) = (run for run in runs if run.label == best_label)
+    _judge_pairs([(run, best) for run in runs if run is not best], verdict)
+    if (count := len(verdict.comparisons)) > 1:
+        verdict.remarks.append(
+            f"{count} comparisons were made at once: of twenty such intervals about one misses the truth by chance, "
+            f"and {best.label} was chosen by the same rows, which flatters it"
+        )
+
+
+def _on_test(run: Run, metric: str) -> float | None:
+    """A metric on test as it was recorded, or by the predictions; None where there is neither."""
+    if f"test/{metric}" in run.metrics:
+        return run.metrics[f"test/{metric}"]
+    try:
+        return rescored(run, metric) if run.rows else None
+    except (UnusableError, KeyError):
+        return None
+
+
+def _unit(run: Run, metric: str) -> Unit:
+    try:
+        return Unit(metric, metric in run.task(metric).shares)
+    except UnusableError:
+        return Unit(metric, False)
+
+
+# --- groups of seeds -------------------------------------------------------------------------------------
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in nothing but their seed put together; of each seed the newest."""
+    by_params: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
+    for run in sorted(runs, key=lambda run: run.record.info.start_time):
+        rest = frozenset((name, value) for name, value in run.params.items() if name != SEED)
+        by_params.setdefault(rest, {})[run.seed] = run
+    return sorted((list(seeds.values()) for seeds in by_params.values()), key=lambda group: runs.index(group[0]))
+
+
+def _repeats(runs: Sequence[Run], alike: Sequence[list[Run]]) -> list[str]:
+    kept = [run for group in alike for run in group]
+    return [f"{run.label} was run again with the same seed and does not count" for run in runs if run not in kept]
+
+
+def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: Verdict) -> bool:
+    """Adds the mean of each group; False where they have no measurement in common."""
+    grouped = [run for group in groups for run in group]
+    place = measured(grouped, verdict.metric)
+    if not place:
+        verdict.remarks.append(f"not all runs have measured {verdict.metric} in the same place: seeds are not compared")
+        return False
+    telling = [name for name in differing(runs) if name != SEED]
+    for group in groups:
+        values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
+        interval = mean_interval([*values.values()])
+        verdict.groups.append(Group(_called(group, telling), values, verdict.metric, place, interval))
+    return True
+
+
+def _called(group: Sequence[Run], telling: Sequence[str]) -> str:
+    """A group by what it has of its own, with the letters of its runs."""
+    letters = ", ".join(run.label for run in group)
+    own = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in telling)
+    return f"{own} ({letters})" if 0 < len(own) <= _NAME_LENGTH else letters
+
+
+def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdict: Verdict) -> None:
+    """Each group against each, by Student's test of the same seeds or by Welch's of different ones."""
+    grouped = [run for group in groups for run in group]
+    if alone := [runs[0].label for runs in alike if len(runs) == 1]:
+        verdict.remarks.append(f"{', '.join(alone)}: no other seed, so not tested against the groups of seeds")
+    if not _describe_groups(groups, [runs[0] for runs in alike], verdict):
+        return
+    if verdict.groups[0].place == "test" and (why := _unlike(grouped)):
+        verdict.remarks.append(why)
+        return
+    unit = _unit(groups[0][0], verdict.metric)
+    for first, second in combinations(verdict.groups, 2):
+        tested = seeds_test(first.values, second.values)
+        if tested is None:
+            verdict.remarks.append(f"{first.name} and {second.name} do not vary from seed to seed: no test is possible")
+            continue
+        verdict.comparisons.append(Comparison(first.name, second.name, unit, first.place, *tested))
+    verdict.comparisons = _adjusted(verdict.comparisons)
+
+
+def _unlike(runs: Sequence[Run]) -> str:
+    return next((why for run in runs[1:] if (why := different_rows(runs[0], run))), "")
+
+
+def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p-values for so many tests at once; intervals stay those of each test alone."""
+    chances = adjusted([one.interval.p or 0.0 for one in comparisons])
+    pairs = zip(comparisons, chances, strict=True)
+    return [replace(one, interval=_with(one.interval, p), tests=len(comparisons)) for one, p in pairs]
+
+
+def _with(interval: Interval, p: float) -> Interval:
+    return replace(interval, p=p)
