@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +21,27 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class FakeHub:
-    """Serves `root/datasets/REPO/...` and `root/models/REPO/...`; keeps what was created and pushed."""
+    """Serves `root/datasets/REPO/...` and `root/models/REPO/...`; keeps what was created and pushed.
+
+    Args:
+        faults: Pattern of a request -> what to answer the next ones with: a status, or `drop` to hang up. Weights are
+            large files; a `drop` of those comes when half of them has been read.
+        settings: Repository -> whether it is private.
+    """
 
     root: Path
     url: str = ""
     log: list[str] = field(default_factory=list)
     created: list[dict[str, Any]] = field(default_factory=list)
     pushed: dict[str, bytes] = field(default_factory=dict)  # path in the repository -> content
+    large: dict[str, bytes] = field(default_factory=dict)  # sha256 -> content of an uploaded file
+    faults: dict[str, list[int | str]] = field(default_factory=dict)
+    settings: dict[str, bool] = field(default_factory=dict)
+
+    def next_fault(self, request: str) -> int | str | None:
+        """What is to go wrong with a request."""
+        found = next((queue for pattern, queue in self.faults.items() if re.search(pattern, request) and queue), [None])
+        return found.pop(0) if found != [None] else None
 
 
 @contextmanager
@@ -61,8 +76,20 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._write()
 
-    def _read(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+    def _read(self, share: float = 1) -> bytes:
+        return self.rfile.read(int(int(self.headers.get("Content-Length", 0)) * share))
+
+    def _fails(self) -> bool:
+        """Whether the request was to go wrong, and has."""
+        fault = self.hub.next_fault(f"{self.command} {self.path}")
+        if fault == "drop":
+            self._read(0.5)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault is not None:
+            self._read()
+            self._send(int(fault))
+        return fault is not None
 
     def _send(self, status: int, content: bytes = b"", body: bool = True, **headers: str) -> None:
         self.send_response(status)
@@ -72,8 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), Content_Type="application/json")
+    def _json(self, value: Any, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), Content_Type="application/json")
 
     def _missing(self, body: bool = True) -> None:
         self._send(404, b"", body, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
@@ -81,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _get(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
         self.hub.log.append(f"{self.command} {self.path}")
+        if self._fails():
+            return None
         if match := re.fullmatch(r"/(datasets/)?(.+)/resolve/[^/]+/(.+)", path):
             kind, repo, name = match.groups()
             file = self.hub.root / (kind or "models/") / repo / name
@@ -92,6 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/api/(datasets|models)/(.+?)(/revision/[^/]+|/tree/[^/]+(?:/.*)?)?", path):
             kind, repo, rest = match.groups()
             folder = self.hub.root / kind / repo
+            if kind == "models" and repo in self.hub.settings:
+                return self._json({"id": repo, "sha": COMMIT, "private": self.hub.settings[repo], "tags": []})
             if not folder.is_dir():
                 return self._send(404, b"", body, X_Error_Code="RepoNotFound")
             if rest and rest.startswith("/tree/"):
@@ -99,6 +130,58 @@ class _Handler(BaseHTTPRequestHandler):
             files = [{"rfilename": str(f.relative_to(folder))} for f in folder.rglob("*") if f.is_file()]
             return self._json({"id": repo, "sha": COMMIT, "siblings": files, "private": False, "tags": []})
         return self._missing(body)
+
+    def _upload(self, path: str, content: bytes) -> None:
+        """The requests of a push, in their order."""
+        if path == "/api/repos/create":
+            return self._create(json.loads(content))
+        if path == "/api/validate-yaml":
+            return self._json({"warnings": [], "errors": []})
+        if path.endswith("/preupload/main"):
+            files = [file["path"] for file in json.loads(content)["files"]]
+            return self._json({"files": [self._mode(name) for name in files]})
+        if path.endswith("/info/lfs/objects/batch"):
+            objects = json.loads(content)["objects"]
+            return self._json(
+                {"transfer": "basic", "objects": [self._place(one["oid"], one["size"]) for one in objects]}
+            )
+        if path.startswith("/upload/"):
+            self.hub.large[path.removeprefix("/upload/")] = content
+            return self._send(200)
+        if path.endswith("/settings"):
+            self.hub.settings[path.split("/", 3)[3].removesuffix("/settings")] = (
+                json.loads(content)["visibility"] == "private"
+            )
+            return self._json({})
+        for line in content.splitlines():
+            item, value = json.loads(line)["key"], json.loads(line)["value"]
+            if item == "file":
+                self.hub.pushed[value["path"]] = base64.b64decode(value["content"])
+            elif item == "lfsFile":
+                self.hub.pushed[value["path"]] = self.hub.large[value["oid"]]
+        return self._json({"commitUrl": f"{self.hub.url}/me/tiny/commit/{COMMIT}", "commitOid": COMMIT})
+
+    def _create(self, wanted: dict[str, Any]) -> None:
+        self.hub.created.append(wanted)
+        repo = f"{wanted.get('organization') or 'me'}/{wanted['name']}"
+        status = 409 if repo in self.hub.settings else 200
+        self.hub.settings.setdefault(repo, wanted.get("visibility") == "private")
+        self._json({"url": f"{self.hub.url}/{repo}", "id": repo}, status)
+
+    def _mode(self, name: str) -> dict[str, Any]:
+        """How a file is to be sent, and git's name of the one that is there."""
+        mode = "lfs" if name.endswith(".safetensors") else "regular"
+        there = self.hub.pushed.get(name)
+        if there is not None and mode == "lfs":
+            there = hashlib.sha256(there).hexdigest()
+        elif there is not None:
+            there = hashlib.sha1(b"blob %d\0" % len(there) + there).hexdigest()  # noqa: S324 (git's)
+        return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": there}
+
+    def _place(self, oid: str, size: int) -> dict[str, Any]:
+        """Where to send a large file; nowhere if it is there."""
+        upload = {"actions": {"upload": {"href": f"{self.hub.url}/upload/{oid}"}}} if oid not in self.hub.large else {}
+        return {"oid": oid, "size": size, **upload}
 
     def _entries(self, folder: Path, below: list[str]) -> list[dict[str, Any]]:
         start = folder.joinpath(*below)
@@ -110,25 +193,14 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def _write(self) -> None:
-        path, content = urlsplit(self.path).path, self._read()
         self.hub.log.append(f"{self.command} {self.path}")
+        if self._fails():
+            return None
+        path, content = urlsplit(self.path).path, self._read()
         if match := re.fullmatch(r"/api/(datasets|models)/(.+)/paths-info/[^/]+", path):
             folder = self.hub.root / match[1] / match[2]
             wanted = json.loads(content)["paths"] if content.startswith(b"{") else []
             return self._json([entry for entry in self._entries(folder, []) if entry["path"] in wanted])
-        if path == "/api/repos/create":
-            self.hub.created.append(json.loads(content))
-            name = self.hub.created[-1]["name"]
-            owner = self.hub.created[-1].get("organization") or "me"
-            return self._json({"url": f"{self.hub.url}/{owner}/{name}", "id": f"{owner}/{name}"})
-        if path.endswith("/preupload/main"):
-            files = json.loads(content)["files"]
-            modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
-            return self._json({"files": modes})
-        if path.endswith("/commit/main"):
-            for line in content.splitlines():
-                item = json.loads(line)
-                if item["key"] == "file":
-                    self.hub.pushed[item["value"]["path"]] = base64.b64decode(item["value"]["content"])
-            return self._json({"commitUrl": f"{self.hub.url}/me/tiny/commit/{COMMIT}", "commitOid": COMMIT})
+        if path.startswith(("/api/", "/upload/")) or path.endswith("/objects/batch"):
+            return self._upload(path, content)
         return self._missing()

@@ -11,7 +11,7 @@ FLOORS = [
     {"cli"},
     {"resume"},
     {"train", "configs", "compare"},
-    {"run", "report", "validation"},
+    {"run", "report", "validation", "card", "push"},
     {"record", "tables"},
     {"facts", "composition", "build", "agreement"},
     {"tasks", "adapters"},
@@ -36,6 +36,7 @@ HEAVY = (
     "sacrebleu",
     "rouge_score",
     "pandas",
+    "huggingface_hub",
 )
 # Modules that only a run imports.
 RUNTIME = {

@@ -26,6 +26,7 @@ VERBS = {
     "resume": "hydratune.resume:main",
     "compare": "hydratune.compare.command:main",
     "configs": "hydratune.configs:main",
+    "push": "hydratune.push:main",
     "ui": "hydratune.tracking.ui:main",
     "sync": "hydratune.tracking.sync:main",
 }

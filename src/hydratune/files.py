@@ -8,6 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+# What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
+CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
 
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` by `text` in one step; a reader never sees half of it."""

@@ -1,22 +1,34 @@
-"""Whether the Hugging Face hub can serve what a config asks for, said before half a minute of retries."""
+"""The Hugging Face hub: whether it can serve what a config asks for, said before half a minute of retries; pushes."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
+import re
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hydratune.errors import ConfigError, Mistake, one_line
 
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+WAITS = (1, 4, 16)  # seconds, before a step of a push that failed is tried again
+LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
 OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
+
+
+class PushError(Exception):
+    """A push that failed though the same one may succeed later."""
 
 
 class Repository(NamedTuple):
@@ -90,11 +102,127 @@ def _unreachable(key: str, *repo_ids: str) -> Mistake:
     return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {wanted}", "no answer from it", OFFLINE_FIX)
 
 
-def publish(folder: Path, repo_id: str | None, private: bool | None) -> None:
-    """Uploads a model's files to the hub; `repo_id` null takes the folder's run for a name."""
+def commit(repo_id: str, revision: str | None) -> str | None:
+    """The commit of a model's repository that the cache holds under a revision; transformers 5 does not tell."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def check_push(key: str, repo_id: str, token: str | None) -> None:
+    """Raises ConfigError for what can be told, before anything is trained or sent, to make a push fail.
+
+    Args:
+        key: What names the repository.
+        repo_id: `NAME` or `OWNER/NAME`.
+        token: null for the one of `hf auth login` or HF_TOKEN.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # not in its __all__
+
+    mistakes = []
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = one_line(error).partition(": ")[0]
+        mistakes.append(Mistake(key, "NAME or OWNER/NAME", repr(repo_id), f"{reason}."))
+    if not (token or get_token()):
+        mistakes.append(Mistake("hub", f"a token that may write to {repo_id!r}", "none", LOGIN))
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def make_repository(repo_id: str, private: bool | None, token: str | None = None) -> str:
+    """The full id of a model's repository, made if need be; null for `private` is the owner's own default.
+
+    Raises:
+        ConfigError: Where the hub refuses, or a private one was asked for and it is public.
+        PushError: Where the hub fails.
+    """
+    api = _api(token)
+    with _pushing(repo_id):
+        full = str(_patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id)
+        is_private = _patiently(lambda: api.model_info(full)).private
+        if private is False and is_private:
+            _patiently(lambda: api.update_repo_settings(full, private=False))
+    if private and is_private is False:
+        fix = "Name another one, or say that it may be public: hydratune push RUN --public."
+        raise ConfigError(Mistake("hub", "a private repository", f"{full!r}, which is public", fix))
+    return full
+
+
+def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
+    """Sends a folder's files to a repository and returns its address; files that are there are not sent again.
+
+    Raises:
+        ConfigError: Where the hub refuses.
+        PushError: Where the hub fails.
+    """
+    api = _api(token)
+    message = "Fine-tuned with hydratune"
+    with _pushing(repo_id):
+        _patiently(lambda: api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
+    return f"{endpoint()}/{repo_id}"
+
+
+def _api(token: str | None) -> HfApi:
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    url = api.create_repo(repo_id or folder.parent.name, private=private, exist_ok=True)
-    api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="Fine-tuned with hydratune")
-    log.info("hub: pushed to %s", url)
+    return HfApi(endpoint=endpoint(), token=token)
+
+
+@contextmanager
+def _pushing(repo_id: str) -> Iterator[None]:
+    """Turns whatever a push raises into a mistake, where the hub refuses, or into a PushError."""
+    try:
+        yield
+    except Exception as error:  # HTTP errors, a client's own of connections, OSError, RuntimeError of an upload
+        if _status(error) in (401, 403):
+            expected = f"a token that may write to {repo_id!r}"
+            raise ConfigError(Mistake("hub", expected, f"HTTP {_status(error)}", LOGIN)) from error
+        raise PushError(f"the push to {repo_id!r} failed: {_reason(error)}") from error
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """What a call returns; tried again where the hub or the network may be better in a moment.
+
+    huggingface_hub by itself repeats each request of an upload but those that make the repository and the commit.
+    """
+    for wait in WAITS:
+        try:
+            return call()
+        except Exception as error:
+            if _is_final(error):
+                raise
+            log.warning("hub: %s; trying again in %d s", _reason(error), wait)
+            time.sleep(wait)
+    return call()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the same call would fail again."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = _status(error)
+    if status is not None:
+        return status < 500 and status not in (408, 429)  # a timeout, or too many requests
+    return isinstance(error, ValueError | TypeError | OfflineModeIsEnabled)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, on a line, with what caused it."""
+    reason = (one_line(error) or type(error).__name__).partition(" For more information")[0][:200]
+    return f"{reason}: {_reason(error.__cause__)}" if isinstance(error, RuntimeError) and error.__cause__ else reason
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that an exception, or the one that caused it, came from."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return int(response.status_code)
+        if found := re.search(r"HTTP status (?:client|server) error \((\d+)", str(error)):  # hf_xet has no response
+            return int(found[1])
+        error = error.__cause__
+    return None

@@ -12,7 +12,7 @@ from hydratune import provenance
 from hydratune.data.cache import content_hash
 from hydratune.data.streaming import is_stream
 from hydratune.facts import Job, resolved_yaml
-from hydratune.files import write_json, write_lines, write_text
+from hydratune.files import CONFIG, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers.trainer_utils import PredictionOutput
 
-# What a run leaves in its directory, beside `.hydra/`, the log and what its tracker keeps there.
-CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
-CHECKPOINTS, MODEL = "checkpoints", "model"
 OVERRIDES, ENVIRONMENT, DIFF, LABELS = "overrides.yaml", "environment.txt", "git.diff", "labels.json"
 SAMPLE = "predictions_sample.json"
 _SAMPLE_ROWS = 100

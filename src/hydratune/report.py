@@ -22,6 +22,7 @@ def quieten() -> None:
     transformers.utils.logging.enable_propagation()
     transformers.utils.logging.disable_progress_bar()  # of loading and saving weights; Trainer's bar stays
     datasets.utils.logging.enable_propagation()
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request to the hub
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file is told by us, once
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from hydratune.errors import ConfigError, Mistake
-from hydratune.record import METRICS
+from hydratune.files import METRICS
 from hydratune.train import train
 
 

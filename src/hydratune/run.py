@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import hub, record
+from hydratune import card, hub, record
 from hydratune.build import build, refusal
+from hydratune.data.base import said_length
 from hydratune.facts import Job, facts
-from hydratune.files import write_json
+from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
 from hydratune.models.base import max_positions
-from hydratune.record import CHECKPOINTS, METRICS, MODEL
+from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 
@@ -37,12 +38,14 @@ class RunResult:
         metrics: Trainer's names -> values: `eval_*` of the weights that were kept, `test_*` of the same.
         directory: The run's files.
         link: The command that shows the run in MLflow; None where it is not tracked.
+        pushed: Whether the hub has the model, where that was asked for.
     """
 
     objective: float
     metrics: Mapping[str, Any]
     directory: Path
     link: str | None
+    pushed: bool = True
 
 
 def run(cfg: DictConfig, job: Job) -> RunResult:
@@ -52,7 +55,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
     source, task, model, adapter = (build(node) for node in (cfg.dataset, cfg.task, cfg.model, cfg.adapter))
-    hub.settle({**source.needs(), **model.needs()})
+    hub.settle(needs := {**source.needs(), **model.needs()})
     from transformers import set_seed
 
     quieten()
@@ -60,7 +63,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
     ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
     args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **{**machine, **ours})
-    publish, args.push_to_hub = args.push_to_hub, False  # only the final model goes to the hub
+    push = _push(args, default_repo_id(cfg, job.directory), job.directory)
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset.
     splits = source.load(task)
@@ -114,12 +117,26 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         # 8. Save, and push to the hub if asked.
         adapter.save(network, job.directory / MODEL)
         processor.save_pretrained(job.directory / MODEL)
-        write_json(job.directory / METRICS, metrics)
+        rows = {split: said_length(splits[split]) for split in splits}
+        trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics)
+        card.write(job.directory / MODEL, trained)
+        write_json(job.directory / METRICS, metrics)  # the last file: a run that has it is finished
         run_log.artifact(job.directory / METRICS)
         run_log.model(replace(known, step=metrics["step"], metrics=metrics))
-        if publish:
-            hub.publish(job.directory / MODEL, args.hub_model_id, private=args.hub_private_repo)
-    return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
+        url = push.try_send() if push else None
+        if url:
+            run_log.tags({TAG: url})
+    return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link(), pushed=bool(url) or not push)
+
+
+def _push(args: Any, repo_id: str, directory: Path) -> Push | None:
+    """Where the final model goes, if it does; Trainer pushes nothing, and writes no token into its checkpoints."""
+    asked, token = args.push_to_hub, args.hub_token
+    args.push_to_hub, args.hub_token = False, None
+    if not asked:
+        return None
+    hub.check_push("trainer.args.hub_model_id", repo_id, token)
+    return Push(directory, repo_id, args.hub_private_repo, token)
 
 
 def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:

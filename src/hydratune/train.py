@@ -10,11 +10,13 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,8 +24,7 @@ from hydratune import composition
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import Job
-from hydratune.files import claim_directory
-from hydratune.record import CHECKPOINTS
+from hydratune.files import CHECKPOINTS, claim_directory
 from hydratune.report import show
 from hydratune.run import run
 from hydratune.validation import check_config
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class RunFailedError(Exception):
-    """A run ended by an exception, whose traceback its log holds."""
+    """A run that did not do all that was asked of it; its log says why."""
 
 
 def train(arguments: Sequence[str], continued: Path | None = None) -> int:
@@ -141,7 +142,8 @@ def _run_hydra(arguments: Sequence[str], multirun: bool = False) -> int:
 def _job(cfg: DictConfig) -> float:
     """One run, inside Hydra; returns the objective, which a sweeper optimises."""
     meta = HydraConfig.get()
-    job = Job(Path(meta.runtime.output_dir), list(meta.overrides.task), dict(meta.runtime.choices))
+    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)  # a secret is there as ${oc.env:NAME}
+    job = Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices))
     log.info("run: %s", os.path.relpath(job.directory))
     try:
         result = run(cfg, job)
@@ -151,6 +153,8 @@ def _job(cfg: DictConfig) -> float:
         log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
         raise RunFailedError from error
     show(result)
+    if not result.pushed and meta.mode == RunMode.RUN:  # a sweep goes on
+        raise RunFailedError
     return result.objective
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydratune.compare.runs import Run, UnusableError
 from hydratune.compare.statistics import RESAMPLES, Interval, over_rows, paired_bootstrap
-from hydratune.record import PREDICTIONS
+from hydratune.files import PREDICTIONS
 from hydratune.tasks.base import Task
 
 _TRUTHS = ("label", "labels", "answers")  # what a decoded row was to be

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune import allowed
 from hydratune.errors import one_line
-from hydratune.record import CONFIG, MODEL, PREDICTIONS
+from hydratune.files import CONFIG, MODEL, PREDICTIONS
 from hydratune.tasks.base import Task
 from hydratune.tracking.delivery import POINTER
 

@@ -1,0 +1,194 @@
+"""The model card: what a saved network is, for whoever finds its folder, here or on the hub."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from hydratune import hub, provenance
+from hydratune.facts import Job, resolved_yaml
+from hydratune.files import write_text
+from hydratune.report import scores
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+CARD = "README.md"
+_PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that says where the model is
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a card tells.
+
+    Args:
+        cfg: The run's config.
+        job: Where it came from.
+        auto_model: The class of transformers that the network was loaded with.
+        processor: `tokenizer` or `image_processor`.
+        needs: What the hub served: key of the config -> repository.
+        rows: Split -> how many, in words.
+        metrics: Under Trainer's names.
+    """
+
+    cfg: DictConfig
+    job: Job
+    auto_model: str
+    processor: str
+    needs: Mapping[str, hub.Repository]
+    rows: Mapping[str, str]
+    metrics: Mapping[str, Any]
+
+    def served(self, kind: str) -> list[str]:
+        """The hub's ids of `datasets`, or of those `models` whose weights were taken."""
+        return [repo.repo_id for key, repo in self.needs.items() if repo.kind == kind and key != "tokenizer"]
+
+    def columns(self) -> dict[str, dict[str, float]]:
+        """Split -> name of a metric -> value, of the splits that were evaluated."""
+        found = {split: scores(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))}
+        return {split: column for split, column in found.items() if column}
+
+
+def write(folder: Path, trained: Trained) -> None:
+    """Leaves the card in a model's folder, in the place of any that a library has left there."""
+    from huggingface_hub import ModelCard
+
+    is_adapter = (folder / "adapter_config.json").is_file()
+    pipeline = pipeline_name(trained.auto_model)
+    parts = [
+        f"# {trained.cfg.name}",
+        _fenced("python", "\n".join(_loading(os.path.relpath(folder), trained, pipeline, is_adapter))),
+        "## What was trained",
+        _table(("", ""), _story(trained)),
+        "## Metrics",
+        _metrics(trained.columns()),
+        "## How",
+        _fenced("bash", _private(provenance.command(trained.job.overrides))),
+        ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
+        _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
+        "## Licence",
+        "None is stated here. Those of the checkpoint and of the data hold for what was made of them.",
+    ]
+    metadata = _metadata(trained, pipeline, is_adapter)
+    card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    write_text(folder / CARD, str(card))
+
+
+def point_to(folder: Path, repo_id: str) -> None:
+    """Makes the code on a folder's card load the model from the hub."""
+    path = folder / CARD
+    write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", path.read_text(encoding="utf-8"), count=1))
+
+
+def pipeline_name(auto_model: str) -> str | None:
+    """The pipeline of transformers that serves networks of a class; None where none does."""
+    from transformers.pipelines import SUPPORTED_TASKS
+
+    kinds = {name: [kind.__name__ for kind in entry["pt"]] for name, entry in SUPPORTED_TASKS.items()}
+    return next((name for name, classes in kinds.items() if auto_model in classes), None)
+
+
+def _loading(folder: str, trained: Trained, pipeline: str | None, is_adapter: bool) -> Iterator[str]:
+    """The lines of Python that load the model."""
+    if is_adapter:
+        yield "from hydratune import adapters"
+    reader = "AutoTokenizer" if trained.processor == "tokenizer" else "AutoImageProcessor"
+    names = ["pipeline"] if pipeline else [reader] if is_adapter else [trained.auto_model, reader]
+    yield f"from transformers import {', '.join(sorted(names))}"
+    yield f"folder = {json.dumps(folder)}"
+    model = "adapters.load(folder)" if is_adapter else "folder"
+    if pipeline:
+        processor = f", {trained.processor}=folder" if is_adapter else ""
+        yield f'model = pipeline("{pipeline}", model={model}{processor})'
+    else:
+        loaded = model if is_adapter else f"{trained.auto_model}.from_pretrained(folder)"
+        yield f"model, {trained.processor} = {loaded}, {reader}.from_pretrained(folder)"
+
+
+def _story(trained: Trained) -> Iterator[tuple[str, str]]:
+    cfg, choices = trained.cfg, trained.job.choices
+    keys = [key for key in ("pretrained_model_name_or_path", "encoder", "decoder") if cfg.model.get(key)]
+    start = " and ".join(_checkpoint(trained, str(cfg.model[key])) for key in keys) or "random weights"
+    yield "task", str(choices.get("task", ""))
+    yield "started from", start
+    yield "adapter", str(choices.get("adapter", "none"))
+    hub_ids = ", ".join(f"`{name}`" for name in trained.served("datasets"))
+    yield "data", str(choices.get("dataset", "")) + (f" ({hub_ids})" if hub_ids else "")
+    yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
+    yield "objective", f"{cfg.objective}, by which the weights were chosen among the checkpoints"
+    yield "seed", str(cfg.seed)
+
+
+def _checkpoint(trained: Trained, name: str) -> str:
+    """A hub id with its commit, or a directory."""
+    revision = trained.cfg.model.get("revision")
+    commit = hub.commit(name, revision) if name in trained.served("models") else None
+    return f"`{_private(name)}`" + (f" at commit `{commit}`" if commit else "")
+
+
+def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [(name, *(f"{c[name]:.4f}" if name in c else "" for c in columns.values())) for name in names]
+    return _table(("", *columns), rows)
+
+
+def _metadata(trained: Trained, pipeline: str | None, is_adapter: bool) -> ModelCardData:
+    """What the hub reads of a card. No licence: it is not ours to guess."""
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        model_name=str(trained.cfg.name),
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag=pipeline,
+        base_model=trained.served("models") or None,
+        datasets=trained.served("datasets") or None,
+        tags=["hydratune"],
+        eval_results=list(_results(trained, pipeline)) or None,
+    )
+
+
+def _results(trained: Trained, pipeline: str | None) -> Iterator[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    choice = str(trained.job.choices.get("dataset", "unknown"))
+    task = str(trained.job.choices.get("task", "unknown")).replace("_", "-")
+    served = trained.served("datasets")
+    single = trained.cfg.dataset if len(served) == 1 else {}  # of a mixture each has its own
+    for split, column in trained.columns().items():
+        for name, value in column.items():
+            if math.isfinite(value):
+                yield EvalResult(
+                    task_type=pipeline or task,
+                    dataset_type=served[0] if len(served) == 1 else choice,
+                    dataset_name=choice,
+                    dataset_config=single.get("name"),
+                    dataset_revision=single.get("revision"),
+                    dataset_split=split,
+                    metric_type=name,
+                    metric_value=value,
+                )
+
+
+def _private(text: str) -> str:
+    """A text without the directories that the user works in: a card may be published."""
+    return text.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")
+
+
+def _fenced(language: str, text: str) -> str:
+    """A block of code, whatever fences the text itself has."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
