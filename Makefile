@@ -40,6 +40,7 @@ experiments: $(INSTALLED) ## run every experiment that needs no hub, and compare
 bench: $(INSTALLED) ## run the benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/evaluation_memory.py
+	$(BIN)/python benchmarks/tracking.py
 
 ui: $(INSTALLED) ## open MLflow on the runs of this directory
 	$(BIN)/hydratune ui
