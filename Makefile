@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format experiments bench ui clean
+.PHONY: help install demo test test-fast check format experiments bench pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ bench: $(INSTALLED) ## run the benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/evaluation_memory.py
 	$(BIN)/python benchmarks/tracking.py
+
+pictures: $(INSTALLED) ## make the README's pictures from eight real runs (needs chromium and chromium-driver)
+	$(BIN)/python docs/make_pictures.py
 
 ui: $(INSTALLED) ## open MLflow on the runs of this directory
 	$(BIN)/hydratune ui

@@ -98,16 +98,21 @@ def predictions(result: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def toy_files(own_directory: Path) -> list[str]:
-    """Overrides that name three small files: does a text say good (pos) or bad (neg)?"""
-    rows = [
+def toy_rows() -> dict[str, list[dict[str, object]]]:
+    """Three small splits: does a text say good (pos) or bad (neg)?"""
+    rows: list[dict[str, object]] = [
         {"text": f"the {thing} was {degree} {word}", "label": "pos" if word in ("good", "great") else "neg"}
         for thing in ("film", "book")
         for degree in ("very", "not", "is", "a")
         for word in ("good", "bad", "great", "awful")
     ]
-    parts = {"train": rows, "validation": rows[:24], "test": rows[8:24]}
+    return {"train": rows, "validation": rows[:24], "test": rows[8:24]}
+
+
+@pytest.fixture
+def toy_files(own_directory: Path) -> list[str]:
+    """Overrides that name files of the toy rows."""
+    parts = toy_rows()
     for split, part in parts.items():
         write_rows(own_directory / f"{split}.jsonl", part)
     return ["dataset=local", *(f"dataset.files.{split}={split}.jsonl" for split in parts)]

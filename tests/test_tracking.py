@@ -241,7 +241,7 @@ def test_a_run_that_was_killed_is_healed(store):
             "theirs": {},
         }.items()
     }
-    assert [run.info.run_id for run in process.heal(client, ["0"])] == [made["gone"]]
+    assert [run.info.run_id for run in process.heal(client)] == [made["gone"]]
     status = {name: client.get_run(run_id).info.status for name, run_id in made.items()}
     assert status == {"gone": "KILLED", "here": "RUNNING", "elsewhere": "RUNNING", "theirs": "RUNNING"}
 

@@ -54,12 +54,12 @@ def serving(*arguments):
 
 @pytest.mark.slow
 def test_serves_a_run(train, toy, store):
-    """The printed address is that of the run; artifacts can be read; a foreign Host is refused."""
+    """The printed address is that of the run's experiment; artifacts can be read; a foreign Host is refused."""
     assert store
     result = train(*toy, "trainer.args.max_steps=1")
     pointer = json.loads((result.directory / "mlflow.json").read_text())
     with serving(result.directory) as (base, line):
-        assert f"{base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}" in line
+        assert f"{base}/#/experiments/{pointer['experiment_id']}/runs?workflowType=machine_learning" in line
         _, body = answer(f"{base}/api/2.0/mlflow/runs/get?run_id={pointer['run_id']}")
         assert json.loads(body)["run"]["info"]["status"] == "FINISHED"
         _, body = answer(f"{base}/get-artifact?path=metrics.json&run_uuid={pointer['run_id']}")

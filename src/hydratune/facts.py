@@ -10,7 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
+from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
+from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
 # What everybody compares first; the other params of a run are the overrides that were typed.
 GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")
@@ -52,9 +54,15 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     tags = {f"version.{package}": number for package, number in provenance.versions().items()}
     tags["mlflow.source.name"] = provenance.command(job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
+    tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if _more_is_better(cfg) else "min"}
     if commit := provenance.git_commit():
         tags["mlflow.source.git.commit"] = commit
     return Facts(f"{cfg.name} {chosen}".strip()[:_NAME_LENGTH], job.directory, params, tags)
+
+
+def _more_is_better(cfg: DictConfig) -> bool:
+    given = cfg.trainer.args.get("greater_is_better")
+    return cfg.objective.removeprefix("eval_") not in LESS_IS_BETTER if given is None else bool(given)
 
 
 def resolved_yaml(cfg: DictConfig) -> str:

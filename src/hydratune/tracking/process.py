@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ def is_gone(tags: Mapping[str, str]) -> bool:
     return abs(_began(int(number)) - int(began)) > _CLOCK
 
 
-def heal(client: MlflowClient, experiment_ids: Iterable[str]) -> list[Any]:
+def heal(client: MlflowClient) -> list[Any]:
     """Marks runs KILLED that are RUNNING by the store and whose process is gone; returns them."""
-    running = client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     dead = [run for run in running if is_gone(run.data.tags)]
     for run in dead:
         client.set_tag(run.info.run_id, HEALED, "its process ended without a word (kill -9, a reboot)")

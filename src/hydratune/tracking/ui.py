@@ -8,12 +8,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.errors import ConfigError, Mistake
+from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.tracking.store import absolute_uri, sqlite_path
+from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+from hydratune.tracking.view import runs_page
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,18 +31,36 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     pointer = _pointer(given.run) if given.run else {"uri": given.uri or Mlflow.uri}
     uri = absolute_uri(pointer["uri"])
-    page = "/#/experiments"
-    if "run_id" in pointer:
-        page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}"
-    if uri.startswith("http"):
-        print(f"{uri.rstrip('/')}{page}")
-        return
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
         fix = "Run `hydratune` first, or name a run's directory."
         raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
-    print(f"MLflow: http://127.0.0.1:{given.port}{page}   (Ctrl-C to stop)", flush=True)
-    _become_server(uri, given.port)
+    remote = uri.startswith("http")
+    base = uri.rstrip("/") if remote else f"http://127.0.0.1:{given.port}"
+    stop = "" if remote else "   (Ctrl-C to stop)"
+    client = connect(uri)
+    for run in process.heal(client):
+        print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
+    print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
+    if "run_id" in pointer:
+        print(f"the run: {base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}", flush=True)
+    if not remote:
+        _become_server(uri, given.port)
+
+
+def _page(client: MlflowClient, experiment_id: str | None) -> str:
+    """The path of an experiment's runs; of the only one, where none is named, or of the list of all."""
+    if experiment_id is None:
+        found = [one.experiment_id for one in client.search_experiments(max_results=3) if _has_runs(client, one)]
+        if len(found) != 1:
+            return "/#/experiments"
+        (experiment_id,) = found
+    return runs_page(client, experiment_id)
+
+
+def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
+    """Whether there is anything to see; MLflow makes a `Default` experiment in every store."""
+    return experiment.name != "Default" or bool(client.search_runs([experiment.experiment_id], max_results=1))
 
 
 def _become_server(uri: str, port: int) -> NoReturn:

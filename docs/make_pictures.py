@@ -1,0 +1,89 @@
+"""Makes the pictures of the README, docs/img/*.png, from eight real runs: `make pictures`.
+
+It trains the embedded default on 200 definitions, with four learning rates and two seeds, and takes pictures of
+MLflow's pages with Debian's chromium (`apt-get install chromium chromium-driver`) through selenium.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from PIL import Image  # noqa: E402 (the tests' helpers come from the line above)
+
+import browser  # noqa: E402
+from hydratune.tracking.store import connect  # noqa: E402
+from test_ui import serving  # noqa: E402
+
+PICTURES = ROOT / "docs" / "img"
+SIZE = (1500, 800)
+MOST_BYTES = 200_000
+RUNS = [
+    "dataset.limit.train=200",
+    "dataset.limit.validation=100",
+    "dataset.limit.test=100",
+    "trainer.args.logging_steps=2",
+    "trainer.args.learning_rate=3e-5,1e-4,3e-4,1e-3",
+    "seed=1,2",
+]
+
+
+def main() -> None:
+    """Runs, opens the pages and takes the pictures."""
+    if reason := browser.missing():
+        sys.exit(reason)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(sys.executable).with_name("hydratune")
+        subprocess.run([script, "-m", *RUNS], cwd=folder, check=True)
+        directories = sorted(Path(folder).glob("multirun/*/*/[0-7]"))
+        with serving(directories[-1]) as (base, line), browser.browsing(*SIZE) as driver:
+            address = next(word for word in line.split() if word.startswith(base))
+            take(driver, base, address, json.loads((directories[-1] / "mlflow.json").read_text()))
+
+
+def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
+    """The runs table, the comparison and the charts of one run."""
+    client = connect(pointer["uri"])
+    ids = [run.info.run_id for run in client.search_runs([pointer["experiment_id"]])]
+    driver.get(address)
+    browser.wait_text(driver, f"{len(ids)} matching runs", "learning_rate=0.001")
+    close_assistant(driver)
+    save(driver, "runs.png")
+    query = f"runs={json.dumps(ids)}&experiments={json.dumps([pointer['experiment_id']])}".replace(" ", "")
+    driver.get(f"{base}/#/compare-runs?{query}")
+    browser.wait_text(driver, "Show diff only")
+    browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
+    save(driver, "compare.png")
+    driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics")
+    browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
+    save(driver, "run.png")
+
+
+def close_assistant(driver) -> None:
+    """Closes the panel that MLflow opens beside its pages; where it has another name the picture is narrower."""
+    driver.execute_script("document.querySelector('[data-component-id$=\"chat_panel.close\"]')?.click()")
+
+
+def save(driver, name: str) -> None:
+    """Writes a picture of few colours, once the page has stopped changing."""
+    before = b""
+    while before != (now := driver.get_screenshot_as_png()):
+        before = now
+        browser.time.sleep(2)
+    PICTURES.mkdir(exist_ok=True)
+    path = PICTURES / name
+    Image.open(io.BytesIO(now)).convert("RGB").quantize(128).save(path, optimize=True)
+    if path.stat().st_size > MOST_BYTES:
+        sys.exit(f"{path}: {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
+    print(path.relative_to(ROOT), f"{path.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
