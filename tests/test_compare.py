@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
+from hydratune.tracking import process
 from hydratune.tracking.store import connect
 
 ACCURACY = {"objective": "eval_accuracy", "task": {"_target_": "hydratune.tasks.sequence_classification.SequenceClassification"}}  # fmt: skip
@@ -293,3 +294,14 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "hydratune compare RUN RUN" in done.stdout
+
+
+def test_a_run_whose_process_is_gone(record, store, capsys):
+    """It is marked KILLED before it is shown, and not as still running."""
+    client = connect(store)
+    ids = [record(name, right=100, status="RUNNING") for name in ("one", "two")]
+    for key, value in {**process.tags(), process.PROCESS: "4194300 1000000"}.items():  # a number above Linux's highest
+        client.set_tag(ids[0], key, value)
+    dispatch(["compare", *ids])
+    assert "KILLED" in capsys.readouterr().out
+    assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "RUNNING"]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.compare.runs import Run, letters, open_run, pointer
 from hydratune.errors import ConfigError, Mistake, did_you_mean
+from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.store import absolute_uri, connect, sqlite_path
 
@@ -40,6 +41,7 @@ class Stores:
                 fix = "Name a run's directory, or the store with --uri."
                 raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
             self._clients[address] = connect(address)
+            process.heal(self._clients[address])  # no run is shown as RUNNING whose process is gone
         return self._clients[address]
 
 
