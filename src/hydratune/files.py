@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl
 CHECKPOINTS, MODEL = "checkpoints", "model"
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place in one step at the end, or is gone after an error."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Replaces `path` by `text` in one step; a reader never sees half of it."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,6 @@ from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.facts import Job, facts
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
-from hydratune.models.base import max_positions
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
@@ -72,8 +71,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     task.check_network(config)
     processor = model.load_processor(task.processor, config)
     task.check_processor(processor)
-    limits = [limit for limit in (task.max_length, max_positions(config, processor)) if limit]
-    data = task.prepare(splits, processor, min(limits, default=None), source.labels)
+    data = task.prepare(splits, processor, task.longest(config, processor), source.labels)
     for sentence in data.said:
         log.warning("data: %s", sentence)
     # 4. Load the network under the task's head, and put the adapter into it.
@@ -84,7 +82,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     known = record.model_facts(cfg, job, task, splits["train"], processor, served=adapter.saves_whole)
     # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
     collator = task.collator(processor)
-    trainer = _make_trainer(
+    trainer = make_trainer(
         cfg.trainer,
         model=network,
         args=args,
@@ -92,7 +90,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
         processing_class=processor,
-        compute_metrics=_scores(task, Evaluated(data.splits["validation"], data.head)),
+        compute_metrics=scorer(task, Evaluated(data.splits["validation"], data.head)),
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=[*callbacks.values(), *task.callbacks(collator)],
     )
@@ -109,7 +107,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         if "test" in data.splits:
             tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
             test = Evaluated(data.splits["test"], data.head, tuned)
-            trainer.compute_metrics = _scores(task, test)
+            trainer.compute_metrics = scorer(task, test)
             tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= tested.metrics
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
@@ -139,7 +137,7 @@ def _push(args: Any, repo_id: str, directory: Path) -> Push | None:
     return Push(directory, repo_id, args.hub_private_repo, token)
 
 
-def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
+def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
     """The Trainer of `node`, whose `args` and `callbacks` the run has built by itself."""
     names = [str(name) for name in node if name not in ("args", "callbacks")]
     partial = build(OmegaConf.masked_copy(node, names))
@@ -149,7 +147,7 @@ def _make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
         raise refusal(node, error) from error
 
 
-def _scores(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[str, float]]:
+def scorer(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[str, float]]:
     """What Trainer calls with the predictions of one split."""
     return functools.partial(task.compute_metrics, evaluated=evaluated)
 

@@ -56,9 +56,7 @@ def check_config(cfg: DictConfig) -> None:
     among = allowed.packages()
     own = without_hydra(cfg)
     mistakes = [*_literal_secrets(own)]
-    plain = _resolved(own, "", mistakes)
-    mistakes += _top_level(plain)
-    mistakes += _targets(plain, "", among)
+    plain = _code(own, among, mistakes)
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
         mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
@@ -68,6 +66,28 @@ def check_config(cfg: DictConfig) -> None:
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
     if mistakes:
         raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """Returns if each `_target_` of a run's config is allowed and takes its arguments.
+
+    For a run that is over, whose data and checkpoint may be gone and whose stored config may have been changed.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    mistakes: list[Mistake] = []
+    _code(cfg, allowed.packages(), mistakes)
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def _code(cfg: DictConfig, among: tuple[str, ...], mistakes: list[Mistake]) -> Any:
+    """`cfg` as plain data; `mistakes` grows with those of its top level and of what it would build."""
+    plain = _resolved(cfg, "", mistakes)
+    mistakes += _top_level(plain)
+    mistakes += _targets(plain, "", among)
+    return plain
 
 
 # --- values ----------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hydratune.data import splitting
@@ -196,11 +196,25 @@ class Source(ABC):
             log.warning("data: %s", said)
         for split, most in self.limit.items():
             if most is not None and split in splits:
-                splits[split] = self._limited(splits[split], most, shuffle=not task.keeps_order())
+                splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
         if streams and not task.keeps_order():  # behind the limit, so that each epoch has the same rows
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
         log.info("data: %s", ", ".join(f"{split} {said_length(splits[split])}" for split in splits))
         return splits
+
+    def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, Raw]:
+        """The name and the rows of one split under the names of `wanted`: test, else validation, else the only one.
+
+        Bad rows are among them, and nothing is held out or drawn.
+        """
+        raw = self.read()
+        split = next(name for name in reversed(SPLITS) if name in raw.splits)
+        rows = raw.splits[split]
+        nested = [*splitting.nested(rows.features)]
+        if missing := [*self._missing(wanted, rows.column_names, f"the {split} split", nested)]:
+            raise ConfigError(*(mistake.under("dataset") for mistake in missing))
+        bad = [one for one in raw.bad if one.split == split]
+        return split, replace(raw, splits=type(raw.splits)({split: self._renamed(rows, wanted, [])}), bad=bad)
 
     def _renamed(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str]) -> Dataset:
         """`rows` with the columns of the task, and `extra` ones behind a `_`."""
@@ -253,7 +267,8 @@ class Source(ABC):
                 if name and f"_{name}" in rows.column_names:
                     splits[split] = rows.remove_columns(f"_{name}")
 
-    def _limited(self, rows: Any, most: int, shuffle: bool) -> Any:
+    def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
+        """At most that many rows, drawn by `seed`; of a stream, or where they are not to be drawn, the first ones."""
         if is_stream(rows):
             return rows.take(most)
         drawn = rows.shuffle(seed=self.seed) if shuffle else rows

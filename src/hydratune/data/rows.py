@@ -24,10 +24,12 @@ class Column(NamedTuple):
     Args:
         kind: A key of `KINDS`.
         required: Whether the data must have it.
+        target: Whether it holds what is to be predicted, which rows to predict for need not have.
     """
 
     kind: str
     required: bool = True
+    target: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-from hydratune.models.base import Network
+from hydratune.models.base import Network, max_positions
+from hydratune.tasks.encode import Batch, encode_texts
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from datasets import Dataset, DatasetDict
-    from transformers import EvalPrediction, PretrainedConfig, TrainerCallback
+    from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel, TrainerCallback
 
 # Metrics of which less is better; of all others more is.
 LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse", "mae")
@@ -128,6 +129,11 @@ class Task(ABC):
             got = f"{type(processor).__name__}, which does not know where its tokens are in a text"
             raise ConfigError(Mistake("model", "a fast tokenizer", got, fix))
 
+    def longest(self, config: PretrainedConfig, processor: Any) -> int | None:
+        """The most tokens of an input: those that the network has positions for, or fewer; None for any number."""
+        limits = [limit for limit in (self.max_length, max_positions(config, processor)) if limit]
+        return min(limits, default=None)
+
     def callbacks(self, collator: Any) -> list[TrainerCallback]:  # noqa: ARG002
         """What Trainer is to call besides; `collator` is the one of this run."""
         return []
@@ -145,6 +151,26 @@ class Task(ABC):
         for name, kind, split, rows in present:
             yield from bad_values(kind, split, name, rows)
 
+    def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
+        """Every row for which nothing can be predicted; `rows` have no column of what is to be predicted."""
+        from datasets import DatasetDict
+
+        return self.bad_rows(DatasetDict(train=rows), None)
+
+    def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
+        """What the network takes of a batch of rows, with or without labels; a row may become several."""
+        return encode_texts(batch, processor, max_length)
+
+    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:  # noqa: ARG002
+        """Rows whose labels `prepare` gives the ids of a head that is trained, if it is told `trained` as their names.
+
+        Args:
+            rows: Of other data than the head was trained on; they may have other labels and another order of them.
+            own: What the data calls its labels, in the order of their ids; None where it does not say.
+            trained: The names of the labels that the head has, in the order of its ids.
+        """
+        return rows
+
     @abstractmethod
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
@@ -158,6 +184,12 @@ class Task(ABC):
             label_names: What the dataset calls its labels, in the order of their ids; None where it does not say.
         """
 
+    def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+        """Rows without labels as `prepare` makes them of the same inputs; some may say that they were `truncated`."""
+        from datasets import Dataset
+
+        return Dataset.from_dict(self.encode(rows[:], processor, max_length))
+
     def initialize(self, network: Network, data: Prepared) -> None:  # noqa: B027 (most tasks know nothing better)
         """Gives new weights of a network a better start than chance."""
 
@@ -166,6 +198,16 @@ class Task(ABC):
         from transformers import DataCollatorWithPadding
 
         return DataCollatorWithPadding(processor)
+
+    def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """The collator of rows of `prepare_inputs`."""
+        return self.collator(processor)
+
+    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
+        """What the network says to a batch without labels, as `reduce_logits` leaves it."""
+        ignored = ("loss", *getattr(network.config, "keys_to_ignore_at_inference", ()))
+        said = tuple(value for name, value in network(**batch).items() if name not in ignored)
+        return self.reduce_logits(said if len(said) > 1 else said[0], None)
 
     def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (others need the labels)
         """The least of a batch's logits that the metrics need, so that evaluation never holds them all.
@@ -178,6 +220,16 @@ class Task(ABC):
     @abstractmethod
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`."""
+
+    @abstractmethod
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """One JSON object a row of the data: what was predicted for it.
+
+        Args:
+            predictions: What `reduce_logits` or `respond` leaves of each of `evaluated.rows`; a tuple of such where it
+                leaves several.
+            evaluated: The rows, which may have no labels.
+        """
 
     @abstractmethod
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:

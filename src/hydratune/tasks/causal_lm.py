@@ -12,13 +12,13 @@ from hydratune.data.rows import BadRow, Column
 from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared
-from hydratune.tasks.encode import encode_splits
+from hydratune.tasks.encode import Batch, encode_splits
 from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset, DatasetDict
-    from transformers import EvalPrediction
+    from transformers import EvalPrediction, PretrainedConfig
 
 PIECE = 10_000  # characters of the lines that are tokenised together
 
@@ -61,6 +61,20 @@ class CausalLm(LeftToRight):
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Nulls only: a blank line is a line."""
         return (bad for bad in super().bad_rows(splits, label_names) if bad.got == "no value")
+
+    def longest(self, config: PretrainedConfig, processor: Any) -> int | None:
+        """No more than a block, since the network has learned of nothing longer."""
+        return min(self.block_size, super().longest(config, processor) or self.block_size)
+
+    def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
+        """The text; where there is none, what stands before a text."""
+        between = [_end_token(processor)] if self.separator == "eos" else processor("\n")["input_ids"]
+        ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
+        return [row or between for row in ids]
+
+    def ends(self, processor: Any) -> list[int]:
+        """The end token; none where texts were joined as lines, which have no end."""
+        return [_end_token(processor)] if self.separator == "eos" else []
 
     def prepare(
         self,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
 
 IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+Batch = Mapping[str, list[Any]]  # columns of some rows
 Encode = Callable[..., Mapping[str, list[Any]]]  # a batch of columns, and the rows' numbers if asked for
 
 

@@ -16,7 +16,7 @@ from hydratune.tasks.one_label import OneLabel
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class ImageClassification(OneLabel):
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     pipeline: ClassVar[str | None] = "image-classification"
     processor: ClassVar[str] = "image_processor"
-    columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label")}
+    columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded
 
     def arguments(self, objective: str) -> dict[str, Any]:
@@ -56,8 +56,17 @@ class ImageClassification(OneLabel):
             prepared[split] = _as_images(rows.remove_columns("label")).add_column("labels", ids)
         return Prepared(prepared, labels.head())
 
+    def prepare_inputs(
+        self,
+        rows: Dataset,
+        processor: Any,  # noqa: ARG002 (images are processed in the collator)
+        max_length: int | None,  # noqa: ARG002 (images have no length)
+    ) -> Dataset:
+        """Rows of `image`."""
+        return _as_images(rows)
+
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """`pixel_values` (batch, channels, height, width) float32 and `labels` (batch,) int64."""
+        """`pixel_values` (batch, channels, height, width) float32 and, where there are any, `labels` (batch,) int64."""
         return _Collator(processor)
 
 
@@ -98,4 +107,5 @@ class _Collator:
         mode = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
         images = [row["image"].convert(mode) for row in rows]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
-        return {"pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}
+        labels = {"labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else {}
+        return {"pixel_values": pixels, **labels}

@@ -64,6 +64,8 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     """A bad row for each label, or each list with a label, that is none of the known ones."""
     import pyarrow.compute as pc
 
+    if column not in splits["train"].column_names:  # rows to predict for
+        return
     labels = _known_labels([splits["train"]], names, column)
     texts = {split: _holds_text(rows, column) for split, rows in splits.items()}
     if len({*texts.values()}) > 1:
@@ -82,6 +84,40 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
             if wrong:
                 fix = did_you_mean(str(wrong[0]), labels.names, "Correct or drop the row.")
                 yield BadRow(split, row, column, f"labels among {_some(labels.names)}", repr(wrong[0]), fix)
+
+
+def named_labels(rows: Dataset, names: Sequence[str] | None, trained: Sequence[str], column: str = "label") -> Dataset:
+    """`rows` with each label as the text that their dataset calls it by, whatever its id is there.
+
+    Args:
+        rows: Whose `column` holds a label, or a list of labels.
+        names: What the dataset calls its labels, in the order of their ids; None where it does not say.
+        trained: The names of the labels of a head, some of which the rows should have.
+        column: The name of the column.
+    """
+    from datasets import List, Value
+
+    if _holds_text(rows, column):
+        return rows
+    is_list = _is_list(rows, column)
+    inside = rows.features[column].feature if is_list else rows.features[column]
+    names = names or getattr(inside, "names", None)
+    called = _known_labels([rows], names, column)
+    texts = {value: called.names[i] for value, i in called.ids.items()}
+    values = rows[column][:]
+    if is_list:
+        values = [None if row is None else [_called(one, texts) for one in row] for row in values]
+    else:
+        values = [_called(one, texts) for one in values]
+    if names is None and not {*called.names} & {*trained}:
+        raise ConfigError(Mistake("dataset.labels", f"names for the labels {_some(called.names)}", "none", _NAME_THEM))
+    feature = List(Value("string")) if is_list else Value("string")
+    return rows.remove_columns(column).add_column(column, values, feature=feature)
+
+
+def _called(value: Any, texts: Mapping[Any, str]) -> str | None:
+    """The name of a label; one without a name as it is written, to be told of as unknown."""
+    return None if value is None else texts.get(value, str(value))
 
 
 def _known_labels(parts: Sequence[Dataset], names: Sequence[str] | None, column: str) -> Labels:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Task
-from hydratune.tasks.encode import IGNORED
+from hydratune.tasks.encode import IGNORED, Batch
 
 if TYPE_CHECKING:
     import torch
-    from transformers import EvalPrediction, PretrainedConfig
+    from datasets import Dataset
+    from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel
 
 UNDECODED = "a language model has a prediction for each token, and no row of its own to draw anew"
 PART = 1024  # tokens whose scores are held in float32 at once
@@ -59,11 +61,63 @@ def mean_scores(totals: Any) -> dict[str, float]:
 
 @dataclass(kw_only=True)
 class LeftToRight(Task):
-    """A task of a network that predicts each token from those before it."""
+    """A task of a network that predicts each token from those before it. Predictions are written greedily.
+
+    Args:
+        max_new_tokens: The most tokens that a prediction writes; fewer where the network has few positions.
+    """
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     pipeline: ClassVar[str | None] = "text-generation"
     undecoded: ClassVar[str] = UNDECODED
+
+    max_new_tokens: int = 64
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether anything may be written."""
+        yield from super().check()
+        if self.max_new_tokens < 1:
+            yield Mistake("max_new_tokens", "a number from 1", repr(self.max_new_tokens), "Raise it.")
+
+    @abstractmethod
+    def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
+        """The tokens that the network is to go on from, at least one a row."""
+
+    @abstractmethod
+    def ends(self, processor: Any) -> list[int]:
+        """The tokens at which the network stops writing."""
+
+    def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+        """Rows of `input_ids`; of long ones the end, with room for what is to be written."""
+        from datasets import Dataset
+
+        self._tokenizer, self._ends = processor, self.ends(processor)
+        self._room = min(self.max_new_tokens, max_length // 2) if max_length else self.max_new_tokens
+        most = max_length - self._room if max_length else None
+        prompts = self.prompts(rows[:], processor)
+        cut = [most is not None and len(ids) > most for ids in prompts]
+        return Dataset.from_dict({"input_ids": [ids[-(most or 0) :] for ids in prompts], "truncated": cut})
+
+    def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch on the left, so that all rows end where the network goes on: `input_ids` (batch, seq) int64."""
+        from transformers import DataCollatorWithPadding
+
+        processor.padding_side = "left"
+        return DataCollatorWithPadding(processor)
+
+    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, new) token ids of what the network writes."""
+        stop = {"eos_token_id": self._ends or None, "pad_token_id": self._tokenizer.pad_token_id}
+        asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        written = network.generate(**asked, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop)
+        return written[:, batch["input_ids"].shape[1] :]
+
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """What was written, up to its end."""
+        for row in predictions:
+            ids = row.tolist()
+            stop = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
+            yield {"prediction": self._tokenizer.decode(ids[:stop], skip_special_tokens=True)}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Adds: networks that see the token that they are to predict."""

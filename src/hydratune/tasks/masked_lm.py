@@ -14,8 +14,8 @@ from hydratune.tasks.language_modeling import UNDECODED, chosen, mean_scores, to
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
-    from transformers import EvalPrediction, TrainerCallback
+    from datasets import Dataset, DatasetDict
+    from transformers import EvalPrediction, PreTrainedModel, TrainerCallback
 
 
 @dataclass(kw_only=True)
@@ -95,6 +95,39 @@ class MaskedLm(Task):
                 numbers = [-1 - i for i in range(len(encoded[split]))]
                 encoded[split] = encoded[split].remove_columns("example").add_column("example", numbers)
         return Prepared(encoded, {}, [*nothing, *said])
+
+    def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+        """Rows of `input_ids` with their `text`."""
+        from datasets import Dataset
+
+        self._tokenizer = processor
+        texts = rows["text"][:]
+        encoded = processor(texts, **cut(max_length))
+        lost = truncated(processor, encoded, texts)
+        return Dataset.from_dict({"input_ids": encoded["input_ids"], "text": texts, "truncated": lost})
+
+    def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest row and masks nothing: `input_ids` (batch, seq) int64."""
+        from transformers import DataCollatorWithPadding
+
+        processor.padding_side = "right"  # `say` counts places from the left
+        pad = DataCollatorWithPadding(processor)
+        return lambda rows: pad([{"input_ids": row["input_ids"]} for row in rows])
+
+    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """(batch, seq) best token ids."""
+        return network(**batch).logits.argmax(dim=-1)
+
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """Each text with its masks filled in, and the tokens that fill them; a text without a mask as it is."""
+        mask, mask_id = self._tokenizer.mask_token, self._tokenizer.mask_token_id
+        for row, best in zip(evaluated.rows, predictions, strict=True):
+            places = [place for place, token in enumerate(row["input_ids"]) if token == mask_id]
+            tokens = [self._tokenizer.decode([int(best[place])]).strip() for place in places]
+            text = row["text"]
+            for token in tokens:
+                text = text.replace(mask, token, 1)
+            yield {"prediction": text, "tokens": tokens}
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """See `MaskingCollator`."""

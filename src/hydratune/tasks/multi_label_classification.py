@@ -12,13 +12,13 @@ from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import Network
 from hydratune.tasks.base import Evaluated, Prepared, Task, column_values
-from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
-from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
+from hydratune.tasks.encode import encode_splits, say_truncated
+from hydratune.tasks.labels import Labels, collect_labels, named_labels, unknown_labels
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
 
@@ -38,7 +38,7 @@ class MultiLabelClassification(Task):
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),
-        "labels": Column("labels"),
+        "labels": Column("labels", target=True),
     }
     known_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
     shares: ClassVar[tuple[str, ...]] = known_metrics
@@ -52,6 +52,8 @@ class MultiLabelClassification(Task):
     tune_threshold: bool = False
     encoding: Literal["names", "indicators"] = "names"
 
+    _count = 0  # labels; known once rows are prepared
+
     def check(self) -> Iterator[Mistake]:
         """Adds: whether the threshold is a probability."""
         yield from super().check()
@@ -62,6 +64,8 @@ class MultiLabelClassification(Task):
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: labels that are none of the known ones, indicators that are not one for each label."""
         yield from super().bad_rows(splits, label_names)
+        if "labels" not in splits["train"].column_names:  # rows to predict for
+            return
         if self.encoding == "names":
             yield from unknown_labels(splits, label_names, "labels")
             yield from _repeats(splits)
@@ -79,6 +83,21 @@ class MultiLabelClassification(Task):
                 ):
                     yield BadRow(split, row, "labels", expected, shown(values), "Correct or drop the row.")
 
+    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+        """Labels by their names; indicators in the order of the head."""
+        if self.encoding == "names":
+            return named_labels(rows, own, trained, "labels")
+        if own is None or {*own} != {*trained}:
+            fix = "Set dataset.labels to those names, in the order of the indicators."
+            raise ConfigError(Mistake("dataset.labels", f"the names {trained}", repr(own), fix))
+        order = [own.index(name) for name in trained]
+        whole = [values is not None and len(values) == len(own) for values in rows["labels"]]
+        values = [
+            [given[i] for i in order] if is_whole else given
+            for given, is_whole in zip(rows["labels"], whole, strict=True)
+        ]
+        return rows.remove_columns("labels").add_column("labels", values, feature=rows.features["labels"])
+
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> Prepared:
@@ -89,7 +108,7 @@ class MultiLabelClassification(Task):
             labels = collect_labels(splits, label_names, "labels")
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return encode_texts(batch, processor, max_length) | {"labels": [ids(values) for values in batch["labels"]]}
+            return self.encode(batch, processor, max_length) | {"labels": [ids(values) for values in batch["labels"]]}
 
         def ids(values: list[Any]) -> list[int]:
             if self.encoding == "indicators":
@@ -139,15 +158,18 @@ class MultiLabelClassification(Task):
             predicted = (predicted >= values["threshold"]).astype("uint8")
         return self._scores(csr_matrix(references), csr_matrix(predicted)) | values
 
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The names of the labels that are predicted."""
+        names = evaluated.head["id2label"]
+        least = evaluated.tuned.get("threshold", 1)
+        for said in predictions:
+            yield {"predictions": [names[i] for i, value in enumerate(said) if value >= least]}
+
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted labels."""
         names = evaluated.head["id2label"]
-        least = evaluated.tuned.get("threshold", 1)
-        for true, said in zip(prediction.label_ids, prediction.predictions, strict=True):
-            yield {
-                "labels": [names[i] for i, value in enumerate(true) if value],
-                "predictions": [names[i] for i, value in enumerate(said) if value >= least],
-            }
+        for true, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"labels": [names[i] for i, value in enumerate(true) if value], **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """The scores of each label."""
@@ -187,7 +209,7 @@ def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
 
 @dataclass
 class _Collator:
-    """Pads texts and spreads label ids over the whole label set."""
+    """Pads texts and spreads label ids, where there are any, over the whole label set."""
 
     tokenizer: Any
     count: int
@@ -197,6 +219,8 @@ class _Collator:
 
         texts = [{name: value for name, value in row.items() if name != "labels"} for row in rows]
         batch = self.tokenizer.pad(texts, return_tensors="pt")
+        if "labels" not in rows[0]:
+            return {**batch}
         labels = torch.zeros(len(rows), self.count)
         for i, row in enumerate(rows):
             labels[i, row["labels"]] = 1.0

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column, shown
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
     from transformers import EvalPrediction
 
 
@@ -30,7 +30,7 @@ class MultipleChoice(Task):
         "text": Column("text"),
         "start": Column("text", required=False),
         "choices": Column("texts"),
-        "label": Column("label"),
+        "label": Column("label", target=True),
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
     known_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
@@ -45,7 +45,8 @@ class MultipleChoice(Task):
         counts = Counter(map(len, filter(None, arrow_column(splits["train"], "choices").to_pylist())))
         wanted = max(counts, key=lambda count: counts[count], default=0)
         for split, rows in splits.items():
-            pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("choices", "label")), strict=True)
+            labels = arrow_column(rows, "label").to_pylist() if "label" in rows.column_names else [None] * len(rows)
+            pairs = zip(arrow_column(rows, "choices").to_pylist(), labels, strict=True)
             for row, (choices, label) in enumerate(pairs):
                 if not choices or None in choices:  # told above
                     continue
@@ -58,6 +59,20 @@ class MultipleChoice(Task):
                     expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
                     yield BadRow(split, row, "label", expected, shown(label), "Correct or drop the row.")
 
+    def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
+        """Lists of `input_ids`, one a choice, with the texts of the choices."""
+        starts = batch.get("start") or [""] * len(batch["text"])
+        choices = [
+            [f"{start} {choice}".strip() for choice in row] for start, row in zip(starts, batch["choices"], strict=True)
+        ]
+        texts = [text for text, row in zip(batch["text"], choices, strict=True) for _ in row]
+        flat = [choice for row in choices for choice in row]
+        encoded = processor(texts, flat, **cut(max_length))
+        lost = truncated(processor, encoded, texts, flat)
+        size = len(choices[0])
+        grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": lost}.items()}
+        return {**grouped, "truncated": [any(row) for row in grouped["truncated"]], "choices": batch["choices"]}
+
     def prepare(
         self,
         splits: DatasetDict,
@@ -67,25 +82,12 @@ class MultipleChoice(Task):
     ) -> Prepared:
         """Rows of lists of `input_ids`, one a choice, and `labels`; of a text and a choice the longer one is cut."""
 
-        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            starts = batch.get("start") or [""] * len(batch["text"])
-            choices = [
-                [f"{start} {choice}".strip() for choice in row]
-                for start, row in zip(starts, batch["choices"], strict=True)
-            ]
-            texts = [text for text, row in zip(batch["text"], choices, strict=True) for _ in row]
-            flat = [choice for row in choices for choice in row]
-            encoded = processor(texts, flat, **cut(max_length))
-            lost = truncated(processor, encoded, texts, flat)
-            size = len(choices[0])
-            grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": lost}.items()}
+        def encode(batch: Batch) -> dict[str, Any]:
             labels = [_place(label, row) for label, row in zip(batch["label"], batch["choices"], strict=True)]
-            return {**grouped, "truncated": [any(row) for row in grouped["truncated"]], "labels": labels}
+            return self.encode(batch, processor, max_length) | {"labels": labels}
 
-        key = {"task": "multiple_choice/1", "max_length": max_length}
-        encoded = encode_splits(splits, encode, processor, key)
-        with_texts = type(splits)({split: _with_choices(rows, splits[split]) for split, rows in encoded.items()})
-        rows, said = say_truncated(with_texts, max_length)
+        key = {"task": "multiple_choice/2", "max_length": max_length}
+        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         return Prepared(rows, {}, said)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
@@ -94,6 +96,16 @@ class MultipleChoice(Task):
 
         return DataCollatorForMultipleChoice(processor)
 
+    def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """The same; labels, without which the collator of transformers does not go, are made up and dropped."""
+        collate = self.collator(processor)
+
+        def without_labels(rows: list[Any]) -> dict[str, torch.Tensor]:
+            batch = collate([{**row, "labels": 0} for row in rows])
+            return {name: values for name, values in batch.items() if name != "labels"}
+
+        return without_labels
+
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""
         from hydratune.tasks.metrics import CLASSIFICATION
@@ -101,11 +113,16 @@ class MultipleChoice(Task):
         pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
         return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=0)[name] for name in self.metrics}
 
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The chosen text and its number, from 0."""
+        for choices, best in zip(evaluated.rows["choices"], predictions, strict=True):
+            yield {"prediction": choices[int(best)], "index": int(best)}
+
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The right and the chosen text."""
-        triples = zip(evaluated.rows["choices"], prediction.label_ids, prediction.predictions, strict=True)
-        for choices, label, said in triples:
-            yield {"label": choices[int(label)], "prediction": choices[int(said)]}
+        said = self.say(prediction.predictions, evaluated)
+        for choices, label, one in zip(evaluated.rows["choices"], prediction.label_ids, said, strict=True):
+            yield {"label": choices[int(label)], **one}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names; of two choices with the same text either is right."""
@@ -129,10 +146,3 @@ def _place(label: Any, choices: list[str]) -> int | None:
 
 def _grouped(values: list[Any], size: int) -> list[list[Any]]:
     return [values[i : i + size] for i in range(0, len(values), size)]
-
-
-def _with_choices(rows: Dataset, raw: Dataset) -> Dataset:
-    """The encoded rows with the texts of the choices, for `decode`."""
-    from datasets import concatenate_datasets
-
-    return concatenate_datasets([rows, raw.select_columns("choices")], axis=1)

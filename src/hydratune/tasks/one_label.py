@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import BadRow
 from hydratune.tasks.base import Evaluated, Task, column_values
-from hydratune.tasks.labels import unknown_labels
+from hydratune.tasks.labels import named_labels, unknown_labels
 
 if TYPE_CHECKING:
     import pandas as pd
-    from datasets import DatasetDict
+    import torch
+    from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
 
@@ -32,15 +33,31 @@ class OneLabel(Task):
         yield from super().bad_rows(splits, label_names)
         yield from unknown_labels(splits, label_names)
 
+    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+        """Labels by their names."""
+        return named_labels(rows, own, trained)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ARG002
+        """(batch, labels) -> (batch,) the best label and (batch,) its probability."""
+        scores = logits[0] if isinstance(logits, tuple) else logits
+        best = scores.float().softmax(dim=-1).max(dim=-1)
+        return best.indices, best.values
+
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
-        return self._scores(prediction.label_ids, prediction.predictions, evaluated.head["num_labels"])
+        return self._scores(prediction.label_ids, prediction.predictions[0], evaluated.head["num_labels"])
+
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The name of the predicted label and its probability."""
+        names = evaluated.head["id2label"]
+        for best, probability in zip(*predictions, strict=True):
+            yield {"prediction": names[int(best)], "probability": float(probability)}
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted label."""
         names = evaluated.head["id2label"]
-        for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
-            yield {"label": names[int(label)], "prediction": names[int(said)]}
+        for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"label": names[int(label)], **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """The confusion matrix, and the scores of each label."""

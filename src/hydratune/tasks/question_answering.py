@@ -12,7 +12,7 @@ from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks import squad
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits, say_truncated
+from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class QuestionAnswering(Task):
         "id": Column("any", required=False),
         "question": Column("text"),
         "context": Column("text"),
-        "answers": Column("any"),
+        "answers": Column("any", target=True),
     }
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     needs_fast: ClassVar[bool] = True
@@ -76,11 +76,12 @@ class QuestionAnswering(Task):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: rows without an answer where each should have one, and answers that are not where they say."""
-        if wrong := [m for split, rows in splits.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
+        asked = {split: rows for split, rows in splits.items() if "answers" in rows.column_names}
+        if wrong := [m for split, rows in asked.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
             raise ConfigError(*wrong)
         # Rows without an answer are judged here, and those without an id are as good as others.
         yield from (one for one in super().bad_rows(splits, label_names) if one.column not in ("answers", "id"))
-        for split, rows in splits.items():
+        for split, rows in asked.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
             for row, (context, given) in enumerate(pairs):
                 if _is_uneven(given):
@@ -99,6 +100,15 @@ class QuestionAnswering(Task):
                         yield BadRow(split, row, "answers", expected, shown(there), fix)
                         break
 
+    def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
+        """Token ids of each window, and where the answer is, where one is known."""
+        return _windows(processor, batch, *self._sizes(max_length))
+
+    def _sizes(self, max_length: int | None) -> tuple[int, int]:
+        """Tokens of a window, and those that it shares with the next."""
+        length = max_length or _DEFAULT_LENGTH
+        return length, min(self.doc_stride, length // 3)  # which leaves room for a question
+
     def prepare(
         self,
         splits: DatasetDict,
@@ -107,11 +117,10 @@ class QuestionAnswering(Task):
         label_names: list[str] | None,  # noqa: ARG002 (answers have no names)
     ) -> Prepared:
         """Rows of `input_ids` and `start_positions`, `end_positions`, a window each; 0 where the answer is not."""
-        length = max_length or _DEFAULT_LENGTH
-        stride = min(self.doc_stride, length // 3)  # which leaves room for a question
+        length, stride = self._sizes(max_length)
 
-        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return _windows(processor, batch, length, stride)
+        def encode(batch: Batch) -> dict[str, Any]:
+            return self.encode(batch, processor, max_length)
 
         key = {"task": "question_answering/2", "max_length": length, "stride": stride}
         encoded = encode_splits(splits, encode, processor, key)
@@ -145,24 +154,24 @@ class QuestionAnswering(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """SQuAD's scores; those of questions with and without answers where both occur; the tuned threshold."""
-        found = self._candidates(prediction, evaluated)
+        found = self._candidates(prediction.predictions, evaluated)
         answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
         tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
         said = [self._said(one, tuned) for one in found]
         rows = [{"answers": known, "prediction": one} for known, one in zip(answers, said, strict=True)]
         return self.rescore(rows, ()) | tuned
 
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The answer to each question, which is empty for no answer."""
+        for found in self._candidates(predictions, evaluated):
+            yield {"prediction": self._said(found, evaluated.tuned)}
+
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """Each question with its answers and the predicted one, which is empty for no answer."""
         rows = evaluated.rows.select_columns(["id", "question", "known"])
         firsts = [row for row in rows if row["known"] is not None]
-        for row, found in zip(firsts, self._candidates(prediction, evaluated), strict=True):
-            yield {
-                "id": row["id"],
-                "question": row["question"],
-                "answers": json.loads(row["known"]),
-                "prediction": self._said(found, evaluated.tuned),
-            }
+        for row, said in zip(firsts, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"id": row["id"], "question": row["question"], "answers": json.loads(row["known"]), **said}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """SQuAD's scores; those of questions with and without answers where both occur."""
@@ -183,12 +192,12 @@ class QuestionAnswering(Task):
         gains = (squad.f1(one.best.text, known) - (not known) for one, known in zip(found, answers, strict=True))
         return squad.best_threshold([one.doubt for one in found], gains)
 
-    def _candidates(self, prediction: EvalPrediction, evaluated: Evaluated) -> list[squad.Candidates]:
+    def _candidates(self, predictions: Any, evaluated: Evaluated) -> list[squad.Candidates]:
         """The best span of each question over its windows."""
         found: list[squad.Candidates] = []
         context = ""
-        for row, *window, null in zip(evaluated.rows, *prediction.predictions, strict=True):
-            if row["known"] is not None:  # the first window of a question
+        for row, *window, null in zip(evaluated.rows, *predictions, strict=True):
+            if row["context"] is not None:  # the first window of a question
                 found.append(squad.Candidates())
                 context = row["context"]
             scored = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
@@ -243,18 +252,19 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
     samples = encoded.pop("overflow_to_sample_mapping")
     all_offsets = encoded.pop("offset_mapping")
     ids = batch.get("id") or [None] * len(questions)
-    columns: dict[str, list[Any]] = {name: [] for name in (*_POSITIONS, *_KEPT)}
+    columns: dict[str, list[Any]] = {name: [] for name in (*(_ANSWERED if "answers" in batch else ()), *_KEPT)}
     last = None
     for window, sample in enumerate(samples):
         is_first, last = sample != last, sample
         sides = encoded.sequence_ids(window)
         offsets = [span if side == 1 else None for span, side in zip(all_offsets[window], sides, strict=True)]
-        answers = _answers(batch["answers"][sample])
-        for name, place in zip(_POSITIONS, _positions(offsets, answers), strict=True):
-            columns[name].append(place)
+        if "answers" in batch:
+            answers = _answers(batch["answers"][sample])
+            for name, place in zip(_POSITIONS, _positions(offsets, answers), strict=True):
+                columns[name].append(place)
+            # As one text, since Arrow cannot tell of what an empty list is, should a batch have no answers.
+            columns["known"].append(json.dumps([text for text, _ in answers]) if is_first else None)
         columns["offsets"].append([span or [] for span in offsets])
-        # As one text, since Arrow cannot tell of what an empty list is, should a batch have no answers.
-        columns["known"].append(json.dumps([text for text, _ in answers]) if is_first else None)
         columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
         columns["question"].append(whole[sample] if is_first else None)
         columns["truncated"].append(is_first and questions[sample] != whole[sample])
@@ -263,7 +273,8 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
 
 
 _POSITIONS = ("start_positions", "end_positions")
-_KEPT = ("offsets", "known", "id", "question", "context", "truncated")
+_ANSWERED = (*_POSITIONS, "known")
+_KEPT = ("offsets", "id", "question", "context", "truncated")
 
 
 def _question_length(length: int, stride: int) -> int:

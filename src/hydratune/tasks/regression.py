@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import Column
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
+from hydratune.tasks.encode import encode_splits, say_truncated
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ class Regression(Task):
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),
-        "label": Column("number"),
+        "label": Column("number", target=True),
     }
     known_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mse", "mae")
     streams: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class Regression(Task):
         """Rows of `input_ids` and `labels`."""
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return encode_texts(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
+            return self.encode(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
 
         encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
         rows, said = say_truncated(encoded, max_length)
@@ -58,10 +58,14 @@ class Regression(Task):
         """The metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """The predicted number."""
+        return ({"prediction": float(said)} for said in predictions)
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The true and the predicted number."""
-        for label, said in zip(prediction.label_ids, prediction.predictions, strict=True):
-            yield {"label": float(label), "prediction": float(said)}
+        for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"label": float(label), **said}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""

@@ -10,12 +10,12 @@ from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import first_and_last
 from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
-    from transformers import EvalPrediction, PretrainedConfig
+    from datasets import Dataset, DatasetDict
+    from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -29,7 +29,7 @@ class Seq2Seq(Task):
     """
 
     auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("text")}
+    columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("text", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     known_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "exact_match")
     shares: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "exact_match")
@@ -66,6 +66,17 @@ class Seq2Seq(Task):
             expected, fix = f"at most {limit}, the network's positions", f"Set task.max_target_length={limit}."
             raise ConfigError(Mistake("task.max_target_length", expected, repr(self.max_target_length), fix))
 
+    def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
+        """Token ids of the sources."""
+        sources = [f"{self.prefix}{text}" for text in batch["source"]]
+        encoded = processor(sources, **cut(max_length))
+        return {**encoded, "truncated": truncated(processor, encoded, sources)}
+
+    def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+        """Rows of `input_ids`."""
+        self._tokenizer = processor
+        return super().prepare_inputs(rows, processor, max_length)
+
     def prepare(
         self,
         splits: DatasetDict,
@@ -79,13 +90,10 @@ class Seq2Seq(Task):
         end = first_and_last(processor)[1]
         ends = [] if end is None or end in processor(text_target="a")["input_ids"] else [end]
 
-        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            sources = [f"{self.prefix}{text}" for text in batch["source"]]
-            encoded = processor(sources, **cut(max_length))
+        def encode(batch: Batch) -> dict[str, Any]:
+            encoded = self.encode(batch, processor, max_length)
             targets = processor(text_target=batch["target"], **cut(self.max_target_length - len(ends)))
-            lost = zip(
-                truncated(processor, encoded, sources), truncated(processor, targets, batch["target"]), strict=True
-            )
+            lost = zip(encoded["truncated"], truncated(processor, targets, batch["target"]), strict=True)
             return {
                 **encoded,
                 "labels": [[*ids, *ends] for ids in targets["input_ids"]],
@@ -108,6 +116,14 @@ class Seq2Seq(Task):
 
         return DataCollatorForSeq2Seq(processor)
 
+    def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
+        """Pads a batch to its own longest source: `input_ids` (batch, seq) int64."""
+        return Task.collator(self, processor)
+
+    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
+        """(batch, seq) generated ids, by the search that evaluation uses."""
+        return network.generate(**batch, max_length=self.max_target_length, num_beams=self.num_beams)
+
     def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (Trainer's call)
         """(batch, seq) generated ids, as they are.
 
@@ -123,10 +139,15 @@ class Seq2Seq(Task):
         """The metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+        """What was generated."""
+        return ({"prediction": text} for text in self._texts(predictions))
+
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The target and what was generated."""
-        for target, said in zip(evaluated.rows["target"], self._texts(prediction), strict=True):
-            yield {"label": target, "prediction": said}
+        said = self.say(prediction.predictions, evaluated)
+        for target, one in zip(evaluated.rows["target"], said, strict=True):
+            yield {"label": target, **one}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""
@@ -151,10 +172,9 @@ class Seq2Seq(Task):
         true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
         return over_corpus(metric, true, said)
 
-    def _texts(self, prediction: EvalPrediction) -> list[str]:
-        ids = prediction.predictions
+    def _texts(self, predictions: Iterable[Any]) -> list[str]:
         padding = self._tokenizer.pad_token_id
         texts = self._tokenizer.batch_decode(
-            [[i if i >= 0 else padding for i in row] for row in ids.tolist()], skip_special_tokens=True
+            [[i if i >= 0 else padding for i in row.tolist()] for row in predictions], skip_special_tokens=True
         )
         return [text.strip() for text in texts]

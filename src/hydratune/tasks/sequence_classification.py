@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.rows import Column
 from hydratune.tasks.base import Prepared
-from hydratune.tasks.encode import encode_splits, encode_texts, say_truncated
+from hydratune.tasks.encode import encode_splits, say_truncated
 from hydratune.tasks.labels import collect_labels
 from hydratune.tasks.one_label import OneLabel
 
@@ -25,7 +25,7 @@ class SequenceClassification(OneLabel):
     columns: ClassVar[Mapping[str, Column]] = {
         "text": Column("text"),
         "text_pair": Column("text", required=False),
-        "label": Column("label"),
+        "label": Column("label", target=True),
     }
     streams: ClassVar[bool] = True
 
@@ -36,7 +36,7 @@ class SequenceClassification(OneLabel):
         labels = collect_labels(splits, label_names)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return encode_texts(batch, processor, max_length) | {"labels": labels.encode(batch["label"])}
+            return self.encode(batch, processor, max_length) | {"labels": labels.encode(batch["label"])}
 
         key = {"task": "sequence_classification/2", "max_length": max_length, "labels": labels.names}
         encoded, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.tasks.base import Evaluated, Prepared
-from hydratune.tasks.encode import IGNORED, encode_splits
+from hydratune.tasks.encode import IGNORED, Batch, encode_splits
 from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -44,7 +44,7 @@ class SupervisedFineTuning(LeftToRight):
 
     columns: ClassVar[Mapping[str, Column]] = {
         "prompt": Column("text", required=False),
-        "completion": Column("text", required=False),
+        "completion": Column("text", required=False, target=True),
         "messages": Column("any", required=False),
     }
     inputs: ClassVar[tuple[str, ...]] = ("prompt", "messages")
@@ -71,6 +71,36 @@ class SupervisedFineTuning(LeftToRight):
                 for row, messages in enumerate(rows["messages"]):
                     if wrong := _odd_chat(messages or []):
                         yield BadRow(split, row, "messages", *wrong, "Correct or drop the row.")
+
+    def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
+        """Chats of unknown roles or without content; they need no answer."""
+        from datasets import DatasetDict
+
+        if not {"prompt", "messages"} & {*rows.column_names}:
+            fix = "Set dataset.columns.prompt or dataset.columns.messages."
+            raise ConfigError(Mistake("dataset.columns", "prompt or messages", f"{rows.column_names}", fix))
+        yield from super().bad_rows(DatasetDict(train=rows), None)
+        for row, messages in enumerate(rows["messages"] if "messages" in rows.column_names else ()):
+            if not _unanswered(messages or []):
+                yield BadRow("train", row, "messages", "a turn to answer", shown(messages), "Correct or drop the row.")
+            elif wrong := next(filter(None, map(_odd_message, messages)), None):
+                yield BadRow("train", row, "messages", *wrong, "Correct or drop the row.")
+
+    def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
+        """Each chat up to where the template opens an answer; a last turn of the assistant is left out."""
+        self._settle_template(processor)
+        chats = batch.get("messages") or [[{"role": "user", "content": prompt}] for prompt in batch["prompt"]]
+        asked = {"tokenize": False, "add_generation_prompt": True}
+        texts = [_apply_template(processor, _unanswered(messages), **asked) for messages in chats]
+        return processor(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def ends(self, processor: Any) -> list[int]:
+        """The end token, and what the template ends an answer with."""
+        self._settle_template(processor)
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
+        last = [label for label in _encode_chat(processor, turns)["labels"] if label != IGNORED][-1]
+        known = {*processor.added_tokens_decoder, *processor.all_special_ids}
+        return sorted({*([last] if last in known else []), processor.eos_token_id} - {None})
 
     def prepare(
         self,
@@ -153,16 +183,28 @@ def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 def _odd_chat(messages: list[Any]) -> tuple[str, str] | None:
     """What was expected of a chat and what it has instead; None where it is in order."""
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") not in ROLES:
-            return f"messages with a role among {list(ROLES)}", shown(message)
-        content = message.get("content")
-        needed = message["role"] in ("user", "assistant") and not message.get("tool_calls")
-        if not isinstance(content, str) or (needed and not content.strip()):
-            return "messages with content", shown(message)
+    if wrong := next(filter(None, map(_odd_message, messages)), None):
+        return wrong
     if not any(message["role"] == "assistant" for message in messages):
         return "a turn of the assistant", f"{len(messages)} messages without one"
     return None
+
+
+def _odd_message(message: Any) -> tuple[str, str] | None:
+    """What was expected of a message and what it has instead; None where it is in order."""
+    if not isinstance(message, dict) or message.get("role") not in ROLES:
+        return f"messages with a role among {list(ROLES)}", shown(message)
+    content = message.get("content")
+    needed = message["role"] in ("user", "assistant") and not message.get("tool_calls")
+    if not isinstance(content, str) or (needed and not content.strip()):
+        return "messages with content", shown(message)
+    return None
+
+
+def _unanswered(messages: list[Any]) -> list[Any]:
+    """A chat without the answer that it ends with, where it ends with one."""
+    last = messages[-1] if messages else None
+    return messages[:-1] if isinstance(last, dict) and last.get("role") == "assistant" else messages
 
 
 def _encode_chat(tokenizer: Any, messages: list[Any]) -> dict[str, list[int]]:

@@ -10,13 +10,13 @@ from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task, column_values
-from hydratune.tasks.encode import IGNORED, cut, encode_splits
-from hydratune.tasks.labels import Labels, collect_labels, unknown_labels
+from hydratune.tasks.encode import IGNORED, Batch, cut, encode_splits
+from hydratune.tasks.labels import Labels, collect_labels, named_labels, unknown_labels
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
 _ENTITY_METRICS = ("f1", "precision", "recall")
@@ -48,7 +48,7 @@ class TokenClassification(Task):
 
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
     pipeline: ClassVar[str | None] = "token-classification"
-    columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels")}
+    columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[str, ...]] = (*_ENTITY_METRICS, "accuracy")
@@ -77,10 +77,29 @@ class TokenClassification(Task):
         yield from super().bad_rows(splits, label_names)
         yield from unknown_labels(splits, label_names, "labels")
         for split, rows in splits.items():
+            if "labels" not in rows.column_names:  # rows to predict for
+                continue
             words, labels = (pc.list_value_length(arrow_column(rows, name)) for name in ("tokens", "labels"))
             for row in pc.indices_nonzero(pc.fill_null(pc.not_equal(words, labels), False)).to_pylist():
                 expected, got = f"a label for each of {words[row]} words", f"{labels[row]} labels"
                 yield BadRow(split, row, "labels", expected, got, "Correct or drop the row.")
+
+    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+        """Labels by their names."""
+        return named_labels(rows, own, trained, "labels")
+
+    def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
+        """Token ids of each window; the first one of a sentence also has its `tokens`."""
+        stride = min(self.stride, (max_length or self.stride + 4) // 2)
+        limit = {**cut(max_length), "stride": stride} if max_length else {}
+        encoded = processor(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **limit)
+        sentences = encoded.pop("overflow_to_sample_mapping")
+        return {**encoded, **_windows(sentences, list(map(encoded.word_ids, range(len(sentences)))), batch["tokens"])}
+
+    def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
+        """Rows of `input_ids`, a window each."""
+        _open_words(processor)
+        return super().prepare_inputs(rows, processor, max_length)
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
@@ -88,13 +107,14 @@ class TokenClassification(Task):
         """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
         labels = collect_labels(splits, label_names, "labels")
         self._refuse_other_tags(labels)
-        stride = min(self.stride, (max_length or self.stride + 4) // 2)
         _open_words(processor)
 
-        def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return _windows(processor, batch, labels, max_length, stride)
+        def encode(batch: Batch) -> dict[str, Any]:
+            encoded = self.encode(batch, processor, max_length)
+            return encoded | _window_labels(encoded, [labels.encode(row) for row in batch["labels"]])
 
-        key = {"task": "token_classification/1", "max_length": max_length, "stride": stride, "labels": labels.names}
+        sizes = {"max_length": max_length, "stride": self.stride}
+        key = {"task": "token_classification/2", "labels": labels.names, **sizes}
         encoded = encode_splits(splits, encode, processor, key)
         said = [
             f"{len(splits[split]):,} sentences of {split} became {len(rows):,} windows of up to {max_length} tokens"
@@ -152,22 +172,24 @@ class TokenClassification(Task):
             "recall": (both, float(len(true))),
         }
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
-        """The words of each sentence, their labels and what was predicted."""
+    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The words of each sentence and the label of each."""
         names, rows = evaluated.head["id2label"], evaluated.rows
         outside = "O" if "O" in names.values() else names[0]  # of a word that is no token at all
         sentences: list[dict[str, list[str]]] = []
-        windows = zip(
-            rows["tokens"], rows["word_labels"], rows["words"], rows["labels"], prediction.predictions, strict=True
-        )
-        for tokens, true, words, labels, said in windows:
+        for tokens, words, places, said in zip(rows["tokens"], rows["words"], rows["places"], predictions, strict=True):
             if tokens:  # the first window of a sentence
-                predicted = [outside] * len(tokens)
-                sentences.append({"tokens": tokens, "labels": [names[i] for i in true], "predictions": predicted})
-            counted = (place for place, label in enumerate(labels) if label != IGNORED)
-            for word, place in zip(words, counted, strict=True):
-                predicted[word] = names[int(said[place])]
+                sentences.append({"tokens": tokens, "predictions": [outside] * len(tokens)})
+            for word, place in zip(words, places, strict=True):
+                sentences[-1]["predictions"][word] = names[int(said[place])]
         return sentences
+
+    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+        """The words of each sentence, their labels and what was predicted."""
+        names, rows = evaluated.head["id2label"], evaluated.rows
+        true = ([names[i] for i in labels] for labels in rows["word_labels"] if labels)  # of the first windows
+        for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"tokens": said["tokens"], "labels": labels, "predictions": said["predictions"]}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
         """The scores of each type of entity, where the metrics are of entities."""
@@ -195,30 +217,43 @@ def _open_words(tokenizer: Any) -> None:
 
 
 def _windows(
-    tokenizer: Any, batch: Mapping[str, list[Any]], labels: Labels, max_length: int | None, stride: int
-) -> dict[str, list[Any]]:
-    """Token ids and labels of each window; the first one of a sentence also has its `tokens` and `word_labels`.
+    sentences: list[int], word_ids: list[list[int | None]], tokens: list[list[str]]
+) -> dict[str, list[list[Any]]]:
+    """Of each window the numbers of the `words` that it counts and the `places` of their first tokens.
 
-    `words` are the numbers of the words that a window counts, in the order of its labels that are not ignored.
+    Args:
+        sentences: Number of each window's sentence.
+        word_ids: Number of the word of each token of each window.
+        tokens: Words of each sentence; the first window of a sentence has them as its `tokens`.
     """
-    limit = {**cut(max_length), "stride": stride} if max_length else {}
-    encoded = tokenizer(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **limit)
-    sentences = encoded.pop("overflow_to_sample_mapping")
-    columns: dict[str, list[Any]] = {name: [] for name in ("labels", "words", "tokens", "word_labels")}
-    ids = [labels.encode(row) for row in batch["labels"]]
+    columns: dict[str, list[list[Any]]] = {name: [] for name in ("words", "places", "tokens")}
     last, counted = None, -1
-    for window, sentence in enumerate(sentences):
+    for sentence, window in zip(sentences, word_ids, strict=True):
         is_first, last = sentence != last, sentence
         counted = -1 if is_first else counted  # the last word of the sentence that was counted
-        row_labels, words = [], []
-        for word in encoded.word_ids(window):
-            is_new = word is not None and word > counted
-            row_labels.append(ids[sentence][word] if is_new else IGNORED)
-            if is_new:
+        words, places = [], []
+        for place, word in enumerate(window):
+            if word is not None and word > counted:
                 words.append(word)
+                places.append(place)
                 counted = word
-        columns["labels"].append(row_labels)
         columns["words"].append(words)
-        columns["tokens"].append(batch["tokens"][sentence] if is_first else [])
-        columns["word_labels"].append(ids[sentence] if is_first else [])
-    return {**encoded, **columns}
+        columns["places"].append(places)
+        columns["tokens"].append(tokens[sentence] if is_first else [])
+    return columns
+
+
+def _window_labels(windows: Mapping[str, list[Any]], ids: list[list[int]]) -> dict[str, list[list[int]]]:
+    """The `labels` of each window's tokens, and the `word_labels` of the sentence of which it is the first."""
+    columns: dict[str, list[list[int]]] = {"labels": [], "word_labels": []}
+    sentence = -1
+    for tokens, words, places, inputs in zip(
+        *(windows[name] for name in ("tokens", "words", "places", "input_ids")), strict=True
+    ):
+        sentence += bool(tokens)
+        labels = [IGNORED] * len(inputs)
+        for word, place in zip(words, places, strict=True):
+            labels[place] = ids[sentence][word]
+        columns["labels"].append(labels)
+        columns["word_labels"].append(ids[sentence] if tokens else [])
+    return columns
