@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
 FLOORS = [
     {"cli"},
     {"resume"},
-    {"train", "configs", "compare"},
+    {"train", "configs", "compare", "finished"},
     {"run", "report", "validation", "card", "push"},
     {"record", "tables"},
     {"facts", "composition", "build", "agreement"},

@@ -24,6 +24,8 @@ from hydratune.errors import (
 VERBS = {
     "train": "hydratune.train:train",
     "resume": "hydratune.resume:main",
+    "predict": "hydratune.finished.predict:main",
+    "evaluate": "hydratune.finished.evaluate:main",
     "compare": "hydratune.compare.command:main",
     "configs": "hydratune.configs:main",
     "push": "hydratune.push:main",

@@ -1,0 +1,1 @@
+"""What can be done with a finished run: predict for rows without labels, evaluate on other data."""

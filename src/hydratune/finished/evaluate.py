@@ -1,0 +1,264 @@
+"""`hydratune evaluate RUN OVERRIDES`: the scores of a finished run's model on other data, in the same MLflow run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import composition, hub
+from hydratune.build import build
+from hydratune.data.base import SPLITS, Source
+from hydratune.data.cache import content_hash
+from hydratune.data.rows import located
+from hydratune.data.streaming import is_stream
+from hydratune.errors import FAILED, ConfigError, Mistake, did_you_mean, one_of
+from hydratune.files import write_json
+from hydratune.finished.opening import FinishedRun, build_task, load, open_run, overriding, talk
+from hydratune.finished.sound import left_out
+from hydratune.provenance import redact
+from hydratune.report import quieten, scores
+from hydratune.run import make_trainer, scorer
+from hydratune.tasks.base import Evaluated
+from hydratune.tracking.delivery import pointer
+from hydratune.tracking.mlflow import Mlflow
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hydratune.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+FOLDER = "evaluations"  # in a run's directory
+# What may be changed of a run's config; the model is as it was trained.
+CHANGES = ("dataset", "task.metrics", "trainer.args.per_device_eval_batch_size")
+_SAME_DATA = ("dataset.limit", "dataset.on_bad_row")  # changes that leave the data where it was
+_LOCAL = "LocalFiles"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation came to, as its file says it.
+
+    Args:
+        name: Of the file, and in MLflow.
+        split: Which split of the data was scored.
+        rows: How many rows.
+        digest: A hash of their content.
+        dataset: The config of the data.
+        metrics: Name -> value, without a prefix.
+    """
+
+    name: str
+    split: str
+    rows: int
+    digest: str
+    dataset: Mapping[str, Any]
+    metrics: Mapping[str, float]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scores, prints, writes and records; returns the exit code: 1 where MLflow could not be told."""
+    parser = argparse.ArgumentParser(prog="hydratune evaluate", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"of {', '.join(CHANGES)}")
+    parser.add_argument("--name", help="of the evaluation; left out: that of the data")
+    parser.add_argument("--config-dir", type=Path, help="your own conf directory")
+    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    given = parser.parse_intermixed_args(list(arguments))
+    talk()
+    run = open_run(given.run, given.uri)
+    found = evaluate(run, given.overrides, given.name, given.config_dir)
+    _show(found)
+    path = run.directory / FOLDER / f"{found.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, vars(found))
+    print(f"file     {os.path.relpath(path)}")
+    return _record(run.directory, found)
+
+
+def evaluate(
+    run: FinishedRun, overrides: Sequence[str] = (), name: str | None = None, config_dir: Path | None = None
+) -> Evaluation:
+    """The scores on the data that the overrides name, or on the run's own test rows.
+
+    Raises:
+        ConfigError: For mistakes, rows that cannot be read, and labels that the model has not.
+    """
+    cfg = _changed(run.cfg, overrides, config_dir)
+    is_other = any(not _is_below(key, _SAME_DATA) for key in _keys(overrides) if _is_below(key, ("dataset",)))
+    own = _one_file(cfg) if is_other else None
+    called = _checked_name(name or _name(cfg, own))
+    task = build_task(cfg)
+    source = _source(cfg, task)
+    hub.settle(source.needs())
+    quieten()
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load(replace(run, cfg=cfg), task, Path(folder))
+        trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
+        split, rows = _other_rows(task, source, trained) if is_other else _own_rows(task, source, trained)
+        split = own or split
+        log.info("data: %s rows of %s", f"{len(rows):,}", split)
+        data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained)
+        for sentence in data.said:
+            log.warning("data: %s", sentence)
+        test = Evaluated(data.splits["test"], data.head, run.tuned(task))
+        trainer = make_trainer(
+            cfg.trainer,
+            model=loaded.network,
+            args=loaded.args,
+            data_collator=task.collator(loaded.processor),
+            processing_class=loaded.processor,
+            compute_metrics=scorer(task, test),
+            preprocess_logits_for_metrics=task.reduce_logits,
+        )
+        measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
+    described: Any = redact(OmegaConf.to_container(cfg.dataset))
+    return Evaluation(called, split, len(rows), content_hash(rows), described, scores(measured, "test"))
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def _is_below(key: str, roots: Sequence[str]) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
+    """The run's config with the overrides; `dataset=NAME` puts another dataset in the place of the run's."""
+    cfg = cfg.copy()
+    with overriding(overrides, config_dir) as request:
+        mistakes = [mistake for _, mistake in composition.check_choices(request)]
+        for override in request.parsed:
+            key = override.key_or_group
+            if not _is_below(key, CHANGES):
+                reason = "A finished run's model is as it was trained."
+                fix = did_you_mean(key, CHANGES, reason)
+                mistakes.append(Mistake(key, one_of(CHANGES), repr(override.input_line), fix))
+        if mistakes:
+            raise ConfigError(*mistakes)
+        if any(override.key_or_group == "dataset" for override in request.parsed):
+            composed = composition.compose_config(request, composition.force_values(request))
+            cfg.dataset = OmegaConf.create(OmegaConf.to_container(composed.dataset, resolve=True))
+        for override in request.parsed:
+            if override.key_or_group != "dataset":
+                OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+    return cfg
+
+
+def _one_file(cfg: DictConfig) -> str | None:
+    """The split of files that is scored, which becomes the only one of `cfg`; None for data of other kinds."""
+    if not str(cfg.dataset.get("_target_")).endswith(f".{_LOCAL}"):
+        return None
+    given = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
+    assert isinstance(given, dict)
+    split = next((one for one in reversed(SPLITS) if given.get(one) not in (None, "???")), None)
+    if split is None:
+        raise ConfigError(Mistake("dataset.files.test", "a file", "none", "Set dataset.files.test=PATH."))
+    cfg.dataset.files = {"train": given[split]}
+    cfg.dataset.streaming = False
+    return split
+
+
+def _name(cfg: DictConfig, split: str | None) -> str:
+    """That of the file, of the repository or of the kind of data."""
+    if split is not None:
+        first = cfg.dataset.files.train
+        return Path(first if isinstance(first, str) else first[0]).stem
+    if path := cfg.dataset.get("path"):
+        return "_".join([Path(str(path)).name, *([str(cfg.dataset.name)] if cfg.dataset.get("name") else [])])
+    kind = str(cfg.dataset.get("_target_")).rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+
+
+def _checked_name(name: str) -> str:
+    """The name, if MLflow and file systems take it."""
+    if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) or name.startswith("."):
+        fix = "Set --name=NAME."
+        raise ConfigError(Mistake("--name", "letters, digits, dots, dashes and underscores", repr(name), fix))
+    return name
+
+
+def _source(cfg: DictConfig, task: Task) -> Any:
+    """The dataset of a checked config."""
+    source = build(cfg.dataset)
+    mistakes = [*source.check()] or [*source.check_columns(task.columns)]
+    if mistakes:
+        raise ConfigError(*(mistake.under("dataset") for mistake in mistakes))
+    return source
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+def _splits(**splits: Dataset) -> Any:
+    from datasets import DatasetDict
+
+    return DatasetDict(splits)
+
+
+def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+    """The split that the run was tested on, or validated on where it had no test split."""
+    splits = source.load(task)
+    split = "test" if "test" in splits else "validation"
+    return split, task.relabelled(splits[split], source.labels, trained)
+
+
+def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+    """The split of other data that is scored, without bad rows where those are to be dropped."""
+    if not isinstance(source, Source):
+        fix = "Evaluate on each of its datasets."
+        raise ConfigError(Mistake("dataset", "one dataset", type(source).__name__, fix))
+    split, raw = source.read_one(task.columns)
+    if is_stream(raw.splits[split]):
+        raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
+    rows = task.relabelled(raw.splits[split], source.labels, trained)
+    bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
+    drop = None if source.on_bad_row == "drop" else "dataset.on_bad_row=drop"
+    lost = left_out(len(rows), [*raw.bad, *located(bad, raw.locate)], "dataset", drop)
+    rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
+    most = source.limit.get(split)
+    return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
+
+
+# --- what comes out --------------------------------------------------------------------------------------
+
+
+def _show(found: Evaluation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", found.name)
+    for name, value in found.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _record(directory: Path, found: Evaluation) -> int:
+    """Tells the run's MLflow run; the exit code."""
+    if (where := pointer(directory)) is None:
+        print("MLflow   the run is in no store, so only the file was written")
+        return 0
+    from hydratune.tracking.later import log_to_run
+
+    prefix = f"eval_on_{found.name}"
+    try:
+        log_to_run(where, {f"{prefix}/{name}": value for name, value in found.metrics.items()})
+    except ConfigError as error:
+        log.warning("MLflow was not told: %s", error)
+        return FAILED
+    print(f"MLflow   {prefix}/ in run {where['run_id']}")
+    return 0

@@ -1,0 +1,198 @@
+"""A finished run, found and opened again: its config, checked anew, its network and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune import adapters
+from hydratune.build import build
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.files import CONFIG, METRICS, MODEL
+from hydratune.provenance import MASK
+from hydratune.tracking.delivery import POINTER, pointer
+from hydratune.validation import check_targets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hydratune.tasks.base import Task
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_TAG = "hydratune.directory"  # of an MLflow run: where its files are
+_PLACES = ("outputs", "multirun")
+# Arguments of training that have nothing to do once it is over.
+_OVER = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "report_to": "none",
+    "push_to_hub": False,
+}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's directory and what it says.
+
+    Args:
+        directory: With the files that a run leaves.
+        cfg: The resolved config; nothing of it may be built before `check_targets`.
+        metrics: Trainer's names -> values.
+    """
+
+    directory: Path
+    cfg: DictConfig
+    metrics: Mapping[str, Any]
+
+    def tuned(self, task: Task) -> dict[str, float]:
+        """What was tuned on validation, by the names of `Task.tuned`."""
+        return {name: self.metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in self.metrics}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run's network on the device where it answers, and what turns rows into its inputs.
+
+    Args:
+        network: In evaluation mode.
+        processor: Its tokenizer or image processor.
+        longest: The most tokens of an input, as in training.
+        args: `TrainingArguments` of the run, without what is over.
+    """
+
+    network: PreTrainedModel
+    processor: Any
+    longest: int | None
+    args: Any
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Number and names of the labels that the network has."""
+        config = self.network.config
+        return {"num_labels": config.num_labels, "id2label": config.id2label}
+
+
+def talk() -> None:
+    """Sends messages to the terminal, below what is written to stdout."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("alembic", "httpx", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def open_run(name: str, uri: str) -> FinishedRun:
+    """The run of a directory or of an MLflow run id, which the store at `uri` may know.
+
+    Raises:
+        ConfigError: Where there is none, or one that did not finish.
+    """
+    directory = Path(name)
+    if not directory.is_dir() and _RUN_ID.fullmatch(name):
+        directory = _directory_of(name, uri)
+    if missing := [one for one in (CONFIG, METRICS, MODEL) if not (directory / one).exists()]:
+        got = f"{str(directory)!r} without {', '.join(missing)}"
+        fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
+        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(directory / CONFIG), resolve=True)
+        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
+        raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
+    return FinishedRun(directory, OmegaConf.create(_without_masks(plain)), metrics)
+
+
+def _without_masks(value: Any) -> Any:
+    """The config with null where a secret was."""
+    if isinstance(value, dict):
+        return {name: _without_masks(inner) for name, inner in value.items()}
+    return None if value == MASK else value
+
+
+def _directory_of(run_id: str, uri: str) -> Path:
+    """Where the files of an MLflow run are, by the pointers of runs below here, or by a tag in the store."""
+    for place in _PLACES:
+        for found in Path(place).glob(f"*/*/**/{POINTER}"):
+            if (pointer(found.parent) or {}).get("run_id") == run_id:
+                return found.parent
+    from hydratune.tracking.later import tag_of_run
+
+    if (directory := tag_of_run(uri, run_id, _TAG)) is None:
+        fix = "Name the run's directory, or its store with --uri."
+        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {_TAG}", repr(run_id), fix))
+    return Path(directory)
+
+
+def build_task(cfg: DictConfig) -> Task:
+    """The task of a config, which is checked before."""
+    check_targets(cfg)
+    task: Task = build(cfg.task)
+    if mistakes := [mistake.under("task") for mistake in task.check()]:
+        raise ConfigError(*mistakes)
+    return task
+
+
+def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None = None) -> Loaded:
+    """The network, with its adapter where it has one, and its tokenizer, on the device that the run's config asks for.
+
+    Args:
+        run: Its config is checked by now.
+        task: That of the run.
+        output_dir: Where Trainer may write.
+        batch_size: Rows of a batch; None for the run's.
+    """
+    import transformers
+
+    folder = run.directory / MODEL
+    given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
+    machine = build(run.cfg.hardware).prepare(given=run.cfg.trainer.args)
+    ours = {k: v for k, v in task.arguments(run.cfg.objective).items() if k not in run.cfg.trainer.args}
+    args = build(run.cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **_OVER, **given})
+    try:
+        reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
+        processor = reader.from_pretrained(folder, trust_remote_code=False)
+        network = _network(run, folder, task)
+    except (OSError, ValueError) as error:
+        got, fix = f"{str(folder)!r}: {one_line(error)[:300]}", "Restore its files; an adapter needs its checkpoint."
+        raise ConfigError(Mistake("RUN", "a model that can be loaded", got, fix)) from error
+    if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
+        network.to(args.device)
+    return Loaded(network.eval(), processor, task.longest(network.config, processor), args)
+
+
+def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
+    import transformers
+
+    if (folder / "adapter_config.json").is_file():
+        return adapters.load(folder)
+    kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
+    return getattr(transformers, task.auto_model).from_pretrained(
+        folder, attn_implementation=kernel, trust_remote_code=False, use_safetensors=True
+    )
+
+
+@contextmanager
+def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[Any]:
+    """A `Request` of overrides, each checked to be in Hydra's grammar and to have one value."""
+    from hydra.errors import HydraException
+
+    from hydratune import composition
+
+    request = composition.Request(tuple(overrides), config_dir=config_dir)
+    try:
+        with composition.composer(request):
+            if mistakes := [*composition.check_single(request)]:
+                raise ConfigError(*mistakes)
+            yield request
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.uncomposed(error)) from error

@@ -1,0 +1,265 @@
+"""`hydratune predict RUN FILE`: what a finished run's model says to rows without labels."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.data.local import LocalFiles
+from hydratune.data.rows import BadRow, Column, located
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.finished.opening import Loaded, build_task, load, open_run, overriding, talk
+from hydratune.finished.output import check_output, writing
+from hydratune.finished.sound import left_out
+from hydratune.report import quieten
+from hydratune.tasks.base import Evaluated
+from hydratune.tracking.mlflow import Mlflow
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hydratune.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1000  # rows that are held in memory, at least
+# What may be changed of a run's config: how the file is read, and how much is written.
+CHANGES = ("dataset.columns", "dataset.encoding", "dataset.format", "task.max_new_tokens")
+
+
+class Asked(NamedTuple):
+    """What the command line asks for.
+
+    Args:
+        run: A run's directory or an MLflow run id.
+        file: The rows.
+        overrides: Of the keys in `CHANGES`.
+        out: A file, or None for stdout.
+        batch_size: Rows of a batch; None for the run's.
+        limit: The most rows to take; None for all.
+        drop: Whether bad rows are left out; they are refused otherwise.
+        uri: The store that knows an MLflow run id.
+    """
+
+    run: str
+    file: Path
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    batch_size: int | None = None
+    limit: int | None = None
+    drop: bool = False
+    uri: str = Mlflow.uri
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the predictions; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hydratune predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
+    parser.add_argument("file", metavar="FILE", type=Path, help="csv, tsv, json, jsonl, parquet, arrow, text, conll")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGES)}")
+    parser.add_argument("--out", type=Path, help="a .jsonl, .csv or .parquet file; left out: jsonl to stdout")
+    parser.add_argument("--batch-size", type=int, help="rows of a batch; the run's if left out")
+    parser.add_argument("--limit", type=int, help="predict for the first rows only")
+    parser.add_argument("--on-bad-row", choices=("error", "drop"), default="error", help="refuse the file, or go on")
+    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    given = vars(parser.parse_intermixed_args(list(arguments)))
+    talk()
+    predict(Asked(drop=given.pop("on_bad_row") == "drop", **given))
+    return 0
+
+
+def predict(asked: Asked) -> None:
+    """Writes one row for each row of the file: its inputs and what is predicted.
+
+    Raises:
+        ConfigError: For mistakes, and for rows that cannot be read unless they are dropped; nothing is written then.
+    """
+    run = open_run(asked.run, asked.uri)
+    cfg = _changed(run.cfg, asked)
+    task = build_task(cfg)
+    wanted = {name: column for name, column in task.columns.items() if not column.target}
+    source = _source(cfg, asked, wanted)
+    quieten()
+    rows, bad = _rows(task, source, wanted, asked)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load(replace(run, cfg=cfg), task, Path(folder), asked.batch_size)
+    predictor = Predictor(task, loaded, run.tuned(task))
+    with writing(asked.out) as write:
+        for part in _shown(rows, bad, predictor.chunk):
+            write([*predictor.rows(part)])
+    if predictor.cut:
+        log.warning("data: %s inputs were cut to what the network takes", f"{predictor.cut:,}")
+    if asked.out:
+        log.info("predictions: %s rows in %s", f"{len(rows) - len(bad):,}", asked.out)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+def _changed(cfg: DictConfig, asked: Asked) -> DictConfig:
+    """The run's config with the overrides; raises ConfigError for all that cannot be had."""
+    mistakes = [*check_output(asked.out, asked.file)]
+    for name in ("batch_size", "limit"):
+        value = getattr(asked, name)
+        if value is not None and value < 1:
+            mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
+    cfg = cfg.copy()
+    with overriding(asked.overrides) as request:
+        for override in request.parsed:
+            key = override.key_or_group
+            if not any(key == one or key.startswith(f"{one}.") for one in CHANGES):
+                fix = did_you_mean(key, CHANGES, "The model is as it was trained.")
+                mistakes.append(Mistake(key, one_of(CHANGES), repr(override.input_line), fix))
+            else:
+                OmegaConf.update(cfg, key, override.value(), force_add=True)
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return cfg
+
+
+def _source(cfg: DictConfig, asked: Asked, wanted: Mapping[str, Column]) -> LocalFiles:
+    """The file as the run's dataset would read it: the same names of columns, no labels."""
+    node = cfg.dataset
+    named: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
+    source = LocalFiles(
+        files={"train": str(asked.file)},
+        columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
+        encoding=node.get("encoding") or "utf-8",
+        format=_format(node, asked),
+    )
+    mistakes = [*source.check()] or [*source.check_columns(wanted)]
+    if mistakes:
+        told = [replace(one, key="FILE") if one.key == "files.train" else one.under("dataset") for one in mistakes]
+        raise ConfigError(*told)
+    return source
+
+
+def _format(node: DictConfig, asked: Asked) -> str | None:
+    """The format that the run's config names, for a file that ends as the run's files do; else None: by its name."""
+    if any(override.lstrip("+").startswith("dataset.format=") for override in asked.overrides):
+        return node.format
+    known = str(OmegaConf.to_yaml(node.get("files") or OmegaConf.create({})))
+    return node.get("format") if asked.file.suffix and f"{asked.file.suffix}\n" in known else None
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+def _rows(task: Task, source: LocalFiles, wanted: Mapping[str, Column], asked: Asked) -> tuple[Dataset, set[int]]:
+    """All rows of the file and the numbers of those that are left out."""
+    split, raw = source.read_one(wanted)
+    rows = raw.splits[split]
+    rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
+    found = located(_bad_rows(task, rows), raw.locate)
+    lines = raw.bad if asked.limit is None else ()  # those behind the limit are not asked about
+    log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
+    bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.drop else "--on-bad-row drop")
+    return rows, bad
+
+
+def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
+    """The rows for which nothing can be predicted, looked for in chunks."""
+    for start in range(0, len(rows), CHUNK):
+        part = rows.select(range(start, min(start + CHUNK, len(rows))))
+        for one in task.bad_inputs(part):
+            yield replace(one, row=(one.row or 0) + start)
+
+
+def _shown(rows: Dataset, bad: set[int], size: int) -> Iterator[Dataset]:
+    """The good rows in chunks, with a bar on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("predicting", total=len(rows) - len(bad))
+        for start in range(0, len(rows), size):
+            numbers = [i for i in range(start, min(start + size, len(rows))) if i not in bad]
+            if numbers:
+                yield rows.select(numbers)
+            progress.advance(bar, len(numbers))
+
+
+# --- predictions -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Predictor:
+    """A run's network that answers rows.
+
+    Args:
+        task: That of the run.
+        loaded: Its network.
+        tuned: What was tuned on validation.
+        cut: How many inputs were too long so far.
+    """
+
+    task: Task
+    loaded: Loaded
+    tuned: Mapping[str, float] = field(default_factory=dict)
+    cut: int = 0
+
+    @property
+    def chunk(self) -> int:
+        """Rows to hand over at once: whole batches."""
+        size = self.loaded.args.eval_batch_size
+        return -(-CHUNK // size) * size
+
+    def rows(self, rows: Dataset) -> Iterator[dict[str, Any]]:
+        """The inputs of each row that are no images, and what is predicted for it."""
+        inputs = self.task.prepare_inputs(rows, self.loaded.processor, self.loaded.longest)
+        if "truncated" in inputs.column_names:
+            self.cut += sum(inputs["truncated"])
+        said = self.task.say(self._responses(inputs), Evaluated(inputs, self.loaded.head, self.tuned))
+        for row, one in zip(rows.select_columns(_readable(rows)), said, strict=True):
+            yield {**row, **one}
+
+    def _responses(self, inputs: Dataset) -> Any:
+        """What `Task.respond` leaves of each of the inputs, batch by batch."""
+        import torch
+
+        network, args = self.loaded.network, self.loaded.args
+        collate = self.task.inputs_collator(self.loaded.processor)
+        inputs = inputs.select_columns(self._taken(inputs))
+        kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        parts = []
+        for start in range(0, len(inputs), args.eval_batch_size):
+            stop = min(start + args.eval_batch_size, len(inputs))
+            batch = collate([inputs[i] for i in range(start, stop)])
+            moved = {name: value.to(args.device) for name, value in batch.items()}
+            with torch.inference_mode(), torch.autocast(args.device.type, dtype=kind, enabled=kind is not None):
+                parts.append(self.task.respond(network, moved))
+        return _joined(parts)
+
+    def _taken(self, inputs: Dataset) -> list[str]:
+        """The columns that the network takes, as Trainer finds them; all where the task's collator needs others."""
+        if not self.loaded.args.remove_unused_columns:
+            return list(inputs.column_names)
+        known = inspect.signature(self.loaded.network.forward).parameters
+        return [name for name in inputs.column_names if name in known]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The rows of all batches, which may differ in width; a tuple of such where a batch is a tuple."""
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(column) for column in zip(*parts, strict=True))
+    return [row for part in parts for row in (part.float() if part.is_floating_point() else part).cpu().numpy()]
+
+
+def _readable(rows: Dataset) -> list[str]:
+    """The columns that are no images."""
+    from datasets import Image
+
+    return [
+        name
+        for name, kind in rows.features.items()
+        if not isinstance(kind, Image) and "binary" not in str(getattr(kind, "dtype", ""))
+    ]

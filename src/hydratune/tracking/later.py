@@ -1,0 +1,63 @@
+"""What is told to MLflow of a run that is over: the same run, never a second one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.provenance import MASK, redact
+from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def log_to_run(pointer: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    """Records metrics in the MLflow run that `pointer` leads to; of the same name the latest wins.
+
+    Args:
+        pointer: What a run's `mlflow.json` says.
+        metrics: MLflow's names -> values.
+
+    Raises:
+        ConfigError: Where the store or the run is not there.
+    """
+    from mlflow.entities import Metric
+
+    uri, run_id = pointer["uri"], pointer["run_id"]
+    now = int(time.time() * 1000)
+    points = [Metric(name, float(value), now, 0) for name, value in metrics.items() if abs(value) != float("inf")]
+    client = _existing(uri)
+    try:
+        client.log_batch(run_id, metrics=points)
+    except Exception as error:  # each store raises its own kind
+        raise _no_run(uri, run_id, error) from error
+
+
+def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
+    """A tag of an MLflow run; None where the run has none of that name."""
+    uri = absolute_uri(uri)
+    client = _existing(uri)
+    try:
+        return client.get_run(run_id).data.tags.get(tag)
+    except Exception as error:  # each store raises its own kind
+        raise _no_run(uri, run_id, error) from error
+
+
+def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
+    expected = f"the MLflow run {run_id} at {redact(uri)!r}"
+    return ConfigError(Mistake("RUN", expected, str(redact(one_line(error)))[:300], "See `hydratune ui`."))
+
+
+def _existing(uri: str) -> MlflowClient:
+    """A client of a store that is there; connecting would make a new one of sqlite."""
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        fix = "Name the store with --uri, or the run's directory."
+        raise ConfigError(Mistake("tracking.uri", "a store that exists", repr(str(path)), fix))
+    if MASK in uri:
+        fix = "Its password is kept nowhere."
+        raise ConfigError(Mistake("tracking.uri", "an address without a password", repr(uri), fix))
+    return connect(uri)
