@@ -406,3 +406,23 @@ def test_what_a_task_asks_of_the_rest(compose, own_directory, overrides, message
     """What would fail in training is told before."""
     write_rows(own_directory / "a.jsonl", [{"text": "a", "choices": ["b", "c"], "label": 0}])
     assert any(line.startswith(message) for line in mistakes(compose, *overrides)), mistakes(compose, *overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "task"),
+    [
+        ("a.conll", "EU B-ORG\nrejects O\n\nPeter B-PER\n", "token_classification"),
+        (
+            "a.json",
+            '[{"question": "q", "context": "c", "answers": {"text": ["c"], "answer_start": [0]}}]',
+            "question_answering",
+        ),
+        ("a.jsonl", '{"source": "a", "target": "b"}\n', "seq2seq"),
+    ],
+)
+def test_data_of_another_task(name, text, task, own_directory, compose):
+    """Columns that another shipped task reads are met with its name."""
+    (own_directory / name).write_text(text)
+    with pytest.raises(ConfigError, match=rf"Or set task={task}, which reads such columns\.") as caught:
+        check_config(compose("dataset=local", f"dataset.files.train={name}"))
+    assert "task=" not in str(caught.value.mistakes[1])

@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, hub
 from hydratune.agreement import agreement, bounds, select
-from hydratune.composition import without_hydra
+from hydratune.composition import options, shipped_dir, without_hydra
+from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.provenance import is_secret, redact
 from hydratune.signatures import Signature, expectation, locate, module_names, signature
@@ -297,7 +298,7 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
     yield from hub.check(needed)
     task, dataset = objects.get("task"), objects.get("dataset")
     if task is not None and dataset is not None:
-        yield from (mistake.under("dataset") for mistake in dataset.check_columns(task.columns))
+        yield from _columns(dataset, task)
         if getattr(dataset, "streaming", False) and not task.streams:
             fix = "Set dataset.streaming=false."
             yield Mistake("dataset.streaming", f"false, since {type(task).__name__} needs all rows", "true", fix)
@@ -309,6 +310,24 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
         options = task.objectives()
         close = nearest(str(objective), options) or options[-1]
         yield Mistake("objective", f"one of {options}", repr(objective), f"Set objective={close}.")
+
+
+def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
+    """What the task and the data do not agree on, and which shipped task would fit where another does."""
+    found = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
+    if found and (fitting := [name for name, columns in _shipped_tasks() if not any(dataset.check_columns(columns))]):
+        found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
+    yield from found
+
+
+def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Column]]]:
+    """Option of the group `task` -> the columns that it reads; of those that need some."""
+    for option in options(shipped_dir()):
+        if option.group == "task":
+            module, _, name = str(OmegaConf.load(option.path)._target_).rpartition(".")
+            columns = getattr(importlib.import_module(module), name).columns
+            if any(column.required for column in columns.values()):
+                yield option.name, columns
 
 
 def _light_object(node: Mapping[str, Any]) -> Any:
