@@ -26,12 +26,13 @@ PICTURES = ROOT / "docs" / "img"
 SIZE = (1500, 800)
 MOST_BYTES = 200_000
 RUNS = [
+    "name=minilm",
+    "trainer.args.learning_rate=3e-5,1e-4,3e-4,1e-3",
+    "seed=1,2",
     "dataset.limit.train=200",
     "dataset.limit.validation=100",
     "dataset.limit.test=100",
     "trainer.args.logging_steps=2",
-    "trainer.args.learning_rate=3e-5,1e-4,3e-4,1e-3",
-    "seed=1,2",
 ]
 
 
@@ -56,12 +57,13 @@ def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
     browser.wait_text(driver, f"{len(ids)} matching runs", "learning_rate=0.001")
     close_assistant(driver)
     save(driver, "runs.png")
+    training = "workflowType=machine_learning"  # or the pages' menu is that of language models
     query = f"runs={json.dumps(ids)}&experiments={json.dumps([pointer['experiment_id']])}".replace(" ", "")
-    driver.get(f"{base}/#/compare-runs?{query}")
+    driver.get(f"{base}/#/compare-runs?{query}&{training}")  # that page wants `runs` first
     browser.wait_text(driver, "Show diff only")
     browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
     save(driver, "compare.png")
-    driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics")
+    driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{training}")
     browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
     save(driver, "run.png")
 
@@ -79,7 +81,7 @@ def save(driver, name: str) -> None:
         browser.time.sleep(2)
     PICTURES.mkdir(exist_ok=True)
     path = PICTURES / name
-    Image.open(io.BytesIO(now)).convert("RGB").quantize(128).save(path, optimize=True)
+    Image.open(io.BytesIO(now)).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     if path.stat().st_size > MOST_BYTES:
         sys.exit(f"{path}: {path.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
     print(path.relative_to(ROOT), f"{path.stat().st_size:,} bytes")

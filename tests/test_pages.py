@@ -66,18 +66,18 @@ def test_the_runs_page(pages):
     """The printed link opens the runs, not the traces; their names tell them apart, and the best is above."""
     pages.driver.get(pages.address)
     shown = browser.wait_text(pages.driver, "8 matching runs", *names())
-    assert "Sort: eval/accuracy" in shown
+    assert "Sort: best/accuracy" in shown
     columns = browser.wait("the columns of our view", lambda: _columns(pages.driver))
-    assert columns[:5] == ["Run Name", "Created", "eval/accuracy", "test/accuracy", "eval/loss"]
+    assert columns[:5] == ["Run Name", "Created", "best/accuracy", "test/accuracy", "eval/loss"]
     assert {"dataset", "model", "seed", "learning_rate"} <= set(columns)
-    best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`eval/accuracy` DESC"], max_results=1)
+    best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`best/accuracy` DESC"], max_results=1)
     values = pages.driver.execute_script(
         "return [...document.querySelectorAll('.ag-center-cols-container [role=row]')]"
         ".sort((a, b) => a.getAttribute('row-index') - b.getAttribute('row-index'))"
-        ".map(row => parseFloat(row.querySelector('[col-id*=\"eval/accuracy\"]').innerText))"
+        ".map(row => parseFloat(row.querySelector('[col-id*=\"best/accuracy\"]').innerText))"
     )
     assert values == sorted(values, reverse=True)
-    assert values[0] == pytest.approx(best[0].data.metrics["eval/accuracy"], abs=1e-4)
+    assert values[0] == pytest.approx(best[0].data.metrics["best/accuracy"], abs=1e-4)
 
 
 def _columns(driver):

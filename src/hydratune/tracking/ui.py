@@ -15,7 +15,7 @@ from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import absolute_uri, connect, sqlite_path
-from hydratune.tracking.view import runs_page
+from hydratune.tracking.view import TRAINING, runs_page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,9 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
     if "run_id" in pointer:
-        print(f"the run: {base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}", flush=True)
+        print(
+            f"the run: {base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}", flush=True
+        )
     if not remote:
         _become_server(uri, given.port)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+TRAINING = "workflowType=machine_learning"  # without it the pages are those of language models and their traces
 KEY = "hydratune"  # of our view, in the page's address
 TAG = f"mlflow.sharedViewState.{KEY}"
 OBJECTIVE, DIRECTION = "hydratune.objective", "hydratune.direction"  # tags of a run: `eval_accuracy`, `max` or `min`
@@ -24,7 +25,7 @@ _MOST_RUNS, _MOST_COLUMNS = 200, 12
 
 def runs_page(client: MlflowClient, experiment_id: str) -> str:
     """The path of an experiment's runs page, in our view of it where a run says what its objective is."""
-    page = f"/#/experiments/{experiment_id}/runs?workflowType=machine_learning"  # a bare address opens traces
+    page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
     state = view([run.data for run in runs])
     if state is None:
