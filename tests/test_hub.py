@@ -72,6 +72,16 @@ def test_the_classic_from_download_to_push(hub_root, own_directory):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
+def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
+    """An adapter that is saved alone names the commit of the checkpoint that it belongs to."""
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    with fake_hub.serve(hub_root) as server:
+        done = hydratune(server.url, "experiment=mrpc", *lora, "tracking=none", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((own_directory / "run/model/adapter_config.json").read_text())
+    assert config["revision"] == fake_hub.COMMIT
+
+
 def test_again_without_the_hub(hub_root, own_directory):
     """What was downloaded once is used from the cache when the hub does not answer any more."""
     quick = ["experiment=mrpc", "trainer.args.max_steps=1", "tracking=none"]

@@ -121,7 +121,7 @@ class Adapter(NoAdapter):
             raise ConfigError(Mistake("adapter.config", expected, one_line(error)[:300], fix)) from error
         if module.name_or_path and Path(module.name_or_path).is_dir():  # so that it is found from any directory
             self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
-        self.config.revision = getattr(module.config, "_commit_hash", None)
+        self.config.revision = network.commit
         trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
         kind = str(self.config.peft_type.value).lower()
         log.info("adapter: %s, %.2fM of %.1fM weights are trained", kind, trained / 1e6, adapted.num_parameters() / 1e6)

@@ -24,10 +24,17 @@ _NO_LIMIT = 1_000_000  # tokens; transformers writes "no limit" as 1e30
 
 
 class Network(NamedTuple):
-    """A network as it was loaded, and the names of its weights that no checkpoint has trained."""
+    """A network as it was loaded.
+
+    Args:
+        module: The network.
+        new: Names of its weights that no checkpoint has trained.
+        commit: Of the hub's repository that it came from; None for a directory.
+    """
 
     module: PreTrainedModel
     new: tuple[str, ...]
+    commit: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -82,7 +89,7 @@ class Model(ABC):
 
     def finished(self, network: Network) -> Network:
         """The network with weights frozen, described in a line."""
-        module, new = network
+        module, new = network.module, network.new
         frozen = freeze(module, self.freeze)
         log.info(
             "model: %s, %.1fM weights%s%s",

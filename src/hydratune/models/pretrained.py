@@ -129,7 +129,8 @@ class Pretrained(Model):
                 got = f"{name} of {tuple(saved)} in the checkpoint"
                 fix = "Leave model.config as the checkpoint has it."
                 raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
-        return self.finished(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped}))))
+        commit = hub.commit(path, self.revision) if is_hub_id(path) else None
+        return self.finished(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped})), commit))
 
     def _load(
         self, auto_model: str, config: PretrainedConfig, **options: Any
