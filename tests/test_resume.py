@@ -1,0 +1,71 @@
+"""`hydratune resume` goes on with a run that was killed, as the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hydratune.cli import dispatch
+from hydratune.errors import ConfigError
+from hydratune.tracking.store import connect
+
+HYDRATUNE = Path(sys.executable).with_name("hydratune")
+STEPS = ["trainer.args.num_train_epochs=60", "trainer.args.logging_steps=4", "trainer.args.save_total_limit=2"]
+
+
+def logged_until(directory):
+    """The last step of the training loss in a run's journal."""
+    journal = directory / "tracking.jsonl"
+    if not journal.is_file():
+        return 0
+    lines = [json.loads(line) for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    points = [point for line in lines if line["kind"] == "metrics" for point in line["points"]]
+    return max((step for name, _, _, step in points if name == "train/loss"), default=0)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed(toy, store, own_directory):
+    """After kill -9 the same MLflow run ends FINISHED, with one value for each metric and step, and all steps."""
+    run = own_directory / "run"
+    command = [HYDRATUNE, *toy, *STEPS, f"hydra.run.dir={run}"]
+    with (own_directory / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        while logged_until(run) < 20:
+            assert process.poll() is None, (own_directory / "log").read_text()
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    client = connect(store)
+    (experiment,) = [one for one in client.search_experiments() if one.name == "local"]
+    (killed,) = client.search_runs([experiment.experiment_id])
+    assert killed.info.status == "RUNNING"
+    done = subprocess.run([HYDRATUNE, "resume", "run"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (resumed,) = client.search_runs([experiment.experiment_id])
+    assert (resumed.info.run_id, resumed.info.status) == (killed.info.run_id, "FINISHED")
+    losses = client.get_metric_history(resumed.info.run_id, "train/loss")
+    assert [point.step for point in losses] == list(range(4, 61, 4))
+    assert [point.step for point in client.get_metric_history(resumed.info.run_id, "eval/loss")] == list(range(1, 61))
+    assert "param_drift" not in resumed.data.tags
+
+
+def test_a_finished_run_stays_as_it_is(own_directory, capsys):
+    """Resuming it does nothing and says so."""
+    (own_directory / "run").mkdir()
+    (own_directory / "run" / "metrics.json").write_text("{}")
+    (own_directory / "run" / ".hydra").mkdir()
+    (own_directory / "run" / ".hydra" / "overrides.yaml").write_text("[]")
+    assert dispatch(["resume", "run"]) == 0
+    assert capsys.readouterr().out == "run: finished, nothing to do\n"
+
+
+def test_no_run(own_directory):
+    """A directory that is no run is a mistake."""
+    assert own_directory
+    with pytest.raises(ConfigError, match=r"^RUN: expected a run's directory, got 'nowhere'\."):
+        dispatch(["resume", "nowhere"])
