@@ -42,8 +42,9 @@ def test_learns_and_says_names(files, train, precision):
     result = train(*files, f"hardware.precision={precision}")
     lines = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
     assert result.metrics["test_micro_f1"] == 1.0
-    assert lines[0] == {"labels": ["glad", "kind"], "predictions": ["glad", "kind"]}
-    assert lines[3] == {"labels": [], "predictions": []}
+    glad = ["glad", "kind"]
+    assert lines[0] == {"text": "the film was great", "labels": glad, "predictions": glad}
+    assert lines[3] == {"text": "the film was bad", "labels": [], "predictions": []}
 
 
 def test_another_problem_can_follow(files, toy, train):
