@@ -91,7 +91,7 @@ def test_checkpoints(train, toy, store):
     steps = ["trainer.args.logging_steps=1", "trainer.args.num_train_epochs=3"]
     result = train(*toy, *steps, "tracking.checkpoints=all", directory="all")
     assert [model.name for model in logged(store)] == ["checkpoint-1", "checkpoint-2", "checkpoint-3", "model"]
-    assert not (result.directory / ".checkpoints_to_send").exists()
+    assert not (result.directory / ".models_to_send").exists()
     ranked = connect(store).search_logged_models(
         [logged(store)[0].experiment_id], order_by=[{"field_name": "metrics.eval/loss", "ascending": True}]
     )
@@ -111,6 +111,21 @@ def test_the_registry(train, toy, store):
     assert int(version.version) == 2
     code = "import sys, json, mlflow; print(json.dumps(str(mlflow.transformers.load_model(sys.argv[1]).task)))"
     assert fresh(code, store, "models:/films@candidate") == "text-classification"
+
+
+def test_delivered_later(train, toy, store):
+    """A store that was down gets the model by `sync`, which loads no network: two threads must not do so at once."""
+    result = train(*toy, "trainer.args.max_steps=1", "tracking=mlflow", "tracking.uri=http://127.0.0.1:9")
+    code = (
+        "import json, sys\n"
+        "from hydratune.cli import dispatch\n"
+        "assert dispatch(['sync', sys.argv[1], '--uri', sys.argv[2]]) == 0\n"
+        "print(json.dumps('transformers' in sys.modules))"
+    )
+    assert fresh(code, store, str(result.directory), store) is False
+    (model,) = logged(store)
+    assert (folder(model) / "MLmodel").is_file()
+    assert not (result.directory / ".models_to_send").exists()
 
 
 def test_no_models(train, toy, store):

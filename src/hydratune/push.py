@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -19,8 +18,8 @@ from hydratune import card, hub
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import CONFIG, METRICS, MODEL
 from hydratune.provenance import console_script
-from hydratune.tracking import store
-from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.delivery import pointer
+from hydratune.tracking.later import log_to_run
 
 log = logging.getLogger(__name__)
 
@@ -103,10 +102,9 @@ def _finished(directory: Path) -> DictConfig:
 
 def _record(directory: Path, url: str) -> None:
     """Adds the address to the run in MLflow, where it has one."""
-    if not (directory / POINTER).is_file():
+    if (where := pointer(directory)) is None:
         return
-    pointer = json.loads((directory / POINTER).read_text(encoding="utf-8"))
     try:
-        store.connect(pointer["uri"]).set_tag(pointer["run_id"], TAG, url)
-    except Exception as error:  # whatever a store raises, the model is pushed
+        log_to_run(where, tags={TAG: url})
+    except ConfigError as error:  # the model is pushed all the same
         print(f"hydratune: the address is not in MLflow: {error}", file=sys.stderr)

@@ -71,7 +71,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     task.check_network(config)
     processor = model.load_processor(task.processor, config)
     task.check_processor(processor)
-    data = task.prepare(splits, processor, task.longest(config, processor), source.labels)
+    longest = task.longest(config, processor)
+    data = task.prepare(splits, processor, longest, source.labels)
     for sentence in data.said:
         log.warning("data: %s", sentence)
     # 4. Load the network under the task's head, and put the adapter into it.
@@ -114,6 +115,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             record.predictions(job, task, splits["test"], tested, test, run_log)
         # 8. Save, and push to the hub if asked.
         adapter.save(network, job.directory / MODEL)
+        if longest and task.processor == "tokenizer":
+            processor.model_max_length = longest  # what `truncation=True` cuts to, wherever the model is loaded
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: said_length(splits[split]) for split in splits}
         trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics)

@@ -15,7 +15,7 @@ from hydratune import allowed
 from hydratune.errors import one_line
 from hydratune.files import CONFIG, MODEL, PREDICTIONS
 from hydratune.tasks.base import Task
-from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.delivery import pointer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -149,17 +149,9 @@ def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None)
     """A run by its id, with its directory: the one that was named, or the recorded one if it is here and still its."""
     record = client.get_run(run_id)
     recorded = record.data.tags.get(_DIRECTORY)
-    if folder is None and recorded and pointer(Path(recorded)).get("run_id") == run_id:
+    if folder is None and recorded and (pointer(Path(recorded)) or {}).get("run_id") == run_id:
         folder = Path(recorded)
     return Run(label, record, client, folder)
-
-
-def pointer(folder: Path) -> dict[str, str]:
-    """Where the MLflow run of a directory is; empty where it is no directory of a tracked run."""
-    try:
-        return dict(json.loads((folder / POINTER).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def letters(count: int) -> list[str]:

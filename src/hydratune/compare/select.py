@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.compare.runs import Run, letters, open_run, pointer
+from hydratune.compare.runs import Run, letters, open_run
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.tracking import process
-from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.store import absolute_uri, connect, sqlite_path
 
 if TYPE_CHECKING:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import resource
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +17,6 @@ from hydratune.tracking.base import ModelFacts, RunLog
 
 # What Trainer says again at each log since the training began; the last time is the one that counts.
 _OF_THE_WHOLE = ("train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
-_STAGED = ".checkpoints_to_send"
-_TRAINING_STATE = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
 
 
 class ForwardLogs(TrainerCallback):
@@ -66,10 +62,7 @@ class ForwardLogs(TrainerCallback):
 
 
 class RecordCheckpoints(TrainerCallback):
-    """Hands checkpoints to a run's log as models, without what only training needs.
-
-    The files are linked under a name of their own first, since Trainer removes old checkpoints.
-    """
+    """Hands checkpoints to a run's log as models."""
 
     def __init__(self, record: Callable[[ModelFacts], None], model: ModelFacts, which: Literal["best", "all"]) -> None:
         self._record, self._model, self._which = record, model, which
@@ -80,14 +73,9 @@ class RecordCheckpoints(TrainerCallback):
         if not state.is_world_process_zero or (self._which == "best" and state.best_global_step != step):
             return
         saved = Path(str(args.output_dir)) / f"checkpoint-{step}"
-        staged = saved.parent.parent / _STAGED / saved.name
-        staged.mkdir(parents=True, exist_ok=True)
-        for file in saved.iterdir():
-            if file.is_file() and not file.name.startswith(_TRAINING_STATE):
-                _link(file, staged / file.name)
         evaluated = [entry for entry in state.log_history if entry["step"] == step and "eval_loss" in entry]
         metrics = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k.startswith("eval_")}
-        self._record(replace(self._model, folder=staged, name=saved.name, step=step, metrics=metrics))
+        self._record(replace(self._model, folder=saved, name=saved.name, step=step, metrics=metrics))
 
 
 def peak_memory() -> float:
@@ -101,12 +89,3 @@ def peak_memory() -> float:
 def _now(state: TrainerState) -> tuple[int, int, float]:
     """Steps and tokens until now, and the time."""
     return state.global_step, int(state.num_input_tokens_seen), time.monotonic()
-
-
-def _link(file: Path, target: Path) -> None:
-    """The same file under a second name; a copy where the disk has no links."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(file, target)
-    except OSError:
-        shutil.copy2(file, target)

@@ -29,10 +29,10 @@ _MOST_METRICS = 1000
 
 
 def pointer(directory: Path) -> dict[str, str] | None:
-    """What `mlflow.json` says: uri, experiment_id and run_id; None before the store has the run."""
+    """What `mlflow.json` says: uri, experiment_id and run_id; None where no store has the run of a directory."""
     try:
         return dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (OSError, ValueError):
         return None
 
 

@@ -14,24 +14,28 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def log_to_run(pointer: Mapping[str, str], metrics: Mapping[str, float]) -> None:
-    """Records metrics in the MLflow run that `pointer` leads to; of the same name the latest wins.
+def log_to_run(
+    pointer: Mapping[str, str], metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
+) -> None:
+    """Records metrics and tags in the MLflow run that `pointer` leads to; of the same name the latest wins.
 
     Args:
         pointer: What a run's `mlflow.json` says.
         metrics: MLflow's names -> values.
+        tags: Names -> words.
 
     Raises:
         ConfigError: Where the store or the run is not there.
     """
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, RunTag
 
     uri, run_id = pointer["uri"], pointer["run_id"]
     now = int(time.time() * 1000)
-    points = [Metric(name, float(value), now, 0) for name, value in metrics.items() if abs(value) != float("inf")]
+    finite = {name: float(value) for name, value in (metrics or {}).items() if abs(value) != float("inf")}
+    points = [Metric(name, value, now, 0) for name, value in finite.items()]
     client = _existing(uri)
     try:
-        client.log_batch(run_id, metrics=points)
+        client.log_batch(run_id, metrics=points, tags=[RunTag(*tag) for tag in (tags or {}).items()])
     except Exception as error:  # each store raises its own kind
         raise _no_run(uri, run_id, error) from error
 

@@ -24,7 +24,7 @@ from filelock import FileLock
 from hydratune.errors import Mistake, did_you_mean, one_line, one_of
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
-from hydratune.tracking import process, store
+from hydratune.tracking import models, process, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
 from hydratune.tracking.journal import LOCK, Journal
 from hydratune.tracking.sender import Sender, turn_to
@@ -191,7 +191,7 @@ class MlflowRunLog(RunLog):
         """The final model, registered where that is asked."""
         if self._options.log_models:
             name, alias = self._options.registered_model_name, self._options.registered_model_alias
-            self._write_model(model, registered_name=name, alias=alias)
+            self._write_model(model, is_kept=True, registered_name=name, alias=alias)
 
     def failed(self, error: Exception) -> None:
         """The traceback as an artifact, and its last line as the tag `error`."""
@@ -214,16 +214,21 @@ class MlflowRunLog(RunLog):
             log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
 
     def _checkpoint(self, model: ModelFacts) -> None:
-        self._write_model(model, staged=True)
+        self._write_model(model, is_kept=False)
 
-    def _write_model(self, model: ModelFacts, **more: Any) -> None:
-        values = asdict(model) | {
-            "folder": self._below(model.folder),
-            "metrics": [p for name, v in _numbers(model.metrics).items() if (p := self._journal.point(name, v))],
-            "params": {name: str(value) for name, value in model.params.items()},
-            "datasets": {prefix: self._datasets[split] for prefix, split in _SPLITS.items() if split in self._datasets},
-        }
-        self._journal.write("model", **values, **more)
+    def _write_model(self, model: ModelFacts, is_kept: bool, **more: Any) -> None:
+        folder = models.stage(model, self._journal.directory / models.STAGED / model.name, is_kept)
+        self._journal.write(
+            "model",
+            folder=self._below(folder),
+            staged=folder != model.folder,
+            name=model.name,
+            step=model.step,
+            metrics=[p for name, v in _numbers(model.metrics).items() if (p := self._journal.point(name, v))],
+            params={name: str(value) for name, value in model.params.items()},
+            datasets={prefix: self._datasets[split] for prefix, split in _SPLITS.items() if split in self._datasets},
+            **more,
+        )
 
     def _below(self, path: Path) -> str:
         return str(path.relative_to(self._journal.directory))

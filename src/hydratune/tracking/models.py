@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hydratune.tracking.base import ModelFacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODEL_KEY = "hydratune.model"  # a tag that finds a model again when it is recorded twice
+STAGED = ".models_to_send"  # in a run's directory, until the sender has them
+_TRAINING_STATE = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
 _REQUIREMENTS = ("mlflow", "transformers", "torch", "accelerate", "pillow")
 # Pipeline -> the columns of what it answers.
 _OUTPUTS: Mapping[str, Mapping[str | None, str]] = {
@@ -42,9 +46,13 @@ class Recorded:
     """A `ModelFacts` in plain values, as the journal has it.
 
     Args:
-        staged: Whether the folder is there for this alone and goes when it was uploaded.
+        folder: What is uploaded, below the run's directory.
+        name: Short, for tables.
+        step: Optimizer steps that made it.
         metrics: Points of the run that were measured on these weights: name, value, ms since 1970, step.
+        params: What tells it from other models.
         datasets: What the points were measured on.
+        staged: Whether the folder is there for this alone and goes when it was uploaded.
         registered_name: Of the model in MLflow's registry; None for no registration.
         alias: Of the registered version.
     """
@@ -53,8 +61,6 @@ class Recorded:
     name: str
     step: int
     metrics: Sequence[tuple[str, float, int, int]]
-    pipeline: str | None
-    example: Mapping[str, str]
     params: Mapping[str, str]
     datasets: Datasets = field(default_factory=dict)
     staged: bool = False
@@ -62,77 +68,47 @@ class Recorded:
     alias: str | None = None
 
 
-def record(client: MlflowClient, experiment_id: str, run_id: str, directory: Path, model: Recorded) -> None:
-    """Uploads a model once, links it to its run, step and metrics, and registers it where that is asked.
+# --- in the run's own thread -----------------------------------------------------------------------------
 
-    Raises:
-        UnfitError: Where no second try would help.
+
+def stage(model: ModelFacts, target: Path, is_kept: bool) -> Path:
+    """The folder to upload: `target` in MLflow's format where a pipeline serves the model, else the model's files.
+
+    This loads the network, which `from_pretrained` cannot do in two threads at once: so the run does it, and the
+    sender only uploads.
+
+    Args:
+        model: Whose folder `save_pretrained` or Trainer has written.
+        target: A folder for it.
+        is_kept: Whether the model's own folder stays; Trainer removes old checkpoints.
     """
-    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-
-    key = f"{run_id}/{model.name}"
-    found = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
-    if found:
-        logged = found[0]
-    else:
-        tags = {MODEL_KEY: key}
-        logged = client.create_logged_model(experiment_id, model.name, run_id, tags, dict(model.params))
-    if logged.status != LoggedModelStatus.READY:
-        with _packed(directory / model.folder, model, run_id, logged.model_id) as folder:
-            client.log_model_artifacts(logged.model_id, str(folder))
-        client.finalize_logged_model(logged.model_id, "READY")
-    outputs = client.get_run(run_id).outputs
-    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, model.step)])
-    client.log_batch(run_id, metrics=[_metric(*point, logged.model_id, model.datasets) for point in model.metrics])
-    if model.registered_name:
-        _register(client, model.registered_name, model.alias, logged, run_id)
-    if model.staged:
-        shutil.rmtree(directory / model.folder, ignore_errors=True)
-        with suppress(OSError):  # others wait there
-            (directory / model.folder).parent.rmdir()
-
-
-def _metric(name: str, value: float, at: int, step: int, model_id: str, datasets: Datasets) -> Metric:
-    """A point of the run, now with its model and the rows it was measured on, so that models can be ranked."""
-    from mlflow.entities import Metric
-
-    dataset, digest = datasets.get(name.partition("/")[0], (None, None))
-    return Metric(name, value, at, step, model_id=model_id, dataset_name=dataset, dataset_digest=digest)
-
-
-@contextmanager
-def _packed(folder: Path, model: Recorded, run_id: str, model_id: str) -> Iterator[Path]:
-    """A folder in MLflow's format where a pipeline serves the model; else `folder` as it is."""
-    if not folder.is_dir():
-        raise UnfitError(f"{folder} is gone")
-    if model.pipeline is None:
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        packed = Path(temporary) / "model"
+    shutil.rmtree(target, ignore_errors=True)  # of a run that was cut off here
+    if model.pipeline:
         try:
-            _pack(folder, packed, model, run_id, model_id)
+            _pack(model, target)
         except Exception as error:  # mlflow and transformers raise what they like
-            raise UnfitError(str(error)) from error
-        yield packed
+            shutil.rmtree(target, ignore_errors=True)
+            log.warning("tracking: %s is recorded as its files, not for mlflow.transformers: %s", model.name, error)
+        else:
+            return target
+    return model.folder if is_kept else _linked(model.folder, target)
 
 
-def _pack(folder: Path, packed: Path, model: Recorded, run_id: str, model_id: str) -> None:
+def _pack(model: ModelFacts, target: Path) -> None:
     """Writes safetensors, signature, input example and pinned requirements."""
     import mlflow.transformers
-    from mlflow.models import Model
     from transformers import pipeline
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns that no model card is on the hub for our folder
     warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)  # of its own code
     example = list(model.example.values())
+    target.parent.mkdir(exist_ok=True)
     mlflow.transformers.save_model(
-        pipeline(model.pipeline, model=str(folder), device="cpu"),
-        str(packed),
-        mlflow_model=Model(artifact_path=model.name, model_uuid=model_id, run_id=run_id, model_id=model_id),
+        pipeline(model.pipeline, model=str(model.folder), device="cpu"),
+        str(target),
         signature=_signature(str(model.pipeline), model.example),
         input_example=(dict(model.example) if len(example) > 1 else example) or None,
+        model_config={"truncation": True} if model.pipeline == "text-classification" else None,
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
     )
 
@@ -145,6 +121,73 @@ def _signature(pipeline: str, example: Mapping[str, str]) -> ModelSignature:
     names = list(example) if len(example) > 1 else [None]
     inputs = Schema([ColSpec("string", name) for name in names])
     return ModelSignature(inputs, Schema([ColSpec(kind, name) for name, kind in _OUTPUTS[pipeline].items()]))
+
+
+def _linked(folder: Path, target: Path) -> Path:
+    """The files of a checkpoint under second names, without what only training needs; copies where links fail."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.is_file() and not file.name.startswith(_TRAINING_STATE):
+            try:
+                os.link(file, target / file.name)
+            except OSError:
+                shutil.copy2(file, target / file.name)
+    return target
+
+
+# --- in the sender ---------------------------------------------------------------------------------------
+
+
+def record(client: MlflowClient, experiment_id: str, run_id: str, directory: Path, model: Recorded) -> None:
+    """Uploads a model once, links it to its run, step and metrics, and registers it where that is asked.
+
+    Raises:
+        UnfitError: Where no second try would help.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    folder, key = directory / model.folder, f"{run_id}/{model.name}"
+    found = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
+    if found:
+        logged = found[0]
+    else:
+        tags = {MODEL_KEY: key}
+        logged = client.create_logged_model(experiment_id, model.name, run_id, tags, dict(model.params))
+    if logged.status != LoggedModelStatus.READY:
+        if not folder.is_dir():
+            raise UnfitError(f"{folder} is gone")
+        _sign(folder, run_id, logged.model_id)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.finalize_logged_model(logged.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, model.step)])
+    client.log_batch(run_id, metrics=[_metric(*point, logged.model_id, model.datasets) for point in model.metrics])
+    if model.registered_name:
+        _register(client, model.registered_name, model.alias, logged, run_id)
+    if model.staged:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others wait there
+            folder.parent.rmdir()
+
+
+def _sign(folder: Path, run_id: str, model_id: str) -> None:
+    """Writes into a folder of MLflow's format which model of which run it is."""
+    from mlflow.models import Model
+
+    path = folder / "MLmodel"
+    if path.is_file():
+        model = Model.load(str(path))
+        model.run_id, model.model_id, model.model_uuid = run_id, model_id, model_id
+        model.save(str(path))
+
+
+def _metric(name: str, value: float, at: int, step: int, model_id: str, datasets: Datasets) -> Metric:
+    """A point of the run, now with its model and the rows it was measured on, so that models can be ranked."""
+    from mlflow.entities import Metric
+
+    dataset, digest = datasets.get(name.partition("/")[0], (None, None))
+    return Metric(name, value, at, step, model_id=model_id, dataset_name=dataset, dataset_digest=digest)
 
 
 def _register(client: MlflowClient, name: str, alias: str | None, logged: LoggedModel, run_id: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.errors import ConfigError, Mistake
-from hydratune.tracking import process
-from hydratune.tracking.delivery import POINTER
+from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import absolute_uri, connect, sqlite_path
 from hydratune.tracking.view import TRAINING, runs_page
@@ -79,9 +77,9 @@ def server_arguments(uri: str, port: int) -> list[str]:
 
 
 def _pointer(directory: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
-    except OSError as error:
-        got = f"{str(directory)!r} without {POINTER}"
-        fix = "Name a directory below outputs/ of a run that was tracked."
-        raise ConfigError(Mistake("RUN", "a run's directory", got, fix)) from error
+    """Where the run of a directory is; raises ConfigError where it is in no store."""
+    if found := delivery.pointer(directory):
+        return found
+    got = f"{str(directory)!r} without {delivery.POINTER}"
+    fix = "Name a directory below outputs/ of a run that was tracked."
+    raise ConfigError(Mistake("RUN", "a run's directory", got, fix))
