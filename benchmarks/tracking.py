@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ from rich.table import Table
 from hydratune import composition
 from hydratune.composition import Request
 from hydratune.facts import Job
+from hydratune.files import MODEL
 from hydratune.run import RunResult, run
 from hydratune.tracking import models, store
+from hydratune.tracking.base import ModelFacts
 from hydratune.tracking.delivery import pointer
-from hydratune.tracking.journal import Journal
 
 RESULTS = Path(__file__).parent / "results" / "tracking.json"
 KINDS = {"tracking=none": ["tracking=none"], "tracking=mlflow": []}
@@ -46,13 +46,15 @@ def train(overrides: Sequence[str], directory: Path) -> RunResult:
 
 
 def record_model(directory: Path) -> float:
-    """Seconds to record the final network of a tracked run once more, under another name."""
-    journal = Journal(directory)
-    entry = next(entry for entry in journal.entries(0) if entry.kind == "model")
+    """Seconds to pack the final network of a tracked run and record it once more, under another name."""
     where: Any = pointer(directory)
     client = store.connect(where["uri"])
-    again = replace(models.Recorded(**entry.values), name=f"again-{time.monotonic_ns()}")
+    name = f"again-{time.monotonic_ns()}"
+    model = ModelFacts(directory / MODEL, name, 1, {}, "text-classification", {"text": "a small domestic animal"})
     start = time.perf_counter()
+    folder = models.stage(model, directory / models.STAGED / name, is_kept=True)
+    below = str(folder.relative_to(directory))
+    again = models.Recorded(folder=below, name=name, step=1, metrics=[], params={}, staged=True)
     models.record(client, where["experiment_id"], where["run_id"], directory, again)
     return time.perf_counter() - start
 
