@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from hydratune.facts import resolved_yaml
-from hydratune.provenance import console_script, git_commit, is_secret, redact
+from hydratune.provenance import console_script, environment, git_commit, git_diff, is_secret, redact
 
 
 @pytest.mark.parametrize("key", ["trainer.args.hub_token", "token", "db.password", "api_key", "client_secret"])
@@ -59,3 +60,21 @@ def test_console_script(monkeypatch, own_directory):
     assert console_script() == "hydratune"
     monkeypatch.setenv("PATH", "/nowhere")
     assert (own_directory / console_script()).resolve() == Path(sys.executable).with_name("hydratune").resolve()
+
+
+def test_git_diff(own_directory):
+    """What a commit does not have: changed lines and new files, without tokens; empty where there is nothing."""
+    assert git_diff() == ""
+    (own_directory / "a.txt").write_text("one\n")
+    commit = ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x"]
+    for command in (["init", "-q"], ["add", "a.txt"], commit):
+        subprocess.run(["git", *command], check=True)  # noqa: S607
+    assert git_diff() == ""
+    (own_directory / "a.txt").write_text("token = hf_canary0123456789abcdef\n")
+    (own_directory / "new.txt").write_text("")
+    assert {"?? new.txt", "-one", "+token = ***"} <= set(git_diff().splitlines())
+
+
+def test_environment():
+    """Every installed package with its version."""
+    assert f"hydratune=={version('hydratune')}" in environment().splitlines()

@@ -1,6 +1,7 @@
 """The journal is written first and delivered later, whole, in order and once."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,14 @@ def test_a_line_that_was_cut(journal, tmp_path):
     assert len(list(journal.entries(0))) == 1
     Journal(tmp_path).write("tags", tags={"n": "2"})
     assert [entry.values["tags"]["n"] for entry in journal.entries(0)] == ["1", "2"]
+
+
+def test_a_full_disk(journal, monkeypatch, caplog):
+    """Entries that cannot be written are lost with one warning; nothing is raised into the training."""
+    monkeypatch.setattr(journal, "_path", Path("/dev/full"))
+    for step in range(3):
+        journal.write_metrics({"a": 1.0}, step)
+    assert len([m for m in caplog.messages if "No space left" in m]) == 1
 
 
 def test_what_can_never_be_taken_is_left_out(journal, caplog):

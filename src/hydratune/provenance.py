@@ -23,6 +23,8 @@ _SECRET_KEY = re.compile(
     r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|secret|api_?key|credentials?)$",
     re.IGNORECASE,
 )
+# Tokens as Hugging Face, GitHub, OpenAI and AWS make them, wherever they stand.
+_TOKEN = re.compile(r"\b(?:hf_\w{16,}|gh[a-z]_\w{16,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{16})")
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -93,14 +95,14 @@ def is_secret(key: str) -> bool:
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy in which secrets are masked: values under telling keys, and passwords inside URLs."""
+    """A copy in which secrets are masked: values under telling keys, passwords inside URLs, known tokens."""
     if isinstance(value, dict):
         return {name: redact(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
         return [redact(inner, key) for inner in value]
     if value is not None and is_secret(key):
         return MASK
-    return _URL_CREDENTIALS.sub(MASK, value) if isinstance(value, str) else value
+    return _TOKEN.sub(MASK, _URL_CREDENTIALS.sub(MASK, value)) if isinstance(value, str) else value
 
 
 def _git(*arguments: str) -> str:

@@ -7,6 +7,7 @@ that a store has taken. Whoever delivers (the run itself, `hydratune sync`) begi
 from __future__ import annotations
 
 import json
+import logging
 import math
 import threading
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydratune.files import write_text
+
+log = logging.getLogger(__name__)
 
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
 
@@ -47,7 +50,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._path = directory / JOURNAL
-        self._writing = threading.Lock()
+        self._writing, self._is_full = threading.Lock(), False
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
         self.uri = ""
@@ -64,12 +67,19 @@ class Journal:
         return self._path.is_file()
 
     def write(self, kind: str, **values: Any) -> None:
-        """Adds an entry, whole or not at all as far as readers can see: they wait for the end of a line."""
-        line = json.dumps({"kind": kind, **values})
-        with self._writing, self._path.open("ab") as file:
-            if file.tell() and not self._ends_a_line():  # the writer before was killed inside a line
-                file.write(b"\n")
-            file.write(line.encode() + b"\n")
+        """Adds an entry, whole or not at all as far as readers can see: they wait for the end of a line.
+
+        A full disk loses the entry, which is said once, and not the run.
+        """
+        line = json.dumps({"kind": kind, **values}).encode() + b"\n"
+        try:
+            with self._writing, self._path.open("ab") as file:
+                cut = file.tell() and not self._ends_a_line()  # the writer before was killed inside a line
+                file.write(b"\n" + line if cut else line)
+        except OSError as error:
+            if not self._is_full:
+                log.warning("tracking: %s cannot be written, training goes on: %s", self._path, error)
+            self._is_full = True
 
     def write_params(self, params: Mapping[str, str]) -> None:
         """Adds the params that are not there yet."""
