@@ -20,6 +20,8 @@ from PIL import Image  # noqa: E402 (the tests' helpers come from the line above
 
 import browser  # noqa: E402
 from hydratune.tracking.store import connect  # noqa: E402
+from hydratune.tracking.ui import comparison  # noqa: E402
+from hydratune.tracking.view import TRAINING  # noqa: E402
 from test_ui import serving  # noqa: E402
 
 PICTURES = ROOT / "docs" / "img"
@@ -57,13 +59,11 @@ def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
     browser.wait_text(driver, f"{len(ids)} matching runs", "learning_rate=0.001")
     close_assistant(driver)
     save(driver, "runs.png")
-    training = "workflowType=machine_learning"  # or the pages' menu is that of language models
-    query = f"runs={json.dumps(ids)}&experiments={json.dumps([pointer['experiment_id']])}".replace(" ", "")
-    driver.get(f"{base}/#/compare-runs?{query}&{training}")  # that page wants `runs` first
+    driver.get(base + comparison([{**pointer, "run_id": run_id} for run_id in ids]))
     browser.wait_text(driver, "Show diff only")
     browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
     save(driver, "compare.png")
-    driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{training}")
+    driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{TRAINING}")
     browser.wait("the charts", lambda: driver.execute_script("return document.querySelector('.js-plotly-plot')"))
     save(driver, "run.png")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,10 +156,12 @@ def test_a_run(toy, own_directory):
     assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
 
 
-def test_a_multirun(toy, own_directory):
-    """`-m` runs each value once, in one sweep directory; a wrong value is told before the first job starts."""
-    done = hydratune("-m", *toy, "seed=1,2", "hydra.sweep.dir=sweep", "tracking=none", "trainer.args.max_steps=1")
+def test_a_multirun(toy, own_directory, store):
+    """`-m` runs each value once, in one sweep directory, and says how to see them together; a wrong value starts none."""
+    assert store
+    done = hydratune("-m", *toy, "seed=1,2", "hydra.sweep.dir=sweep", "trainer.args.max_steps=1")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^MLflow   \S*hydratune ui sweep   \(all of them\)$", done.stdout, re.MULTILINE)
     assert {path.parent.name for path in own_directory.glob("sweep/*/metrics.json")} == {"0", "1"}
     wrong = hydratune("-m", *toy, "seed=1,x", "hydra.sweep.dir=other", "tracking=none")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
@@ -192,6 +195,25 @@ def test_interruption(toy, own_directory, store, sent, code):
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
     assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
+
+
+def test_a_signal_is_not_lost(toy, own_directory):
+    """Where the exception of a signal is swallowed, as in a finalizer, the run ends at the next step all the same."""
+    code = (
+        "import os, signal, sys\n"
+        "from hydratune.cli import main\n"
+        "from hydratune.tasks.one_label import OneLabel\n"
+        "def lose(self, prediction, evaluated):\n"
+        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except BaseException: pass\n"
+        "    return {'accuracy': 0.0, 'f1': 0.0, 'matthews_correlation': 0.0}\n"
+        "OneLabel.compute_metrics = lose\n"
+        "main()"
+    )
+    endless = ["trainer.args.num_train_epochs=100000", "tracking=none", "hydra.run.dir=run"]
+    done = subprocess.run([sys.executable, "-c", code, *toy, *endless], capture_output=True, timeout=100, check=False)
+    assert done.returncode == 130
+    assert (own_directory / "run").is_dir()
 
 
 def test_copy_a_config():

@@ -17,7 +17,7 @@ FLOORS = [
     {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},
-    {"hub", "files", "provenance", "signatures", "allowed"},
+    {"hub", "files", "provenance", "signatures", "allowed", "signals"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

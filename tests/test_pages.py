@@ -13,6 +13,7 @@ import pytest
 import browser
 from conftest import toy_rows, write_rows
 from hydratune.tracking.store import connect
+from hydratune.tracking.ui import comparison, pointers
 from hydratune.tracking.view import view
 from test_ui import serving
 
@@ -43,7 +44,8 @@ def pages(eight_runs):
     with serving(eight_runs[0]) as (base, line), browser.browsing() as driver:
         address = next(word for word in line.split() if word.startswith(base))
         client = connect(pointer["uri"])
-        yield SimpleNamespace(driver=driver, base=base, address=address, client=client, **pointer)
+        sweep = comparison(pointers(eight_runs[0].parent))
+        yield SimpleNamespace(driver=driver, base=base, address=address, client=client, comparison=sweep, **pointer)
 
 
 def names():
@@ -86,10 +88,8 @@ def _columns(driver):
 
 
 def compare(pages):
-    """Opens the comparison of all runs."""
-    ids = [run.info.run_id for run in pages.client.search_runs([pages.experiment_id])]
-    query = f"runs={json.dumps(ids)}&experiments={json.dumps([pages.experiment_id])}".replace(" ", "")
-    pages.driver.get(f"{pages.base}/#/compare-runs?{query}")
+    """Opens the comparison that `hydratune ui` prints for the directory of the sweep."""
+    pages.driver.get(pages.base + pages.comparison)
     return browser.wait_text(pages.driver, "Comparing 8 Runs", "Show diff only", *names())
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from hydratune.errors import ConfigError
 from hydratune.tracking.store import connect
+from hydratune.tracking.ui import comparison, pointers
 
 
 def answer(url, **headers):
@@ -78,3 +80,15 @@ def test_a_run_is_recorded_by_a_server(train, toy, store):
         assert run.info.status == "FINISHED"
         assert run.data.metrics["test/accuracy"] == result.metrics["test_accuracy"]
         assert {"config.yaml", "metrics.json"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+def test_a_sweep_is_compared(own_directory):
+    """The directory of a sweep leads to the page with its runs side by side, in their order."""
+    for number in (10, 2):
+        folder = own_directory / "sweep" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "mlflow.json").write_text(json.dumps({"uri": "u", "experiment_id": "7", "run_id": f"r{number}"}))
+    page = comparison(pointers(own_directory / "sweep"))
+    assert page.startswith('/#/compare-runs?runs=["r2","r10"]&experiments=["7"]')
+    with pytest.raises(ConfigError, match=r"^RUN: expected a run's directory, got '.*' without mlflow\.json"):
+        pointers(own_directory)

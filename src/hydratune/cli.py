@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from hydratune import signals
 from hydratune.errors import (
     FAILED,
     INTERRUPTED,
-    TERMINATED,
     USER_MISTAKE,
     ConfigError,
     Mistake,
@@ -36,7 +34,7 @@ VERBS = {
 
 def main() -> None:
     """The console script; exits with 0, 1 after a failure, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM."""
-    signal.signal(signal.SIGTERM, _terminate)
+    signals.install()
     try:
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:
@@ -60,11 +58,6 @@ def dispatch(arguments: Sequence[str]) -> int:
         verb, rest = "train", list(arguments)
     module, _, function = VERBS[verb].partition(":")
     return getattr(importlib.import_module(module), function)(rest) or 0
-
-
-def _terminate(*_: object) -> NoReturn:
-    """Unwinds on SIGTERM as on Ctrl-C, so that MLflow is told before the process ends."""
-    sys.exit(TERMINATED)
 
 
 def _say(error: ConfigError) -> int:

@@ -57,6 +57,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     hub.settle(needs := {**source.needs(), **model.needs()})
     from transformers import set_seed
 
+    from hydratune.training.progress import EndWhenAsked
+
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
     machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
@@ -93,7 +95,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         processing_class=processor,
         compute_metrics=scorer(task, Evaluated(data.splits["validation"], data.head)),
         preprocess_logits_for_metrics=task.reduce_logits,
-        callbacks=[*callbacks.values(), *task.callbacks(collator)],
+        callbacks=[*callbacks.values(), *task.callbacks(collator), EndWhenAsked()],
     )
     _show_progress(trainer)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:

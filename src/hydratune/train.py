@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import shutil
 import sys
 from argparse import Namespace
@@ -25,8 +26,10 @@ from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import Job
 from hydratune.files import CHECKPOINTS, claim_directory
+from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
+from hydratune.tracking.delivery import POINTER
 from hydratune.validation import check_config
 
 log = logging.getLogger(__name__)
@@ -62,13 +65,16 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         fix = f"Set {key} to a place that you may write to."
         raise ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix)) from error
     try:
-        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
+        code = _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
     except ConfigError:
         if not flags.multirun and not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
             shutil.rmtree(directory)  # made for this run alone, which has come to nothing
             for folder in new:
                 folder.rmdir()
         raise
+    if flags.multirun and any(directory.glob(f"*/{POINTER}")):
+        print(f"MLflow   {shlex.join([console_script(), 'ui', os.path.relpath(directory)])}   (all of them)")
+    return code
 
 
 def _request(flags: Namespace) -> Request:

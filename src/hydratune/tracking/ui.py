@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> None:
     """Prints the page's address and becomes the MLflow server; it ends with Ctrl-C."""
     parser = argparse.ArgumentParser(prog="hydratune ui", description=__doc__)
-    parser.add_argument("run", nargs="?", type=Path, help="a run's directory; left out: the store of this directory")
+    told = "a run's directory, or that of a sweep; left out: the store of this directory"
+    parser.add_argument("run", nargs="?", type=Path, help=told)
     parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")
     parser.add_argument("--port", type=int, default=5000)
     given = parser.parse_args(arguments)
-    pointer = _pointer(given.run) if given.run else {"uri": given.uri or Mlflow.uri}
+    found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
+    pointer = found[0]
     uri = absolute_uri(pointer["uri"])
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
@@ -40,10 +43,11 @@ def main(arguments: Sequence[str]) -> None:
     for run in process.heal(client):
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
-    if "run_id" in pointer:
-        print(
-            f"the run: {base}/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}", flush=True
-        )
+    if len(found) > 1:
+        print(f"the {len(found)} runs side by side: {base}{comparison(found)}", flush=True)
+    elif "run_id" in pointer:
+        page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
+        print(f"the run: {base}{page}", flush=True)
     if not remote:
         _become_server(uri, given.port)
 
@@ -56,6 +60,13 @@ def _page(client: MlflowClient, experiment_id: str | None) -> str:
             return "/#/experiments"
         (experiment_id,) = found
     return runs_page(client, experiment_id)
+
+
+def comparison(found: Sequence[Mapping[str, str]]) -> str:
+    """The path of the page that draws what was changed and a metric as parallel coordinates."""
+    runs = json.dumps([one["run_id"] for one in found])  # first in the address, or MLflow does not read it
+    experiments = json.dumps(sorted({one["experiment_id"] for one in found}))
+    return f"/#/compare-runs?runs={runs}&experiments={experiments}&{TRAINING}".replace(" ", "")
 
 
 def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
@@ -76,10 +87,11 @@ def server_arguments(uri: str, port: int) -> list[str]:
     return ["server", *where, "--workers", "1", "--backend-store-uri", uri]
 
 
-def _pointer(directory: Path) -> dict[str, str]:
-    """Where the run of a directory is; raises ConfigError where it is in no store."""
-    if found := delivery.pointer(directory):
+def pointers(directory: Path) -> list[dict[str, str]]:
+    """Where the run of a directory is, or the runs right below it; raises ConfigError where they are in no store."""
+    folders = [directory, *sorted(directory.glob("*/"), key=lambda path: (len(path.name), path.name))]
+    if found := [pointer for folder in folders if (pointer := delivery.pointer(folder))]:
         return found
     got = f"{str(directory)!r} without {delivery.POINTER}"
-    fix = "Name a directory below outputs/ of a run that was tracked."
+    fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."
     raise ConfigError(Mistake("RUN", "a run's directory", got, fix))

@@ -1,14 +1,24 @@
-"""One progress bar with the loss in it, and one line an evaluation."""
+"""What a user sees of a training, and how it ends early: a bar with the loss, a line an evaluation, Ctrl-C."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import Any
 
-from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hydratune import signals
 
 _SHOWN = ("loss", "learning_rate")
 _SCORES = 6  # of an evaluation, on its line; the table at the end has all
+
+
+class EndWhenAsked(TrainerCallback):
+    """Ends the training at the next step where a signal's exception was lost."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
+        """Raises what the signal raised."""
+        signals.check()
 
 
 class Progress(ProgressCallback):
@@ -16,7 +26,7 @@ class Progress(ProgressCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,  # noqa: ARG002 (upstream's signature, here and below)
+        args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
         logs: dict[str, Any] | None = None,
