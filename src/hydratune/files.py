@@ -11,6 +11,7 @@ from typing import Any
 
 # What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
 
 

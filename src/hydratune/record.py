@@ -12,7 +12,7 @@ from hydratune import provenance
 from hydratune.data.cache import content_hash
 from hydratune.data.streaming import is_stream
 from hydratune.facts import Job, resolved_yaml
-from hydratune.files import CONFIG, MODEL, PREDICTIONS, write_json, write_lines, write_text
+from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers.trainer_utils import PredictionOutput
 
-OVERRIDES, ENVIRONMENT, DIFF, LABELS = "overrides.yaml", "environment.txt", "git.diff", "labels.json"
+OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
 SAMPLE = "predictions_sample.json"
 _SAMPLE_ROWS = 100
 _DIGEST = 32  # characters, of the 36 that MLflow takes

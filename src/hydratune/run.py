@@ -61,9 +61,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
-    machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
-    ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
-    args = build(cfg.trainer.args, output_dir=str(job.directory / CHECKPOINTS), **{**machine, **ours})
+    args = training_arguments(cfg, task, job.directory / CHECKPOINTS)
     push = _push(args, default_repo_id(cfg, job.directory), job.directory)
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset.
@@ -140,6 +138,13 @@ def _push(args: Any, repo_id: str, directory: Path) -> Push | None:
         return None
     hub.check_push("trainer.args.hub_model_id", repo_id, token)
     return Push(directory, repo_id, args.hub_private_repo, token)
+
+
+def training_arguments(cfg: DictConfig, task: Task, output_dir: Path, **decided: Any) -> Any:
+    """`TrainingArguments` of a config; the machine's and the task's fill in, `decided` ones win."""
+    machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
+    ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
+    return build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
 
 
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:

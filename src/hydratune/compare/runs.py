@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune import allowed
 from hydratune.errors import one_line
-from hydratune.files import CONFIG, MODEL, PREDICTIONS
+from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS
 from hydratune.tasks.base import Task
-from hydratune.tracking.delivery import pointer
+from hydratune.tracking.delivery import DIRECTORY, pointer
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-LABELS = "labels.json"
 FINISHED = "FINISHED"
 PLACES = ("test", "best", "eval")  # where a metric was measured, the most telling first
-_DIRECTORY = "hydratune.directory"  # the tag that says where a run's files are
 
 
 class UnusableError(Exception):
@@ -148,7 +146,7 @@ class Run:
 def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
     """A run by its id, with its directory: the one that was named, or the recorded one if it is here and still its."""
     record = client.get_run(run_id)
-    recorded = record.data.tags.get(_DIRECTORY)
+    recorded = record.data.tags.get(DIRECTORY)
     if folder is None and recorded and (pointer(Path(recorded)) or {}).get("run_id") == run_id:
         folder = Path(recorded)
     return Run(label, record, client, folder)

@@ -13,7 +13,7 @@ from hydratune.compare.runs import Run, letters, open_run
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER, pointer
-from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+from hydratune.tracking.store import absolute_uri, existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,11 +36,8 @@ class Stores:
         """Raises ConfigError for a store that is not there, and makes none."""
         address = absolute_uri(uri or self.uri)
         if address not in self._clients:
-            path = sqlite_path(address)
-            if path is not None and not path.is_file():
-                fix = "Name a run's directory, or the store with --uri."
-                raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
-            self._clients[address] = connect(address)
+            fix = "Name a run's directory, or the store with --uri."
+            self._clients[address] = existing(address, "--uri", fix)
             process.heal(self._clients[address])  # no run is shown as RUNNING whose process is gone
         return self._clients[address]
 

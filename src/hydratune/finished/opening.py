@@ -20,7 +20,8 @@ from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.files import CONFIG, METRICS, MODEL
 from hydratune.provenance import MASK
-from hydratune.tracking.delivery import POINTER, pointer
+from hydratune.run import training_arguments
+from hydratune.tracking.delivery import DIRECTORY, POINTER, pointer
 from hydratune.validation import check_targets
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from hydratune.tasks.base import Task
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-_TAG = "hydratune.directory"  # of an MLflow run: where its files are
 _PLACES = ("outputs", "multirun")
 # Arguments of training that have nothing to do once it is over.
 _OVER = {
@@ -127,9 +127,9 @@ def _directory_of(run_id: str, uri: str) -> Path:
                 return found.parent
     from hydratune.tracking.later import tag_of_run
 
-    if (directory := tag_of_run(uri, run_id, _TAG)) is None:
+    if (directory := tag_of_run(uri, run_id, DIRECTORY)) is None:
         fix = "Name the run's directory, or its store with --uri."
-        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {_TAG}", repr(run_id), fix))
+        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(run_id), fix))
     return Path(directory)
 
 
@@ -155,9 +155,7 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
 
     folder = run.directory / MODEL
     given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
-    machine = build(run.cfg.hardware).prepare(given=run.cfg.trainer.args)
-    ours = {k: v for k, v in task.arguments(run.cfg.objective).items() if k not in run.cfg.trainer.args}
-    args = build(run.cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **_OVER, **given})
+    args = training_arguments(run.cfg, task, output_dir, **_OVER, **given)
     try:
         reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
         processor = reader.from_pretrained(folder, trust_remote_code=False)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
+DIRECTORY = "hydratune.directory"  # a tag: where a run's files are
 RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
 _OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
 _MOST = 100  # params or tags of one call

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.provenance import MASK, redact
-from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+from hydratune.tracking.store import absolute_uri, existing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,11 +57,7 @@ def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
 
 def _existing(uri: str) -> MlflowClient:
     """A client of a store that is there; connecting would make a new one of sqlite."""
-    path = sqlite_path(uri)
-    if path is not None and not path.is_file():
-        fix = "Name the store with --uri, or the run's directory."
-        raise ConfigError(Mistake("tracking.uri", "a store that exists", repr(str(path)), fix))
     if MASK in uri:
         fix = "Its password is kept nowhere."
         raise ConfigError(Mistake("tracking.uri", "an address without a password", repr(uri), fix))
-    return connect(uri)
+    return existing(uri, "tracking.uri", "Name the store with --uri, or the run's directory.")

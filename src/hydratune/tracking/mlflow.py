@@ -26,6 +26,7 @@ from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
+from hydratune.tracking.delivery import DIRECTORY
 from hydratune.tracking.journal import LOCK, Journal
 from hydratune.tracking.sender import Sender, turn_to
 from hydratune.tracking.system import SystemMetrics
@@ -112,7 +113,7 @@ class Mlflow(Tracking):
 
     def _open(self, journal: Journal, facts: Facts, uri: str) -> None:
         """Writes down what the run is; where it was written down before, what has changed since."""
-        tags = {**facts.tags, **self.tags, **process.tags(), "hydratune.directory": str(facts.directory.absolute())}
+        tags = {**facts.tags, **self.tags, **process.tags(), DIRECTORY: str(facts.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
         if journal.exists():

@@ -70,7 +70,7 @@ class Sender:
         """A sender that is running; without a client it makes one, which may take many tries."""
         self._journal, self._uri, self._client = journal, uri, client
         self._nudged, self._ending = threading.Event(), threading.Event()
-        self._warned = self._failed = False
+        self._warned = False
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
@@ -94,11 +94,11 @@ class Sender:
         while True:
             ending = self._ending.is_set()  # read before draining: what is written after it waits for the next round
             self._nudged.clear()
-            self._failed = not self._try()
+            failed = not self._try()
             if ending:
                 return
-            pause = min(pause * 2, LONGEST_PAUSE) if self._failed else FLUSH_SECONDS
-            if self._failed:
+            pause = min(pause * 2, LONGEST_PAUSE) if failed else FLUSH_SECONDS
+            if failed:
                 self._ending.wait(pause)  # a nudge does not bring a dead store back
             else:
                 self._nudged.wait(pause)

@@ -35,6 +35,14 @@ def scheme(uri: str) -> str:
     return urlsplit(uri).scheme.partition("+")[0]
 
 
+def existing(uri: str, key: str, fix: str) -> MlflowClient:
+    """A client of an absolute address; raises ConfigError for `key` where connecting would make a new sqlite store."""
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise ConfigError(Mistake(key, "a store that exists", repr(str(path)), fix))
+    return connect(uri)
+
+
 def connect(uri: str) -> MlflowClient:
     """A client of an absolute address whose store exists; the first to come makes a sqlite store.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.tracking.store import absolute_uri, connect, sqlite_path
+from hydratune.tracking.store import absolute_uri, existing
 from hydratune.tracking.view import TRAINING, runs_page
 
 if TYPE_CHECKING:
@@ -32,14 +32,10 @@ def main(arguments: Sequence[str]) -> None:
     found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
     pointer = found[0]
     uri = absolute_uri(pointer["uri"])
-    path = sqlite_path(uri)
-    if path is not None and not path.is_file():
-        fix = "Run `hydratune` first, or name a run's directory."
-        raise ConfigError(Mistake("--uri", "a store that exists", repr(str(path)), fix))
     remote = uri.startswith("http")
     base = uri.rstrip("/") if remote else f"http://127.0.0.1:{given.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
-    client = connect(uri)
+    client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
     for run in process.heal(client):
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
