@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from contextlib import closing
 from pathlib import Path
@@ -197,22 +198,26 @@ def test_served(train, toy, store, tmp_path):
     try:
         rows = predictions(result)
         asked = json.dumps({"inputs": [row["text"] for row in rows]}).encode()
-        answer = _ask(f"http://127.0.0.1:{port}/invocations", asked)
+        answer = _ask(server, f"http://127.0.0.1:{port}/invocations", asked)
+    except BaseException:
+        print((tmp_path / "log").read_text())
+        raise
     finally:
         os.killpg(server.pid, 9)
         server.wait()
-    assert [one["label"] for one in answer["predictions"]] == [row["prediction"] for row in rows], (
-        tmp_path / "log"
-    ).read_text()
+    assert [one["label"] for one in answer["predictions"]] == [row["prediction"] for row in rows]
 
 
-def _ask(url, body):
-    """The answer of a server that may still be starting."""
-    for _ in range(600):
+def _ask(server, url, body):
+    """The answer of a server that may still be starting, on a machine that may be busy."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    for _ in range(1200):
+        assert server.poll() is None, "the server ended"
         try:
-            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 return json.load(answer)
+        except urllib.error.HTTPError:
+            raise
         except OSError:
-            time.sleep(0.1)
+            time.sleep(0.25)
     raise TimeoutError(url)
