@@ -11,13 +11,14 @@ FLOORS = [
     {"cli"},
     {"resume"},
     {"train", "configs", "compare", "finished"},
+    {"sweep"},
     {"run", "report", "validation", "card", "push"},
     {"record", "tables"},
     {"facts", "composition", "build", "agreement"},
     {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},
-    {"hub", "files", "provenance", "signatures", "allowed", "signals"},
+    {"hub", "files", "provenance", "signatures", "allowed", "signals", "kept"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -37,6 +38,9 @@ HEAVY = (
     "rouge_score",
     "pandas",
     "huggingface_hub",
+    "optuna",
+    "plotly",
+    "sqlalchemy",
 )
 # Modules that only a run imports.
 RUNTIME = {

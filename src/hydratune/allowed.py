@@ -8,16 +8,16 @@ from pathlib import Path
 
 from hydratune.errors import ConfigError, Mistake
 
-PACKAGES = ("hydratune", "peft", "transformers")
+PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
 VARIABLE = "HYDRATUNE_ALLOW"
 
 
 def packages() -> tuple[str, ...]:
     """The packages that a `_target_` may lie in.
 
-    Ours, peft and transformers, then those of `allow = [...]` under `[tool.hydratune]` in the `pyproject.toml` of the
-    current directory, then those of the environment variable HYDRATUNE_ALLOW, separated by commas. Never from
-    a config: a config is data, and data must not extend what it may run.
+    Ours, peft, transformers and optuna's samplers, then those of `allow = [...]` under `[tool.hydratune]` in the
+    `pyproject.toml` of the current directory, then those of the environment variable HYDRATUNE_ALLOW, separated by
+    commas. Never from a config: a config is data, and data must not extend what it may run.
     """
     listed = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
     return (*PACKAGES, *_of_project(Path("pyproject.toml")), *(name for name in listed if name))

@@ -36,6 +36,10 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
+class PrunedError(Exception):
+    """A run that its sweep ended early, since others were better by then."""
+
+
 def one_line(error: BaseException) -> str:
     """What an exception says, as the middle of a message: on one line, without a final stop."""
     return " ".join(str(error).split()).rstrip("!.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
+from hydratune.kept import Kept
 from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
@@ -27,6 +28,23 @@ _UNTOLD = (
 
 
 @dataclass(frozen=True)
+class Part:
+    """What makes a run a part of a sweep: it touches no test data, and leaves scores and no weights.
+
+    Args:
+        name: Readable, e.g. `learning_rate=3e-05 seed=2`.
+        params: More of them for the tracker.
+        tags: For the tracker.
+        callbacks: For Trainer.
+    """
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    callbacks: Sequence[Any] = ()
+
+
+@dataclass(frozen=True)
 class Job:
     """Where a run's config came from and where its files go.
 
@@ -34,11 +52,15 @@ class Job:
         directory: Of this run alone.
         overrides: What was typed, e.g. `seed=7`.
         choices: Config group -> chosen option.
+        part: Of a sweep; None for a run of its own.
+        kept: What earlier runs of this process left to this one.
     """
 
     directory: Path
     overrides: list[str] = field(default_factory=list)
     choices: Mapping[str, Any] = field(default_factory=dict)
+    part: Part | None = None
+    kept: Kept = field(default_factory=Kept)
 
 
 def facts(cfg: DictConfig, job: Job) -> Facts:
@@ -54,13 +76,17 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     tags = {f"version.{package}": number for package, number in provenance.versions().items()}
     tags["mlflow.source.name"] = provenance.command(job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
-    tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if _more_is_better(cfg) else "min"}
+    tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
     if commit := provenance.git_commit():
         tags["mlflow.source.git.commit"] = commit
-    return Facts(f"{cfg.name} {chosen}".strip()[:_NAME_LENGTH], job.directory, params, tags)
+    name = f"{cfg.name} {chosen}".strip()
+    if job.part:
+        name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)
+    return Facts(name[:_NAME_LENGTH], job.directory, params, tags)
 
 
-def _more_is_better(cfg: DictConfig) -> bool:
+def more_is_better(cfg: DictConfig) -> bool:
+    """Whether a higher objective is the better one."""
     given = cfg.trainer.args.get("greater_is_better")
     return cfg.objective.removeprefix("eval_") not in LESS_IS_BETTER if given is None else bool(given)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,14 +17,19 @@ from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.facts import Job, facts
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
+from hydratune.kept import key_of
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 
 if TYPE_CHECKING:
-    from transformers import EvalPrediction, Trainer, TrainingArguments
+    from datasets import DatasetDict
+    from transformers import EvalPrediction, PretrainedConfig, Trainer, TrainingArguments
 
-    from hydratune.tasks.base import Task
+    from hydratune.adapters import Adapter
+    from hydratune.data.base import Source
+    from hydratune.models.base import Model, Network
+    from hydratune.tasks.base import Prepared, Task
 
 log = logging.getLogger(__name__)
 
@@ -53,31 +59,22 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     Raises:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
-    source, task, model, adapter = (build(node) for node in (cfg.dataset, cfg.task, cfg.model, cfg.adapter))
+    source, built, model, adapter = (build(node) for node in (cfg.dataset, cfg.task, cfg.model, cfg.adapter))
     hub.settle(needs := {**source.needs(), **model.needs()})
-    from transformers import set_seed
-
     from hydratune.training.progress import EndWhenAsked
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
-    args = training_arguments(cfg, task, job.directory / CHECKPOINTS)
-    push = _push(args, default_repo_id(cfg, job.directory), job.directory)
+    args = training_arguments(cfg, built, job.directory / CHECKPOINTS)
+    push = _push(args, default_repo_id(cfg, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
-    # 2. Load the dataset.
-    splits = source.load(task)
-    # 3. Tokenise with the checkpoint's tokenizer, cut to the positions that the network has.
-    config = model.load_config()
-    task.check_network(config)
-    processor = model.load_processor(task.processor, config)
-    task.check_processor(processor)
-    longest = task.longest(config, processor)
-    data = task.prepare(splits, processor, longest, source.labels)
-    for sentence in data.said:
-        log.warning("data: %s", sentence)
-    # 4. Load the network under the task's head, and put the adapter into it.
-    set_seed(cfg.seed)  # here, since a head is drawn at random
-    loaded = model.load_network(task.auto_model, config, data.head, adapter.quantization())
+    # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
+    made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
+    task, splits, processor, data = made.task, made.splits, made.processor, made.data
+    # 3. Load the network under the task's head.
+    key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
+    loaded = job.kept.network(key, lambda: _network(cfg.seed, task, model, adapter, made))
+    # 4. Put the adapter into it.
     task.initialize(loaded, data)
     network = adapter.apply(loaded)
     known = record.model_facts(cfg, job, task, splits["train"], processor, served=adapter.saves_whole)
@@ -93,9 +90,14 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         processing_class=processor,
         compute_metrics=scorer(task, Evaluated(data.splits["validation"], data.head)),
         preprocess_logits_for_metrics=task.reduce_logits,
-        callbacks=[*callbacks.values(), *task.callbacks(collator), EndWhenAsked()],
+        callbacks=[
+            *callbacks.values(),
+            *task.callbacks(collator),
+            *(job.part.callbacks if job.part else ()),
+            EndWhenAsked(),
+        ],
     )
-    _show_progress(trainer)
+    _show_progress(trainer, job)
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
         record.beginning(cfg, job, splits, run_log)
         for callback in run_log.callbacks(known):
@@ -104,6 +106,10 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         trainer.train(resume_from_checkpoint=_last_checkpoint(args))
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
+        if job.part:  # a sweep looks at no test data, and keeps scores and no weights
+            write_json(job.directory / METRICS, metrics)
+            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+            return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         # 7. Evaluate on test, once.
         if "test" in data.splits:
             tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
@@ -115,8 +121,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             record.predictions(job, task, splits["test"], tested, test, run_log)
         # 8. Save, and push to the hub if asked.
         adapter.save(network, job.directory / MODEL)
-        if longest and task.processor == "tokenizer":
-            processor.model_max_length = longest  # what `truncation=True` cuts to, wherever the model is loaded
+        if made.longest and task.processor == "tokenizer":
+            processor.model_max_length = made.longest  # what `truncation=True` cuts to, wherever the model is loaded
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: said_length(splits[split]) for split in splits}
         trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics)
@@ -130,14 +136,48 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link(), pushed=bool(url) or not push)
 
 
-def _push(args: Any, repo_id: str, directory: Path) -> Push | None:
+@dataclass(frozen=True)
+class _Material:
+    """What a network is trained on, made by steps that runs of one sweep have in common."""
+
+    task: Task
+    splits: DatasetDict
+    config: PretrainedConfig
+    processor: Any
+    longest: int | None
+    data: Prepared
+
+
+def _material(source: Source, task: Any, model: Model) -> _Material:
+    """Rows as the network takes them, cut to the positions that it has."""
+    splits = source.load(task)
+    config = model.load_config()
+    task.check_network(config)
+    processor = model.load_processor(task.processor, config)
+    task.check_processor(processor)
+    longest = task.longest(config, processor)
+    data = task.prepare(splits, processor, longest, source.labels)
+    for sentence in data.said:
+        log.warning("data: %s", sentence)
+    return _Material(task, splits, config, processor, longest, data)
+
+
+def _network(seed: int, task: Task, model: Model, adapter: Adapter, made: _Material) -> Network:
+    """The checkpoint's network under a head that is drawn at random."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    return model.load_network(task.auto_model, made.config, made.data.head, adapter.quantization())
+
+
+def _push(args: Any, repo_id: str, job: Job) -> Push | None:
     """Where the final model goes, if it does; Trainer pushes nothing, and writes no token into its checkpoints."""
     asked, token = args.push_to_hub, args.hub_token
     args.push_to_hub, args.hub_token = False, None
-    if not asked:
+    if not asked or job.part:
         return None
     hub.check_push("trainer.args.hub_model_id", repo_id, token)
-    return Push(directory, repo_id, args.hub_private_repo, token)
+    return Push(job.directory, repo_id, args.hub_private_repo, token)
 
 
 def training_arguments(cfg: DictConfig, task: Task, output_dir: Path, **decided: Any) -> Any:
@@ -162,13 +202,16 @@ def scorer(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[
     return functools.partial(task.compute_metrics, evaluated=evaluated)
 
 
-def _show_progress(trainer: Trainer) -> None:
-    """Our bar in the place of the stock one, where there is one."""
-    from transformers import ProgressCallback
+def _show_progress(trainer: Trainer, job: Job) -> None:
+    """Our bar in the place of the stock one, where there is one; none for a part of a sweep, which shows its own."""
+    from transformers import PrinterCallback, ProgressCallback
 
     from hydratune.training.progress import Progress
 
-    if trainer.pop_callback(ProgressCallback):
+    shown = trainer.pop_callback(ProgressCallback)
+    if job.part:
+        trainer.pop_callback(PrinterCallback)
+    elif shown:
         trainer.add_callback(Progress)
 
 

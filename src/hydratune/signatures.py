@@ -132,6 +132,8 @@ def _source(name: str) -> Path | None:
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
+        if rest and spec is not None and spec.origin is None:  # a namespace, whose import runs nothing
+            spec, rest = importlib.util.find_spec(f"{top}.{rest[0]}"), rest[1:]
     except (ImportError, ValueError):
         return None
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):

@@ -16,11 +16,12 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune import composition
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
@@ -29,10 +30,14 @@ from hydratune.files import CHECKPOINTS, claim_directory
 from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
-from hydratune.tracking.delivery import POINTER
+from hydratune.sweep.parent import conclude, show_plan, side_by_side
+from hydratune.sweep.plan import make_plan, write_plan
 from hydratune.validation import check_config
 
 log = logging.getLogger(__name__)
+
+
+DRY = "--dry"  # compose and validate, and run nothing
 
 
 class RunFailedError(Exception):
@@ -41,40 +46,69 @@ class RunFailedError(Exception):
 
 def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     """Runs one job, or several with `-m`, and returns the exit code; `continued` is a run that goes on."""
+    dry = DRY in arguments
+    arguments = [argument for argument in arguments if argument != DRY]
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
     request = _request(flags)
     rest = [argument for argument in arguments if argument not in flags.overrides]
     if flags.help or flags.hydra_help or flags.shell_completion or flags.info:
         return _run_hydra([*rest, *flags.overrides])
     try:
+        if flags.multirun and not flags.cfg:
+            return _sweep(request, rest, dry)
         with composition.composer(request):
             overrides = composition.force_values(request)
-            cfg = None if flags.cfg else checked(request, flags.multirun)
+            cfg = None if flags.cfg else checked(request)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
         return _run_hydra([*rest, *overrides])
+    if dry:
+        print("one run; every key of its config is in order")
+        return 0
     if continued:
         return _run_hydra([*rest, *overrides, f"hydra.run.dir={_quoted(continued)}"])
-    key = "hydra.sweep.dir" if flags.multirun else "hydra.run.dir"
+    key = "hydra.run.dir"
     wanted = Path(OmegaConf.select(cfg, key)).absolute()
     new = [folder for folder in wanted.parents if not folder.exists()]
     try:
         directory = claim_directory(wanted)
     except OSError as error:
-        fix = f"Set {key} to a place that you may write to."
-        raise ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix)) from error
+        raise _unwritable(key, wanted, error) from error
     try:
-        code = _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"], flags.multirun)
+        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"])
     except ConfigError:
-        if not flags.multirun and not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
+        if not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
             shutil.rmtree(directory)  # made for this run alone, which has come to nothing
             for folder in new:
                 folder.rmdir()
         raise
-    if flags.multirun and any(directory.glob(f"*/{POINTER}")):
-        print(f"MLflow   {shlex.join([console_script(), 'ui', os.path.relpath(directory)])}   (all of them)")
-    return code
+
+
+def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
+    """Trains every configuration of a sweep that is not trained yet, or shows what it would train."""
+    plan, cfg = make_plan(request)
+    if dry:
+        show_plan(plan, cfg)
+        return 0
+    try:
+        write_plan(plan)
+    except OSError as error:
+        raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
+    Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
+    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={_quoted(plan.directory)}"
+    try:
+        code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
+    except (KeyboardInterrupt, SystemExit):
+        command = shlex.join([console_script(), *flags, *request.overrides])
+        print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)
+        raise
+    return code or conclude(plan, cfg)
+
+
+def _unwritable(key: str, wanted: Path, error: OSError) -> ConfigError:
+    fix = f"Set {key} to a place that you may write to."
+    return ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix))
 
 
 def _request(flags: Namespace) -> Request:
@@ -97,12 +131,11 @@ def _request(flags: Namespace) -> Request:
     )
 
 
-def checked(request: Request, multirun: bool) -> DictConfig:
-    """The config of the (first) job, after the configs of all jobs were found to be in order."""
+def checked(request: Request) -> DictConfig:
+    """The config of a run, after it was found to be in order."""
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]
-    if not multirun:
-        mistakes += composition.check_single(request)
+    mistakes += composition.check_single(request)
     bad = {text for text, _ in wrong}
     sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
     jobs = composition.jobs(sound)
@@ -118,7 +151,7 @@ def checked(request: Request, multirun: bool) -> DictConfig:
     return configs[0]
 
 
-def _run_hydra(arguments: Sequence[str], multirun: bool = False) -> int:
+def _run_hydra(arguments: Sequence[str]) -> int:
     """Hydra's own main, with errors raised and not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     sys.argv = ["hydratune", *arguments]
@@ -129,8 +162,6 @@ def _run_hydra(arguments: Sequence[str], multirun: bool = False) -> int:
         try:
             return _job(cfg)
         except (ConfigError, RunFailedError) as error:
-            if multirun:
-                raise  # Hydra lists the jobs that failed, and raises the first error at the end
             errors.append(error)
             return None
 
@@ -159,7 +190,7 @@ def _job(cfg: DictConfig) -> float:
         log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
         raise RunFailedError from error
     show(result)
-    if not result.pushed and meta.mode == RunMode.RUN:  # a sweep goes on
+    if not result.pushed:
         raise RunFailedError
     return result.objective
 

@@ -23,9 +23,9 @@ from hydratune.provenance import is_secret, redact
 from hydratune.signatures import Signature, expectation, locate, module_names, signature
 
 # The nodes that a run builds, each by its `_target_`.
-BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking")
+BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
 # Those whose classes know more of their arguments than a signature says.
-CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking")
+CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # Hydra's own keys of a node with a `_target_`.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # The objects that a logging config may name.
@@ -79,6 +79,20 @@ def check_targets(cfg: DictConfig) -> None:
     """
     mistakes: list[Mistake] = []
     _code(cfg, allowed.packages(), mistakes)
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def check_part(cfg: DictConfig, key: str) -> None:
+    """Returns if one node of a config is in order by itself.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    mistakes: list[Mistake] = []
+    plain = {key: _child(cfg, key, "", mistakes)}
+    mistakes += _targets(plain, "", allowed.packages())
+    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     if mistakes:
         raise ConfigError(*mistakes)
 

@@ -45,6 +45,7 @@ class Journal:
     Attributes:
         params: What was written down, name -> value.
         uri: The store that the run was started with, without a password.
+        key: What finds the run again in its store.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -53,10 +54,10 @@ class Journal:
         self._writing, self._is_full = threading.Lock(), False
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
-        self.uri = ""
+        self.uri, self.key = "", ""
         for entry in self.entries(0):
             if entry.kind == "run":
-                self.uri = entry.values["uri"]
+                self.uri, self.key = entry.values["uri"], entry.values["key"]
             elif entry.kind == "metrics":
                 self._points |= {(name, step): Point(name, v, at, step) for name, v, at, step in entry.values["points"]}
             elif entry.kind == "params":
@@ -109,6 +110,11 @@ class Journal:
     def point(self, name: str, value: float) -> Point | None:
         """The latest point of a metric that has this value."""
         return next((p for p in reversed(self._points.values()) if p.name == name and p.value == value), None)
+
+    def is_over(self) -> bool:
+        """Whether the run's end was written down, and nothing of it went on."""
+        kinds = [entry.kind for entry in self.entries(0) if entry.kind in ("run", "continue", "status")]
+        return kinds[-1:] == ["status"]
 
     def entries(self, start: int) -> Iterator[Entry]:
         """Whole entries from a byte on."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock
 
-from hydratune.errors import Mistake, did_you_mean, one_line, one_of
+from hydratune.errors import Mistake, PrunedError, did_you_mean, one_line, one_of
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, store
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRACEBACK = "traceback.txt"
-_PREFIXES = ("best", "eval", "test", "train")
+STATE = "hydratune.state"  # a tag of runs that a sweep ended early
+_PREFIXES = ("best", "eval", "test", "train", "trials")
 # What Trainer means of a whole run, which is no point of the curve of the same name.
 _MEANS = {"train_loss": "mean_loss", "train_samples_per_second": "mean_samples_per_second"}
 _UNSHOWN = ("total_flos", "train_steps_per_second")  # steps of unequal rows say less than samples
@@ -137,6 +138,10 @@ def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
         status = "FINISHED"
     except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
+        raise
+    except PrunedError:
+        status = "KILLED"  # MLflow has no word for it
+        run_log.tags({STATE: "PRUNED"})
         raise
     except Exception as error:
         run_log.failed(error)

@@ -23,9 +23,14 @@ def tags() -> dict[str, str]:
 def is_gone(tags: Mapping[str, str]) -> bool:
     """Whether the process that wrote these tags ran on this host and has ended; False where that can't be known."""
     number, _, began = tags.get(PROCESS, "").partition(" ")
-    if tags.get(HOST) != socket.gethostname() or not number.isdecimal() or not began.isdecimal():
+    if not is_here(tags) or not number.isdecimal() or not began.isdecimal():
         return False
     return abs(_began(int(number)) - int(began)) > _CLOCK
+
+
+def is_here(tags: Mapping[str, str]) -> bool:
+    """Whether the process that wrote these tags ran on this host."""
+    return tags.get(HOST) == socket.gethostname()
 
 
 def heal(client: MlflowClient) -> list[Any]:

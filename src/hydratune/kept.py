@@ -1,0 +1,80 @@
+"""What a process keeps between runs, so that the next one need not load it again."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+T = TypeVar("T")
+
+
+class Kept:
+    """Data and fresh networks by what they were made from; the ones used last, and as many as `most`.
+
+    Nothing that is kept ever trains: each run gets a copy of the network, and the state of the random number
+    generators that loading it would have left. So a run is the same as one that loads everything by itself.
+    """
+
+    def __init__(self, most: int = 0) -> None:
+        self._most = most
+        self._data: OrderedDict[str, Any] = OrderedDict()
+        self._networks: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+
+    def data(self, key: str, make: Callable[[], T]) -> T:
+        """What `make` returned for this key, which nobody changes."""
+        if key not in self._data:
+            self._put(self._data, key, make())
+        self._data.move_to_end(key)
+        return self._data[key] if self._most else self._data.pop(key)
+
+    def network(self, key: str, make: Callable[[], T]) -> T:
+        """A copy of what `make` returned for this key."""
+        if not self._most:
+            return make()
+        if key not in self._networks:
+            self._put(self._networks, key, (make(), _random_state()))
+        self._networks.move_to_end(key)
+        network, state = self._networks[key]
+        fresh = copy.deepcopy(network)
+        _set_random_state(state)
+        return fresh
+
+    def _put(self, kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+        kept[key] = value
+        while len(kept) > max(self._most, 1):
+            kept.popitem(last=False)
+
+
+def key_of(*nodes: DictConfig | Mapping[str, Any] | str | int) -> str:
+    """A key of what is made from these nodes of a config."""
+    plain = [OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node for node in nodes]
+    return json.dumps(plain, sort_keys=True, default=str)
+
+
+def _random_state() -> tuple[Any, ...]:
+    import random
+
+    import numpy as np
+    import torch
+
+    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), gpu
+
+
+def _set_random_state(state: tuple[Any, ...]) -> None:
+    import random
+
+    import numpy as np
+    import torch
+
+    python, numpy, cpu, gpu = state
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(cpu)
+    if gpu is not None:
+        torch.cuda.set_rng_state_all(gpu)

@@ -1,0 +1,1 @@
+"""Hyperparameter sweeps: what is searched, the study that remembers it, the workers that pull from it, the report."""

@@ -1,0 +1,111 @@
+"""Where a sweep stands, as tables and the tracker show it."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydratune.sweep.plan import Plan, label
+from hydratune.sweep.study import ERROR, FOLDER, PROGRESS, SECONDS, VALUES
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+DONE, RUNNING, PRUNED, FAILED, WAITING = "done", "running", "pruned", "failed", "waiting"
+STATES = (DONE, RUNNING, PRUNED, FAILED, WAITING)
+_STATE = {"COMPLETE": DONE, "RUNNING": RUNNING, "PRUNED": PRUNED, "FAIL": FAILED, "WAITING": WAITING}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration.
+
+    Args:
+        number: Of its trial.
+        name: What was chosen.
+        point: Parameter -> label.
+        state: One of STATES.
+        values: Of the objectives; empty without an end.
+        by_seed: Objective -> its value with each seed so far.
+        seconds: Of training so far.
+        progress: Share of the training that is done, from 0 to 1.
+        error: The last one.
+        folder: Of its files, below the sweep's.
+        last: What it reported last, where it was pruned or runs.
+    """
+
+    number: int
+    name: str
+    point: Mapping[str, Any]
+    state: str
+    values: tuple[float, ...]
+    by_seed: Mapping[str, Sequence[float]]
+    seconds: float
+    progress: float
+    error: str
+    folder: str
+    last: float | None
+
+
+def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
+    """Of all trials, in their order."""
+    found = []
+    for trial in trials:
+        attrs, said = trial.user_attrs, [*trial.intermediate_values.values()]
+        state = _STATE[trial.state.name]
+        waits = state == RUNNING and attrs.get("owner") is None
+        point = {one.name: trial.params[one.name] for one in plan.space.parameters if one.name in trial.params}
+        found.append(
+            Row(
+                number=trial.number,
+                name=label(point),
+                point=point,
+                state=WAITING if waits else state,
+                values=tuple(trial.values or ()) if state == DONE else (),
+                by_seed=attrs.get(VALUES, {}),
+                seconds=float(attrs.get(SECONDS, 0)),
+                progress=float(attrs.get(PROGRESS, 0)),
+                error=attrs.get(ERROR, ""),
+                folder=str(attrs.get(FOLDER, trial.number)),
+                last=said[-1] if said else None,
+            )
+        )
+    return found
+
+
+def ranked(plan: Plan, found: Sequence[Row]) -> list[Row]:
+    """Those that are done, the best by the first objective first."""
+    sign = -1 if next(iter(plan.objectives.values())) == "maximize" else 1
+    return sorted((row for row in found if row.state == DONE), key=lambda row: (sign * row.values[0], row.number))
+
+
+def front(plan: Plan, found: Sequence[Row]) -> list[Row]:
+    """Those that no other beats in every objective; with one objective, the best."""
+    signs = [-1 if direction == "maximize" else 1 for direction in plan.objectives.values()]
+    done = ranked(plan, found)
+
+    def beats(one: Row, other: Row) -> bool:
+        pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+    best = [row for row in done if not any(beats(other, row) for other in done)]
+    return best[:1] if len(signs) == 1 else best
+
+
+def counts(found: Sequence[Row]) -> dict[str, int]:
+    """State -> how many are in it."""
+    counted = Counter(row.state for row in found)
+    return {state: counted[state] for state in STATES}
+
+
+def seconds_left(found: Sequence[Row], total: int | None, workers: int) -> float | None:
+    """How long the rest will take at the pace so far; None before there is one."""
+    ended = [row.seconds for row in found if row.state in (DONE, PRUNED)]
+    if not ended or total is None:
+        return None
+    left = total - sum(row.state in (DONE, PRUNED, FAILED) for row in found)
+    begun = sum(row.progress for row in found if row.state == RUNNING)
+    return statistics.fmean(ended) * max(left - begun, 0) / max(workers, 1)

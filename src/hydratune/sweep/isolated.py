@@ -1,0 +1,72 @@
+"""A run of a sweep in a process of its own: `sweep.isolate=true`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune import composition, signals
+from hydratune.build import build
+from hydratune.errors import FAILED, one_line
+from hydratune.files import METRICS
+from hydratune.kept import Kept
+
+if TYPE_CHECKING:
+    from hydratune.sweep.study import Claim, Study
+    from hydratune.sweep.trial import Trained
+
+_PRUNED = 3  # how such a process ends
+
+
+def start(study: Study, claim: Claim, number: int) -> Trained:
+    """Trains a configuration with one of its seeds in a new process, and waits for it."""
+    from hydratune.sweep.trial import Trained
+
+    where = [str(study.plan.directory), str(claim.trial._trial_id), str(number)]
+    with subprocess.Popen(
+        [sys.executable, "-m", __name__, *where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            _, said = process.communicate()
+        except BaseException:
+            process.terminate()  # it ends its run in MLflow and leaves its checkpoints
+            raise
+    if process.returncode == _PRUNED:
+        return Trained(pruned=True)
+    if process.returncode:
+        lines = said.strip().splitlines() or [f"its process ended with {process.returncode}"]
+        return Trained(error=RuntimeError(lines[-1]))
+    seed = (study.plan.seeds or (None,))[number]
+    directory = claim.directory if seed is None else claim.directory / f"seed={seed}"
+    return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
+
+
+def main(directory: str, trial_id: str, number: str) -> int:
+    """What the new process does."""
+    import optuna
+
+    from hydratune.sweep.plan import read_plan
+    from hydratune.sweep.study import Claim, Study
+    from hydratune.sweep.worker import one_run
+
+    signals.install()
+    signals.end_with_parent()
+    plan = read_plan(Path(directory))
+    with composition.composer(plan.request):
+        cfg = composition.compose_config(plan.request, [*plan.overrides])
+    study = Study(plan, build(cfg.sweep))
+    trial = optuna.trial.Trial(study.study, int(trial_id))
+    frozen: Any = study.storage.get_trial(int(trial_id))
+    claim = Claim(trial, plan.space.suggest(trial), study.directory(frozen))
+    trained = one_run(study, claim, int(number), Kept())
+    if trained.error:
+        print(f"{type(trained.error).__name__}: {one_line(trained.error)}", file=sys.stderr)
+        return FAILED
+    return _PRUNED if trained.pruned else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

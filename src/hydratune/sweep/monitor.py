@@ -1,0 +1,82 @@
+"""A thread that looks at the study while workers train: a live table for the user, numbers for the tracker."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hydratune.sweep import board, show
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from hydratune.sweep.record import Recorded
+    from hydratune.sweep.study import Study
+
+log = logging.getLogger(__name__)
+
+_EVERY = 1.0  # seconds between two looks
+
+
+class Monitor:
+    """Shows and records the state of a sweep as long as the context lasts."""
+
+    def __init__(self, study: Study, recorded: Recorded) -> None:
+        self._study, self._recorded = study, recorded
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._told = {row.number for row in self._rows() if row.state in (board.DONE, board.PRUNED, board.FAILED)}
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.console import Console
+        from rich.live import Live
+
+        console = Console()
+        if console.is_terminal:
+            self._live = Live(console=console, auto_refresh=False, transient=True)
+            self._live.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._live:
+            self._live.stop()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_EVERY):
+            self._look()
+        self._look()
+
+    def _look(self) -> None:
+        try:
+            found = self._rows()
+            self._recorded.update(found)
+            if self._live:
+                self._live.update(show.live(self._study.plan, found, *self._size()), refresh=True)
+            else:
+                self._tell(found)
+        except Exception:  # a table is not worth a sweep
+            log.debug("sweep: could not be shown", exc_info=True)
+
+    def _tell(self, found: Sequence[board.Row]) -> None:
+        """A line for each trial that has ended since the last look."""
+        for row in found:
+            if row.state in (board.DONE, board.PRUNED, board.FAILED) and row.number not in self._told:
+                self._told.add(row.number)
+                print(f"{show.line(self._study.plan, row)}   [{show.summary(self._study.plan, found, *self._size())}]",
+                      flush=True, file=sys.stderr)  # fmt: skip
+
+    def _rows(self) -> list[board.Row]:
+        return board.rows(self._study.plan, self._study.trials())
+
+    def _size(self) -> tuple[int | None, int]:
+        return self._study.total(), self._study.options.workers

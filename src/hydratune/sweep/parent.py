@@ -1,0 +1,137 @@
+"""A sweep as a whole: starts workers through Hydra's launcher until nothing is left, shows and records how it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from hydratune.build import build
+from hydratune.errors import FAILED as FAILED_CODE
+from hydratune.errors import one_line
+from hydratune.provenance import console_script
+from hydratune.sweep import board, show
+from hydratune.sweep.monitor import Monitor
+from hydratune.sweep.plan import Plan, read_plan
+from hydratune.sweep.record import Recorded
+from hydratune.sweep.study import Study
+
+log = logging.getLogger(__name__)
+
+_PARENT_LOCK = ".parent.lock"
+_TRIES = 3  # starts of workers that all ended without a trial
+_POLL = 2  # seconds
+
+
+class NoProgressError(RuntimeError):
+    """Workers end again and again, and no trial does."""
+
+
+def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
+    """Trains what is left of the sweep whose plan lies in its directory."""
+    plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
+    study = Study(plan, options)
+    lock = FileLock(plan.directory / _PARENT_LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:  # another parent records this sweep; this one brings more workers
+        recorded = Recorded(study, None)
+    else:
+        recorded = Recorded(study, cfg)
+    with recorded, Monitor(study, recorded):
+        _until_done(study, cfg, context, list(arguments))
+    lock.release()
+
+
+def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments: list[str]) -> None:
+    tries, started = 0, 0
+    while not study.is_done():
+        if not study.has_work():  # what is left is trained by somebody else, who may die
+            time.sleep(_POLL)
+            continue
+        before = _ended(study)
+        _launch(cfg, context, arguments, study.options.workers, started)
+        started += study.options.workers
+        tries = 0 if _ended(study) > before else tries + 1
+        if tries == _TRIES:
+            raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
+
+
+def _ended(study: Study) -> int:
+    """How many attempts have ended, well or badly."""
+    return sum(t.state.is_finished() + t.user_attrs.get("failures", 0) for t in study.trials())
+
+
+def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> None:
+    """Starts workers and waits until they end."""
+    from hydratune.sweep.worker import work
+
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=cfg)
+    try:
+        returned: Sequence[Any] = launcher.launch([list(arguments) for _ in range(workers)], initial_job_idx=first)
+    except Exception as error:  # a worker that was killed takes the pool of its launcher with it
+        log.warning("sweep: workers ended: %s", one_line(error)[:300])
+        log.debug("sweep: workers ended", exc_info=error)
+        return
+    for one in returned:
+        if one.status == JobStatus.FAILED:
+            log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
+
+
+def side_by_side(cfg: DictConfig) -> list[str]:
+    """Overrides that make several workers run at once, where the launcher is to be one of this machine."""
+    workers, launcher = cfg.sweep.workers, str(cfg.hydra.launcher._target_)
+    if workers > 1 and launcher.endswith(".BasicLauncher"):  # which runs one after the other
+        return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
+    return [f"hydra.launcher.n_jobs={workers}"] if launcher.endswith(".JoblibLauncher") else []
+
+
+def show_plan(plan: Plan, cfg: DictConfig) -> None:
+    """Prints what a sweep would train."""
+    from rich.console import Console
+
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    points = plan.space.grid() if cfg.sweep.sampler is None else plan.space.corners()
+    if cfg.sweep.sampler is None and cfg.sweep.n_trials:
+        points = points[: cfg.sweep.n_trials]
+    console.print(show.jobs(plan, points))
+    runs = f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
+    count = f"{len(points)} trials" if cfg.sweep.sampler is None else f"{cfg.sweep.n_trials or 'any number of'} trials"
+    more = "" if cfg.sweep.sampler is None else "; the ends of the space are shown, and were checked"
+    console.print(f"{count}{runs}{more}", markup=False)
+    names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
+    console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}", markup=False)
+
+
+def conclude(plan: Plan, cfg: DictConfig) -> int:
+    """Prints what a sweep came to, and returns the exit code: 1 where a trial failed."""
+    from rich.console import Console
+
+    study = Study(plan, build(cfg.sweep))
+    found = board.rows(plan, study.trials())
+    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console.print(show.final(plan, found))
+    console.print(show.summary(plan, found, study.total(), study.options.workers), markup=False)
+    for row in found:
+        if row.state == board.FAILED:
+            console.print(show.line(plan, row), markup=False, style="red")
+    script, where = console_script(), os.path.relpath(plan.directory)
+    console.print(f"files    {where}", markup=False)
+    if cfg.tracking._target_.endswith(".Mlflow"):
+        console.print(f"MLflow   {shlex.join([script, 'ui', where])}", markup=False)
+    failed = [row for row in found if row.state == board.FAILED]
+    if failed:
+        again = study.options.retries + 1
+        console.print(f"to try the failed ones again: the same command with sweep.retries={again}", markup=False)
+    return FAILED_CODE if failed else 0

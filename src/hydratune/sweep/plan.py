@@ -1,0 +1,261 @@
+"""What a sweep is: checked in all its jobs before the first begins, and written down so that it can go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import composition
+from hydratune.composition import Request
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.facts import more_is_better
+from hydratune.files import write_json
+from hydratune.provenance import redact
+from hydratune.sweep.space import Parameter, Point, Space, read_space, said, short
+from hydratune.validation import check_config, check_part
+
+PLAN = "sweep.json"
+# What may change between two starts of one sweep: how much, how fast, where it is recorded.
+_MAY_CHANGE = ("hardware", "hydra", "name", "sweep", "tracking", "vars")
+_NAMED = ("sampler", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
+_HASH, _LONGEST = 6, 80  # characters of a name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep as it was asked for.
+
+    Args:
+        name: Of its study; of its directory too, where that was not set.
+        directory: Where its files go.
+        overrides: Of every trial.
+        space: What is searched.
+        objectives: Metric -> `maximize` or `minimize`; the first counts where there is one number to show.
+        seeds: Each configuration is trained once a seed; empty for the run's own.
+        identity: What makes it this sweep and no other: dotted key -> value.
+        flags: Of the command line: where configs are read from.
+        cwd: Relative paths count from here.
+    """
+
+    name: str
+    directory: Path
+    overrides: tuple[str, ...]
+    space: Space
+    objectives: Mapping[str, str]
+    seeds: tuple[int, ...]
+    identity: Mapping[str, Any]
+    flags: Mapping[str, str | None] = field(default_factory=dict)
+    cwd: str = ""
+
+    @property
+    def request(self) -> Request:
+        """Where the configs of trials are read from."""
+        folders = {key: Path(value) if value else None for key, value in self.flags.items() if key != "config_name"}
+        return Request(self.overrides, **folders, config_name=self.flags["config_name"] or composition.CONFIG_NAME)
+
+    def jobs(self, point: Point) -> Iterator[list[str]]:
+        """The overrides of the runs of one configuration: one a seed."""
+        for seed in self.seeds or (None,):
+            yield self.job(point, seed)
+
+    def job(self, point: Point, seed: int | None) -> list[str]:
+        """The overrides of one run."""
+        return [*self.overrides, *self.space.overrides(point), *([] if seed is None else [f"++seed={seed}"])]
+
+
+def label(point: Point, seed: int | None = None) -> str:
+    """A readable name of a run: `learning_rate=3e-05 weight_decay=0.1 seed=2`."""
+    parts = [f"{short(name)}={said(value)}" for name, value in point.items()]
+    return " ".join([*parts, *([] if seed is None else [f"seed={seed}"])])
+
+
+def make_plan(request: Request) -> tuple[Plan, DictConfig]:
+    """The checked plan of a request with sweep overrides, and the config that its trials have in common.
+
+    Every job of a grid is composed and validated; of a space without end, jobs in which each choice and each end of
+    an interval is at least once. Nothing heavy is imported.
+
+    Raises:
+        ConfigError: With all mistakes of all jobs together.
+    """
+    with composition.composer(request):
+        wrong = list(composition.check_choices(request))
+        bad = {text for text, _ in wrong}
+        request = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
+        plan, cfg = _plan(request, [mistake for _, mistake in wrong])
+    return plan, cfg
+
+
+def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
+    cfg = composition.compose_config(request, _fixed(request))
+    try:
+        check_part(cfg, "sweep")
+    except ConfigError as error:
+        raise ConfigError(*mistakes, *error.mistakes, *_of_jobs_alone(request)) from error
+    if cfg.sweep.params:
+        given = {override.key_or_group for override in request.parsed}
+        more = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in given]
+        request = replace(request, overrides=(*request.overrides, *more))
+        fixed = [text for text in _fixed(request) if not text.lstrip("+").startswith("sweep.params")]
+        mistakes += [mistake for _, mistake in composition.check_choices(request)]
+    else:
+        fixed = _fixed(request)
+    try:
+        space = read_space(request, cfg.sweep.pairs, cfg.sweep.conditions)
+    except ConfigError as error:
+        raise ConfigError(*mistakes, *error.mistakes) from error
+    points = space.grid() if cfg.sweep.sampler is None else space.corners()
+    seed = [] if not cfg.sweep.seeds else [f"++seed={cfg.sweep.seeds[0]}"]
+    objectives: dict[str, str] = dict(cfg.sweep.objectives)
+    for i, point in enumerate(points):
+        try:
+            job = composition.compose_config(request, [*fixed, *space.overrides(point), *seed])
+            if i == 0 and not objectives:
+                objectives = {str(job.objective): "maximize" if more_is_better(job) else "minimize"}
+            check_config(job)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*mistakes)
+    mistakes += _unknown_objectives(objectives, job)
+    if mistakes:
+        raise ConfigError(*mistakes)
+    identity = _identity(cfg, space, objectives)
+    name = cfg.sweep.name or _name(str(cfg.name), space, identity)
+    cfg = composition.compose_config(request, [*fixed, f"++sweep.name='{name}'"])
+    flags = {"config_dir": request.config_dir, "config_path": request.config_path}
+    plan = Plan(
+        name=name,
+        directory=Path(cfg.hydra.sweep.dir).absolute(),
+        overrides=tuple(fixed),
+        space=space,
+        objectives=objectives,
+        seeds=tuple(cfg.sweep.seeds),
+        identity=identity,
+        flags={**{key: str(path) if path else None for key, path in flags.items()}, "config_name": request.config_name},
+        cwd=str(Path.cwd()),
+    )
+    return plan, cfg
+
+
+def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
+    """Mistakes of jobs whose sweep cannot be planned."""
+    for overrides in composition.jobs(request):
+        try:
+            check_config(composition.compose_config(request, overrides))
+        except ConfigError as error:
+            yield from (mistake for mistake in error.mistakes if not mistake.key.startswith("sweep."))
+
+
+def _fixed(request: Request) -> list[str]:
+    """The overrides that all trials have in common."""
+    pairs = zip(request.parsed, composition.force_values(request), strict=True)
+    return [text for override, text in pairs if not override.is_sweep_override()]
+
+
+def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Mistake]:
+    from hydratune.build import build
+
+    known = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
+    for name in objectives:
+        if name not in known:
+            fix = did_you_mean(name, known, f"Set sweep.objectives={{{known[-3]}: maximize}}.")
+            yield Mistake("sweep.objectives", one_of(known), repr(name), fix)
+
+
+def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> dict[str, Any]:
+    """What a sweep of this name must keep, without what differs from machine to machine: interpolations stay."""
+    raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
+    sweep = raw["sweep"]
+    kept = {key: value for key, value in raw.items() if key not in _MAY_CHANGE}
+    whole = {
+        **dict(_flat(redact(kept))),
+        **{f"sweep.{name}": sweep[name] for name in _NAMED},
+        "sweep.objectives": dict(objectives),
+        "sweep.space": [json.loads(json.dumps(asdict(one))) for one in space.parameters],
+    }
+    return json.loads(json.dumps(whole))
+
+
+def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from _flat(value, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, node
+
+
+def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:
+    swept = "-".join(short(one.name).replace("/", "_") for one in space.parameters)
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+    return f"{f'{run}-{swept}'[:_LONGEST]}-{digest[:_HASH]}"
+
+
+# --- on disk ---------------------------------------------------------------------------------------------
+
+
+def write_plan(plan: Plan) -> None:
+    """Writes the plan into its directory.
+
+    Raises:
+        ConfigError: Where another sweep is there, with what differs.
+    """
+    path = plan.directory / PLAN
+    if path.is_file():
+        check_same(plan, read_plan(plan.directory).identity, str(os.path.relpath(plan.directory)))
+    else:
+        plan.directory.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**asdict(plan), "directory": str(plan.directory)})
+
+
+def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
+    """Raises ConfigError where a sweep of the same name is another one."""
+    keys = [key for key in dict.fromkeys((*before, *plan.identity)) if before.get(key) != plan.identity.get(key)]
+    if keys:
+        fix = "Set sweep.name=NAME for a new sweep, or go back to what it was."
+        raise ConfigError(
+            *(
+                Mistake(key, f"{_said(key, before.get(key))}, as in the sweep {plan.name!r} in {where}",
+                        _said(key, plan.identity.get(key)), fix)
+                for key in keys
+            )
+        )  # fmt: skip
+
+
+def _said(key: str, value: Any) -> str:
+    if key == "sweep.space" and value:
+        parts = [_parameter(one) for one in value]
+        return "; ".join(f"{short(one.name)}={values_of(one)}" for one in parts)
+    return repr(value)
+
+
+def values_of(one: Parameter) -> str:
+    """The values of a parameter in a line."""
+    return ",".join(said(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"
+
+
+def read_plan(directory: Path) -> Plan:
+    """The plan of a sweep's directory; raises ConfigError where there is none."""
+    try:
+        stored = json.loads((directory / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        fix = "Name a sweep: a directory below multirun/."
+        raise ConfigError(Mistake("SWEEP", "a sweep's directory", repr(str(directory)), fix)) from error
+    space = Space(tuple(_parameter(one) for one in stored["space"]["parameters"]))
+    lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
+    return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
+
+
+def _parameter(stored: Mapping[str, Any]) -> Parameter:
+    """From JSON, which has no tuples."""
+    only_if = stored["only_if"] and (stored["only_if"][0], tuple(stored["only_if"][1]))
+    texts: Sequence[Sequence[str]] = stored["choices"]
+    keys = {"keys": tuple(stored["keys"]), "prefix": tuple(stored["prefix"])}
+    return Parameter(**{**stored, **keys, "choices": tuple(tuple(one) for one in texts), "only_if": only_if})

@@ -1,0 +1,127 @@
+"""What a user sees of a sweep in the terminal."""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hydratune.sweep.board import (
+    DONE,
+    FAILED,
+    PRUNED,
+    RUNNING,
+    WAITING,
+    Row,
+    counts,
+    front,
+    ranked,
+    seconds_left,
+)  # fmt: skip
+from hydratune.sweep.plan import Plan
+from hydratune.sweep.space import Point, said, short
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_SHOWN = 12  # rows of the live table that are done
+_BAR = 10  # characters
+_ERROR = 80
+
+
+def short_name(objective: str) -> str:
+    """`accuracy` of `eval_accuracy`."""
+    return objective.removeprefix("eval_")
+
+
+def live(plan: Plan, found: Sequence[Row], total: int | None, workers: int) -> Table:
+    """What runs, what is best so far, and how long it will take."""
+    table = _table(plan, found)
+    table.caption, table.caption_justify = summary(plan, found, total, workers), "left"
+    for row in found:
+        if row.state in (RUNNING, WAITING):
+            done = round(row.progress * _BAR)
+            bar = f"{'━' * done}{'╌' * (_BAR - done)} {row.progress:4.0%}"
+            _add(table, plan, row, bar if row.state == RUNNING else "waits")
+    for row in ranked(plan, found)[:_SHOWN]:
+        _add(table, plan, row)
+    for row in itertools.islice((row for row in reversed(found) if row.state in (PRUNED, FAILED)), _SHOWN // 2):
+        _add(table, plan, row)
+    return table
+
+
+def final(plan: Plan, found: Sequence[Row]) -> Table:
+    """All that is done, the best first; then what was pruned, and what failed."""
+    table = _table(plan, found)
+    best = {row.number for row in front(plan, found)}
+    for row in ranked(plan, found):
+        _add(table, plan, row, "best" if row.number in best else DONE)
+    for row in found:
+        if row.state != DONE:
+            _add(table, plan, row)
+    return table
+
+
+def summary(plan: Plan, found: Sequence[Row], total: int | None, workers: int) -> str:
+    """One line: how many are in which state, the best so far, and the time that is left."""
+    states = counts(found)
+    ended = states[DONE] + states[PRUNED] + states[FAILED]
+    parts = [f"{ended} of {total} trials" if total else f"{ended} trials"]
+    parts += [f"{count} {state}" for state, count in states.items() if count and state != DONE]
+    if best := front(plan, found):
+        name = short_name(next(iter(plan.objectives)))
+        parts.append(f"best {name} {best[0].values[0]:.4f} (trial {best[0].number})")
+    if (left := seconds_left(found, total, workers)) and states[RUNNING]:
+        parts.append(f"about {datetime.timedelta(seconds=round(left))} left")
+    return ", ".join(parts)
+
+
+def line(plan: Plan, row: Row) -> str:
+    """What came of one trial, where there is no terminal to draw a table on."""
+    values = "  ".join(f"{short_name(n)} {v:.4f}" for n, v in zip(plan.objectives, row.values, strict=False))
+    return f"trial {row.number}  {row.name}  {values or row.state}{f': {row.error}' if row.state == FAILED else ''}"
+
+
+def jobs(plan: Plan, points: Sequence[Point]) -> Table:
+    """What would run."""
+    from rich.table import Table
+
+    table = Table("trial", *(short(one.name) for one in plan.space.parameters))
+    for number, point in enumerate(points):
+        table.add_row(str(number), *(_cell(point.get(one.name, "")) for one in plan.space.parameters))
+    return table
+
+
+def _table(plan: Plan, found: Sequence[Row]) -> Table:
+    from rich.table import Table
+
+    table = Table("trial", *(short(one.name) for one in plan.space.parameters))
+    for name in plan.objectives:
+        table.add_column(short_name(name), justify="right")
+    if any(row.by_seed for row in found) and plan.seeds:
+        table.add_column("by seed")
+    table.add_column("time", justify="right")
+    table.add_column("state")
+    return table
+
+
+def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
+    from rich.text import Text
+
+    values = [f"{value:.4f}" for value in row.values] or ["" if row.last is None else f"({row.last:.4f})"]
+    values += [""] * (len(plan.objectives) - len(values))
+    seeds = [Text(" ".join(f"{v:.4f}" for v in next(iter(row.by_seed.values()), [])))] if plan.seeds else []
+    if not any(column.header == "by seed" for column in table.columns):
+        seeds = []
+    told = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
+    style = {DONE: None, RUNNING: "cyan", PRUNED: "dim", FAILED: "red", WAITING: "dim"}[row.state]
+    cells = [_cell(row.point.get(one.name, "")) for one in plan.space.parameters]
+    took = str(datetime.timedelta(seconds=round(row.seconds))) if row.seconds else ""
+    table.add_row(
+        str(row.number), *cells, *values, *seeds, took, Text(told), style="bold" if state == "best" else style
+    )
+
+
+def _cell(value: object) -> str:
+    return said(value) if isinstance(value, bool | int | float | str) else ""

@@ -1,0 +1,359 @@
+"""The study that all workers of a sweep share: which trial is whose, and what is left to do.
+
+A trial is one configuration. Its directory, its checkpoints and its MLflow runs are its own for good: a trial whose
+worker is gone is not begun anew under another number but taken over, so that a sweep that was killed ends with the
+same trials as one that was not. Whatever is decided is decided under a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock
+
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.provenance import redact
+from hydratune.sweep.options import Sweep
+from hydratune.sweep.plan import Plan, check_same
+from hydratune.tracking import process
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+IDENTITY, PARENT = "hydratune.identity", "hydratune.parent"  # attributes of a study
+OWNER, INDEX, FAILURES, ERROR, SECONDS = "owner", "index", "failures", "error", "seconds"  # of a trial
+VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
+_BEAT, _GRACE = 15, 120  # seconds between two signs of life; without one that long a worker elsewhere is gone
+_SQLITE_WAIT = 600  # seconds for a lock that another process holds
+_PATIENCE = 900  # seconds for a storage that does not answer
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this worker trains.
+
+    Args:
+        trial: Of the study.
+        point: Parameter -> label.
+        directory: Of its files.
+    """
+
+    trial: Trial
+    point: Mapping[str, Any]
+    directory: Path
+
+
+class Study:
+    """One sweep's study in its storage."""
+
+    def __init__(self, plan: Plan, options: Sweep) -> None:
+        """Opens the study, or makes it.
+
+        Raises:
+            ConfigError: Where the storage cannot be opened, or has another sweep under this name.
+        """
+        import optuna
+
+        self.plan, self.options = plan, options
+        self.url = options.storage or default_storage(plan.directory)
+        self._me = f"{uuid.uuid4().hex}"
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        lock = self._file_lock()
+        with lock or contextlib.nullcontext():
+            self.storage = _answering(self.url)
+            self.study = optuna.create_study(
+                storage=self.storage,
+                study_name=plan.name,
+                directions=[*plan.objectives.values()],  # type: ignore[list-item]
+                pruner=options.optuna_pruner(),
+                load_if_exists=True,
+            )
+            known = self.study.user_attrs.get(IDENTITY)
+            if known is None:
+                self.study.set_user_attr(IDENTITY, dict(plan.identity))
+                with _untested_warnings_off():
+                    self.study.set_metric_names(list(plan.objectives))
+            else:
+                check_same(plan, known, self.url if options.storage else str(plan.directory))
+
+    # --- what there is ---
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials that count: of those that were tried again after they had failed, the last."""
+        trials = patiently(lambda: self.study.get_trials(deepcopy=False))
+        again = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
+        return [trial for trial in trials if trial.number not in again]
+
+    def total(self) -> int | None:
+        """How many trials there will be; None where hours count alone."""
+        if self.options.sampler is not None:
+            return self.options.n_trials
+        points = len(self.plan.space.grid())
+        return min(points, self.options.n_trials or points)
+
+    def is_done(self) -> bool:
+        """Whether every trial has ended and none is left to begin."""
+        trials = self.trials()
+        return all(trial.state.is_finished() for trial in trials) and self._next(trials) is None
+
+    def has_work(self) -> bool:
+        """Whether a worker would find a trial to train now."""
+        return self._next(self.trials()) is not None
+
+    def directory(self, trial: FrozenTrial) -> Path:
+        """Of a trial's files."""
+        return self.plan.directory / str(trial.user_attrs.get(FOLDER, trial.number))
+
+    def _is_worth_another(self, trial: FrozenTrial) -> bool:
+        """Whether a trial failed, and may be tried again."""
+        return trial.state.name == "FAIL" and trial.user_attrs.get(FAILURES, 1) <= self.options.retries
+
+    def _may_begin(self, trials: Sequence[FrozenTrial]) -> bool:
+        total = self.total()
+        spent = sum(trial.user_attrs.get(SECONDS, 0) for trial in trials)
+        in_time = self.options.hours is None or spent < self.options.hours * 3600
+        return (total is None or len(trials) < total) and in_time
+
+    # --- what a worker does ---
+
+    def claim(self) -> Claim | None:
+        """The next trial to train: one whose worker is gone, a new one, or one that failed; None where none is left."""
+        with self._lock():
+            take = self._next(self.trials())
+            return take() if take else None
+
+    def finish(self, claim: Claim, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> None:
+        """Tells the study what a trial came to; `values` is None for one that was pruned."""
+        if any(not math.isfinite(value) for value in values or ()):
+            self.fail(claim, f"the objective is {list(values or ())}")
+            return
+        with self._lock():
+            if self._is_mine(claim):
+                numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+                self._mark(claim, METRICS, numbers)
+                from optuna.trial import TrialState
+
+                state = TrialState.PRUNED if values is None else TrialState.COMPLETE
+                patiently(lambda: self._tell(claim, state, values))
+
+    def fail(self, claim: Claim, error: str) -> None:
+        """Remembers a failure; the trial is free to be tried again, or has failed for good."""
+        from optuna.trial import TrialState
+
+        with self._lock():
+            if self._is_mine(claim):
+                failures = claim.trial.user_attrs.get(FAILURES, 0) + 1
+                self._mark(claim, ERROR, error[:2000])
+                self._mark(claim, FAILURES, failures)
+                self._mark(claim, OWNER, None)
+                if failures > self.options.retries:
+                    patiently(lambda: self._tell(claim, TrialState.FAIL, None))
+
+    def release(self, claim: Claim) -> None:
+        """Leaves a trial that was cut off to whoever comes next."""
+        with contextlib.suppress(Exception), self._lock():
+            if self._is_mine(claim):
+                self._mark(claim, OWNER, None)
+
+    def note(self, claim: Claim, name: str, value: Any) -> None:
+        """Writes an attribute of a trial down."""
+        self._mark(claim, name, value)
+
+    @contextmanager
+    def beating(self, claim: Claim) -> Iterator[None]:
+        """Gives signs of life of a trial, for workers on other machines."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while True:
+                with contextlib.suppress(Exception):
+                    self.storage.record_heartbeat(claim.trial._trial_id)
+                if ended.wait(_BEAT):
+                    return
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _next(self, trials: Sequence[FrozenTrial]) -> Callable[[], Claim] | None:
+        """How to take the next trial; those that failed come last."""
+        free = [trial for trial in trials if not trial.state.is_finished() and self._is_free(trial)]
+        if cut_off := [trial for trial in free if not trial.user_attrs.get(FAILURES)]:
+            return lambda: self._own(cut_off[0])
+        if self._may_begin(trials):
+            return lambda: self._begin(len(trials))
+        if free:
+            return lambda: self._own(free[0])
+        if failed := [trial for trial in trials if self._is_worth_another(trial)]:
+            return lambda: self._again(failed[0])
+        return None
+
+    def _begin(self, number: int) -> Claim:
+        """A new trial: the next point of the grid, or what the sampler says."""
+        if self.options.sampler is None:
+            points = self.plan.space.grid()
+            self.study.enqueue_trial(points[number], user_attrs={INDEX: number})
+        return self._own(None, number)
+
+    def _again(self, failed: FrozenTrial) -> Claim:
+        """A trial like one that the study has as failed, in its directory; it takes its place."""
+        kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
+        more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS, INDEX) if name in failed.user_attrs}
+        self.study.enqueue_trial(failed.params, user_attrs={**kept, **more})
+        return self._own(None, failed.number)
+
+    def _own(self, found: FrozenTrial | None, number: int = 0) -> Claim:
+        import optuna
+
+        with _untested_warnings_off():
+            self.study.sampler = self.options.optuna_sampler(found.number if found else number)
+        if found is None or found.state.name == "WAITING":
+            trial = patiently(self.study.ask)
+        else:
+            trial = optuna.trial.Trial(self.study, found._trial_id)
+        patiently(lambda: trial.set_user_attr(OWNER, {**process.tags(), "worker": self._me}))
+        self.storage.record_heartbeat(trial._trial_id)
+        point = self.plan.space.suggest(trial)
+        frozen = self.storage.get_trial(trial._trial_id)
+        return Claim(trial, point, self.directory(frozen))
+
+    def _is_free(self, trial: FrozenTrial) -> bool:
+        """Whether a trial that is not finished has no worker."""
+        owner = trial.user_attrs.get(OWNER)
+        if not owner or process.is_gone(owner):
+            return True
+        return not process.is_here(owner) and trial._trial_id in self._stale()
+
+    def _stale(self) -> set[int]:
+        """Trials without a sign of life, by the storage's own clock."""
+        watching = _open(self.url, heartbeat_interval=_BEAT, grace_period=_GRACE, skip_table_creation=True)
+        return set(watching._get_stale_trial_ids(self.study._study_id))
+
+    def _is_mine(self, claim: Claim) -> bool:
+        """Whether nobody took the trial over, who thought that this worker was gone."""
+        now = patiently(lambda: self.storage.get_trial(claim.trial._trial_id))
+        mine = (now.user_attrs.get(OWNER) or {}).get("worker") == self._me and not now.state.is_finished()
+        if not mine:
+            log.warning("sweep: trial %d belongs to another worker by now", claim.trial.number)
+        return mine
+
+    def _mark(self, claim: Claim, name: str, value: Any) -> None:
+        patiently(lambda: claim.trial.set_user_attr(name, value))
+
+    def _tell(self, claim: Claim, state: Any, values: Sequence[float] | None) -> None:
+        self.study.tell(claim.trial, values, state, skip_if_finished=True)
+
+    # --- the lock ---
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
+        if lock := self._file_lock():
+            with lock:
+                yield
+        else:
+            with self._row_lock():
+                yield
+
+    def _file_lock(self) -> FileLock | None:
+        """For a database that is a file: a lock beside it."""
+        path = self.url.partition("sqlite:///")[2]
+        return FileLock(f"{path}.lock") if path else None
+
+    @contextmanager
+    def _row_lock(self) -> Iterator[None]:
+        """For a server: a row of a table of ours, since optuna locks its own."""
+        import sqlalchemy as sql
+
+        locks = sql.Table("hydratune_locks", sql.MetaData(), sql.Column("study", sql.String(250), primary_key=True))
+        mine = locks.c.study == self.plan.name[:250]
+        with contextlib.suppress(sql.exc.SQLAlchemyError):  # another process made it at the same time
+            locks.create(self.storage.engine, checkfirst=True)
+        with contextlib.suppress(sql.exc.IntegrityError), self.storage.engine.begin() as connection:
+            if connection.execute(sql.select(locks).where(mine)).first() is None:
+                connection.execute(locks.insert().values(study=self.plan.name[:250]))
+        with self.storage.engine.begin() as connection:
+            connection.execute(sql.select(locks).where(mine).with_for_update())
+            yield
+
+
+def default_storage(directory: Path) -> str:
+    """A file in the sweep's directory."""
+    return f"sqlite:///{directory.absolute()}/study.db"
+
+
+def _answering(url: str) -> optuna.storages.RDBStorage:
+    """The storage at an address; several processes may make its tables at the same time, of which one wins."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    tries = 5
+    for left in reversed(range(tries)):
+        try:
+            return _open(url)
+        except (SQLAlchemyError, ImportError) as error:
+            if not left or isinstance(error, ImportError):
+                got = f"{redact(url)!r}: {one_line(error)[:300]}"
+                fix = "Start it, or leave sweep.storage out; PostgreSQL needs pip install 'hydratune[postgresql]'."
+                raise ConfigError(Mistake("sweep.storage", "a database that answers", got, fix)) from error
+            time.sleep(0.3)
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _untested_warnings_off() -> Iterator[None]:
+    """Without optuna's notes that something may change in its next version; ours is pinned and tested."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _open(url: str, **more: Any) -> optuna.storages.RDBStorage:
+    import optuna
+    from sqlalchemy.engine import make_url
+
+    name = "psycopg" if make_url(url).drivername == "postgresql" else None
+    full = make_url(url).set(drivername=f"postgresql+{name}") if name else make_url(url)
+    kwargs: dict[str, Any] = {"pool_pre_ping": True}
+    if full.get_backend_name() == "sqlite":
+        kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}
+    with _untested_warnings_off():
+        return optuna.storages.RDBStorage(full.render_as_string(hide_password=False), engine_kwargs=kwargs, **more)
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """What a call to the storage returns, for which it may be tried for a quarter of an hour."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import DatabaseError
+
+    began, pause = time.monotonic(), 0.2
+    while True:
+        try:
+            return call()
+        except (DatabaseError, StorageInternalError) as error:
+            if time.monotonic() - began > _PATIENCE:
+                raise
+            if pause > 1:
+                log.warning("sweep: the storage does not answer, trying again: %s", str(error).splitlines()[0])
+            time.sleep(pause)
+            pause = min(2 * pause, 30)

@@ -1,0 +1,143 @@
+"""One run of a sweep: its config composed, run as a Hydra job of its own, its scores returned."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import configure_log, run_job
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import composition
+from hydratune.build import build
+from hydratune.errors import PrunedError
+from hydratune.facts import Job, Part, facts
+from hydratune.files import CHECKPOINTS, METRICS
+from hydratune.kept import Kept
+from hydratune.run import run
+from hydratune.sweep.plan import Plan
+from hydratune.validation import check_config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run of a sweep came to.
+
+    Args:
+        metrics: Of the weights that were best; empty where it was pruned or failed.
+        pruned: Whether its study ended it early.
+        error: What it failed with.
+    """
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    pruned: bool = False
+    error: Exception | None = None
+
+
+def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kept: Kept) -> Trained:
+    """Trains in `directory`, from its last checkpoint where it has one; leaves this process as it was.
+
+    A run that is finished there is not run again.
+    """
+    with _own_world(plan):
+        cfg, loader = compose(plan, overrides, directory)
+        ret = run_job(
+            lambda own: _run(own, part, kept),
+            cfg,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks(cfg)),
+        )
+    result = ret._return_value  # `return_value` raises what the job raised
+    if isinstance(result, PrunedError):
+        shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+        return Trained(pruned=True)
+    return Trained(error=result) if isinstance(result, Exception) else Trained(metrics=result)
+
+
+def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
+    """The checked config of a run, and Hydra's loader that it came from."""
+    quoted = '"' + str(directory).replace("\\", "\\\\").replace('"', '\\"') + '"'
+    typed = [text for text in overrides if not text.lstrip("+").startswith("sweep")]
+    with composition.composer(plan.request):
+        cfg = composition.compose_config(plan.request, [*typed, f"hydra.run.dir={quoted}"])
+        loader = GlobalHydra.instance().config_loader()
+    check_config(cfg)
+    return cfg, loader
+
+
+def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
+    """The job inside Hydra; returns the metrics."""
+    meta = HydraConfig.get()
+    quiet_terminal()
+    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
+    job = Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept)
+    finished = job.directory / METRICS
+    if finished.is_file():  # its worker was killed before the study knew
+        with build(cfg.tracking).start(facts(cfg, job)):
+            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+        return dict(json.loads(finished.read_text(encoding="utf-8")))
+    try:
+        return run(cfg, job).metrics
+    except PrunedError as error:
+        log.info("%s", error)
+        raise
+    except Exception:
+        log.exception("run failed")
+        raise
+
+
+def quiet_terminal() -> None:
+    """Logs go to files alone: the terminal has the sweep's table."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.StreamHandler) and getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
+            root.removeHandler(handler)
+
+
+@contextmanager
+def _own_world(plan: Plan) -> Iterator[None]:
+    """What a run changes in its process is put back behind it: the environment, the directory, Hydra, accelerate."""
+    environment, cwd, hydra = dict(os.environ), Path.cwd(), Singleton.get_state()
+    worker: Any = HydraConfig.get() if HydraConfig.initialized() else None
+    os.chdir(plan.cwd)
+    try:
+        yield
+    finally:
+        os.chdir(cwd)
+        os.environ.clear()
+        os.environ.update(environment)
+        Singleton.set_state(hydra)
+        if worker is not None:
+            configure_log(worker.job_logging, worker.verbose)
+            quiet_terminal()
+        _reset_accelerate()
+
+
+def _reset_accelerate() -> None:
+    """Its state outlives a Trainer: the next one would get the precision of this one."""
+    if "accelerate" in sys.modules:
+        import gc
+
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        gc.collect()
+        if (torch := sys.modules["torch"]).cuda.is_initialized():
+            torch.cuda.empty_cache()

@@ -1,0 +1,149 @@
+"""A worker: takes a trial from the study, trains it, tells what it came to, until nothing is left."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import statistics
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from hydratune import signals
+from hydratune.build import build
+from hydratune.errors import one_line
+from hydratune.facts import Part
+from hydratune.hardware import available_cpus
+from hydratune.kept import Kept
+from hydratune.sweep import isolated
+from hydratune.sweep.plan import label, read_plan
+from hydratune.sweep.space import short
+from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, Claim, Study
+from hydratune.sweep.trial import Trained, quiet_terminal, train
+from hydratune.tracking.delivery import SWEEP
+
+log = logging.getLogger(__name__)
+
+_KEPT = 4  # networks and data sets that a worker holds in memory
+
+
+def work(cfg: DictConfig) -> int:
+    """What the launcher runs, inside Hydra; returns how many trials were trained here."""
+    hydra = HydraConfig.get()
+    number, local = int(hydra.job.num), "joblib" in str(hydra.launcher._target_)
+    plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
+    _settle(number, options.workers, local)
+    study, kept, done = Study(plan, options), Kept(_KEPT), 0
+    log.info("worker %d: process %d begins", number, os.getpid())
+    while claim := study.claim():
+        log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
+        try:
+            with study.beating(claim):
+                _configuration(study, claim, kept)
+        except BaseException:
+            study.release(claim)
+            raise
+        signals.check()
+        done += 1
+    log.info("worker %d: nothing is left", number)
+    return done
+
+
+def _settle(number: int, workers: int, local: bool) -> None:
+    """Makes a process a good worker: quiet, ended by signals, beside others on a part of the machine of its own."""
+    import datasets
+    from transformers.utils import logging as hf_logging
+
+    quiet_terminal()
+    datasets.disable_progress_bars()
+    hf_logging.disable_progress_bar()
+    if not local:
+        return
+    signals.end_with_parent()
+    if threading.current_thread() is threading.main_thread():
+        signals.install()
+    share = available_cpus() // workers
+    if hasattr(os, "sched_setaffinity") and share:
+        mine = sorted(os.sched_getaffinity(0))[number % workers * share :][:share]
+        os.sched_setaffinity(0, mine)
+    if gpus := visible_gpus():
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, found without starting CUDA."""
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [one for one in named.split(",") if one]
+    folder = Path("/proc/driver/nvidia/gpus")
+    return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
+
+
+def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
+    """Trains one configuration, once a seed, and tells the study."""
+    began, before = time.monotonic(), float(claim.trial.user_attrs.get(SECONDS, 0))
+    seeds, results = study.plan.seeds or (None,), list[Mapping[str, Any]]()
+    pruned = False
+    try:
+        for i in range(len(seeds)):
+            trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
+            if trained.error:
+                raise trained.error
+            pruned = trained.pruned
+            if pruned:
+                break
+            results.append(trained.metrics)
+            study.note(claim, VALUES, _by_seed(study, results))
+            if study.options.pruner == "wilcoxon":
+                claim.trial.report(results[-1][next(iter(study.plan.objectives))], i)
+                pruned = i + 1 < len(seeds) and claim.trial.should_prune()
+                if pruned:
+                    break
+    except Exception as error:
+        study.note(claim, SECONDS, before + time.monotonic() - began)
+        told = f"{type(error).__name__}: {one_line(error)}"
+        study.fail(claim, told)
+        log.error("trial %d failed: %s", claim.trial.number, told)
+        return
+    except BaseException:
+        study.note(claim, SECONDS, before + time.monotonic() - began)
+        raise
+    study.note(claim, SECONDS, before + time.monotonic() - began)
+    study.finish(claim, None if pruned else [_mean(results, name) for name in study.plan.objectives], _means(results))
+
+
+def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
+    """Trains one configuration with one of its seeds, in a directory of its own."""
+    from hydratune.sweep.callbacks import Prune, Tell
+
+    plan, seeds = study.plan, study.plan.seeds or (None,)
+    seed = seeds[number]
+    directory = claim.directory if seed is None else claim.directory / f"seed={seed}"
+    callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / len(seeds)))]
+    if study.options.pruner not in ("none", "wilcoxon"):
+        callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
+    tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
+    logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
+            if p.log and p.name in claim.point}  # fmt: skip
+    part = Part(label(claim.point, seed), logs, tags, callbacks)
+    return train(plan, plan.job(claim.point, seed), directory, part, kept)
+
+
+def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Objective -> its value with each seed so far."""
+    return {name: [float(one[name]) for one in results] for name in study.plan.objectives}
+
+
+def _mean(results: list[Mapping[str, Any]], name: str) -> float:
+    return statistics.fmean(float(one[name]) for one in results)
+
+
+def _means(results: list[Mapping[str, Any]]) -> dict[str, float]:
+    """Of every metric that all runs have as a number."""
+    names = [name for name, value in results[0].items() if isinstance(value, int | float)] if results else []
+    return {name: _mean(results, name) for name in names if all(name in one for one in results)}
