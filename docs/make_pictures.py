@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         script = Path(sys.executable).with_name("hydratune")
         subprocess.run([script, "-m", *RUNS], cwd=folder, check=True)
-        directories = sorted(Path(folder).glob("multirun/*/*/[0-7]"))
+        directories = sorted(Path(folder).glob("multirun/*/[0-7]"))
         with serving(directories[-1]) as (base, line), browser.browsing(*SIZE) as driver:
             address = next(word for word in line.split() if word.startswith(base))
             take(driver, base, address, json.loads((directories[-1] / "mlflow.json").read_text()))

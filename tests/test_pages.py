@@ -34,7 +34,7 @@ def eight_runs(tmp_path_factory, tiny_model):
     script = Path(sys.executable).with_name("hydratune")
     env = {**os.environ, "HYDRATUNE_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "datasets")}
     subprocess.run([script, "-m", *typed, *values], cwd=folder, env=env, check=True, capture_output=True)
-    return sorted(folder.glob("multirun/*/*/[0-7]"))
+    return sorted(folder.glob("multirun/*/[0-7]"))
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,10 @@ def header(driver):
 def test_the_runs_page(pages):
     """The printed link opens the runs, not the traces; their names tell them apart, and the best is above."""
     pages.driver.get(pages.address)
-    shown = browser.wait_text(pages.driver, "8 matching runs", *names())
+    shown = browser.wait_text(pages.driver, "9 matching runs", *names())
     assert "Sort: best/accuracy" in shown
     columns = browser.wait("the columns of our view", lambda: _columns(pages.driver))
-    assert columns[:5] == ["Run Name", "Created", "best/accuracy", "test/accuracy", "eval/loss"]
+    assert columns[:5] == ["Run Name", "Created", "best/accuracy", "eval/loss", "dataset"]
     assert {"dataset", "model", "seed", "learning_rate"} <= set(columns)
     best = pages.client.search_runs([pages.experiment_id], order_by=["metrics.`best/accuracy` DESC"], max_results=1)
     values = pages.driver.execute_script(
@@ -127,7 +127,7 @@ def _without(driver, word):
 @pytest.mark.slow
 def test_the_page_of_the_only_experiment(eight_runs):
     """`hydratune ui` without a run opens the runs where the store has one experiment with runs."""
-    store = f"sqlite:///{eight_runs[0].parents[3]}/outputs/mlflow.db"
+    store = f"sqlite:///{eight_runs[0].parents[2]}/outputs/mlflow.db"
     with serving("--uri", store) as (base, line):
         assert f"{base}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=hydratune" in line
 

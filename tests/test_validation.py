@@ -58,7 +58,7 @@ def test_the_default_is_in_order(compose):
         ("seed=x", "seed: expected a whole number, got 'x'. Set seed to a whole number."),
         (
             "sede=7",
-            "sede: expected one of ['adapter', 'dataset', 'hardware', 'model', 'name', 'objective', 'seed', 'task', 'tracking', "
+            "sede: expected one of ['adapter', 'dataset', 'hardware', 'model', 'name', 'objective', 'seed', 'sweep', 'task', "
             "'trainer', 'vars'], got 'sede'. Did you mean seed?",
         ),
         (
@@ -118,7 +118,7 @@ def test_the_default_is_in_order(compose):
         ),
         (
             "trainer._target_=os.system",
-            "trainer._target_: expected code of one of ['hydratune', 'peft', 'transformers'], got 'os.system'. "
+            "trainer._target_: expected code of one of ['hydratune', 'optuna.samplers', 'peft', 'transformers'], got 'os.system'. "
             "To run this code, list its package under [tool.hydratune] allow in pyproject.toml or in HYDRATUNE_ALLOW.",
         ),
         (
@@ -329,7 +329,7 @@ def test_no_value_of_any_key_ends_in_a_traceback(compose, toy_files, value):
         request = Request((*base, f"{key}={value}"))
         try:
             with composer(request):
-                checked(request, multirun=False)
+                checked(request)
         except (ConfigError, HydraException, OmegaConfBaseException):
             told += 1
     assert told > 20

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import METRICS
+from hydratune.sweep.plan import PLAN
 from hydratune.train import train
 
 
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str]) -> int:
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."
         raise ConfigError(Mistake("RUN", "a run's directory", repr(str(given.run)), fix))
+    if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
+        fix = "A sweep goes on by its own command."
+        raise ConfigError(Mistake("RUN", "a run of its own", f"{str(given.run)!r}, a part of a sweep", fix))
     if (directory / METRICS).is_file():
         print(f"{given.run}: finished, nothing to do")
         return 0

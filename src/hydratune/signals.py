@@ -18,17 +18,22 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _raise)
 
 
-def end_with_parent() -> None:
-    """Makes `check` end this process once the one that started it is gone."""
-    _parents[:] = [os.getppid()]
+def end_with_parent(number: int) -> None:
+    """Makes `check` end this process once the one that started it, and has this number, is gone."""
+    _parents[:] = [number]
 
 
 def check() -> None:
     """Raises again what was asked for: an exception that a signal raises inside a finalizer is dropped by Python."""
     if _asked:
         raise _asked[-1]
-    if _parents and os.getppid() != _parents[0]:
+    if is_orphan():
         raise SystemExit(TERMINATED)
+
+
+def is_orphan() -> bool:
+    """Whether this process was to end with its parent, which is gone."""
+    return bool(_parents) and os.getppid() != _parents[0]
 
 
 def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)

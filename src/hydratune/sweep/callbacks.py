@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.errors import PrunedError
@@ -59,6 +58,8 @@ class Prune(TrainerCallback):
 
 def _from_first(decision: bool) -> bool:
     """What the first of the processes of a run decided."""
+    import torch.distributed
+
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return decision
     box = [decision]

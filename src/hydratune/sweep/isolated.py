@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
     """Trains a configuration with one of its seeds in a new process, and waits for it."""
     from hydratune.sweep.trial import Trained
 
-    where = [str(study.plan.directory), str(claim.trial._trial_id), str(number)]
+    where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
     with subprocess.Popen(
         [sys.executable, "-m", __name__, *where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -44,7 +45,7 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
     return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 
 
-def main(directory: str, trial_id: str, number: str) -> int:
+def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
     import optuna
 
@@ -53,7 +54,7 @@ def main(directory: str, trial_id: str, number: str) -> int:
     from hydratune.sweep.worker import one_run
 
     signals.install()
-    signals.end_with_parent()
+    signals.end_with_parent(int(parent))
     plan = read_plan(Path(directory))
     with composition.composer(plan.request):
         cfg = composition.compose_config(plan.request, [*plan.overrides])

@@ -75,13 +75,14 @@ def _ended(study: Study) -> int:
 
 def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> None:
     """Starts workers and waits until they end."""
-    from hydratune.sweep.worker import work
+    from hydratune.sweep.worker import STARTED_BY, work
 
+    os.environ[STARTED_BY] = str(os.getpid())
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=cfg)
     try:
         returned: Sequence[Any] = launcher.launch([list(arguments) for _ in range(workers)], initial_job_idx=first)
     except Exception as error:  # a worker that was killed takes the pool of its launcher with it
-        log.warning("sweep: workers ended: %s", one_line(error)[:300])
+        log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
         return
     for one in returned:

@@ -76,11 +76,13 @@ class Study:
         lock = self._file_lock()
         with lock or contextlib.nullcontext():
             self.storage = _answering(self.url)
+            with _untested_warnings_off():
+                pruner = options.optuna_pruner()
             self.study = optuna.create_study(
                 storage=self.storage,
                 study_name=plan.name,
                 directions=[*plan.objectives.values()],  # type: ignore[list-item]
-                pruner=options.optuna_pruner(),
+                pruner=pruner,
                 load_if_exists=True,
             )
             known = self.study.user_attrs.get(IDENTITY)

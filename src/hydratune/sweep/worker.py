@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from hydratune import signals
 from hydratune.build import build
-from hydratune.errors import one_line
+from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
 from hydratune.hardware import available_cpus
 from hydratune.kept import Kept
@@ -30,6 +30,7 @@ from hydratune.tracking.delivery import SWEEP
 
 log = logging.getLogger(__name__)
 
+STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
@@ -39,8 +40,18 @@ def work(cfg: DictConfig) -> int:
     number, local = int(hydra.job.num), "joblib" in str(hydra.launcher._target_)
     plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     _settle(number, options.workers, local)
-    study, kept, done = Study(plan, options), Kept(_KEPT), 0
     log.info("worker %d: process %d begins", number, os.getpid())
+    try:
+        done = _work(Study(plan, options), Kept(_KEPT))
+    finally:
+        if signals.is_orphan():  # else it would wait for work that nobody gives
+            os._exit(TERMINATED)
+    log.info("worker %d: nothing is left", number)
+    return done
+
+
+def _work(study: Study, kept: Kept) -> int:
+    done = 0
     while claim := study.claim():
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
         try:
@@ -51,7 +62,6 @@ def work(cfg: DictConfig) -> int:
             raise
         signals.check()
         done += 1
-    log.info("worker %d: nothing is left", number)
     return done
 
 
@@ -65,7 +75,8 @@ def _settle(number: int, workers: int, local: bool) -> None:
     hf_logging.disable_progress_bar()
     if not local:
         return
-    signals.end_with_parent()
+    if parent := os.environ.get(STARTED_BY):
+        signals.end_with_parent(int(parent))
     if threading.current_thread() is threading.main_thread():
         signals.install()
     share = available_cpus() // workers

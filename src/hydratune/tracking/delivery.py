@@ -16,6 +16,7 @@ from hydratune.files import write_json
 from hydratune.provenance import redact
 from hydratune.tracking import models, process, store
 from hydratune.tracking.journal import Entry
+from hydratune.tracking.view import PARENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +26,6 @@ POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
 DIRECTORY = "hydratune.directory"  # a tag: where a run's files are
 RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
 SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that they are nested in
-_PARENT = "mlflow.parentRunId"
 _OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
 _MOST = 100  # params or tags of one call
 _MOST_METRICS = 1000
@@ -89,9 +89,9 @@ class Delivery:
         """Puts a sweep's run below the sweep, whichever of them the store had first."""
         if sweep:
             for parent in self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{sweep}'", max_results=1):
-                self.client.set_tag(run_id, _PARENT, parent.info.run_id)
+                self.client.set_tag(run_id, PARENT, parent.info.run_id)
         for child in self.client.search_runs([experiment_id], f"tags.`{SWEEP}` = '{key}'"):
-            self.client.set_tag(child.info.run_id, _PARENT, run_id)
+            self.client.set_tag(child.info.run_id, PARENT, run_id)
 
     def _continue(self, tags: dict[str, str]) -> None:
         self.client.update_run(self._run_id, status="RUNNING")

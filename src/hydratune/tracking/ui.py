@@ -84,10 +84,11 @@ def server_arguments(uri: str, port: int) -> list[str]:
 
 
 def pointers(directory: Path) -> list[dict[str, str]]:
-    """Where the run of a directory is, or the runs right below it; raises ConfigError where they are in no store."""
-    folders = [directory, *sorted(directory.glob("*/"), key=lambda path: (len(path.name), path.name))]
-    if found := [pointer for folder in folders if (pointer := delivery.pointer(folder))]:
-        return found
+    """Where the runs below a directory are, or its own; raises ConfigError where they are in no store."""
+    below = [*directory.glob("*/"), *directory.glob("*/*/")]
+    for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
+        if found := [pointer for folder in folders if (pointer := delivery.pointer(folder))]:
+            return found
     got = f"{str(directory)!r} without {delivery.POINTER}"
     fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."
     raise ConfigError(Mistake("RUN", "a run's directory", got, fix))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TRAINING = "workflowType=machine_learning"  # without it the pages are those of language models and their traces
 KEY = "hydratune"  # of our view, in the page's address
 TAG = f"mlflow.sharedViewState.{KEY}"
+PARENT = "mlflow.parentRunId"
 OBJECTIVE, DIRECTION = "hydratune.objective", "hydratune.direction"  # tags of a run: `eval_accuracy`, `max` or `min`
 _ALWAYS = ("dataset", "model", "seed")  # params that have a column even where all runs agree
 _NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, for what was changed to be read
@@ -27,9 +28,11 @@ def runs_page(client: MlflowClient, experiment_id: str) -> str:
     """The path of an experiment's runs page, in our view of it where a run says what its objective is."""
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
-    state = view([run.data for run in runs])
+    parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
+    state = view([run.data for run in runs if run.info.run_id not in parents])
     if state is None:
         return page
+    state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # or a sweep hides its runs
     client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     return f"{page}&viewStateShareKey={KEY}"
 

@@ -1,0 +1,251 @@
+"""`hydratune -m`: what is asked for is trained once, kept, gone on with, and told."""
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import optuna
+import pytest
+
+from hydratune.cli import dispatch
+from hydratune.errors import ConfigError
+from hydratune.tracking.store import connect
+
+LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
+
+
+@pytest.fixture
+def sweep(toy, monkeypatch):
+    """Runs a sweep on the toy rows in this process; returns its exit code and its study."""
+
+    def run(*overrides):
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        monkeypatch.setattr("sys.argv", ["hydratune"])
+        tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
+        try:
+            code = dispatch(["-m", *toy, *([] if tracked else ["tracking=none"]), "hydra.sweep.dir=s", *overrides])
+        finally:
+            root.handlers[:], root.level = handlers, level
+        return code, study()
+
+    return run
+
+
+def study(directory="s"):
+    """The study of a sweep's directory."""
+    name = json.loads((Path(directory) / "sweep.json").read_text())["name"]
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{Path(directory).absolute()}/study.db")
+
+
+def told(one):
+    """State and values of each trial of a study."""
+    return [(trial.state.name, trial.params, trial.values) for trial in one.trials]
+
+
+def test_a_grid(sweep):
+    """Exactly the combinations of the values, each once, in the order of the basic sweeper."""
+    code, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1")
+    assert code == 0
+    assert [tuple(trial.params.values()) for trial in done.trials] == [(0.01, 0), (0.01, 0.1), (0.02, 0), (0.02, 0.1)]
+    assert {trial.state.name for trial in done.trials} == {"COMPLETE"}
+    assert sorted(path.name for path in Path("s").glob("[0-9]*")) == ["0", "1", "2", "3"]
+
+
+def test_no_test_data(sweep):
+    """A sweep looks at validation alone, and leaves scores and no weights."""
+    sweep(f"{LR}=0.01,0.02")
+    metrics = json.loads(Path("s/0/metrics.json").read_text())
+    assert "eval_accuracy" in metrics
+    assert not [name for name in metrics if name.startswith("test")]
+    assert not list(Path("s").rglob("*.safetensors"))
+    assert not list(Path("s").rglob("predictions.jsonl"))
+
+
+def test_again_does_nothing(sweep, capsys):
+    """The same command on a finished sweep prints its table and trains nothing."""
+    _, first = sweep(f"{LR}=0.01,0.02")
+    before = {path: path.stat().st_mtime_ns for path in Path("s").glob("[0-9]*/*")}
+    capsys.readouterr()
+    code, second = sweep(f"{LR}=0.01,0.02")
+    assert code == 0
+    assert told(first) == told(second)
+    assert before == {path: path.stat().st_mtime_ns for path in Path("s").glob("[0-9]*/*")}
+    assert "2 of 2 trials" in capsys.readouterr().out
+
+
+def test_more_trials(sweep):
+    """The total counts what is done: a larger budget adds the rest."""
+    space = [f"{LR}=interval(0.001,0.02)", "sweep=random", "sweep.name=more"]
+    _, first = sweep(*space, "sweep.n_trials=1")
+    _, second = sweep(*space, "sweep.n_trials=3")
+    assert len(second.trials) == 3
+    assert told(second)[:1] == told(first)
+
+
+@pytest.mark.parametrize("change", [f"{LR}=0.01,0.03", "trainer.args.num_train_epochs=3", "objective=eval_loss"])
+def test_another_sweep_of_the_same_name(sweep, change):
+    """A changed space, config or objective under one name is refused, with the difference."""
+    sweep(f"{LR}=0.01,0.02", "sweep.name=mine", "trainer.args.max_steps=1")
+    with pytest.raises(ConfigError) as error:
+        sweep(f"{LR}=0.01,0.02", "sweep.name=mine", "trainer.args.max_steps=1", change)
+    key = change.partition("=")[0]
+    assert ("sweep.space" if key == LR else key) in str(error.value)
+    assert "as in the sweep 'mine'" in str(error.value)
+    assert len(study().trials) == 2
+
+
+def test_a_failure_fails_alone(sweep, capsys):
+    """One trial fails, twice; the others are done; the table says why, its log has the traceback, the code is 1."""
+    code, done = sweep("trainer.args.optim_args=null,nonsense", "trainer.args.optim=adafactor")
+    assert code == 1
+    assert [trial.state.name for trial in done.trials] == ["COMPLETE", "FAIL"]
+    assert done.trials[1].user_attrs["failures"] == 2
+    out = capsys.readouterr().out
+    assert "sweep.retries=2" in out
+    assert done.trials[1].user_attrs["error"][:40] in " ".join(out.split())
+    assert "Traceback" in Path("s/1/hydratune.log").read_text()
+
+
+def test_failed_trials_again(sweep, own_directory):
+    """More retries try a failed configuration again, in its own directory; what is done stays as it is."""
+    rows = (own_directory / "train.jsonl").read_text()
+    files = ["+dataset.files.train=train.jsonl,later.jsonl"]
+    code, first = sweep(*files, "sweep.retries=0")
+    assert (code, [trial.state.name for trial in first.trials]) == (1, ["COMPLETE", "FAIL"])
+    (own_directory / "later.jsonl").write_text(rows)
+    code, second = sweep(*files, "sweep.retries=1")
+    assert (code, [trial.state.name for trial in second.trials]) == (0, ["COMPLETE", "FAIL", "COMPLETE"])
+    assert told(second)[:2] == told(first)
+    assert sorted(path.name for path in Path("s").glob("[0-9]*")) == ["0", "1"]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "qmc", "cmaes", "gp"])
+def test_samplers(sweep, name):
+    """Each way of searching trains its budget inside the space, and never draws a point twice."""
+    space = [f"{LR}=tag(log,interval(1e-4,1e-2))", f"{WD}=interval(0,0.1)"]
+    code, done = sweep(*space, f"sweep={name}", "sweep.n_trials=3", "trainer.args.max_steps=1")
+    assert code == 0
+    points = [tuple(trial.params.values()) for trial in done.trials]
+    assert len(set(points)) == 3
+    assert all(1e-4 <= rate <= 1e-2 and 0 <= decay <= 0.1 for rate, decay in points)
+
+
+def test_a_search_is_repeatable(sweep):
+    """Trials depend on `sweep.seed` and on what was found, not on when the sweep was cut."""
+    space = [f"{LR}=tag(log,interval(1e-4,1e-2))", "sweep=tpe", "trainer.args.max_steps=1"]
+    _, whole = sweep(*space, "sweep.n_trials=3", "sweep.name=whole", "hydra.sweep.dir=whole")
+    for count in (1, 2, 3):
+        sweep(*space, f"sweep.n_trials={count}", "sweep.name=cut")
+    assert [trial.params for trial in study().trials] == [trial.params for trial in study("whole").trials]
+    _, other = sweep(*space, "sweep.n_trials=1", "sweep.seed=1", "sweep.name=other", "hydra.sweep.dir=other")
+    assert study("other").trials[0].params != study("whole").trials[0].params
+
+
+def test_pairs(sweep):
+    """Keys that move together are taken side by side."""
+    _, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", f"sweep.pairs=[[{LR},{WD}]]", "trainer.args.max_steps=1")
+    assert [trial.params for trial in done.trials] == [{f"{LR}+{WD}": "0.01, 0"}, {f"{LR}+{WD}": "0.02, 0.1"}]
+    typed = (Path("s/1/.hydra/overrides.yaml")).read_text()
+    assert f"{LR}=0.02" in typed
+    assert f"{WD}=0.1" in typed
+
+
+def test_conditions(sweep):
+    """A key that counts only beside a value of another is left alone elsewhere."""
+    keys = ["adapter=none,lora", "adapter.config.r=2,4", "sweep.conditions={adapter.config.r: adapter=lora}"]
+    _, done = sweep(*keys, "adapter.config.target_modules=[query]", "trainer.args.max_steps=1")
+    assert [tuple(trial.params.values()) for trial in done.trials] == [("none",), ("lora", 2), ("lora", 4)]
+
+
+def test_seeds(sweep):
+    """Every configuration is trained once a seed; its value is the mean."""
+    code, done = sweep(f"{LR}=0.01,0.02", "sweep.seeds=[1,2]", "objective=eval_loss")
+    assert code == 0
+    assert done.direction.name == "MINIMIZE"
+    for trial in done.trials:
+        losses = [json.loads(Path(f"s/{trial.number}/seed={s}/metrics.json").read_text())["eval_loss"] for s in (1, 2)]
+        assert losses[0] != losses[1]
+        assert trial.user_attrs["values"] == {"eval_loss": losses}
+        assert trial.value == pytest.approx(sum(losses) / 2)
+
+
+def test_wilcoxon(sweep):
+    """A configuration that is worse with every seed ends before its last one."""
+    seeds = ["sweep.seeds=[1,2,3,4,5,6]", "sweep.pruner=wilcoxon", "sweep.pruner_args={p_threshold: 0.2}"]
+    _, done = sweep(f"{LR}=0.02,0", *seeds, "objective=eval_loss", "trainer.args.num_train_epochs=1")
+    assert [trial.state.name for trial in done.trials] == ["COMPLETE", "PRUNED"]
+    assert len(done.trials[1].intermediate_values) < 6
+
+
+def test_pruning(sweep, store):
+    """A trial that falls behind ends early: PRUNED in the study, and in MLflow."""
+    epochs = ["trainer.args.num_train_epochs=6", "sweep.pruner=asha", "sweep.pruner_args={reduction_factor: 2}"]
+    _, done = sweep(f"{LR}=0.02,0", *epochs, "objective=eval_loss")
+    assert [trial.state.name for trial in done.trials] == ["COMPLETE", "PRUNED"]
+    assert len(done.trials[1].intermediate_values) < 6
+    client = connect(store)
+    run = client.get_run(json.loads(Path("s/1/mlflow.json").read_text())["run_id"])
+    assert run.data.tags["hydratune.state"] == "PRUNED"
+    assert not list(Path("s/1").glob("checkpoints/*"))
+
+
+def test_several_objectives(sweep, capsys):
+    """A Pareto front: what no other trial beats in everything."""
+    both = "sweep.objectives={eval_loss: minimize, train_runtime: minimize}"
+    code, done = sweep(f"{LR}=0.01,0.02", both)
+    assert code == 0
+    assert [direction.name for direction in done.directions] == ["MINIMIZE", "MINIMIZE"]
+    assert len(done.best_trials) >= 1
+    assert capsys.readouterr().out.count(" best ") >= len(done.best_trials)
+
+
+def test_hours(sweep):
+    """No trial begins once the hours are spent."""
+    code, done = sweep(f"{LR}=interval(0.001,0.02)", "sweep=random", "sweep.n_trials=null", "sweep.hours=1e-6")
+    assert (code, len(done.trials)) == (0, 1)
+
+
+def test_a_space_in_a_file(sweep):
+    """`sweep.params` holds a space; the command line wins over it."""
+    file = ["sweep.params={trainer.args.learning_rate: '0.01,0.02', seed: '1,2'}", "seed=7"]
+    _, done = sweep(*file, "trainer.args.max_steps=1")
+    assert [trial.params for trial in done.trials] == [{LR: 0.01}, {LR: 0.02}]
+
+
+def test_in_mlflow(sweep, store):
+    """One parent with the best and the counts, its trials nested below it under readable names."""
+    code, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", "objective=eval_loss", "trainer.args.max_steps=1")
+    assert code == 0
+    client = connect(store)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs if run is not parent} == {parent.info.run_id}
+    names = {run.info.run_name for run in runs if run is not parent}
+    assert names == {f"learning_rate={rate} weight_decay={decay}" for rate in (0.01, 0.02) for decay in (0, 0.1)}
+    best = done.best_trial
+    assert parent.data.metrics["best/loss"] == best.value
+    assert parent.data.metrics["trials/done"] == 4
+    assert parent.data.tags["best.learning_rate"] == str(best.params[LR])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    params = [set(run.data.params) for run in runs if run is not parent]
+    assert all(one == params[0] for one in params)
+
+
+def test_a_failed_trial_in_mlflow(sweep, store):
+    """The parent of a sweep with a failure is FAILED, and says which."""
+    code, _ = sweep("trainer.args.optim_args=null,nonsense", "trainer.args.optim=adafactor", "sweep.retries=0")
+    assert code == 1
+    parent = connect(store).get_run(json.loads(Path("s/mlflow.json").read_text())["run_id"])
+    assert parent.info.status == "FAILED"
+    assert parent.data.tags["error"].startswith("TrialsFailedError: 1 of 2 trials failed")
+
+
+def test_nothing_leaks(sweep, own_directory):
+    """A sweep leaves the environment, the directory and the threads of its process as they were."""
+    before = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR",)}
+    sweep("hardware.precision=bf16,fp32", "trainer.args.max_steps=1")
+    after = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR",)}
+    assert {k: v for k, v in after.items() if before.get(k) != v and not k.startswith(("HYDRA", "HF_", "MLFLOW"))} == {}
+    assert Path.cwd() == own_directory
