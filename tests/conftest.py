@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -173,3 +174,32 @@ def store(empty_store: Path, own_directory: Path) -> str:
     path.parent.mkdir()
     shutil.copy(empty_store, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a sweep on the toy rows in this process; returns its exit code and its trials."""
+
+    def run(*overrides: str) -> Any:
+        from hydratune.cli import dispatch
+
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        monkeypatch.setattr("sys.argv", ["hydratune"])
+        typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
+        tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
+        try:
+            code = dispatch(["-m", *toy, *([] if tracked else ["tracking=none"]), "hydra.sweep.dir=s", *overrides])
+        finally:
+            root.handlers[:], root.level = handlers, level
+        return code, study(typed[-1].partition("=")[2]).trials
+
+    return run
+
+
+def study(directory: str = "s") -> Any:
+    """The study of a sweep's directory."""
+    import optuna
+
+    name = json.loads((Path(directory) / "sweep.json").read_text())["name"]
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{Path(directory).absolute()}/study.db")

@@ -1,44 +1,17 @@
 """`hydratune -m`: what is asked for is trained once, kept, gone on with, and told."""
 
 import json
-import logging
 import os
 from pathlib import Path
 
-import optuna
 import pytest
 
-from hydratune.cli import dispatch
+from conftest import study
 from hydratune.errors import ConfigError
 from hydratune.sweep import trial
 from hydratune.tracking.store import connect
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
-
-
-@pytest.fixture
-def sweep(toy, monkeypatch):
-    """Runs a sweep on the toy rows in this process; returns its exit code and its trials."""
-
-    def run(*overrides):
-        root = logging.getLogger()
-        handlers, level = list(root.handlers), root.level
-        monkeypatch.setattr("sys.argv", ["hydratune"])
-        typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
-        tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
-        try:
-            code = dispatch(["-m", *toy, *([] if tracked else ["tracking=none"]), "hydra.sweep.dir=s", *overrides])
-        finally:
-            root.handlers[:], root.level = handlers, level
-        return code, study(typed[-1].partition("=")[2]).trials
-
-    return run
-
-
-def study(directory="s"):
-    """The study of a sweep's directory."""
-    name = json.loads((Path(directory) / "sweep.json").read_text())["name"]
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{Path(directory).absolute()}/study.db")
 
 
 def told(trials):
@@ -162,9 +135,12 @@ def test_pairs(sweep):
 
 def test_conditions(sweep):
     """A key that counts only beside a value of another is left alone elsewhere."""
-    keys = ["adapter=none,lora", "adapter.config.r=2,4", "sweep.conditions={adapter.config.r: 'adapter=lora'}"]
-    _, done = sweep(*keys, "adapter.config.target_modules=[query]", "trainer.args.max_steps=1")
-    assert [tuple(one.params.values()) for one in done] == [("none",), ("lora", 2), ("lora", 4)]
+    lora = "'adapter=lora'"
+    keys = ["adapter=none,lora", "adapter.config.r=2,4", "adapter.config.target_modules=choice([query])"]
+    on = f"sweep.conditions={{adapter.config.r: {lora}, adapter.config.target_modules: {lora}}}"
+    _, done = sweep(*keys, on, "trainer.args.max_steps=1")
+    assert [one.params.get("adapter.config.r") for one in done] == [None, 2, 4]
+    assert [one.params["adapter"] for one in done] == ["none", "lora", "lora"]
 
 
 def test_seeds(sweep):
@@ -224,7 +200,7 @@ def test_a_space_in_a_file(sweep):
 
 def test_in_mlflow(sweep, store):
     """One parent with the best and the counts, its trials nested below it under readable names."""
-    code, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", "objective=eval_loss", "trainer.args.max_steps=1")
+    code, _ = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", "objective=eval_loss", "trainer.args.max_steps=1")
     assert code == 0
     client = connect(store)
     runs = client.search_runs([one.experiment_id for one in client.search_experiments()])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 _PARENT_LOCK = ".parent.lock"
 _TRIES = 3  # starts of workers that all ended without a trial
 _POLL = 2  # seconds
+_LONGEST_END = 30  # seconds that workers may take to end
 
 
 class NoProgressError(RuntimeError):
@@ -81,6 +83,9 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=cfg)
     try:
         returned: Sequence[Any] = launcher.launch([list(arguments) for _ in range(workers)], initial_job_idx=first)
+    except (KeyboardInterrupt, SystemExit):
+        _wait_for_workers()
+        raise
     except Exception as error:  # a worker that was killed takes the pool of its launcher with it
         log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
@@ -88,6 +93,19 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     for one in returned:
         if one.status == JobStatus.FAILED:
             log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
+
+
+def _wait_for_workers() -> None:
+    """Returns once the workers that joblib started, and ends with its pool, are gone."""
+    below = psutil.Process().children(recursive=True)
+    psutil.wait_procs([one for one in below if _is_worker(one)], timeout=_LONGEST_END)
+
+
+def _is_worker(one: psutil.Process) -> bool:
+    try:
+        return "LokyProcess" in " ".join(one.cmdline())
+    except psutil.Error:  # it is gone by now
+        return False
 
 
 def side_by_side(cfg: DictConfig) -> list[str]:

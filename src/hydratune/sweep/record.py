@@ -78,8 +78,10 @@ class Recorded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._context is None:
+        if self._context is None or self._cfg is None:
             return
+        if kind is not None:  # workers were ended with this process
+            build(self._cfg.tracking).heal()
         found = board.rows(self._study.plan, self._study.trials())
         self.update(found)
         if kind is None:

@@ -117,6 +117,9 @@ class Tracking(ABC):
         A directory whose run was recorded before continues that record.
         """
 
+    def heal(self) -> None:  # noqa: B027 (there may be nothing to correct)
+        """Corrects records of runs whose processes ended without a word."""
+
 
 class NoTracking(Tracking):
     """Records nothing outside the run's directory."""

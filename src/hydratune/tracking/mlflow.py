@@ -112,6 +112,13 @@ class Mlflow(Tracking):
             with _told(MlflowRunLog(self, journal, Sender(journal, uri, client))) as run_log:
                 yield run_log
 
+    def heal(self) -> None:
+        """Marks runs KILLED that are RUNNING by the store and whose process, on this machine, is gone."""
+        try:
+            process.heal(store.connect(store.absolute_uri(self.uri)))
+        except Exception as error:  # a server that is down is healed by `hydratune ui`
+            log.debug("tracking: not healed: %s", one_line(error))
+
     def _open(self, journal: Journal, facts: Facts, uri: str) -> None:
         """Writes down what the run is; where it was written down before, what has changed since."""
         tags = {**facts.tags, **self.tags, **process.tags(), DIRECTORY: str(facts.directory.absolute())}

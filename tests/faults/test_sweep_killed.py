@@ -1,0 +1,145 @@
+"""Sweeps whose processes are killed: real processes, real signals, at random moments."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from conftest import study
+from hydratune.tracking.store import connect
+
+pytestmark = pytest.mark.slow
+HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
+GRID = ["trainer.args.learning_rate=0.01,0.02", "trainer.args.weight_decay=0,0.1", "objective=eval_loss"]
+
+
+def command(toy, directory, *more):
+    """A sweep of four trials of a few seconds each."""
+    epochs = ["trainer.args.num_train_epochs=12", "trainer.args.per_device_train_batch_size=8"]
+    return [HYDRATUNE, "-m", *toy, *epochs, *GRID, f"hydra.sweep.dir={directory}", *more]
+
+
+def start(*typed):
+    """The sweep in a process group of its own."""
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(typed, **quiet, start_new_session=True)
+
+
+def finish(*typed):
+    """What the sweep prints when nobody disturbs it."""
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def told(directory):
+    """State, point and values of each trial."""
+    return [(one.number, one.state.name, one.params, one.values) for one in study(directory).trials]
+
+
+def workers(process):
+    """Processes that train for a sweep."""
+    below = psutil.Process(process.pid).children(recursive=True)
+    return [one for one in below if "LokyProcess" in " ".join(one.cmdline())]
+
+
+def wait_for(what, process):
+    """Waits until something is there while a sweep runs."""
+    while not (found := what()):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    return found
+
+
+def in_mlflow(store, directory):
+    """Name -> status and number of evaluations of each run; the parent's name is that of the sweep."""
+    client = connect(store)
+    parent = json.loads((Path(directory) / "mlflow.json").read_text())
+    runs = client.search_runs([parent["experiment_id"]], f"tags.`mlflow.parentRunId` = '{parent['run_id']}'")
+    runs.append(client.get_run(parent["run_id"]))
+    return sorted(
+        (run.info.run_name, run.info.status, len(client.get_metric_history(run.info.run_id, "eval/loss")))
+        for run in runs
+    )
+
+
+def test_killed_ten_times(toy, store):
+    """Kill -9 of everything at ten random moments: the same trials, values and MLflow runs as undisturbed."""
+    finish(*command(toy, "whole", "sweep.name=one"))
+    chance = random.Random(7)
+    for _ in range(10):
+        process = start(*command(toy, "cut", "sweep.name=one"))
+        time.sleep(chance.uniform(1, 9))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    finish(*command(toy, "cut", "sweep.name=one"))
+    assert told("cut") == told("whole")
+    assert sorted(path.name for path in Path("cut").glob("[0-9]*")) == ["0", "1", "2", "3"]
+    assert in_mlflow(store, "cut") == in_mlflow(store, "whole")
+    assert {status for _, status, _ in in_mlflow(store, "cut")} == {"FINISHED"}
+
+
+def test_a_worker_is_killed(toy, store):
+    """The sweep starts another one, which goes on from the checkpoint; each trial is there once."""
+    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=40"))
+    try:
+        wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
+        workers(process)[0].kill()
+        out, _ = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 0, out
+    assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
+    assert [(status, count) for _, status, count in in_mlflow(store, "s")] == [*[("FINISHED", 40)] * 4, ("FINISHED", 0)]
+
+
+def test_the_parent_is_killed(toy):
+    """Its workers end by themselves, and the same command goes on."""
+    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=200")
+    process = start(*typed)
+    wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
+    left = workers(process)
+    assert left
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(left, timeout=120)
+    assert not [one for one in left if one.is_running()]
+    finish(*typed)
+    assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c(toy, store, count):
+    """Ctrl-C ends a sweep and its workers, says how to go on, and MLflow says KILLED."""
+    process = start(*command(toy, "s", f"sweep.workers={count}", "trainer.args.num_train_epochs=1000"))
+    wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
+    left = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "what is done is kept; to go on: " in out
+    assert "Traceback" not in out
+    psutil.wait_procs(left, timeout=60)
+    assert not [one for one in left if one.is_running() and "LokyProcess" in " ".join(one.cmdline())]
+    client = connect(store)
+    pointers = [json.loads(path.read_text()) for path in Path("s").glob("**/mlflow.json")]
+    assert {client.get_run(one["run_id"]).info.status for one in pointers} == {"KILLED"}
+
+
+def test_two_parents_at_once(toy, store):
+    """Two starts of one sweep at the same moment share it: each trial once, one parent run."""
+    typed = command(toy, "s", "trainer.args.num_train_epochs=6")
+    both = [start(*typed) for _ in range(2)]
+    outs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outs
+    assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
+    runs = in_mlflow(store, "s")
+    assert len(runs) == 5
+    assert {status for _, status, _ in runs} == {"FINISHED"}

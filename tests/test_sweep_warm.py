@@ -1,0 +1,95 @@
+"""A worker that keeps data and networks trains as a run alone does."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hydratune import run
+from hydratune.kept import Kept, key_of
+
+LR = "trainer.args.learning_rate"
+
+
+def weights(checkpoints):
+    """A hash of the weights of each checkpoint."""
+    files = sorted(checkpoints.glob("checkpoint-*/*.safetensors"))
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+
+
+@pytest.fixture
+def left(monkeypatch):
+    """Trial's directory -> a hash of its weights, taken before a sweep removes them."""
+    found, remove = {}, shutil.rmtree
+
+    def looked_at(path, **more):
+        if Path(path).name == run.CHECKPOINTS:
+            found[Path(path).parent.name] = weights(path)
+        remove(path, **more)
+
+    monkeypatch.setattr(run.shutil, "rmtree", looked_at)
+    return found
+
+
+def test_the_same_weights_as_alone(sweep, left, train, toy):
+    """Bit for bit, whatever came before in the same process: another rate, seed, precision or network."""
+    toy.append("trainer.args.per_device_train_batch_size=8")
+    _, done = sweep("seed=1,2", "hardware.precision=bf16,fp32", "model.dropout=0.1,0.3")
+    assert len(done) == 8
+    for number in (0, 3, 5, 6):
+        alone = train(*toy, *(f"{name}={value}" for name, value in done[number].params.items()), directory=f"r{number}")
+        assert left[str(number)] == weights(alone.directory / "checkpoints")
+    assert len({tuple(one) for one in left.values()}) == 8
+
+
+def test_a_second_run_loads_nothing(sweep, monkeypatch):
+    """Data are read and networks loaded once for what is the same."""
+    loads = []
+    network, material = run._network, run._material
+    monkeypatch.setattr(run, "_network", lambda *given: loads.append("network") or network(*given))
+    monkeypatch.setattr(run, "_material", lambda *given: loads.append("data") or material(*given))
+    sweep(f"{LR}=0.01,0.02,0.03", "seed=1,2", "trainer.args.max_steps=1")
+    assert sorted(loads) == ["data", "network", "network"]  # a head is drawn by the seed
+
+
+def test_the_kept_network_never_trains():
+    """Each caller gets a copy."""
+    kept = Kept(2)
+    first = kept.network("a", lambda: [0])
+    first.append(1)
+    assert kept.network("a", lambda: pytest.fail("made again")) == [0]
+
+
+def test_random_numbers_go_on_as_after_loading():
+    """A copy leaves the generators where loading had left them."""
+    import torch
+
+    def make():
+        torch.manual_seed(1)
+        return torch.rand(3)
+
+    kept = Kept(1)
+    drawn = [(kept.network("a", make), torch.rand(2)) for _ in range(2)]
+    assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
+
+
+def test_as_many_as_asked_for():
+    """The ones that were used last stay."""
+    kept = Kept(2)
+    for key in ("a", "b", "a", "c"):
+        kept.data(key, lambda key=key: key)
+    assert kept.data("a", lambda: "again") == "a"
+    assert kept.data("b", lambda: "again") == "again"
+
+
+def test_without_keeping():
+    """A run of its own keeps nothing."""
+    kept = Kept()
+    assert [kept.data("a", lambda n=n: n) for n in range(2)] == [0, 1]
+
+
+def test_keys_depend_on_values(compose):
+    """What differs in a value differs in its key."""
+    one, same, other = (compose(f"model.dropout={p}").model for p in (0.1, 0.1, 0.2))
+    assert key_of(one) == key_of(same) != key_of(other)
