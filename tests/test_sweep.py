@@ -233,3 +233,16 @@ def test_nothing_leaks(sweep, own_directory):
     after = {name: value for name, value in os.environ.items() if name not in ("HYDRA_FULL_ERROR",)}
     assert {k: v for k, v in after.items() if before.get(k) != v and not k.startswith(("HYDRA", "HF_", "MLFLOW"))} == {}
     assert Path.cwd() == own_directory
+
+
+def test_changed_rows(sweep, own_directory):
+    """A sweep does not go on with other data under the same names: one message, and no trial has failed."""
+    sweep(f"{LR}=interval(0.01,0.02)", "sweep=random", "sweep.n_trials=1")
+    rows = (own_directory / "validation.jsonl").read_text().splitlines(keepends=True)
+    (own_directory / "validation.jsonl").write_text("".join(rows[:-1]))
+    with pytest.raises(ConfigError, match="dataset: expected the rows that the sweep began with, got others in valid"):
+        sweep(f"{LR}=interval(0.01,0.02)", "sweep=random", "sweep.n_trials=2")
+    assert [one.state.name for one in study().trials] == ["COMPLETE", "RUNNING"]
+    (own_directory / "validation.jsonl").write_text("".join(rows))
+    _, done = sweep(f"{LR}=interval(0.01,0.02)", "sweep=random", "sweep.n_trials=2")
+    assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]

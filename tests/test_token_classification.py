@@ -52,7 +52,7 @@ def test_the_first_piece_has_the_label(tokenizer):
 @pytest.mark.parametrize(("max_length", "stride"), [(8, 0), (8, 3), (16, 5), (12, 16), (None, 4)])
 def test_no_word_is_lost_and_none_counts_twice(tokenizer, max_length, stride):
     """Whatever the windows, stitched predictions are one for each word, in order."""
-    generator = random.Random(0)  # noqa: S311
+    generator = random.Random(0)
     words = ["Waltengoo", "Nar", "is", "far", "\u200b", "antidisestablishmentarianism", "."]
     rows = []
     for _ in range(30):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,14 @@ class Part:
         params: More of them for the tracker.
         tags: For the tracker.
         callbacks: For Trainer.
+        check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
     """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     callbacks: Sequence[Any] = ()
+    check_rows: Callable[[str, Mapping[str, str]], None] = lambda name, digests: None  # noqa: ARG005
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from hydratune.data.cache import content_hash
 from hydratune.data.streaming import is_stream
 from hydratune.facts import Job, resolved_yaml
 from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
+from hydratune.kept import key_of
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 
@@ -27,7 +28,11 @@ _DIGEST = 32  # characters, of the 36 that MLflow takes
 
 
 def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -> None:
-    """Writes the config, the overrides, the environment and the code's changes down, and names the rows."""
+    """Writes the config, the overrides, the environment and the code's changes down, and names the rows.
+
+    Raises:
+        ConfigError: Where a sweep has seen other rows in the same place.
+    """
     texts = {
         CONFIG: resolved_yaml(cfg),
         OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(provenance.typed(job.overrides))),
@@ -38,7 +43,10 @@ def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -
         if text:
             write_text(job.directory / name, text)
             run_log.artifact(job.directory / name)
-    for split in _splits(cfg, job, splits):
+    known = list(_splits(cfg, job, splits))
+    if job.part:
+        job.part.check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
+    for split in known:
         run_log.dataset(split)
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
-from hydratune.errors import one_line
+from hydratune.errors import ConfigError, one_line
 from hydratune.provenance import console_script
 from hydratune.sweep import board, show
 from hydratune.sweep.monitor import Monitor
@@ -91,6 +91,8 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         log.debug("sweep: workers ended", exc_info=error)
         return
     for one in returned:
+        if isinstance(one._return_value, ConfigError):
+            raise one._return_value
         if one.status == JobStatus.FAILED:
             log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
 

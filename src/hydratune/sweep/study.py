@@ -35,12 +35,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-IDENTITY, PARENT = "hydratune.identity", "hydratune.parent"  # attributes of a study
+IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
 OWNER, INDEX, FAILURES, ERROR, SECONDS = "owner", "index", "failures", "error", "seconds"  # of a trial
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _BEAT, _GRACE = 15, 120  # seconds between two signs of life; without one that long a worker elsewhere is gone
 _SQLITE_WAIT = 600  # seconds for a lock that another process holds
 _PATIENCE = 900  # seconds for a storage that does not answer
+
+
+class ChangedDataError(ConfigError):
+    """The data of a sweep are no longer those of its first trials, so that values cannot be compared."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,18 @@ class Study:
         spent = sum(trial.user_attrs.get(SECONDS, 0) for trial in trials)
         in_time = self.options.hours is None or spent < self.options.hours * 3600
         return (total is None or len(trials) < total) and in_time
+
+    def check_rows(self, name: str, digests: Mapping[str, str]) -> None:
+        """Raises ChangedDataError where the sweep has seen other rows of these data before."""
+        key = f"{ROWS}.{name[:16]}"
+        before = patiently(lambda: self.study.user_attrs).get(key)
+        if before is None:
+            patiently(lambda: self.study.set_user_attr(key, dict(digests)))
+        elif changed := [split for split in before if before[split] != digests.get(split)]:
+            fix = "Bring the rows back, or set sweep.name=NAME for a new sweep."
+            raise ChangedDataError(
+                Mistake("dataset", "the rows that the sweep began with", f"others in {', '.join(changed)}", fix)
+            )
 
     # --- what a worker does ---
 

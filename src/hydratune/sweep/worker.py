@@ -24,7 +24,7 @@ from hydratune.kept import Kept
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
 from hydratune.sweep.space import short
-from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, Claim, Study
+from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
 from hydratune.tracking.delivery import SWEEP
 
@@ -115,6 +115,8 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
                 pruned = i + 1 < len(seeds) and claim.trial.should_prune()
                 if pruned:
                     break
+    except ChangedDataError:  # no fault of this configuration
+        raise
     except Exception as error:
         study.note(claim, SECONDS, before + time.monotonic() - began)
         told = f"{type(error).__name__}: {one_line(error)}"
@@ -141,7 +143,7 @@ def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
     tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
             if p.log and p.name in claim.point}  # fmt: skip
-    part = Part(label(claim.point, seed), logs, tags, callbacks)
+    part = Part(label(claim.point, seed), logs, tags, callbacks, study.check_rows)
     return train(plan, plan.job(claim.point, seed), directory, part, kept)
 
 
