@@ -87,8 +87,8 @@ def _label(texts: Sequence[str]) -> Label:
     (text,) = texts
     if text[:1] in ("'", '"'):
         return text[1:-1]
-    if text in ("true", "false"):
-        return text == "true"
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)
