@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from hydratune.compare.statistics import adjusted, mean_interval, over_rows, paired_bootstrap, seeds_test
+from hydratune.compare.statistics import adjusted, over_rows, paired_bootstrap, seeds_test
 from hydratune.compare.words import Comparison, Unit
+from hydratune.intervals import mean_interval
 from hydratune.tasks.seq2seq import Seq2Seq
 from hydratune.tasks.sequence_classification import SequenceClassification
 
@@ -111,7 +112,7 @@ def test_many_tests_at_once():
 )
 def test_sentences(metric, is_share, interval, sentence):
     """Which is better depends on whether less is, and points are for shares alone."""
-    from hydratune.compare.statistics import Interval
+    from hydratune.intervals import Interval
 
     said = Comparison("A", "B", Unit(metric, is_share), "test", "a test", Interval(*interval)).sentence()
     assert said.startswith(sentence)

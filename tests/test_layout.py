@@ -18,7 +18,7 @@ FLOORS = [
     {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},
-    {"hub", "files", "provenance", "signatures", "allowed", "signals", "kept"},
+    {"hub", "files", "provenance", "signatures", "allowed", "signals", "kept", "intervals"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -47,6 +47,7 @@ RUNTIME = {
     "training/progress.py",
     "training/trainer.py",
     "tracking/callback.py",
+    "sweep/callbacks.py",
     "tasks/tables.py",
     "tasks/metrics.py",
     "tasks/label_metrics.py",

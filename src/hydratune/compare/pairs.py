@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from hydratune.compare.runs import Run, UnusableError
-from hydratune.compare.statistics import RESAMPLES, Interval, over_rows, paired_bootstrap
+from hydratune.compare.statistics import RESAMPLES, over_rows, paired_bootstrap
 from hydratune.files import PREDICTIONS
+from hydratune.intervals import Interval
 from hydratune.tasks.base import Task
 
 _TRUTHS = ("label", "labels", "answers")  # what a decoded row was to be

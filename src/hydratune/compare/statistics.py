@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from hydratune.intervals import LEVEL, Interval, is_constant
 from hydratune.tasks.base import Task
 
 RESAMPLES = 2000
-LEVEL = 0.95
 SEED = 0
 _HELD = 2_000_000  # row numbers at once
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value, and between what it lies in 95 of 100 cases; `p` is of the test that there is none."""
-
-    value: float
-    low: float
-    high: float
-    p: float | None = None
 
 
 def paired_bootstrap(first: Callable[[Any], Any], second: Callable[[Any], Any], count: int) -> Interval:
@@ -69,18 +58,6 @@ def over_rows(task: Task, metric: str, rows: Sequence[Mapping[str, Any]], names:
     return ratio
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of at least two seeds with Student's interval; without width where all are one value."""
-    import numpy as np
-    from scipy import stats
-
-    mean = float(np.mean(values))
-    if _is_constant(values):
-        return Interval(mean, mean, mean)
-    low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return Interval(mean, float(low), float(high))
-
-
 def seeds_test(first: Mapping[str, float], second: Mapping[str, float]) -> tuple[str, Interval] | None:
     """The name of the test and the difference of two means, second minus first; None where nothing varies.
 
@@ -94,20 +71,13 @@ def seeds_test(first: Mapping[str, float], second: Mapping[str, float]) -> tuple
     paired = first.keys() == second.keys()
     one, other = [*first.values()], [second[seed] for seed in (first if paired else second)]
     varying = [np.subtract(other, one)] if paired else [one, other]
-    if all(_is_constant(values) for values in varying):
+    if all(is_constant(values) for values in varying):
         return None
     done = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
     low, high = done.confidence_interval(LEVEL)
     value = float(np.mean(other) - np.mean(one))
     name = "paired t-test over the same seeds" if paired else "Welch's t-test"
     return name, Interval(value, float(low), float(high), float(done.pvalue))
-
-
-def _is_constant(values: Any) -> bool:
-    """Whether all values are one, but for how numbers are rounded, of which scipy would warn."""
-    import numpy as np
-
-    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
 def adjusted(values: Sequence[float]) -> list[float]:

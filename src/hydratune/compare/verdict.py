@@ -8,9 +8,10 @@ from itertools import combinations
 
 from hydratune.compare.pairs import compared, different_rows, rescored
 from hydratune.compare.runs import FINISHED, Run, UnusableError, measured
-from hydratune.compare.statistics import Interval, adjusted, mean_interval, seeds_test
+from hydratune.compare.statistics import adjusted, seeds_test
 from hydratune.compare.words import Comparison, Group, Unit
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.intervals import Interval, mean_interval
 from hydratune.tasks.base import LESS_IS_BETTER
 
 SEED = "seed"  # the param in which the runs of a group may differ

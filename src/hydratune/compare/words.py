@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hydratune.compare.statistics import LEVEL, Interval
+from hydratune.intervals import LEVEL, Interval
 from hydratune.tasks.base import LESS_IS_BETTER
 
 ALPHA = 1 - LEVEL

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.errors import PrunedError
+from hydratune.sweep.study import patiently
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -17,7 +19,7 @@ _EVERY = 3  # seconds between two notes of how far a training is
 
 
 class Prune(TrainerCallback):
-    """Reports each evaluation to the study, and ends the training where the study's pruner says so.
+    """Reports each evaluation to the study, and ends the training where the study's pruner, if it has one, says so.
 
     The first process asks, all get its answer, and all end: one that stopped alone would leave the others waiting.
 
@@ -40,6 +42,8 @@ class Prune(TrainerCallback):
     ) -> None:
         """Reports the value under the number of evaluations until now."""
         number = sum(self._objective in entry for entry in state.log_history)
+        if self._objective not in metrics:  # such as the time that the training took
+            return
         self.pruned = _from_first(self._asks(state, float(metrics[self._objective]), number))
         if self.pruned:
             control.should_training_stop = True
@@ -52,8 +56,11 @@ class Prune(TrainerCallback):
     def _asks(self, state: TrainerState, value: float, number: int) -> bool:
         if self._trial is None or not state.is_world_process_zero:
             return False
-        self._trial.report(value, number)
-        return self._trial.should_prune()
+        trial = self._trial
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a trial that begins again has reported it before
+            patiently(lambda: trial.report(value, number))
+        return patiently(trial.should_prune)
 
 
 def _from_first(decision: bool) -> bool:

@@ -26,6 +26,7 @@ from hydratune.sweep import board, show
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
+from hydratune.sweep.report import PAGE, REPORT
 from hydratune.sweep.study import Study
 
 log = logging.getLogger(__name__)
@@ -149,6 +150,8 @@ def conclude(plan: Plan, cfg: DictConfig) -> int:
             console.print(show.line(plan, row), markup=False, style="red")
     script, where = console_script(), os.path.relpath(plan.directory)
     console.print(f"files    {where}", markup=False)
+    if (page := plan.directory / REPORT / PAGE).is_file():
+        console.print(f"report   {os.path.relpath(page)}", markup=False)
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', where])}", markup=False)
     failed = [row for row in found if row.state == board.FAILED]

@@ -85,8 +85,7 @@ class Recorded:
         found = board.rows(self._study.plan, self._study.trials())
         self.update(found)
         if kind is None:
-            for path in report.write(self._study):
-                self._log.artifact(path, "report")
+            self._report()
         failed = [row for row in found if row.state == board.FAILED]
         if kind is None and failed:
             error = TrialsFailedError(f"{len(failed)} of {len(found)} trials failed; the first: {failed[0].error}")
@@ -94,6 +93,13 @@ class Recorded:
                 self._context.__exit__(type(error), error, None)
         else:
             self._context.__exit__(kind, error, trace)
+
+    def _report(self) -> None:
+        try:
+            for path in report.write(self._study):
+                self._log.artifact(path, report.REPORT)
+        except Exception:  # all that was trained is there, and `hydratune sweep report` tries again
+            log.exception("sweep: no report")
 
 
 def _facts(study: Study, cfg: DictConfig) -> Facts:

@@ -1,25 +1,105 @@
-"""What a sweep came to, as files: a table, pages and pictures by optuna."""
+"""What a sweep came to, as files: a table, and a page and pictures that optuna draws."""
 
 from __future__ import annotations
 
+import html
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hydratune.errors import one_line
 from hydratune.files import write_text
-from hydratune.sweep import board
+from hydratune.intervals import mean_interval
+from hydratune.sweep import board, plots, show
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from hydratune.sweep.plan import Plan
     from hydratune.sweep.study import Study
 
-REPORT = "report"
+log = logging.getLogger(__name__)
+
+REPORT, PAGE, TABLE = "report", "report.html", "trials.csv"
+_WIDTH = 250  # characters of a line of the page's table, at most
+_STYLE = """body { font-family: sans-serif; margin: 2em auto; max-width: 75em }
+pre { font-family: Menlo, 'DejaVu Sans Mono', Consolas, monospace; line-height: 1.15;
+      max-height: 40em; overflow: auto }"""
 
 
 def write(study: Study) -> list[Path]:
-    """Writes the report below the sweep's directory and returns its files."""
+    """Writes the report below the sweep's directory and returns its files; what cannot be drawn is left out."""
     folder = study.plan.directory / REPORT
     folder.mkdir(exist_ok=True)
     found = board.rows(study.plan, study.trials())
-    lines = [",".join(["trial", "state", *study.plan.objectives])]
-    lines += [",".join([str(r.number), r.state, *map(repr, r.values)]) for r in found]
-    write_text(folder / "trials.csv", "\n".join(lines) + "\n")
-    return [folder / "trials.csv"]
+    write_text(folder / TABLE, table(study.plan, found).to_csv(index=False))
+    pictures = plots.of(study.plan, study.study.get_trials(deepcopy=False))
+    summary = show.summary(study.plan, found, study.total(), study.options.workers)
+    write_text(folder / PAGE, _page(study.plan, found, summary, pictures))
+    drawn = [plot for plot in pictures if not plot.missing]
+    return [folder / TABLE, folder / PAGE, *(p for one in drawn if one.png(p := folder / f"{one.name}.png"))]
+
+
+def table(plan: Plan, found: Sequence[board.Row]) -> pd.DataFrame:
+    """A row a trial, in their order."""
+    import pandas as pd
+
+    lines = []
+    for row in found:
+        line: dict[str, Any] = {"number": row.number, "state": row.state, **row.point}
+        line |= dict(zip(plan.objectives, row.values, strict=False))
+        for name, values in row.by_seed.items() if plan.seeds else ():
+            line |= _over_seeds(plan, name, values)
+        lines.append({**line, "seconds": round(row.seconds, 2), "folder": row.folder, "error": row.error})
+    return pd.DataFrame(lines, columns=[*_columns(plan)])
+
+
+def _columns(plan: Plan) -> Iterator[str]:
+    yield from ("number", "state", *(one.name for one in plan.space.parameters))
+    for name in plan.objectives:
+        yield name
+        if plan.seeds:
+            yield from (*(f"{name} seed={seed}" for seed in plan.seeds), f"{name} mean", f"{name} low", f"{name} high")
+    yield from ("seconds", "folder", "error")
+
+
+def _over_seeds(plan: Plan, name: str, values: Sequence[float]) -> Mapping[str, float]:
+    """An objective with each seed so far; from two on their mean too, and between what it lies."""
+    known = {f"{name} seed={seed}": value for seed, value in zip(plan.seeds, values, strict=False)}
+    if len(values) > 1:
+        interval = mean_interval(values)
+        known |= {f"{name} mean": interval.value, f"{name} low": interval.low, f"{name} high": interval.high}
+    return known
+
+
+def _page(plan: Plan, found: Sequence[board.Row], summary: str, pictures: Sequence[plots.Plot]) -> str:
+    """One page that needs no network: the ranked table, then the pictures."""
+    title = html.escape(plan.name)
+    head = f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
+    begin = f"{head}<body>\n<h1>{title}</h1>\n<p>{html.escape(summary)}</p>\n{_ranked(plan, found)}"
+    return "\n".join([begin, *_parts(pictures), "</body></html>\n"])
+
+
+def _ranked(plan: Plan, found: Sequence[board.Row]) -> str:
+    """The table of the terminal."""
+    from rich.console import Console
+
+    console = Console(record=True, file=io.StringIO(), width=_WIDTH)
+    console.print(show.final(plan, found))
+    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _parts(pictures: Sequence[plots.Plot]) -> Iterator[str]:
+    """Each picture, or why there is none; the first brings plotly's code along."""
+    script = True
+    for plot in pictures:
+        missing, part = plot.missing, ""
+        try:
+            part = "" if missing else plot.html(script)
+        except Exception as error:  # a picture is not worth a sweep
+            missing = one_line(error)
+            log.warning("sweep: no %s: %s", plot.name, missing)
+        script = script and not part
+        yield part or f"<p>{html.escape(plot.title)}: not drawn, since {html.escape(missing)}.</p>"

@@ -138,7 +138,7 @@ def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
     seed = seeds[number]
     directory = claim.directory if seed is None else claim.directory / f"seed={seed}"
     callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / len(seeds)))]
-    if study.options.pruner not in ("none", "wilcoxon"):
+    if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
         callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
     tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
