@@ -9,7 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
 # From the top to the leaves; a room imports from its own line and from lines below it.
 FLOORS = [
     {"cli"},
-    {"resume"},
+    {"resume", "sweeps", "finish"},
     {"train", "configs", "compare", "finished"},
     {"sweep"},
     {"run", "report", "validation", "card", "push"},

@@ -3,48 +3,22 @@
 import csv
 import re
 import warnings
+from pathlib import Path
 
 import optuna
 import pytest
 from matplotlib import pyplot
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from hydratune.build import build
-from hydratune.composition import Request
+from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
+from hydratune.cli import dispatch
+from hydratune.errors import ConfigError
 from hydratune.sweep import plots, report
-from hydratune.sweep.plan import make_plan
-from hydratune.sweep.study import Study
-
-RATE, DECAY = "trainer.args.learning_rate", "trainer.args.weight_decay"
-SPACE = [f"{RATE}=tag(log,interval(1e-4,1e-1))", f"{DECAY}=0,0.1", "sweep=tpe", "sweep.n_trials=8"]
-SPREAD = {RATE: FloatDistribution(1e-4, 1e-1, log=True), DECAY: CategoricalDistribution([0, 0.1])}
-TWO = "sweep.objectives={eval_accuracy: maximize, eval_loss: minimize}"
 
 
 @pytest.fixture
 def sweep(toy):
     """Makes the study of a sweep of fake trials."""
-
-    def make(*trials, more=(), space=SPACE):
-        plan, cfg = make_plan(Request((*toy, *space, *more)))
-        plan.directory.mkdir(parents=True)
-        study = Study(plan, build(cfg.sweep))
-        study.study.add_trials(list(trials))
-        return study
-
-    return make
-
-
-def fake(rate, decay, *values, state="COMPLETE", said=(), **attrs):
-    """A trial that nobody trained."""
-    return optuna.trial.create_trial(
-        state=optuna.trial.TrialState[state],
-        values=list(values) or None,
-        params={RATE: rate, DECAY: decay},
-        distributions=SPREAD,
-        intermediate_values=dict(enumerate(said, start=1)),
-        user_attrs=attrs,
-    )
+    return lambda *trials, more=(): fake_study([*toy, *SPACE, *more], *trials)
 
 
 def written(study):
@@ -168,22 +142,47 @@ def test_two_objectives(sweep):
     assert set(files) == {"pareto_front.png", *each, "report.html", "trials.csv"}
 
 
-def test_conditional_parameters(sweep):
+def test_conditional_parameters(toy):
     """Trials that lack a parameter are drawn by those that all have."""
     space = [f"{RATE}=0.001,0.01", "adapter=none,lora", "adapter.config.r=2,4"]
-    lora = "sweep.conditions={adapter.config.r: 'adapter=lora'}"
-    study = sweep(space=[*space, lora])
-    study.study.add_trials([_of(study, point, 0.1 * i) for i, point in enumerate(study.plan.space.grid())])
+    study = fake_study([*toy, *space, "sweep.conditions={adapter.config.r: 'adapter=lora'}"])
+    add_grid(study, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
     files = written(study)
     assert "parallel_coordinates.png" in files
     assert "parameter_importances.png" in files
     assert rows(files)[0]["adapter.config.r"] == ""
 
 
-def _of(study, point, value):
-    """A finished trial at a point of a grid."""
-    spread = {p.name: CategoricalDistribution(p.labels) for p in study.plan.space.parameters if p.name in point}
-    return optuna.trial.create_trial(value=value, params=point, distributions=spread)
+@pytest.mark.parametrize("named", ["name", "directory"])
+def test_report_of_a_sweep_that_runs(sweep, named, capsys):
+    """`hydratune sweep report` prints what there is so far and writes the files, by name or by directory."""
+    study = sweep(*GOOD, fake(0.01, 0, state="RUNNING", said=(0.2,)))
+    plan = study.plan
+    assert dispatch(["sweep", "report", plan.name if named == "name" else str(plan.directory)]) == 0
+    out = capsys.readouterr().out
+    assert "3 of 8 trials, 1 waiting, best accuracy 0.9000 (trial 1)" in out
+    assert f"report   multirun/{plan.name}/report/report.html" in out
+    assert (plan.directory / "report" / "learning_curves.png").is_file()
+
+
+def test_a_sweep_that_is_not_there(sweep):
+    """One message names the nearest one; another verb than the three is a mistake too."""
+    plan = sweep().plan
+    with pytest.raises(ConfigError, match=rf"^NAME: .*Did you mean {plan.name}\?$"):
+        dispatch(["sweep", "report", plan.name[:-2]])
+    with pytest.raises(ConfigError, match=r"^sweep: .*Did you mean report\?$"):
+        dispatch(["sweep", "reprot"])
+
+
+def test_plan(toy, capsys):
+    """`hydratune sweep plan` says what `-m --dry` says, and leaves nothing."""
+    overrides = [*toy, f"{RATE}=0.001,0.01"]
+    assert dispatch(["sweep", "plan", *overrides]) == 0
+    said = capsys.readouterr().out
+    assert dispatch(["-m", *overrides, "--dry"]) == 0
+    assert said == capsys.readouterr().out
+    assert "2 trials" in said
+    assert not Path("multirun").exists()
 
 
 def test_nothing_is_left_open(sweep):

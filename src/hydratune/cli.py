@@ -22,6 +22,7 @@ from hydratune.errors import (
 VERBS = {
     "train": "hydratune.train:train",
     "resume": "hydratune.resume:main",
+    "sweep": "hydratune.sweeps:main",
     "predict": "hydratune.finished.predict:main",
     "evaluate": "hydratune.finished.evaluate:main",
     "compare": "hydratune.compare.command:main",

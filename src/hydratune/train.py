@@ -67,7 +67,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         print("one run; every key of its config is in order")
         return 0
     if continued:
-        return _run_hydra([*rest, *overrides, f"hydra.run.dir={_quoted(continued)}"])
+        return _run_hydra([*rest, *overrides, f"hydra.run.dir={quoted(continued)}"])
     key = "hydra.run.dir"
     wanted = Path(OmegaConf.select(cfg, key)).absolute()
     new = [folder for folder in wanted.parents if not folder.exists()]
@@ -76,7 +76,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     except OSError as error:
         raise _unwritable(key, wanted, error) from error
     try:
-        return _run_hydra([*rest, *overrides, f"{key}={_quoted(directory)}"])
+        return _run_hydra([*rest, *overrides, f"{key}={quoted(directory)}"])
     except ConfigError:
         if not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
             shutil.rmtree(directory)  # made for this run alone, which has come to nothing
@@ -96,7 +96,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
-    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={_quoted(plan.directory)}"
+    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={quoted(plan.directory)}"
     try:
         code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
     except (KeyboardInterrupt, SystemExit):
@@ -195,6 +195,6 @@ def _job(cfg: DictConfig) -> float:
     return result.objective
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
     """A path as Hydra's grammar takes any text."""
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -176,7 +176,7 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
     sweep = raw["sweep"]
     kept = {key: value for key, value in raw.items() if key not in _MAY_CHANGE}
     whole = {
-        **dict(_flat(redact(kept))),
+        **dict(flat(redact(kept))),
         **{f"sweep.{name}": sweep[name] for name in _NAMED},
         "sweep.objectives": dict(objectives),
         "sweep.space": [json.loads(json.dumps(asdict(one))) for one in space.parameters],
@@ -184,10 +184,11 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
     return json.loads(json.dumps(whole))
 
 
-def _flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested values, each with its dotted key."""
     if isinstance(node, dict) and node:
         for name, value in node.items():
-            yield from _flat(value, f"{key}.{name}".lstrip("."))
+            yield from flat(value, f"{key}.{name}".lstrip("."))
     else:
         yield key, node
 

@@ -1,0 +1,219 @@
+"""`hydratune sweep finish`: the winner of a sweep as an experiment, retrained over seeds, and tested once each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import composition
+from hydratune.build import build
+from hydratune.errors import FAILED, ConfigError, Mistake
+from hydratune.files import METRICS
+from hydratune.intervals import mean_interval
+from hydratune.provenance import console_script
+from hydratune.report import scores
+from hydratune.sweep import board, show
+from hydratune.sweep.plan import Plan
+from hydratune.sweep.study import Study
+from hydratune.sweep.winner import Experiment, experiment, written
+from hydratune.train import checked, quoted, train
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_CONF = "my_conf"
+_BEST, _LOCK = "best", ".finish.lock"  # below the sweep's directory
+_SPLITS = {"eval": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """One run of the winner.
+
+    Args:
+        seed: Of it.
+        directory: Of its files.
+        overrides: That make it, those of its directory left out.
+    """
+
+    seed: int
+    directory: Path
+    overrides: tuple[str, ...]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has been trained and tested."""
+        return (self.directory / METRICS).is_file()
+
+    def check(self) -> None:
+        """Raises ConfigError where something else was trained in its directory."""
+        path = self.directory / ".hydra" / "overrides.yaml"
+        if path.is_file():
+            before = [text.removeprefix("++") for text in map(str, OmegaConf.load(path))]
+            if sorted(before) != sorted(text.removeprefix("++") for text in self.overrides):
+                where = os.path.relpath(self.directory)
+                expected = f"{shlex.join(before)}, with which {where} was trained"
+                fix = f"Say the same, or remove {where} to train it anew."
+                raise ConfigError(Mistake("OVERRIDES", expected, shlex.join(self.overrides), fix))
+
+
+def finish(
+    plan: Plan,
+    cfg: DictConfig,
+    conf: Path | None,
+    seeds: Sequence[int] | None,
+    number: int | None,
+    overrides: Sequence[str],
+    force: bool,
+) -> int:
+    """Writes, retrains and tests the winner, as far as that is not done yet; returns the exit code.
+
+    Args:
+        plan: Of the sweep.
+        cfg: What its trials have in common.
+        conf: The conf directory that gets the experiment; None for the usual one.
+        seeds: Of the retrainings; None for those of the sweep.
+        number: Of the trial; None for the best.
+        overrides: Of the retrainings alone.
+        force: Whether an experiment of this name may be replaced.
+    """
+    study = Study(plan, build(cfg.sweep))
+    found = board.rows(plan, study.trials())
+    row = _winner(plan, found, number)
+    if not study.is_done():
+        print(f"the sweep is not done: {show.summary(plan, found, study.total(), study.options.workers)}")
+    with _in(plan.cwd), _alone(plan):
+        made = experiment(plan, row, _conf(plan, conf))
+        _check_free(made, force)
+        chosen = tuple(seeds or plan.seeds or (made.seed,))
+        runs = [_retraining(plan, row, made, seed, overrides) for seed in chosen]
+        for one in runs:
+            one.check()
+        with written(made, plan):
+            _check_overrides(plan, made, runs[0])
+        print(f"trial {row.number}  {row.name}  is now {os.path.relpath(made.path)}")
+        print(f"run it   {shlex.join([console_script(), *made.flags, f'experiment={made.name}'])}")
+        codes = [_train(one, made) for one in runs]
+        _tell(plan, runs)
+    return FAILED if any(codes) else 0
+
+
+def _winner(plan: Plan, found: Sequence[board.Row], number: int | None) -> board.Row:
+    """The trial of that number, or the best by the only objective."""
+    done = board.ranked(plan, found)
+    if not done:
+        got = ", ".join(f"{count} {state}" for state, count in board.counts(found).items() if count) or "none"
+        raise ConfigError(Mistake("NAME", "a sweep with a trial that is done", got, "Go on with it first."))
+    if number is not None:
+        for row in done:
+            if row.number == number:
+                return row
+        got, fix = str(number), f"The best is {done[0].number}."
+        raise ConfigError(Mistake("--trial", "the number of a trial that is done", got, fix))
+    if len(plan.objectives) > 1:
+        front = ", ".join(str(row.number) for row in board.front(plan, found))
+        expected, fix = f"one of {len(done)} trials, since there are several objectives", f"No other beats {front}."
+        raise ConfigError(Mistake("--trial", expected, "none", fix))
+    return done[0]
+
+
+def _in(cwd: str) -> chdir[str]:
+    """The directory that the sweep's relative paths count from."""
+    if not Path(cwd).is_dir():
+        fix = "Make it again, with the data that was there."
+        raise ConfigError(Mistake("NAME", f"a sweep whose directory {cwd} is still there", "none", fix))
+    return chdir(cwd)
+
+
+def _alone(plan: Plan) -> Any:
+    """A lock, so that two commands do not train in one directory."""
+    try:
+        return FileLock(plan.directory / _LOCK).acquire(blocking=False)
+    except Timeout as error:
+        got, fix = "one that another process finishes", "Wait until it has ended."
+        raise ConfigError(Mistake("NAME", "a sweep that nobody finishes now", got, fix)) from error
+
+
+def _conf(plan: Plan, given: Path | None) -> Path:
+    """The conf directory: the sweep's own where it had one, since a run can have no other."""
+    own = plan.flags["config_dir"]
+    if own and given and given != Path(own):
+        raise ConfigError(Mistake("--config-dir", f"{own}, as in the sweep", str(given), "Leave it out."))
+    return Path(own) if own else given or Path(_CONF).absolute()
+
+
+def _check_free(made: Experiment, force: bool) -> None:
+    """Raises ConfigError where the file is there and says something else."""
+    if made.path.exists() and not force and made.path.read_text(encoding="utf-8") != made.text:
+        got = f"{os.path.relpath(made.path)}, which says something else"
+        raise ConfigError(Mistake("experiment", "a new file", got, "Rename it, or add --force to replace it."))
+
+
+def _retraining(plan: Plan, row: board.Row, made: Experiment, seed: int, overrides: Sequence[str]) -> Retraining:
+    folder = plan.directory / _BEST / f"trial={row.number}" / f"seed={seed}"
+    return Retraining(seed, folder, (f"experiment={made.name}", f"seed={seed}", *overrides))
+
+
+def _check_overrides(plan: Plan, made: Experiment, one: Retraining) -> None:
+    """Raises ConfigError with all mistakes of a retraining's config."""
+    request = replace(plan.request, overrides=one.overrides, config_dir=made.path.parents[1])
+    with composition.composer(request):
+        checked(request)
+
+
+def _train(one: Retraining, made: Experiment) -> int:
+    """Trains and tests where that is not done; goes on where it was cut off."""
+    where = os.path.relpath(one.directory)
+    if one.is_finished:
+        print(f"{where}: finished, nothing to do")
+        return 0
+    print(f"seed {one.seed}   {where}", flush=True)
+    arguments = [*made.flags, *one.overrides]
+    if one.directory.exists():
+        return train(arguments, one.directory)
+    return train([*arguments, f"hydra.run.dir={quoted(one.directory)}"])
+
+
+def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
+    """Prints the scores of all retrainings, and which of them is best on validation."""
+    from rich.console import Console
+
+    done = {one: json.loads((one.directory / METRICS).read_text(encoding="utf-8")) for one in runs if one.is_finished}
+    if not done:
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(_table({one.seed: metrics for one, metrics in done.items()}))
+    name, direction = next(iter(plan.objectives.items()))
+    choose = max if direction == "maximize" else min
+    best = choose(done, key=lambda one: done[one][name])
+    console.print(f"best on validation: seed {best.seed}, {name} {done[best][name]:.4f}", markup=False)
+    console.print(f"files    {os.path.relpath(best.directory)}", markup=False)
+
+
+def _table(by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
+    """A line a metric: with each seed, their mean, and between what it lies in 95 of 100 cases."""
+    from rich.table import Column, Table
+
+    several = len(by_seed) > 1
+    table = Table(
+        Column(no_wrap=True), *(f"seed {seed}" for seed in by_seed), *(("mean", "95 % interval") if several else ())
+    )
+    for prefix, split in _SPLITS.items():
+        found = [scores(metrics, prefix) for metrics in by_seed.values()]
+        for name in found[0]:
+            values = [float(one[name]) for one in found]
+            cells = [f"{value:.4f}" for value in values]
+            if several:
+                mean = mean_interval(values)
+                cells += [f"{mean.value:.4f}", f"{mean.low:.4f} to {mean.high:.4f}"]
+            table.add_row(f"{split} {name}", *cells)
+    return table
