@@ -24,7 +24,9 @@ def hydratune(*arguments, **env):
     return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["configs"], ["--cfg", "job", "seed=7"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["configs"], ["--cfg", "job", "seed=7"], ["sweep", "--help"]]
+)
 def test_light_starts(arguments):
     """Looking around imports none of torch, transformers, datasets and mlflow."""
     code = (

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
 from hydratune import composition
@@ -127,6 +128,13 @@ def test_own_seed_and_others(sweep, trained):
     assert [arguments[3] for arguments, _ in trained] == ["seed=7", "seed=8", "seed=9"]
 
 
+def test_seeds_that_are_none():
+    """They are a mistake like any other."""
+    for text in ("1,x", "1,1", ""):
+        with pytest.raises(ConfigError, match=r"^--seeds: expected whole numbers"):
+            finish("any", "--seeds", text)
+
+
 def test_again_trains_what_is_left(sweep, trained):
     """What is finished is not trained again, what was cut off goes on in its directory."""
     name = sweep(*GOOD)
@@ -155,6 +163,29 @@ def test_a_failure_fails_alone(sweep, trained, monkeypatch):
     monkeypatch.setattr("hydratune.finish.train", lambda a, c=None: 1 if "seed=1" in a else train(a, c))
     assert finish(sweep(*GOOD), "--seeds", "1,2") == 1
     assert [arguments[3] for arguments, _ in trained] == ["seed=2"]
+
+
+def test_interrupted(sweep, monkeypatch, capsys):
+    """Ctrl-C says how to go on, and the exception goes on its way."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hydratune.finish.train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finish(sweep(*GOOD))
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_one_at_a_time(sweep, trained):
+    """Two commands do not train in one directory."""
+    study = sweep(*GOOD)
+    with (
+        FileLock(Path("multirun", study, ".finish.lock")),
+        pytest.raises(ConfigError, match=r"^NAME: .*nobody finishes"),
+    ):
+        finish(study)
+    assert trained == []
 
 
 def test_needs_a_trial_that_is_done(sweep):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ from hydratune.build import build
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import METRICS
 from hydratune.intervals import mean_interval
-from hydratune.provenance import console_script
+from hydratune.provenance import console_script, typed
 from hydratune.report import scores
 from hydratune.sweep import board, show
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.study import Study
+from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
 from hydratune.train import checked, quoted, train
 
@@ -58,12 +60,12 @@ class Retraining:
         """Raises ConfigError where something else was trained in its directory."""
         path = self.directory / ".hydra" / "overrides.yaml"
         if path.is_file():
-            before = [text.removeprefix("++") for text in map(str, OmegaConf.load(path))]
-            if sorted(before) != sorted(text.removeprefix("++") for text in self.overrides):
+            before, now = typed([*map(str, OmegaConf.load(path))]), typed([*self.overrides])
+            if sorted(before) != sorted(now):
                 where = os.path.relpath(self.directory)
                 expected = f"{shlex.join(before)}, with which {where} was trained"
                 fix = f"Say the same, or remove {where} to train it anew."
-                raise ConfigError(Mistake("OVERRIDES", expected, shlex.join(self.overrides), fix))
+                raise ConfigError(Mistake("OVERRIDES", expected, shlex.join(now), fix))
 
 
 def finish(
@@ -94,17 +96,16 @@ def finish(
     with _in(plan.cwd), _alone(plan):
         made = experiment(plan, row, _conf(plan, conf))
         _check_free(made, force)
-        chosen = tuple(seeds or plan.seeds or (made.seed,))
-        runs = [_retraining(plan, row, made, seed, overrides) for seed in chosen]
+        runs = [_retraining(plan, row, made, seed, overrides) for seed in seeds or plan.seeds or (made.seed,)]
         for one in runs:
             one.check()
         with written(made, plan):
             _check_overrides(plan, made, runs[0])
         print(f"trial {row.number}  {row.name}  is now {os.path.relpath(made.path)}")
         print(f"run it   {shlex.join([console_script(), *made.flags, f'experiment={made.name}'])}")
-        codes = [_train(one, made) for one in runs]
+        code = _train_all(runs, made)
         _tell(plan, runs)
-    return FAILED if any(codes) else 0
+    return code
 
 
 def _winner(plan: Plan, found: Sequence[board.Row], number: int | None) -> board.Row:
@@ -170,6 +171,16 @@ def _check_overrides(plan: Plan, made: Experiment, one: Retraining) -> None:
         checked(request)
 
 
+def _train_all(runs: Sequence[Retraining], made: Experiment) -> int:
+    """Trains one after the other, of which each may fail alone; returns the exit code."""
+    try:
+        codes = [_train(one, made) for one in runs]
+    except (KeyboardInterrupt, SystemExit):
+        print("\nwhat is done is kept; the same command goes on", file=sys.stderr)
+        raise
+    return FAILED if any(codes) else 0
+
+
 def _train(one: Retraining, made: Experiment) -> int:
     """Trains and tests where that is not done; goes on where it was cut off."""
     where = os.path.relpath(one.directory)
@@ -178,9 +189,12 @@ def _train(one: Retraining, made: Experiment) -> int:
         return 0
     print(f"seed {one.seed}   {where}", flush=True)
     arguments = [*made.flags, *one.overrides]
-    if one.directory.exists():
-        return train(arguments, one.directory)
-    return train([*arguments, f"hydra.run.dir={quoted(one.directory)}"])
+    try:
+        if one.directory.exists():
+            return train(arguments, one.directory)
+        return train([*arguments, f"hydra.run.dir={quoted(one.directory)}"])
+    finally:
+        reset_accelerate()  # and the memory of the network, which the next one needs
 
 
 def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:

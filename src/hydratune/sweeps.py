@@ -65,14 +65,15 @@ def _finish(arguments: Sequence[str]) -> int:
     )
     _add_name(parser)
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the retraining alone, e.g. a name to register")
-    parser.add_argument("--seeds", type=_seeds, metavar="1,2,3", help="the sweep's, or the run's own, if left out")
+    parser.add_argument("--seeds", metavar="1,2,3", help="the sweep's, or the run's own, if left out")
     parser.add_argument("--trial", type=int, metavar="N", help="another than the best by the first objective")
     parser.add_argument("--config-dir", type=Path, help="your conf directory; the sweep's, or my_conf, if left out")
     parser.add_argument("--force", action="store_true", help="replace an experiment of this name")
     given = parser.parse_intermixed_args(arguments)
+    seeds = None if given.seeds is None else _seeds(given.seeds)
     conf = given.config_dir.absolute() if given.config_dir else None
     plan, cfg = _opened(given.name)
-    return finish(plan, cfg, conf, given.seeds, given.trial, given.overrides, given.force)
+    return finish(plan, cfg, conf, seeds, given.trial, given.overrides, given.force)
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "plan": _plan, "finish": _finish}
@@ -83,10 +84,11 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 
 
 def _seeds(text: str) -> tuple[int, ...]:
-    seeds = tuple(int(one) for one in text.split(","))
-    if len(set(seeds)) < len(seeds):
-        raise argparse.ArgumentTypeError(f"name each seed once: {text}")
-    return seeds
+    parts = text.split(",")
+    if len(set(parts)) < len(parts) or not all(part.isdigit() for part in parts):
+        fix = "Name each once, without spaces."
+        raise ConfigError(Mistake("--seeds", "whole numbers such as 1,2,3", repr(text), fix))
+    return tuple(map(int, parts))
 
 
 def _opened(name: str) -> tuple[Plan, DictConfig]:

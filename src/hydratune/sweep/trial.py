@@ -126,11 +126,11 @@ def _own_world(plan: Plan) -> Iterator[None]:
         if worker is not None:
             configure_log(worker.job_logging, worker.verbose)
             quiet_terminal()
-        _reset_accelerate()
+        reset_accelerate()
 
 
-def _reset_accelerate() -> None:
-    """Its state outlives a Trainer: the next one would get the precision of this one."""
+def reset_accelerate() -> None:
+    """Forgets accelerate's state, which outlives a Trainer: the next one would get the precision of this one."""
     if "accelerate" in sys.modules:
         import gc
 
