@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _CONF = "my_conf"
 _BEST, _LOCK = "best", ".finish.lock"  # below the sweep's directory
+_WIDTH = 200  # characters of a line where there is no terminal
 _SPLITS = {"eval": "validation", "test": "test"}
 
 
@@ -204,7 +205,8 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     done = {one: json.loads((one.directory / METRICS).read_text(encoding="utf-8")) for one in runs if one.is_finished}
     if not done:
         return
-    console = Console(soft_wrap=True, highlight=False)
+    width = None if sys.stdout.isatty() else _WIDTH
+    console = Console(soft_wrap=True, highlight=False, width=width)
     console.print(_table({one.seed: metrics for one, metrics in done.items()}))
     name, direction = next(iter(plan.objectives.items()))
     choose = max if direction == "maximize" else min
