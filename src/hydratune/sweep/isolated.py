@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from hydratune import composition, signals
 from hydratune.build import build
 from hydratune.errors import FAILED, one_line
@@ -34,6 +36,7 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
             _, said = process.communicate()
         except BaseException:
             process.terminate()  # it ends its run in MLflow and leaves its checkpoints
+            process.wait()  # behind Ctrl-C `with` does not, and the trial would still run while another takes it over
             raise
     if process.returncode == _PRUNED:
         return Trained(pruned=True)
@@ -59,6 +62,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     with composition.composer(plan.request):
         cfg = composition.compose_config(plan.request, [*plan.overrides])
     study = Study(plan, build(cfg.sweep))
+    HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
     trial = optuna.trial.Trial(study.study, int(trial_id))
     frozen: Any = study.storage.get_trial(int(trial_id))
     claim = Claim(trial, plan.space.suggest(trial), study.directory(frozen))
