@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -95,7 +96,7 @@ class Study:
                 with _untested_warnings_off():
                     self.study.set_metric_names(list(plan.objectives))
             else:
-                check_same(plan, known, self.url if options.storage else str(plan.directory))
+                check_same(plan, known, redact(self.url) if options.storage else str(plan.directory))
 
     # --- what there is ---
 
@@ -248,8 +249,8 @@ class Study:
             trial = patiently(self.study.ask)
         else:
             trial = optuna.trial.Trial(self.study, found._trial_id)
+        self.storage.record_heartbeat(trial._trial_id)  # first: an owner without one would be alive for ever
         patiently(lambda: trial.set_user_attr(OWNER, {**process.tags(), "worker": self._me}))
-        self.storage.record_heartbeat(trial._trial_id)
         point = self.plan.space.suggest(trial)
         frozen = self.storage.get_trial(trial._trial_id)
         return Claim(trial, point, self.directory(frozen))
@@ -263,8 +264,12 @@ class Study:
 
     def _stale(self) -> set[int]:
         """Trials without a sign of life, by the storage's own clock."""
-        watching = _open(self.url, heartbeat_interval=_BEAT, grace_period=_GRACE, skip_table_creation=True)
-        return set(watching._get_stale_trial_ids(self.study._study_id))
+        return set(self._watching._get_stale_trial_ids(self.study._study_id))
+
+    @cached_property
+    def _watching(self) -> optuna.storages.RDBStorage:
+        """The storage once more, since optuna warns where one with these settings is asked for a trial."""
+        return _open(self.url, heartbeat_interval=_BEAT, grace_period=_GRACE, skip_table_creation=True)
 
     def _is_mine(self, claim: Claim) -> bool:
         """Whether nobody took the trial over, who thought that this worker was gone."""
