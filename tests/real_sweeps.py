@@ -1,0 +1,63 @@
+"""Sweeps as a user starts them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import optuna
+
+TESTS = Path(__file__).parent
+HYDRATUNE = Path(sys.executable).with_name("hydratune")
+RATES, DECAYS = (0.002, 0.02), (0, 0.1, 0.2)
+GRID = [
+    f"trainer.args.learning_rate={','.join(map(str, RATES))}",
+    f"trainer.args.weight_decay={','.join(map(str, DECAYS))}",
+]
+SIX = Counter((rate, decay) for rate in RATES for decay in DECAYS)
+
+
+def signed(folder: Path) -> set[int]:
+    """The processes that have trained."""
+    return {int(path.name) for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def signs(folder: Path, people: int = 1) -> str:
+    """The override that adds `Sign`."""
+    return f"+trainer.callbacks.sign={{_target_: signing.Sign, folder: '{folder}', people: {people}}}"
+
+
+def start(*overrides: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
+    """`hydratune -m` in the background; all that it says comes out of `stdout`."""
+    more = {"PYTHONPATH": str(TESTS), "HYDRATUNE_ALLOW": "signing", **environment}
+    return subprocess.Popen(
+        [HYDRATUNE, "-m", *overrides],
+        cwd=cwd,
+        env={**os.environ, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """What a sweep said that went well."""
+    with process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def studies(storage: str) -> list[optuna.Study]:
+    """Those of a storage."""
+    return [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+
+
+def completed(study: optuna.Study) -> Counter[tuple[float, ...]]:
+    """Configuration -> how many trials of it are complete; there are no others."""
+    trials = study.get_trials()
+    assert {trial.state.name for trial in trials} == {"COMPLETE"}
+    return Counter(tuple(trial.params.values()) for trial in trials)
