@@ -9,7 +9,7 @@ from types import FrameType
 from hydratune.errors import TERMINATED
 
 _asked: list[BaseException] = []
-_parents: list[int] = []
+_started_by: list[tuple[int, bool]] = []  # a process, and whether it is the parent
 
 
 def install() -> None:
@@ -18,9 +18,9 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _raise)
 
 
-def end_with_parent(number: int) -> None:
-    """Makes `check` end this process once the one that started it, and has this number, is gone."""
-    _parents[:] = [number]
+def end_with(number: int) -> None:
+    """Makes `check` end this process once the one of this number, which started it, is gone."""
+    _started_by[:] = [(number, os.getppid() == number)]
 
 
 def check() -> None:
@@ -32,8 +32,18 @@ def check() -> None:
 
 
 def is_orphan() -> bool:
-    """Whether this process was to end with its parent, which is gone."""
-    return bool(_parents) and os.getppid() != _parents[0]
+    """Whether this process was to end with another, which is gone."""
+    return any((is_parent and os.getppid() != number) or not _exists(number) for number, is_parent in _started_by)
+
+
+def _exists(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)

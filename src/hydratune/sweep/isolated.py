@@ -57,7 +57,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     from hydratune.sweep.worker import one_run
 
     signals.install()
-    signals.end_with_parent(int(parent))
+    signals.end_with(int(parent))
     plan = read_plan(Path(directory))
     with composition.composer(plan.request):
         cfg = composition.compose_config(plan.request, [*plan.overrides])

@@ -31,15 +31,16 @@ from hydratune.tracking.delivery import SWEEP
 log = logging.getLogger(__name__)
 
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
+_JOBLIB, _LOCAL = "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
 def work(cfg: DictConfig) -> int:
     """What the launcher runs, inside Hydra; returns how many trials were trained here."""
     hydra = HydraConfig.get()
-    number, local = int(hydra.job.num), "joblib" in str(hydra.launcher._target_)
+    number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
     plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
-    _settle(number, options.workers, local)
+    _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     try:
         done = _work(Study(plan, options), Kept(_KEPT))
@@ -65,7 +66,7 @@ def _work(study: Study, kept: Kept) -> int:
     return done
 
 
-def _settle(number: int, workers: int, local: bool) -> None:
+def _settle(number: int, workers: int, launcher: str) -> None:
     """Makes a process a good worker: quiet, ended by signals, beside others on a part of the machine of its own."""
     import datasets
     from transformers.utils import logging as hf_logging
@@ -73,10 +74,11 @@ def _settle(number: int, workers: int, local: bool) -> None:
     quiet_terminal()
     datasets.disable_progress_bars()
     hf_logging.disable_progress_bar()
-    if not local:
+    parent = os.environ.get(STARTED_BY)
+    if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
+        signals.end_with(int(parent))
+    if launcher != _JOBLIB:
         return
-    if parent := os.environ.get(STARTED_BY):
-        signals.end_with_parent(int(parent))
     if threading.current_thread() is threading.main_thread():
         signals.install()
     share = available_cpus() // workers
