@@ -135,7 +135,7 @@ def test_ends_with_its_parent(monkeypatch):
     monkeypatch.setattr(signals, "_started_by", [])
     signals.end_with(os.getppid())
     signals.check()
-    gone = subprocess.Popen(["true"])
+    gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     signals.end_with(gone.pid)
     with pytest.raises(SystemExit):
