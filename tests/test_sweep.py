@@ -8,7 +8,7 @@ import pytest
 
 from conftest import study
 from hydratune.errors import ConfigError
-from hydratune.sweep import trial
+from hydratune.sweep import parent, trial
 from hydratune.tracking.store import connect
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
@@ -72,7 +72,7 @@ def test_another_sweep_of_the_same_name(sweep, change):
 
 
 def test_a_failure_fails_alone(sweep, capsys):
-    """One trial fails, twice; the others are done; the table says why, its log has the traceback, the code is 1."""
+    """One trial fails, twice; the others are done; summary and log have the traceback, the code is 1."""
     code, done = sweep("trainer.args.optim_args=null,nonsense", "trainer.args.optim=adafactor")
     assert code == 1
     assert [one.state.name for one in done] == ["COMPLETE", "FAIL"]
@@ -80,7 +80,17 @@ def test_a_failure_fails_alone(sweep, capsys):
     out = capsys.readouterr().out
     assert "sweep.retries=2" in out
     assert done[1].user_attrs["error"][:40] in " ".join(out.split())
+    assert "Traceback" in out
+    assert "its log is in s/1" in out
     assert "Traceback" in Path("s/1/hydratune.log").read_text()
+
+
+def test_no_progress(sweep, monkeypatch, capsys):
+    """Workers that end again and again without a trial end the sweep, with a word and no traceback."""
+    monkeypatch.setattr(parent, "_launch", lambda *_: None)
+    code, done = sweep(f"{LR}=0.01,0.02")
+    assert (code, done) == (1, [])
+    assert "hydratune: workers ended 3 times without a trial; see " in capsys.readouterr().err
 
 
 def test_failed_trials_again(sweep, monkeypatch):

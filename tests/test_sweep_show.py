@@ -76,7 +76,7 @@ def test_a_front():
     """With several objectives, all that no other beats are best."""
     plan, _ = make_plan(Request((f"{LR}=1,2,3", "sweep.objectives={eval_loss: minimize, eval_f1: maximize}")))
     values = [(1.0, 0.5), (2.0, 0.9), (3.0, 0.4)]
-    rows = [board.Row(i, "", {}, board.DONE, v, {}, 0, 0, "", "", None) for i, v in enumerate(values)]
+    rows = [board.Row(i, "", {}, board.DONE, v, {}, 0, 0, "", "", "", None) for i, v in enumerate(values)]
     assert [row.number for row in board.front(plan, rows)] == [0, 1]
 
 

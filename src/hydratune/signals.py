@@ -41,7 +41,7 @@ def _exists(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except PermissionError:  # of somebody else
         return True
     return True
 

@@ -30,7 +30,7 @@ from hydratune.files import CHECKPOINTS, claim_directory
 from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
-from hydratune.sweep.parent import conclude, show_plan, side_by_side
+from hydratune.sweep.parent import NoProgressError, conclude, show_plan, side_by_side
 from hydratune.sweep.plan import make_plan, write_plan
 from hydratune.validation import check_config
 
@@ -99,6 +99,9 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={quoted(plan.directory)}"
     try:
         code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
+    except NoProgressError as error:
+        print(f"hydratune: {error}", file=sys.stderr)
+        code = FAILED
     except (KeyboardInterrupt, SystemExit):
         command = shlex.join([console_script(), *flags, *request.overrides])
         print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.sweep.plan import Plan, label
-from hydratune.sweep.study import ERROR, FOLDER, PROGRESS, SECONDS, VALUES
+from hydratune.sweep.study import ERROR, FOLDER, PROGRESS, SECONDS, TRACEBACK, VALUES
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -32,7 +32,8 @@ class Row:
         by_seed: Objective -> its value with each seed so far.
         seconds: Of training so far.
         progress: Share of the training that is done, from 0 to 1.
-        error: The last one.
+        error: The last one, on one line.
+        trace: The end of its traceback.
         folder: Of its files, below the sweep's.
         last: What it reported last, where it was pruned or runs.
     """
@@ -46,6 +47,7 @@ class Row:
     seconds: float
     progress: float
     error: str
+    trace: str
     folder: str
     last: float | None
 
@@ -69,6 +71,7 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
                 seconds=float(attrs.get(SECONDS, 0)),
                 progress=float(attrs.get(PROGRESS, 0)),
                 error=attrs.get(ERROR, ""),
+                trace=attrs.get(TRACEBACK, ""),
                 folder=str(attrs.get(FOLDER, trial.number)),
                 last=said[-1] if said else None,
             )

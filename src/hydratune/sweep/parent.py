@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 _PARENT_LOCK = ".parent.lock"
 _TRIES = 3  # starts of workers that all ended without a trial
 _POLL = 2  # seconds
+_TRACES = 3  # tracebacks that are shown at the end
 _LONGEST_END = 30  # seconds that workers may take to end
 
 
@@ -52,9 +53,11 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
         recorded = Recorded(study, None)
     else:
         recorded = Recorded(study, cfg)
-    with recorded, Monitor(study, recorded):
-        _until_done(study, cfg, context, list(arguments))
-    lock.release()
+    try:
+        with recorded, Monitor(study, recorded):
+            _until_done(study, cfg, context, list(arguments))
+    finally:
+        lock.release()
 
 
 def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments: list[str]) -> None:
@@ -145,16 +148,18 @@ def conclude(plan: Plan, cfg: DictConfig) -> int:
     console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
     console.print(show.final(plan, found))
     console.print(show.summary(plan, found, study.total(), study.options.workers), markup=False)
-    for row in found:
-        if row.state == board.FAILED:
-            console.print(show.line(plan, row), markup=False, style="red")
+    failed = [row for row in found if row.state == board.FAILED]
+    for row in failed[:_TRACES]:
+        console.print(row.trace, markup=False, style="dim", end="")
+    for row in failed:
+        log_file = os.path.relpath(plan.directory / row.folder)
+        console.print(f"{show.line(plan, row)}   (its log is in {log_file})", markup=False, style="red")
     script, where = console_script(), os.path.relpath(plan.directory)
     console.print(f"files    {where}", markup=False)
     if (page := plan.directory / REPORT / PAGE).is_file():
         console.print(f"report   {os.path.relpath(page)}", markup=False)
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', where])}", markup=False)
-    failed = [row for row in found if row.state == board.FAILED]
     if failed:
         again = study.options.retries + 1
         console.print(f"to try the failed ones again: the same command with sweep.retries={again}", markup=False)

@@ -37,10 +37,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
-OWNER, INDEX, FAILURES, ERROR, SECONDS = "owner", "index", "failures", "error", "seconds"  # of a trial
+OWNER, INDEX, FAILURES, SECONDS = "owner", "index", "failures", "seconds"  # of a trial
+ERROR, TRACEBACK = "error", "traceback"
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _BEAT, _GRACE = 15, 120  # seconds between two signs of life; without one that long a worker elsewhere is gone
 _SQLITE_WAIT = 600  # seconds for a lock that another process holds
+_LONGEST_ERROR = 3000  # characters
 _PATIENCE = 900  # seconds for a storage that does not answer
 
 
@@ -170,14 +172,15 @@ class Study:
                 state = TrialState.PRUNED if values is None else TrialState.COMPLETE
                 patiently(lambda: self._tell(claim, state, values))
 
-    def fail(self, claim: Claim, error: str) -> None:
+    def fail(self, claim: Claim, error: str, trace: str = "") -> None:
         """Remembers a failure; the trial is free to be tried again, or has failed for good."""
         from optuna.trial import TrialState
 
         with self._lock():
             if self._is_mine(claim):
                 failures = claim.trial.user_attrs.get(FAILURES, 0) + 1
-                self._mark(claim, ERROR, error[:2000])
+                self._mark(claim, ERROR, error[:_LONGEST_ERROR])
+                self._mark(claim, TRACEBACK, trace[-_LONGEST_ERROR:])
                 self._mark(claim, FAILURES, failures)
                 self._mark(claim, OWNER, None)
                 if failures > self.options.retries:

@@ -8,6 +8,7 @@ import os
 import statistics
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
 from hydratune.hardware import available_cpus
 from hydratune.kept import Kept
+from hydratune.provenance import redact
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
 from hydratune.sweep.space import short
@@ -121,8 +123,8 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
         raise
     except Exception as error:
         study.note(claim, SECONDS, before + time.monotonic() - began)
-        told = f"{type(error).__name__}: {one_line(error)}"
-        study.fail(claim, told)
+        told = f"{type(error).__name__}: {redact(one_line(error))}"
+        study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
         log.error("trial %d failed: %s", claim.trial.number, told)
         return
     except BaseException:

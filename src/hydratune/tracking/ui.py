@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
     if len(found) > 1:
+        if own := delivery.pointer(given.run):
+            print(f"the sweep: {base}/#/experiments/{own['experiment_id']}/runs/{own['run_id']}?{TRAINING}", flush=True)
         print(f"the {len(found)} runs side by side: {base}{comparison(found)}", flush=True)
     elif "run_id" in pointer:
         page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
