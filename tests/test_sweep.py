@@ -9,6 +9,7 @@ import pytest
 from conftest import study
 from hydratune.errors import ConfigError
 from hydratune.sweep import parent, trial
+from hydratune.sweep.study import ChangedDataError, Study
 from hydratune.tracking.store import connect
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
@@ -256,3 +257,27 @@ def test_changed_rows(sweep, own_directory):
     (own_directory / "validation.jsonl").write_text("".join(rows))
     _, done = sweep(f"{LR}=interval(0.01,0.02)", "sweep=random", "sweep.n_trials=2")
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
+
+
+def test_a_storage_that_does_not_answer(sweep, own_directory):
+    """One message, and nothing is left behind."""
+    before = set(own_directory.iterdir())
+    with pytest.raises(ConfigError, match=r"sweep.storage: expected a database that answers"):
+        sweep(f"{LR}=0.01,0.02", "sweep.storage=postgresql://127.0.0.1:9/none", "hydra.sweep.dir=a/b")
+    assert set(own_directory.iterdir()) - before <= {own_directory / "outputs"}
+
+
+def test_a_late_mistake_costs_no_trial(sweep, own_directory, monkeypatch):
+    """Rows that change while a sweep begins end it; what is done stays."""
+    whole = trial.run
+
+    def changing(cfg, job):
+        result = whole(cfg, job)
+        monkeypatch.setattr(Study, "check_rows", lambda *_: (_ for _ in ()).throw(ChangedDataError()))
+        return result
+
+    monkeypatch.setattr(trial, "run", changing)
+    with pytest.raises(ConfigError):
+        sweep(f"{LR}=0.01,0.02")
+    assert (own_directory / "s/0/metrics.json").is_file()
+    assert [one.state.name for one in study().trials] == ["COMPLETE", "RUNNING"]

@@ -8,7 +8,8 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from hydratune import composition
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import Job
-from hydratune.files import CHECKPOINTS, claim_directory
+from hydratune.files import CHECKPOINTS, METRICS, claim_directory
 from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
@@ -70,17 +71,24 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         return _run_hydra([*rest, *overrides, f"hydra.run.dir={quoted(continued)}"])
     key = "hydra.run.dir"
     wanted = Path(OmegaConf.select(cfg, key)).absolute()
-    new = [folder for folder in wanted.parents if not folder.exists()]
+    new = _missing_parents(wanted)
     try:
         directory = claim_directory(wanted)
     except OSError as error:
         raise _unwritable(key, wanted, error) from error
-    try:
+    with _undone(directory, new):
         return _run_hydra([*rest, *overrides, f"{key}={quoted(directory)}"])
+
+
+@contextmanager
+def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
+    """A mistake that is found late leaves nothing of a new directory behind, unless something was trained there."""
+    try:
+        yield
     except ConfigError:
-        if not any(directory.glob(f"{CHECKPOINTS}/*")):  # whatever was trained stays
-            shutil.rmtree(directory)  # made for this run alone, which has come to nothing
-            for folder in new:
+        if not any(next(directory.rglob(trained), None) for trained in (f"{CHECKPOINTS}/*", METRICS)):
+            shutil.rmtree(directory)
+            for folder in parents:
                 folder.rmdir()
         raise
 
@@ -91,6 +99,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     if dry:
         show_plan(plan, cfg)
         return 0
+    is_new, new = not plan.directory.exists(), _missing_parents(plan.directory)
     try:
         write_plan(plan)
     except OSError as error:
@@ -98,7 +107,8 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
     name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={quoted(plan.directory)}"
     try:
-        code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
+        with _undone(plan.directory, new) if is_new else nullcontext():
+            code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
     except NoProgressError as error:
         print(f"hydratune: {error}", file=sys.stderr)
         code = FAILED
@@ -107,6 +117,11 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)
         raise
     return code or conclude(plan, cfg)
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """The directories above that would have to be made, the lowest first."""
+    return [folder for folder in path.parents if not folder.exists()]
 
 
 def _unwritable(key: str, wanted: Path, error: OSError) -> ConfigError:

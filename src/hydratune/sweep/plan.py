@@ -60,11 +60,6 @@ class Plan:
         folders = {key: Path(value) if value else None for key, value in self.flags.items() if key != "config_name"}
         return Request(self.overrides, **folders, config_name=self.flags["config_name"] or composition.CONFIG_NAME)
 
-    def jobs(self, point: Point) -> Iterator[list[str]]:
-        """The overrides of the runs of one configuration: one a seed."""
-        for seed in self.seeds or (None,):
-            yield self.job(point, seed)
-
     def job(self, point: Point, seed: int | None) -> list[str]:
         """The overrides of one run."""
         return [*self.overrides, *self.space.overrides(point), *([] if seed is None else [f"++seed={seed}"])]
