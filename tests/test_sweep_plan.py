@@ -122,3 +122,11 @@ def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
 def test_labels():
     """A run's name says what was chosen."""
     assert label({LR: 3e-5, "model": "bert", WD: 0.1}, 2) == "learning_rate=3e-05 model=bert weight_decay=0.1 seed=2"
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_launchers_compose(name, capsys):
+    """Each launcher's config is in order."""
+    pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
+    assert dispatch(["-m", "seed=1,2", f"hydra/launcher={name}", "sweep.workers=2", "--dry"]) == 0
+    assert "2 trials" in capsys.readouterr().out
