@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -154,16 +155,19 @@ def test_conditions(sweep):
     assert [one.params["adapter"] for one in done] == ["none", "lora", "lora"]
 
 
-def test_seeds(sweep):
-    """Every configuration is trained once a seed; its value is the mean."""
+def test_seeds(sweep, capsys):
+    """Every configuration is trained once a seed; its value is the mean; the table has each, and the interval."""
     code, done = sweep(f"{LR}=0.01,0.02", "sweep.seeds=[1,2]", "objective=eval_loss")
     assert code == 0
     assert study().direction.name == "MINIMIZE"
+    shown = capsys.readouterr().out
     for one in done:
         losses = [json.loads(Path(f"s/{one.number}/seed={s}/metrics.json").read_text())["eval_loss"] for s in (1, 2)]
         assert losses[0] != losses[1]
         assert one.user_attrs["values"] == {"eval_loss": losses}
         assert one.value == pytest.approx(sum(losses) / 2)
+        assert " ".join(f"{loss:.4f}" for loss in losses) in shown
+        assert re.search(rf"{one.value:.4f}.*\d to ", shown)
 
 
 def test_wilcoxon(sweep):

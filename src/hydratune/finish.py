@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 _CONF = "my_conf"
 _BEST, _LOCK = "best", ".finish.lock"  # below the sweep's directory
-_WIDTH = 200  # characters of a line where there is no terminal
 _SPLITS = {"eval": "validation", "test": "test"}
 
 
@@ -200,13 +199,10 @@ def _train(one: Retraining, made: Experiment) -> int:
 
 def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     """Prints the scores of all retrainings, and which of them is best on validation."""
-    from rich.console import Console
-
     done = {one: json.loads((one.directory / METRICS).read_text(encoding="utf-8")) for one in runs if one.is_finished}
     if not done:
         return
-    width = None if sys.stdout.isatty() else _WIDTH
-    console = Console(soft_wrap=True, highlight=False, width=width)
+    console = show.console()
     console.print(_table({one.seed: metrics for one, metrics in done.items()}))
     name, direction = next(iter(plan.objectives.items()))
     choose = max if direction == "maximize" else min

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -124,9 +123,7 @@ def side_by_side(cfg: DictConfig) -> list[str]:
 
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Prints what a sweep would train."""
-    from rich.console import Console
-
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console = show.console()
     points = plan.space.grid() if cfg.sweep.sampler is None else plan.space.corners()
     if cfg.sweep.sampler is None and cfg.sweep.n_trials:
         points = points[: cfg.sweep.n_trials]
@@ -141,11 +138,9 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
 
 def conclude(plan: Plan, cfg: DictConfig) -> int:
     """Prints what a sweep came to, and returns the exit code: 1 where a trial failed."""
-    from rich.console import Console
-
     study = Study(plan, build(cfg.sweep))
     found = board.rows(plan, study.trials())
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    console = show.console()
     console.print(show.final(plan, found))
     console.print(show.summary(plan, found, study.total(), study.options.workers), markup=False)
     failed = [row for row in found if row.state == board.FAILED]

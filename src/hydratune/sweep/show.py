@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hydratune.intervals import mean_interval
 from hydratune.sweep.board import (
     DONE,
     FAILED,
@@ -23,11 +25,20 @@ from hydratune.sweep.plan import Plan
 from hydratune.sweep.space import Point, said, short
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _SHOWN = 12  # rows of the live table that are done
 _BAR = 10  # characters
 _ERROR = 80
+_WIDTH = 200  # characters of a line where there is no terminal
+
+
+def console() -> Console:
+    """The terminal, or a file that takes long lines."""
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def short_name(objective: str) -> str:
@@ -37,7 +48,7 @@ def short_name(objective: str) -> str:
 
 def live(plan: Plan, found: Sequence[Row], total: int | None, workers: int) -> Table:
     """What runs, what is best so far, and how long it will take."""
-    table = _table(plan, found)
+    table = _table(plan)
     table.caption, table.caption_justify = summary(plan, found, total, workers), "left"
     for row in found:
         if row.state in (RUNNING, WAITING):
@@ -53,7 +64,7 @@ def live(plan: Plan, found: Sequence[Row], total: int | None, workers: int) -> T
 
 def final(plan: Plan, found: Sequence[Row]) -> Table:
     """All that is done, the best first; then what was pruned, and what failed."""
-    table = _table(plan, found)
+    table = _table(plan)
     best = {row.number for row in front(plan, found)}
     for row in ranked(plan, found):
         _add(table, plan, row, "best" if row.number in best else DONE)
@@ -93,13 +104,14 @@ def jobs(plan: Plan, points: Sequence[Point]) -> Table:
     return table
 
 
-def _table(plan: Plan, found: Sequence[Row]) -> Table:
+def _table(plan: Plan) -> Table:
     from rich.table import Table
 
     table = Table("trial", *(short(one.name) for one in plan.space.parameters))
     for name in plan.objectives:
         table.add_column(short_name(name), justify="right")
-    if any(row.by_seed for row in found) and plan.seeds:
+    if plan.seeds:
+        table.add_column("95 % interval")
         table.add_column("by seed")
     table.add_column("time", justify="right")
     table.add_column("state")
@@ -111,9 +123,7 @@ def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
 
     values = [f"{value:.4f}" for value in row.values] or ["" if row.last is None else f"({row.last:.4f})"]
     values += [""] * (len(plan.objectives) - len(values))
-    seeds = [Text(" ".join(f"{v:.4f}" for v in next(iter(row.by_seed.values()), [])))] if plan.seeds else []
-    if not any(column.header == "by seed" for column in table.columns):
-        seeds = []
+    seeds = _seeds(row) if plan.seeds else []
     told = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
     style = {DONE: None, RUNNING: "cyan", PRUNED: "dim", FAILED: "red", WAITING: "dim"}[row.state]
     cells = [_cell(row.point.get(one.name, "")) for one in plan.space.parameters]
@@ -121,6 +131,14 @@ def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
     table.add_row(
         str(row.number), *cells, *values, *seeds, took, Text(told), style="bold" if state == "best" else style
     )
+
+
+def _seeds(row: Row) -> list[str]:
+    """Between what the mean of the first objective lies, and the values that it is the mean of."""
+    values = next(iter(row.by_seed.values()), ())
+    interval = mean_interval(values) if len(values) > 1 else None
+    between = f"{interval.low:.4f} to {interval.high:.4f}" if interval else ""
+    return [between, " ".join(f"{value:.4f}" for value in values)]
 
 
 def _cell(value: object) -> str:
