@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -190,7 +190,11 @@ def test_served(train, toy, store, tmp_path):
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command],
-            env={**os.environ, "MLFLOW_TRACKING_URI": store},
+            env={
+                **os.environ,
+                "MLFLOW_TRACKING_URI": store,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -203,7 +207,8 @@ def test_served(train, toy, store, tmp_path):
         print((tmp_path / "log").read_text())
         raise
     finally:
-        os.killpg(server.pid, 9)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, 9)
         server.wait()
     assert [one["label"] for one in answer["predictions"]] == [row["prediction"] for row in rows]
 

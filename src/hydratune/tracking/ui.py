@@ -87,7 +87,7 @@ def server_arguments(uri: str, port: int) -> list[str]:
 
 def pointers(directory: Path) -> list[dict[str, str]]:
     """Where the runs below a directory are, or its own; raises ConfigError where they are in no store."""
-    below = [*directory.glob("*/"), *directory.glob("*/*/")]
+    below = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
     for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
         if found := [pointer for folder in folders if (pointer := delivery.pointer(folder))]:
             return found
