@@ -1,10 +1,13 @@
 """A worker that keeps data and networks trains as a run alone does."""
 
+import gc
 import hashlib
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig, BertForSequenceClassification
 
 from hydratune import run
 from hydratune.kept import Kept, key_of
@@ -93,3 +96,31 @@ def test_keys_depend_on_values(compose):
     """What differs in a value differs in its key."""
     one, same, other = (compose(f"model.dropout={p}").model for p in (0.1, 0.1, 0.2))
     assert key_of(one) == key_of(same) != key_of(other)
+
+
+@pytest.fixture
+def thawed():
+    """Nothing stays out of garbage collection after the test."""
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("thawed")
+def test_modules_are_no_garbage(sweep):
+    """The two collections of each run look at little: a worker takes what lives as long as it does out of them."""
+    before = len(gc.get_objects())
+    sweep(f"{LR}=0.01,0.02", "trainer.args.max_steps=1")
+    assert len(gc.get_objects()) < before / 2
+
+
+@pytest.mark.usefixtures("thawed")
+def test_an_old_network_needs_no_collection():
+    """A network that a worker no longer keeps is gone at once, also where it is out of garbage collection."""
+    kept = Kept(1)
+    config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
+    kept.network("a", lambda: BertForSequenceClassification(config))
+    network = weakref.ref(kept._networks["a"][0])
+    gc.freeze()
+    kept.network("b", lambda: [0])
+    assert network() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import platform
@@ -58,8 +59,9 @@ def git_diff() -> str:
     return str(redact(text[:_LONGEST_DIFF])) + rest
 
 
+@functools.cache  # it takes as long as ten steps of a small network
 def environment() -> str:
-    """The machine and every installed package with its version."""
+    """The machine and every installed package with its version, as this process found them."""
     packages = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
     return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
 
