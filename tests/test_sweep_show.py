@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -155,7 +156,8 @@ class Trial:
     def should_prune(self): return self.said == (0.25, 1)
 
 prune = Prune(Trial() if rank == 0 else None, "eval_f1")
-state = types.SimpleNamespace(log_history=[{"eval_f1": 0.25}], is_world_process_zero=rank == 0, global_step=7)
+state = types.SimpleNamespace(log_history=[{"eval_f1": 0.25}], is_world_process_zero=rank == 0, global_step=7,
+                              max_steps=9)
 control = types.SimpleNamespace(should_training_stop=False)
 prune.on_evaluate(None, state, control, metrics={"eval_f1": 0.25})
 try:
@@ -178,6 +180,20 @@ def test_all_processes_of_a_run_are_pruned_together(tmp_path):
     ]
     said = [json.loads(one.communicate(timeout=120)[0].splitlines()[-1]) for one in both]
     assert said == [[True, True], [True, True]]
+
+
+@pytest.mark.parametrize(("step", "pruned"), [(7, True), (9, False)])
+def test_a_training_that_is_over_is_not_pruned(study, step, pruned):
+    """A pruner ends what falls behind, but no trial whose last step is done: its value counts."""
+    from hydratune.sweep.callbacks import Prune
+
+    study.study.pruner = optuna.pruners.ThresholdPruner(lower=0.5)
+    claim = study.claim()
+    prune, control = Prune(claim.trial, "eval_accuracy"), SimpleNamespace(should_training_stop=False)
+    now = {"log_history": [{"eval_accuracy": 0.25}], "is_world_process_zero": True, "global_step": step, "max_steps": 9}
+    prune.on_evaluate(None, SimpleNamespace(**now), control, metrics={"eval_accuracy": 0.25})
+    assert control.should_training_stop == pruned
+    assert claim.trial.storage.get_trial(claim.trial._trial_id).intermediate_values == {1: 0.25}
 
 
 def test_the_storage_comes_back(study, monkeypatch):

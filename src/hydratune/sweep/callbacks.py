@@ -60,6 +60,8 @@ class Prune(TrainerCallback):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a trial that begins again has reported it before
             patiently(lambda: trial.report(value, number))
+        if state.global_step >= state.max_steps:  # nothing is saved by it, and a value would be lost
+            return False
         return patiently(trial.should_prune)
 
 
