@@ -41,6 +41,7 @@ bench: $(INSTALLED) ## run the benchmarks
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/evaluation_memory.py
 	$(BIN)/python benchmarks/tracking.py
+	$(BIN)/python benchmarks/sweep.py
 
 pictures: $(INSTALLED) ## make the README's pictures from eight real runs (needs chromium and chromium-driver)
 	$(BIN)/python docs/make_pictures.py

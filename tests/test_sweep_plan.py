@@ -9,6 +9,7 @@ import pytest
 from hydratune.cli import dispatch
 from hydratune.composition import Request
 from hydratune.errors import ConfigError
+from hydratune.sweep.options import Sweep
 from hydratune.sweep.plan import PLAN, label, make_plan, read_plan, write_plan
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
@@ -27,6 +28,7 @@ def test_named_by_what_is_swept():
         plan(f"{LR}=1e-5,3e-5", "seed=7").name,
         plan(f"{LR}=1e-5,3e-5", "objective=eval_loss").name,
         plan(f"{LR}=1e-5,3e-5", "sweep.seeds=[1,2]").name,
+        plan(f"{LR}=1e-5,3e-5", "sweep.shuffle=true").name,
     ]
     assert len(set(names)) == len(names)
     assert all(name.startswith("wordnet_supersense-minilm-learning_rate-") for name in names)
@@ -38,6 +40,15 @@ def test_named_by_what_is_swept():
 def test_what_changes_no_name(more):
     """How fast, how patient and where it is recorded makes no other sweep."""
     assert plan(f"{LR}=1e-5,3e-5", more).name == plan(f"{LR}=1e-5,3e-5").name
+
+
+def test_shuffled():
+    """A grid in a drawn order is the same grid, in the same order at each start and in another by another seed."""
+    points = plan(f"{LR}=1,2,3,4,5,6").space.grid()
+    orders = [Sweep(shuffle=True, seed=seed).in_order(points) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(order != points and sorted(order, key=points.index) == points for order in orders)
+    assert Sweep().in_order(points) == points
 
 
 def test_it_is_read_as_written(tmp_path):
@@ -71,6 +82,7 @@ def test_a_mistake_of_the_sweep_and_one_of_a_job():
         (["sweep.pruner=ashe"], "sweep.pruner: expected one of"),
         (["sweep.pruner=median", "sweep.seeds=[1,2]"], "Set sweep.pruner=wilcoxon."),
         (["sweep.pruner=wilcoxon"], "sweep.pruner: expected seeds to compare"),
+        (["sweep=tpe", "sweep.shuffle=true"], "sweep.shuffle: expected false beside a sampler"),
         (["sweep.objectives={eval_acc: maximize}"], "sweep.objectives: expected one of"),
         (["sweep.objectives={eval_loss: low}"], "sweep.objectives.eval_loss: expected one of ['maximize', 'minimize']"),
         (["sweep.objectives={eval_loss: minimize, eval_f1: maximize}", "sweep.pruner=asha"], "'asha' with 2 objectives"),

@@ -81,6 +81,15 @@ def test_a_front():
     assert [row.number for row in board.front(plan, rows)] == [0, 1]
 
 
+def test_trials_of_a_shuffled_grid(study):
+    """Each point is tried once, in the order that the options give."""
+    study.options = Sweep(shuffle=True)
+    points = study.plan.space.grid()
+    tried_points = [study.claim().point for _ in points]
+    assert tried_points == study.options.in_order(points) != points
+    assert study.claim() is None
+
+
 def test_a_dead_workers_trial_is_taken_over(study):
     """A trial whose process is gone is the next one, under its own number, ahead of new ones."""
     first = study.claim()

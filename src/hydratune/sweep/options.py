@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hydratune.errors import Mistake, one_of
 
@@ -22,6 +23,7 @@ PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _DIRECTIONS = ("maximize", "minimize")
 _SCHEMES = ("mysql", "postgresql", "sqlite")
+T = TypeVar("T")
 
 
 @dataclass(kw_only=True)
@@ -34,6 +36,7 @@ class Sweep:
     conditions: dict[str, str] = field(default_factory=dict)
     objectives: dict[str, str] = field(default_factory=dict)
     sampler: Any = None
+    shuffle: bool = False
     n_trials: int | None = None
     hours: float | None = None
     seeds: list[int] = field(default_factory=list)
@@ -74,6 +77,8 @@ class Sweep:
             yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
         if self.sampler is not None and self.n_trials is None and self.hours is None:
             yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.hours=2.")
+        if self.sampler is not None and self.shuffle:
+            yield Mistake("shuffle", "false beside a sampler, which has an order of its own", "true", "Leave it out.")
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
             yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
@@ -87,6 +92,13 @@ class Sweep:
             if known and name not in known.parameters and not known.accepts_any:
                 fix = f"See optuna's {PRUNERS[self.pruner][0]}."
                 yield Mistake(f"pruner_args.{name}", one_of(known.parameters), repr(name), fix)
+
+    def in_order(self, points: Sequence[T]) -> list[T]:
+        """The points of a grid as they are tried, the same at each start."""
+        ordered = list(points)
+        if self.shuffle:
+            random.Random(self.seed).shuffle(ordered)  # noqa: S311 (no secret)
+        return ordered
 
     def optuna_pruner(self) -> BasePruner:
         """The pruner by its name."""

@@ -124,7 +124,7 @@ def side_by_side(cfg: DictConfig) -> list[str]:
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Prints what a sweep would train."""
     console = show.console()
-    points = plan.space.grid() if cfg.sweep.sampler is None else plan.space.corners()
+    points = build(cfg.sweep).in_order(plan.space.grid()) if cfg.sweep.sampler is None else plan.space.corners()
     if cfg.sweep.sampler is None and cfg.sweep.n_trials:
         points = points[: cfg.sweep.n_trials]
     console.print(show.jobs(plan, points))

@@ -24,7 +24,7 @@ from hydratune.validation import check_config, check_part
 PLAN = "sweep.json"
 # What may change between two starts of one sweep: how much, how fast, where it is recorded.
 _MAY_CHANGE = ("hardware", "hydra", "name", "sweep", "tracking", "vars")
-_NAMED = ("sampler", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
+_NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
 _HASH, _LONGEST = 6, 80  # characters of a name
 
 

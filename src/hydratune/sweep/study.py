@@ -232,7 +232,7 @@ class Study:
     def _begin(self, number: int) -> Claim:
         """A new trial: the next point of the grid, or what the sampler says."""
         if self.options.sampler is None:
-            points = self.plan.space.grid()
+            points = self.options.in_order(self.plan.space.grid())
             self.study.enqueue_trial(points[number], user_attrs={INDEX: number})
         return self._own(None, number)
 

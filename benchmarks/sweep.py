@@ -1,0 +1,281 @@
+"""What a sweep costs beside its training, and what its pruner saves: `python benchmarks/sweep.py`.
+
+Overhead: eight short trials of the embedded default, in turn as a sweep on one worker, as eight commands, and by
+Hydra's basic sweeper over the same runs, in one process whose jobs load everything anew. Each is compared with what it
+cannot do without: Trainer's own `train_runtime` of its runs, summed, and the time from its start to the first training.
+A command by itself also tests one row and saves its weights, which a trial does not.
+
+Pruning: a grid of 27 points on handwritten digits, whole and under `sweep.pruner=asha`, with three seeds: the steps
+that were trained, and how far the configuration that was found is from the grid's best, beside the noise: the standard
+deviation of the best configuration over eight seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from hydratune.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
+from hydratune.facts import Job, Part
+from hydratune.files import METRICS
+from hydratune.hardware import available_cpus
+from hydratune.run import run
+from hydratune.sweep.study import default_storage
+from hydratune.tracking.journal import Journal
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
+RESULTS = Path(__file__).parent / "results" / "sweep.json"
+BASIC = "basic"  # the first argument of this script as a Hydra app
+
+# --- overhead --------------------------------------------------------------------------------------------
+
+SHORT = [
+    "dataset.limit.train=96",
+    "dataset.limit.validation=66",
+    "dataset.limit.test=1",
+    "tracking.log_models=false",
+]
+RATES, DECAYS = ("5e-5", "1e-4", "2e-4", "4e-4"), ("0", "0.1")
+SWEPT = [f"trainer.args.learning_rate={','.join(RATES)}", f"trainer.args.weight_decay={','.join(DECAYS)}"]
+COUNT = len(RATES) * len(DECAYS)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the seconds of eight runs went.
+
+    Args:
+        total: From the start of the first process to the end of the last.
+        training: Trainer's `train_runtime`, summed.
+        startup: From the start of the first process to the beginning of the first run.
+        ending: From the end of the last run to the end of its process.
+    """
+
+    total: float
+    training: float
+    startup: float
+    ending: float
+
+    @property
+    def between(self) -> float:
+        """Between two trainings, on average."""
+        return (self.total - self.training - self.startup - self.ending) / COUNT
+
+    @property
+    def ratio(self) -> float:
+        """Of the total to what cannot be done without."""
+        return self.total / (self.training + self.startup)
+
+
+def timed(commands: Sequence[Sequence[str]], folders: Sequence[Path]) -> Timing:
+    """Runs commands one after the other, whose runs leave their files in `folders`."""
+    start = time.time()
+    for command in commands:
+        subprocess.run(command, check=True, capture_output=True)
+    end = time.time()
+    seconds = [json.loads((folder / METRICS).read_text())["train_runtime"] for folder in folders]
+    entries = [list(Journal(folder).entries(0)) for folder in folders]
+    began = next(entry.values["began"] for entry in entries[0] if entry.kind == "run") / 1000
+    ended = next(entry.values["ended"] for entry in entries[-1] if entry.kind == "status") / 1000
+    return Timing(end - start, sum(seconds), began - start, end - ended)
+
+
+def sweep(number: int) -> Timing:
+    """Eight trials of one sweep."""
+    name = f"round-{number}"
+    folders = [Path("multirun", name, str(i)) for i in range(COUNT)]
+    return timed([[HYDRATUNE, "-m", *SHORT, *SWEPT, f"sweep.name={name}"]], folders)
+
+
+def commands(number: int) -> Timing:
+    """Eight commands."""
+    folders = [Path(f"commands-{number}", str(i)) for i in range(COUNT)]
+    points = itertools.product(RATES, DECAYS)
+    return timed(
+        [
+            [HYDRATUNE, *SHORT, f"trainer.args.learning_rate={rate}", f"trainer.args.weight_decay={decay}",
+             f"hydra.run.dir={folder}"]
+            for folder, (rate, decay) in zip(folders, points, strict=True)
+        ],
+        folders,
+    )  # fmt: skip
+
+
+def basic_sweeper(number: int) -> Timing:
+    """Eight jobs of Hydra's basic sweeper."""
+    where = Path(f"basic-{number}")
+    folders = [where / str(i) for i in range(COUNT)]
+    hydras = ["hydra/sweeper=basic", f"hydra.sweep.dir={where}", "hydra.sweep.subdir=${hydra:job.num}"]
+    return timed([[sys.executable, __file__, BASIC, "-m", *SHORT, *SWEPT, *hydras]], folders)
+
+
+def job(cfg: DictConfig) -> None:
+    """What Hydra's basic sweeper runs: a run like a trial's, without what a worker keeps."""
+    meta = HydraConfig.get()
+    typed: Any = OmegaConf.to_container(meta.overrides.task)
+    directory = Path(meta.runtime.output_dir)
+    run(cfg, Job(directory, typed, dict(meta.runtime.choices), Part(directory.name)))
+
+
+KINDS: dict[str, Callable[[int], Timing]] = {
+    "hydratune -m": sweep,
+    "eight commands": commands,
+    "Hydra's basic sweeper": basic_sweeper,
+}
+
+
+def overhead(rounds: int) -> dict[str, list[Timing]]:
+    """Kind -> its timing in each round."""
+    warm = [HYDRATUNE, *SHORT, "trainer.args.max_steps=2"]
+    subprocess.run(warm, check=True, capture_output=True)  # the cache of tokenised rows, the store's tables
+    timings: dict[str, list[Timing]] = {kind: [] for kind in KINDS}
+    for number in range(rounds):
+        for kind, measure in KINDS.items():
+            timings[kind].append(measure(number))
+    return timings
+
+
+def overhead_table(timings: dict[str, list[Timing]]) -> Table:
+    """Medians of the rounds."""
+    title = f"{COUNT} short trials, {machine()}, medians of {len(timings['hydratune -m'])}"
+    table = Table("", "s in all", "training", "start", "between two", "end", "in all / (training + start)", title=title)
+    for kind, rounds in timings.items():
+        names = ("total", "training", "startup", "between", "ending")
+        seconds = [f"{statistics.median(getattr(one, name) for one in rounds):.2f}" for name in names]
+        table.add_row(kind, *seconds, f"{statistics.median(one.ratio for one in rounds):.3f}")
+    return table
+
+
+# --- pruning ---------------------------------------------------------------------------------------------
+
+DIGITS = [
+    "experiment=digits",
+    "tracking=none",
+    "dataset.limit.train=640",
+    "model.config.num_hidden_layers=2",
+    "trainer.args.num_train_epochs=9",  # an evaluation after each
+]
+GRID = {
+    "trainer.args.learning_rate": "1e-3,3e-3,1e-2",
+    "trainer.args.weight_decay": "0,0.01,0.1",
+    "model.dropout": "0,0.1,0.2",
+}
+EVALUATIONS = 9
+NOISE_SEEDS = 8
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a pruned grid came to, beside the whole one.
+
+    Args:
+        seed: Of all trials.
+        best: Value of the whole grid's best configuration.
+        found: Value, in the whole grid, of the configuration that the pruned one found.
+        steps: Share of the whole grid's training steps that the pruned one took.
+    """
+
+    seed: int
+    best: float
+    found: float
+    steps: float
+
+
+def trials(name: str, overrides: Sequence[str]) -> list[FrozenTrial]:
+    """Of a sweep."""
+    import optuna
+
+    subprocess.run([HYDRATUNE, "-m", *DIGITS, *overrides, f"sweep.name={name}"], check=True, capture_output=True)
+    return optuna.load_study(study_name=name, storage=default_storage(Path("multirun", name))).trials
+
+
+def pruning(seeds: Sequence[int]) -> tuple[list[Pruned], list[float]]:
+    """What ASHA found with each seed, and the values of the best configuration over more seeds."""
+    swept = [f"{key}={values}" for key, values in GRID.items()]
+    results, points = list[Pruned](), dict[tuple[Any, ...], list[float]]()
+    for seed in seeds:
+        asha = trials(f"asha-{seed}", [*swept, f"seed={seed}", "sweep.pruner=asha"])
+        whole = trials(f"grid-{seed}", [*swept, f"seed={seed}"])
+        values = {tuple(trial.params.values()): trial.values[0] for trial in whole}
+        found = max((trial for trial in asha if trial.values), key=lambda trial: trial.values[0])
+        steps = sum(len(trial.intermediate_values) for trial in asha) / (EVALUATIONS * len(whole))
+        results.append(Pruned(seed, max(values.values()), values[tuple(found.params.values())], steps))
+        for point, value in values.items():
+            points.setdefault(point, []).append(value)
+    best = max(points, key=lambda point: statistics.fmean(points[point]))
+    fixed = [f"{key}={value}" for key, value in zip(GRID, best, strict=True)]
+    again = trials("noise", [*fixed, f"seed={','.join(map(str, range(1, NOISE_SEEDS + 1)))}"])
+    return results, [trial.values[0] for trial in again]
+
+
+def pruning_table(results: Sequence[Pruned], noise: float) -> Table:
+    """A row a seed."""
+    title = f"ASHA on a grid of 27; noise {noise:.4f}"
+    table = Table("seed", "grid's best", "found by ASHA", "difference / noise", "steps", title=title)
+    for one in results:
+        distance = f"{(one.best - one.found) / noise:.2f}"
+        table.add_row(str(one.seed), f"{one.best:.4f}", f"{one.found:.4f}", distance, f"{one.steps:.1%}")
+    return table
+
+
+# --- all -------------------------------------------------------------------------------------------------
+
+
+def machine() -> str:
+    """The processor and how much of it may be used."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{available_cpus()} threads of {names[0] if names else 'an unknown processor'}"
+
+
+def main() -> None:
+    """Measures, prints the tables and writes them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
+    parser.add_argument("--quick", action="store_true", help="one round, one seed")
+    given = parser.parse_args()
+    rounds, seeds = (1, given.seeds[:1]) if given.quick else (given.rounds, given.seeds)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    console, results = Console(), dict[str, Any](machine=machine())
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        if rounds:
+            timings = overhead(rounds)
+            console.print(overhead_table(timings))
+            results["overhead"] = {kind: [asdict(one) for one in all_] for kind, all_ in timings.items()}
+        if seeds:
+            pruned, again = pruning(seeds)
+            console.print(pruning_table(pruned, statistics.stdev(again)))
+            results |= {"pruning": [asdict(one) for one in pruned], "best_over_seeds": again}
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [BASIC]:
+        del sys.argv[1]
+        register_resolvers()
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(job)()
+    else:
+        main()
