@@ -36,14 +36,14 @@ def left(monkeypatch):
 
 
 def test_the_same_weights_as_alone(sweep, left, train, toy):
-    """Bit for bit, whatever came before in the same process: another rate, seed, precision or network."""
+    """Bit for bit, whatever came before in the same process: another seed, another precision."""
     toy.append("trainer.args.per_device_train_batch_size=8")
-    _, done = sweep("seed=1,2", "hardware.precision=bf16,fp32", "model.dropout=0.1,0.3")
-    assert len(done) == 8
-    for number in (0, 3, 5, 6):
+    _, done = sweep("seed=1,2", "hardware.precision=bf16,fp32")
+    assert len(done) == 4
+    for number in (1, 2, 3):
         alone = train(*toy, *(f"{name}={value}" for name, value in done[number].params.items()), directory=f"r{number}")
         assert left[str(number)] == weights(alone.directory / "checkpoints")
-    assert len({tuple(one) for one in left.values()}) == 8
+    assert len({tuple(one) for one in left.values()}) == 4
 
 
 def test_a_second_run_loads_nothing(sweep, monkeypatch):
