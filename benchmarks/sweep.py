@@ -5,9 +5,9 @@ Hydra's basic sweeper over the same runs, in one process whose jobs load everyth
 cannot do without: Trainer's own `train_runtime` of its runs, summed, and the time from its start to the first training.
 A command by itself also tests one row and saves its weights, which a trial does not.
 
-Pruning: a grid of 27 points on handwritten digits, whole and under `sweep.pruner=asha` in a drawn order, with three seeds: the steps
-that were trained, and how far the configuration that was found is from the grid's best, beside the noise: the standard
-deviation of the best configuration over five seeds.
+Pruning: a grid of 27 points on handwritten digits, whole and under `sweep.pruner=asha` in a drawn order, with three
+seeds: the steps that were trained, and how far the configuration that was found is from the grid's best, beside the
+noise: the standard deviation of the best configuration over five seeds.
 """
 
 from __future__ import annotations
