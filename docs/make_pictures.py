@@ -21,7 +21,7 @@ from PIL import Image  # noqa: E402 (the tests' helpers come from the line above
 import browser  # noqa: E402
 from hydratune.tracking.store import connect  # noqa: E402
 from hydratune.tracking.ui import comparison  # noqa: E402
-from hydratune.tracking.view import TRAINING  # noqa: E402
+from hydratune.tracking.view import PARENT, TRAINING  # noqa: E402
 from test_ui import serving  # noqa: E402
 
 PICTURES = ROOT / "docs" / "img"
@@ -54,9 +54,10 @@ def main() -> None:
 def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
     """The runs table, the comparison and the charts of one run."""
     client = connect(pointer["uri"])
-    ids = [run.info.run_id for run in client.search_runs([pointer["experiment_id"]])]
+    found = client.search_runs([pointer["experiment_id"]])
+    ids = [run.info.run_id for run in found if PARENT in run.data.tags]
     driver.get(address)
-    browser.wait_text(driver, f"{len(ids)} matching runs", "learning_rate=0.001")
+    browser.wait_text(driver, f"{len(found)} matching runs", "learning_rate=0.001")
     close_assistant(driver)
     save(driver, "runs.png")
     driver.get(base + comparison([{**pointer, "run_id": run_id} for run_id in ids]))
