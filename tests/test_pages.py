@@ -12,6 +12,7 @@ import pytest
 
 import browser
 from conftest import toy_rows, write_rows
+from hydratune.tracking import ui
 from hydratune.tracking.store import connect
 from hydratune.tracking.ui import comparison, pointers
 from hydratune.tracking.view import view
@@ -158,3 +159,17 @@ def test_no_view_without_an_objective():
     """Runs of others, or none, leave the page as MLflow has it."""
     assert view([data(tags={})]) is None
     assert view([]) is None
+
+
+@pytest.mark.slow
+def test_a_sweeps_directory(eight_runs, monkeypatch, capsys):
+    """`hydratune ui` on a sweep prints its own page and that of its runs' parallel coordinates; its run has the plot."""
+    sweep = eight_runs[0].parent
+    own = json.loads((sweep / "mlflow.json").read_text())
+    monkeypatch.setattr(ui, "_become_server", lambda *_: None)
+    ui.main([str(sweep)])
+    out = capsys.readouterr().out
+    assert f"/runs/{own['run_id']}?workflowType=machine_learning" in out
+    assert f"the 8 runs side by side: http://127.0.0.1:5000{comparison(pointers(sweep))}" in out
+    drawn = {one.path for one in connect(own["uri"]).list_artifacts(own["run_id"], "report")}
+    assert {"report/parallel_coordinates.png", "report/report.html"} <= drawn
