@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from hydratune.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
-from hydratune.facts import Job, Part
+from hydratune.facts import Part, hydra_job
 from hydratune.files import METRICS
 from hydratune.hardware import available_cpus
 from hydratune.run import run
@@ -131,10 +131,7 @@ def basic_sweeper(number: int) -> Timing:
 
 def job(cfg: DictConfig) -> None:
     """What Hydra's basic sweeper runs: a run like a trial's, without what a worker keeps."""
-    meta = HydraConfig.get()
-    typed: Any = OmegaConf.to_container(meta.overrides.task)
-    directory = Path(meta.runtime.output_dir)
-    run(cfg, Job(directory, typed, dict(meta.runtime.choices), Part(directory.name)))
+    run(cfg, hydra_job(Part(str(HydraConfig.get().job.num))))
 
 
 KINDS: dict[str, Callable[[int], Timing]] = {

@@ -201,3 +201,8 @@ def package_path(package: str, *parts: str) -> str:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")
     return str(Path(spec.origin).parent.joinpath(*parts))
+
+
+def quoted(path: Path) -> str:
+    """A path as Hydra's grammar takes any text."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
@@ -63,6 +64,13 @@ class Job:
     choices: Mapping[str, Any] = field(default_factory=dict)
     part: Part | None = None
     kept: Kept = field(default_factory=Kept)
+
+
+def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:
+    """The job that Hydra is running in this process; a secret that was typed is in it as `${oc.env:NAME}`."""
+    meta = HydraConfig.get()
+    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
+    return Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or Kept())
 
 
 def facts(cfg: DictConfig, job: Job) -> Facts:

@@ -27,7 +27,7 @@ from hydratune.sweep.plan import Plan
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
-from hydratune.train import checked, quoted, train
+from hydratune.train import checked, train
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -192,7 +192,7 @@ def _train(one: Retraining, made: Experiment) -> int:
     try:
         if one.directory.exists():
             return train(arguments, one.directory)
-        return train([*arguments, f"hydra.run.dir={quoted(one.directory)}"])
+        return train([*arguments, f"hydra.run.dir={composition.quoted(one.directory)}"])
     finally:
         reset_accelerate()  # and the memory of the network, which the next one needs
 

@@ -27,10 +27,12 @@ class Kept:
 
     def data(self, key: str, make: Callable[[], T]) -> T:
         """What `make` returned for this key, which nobody changes."""
+        if not self._most:
+            return make()
         if key not in self._data:
             self._put(self._data, key, make())
         self._data.move_to_end(key)
-        return self._data[key] if self._most else self._data.pop(key)
+        return self._data[key]
 
     def network(self, key: str, make: Callable[[], T]) -> T:
         """A copy of what `make` returned for this key."""
@@ -46,7 +48,7 @@ class Kept:
 
     def _put(self, kept: OrderedDict[str, Any], key: str, value: Any) -> None:
         kept[key] = value
-        while len(kept) > max(self._most, 1):
+        while len(kept) > self._most:
             kept.popitem(last=False)
 
 

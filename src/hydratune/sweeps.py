@@ -16,7 +16,7 @@ from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.finish import finish
 from hydratune.sweep import report
 from hydratune.sweep.parent import conclude
-from hydratune.sweep.plan import PLAN, Plan, read_plan
+from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
 from hydratune.sweep.study import Study
 from hydratune.train import DRY, train
 
@@ -48,8 +48,9 @@ def _report(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
     _add_name(parser)
     plan, cfg = _opened(parser.parse_args(arguments).name)
-    report.write(Study(plan, build(cfg.sweep)))
-    conclude(plan, cfg)
+    study = Study(plan, build(cfg.sweep))
+    report.write(study)
+    conclude(study, cfg)
     return 0  # whatever its trials came to
 
 
@@ -94,8 +95,7 @@ def _seeds(text: str) -> tuple[int, ...]:
 def _opened(name: str) -> tuple[Plan, DictConfig]:
     """A sweep by its name, and the config that its trials have in common."""
     plan = read_plan(_directory(name))
-    with composition.composer(plan.request):
-        return plan, composition.compose_config(plan.request, plan.overrides)
+    return plan, common_config(plan)
 
 
 def _directory(name: str) -> Path:

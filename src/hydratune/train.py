@@ -12,27 +12,27 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune import composition
+from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.facts import Job
+from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, claim_directory
 from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
 from hydratune.sweep.parent import NoProgressError, conclude, show_plan, side_by_side
 from hydratune.sweep.plan import make_plan, write_plan
+from hydratune.sweep.study import Study
 from hydratune.validation import check_config
 
 log = logging.getLogger(__name__)
@@ -68,16 +68,15 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         print("one run; every key of its config is in order")
         return 0
     if continued:
-        return _run_hydra([*rest, *overrides, f"hydra.run.dir={quoted(continued)}"])
-    key = "hydra.run.dir"
-    wanted = Path(OmegaConf.select(cfg, key)).absolute()
+        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(continued)}"])
+    wanted = Path(cfg.hydra.run.dir).absolute()
     new = _missing_parents(wanted)
     try:
         directory = claim_directory(wanted)
     except OSError as error:
-        raise _unwritable(key, wanted, error) from error
+        raise _unwritable("hydra.run.dir", wanted, error) from error
     with _undone(directory, new):
-        return _run_hydra([*rest, *overrides, f"{key}={quoted(directory)}"])
+        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}"])
 
 
 @contextmanager
@@ -105,7 +104,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
-    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={quoted(plan.directory)}"
+    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
     try:
         with _undone(plan.directory, new) if is_new else nullcontext():
             code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
@@ -116,7 +115,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         command = shlex.join([console_script(), *flags, *request.overrides])
         print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)
         raise
-    return code or conclude(plan, cfg)
+    return code or conclude(Study(plan, build(cfg.sweep)), cfg)
 
 
 def _missing_parents(path: Path) -> list[Path]:
@@ -176,12 +175,11 @@ def _run_hydra(arguments: Sequence[str]) -> int:
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
     errors: list[ConfigError | RunFailedError] = []
 
-    def job(cfg: DictConfig) -> float | None:
+    def job(cfg: DictConfig) -> None:
         try:
-            return _job(cfg)
+            _job(cfg)
         except (ConfigError, RunFailedError) as error:
             errors.append(error)
-            return None
 
     try:
         start(job)()
@@ -194,11 +192,9 @@ def _run_hydra(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _job(cfg: DictConfig) -> float:
-    """One run, inside Hydra; returns the objective, which a sweeper optimises."""
-    meta = HydraConfig.get()
-    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)  # a secret is there as ${oc.env:NAME}
-    job = Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices))
+def _job(cfg: DictConfig) -> None:
+    """One run, inside Hydra."""
+    job = hydra_job()
     log.info("run: %s", os.path.relpath(job.directory))
     try:
         result = run(cfg, job)
@@ -210,9 +206,3 @@ def _job(cfg: DictConfig) -> float:
     show(result)
     if not result.pushed:
         raise RunFailedError
-    return result.objective
-
-
-def quoted(path: Path) -> str:
-    """A path as Hydra's grammar takes any text."""
-    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

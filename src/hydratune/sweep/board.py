@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.sweep.plan import Plan, label
-from hydratune.sweep.study import ERROR, FOLDER, PROGRESS, SECONDS, TRACEBACK, VALUES
+from hydratune.sweep.study import ERROR, FOLDER, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 DONE, RUNNING, PRUNED, FAILED, WAITING = "done", "running", "pruned", "failed", "waiting"
 STATES = (DONE, RUNNING, PRUNED, FAILED, WAITING)
+ENDED = (DONE, PRUNED, FAILED)
 _STATE = {"COMPLETE": DONE, "RUNNING": RUNNING, "PRUNED": PRUNED, "FAIL": FAILED, "WAITING": WAITING}
 
 
@@ -58,7 +59,7 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
     for trial in trials:
         attrs, said = trial.user_attrs, [*trial.intermediate_values.values()]
         state = _STATE[trial.state.name]
-        waits = state == RUNNING and attrs.get("owner") is None
+        waits = state == RUNNING and attrs.get(OWNER) is None
         point = {one.name: trial.params[one.name] for one in plan.space.parameters if one.name in trial.params}
         found.append(
             Row(
@@ -104,11 +105,16 @@ def counts(found: Sequence[Row]) -> dict[str, int]:
     return {state: counted[state] for state in STATES}
 
 
+def ended(found: Sequence[Row]) -> int:
+    """How many came to an end, good or bad."""
+    return sum(row.state in ENDED for row in found)
+
+
 def seconds_left(found: Sequence[Row], total: int | None, workers: int) -> float | None:
     """How long the rest will take at the pace so far; None before there is one."""
-    ended = [row.seconds for row in found if row.state in (DONE, PRUNED)]
-    if not ended or total is None:
+    took = [row.seconds for row in found if row.state in (DONE, PRUNED)]
+    if not took or total is None:
         return None
-    left = total - sum(row.state in (DONE, PRUNED, FAILED) for row in found)
+    left = total - ended(found)
     begun = sum(row.progress for row in found if row.state == RUNNING)
-    return statistics.fmean(ended) * max(left - begun, 0) / max(workers, 1)
+    return statistics.fmean(took) * max(left - begun, 0) / max(workers, 1)

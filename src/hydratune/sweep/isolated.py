@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from hydratune import composition, signals
+from hydratune import signals
 from hydratune.build import build
 from hydratune.errors import FAILED, one_line
 from hydratune.files import METRICS
@@ -43,8 +43,7 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
     if process.returncode:
         lines = said.strip().splitlines() or [f"its process ended with {process.returncode}"]
         return Trained(error=RuntimeError(lines[-1]))
-    seed = (study.plan.seeds or (None,))[number]
-    directory = claim.directory if seed is None else claim.directory / f"seed={seed}"
+    directory = claim.run_directory(study.plan.replicates[number])
     return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 
 
@@ -52,16 +51,14 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
     import optuna
 
-    from hydratune.sweep.plan import read_plan
+    from hydratune.sweep.plan import common_config, read_plan
     from hydratune.sweep.study import Claim, Study
     from hydratune.sweep.worker import one_run
 
     signals.install()
     signals.end_with(int(parent))
     plan = read_plan(Path(directory))
-    with composition.composer(plan.request):
-        cfg = composition.compose_config(plan.request, [*plan.overrides])
-    study = Study(plan, build(cfg.sweep))
+    study = Study(plan, build(common_config(plan).sweep))
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
     trial = optuna.trial.Trial(study.study, int(trial_id))
     frozen: Any = study.storage.get_trial(int(trial_id))

@@ -29,7 +29,7 @@ class Monitor:
         self._study, self._recorded = study, recorded
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._told = {row.number for row in self._rows() if row.state in (board.DONE, board.PRUNED, board.FAILED)}
+        self._told = {row.number for row in self._rows() if row.state in board.ENDED}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class Monitor:
     def _tell(self, found: Sequence[board.Row]) -> None:
         """A line for each trial that has ended since the last look."""
         for row in found:
-            if row.state in (board.DONE, board.PRUNED, board.FAILED) and row.number not in self._told:
+            if row.state in board.ENDED and row.number not in self._told:
                 self._told.add(row.number)
                 print(f"{show.line(self._study.plan, row)}   [{show.summary(self._study.plan, found, *self._size())}]",
                       flush=True, file=sys.stderr)  # fmt: skip

@@ -26,7 +26,7 @@ from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
 from hydratune.sweep.report import PAGE, REPORT
-from hydratune.sweep.study import Study
+from hydratune.sweep.study import FAILURES, Study
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
 
 def _ended(study: Study) -> int:
     """How many attempts have ended, well or badly."""
-    return sum(t.state.is_finished() + t.user_attrs.get("failures", 0) for t in study.trials())
+    return sum(t.state.is_finished() + t.user_attrs.get(FAILURES, 0) for t in study.trials())
 
 
 def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> None:
@@ -124,21 +124,22 @@ def side_by_side(cfg: DictConfig) -> list[str]:
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Prints what a sweep would train."""
     console = show.console()
-    points = build(cfg.sweep).in_order(plan.space.grid()) if cfg.sweep.sampler is None else plan.space.corners()
-    if cfg.sweep.sampler is None and cfg.sweep.n_trials:
-        points = points[: cfg.sweep.n_trials]
+    most, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
+    if cfg.sweep.sampler is None:
+        points = build(cfg.sweep).in_order(plan.space.grid())[:most]
+        told = f"{len(points)} trials{runs}"
+    else:
+        points = plan.space.corners()
+        told = f"{most or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
     console.print(show.jobs(plan, points))
-    runs = f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
-    count = f"{len(points)} trials" if cfg.sweep.sampler is None else f"{cfg.sweep.n_trials or 'any number of'} trials"
-    more = "" if cfg.sweep.sampler is None else "; the ends of the space are shown, and were checked"
-    console.print(f"{count}{runs}{more}", markup=False)
+    console.print(told, markup=False)
     names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
     console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}", markup=False)
 
 
-def conclude(plan: Plan, cfg: DictConfig) -> int:
+def conclude(study: Study, cfg: DictConfig) -> int:
     """Prints what a sweep came to, and returns the exit code: 1 where a trial failed."""
-    study = Study(plan, build(cfg.sweep))
+    plan = study.plan
     found = board.rows(plan, study.trials())
     console = show.console()
     console.print(show.final(plan, found))

@@ -60,6 +60,11 @@ class Plan:
         folders = {key: Path(value) if value else None for key, value in self.flags.items() if key != "config_name"}
         return Request(self.overrides, **folders, config_name=self.flags["config_name"] or composition.CONFIG_NAME)
 
+    @property
+    def replicates(self) -> tuple[int | None, ...]:
+        """The seeds that each configuration is trained with; None for the run's own."""
+        return self.seeds or (None,)
+
     def job(self, point: Point, seed: int | None) -> list[str]:
         """The overrides of one run."""
         return [*self.overrides, *self.space.overrides(point), *([] if seed is None else [f"++seed={seed}"])]
@@ -117,9 +122,7 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
             check_config(job)
         except ConfigError as error:
             mistakes += error.mistakes
-    if mistakes:
-        raise ConfigError(*mistakes)
-    mistakes += _unknown_objectives(objectives, job)
+    mistakes = mistakes or [*_unknown_objectives(objectives, job)]
     if mistakes:
         raise ConfigError(*mistakes)
     identity = _identity(cfg, space, objectives)
@@ -174,9 +177,9 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
         **dict(flat(redact(kept))),
         **{f"sweep.{name}": sweep[name] for name in _NAMED},
         "sweep.objectives": dict(objectives),
-        "sweep.space": [json.loads(json.dumps(asdict(one))) for one in space.parameters],
+        "sweep.space": [asdict(one) for one in space.parameters],
     }
-    return json.loads(json.dumps(whole))
+    return json.loads(json.dumps(whole))  # as it is read back
 
 
 def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,6 +212,12 @@ def write_plan(plan: Plan) -> None:
     else:
         plan.directory.mkdir(parents=True, exist_ok=True)
     write_json(path, {**asdict(plan), "directory": str(plan.directory)})
+
+
+def common_config(plan: Plan) -> DictConfig:
+    """What the trials of a sweep have in common, composed anew."""
+    with composition.composer(plan.request):
+        return composition.compose_config(plan.request, plan.overrides)
 
 
 def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:

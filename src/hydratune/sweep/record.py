@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
@@ -19,7 +18,7 @@ from hydratune.sweep.show import short_name
 from hydratune.sweep.space import said, short
 from hydratune.sweep.study import PARENT, Study
 from hydratune.tracking import process
-from hydratune.tracking.base import Facts, RunLog
+from hydratune.tracking.base import Facts, NoTracking, RunLog, Tracking
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
@@ -40,6 +39,7 @@ class Recorded:
 
     def __init__(self, study: Study, cfg: DictConfig | None) -> None:
         self._study, self._cfg = study, cfg
+        self._tracking: Tracking = build(cfg.tracking) if cfg else NoTracking()
         self._log = RunLog()
         self._context: AbstractContextManager[RunLog] | None = None
         self._last: object = None
@@ -47,14 +47,14 @@ class Recorded:
     def __enter__(self) -> Self:
         plan, journal = self._study.plan, Journal(self._study.plan.directory)
         known = self._study.study.user_attrs.get(PARENT)
-        elsewhere = known and (known["host"], known["directory"]) != (socket.gethostname(), str(plan.directory))
+        elsewhere = known and not (process.is_here(known) and known["directory"] == str(plan.directory))
         if self._cfg is None or elsewhere or (journal.is_over() and self._study.is_done()):
             return self
-        self._context = build(self._cfg.tracking).start(_facts(self._study, self._cfg))
+        self._context = self._tracking.start(_facts(self._study, self._cfg))
         self._log = self._context.__enter__()
         key = Journal(plan.directory).key
         if known is None and key:
-            where = {"host": socket.gethostname(), "directory": str(plan.directory)}
+            where = {**process.tags(), "directory": str(plan.directory)}
             self._study.study.set_user_attr(PARENT, {"key": key, **where})
         return self
 
@@ -64,7 +64,6 @@ class Recorded:
         if self._context is None or states == self._last:
             return
         self._last = states
-        ended = states[board.DONE] + states[board.PRUNED] + states[board.FAILED]
         values = {f"trials_{state}": float(count) for state, count in states.items()}
         best = board.front(plan, found)
         if best:
@@ -74,15 +73,15 @@ class Recorded:
             told = {f"best.{short(name)}": said(value) for name, value in best[0].point.items()}
             note = f"Best: trial {best[0].number}, {best[0].name}. Table and plots: artifacts, report/."
             self._log.tags({"best_trial": str(best[0].number), **told, "mlflow.note.content": note})
-        self._log.metrics(values, step=ended)
+        self._log.metrics(values, step=board.ended(found))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._context is None or self._cfg is None:
+        if self._context is None:
             return
         if kind is not None:  # workers were ended with this process
-            build(self._cfg.tracking).heal()
+            self._tracking.heal()
         found = board.rows(self._study.plan, self._study.trials())
         self.update(found)
         if kind is None:
@@ -114,5 +113,4 @@ def _facts(study: Study, cfg: DictConfig) -> Facts:
     if plan.seeds:
         params["seeds"] = ",".join(map(str, plan.seeds))
     name, direction = next(iter(plan.objectives.items()))
-    tags = {OBJECTIVE: name, DIRECTION: direction[:3], **process.tags()}
-    return Facts(plan.name, plan.directory, params, tags)
+    return Facts(plan.name, plan.directory, params, {OBJECTIVE: name, DIRECTION: direction[:3]})

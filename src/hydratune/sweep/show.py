@@ -17,10 +17,11 @@ from hydratune.sweep.board import (
     WAITING,
     Row,
     counts,
+    ended,
     front,
     ranked,
     seconds_left,
-)  # fmt: skip
+)
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.space import Point, said, short
 
@@ -77,9 +78,9 @@ def final(plan: Plan, found: Sequence[Row]) -> Table:
 def summary(plan: Plan, found: Sequence[Row], total: int | None, workers: int) -> str:
     """One line: how many are in which state, the best so far, and the time that is left."""
     states = counts(found)
-    ended = states[DONE] + states[PRUNED] + states[FAILED]
-    parts = [f"{ended} of {total} trials" if total else f"{ended} trials"]
-    parts += [f"{count} {state}" for state, count in states.items() if count and state != DONE]
+    count = ended(found)
+    parts = [f"{count} of {total} trials" if total else f"{count} trials"]
+    parts += [f"{number} {state}" for state, number in states.items() if number and state != DONE]
     if best := front(plan, found):
         name = short_name(next(iter(plan.objectives)))
         parts.append(f"best {name} {best[0].values[0]:.4f} (trial {best[0].number})")

@@ -15,7 +15,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
-OWNER, INDEX, FAILURES, SECONDS = "owner", "index", "failures", "seconds"  # of a trial
+OWNER, FAILURES, SECONDS = "owner", "failures", "seconds"  # of a trial
 ERROR, TRACEBACK = "error", "traceback"
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _BEAT, _GRACE = 15, 120  # seconds between two signs of life; without one that long a worker elsewhere is gone
@@ -64,6 +64,10 @@ class Claim:
     point: Mapping[str, Any]
     directory: Path
 
+    def run_directory(self, seed: int | None) -> Path:
+        """Of the files of its run with this seed."""
+        return self.directory if seed is None else self.directory / f"seed={seed}"
+
 
 class Study:
     """One sweep's study in its storage."""
@@ -78,10 +82,9 @@ class Study:
 
         self.plan, self.options = plan, options
         self.url = options.storage or default_storage(plan.directory)
-        self._me = f"{uuid.uuid4().hex}"
+        self._me = uuid.uuid4().hex
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        lock = self._file_lock()
-        with lock or contextlib.nullcontext():
+        with self._file_lock() or contextlib.nullcontext():
             self.storage = _answering(self.url)
             with _untested_warnings_off():
                 pruner = options.optuna_pruner()
@@ -112,8 +115,13 @@ class Study:
         """How many trials there will be; None where hours count alone."""
         if self.options.sampler is not None:
             return self.options.n_trials
-        points = len(self.plan.space.grid())
+        points = len(self._grid)
         return min(points, self.options.n_trials or points)
+
+    @cached_property
+    def _grid(self) -> list[dict[str, Any]]:
+        """The points of a grid in the order in which they are tried."""
+        return self.options.in_order(self.plan.space.grid())
 
     def is_done(self) -> bool:
         """Whether every trial has ended and none is left to begin."""
@@ -166,11 +174,11 @@ class Study:
         with self._lock():
             if self._is_mine(claim):
                 numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
-                self._mark(claim, METRICS, numbers)
+                self.note(claim, METRICS, numbers)
                 from optuna.trial import TrialState
 
                 state = TrialState.PRUNED if values is None else TrialState.COMPLETE
-                patiently(lambda: self._tell(claim, state, values))
+                self._tell(claim, state, values)
 
     def fail(self, claim: Claim, error: str, trace: str = "") -> None:
         """Remembers a failure; the trial is free to be tried again, or has failed for good."""
@@ -179,22 +187,22 @@ class Study:
         with self._lock():
             if self._is_mine(claim):
                 failures = claim.trial.user_attrs.get(FAILURES, 0) + 1
-                self._mark(claim, ERROR, error[:_LONGEST_ERROR])
-                self._mark(claim, TRACEBACK, trace[-_LONGEST_ERROR:])
-                self._mark(claim, FAILURES, failures)
-                self._mark(claim, OWNER, None)
+                self.note(claim, ERROR, error[:_LONGEST_ERROR])
+                self.note(claim, TRACEBACK, trace[-_LONGEST_ERROR:])
+                self.note(claim, FAILURES, failures)
+                self.note(claim, OWNER, None)
                 if failures > self.options.retries:
-                    patiently(lambda: self._tell(claim, TrialState.FAIL, None))
+                    self._tell(claim, TrialState.FAIL, None)
 
     def release(self, claim: Claim) -> None:
         """Leaves a trial that was cut off to whoever comes next."""
         with contextlib.suppress(Exception), self._lock():
             if self._is_mine(claim):
-                self._mark(claim, OWNER, None)
+                self.note(claim, OWNER, None)
 
     def note(self, claim: Claim, name: str, value: Any) -> None:
         """Writes an attribute of a trial down."""
-        self._mark(claim, name, value)
+        patiently(lambda: claim.trial.set_user_attr(name, value))
 
     @contextmanager
     def beating(self, claim: Claim) -> Iterator[None]:
@@ -232,14 +240,13 @@ class Study:
     def _begin(self, number: int) -> Claim:
         """A new trial: the next point of the grid, or what the sampler says."""
         if self.options.sampler is None:
-            points = self.options.in_order(self.plan.space.grid())
-            self.study.enqueue_trial(points[number], user_attrs={INDEX: number})
+            self.study.enqueue_trial(self._grid[number])
         return self._own(None, number)
 
     def _again(self, failed: FrozenTrial) -> Claim:
         """A trial like one that the study has as failed, in its directory; it takes its place."""
         kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
-        more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS, INDEX) if name in failed.user_attrs}
+        more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
         self.study.enqueue_trial(failed.params, user_attrs={**kept, **more})
         return self._own(None, failed.number)
 
@@ -282,23 +289,14 @@ class Study:
             log.warning("sweep: trial %d belongs to another worker by now", claim.trial.number)
         return mine
 
-    def _mark(self, claim: Claim, name: str, value: Any) -> None:
-        patiently(lambda: claim.trial.set_user_attr(name, value))
-
     def _tell(self, claim: Claim, state: Any, values: Sequence[float] | None) -> None:
-        self.study.tell(claim.trial, values, state, skip_if_finished=True)
+        patiently(lambda: self.study.tell(claim.trial, values, state, skip_if_finished=True))
 
     # --- the lock ---
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self) -> AbstractContextManager[Any]:
         """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
-        if lock := self._file_lock():
-            with lock:
-                yield
-        else:
-            with self._row_lock():
-                yield
+        return self._file_lock() or self._row_lock()
 
     def _file_lock(self) -> FileLock | None:
         """For a database that is a file: a lock beside it."""
@@ -358,8 +356,9 @@ def _open(url: str, **more: Any) -> optuna.storages.RDBStorage:
     import optuna
     from sqlalchemy.engine import make_url
 
-    name = "psycopg" if make_url(url).drivername == "postgresql" else None
-    full = make_url(url).set(drivername=f"postgresql+{name}") if name else make_url(url)
+    full = make_url(url)
+    if full.drivername == "postgresql":  # whose default is the driver before the one that we ask for
+        full = full.set(drivername="postgresql+psycopg")
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
     if full.get_backend_name() == "sqlite":
         kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}

@@ -19,12 +19,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydratune import composition
 from hydratune.build import build
 from hydratune.errors import PrunedError
-from hydratune.facts import Job, Part, facts
+from hydratune.facts import Part, facts, hydra_job
 from hydratune.files import CHECKPOINTS, METRICS
 from hydratune.kept import Kept
 from hydratune.run import run
@@ -72,10 +72,9 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
 
 def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
     """The checked config of a run, and Hydra's loader that it came from."""
-    quoted = '"' + str(directory).replace("\\", "\\\\").replace('"', '\\"') + '"'
     typed = [text for text in overrides if not text.lstrip("+").startswith("sweep")]
     with composition.composer(plan.request):
-        cfg = composition.compose_config(plan.request, [*typed, f"hydra.run.dir={quoted}"])
+        cfg = composition.compose_config(plan.request, [*typed, f"hydra.run.dir={composition.quoted(directory)}"])
         loader = GlobalHydra.instance().config_loader()
     check_config(cfg)
     return cfg, loader
@@ -83,10 +82,8 @@ def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[Dict
 
 def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
     """The job inside Hydra; returns the metrics."""
-    meta = HydraConfig.get()
     quiet_terminal()
-    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
-    job = Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept)
+    job = hydra_job(part, kept)
     finished = job.directory / METRICS
     if finished.is_file():  # its worker was killed before the study knew
         with build(cfg.tracking).start(facts(cfg, job)):

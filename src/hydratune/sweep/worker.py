@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from hydratune.facts import Part
 from hydratune.hardware import available_cpus
 from hydratune.kept import Kept
 from hydratune.provenance import redact
+from hydratune.report import quieten
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
 from hydratune.sweep.space import short
@@ -84,11 +85,10 @@ def _spare_the_collector() -> None:
 def _settle(number: int, workers: int, launcher: str) -> None:
     """Makes a process a good worker: quiet, ended by signals, beside others on a part of the machine of its own."""
     import datasets
-    from transformers.utils import logging as hf_logging
 
     quiet_terminal()
+    quieten()
     datasets.disable_progress_bars()
-    hf_logging.disable_progress_bar()
     gc.freeze()  # see `_spare_the_collector`
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
@@ -115,54 +115,60 @@ def visible_gpus() -> list[str]:
 
 def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
     """Trains one configuration, once a seed, and tells the study."""
-    began, before = time.monotonic(), float(claim.trial.user_attrs.get(SECONDS, 0))
-    seeds, results = study.plan.seeds or (None,), list[Mapping[str, Any]]()
-    pruned = False
     try:
-        for i in range(len(seeds)):
-            trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
-            if trained.error:
-                raise trained.error
-            pruned = trained.pruned
-            if pruned:
-                break
-            results.append(trained.metrics)
-            study.note(claim, VALUES, _by_seed(study, results))
-            if study.options.pruner == "wilcoxon":
-                claim.trial.report(results[-1][next(iter(study.plan.objectives))], i)
-                pruned = i + 1 < len(seeds) and claim.trial.should_prune()
-                if pruned:
-                    break
+        results, pruned = _replicates(study, claim, kept)
     except ChangedDataError:  # no fault of this configuration
         raise
     except Exception as error:
-        study.note(claim, SECONDS, before + time.monotonic() - began)
         told = f"{type(error).__name__}: {redact(one_line(error))}"
         study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
         log.error("trial %d failed: %s", claim.trial.number, told)
         return
-    except BaseException:
-        study.note(claim, SECONDS, before + time.monotonic() - began)
-        raise
-    study.note(claim, SECONDS, before + time.monotonic() - began)
     study.finish(claim, None if pruned else [_mean(results, name) for name in study.plan.objectives], _means(results))
+
+
+def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[str, Any]], bool]:
+    """The metrics with each seed, and whether the study ended the configuration before the last."""
+    began, before = time.monotonic(), float(claim.trial.user_attrs.get(SECONDS, 0))
+    results: list[Mapping[str, Any]] = []
+    try:
+        for i in range(len(study.plan.replicates)):
+            trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
+            if trained.error:
+                raise trained.error
+            if trained.pruned:
+                return results, True
+            results.append(trained.metrics)
+            study.note(claim, VALUES, _by_seed(study, results))
+            if _is_hopeless(study, claim, results):
+                return results, True
+    finally:
+        study.note(claim, SECONDS, before + time.monotonic() - began)
+    return results, False
+
+
+def _is_hopeless(study: Study, claim: Claim, results: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the seeds so far say that a configuration is worse than the best, so that the others can be spared."""
+    if study.options.pruner != "wilcoxon":
+        return False
+    claim.trial.report(results[-1][next(iter(study.plan.objectives))], len(results) - 1)
+    return len(results) < len(study.plan.replicates) and claim.trial.should_prune()
 
 
 def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
     """Trains one configuration with one of its seeds, in a directory of its own."""
     from hydratune.sweep.callbacks import Prune, Tell
 
-    plan, seeds = study.plan, study.plan.seeds or (None,)
-    seed = seeds[number]
-    directory = claim.directory if seed is None else claim.directory / f"seed={seed}"
-    callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / len(seeds)))]
+    plan, count = study.plan, len(study.plan.replicates)
+    seed = plan.replicates[number]
+    callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / count))]
     if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
         callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
     tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
             if p.log and p.name in claim.point}  # fmt: skip
     part = Part(label(claim.point, seed), logs, tags, callbacks, study.check_rows)
-    return train(plan, plan.job(claim.point, seed), directory, part, kept)
+    return train(plan, plan.job(claim.point, seed), claim.run_directory(seed), part, kept)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:
