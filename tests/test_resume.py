@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from hydratune import run
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
 from hydratune.tracking.store import connect
@@ -69,3 +71,16 @@ def test_no_run(own_directory):
     assert own_directory
     with pytest.raises(ConfigError, match=r"^RUN: expected a run's directory, got 'nowhere'\."):
         dispatch(["resume", "nowhere"])
+
+
+@pytest.mark.parametrize("torn", ["", '{"global_step": 1'])
+def test_a_torn_checkpoint_is_left_out(own_directory, caplog, torn):
+    """A run that was killed while it wrote a checkpoint goes on from the one before, by number, and says so."""
+    for number, state in ((9, "{}"), (10, "{}"), (11, torn)):
+        folder = own_directory / f"checkpoint-{number}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text(state)
+    (own_directory / "checkpoint-12").mkdir()
+    found = run._last_checkpoint(SimpleNamespace(output_dir=str(own_directory)))
+    assert found == str(own_directory / "checkpoint-10")
+    assert "checkpoint-11 was cut off while it was written, and is left out" in caplog.text

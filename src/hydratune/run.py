@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -217,9 +218,15 @@ def _show_progress(trainer: Trainer, job: Job) -> None:
 
 def _last_checkpoint(args: TrainingArguments) -> str | None:
     """Where a run that was cut off goes on from; None for one that begins."""
-    states = Path(args.output_dir).glob("checkpoint-*/trainer_state.json")  # which Trainer writes last
-    steps = {int(state.parent.name.rpartition("-")[2]): str(state.parent) for state in states}
-    return steps[max(steps)] if steps else None
+    states = Path(args.output_dir).glob("checkpoint-*/trainer_state.json")
+    for state in sorted(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), reverse=True):
+        try:
+            json.loads(state.read_text(encoding="utf-8"))  # Trainer writes it last, and in place
+        except ValueError:
+            log.warning("%s was cut off while it was written, and is left out", state.parent)
+        else:
+            return str(state.parent)
+    return None
 
 
 def _kept_metrics(trainer: Trainer, objective: str) -> dict[str, Any]:
