@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import json
 import os
@@ -10,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import composition
@@ -26,6 +29,7 @@ PLAN = "sweep.json"
 _MAY_CHANGE = ("hardware", "hydra", "name", "sweep", "tracking", "vars")
 _NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
 _HASH, _LONGEST = 6, 80  # characters of a name
+_KEPT = 200  # jobs of a plan that its trials need not compose again
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
     Raises:
         ConfigError: With all mistakes of all jobs together.
     """
+    _composed.cache_clear()  # the files may have changed since the last plan of this process
     with composition.composer(request):
         wrong = list(composition.check_choices(request))
         bad = {text for text, _ in wrong}
@@ -116,10 +121,9 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     objectives: dict[str, str] = dict(cfg.sweep.objectives)
     for i, point in enumerate(points):
         try:
-            job = composition.compose_config(request, [*fixed, *space.overrides(point), *seed])
+            job = checked_job(request, [*fixed, *space.overrides(point), *seed])
             if i == 0 and not objectives:
                 objectives = {str(job.objective): "maximize" if more_is_better(job) else "minimize"}
-            check_config(job)
         except ConfigError as error:
             mistakes += error.mistakes
     mistakes = mistakes or [*_unknown_objectives(objectives, job)]
@@ -141,6 +145,21 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
         cwd=str(Path.cwd()),
     )
     return plan, cfg
+
+
+def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
+    """The checked config of one run of a sweep, inside `composer`; the caller's own, composed once in a process."""
+    typed = tuple(text for text in overrides if not text.lstrip("+").startswith("sweep"))  # the sweep's business
+    job = copy.deepcopy(_composed(replace(request, overrides=()), typed))
+    HydraConfig.instance().set_config(job)
+    return job
+
+
+@functools.lru_cache(_KEPT)
+def _composed(request: Request, overrides: tuple[str, ...]) -> DictConfig:
+    job = composition.compose_config(request, overrides)
+    check_config(job)
+    return job
 
 
 def _of_jobs_alone(request: Request) -> Iterator[Mistake]:

@@ -63,6 +63,7 @@ class Plot:
         try:
             with _quiet(), plt.rc_context(), whole(path) as part:
                 figure = self.draw(optuna.visualization.matplotlib).figure
+                figure.set_layout_engine("none")  # it would be drawn once more, and cut to what is drawn anyway
                 figure.savefig(part, format="png", bbox_inches="tight")
         except Exception as error:  # a picture is not worth a sweep
             log.warning("sweep: no %s: %s", path.name, one_line(error))

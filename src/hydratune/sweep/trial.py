@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from hydratune import composition
 from hydratune.build import build
@@ -28,8 +28,7 @@ from hydratune.facts import Part, facts, hydra_job
 from hydratune.files import CHECKPOINTS, METRICS
 from hydratune.kept import Kept
 from hydratune.run import run
-from hydratune.sweep.plan import Plan
-from hydratune.validation import check_config
+from hydratune.sweep.plan import Plan, checked_job
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +71,11 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
 
 def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
     """The checked config of a run, and Hydra's loader that it came from."""
-    typed = [text for text in overrides if not text.lstrip("+").startswith("sweep")]
     with composition.composer(plan.request):
-        cfg = composition.compose_config(plan.request, [*typed, f"hydra.run.dir={composition.quoted(directory)}"])
+        cfg = checked_job(plan.request, overrides)
         loader = GlobalHydra.instance().config_loader()
-    check_config(cfg)
+    with read_write(cfg.hydra.run):
+        cfg.hydra.run.dir = str(directory)
     return cfg, loader
 
 
