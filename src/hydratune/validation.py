@@ -89,7 +89,7 @@ def check_part(cfg: DictConfig, key: str) -> None:
     Raises:
         ConfigError: With all mistakes together.
     """
-    mistakes: list[Mistake] = []
+    mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
     plain = {key: _child(cfg, key, "", mistakes)}
     mistakes += _targets(plain, "", allowed.packages())
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
