@@ -35,7 +35,7 @@ from rich.table import Table
 from hydratune.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
 from hydratune.facts import Part, hydra_job
 from hydratune.files import METRICS
-from hydratune.hardware import available_cpus
+from hydratune.hardware.probe import available_cpus
 from hydratune.run import run
 from hydratune.sweep.study import default_storage
 from hydratune.tracking.journal import Journal

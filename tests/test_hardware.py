@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hydratune import hardware
-from hydratune.hardware import Hardware
+from hydratune.hardware import probe
+from hydratune.hardware.base import Hardware
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _no_gpu(monkeypatch):
 def test_auto_takes_bf16_where_it_is_native(monkeypatch, caplog, native):
     """bf16 where the CPU multiplies it, fp32 where it would be emulated; one line says which and why."""
     caplog.set_level("INFO")
-    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: native)
+    monkeypatch.setattr(probe, "cpu_has_bf16", lambda: native)
     assert Hardware(threads=1).prepare() == {"bf16": native, "use_cpu": True}
     precision, verb = ("bf16", "multiplies") if native else ("fp32", "does not multiply")
     assert caplog.messages == [f"hardware: CPU, 1 threads, {precision} (this device {verb} bf16)"]
@@ -29,7 +29,7 @@ def test_auto_takes_bf16_where_it_is_native(monkeypatch, caplog, native):
 
 def test_precision_as_asked(monkeypatch):
     """An explicit precision beats the probe."""
-    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(probe, "cpu_has_bf16", lambda: True)
     assert Hardware(precision="fp32").prepare()["bf16"] is False
 
 
@@ -44,4 +44,4 @@ def test_threads():
     Hardware(threads=1).prepare()
     assert torch.get_num_threads() == 1
     Hardware().prepare()
-    assert torch.get_num_threads() == hardware.available_cpus()
+    assert torch.get_num_threads() == probe.available_cpus()

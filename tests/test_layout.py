@@ -44,7 +44,9 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
+    "training/lean.py",
     "training/progress.py",
+    "training/sampler.py",
     "training/trainer.py",
     "tracking/callback.py",
     "sweep/callbacks.py",

@@ -269,8 +269,8 @@ def test_a_changed_config_runs_no_code(finished):
     """What a stored config names is checked as that of any config, before anything of it is built."""
     config = finished.directory / "config.yaml"
     text = config.read_text()
-    assert "hydratune.hardware.Hardware" in text
-    config.write_text(text.replace("hydratune.hardware.Hardware", "os.system"))
+    assert "hydratune.hardware.base.Hardware" in text
+    config.write_text(text.replace("hydratune.hardware.base.Hardware", "os.system"))
     with pytest.raises(ConfigError, match=r"^hardware\._target_: expected code of one of"):
         predict(Asked(str(finished.directory), Path("test.jsonl")))
 

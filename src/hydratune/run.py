@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from hydratune.adapters import Adapter
     from hydratune.data.base import Source
+    from hydratune.hardware.base import Hardware
     from hydratune.models.base import Model, Network
     from hydratune.tasks.base import Prepared, Task
 
@@ -60,13 +62,15 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     Raises:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
-    source, built, model, adapter = (build(node) for node in (cfg.dataset, cfg.task, cfg.model, cfg.adapter))
+    nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter, cfg.hardware)
+    source, built, model, adapter, machine = (build(node) for node in nodes)
     hub.settle(needs := {**source.needs(), **model.needs()})
+    from hydratune.training.lean import lean_steps
     from hydratune.training.progress import EndWhenAsked
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
-    args = training_arguments(cfg, built, job.directory / CHECKPOINTS)
+    args = training_arguments(cfg, built, machine, job.directory / CHECKPOINTS)
     push = _push(args, default_repo_id(cfg, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
@@ -104,7 +108,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
-        trainer.train(resume_from_checkpoint=_last_checkpoint(args))
+        with lean_steps(trainer) if machine.lean else nullcontext():
+            trainer.train(resume_from_checkpoint=_last_checkpoint(args))
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
@@ -181,9 +186,9 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
     return Push(job.directory, repo_id, args.hub_private_repo, token)
 
 
-def training_arguments(cfg: DictConfig, task: Task, output_dir: Path, **decided: Any) -> Any:
+def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_dir: Path, **decided: Any) -> Any:
     """`TrainingArguments` of a config; the machine's and the task's fill in, `decided` ones win."""
-    machine = build(cfg.hardware).prepare(given=cfg.trainer.args)
+    machine = hardware.prepare(given=cfg.trainer.args)
     ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
     return build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
 

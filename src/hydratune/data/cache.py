@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.streaming import is_stream
-from hydratune.hardware import available_cpus
+from hydratune.hardware.probe import available_cpus
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,7 +21,7 @@ from hydratune import signals
 from hydratune.build import build
 from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
-from hydratune.hardware import available_cpus
+from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
 from hydratune.provenance import redact
 from hydratune.report import quieten

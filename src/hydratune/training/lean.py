@@ -1,0 +1,196 @@
+"""Cheaper steps on a CPU: the same training, with less work around the multiplications.
+
+At the small batches of fine-tuning a third of a step is not the network's: a table of embeddings whose gradient is
+filled with zeros, measured and scaled as a whole though a batch touches one row in a hundred; random numbers that are
+drawn one by one with a division each; memory that is given back and asked for again. None of these changes what is
+learned. Each part can be taken out by itself, and `hardware.lean=false` leaves all of them out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import Trainer
+
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # options of glibc's `mallopt`
+_LARGE = 4096  # rows of a table that is worth a gradient of rows
+_LEVELS = 2**16  # of a random number of 16 bits
+
+
+@contextmanager
+def lean_steps(trainer: Trainer) -> Iterator[None]:
+    """Makes the steps that `trainer` trains inside cheaper, where it trains on a CPU."""
+    with ExitStack() as stack:
+        if trainer.args.device.type == "cpu":
+            keep_memory()
+            stack.enter_context(quick_dropout())
+            if trainer.args.world_size == 1:  # else gradients are exchanged while they are made, through autograd
+                stack.enter_context(gradients_of_rows(trainer))
+        yield
+
+
+def keep_memory() -> None:
+    """Makes glibc keep memory that torch gives back, which the next step asks for again, for good.
+
+    Else each large tensor is mapped anew, and its pages fault one by one: a tenth of a step, or more.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        if mallopt:
+            mallopt(_MMAP_MAX, 0)
+            mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+# --- dropout ---------------------------------------------------------------------------------------------
+
+
+class _Dropout(torch.autograd.Function):
+    """Zeroes each value by chance and scales the others, by 16 random bits a value."""
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, dropped: int) -> torch.Tensor:
+        count = values.numel()
+        drawn = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
+        noise = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+        ctx.save_for_backward(noise)
+        return values * noise
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (noise,) = ctx.saved_tensors
+        return gradients[0] * noise, None
+
+
+@contextmanager
+def quick_dropout() -> Iterator[None]:
+    """Replaces `torch.nn.functional.dropout`, which draws a double a value, by one that draws 16 bits.
+
+    A probability is rounded to a multiple of 2^-16, and kept values are scaled by what it is then, so that the mean
+    stays exact. Other random numbers than torch's, as many and as independent.
+    """
+    stock = functional.dropout
+
+    def dropout(
+        input: torch.Tensor,  # noqa: A002 (torch's name)
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> torch.Tensor:
+        dropped = round(p * _LEVELS)
+        if not training or inplace or input.device.type != "cpu" or not 0 < dropped < _LEVELS:
+            return stock(input, p, training, inplace)
+        return _Dropout.apply(input, dropped)
+
+    functional.dropout = dropout
+    try:
+        yield
+    finally:
+        functional.dropout = stock
+
+
+# --- embeddings ------------------------------------------------------------------------------------------
+
+
+class _Lookup(torch.autograd.Function):
+    """Rows of a table, whose gradient is added to the rows that were looked up and to no others."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.rows = rows
+        return torch.embedding(weight, ids)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, None, None]:
+        (ids,) = ctx.saved_tensors
+        ctx.rows.add(ids.flatten(), gradients[0].flatten(0, -2))
+        return None, None, None
+
+
+class _Rows:
+    """The gradient of a table in memory that is kept from step to step, and the rows of it that are not zero."""
+
+    def __init__(self, table: nn.Embedding) -> None:
+        self.weight, self._padding = table.weight, table.padding_idx
+        self._gradient: torch.Tensor | None = None
+        self.touched = torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, ids: torch.Tensor) -> torch.Tensor:
+        """(batch, seq) int64 -> (batch, seq, hidden)."""
+        return _Lookup.apply(self.weight, ids, self)
+
+    def add(self, ids: torch.Tensor, gradient: torch.Tensor) -> None:
+        """Adds (tokens, hidden) to the rows `ids` (tokens,) of the gradient; rows of a new step begin at zero."""
+        if self._padding is not None:
+            told = ids != self._padding
+            ids, gradient = ids[told], gradient[told]
+        if self.weight.grad is None:
+            if self._gradient is None:
+                self._gradient = torch.zeros_like(self.weight)
+            self._gradient[self.touched] = 0
+            self.weight.grad, self.touched = self._gradient, ids.unique()
+        else:
+            self.touched = torch.cat([self.touched, ids]).unique()
+        self.weight.grad.index_add_(0, ids, gradient.to(self.weight.dtype))
+
+    def values(self) -> torch.Tensor:
+        """(touched, hidden): all of the gradient that is not zero."""
+        assert self.weight.grad is not None
+        return self.weight.grad[self.touched]
+
+    def scale(self, factor: torch.Tensor) -> None:
+        """Multiplies the gradient."""
+        assert self.weight.grad is not None
+        self.weight.grad[self.touched] *= factor
+
+
+@contextmanager
+def gradients_of_rows(trainer: Trainer) -> Iterator[None]:
+    """Makes large tables of embeddings, and the clipping of gradients, look at the rows of a batch alone."""
+    tables = [one for one in trainer.model.modules() if _has_rows(one, trainer.model)]
+    lookups = [_Rows(table) for table in tables]
+    if not tables or type(trainer)._clip_grad_norm is not Trainer._clip_grad_norm:
+        yield
+        return
+    for table, lookup in zip(tables, lookups, strict=True):
+        table.forward = lookup
+    trainer._clip_grad_norm = lambda model: _clip(model, lookups, trainer.args.max_grad_norm)
+    try:
+        yield
+    finally:
+        del trainer._clip_grad_norm
+        for table in tables:
+            del table.forward
+
+
+def _has_rows(module: nn.Module, network: nn.Module) -> bool:
+    """Whether a module is a large table that trains, and nothing but a table."""
+    if type(module) is not nn.Embedding or module.num_embeddings < _LARGE or not module.weight.requires_grad:
+        return False
+    plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
+    users = [one for one in network.modules() if getattr(one, "weight", None) is module.weight]
+    return plain and len(users) == 1  # one that is the head as well has a gradient of all rows
+
+
+def _clip(model: nn.Module, lookups: list[_Rows], most: float) -> torch.Tensor:
+    """The norm of all gradients, which are scaled to `most` where it is larger: `torch.nn.utils.clip_grad_norm_`."""
+    used = [rows for rows in lookups if rows.weight.grad is not None]
+    tables = {id(rows.weight) for rows in used}
+    others = [one.grad for one in model.parameters() if one.grad is not None and id(one) not in tables]
+    norms = [*torch._foreach_norm([*others, *(rows.values() for rows in used)])]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    if norm > most:
+        factor = most / (norm + 1e-6)
+        torch._foreach_mul_(others, factor)
+        for rows in used:
+            rows.scale(factor)
+    return norm
