@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import card, hub, record
@@ -189,8 +190,18 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
 def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_dir: Path, **decided: Any) -> Any:
     """`TrainingArguments` of a config; the machine's and the task's fill in, `decided` ones win."""
     machine = hardware.prepare(given=cfg.trainer.args)
-    ours = {k: v for k, v in task.arguments(cfg.objective).items() if k not in cfg.trainer.args}
+    fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
+    ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
     return build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+
+
+def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
+    """Batches of texts of about one length, where the Trainer is one of ours: others would shuffle evaluation, too."""
+    from hydratune.training.trainer import Trainer
+
+    trainer = get_object(node._target_)
+    groups = task.processor == "tokenizer" and isinstance(trainer, type) and issubclass(trainer, Trainer)
+    return {"train_sampling_strategy": "group_by_length"} if groups else {}
 
 
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from pyarrow import types
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -44,12 +45,21 @@ class LengthGroupedSampler(Sampler[int]):
             yield from batch
 
 
+def _is_list(kind: Any) -> bool:
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
 def lengths(rows: Any, column: str) -> list[int] | None:
-    """The number of tokens of each row of a `datasets.Dataset`; None where `column` holds none."""
-    if column not in rows.column_names:
+    """The number of tokens of each row of a `datasets.Dataset`; of several texts in a row (a choice) the longest.
+
+    Returns:
+        None where `column` holds no lists: rows that are no texts, or that have no columns.
+    """
+    if column not in (getattr(rows, "column_names", None) or ()):
         return None
     values = rows.with_format("arrow")[column].combine_chunks()
-    try:
-        return [int(count) for count in values.value_lengths().to_pylist()]
-    except AttributeError:  # not lists
+    if not _is_list(values.type):
         return None
+    if _is_list(values.type.value_type):
+        return [max((len(text) for text in texts), default=0) for texts in values.to_pylist()]
+    return values.value_lengths().to_pylist()
