@@ -151,7 +151,7 @@ def train(compose: Callable[..., DictConfig], own_directory: Path) -> Callable[.
         cfg = compose(*typed)
         check_config(cfg)
         folder = own_directory / directory
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         return run(composition.without_hydra(cfg), Job(folder, typed, dict(cfg.hydra.runtime.choices)))
 
     return train_overrides

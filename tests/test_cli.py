@@ -179,42 +179,57 @@ def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        ([signal.SIGINT], 75),
+        ([signal.SIGTERM], 75),
+        ([signal.SIGUSR1], 75),
+        ([signal.SIGUSR2], 75),
+        ([signal.SIGINT, signal.SIGINT], 130),
+        ([signal.SIGTERM, signal.SIGTERM], 143),
+    ],
+    ids=str,
+)
 def test_interruption(toy, own_directory, store, sent, code):
-    """Ctrl-C and SIGTERM end without a traceback, and MLflow says KILLED."""
+    """A signal ends a training after its step and a checkpoint, a second one at once; MLflow says KILLED."""
     command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
             assert process.poll() is None
             time.sleep(0.1)
-        process.send_signal(sent)
+        for number in sent:
+            process.send_signal(number)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == code
-    assert ("hydratune: interrupted" in err.splitlines()) == (sent == signal.SIGINT)
+    assert ("hydratune: interrupted" in err.splitlines()) == (code == 130)
+    assert "resume runs/x" in err
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
     assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
 
 
-def test_a_signal_is_not_lost(toy, own_directory):
+@pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
+def test_a_signal_is_not_lost(toy, own_directory, times, code):
     """Where the exception of a signal is swallowed, as in a finalizer, the run ends at the next step all the same."""
-    code = (
+    kill = "    try: os.kill(os.getpid(), signal.SIGINT)\n    except BaseException: pass\n"
+    code_of_user = (
         "import os, signal, sys\n"
         "from hydratune.cli import main\n"
         "from hydratune.tasks.one_label import OneLabel\n"
         "def lose(self, prediction, evaluated):\n"
-        "    try: os.kill(os.getpid(), signal.SIGINT)\n"
-        "    except BaseException: pass\n"
+        f"{kill * times}"
         "    return {'accuracy': 0.0, 'f1': 0.0, 'matthews_correlation': 0.0}\n"
         "OneLabel.compute_metrics = lose\n"
         "main()"
     )
     endless = ["trainer.args.num_train_epochs=100000", "tracking=none", "hydra.run.dir=run"]
-    done = subprocess.run([sys.executable, "-c", code, *toy, *endless], capture_output=True, timeout=100, check=False)
-    assert done.returncode == 130
+    command = [sys.executable, "-c", code_of_user, *toy, *endless]
+    done = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    assert done.returncode == code
     assert (own_directory / "run").is_dir()
 
 

@@ -13,7 +13,7 @@ FLOORS = [
     {"train", "configs", "compare", "finished"},
     {"sweep"},
     {"run", "report", "validation", "card", "push"},
-    {"record", "tables"},
+    {"record", "tables", "lineage"},
     {"facts", "composition", "build", "agreement"},
     {"tasks", "adapters"},
     {"data", "models"},
@@ -44,9 +44,11 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
+    "training/guard.py",
     "training/lean.py",
     "training/progress.py",
     "training/sampler.py",
+    "training/saving.py",
     "training/trainer.py",
     "tracking/callback.py",
     "sweep/callbacks.py",

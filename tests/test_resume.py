@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from hydratune import run
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
+from hydratune.lineage import last_checkpoint
 from hydratune.tracking.store import connect
 
 HYDRATUNE = Path(sys.executable).with_name("hydratune")
@@ -75,12 +75,12 @@ def test_no_run(own_directory):
 
 @pytest.mark.parametrize("torn", ["", '{"global_step": 1'])
 def test_a_torn_checkpoint_is_left_out(own_directory, caplog, torn):
-    """A run that was killed while it wrote a checkpoint goes on from the one before, by number, and says so."""
+    """A Trainer that is not ours writes in place: it goes on from the last that is whole, by number, and says so."""
     for number, state in ((9, "{}"), (10, "{}"), (11, torn)):
         folder = own_directory / f"checkpoint-{number}"
         folder.mkdir()
         (folder / "trainer_state.json").write_text(state)
     (own_directory / "checkpoint-12").mkdir()
-    found = run._last_checkpoint(SimpleNamespace(output_dir=str(own_directory)))
-    assert found == str(own_directory / "checkpoint-10")
-    assert "checkpoint-11 was cut off while it was written, and is left out" in caplog.text
+    trainer = SimpleNamespace(args=SimpleNamespace(output_dir=str(own_directory)))
+    assert last_checkpoint(trainer, {}) == str(own_directory / "checkpoint-10")
+    assert "left out checkpoint-11: it was cut off while it was written" in caplog.text

@@ -100,3 +100,10 @@ def test_annotations_of_own_classes():
     assert expectation(hardware["threads"], "many") == "a whole number or null"
     task = signature("hydratune.tasks.sequence_classification.SequenceClassification").parameters
     assert expectation(task["metrics"], "accuracy") == "a list"
+
+
+def test_arguments_that_are_passed_on():
+    """A class that passes `**kwargs` on to its base takes what that takes, and nothing else."""
+    found = signature("hydratune.training.trainer.Trainer")
+    assert {"on_nan", "max_skipped", "model", "compute_metrics"} <= found.parameters.keys()
+    assert not found.accepts_any

@@ -34,7 +34,10 @@ VERBS = {
 
 
 def main() -> None:
-    """The console script; exits with 0, 1 after a failure, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM."""
+    """The console script; exits with 0, 1 after a failure, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM.
+
+    A training that was asked to end, by either, and has saved a checkpoint to go on from, exits with 75.
+    """
     signals.install()
     try:
         sys.exit(dispatch(sys.argv[1:]))

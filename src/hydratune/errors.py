@@ -9,6 +9,7 @@ from typing import Any
 
 # How the command line ends.
 FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+SAVED = 75  # asked to end, after a checkpoint was saved: EX_TEMPFAIL of sysexits.h, "try again"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,19 +14,21 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import card, hub, record
+from hydratune import card, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
+from hydratune.errors import SAVED
 from hydratune.facts import Job, facts
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
 from hydratune.kept import key_of
+from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-    from transformers import EvalPrediction, PretrainedConfig, Trainer, TrainingArguments
+    from transformers import EvalPrediction, PretrainedConfig, Trainer
 
     from hydratune.adapters import Adapter
     from hydratune.data.base import Source
@@ -100,17 +101,18 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             *callbacks.values(),
             *task.callbacks(collator),
             *(job.part.callbacks if job.part else ()),
-            EndWhenAsked(),
         ],
     )
     _show_progress(trainer, job)
+    checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
         record.beginning(cfg, job, splits, run_log)
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
+        trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
-        with lean_steps(trainer) if machine.lean else nullcontext():
-            trainer.train(resume_from_checkpoint=_last_checkpoint(args))
+        with signals.finishing(), lean_steps(trainer) if machine.lean else nullcontext():
+            trainer.train(resume_from_checkpoint=checkpoint)
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
@@ -230,19 +232,6 @@ def _show_progress(trainer: Trainer, job: Job) -> None:
         trainer.pop_callback(PrinterCallback)
     elif shown:
         trainer.add_callback(Progress)
-
-
-def _last_checkpoint(args: TrainingArguments) -> str | None:
-    """Where a run that was cut off goes on from; None for one that begins."""
-    states = Path(args.output_dir).glob("checkpoint-*/trainer_state.json")
-    for state in sorted(states, key=lambda path: int(path.parent.name.rpartition("-")[2]), reverse=True):
-        try:
-            json.loads(state.read_text(encoding="utf-8"))  # Trainer writes it last, and in place
-        except ValueError:
-            log.warning("%s was cut off while it was written, and is left out", state.parent)
-        else:
-            return str(state.parent)
-    return None
 
 
 def _kept_metrics(trainer: Trainer, objective: str) -> dict[str, Any]:

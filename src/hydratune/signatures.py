@@ -82,7 +82,7 @@ def signature(path: str) -> Signature | None:
         return _function_signature(found)
     if not _is_dataclass(found.node):
         if init := _method(found, "__init__") or _method(found, "__new__"):
-            return _function_signature(init, path=found.path)
+            return _with_base(init, _function_signature(init, path=found.path))
         return Signature(found.path, {}, accepts_any=False) if _is_known(found) else None
     fields = _fields(found)
     return Signature(found.path, fields, accepts_any=False) if fields is not None else None
@@ -258,6 +258,15 @@ def _function_signature(found: Found, path: str | None = None) -> Signature:
         pairs = pairs[1:]  # self or cls
     parameters = {a.arg: Parameter(a.arg, a.annotation, found.module, d is None) for a, d in pairs}
     return Signature(path or found.path, parameters, accepts_any=args.kwarg is not None)
+
+
+def _with_base(init: Found, own: Signature) -> Signature:
+    """Adds the arguments of the base where an `__init__` passes its `**kwargs` on to it."""
+    if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
+        (base,) = [one and signature(one.path) for one in _bases(Found(init.module, init.owner))] or [None]
+        if base:
+            return Signature(own.path, base.parameters | own.parameters, base.accepts_any)
+    return own
 
 
 def _fields(found: Found) -> dict[str, Parameter] | None:

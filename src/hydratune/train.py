@@ -200,6 +200,9 @@ def _job(cfg: DictConfig) -> None:
         result = run(cfg, job)
     except ConfigError:
         raise
+    except (KeyboardInterrupt, SystemExit):
+        log.warning("to go on: %s resume %s", console_script(), shlex.quote(os.path.relpath(job.directory)))
+        raise
     except Exception as error:
         log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
         raise RunFailedError from error

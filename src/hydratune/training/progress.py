@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import islice
 from typing import Any
 
@@ -9,16 +10,55 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 
 from hydratune import signals
 
+log = logging.getLogger(__name__)
+
 _SHOWN = ("loss", "learning_rate")
 _SCORES = 6  # of an evaluation, on its line; the table at the end has all
 
 
 class EndWhenAsked(TrainerCallback):
-    """Ends the training at the next step where a signal's exception was lost."""
+    """Ends a training that a signal asks to end: after the step, its evaluation if it has one, and a checkpoint.
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
-        """Raises what the signal raised."""
+    Where a step ends an epoch, what follows the epoch comes first, since a run that goes on begins with the next one.
+
+    Args:
+        end: What to raise; None for what the signal stands for.
+    """
+
+    def __init__(self, end: BaseException | None) -> None:
+        self._end = end
+        self._is_ending = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Asks for a checkpoint; raises where a signal's exception was lost."""
         signals.check()
+        self._is_ending = _any_process(signals.is_asked(), args)
+        ends_epoch = control.should_training_stop or (state.epoch is not None and state.epoch.is_integer())
+        if self._is_ending and not ends_epoch:
+            control.should_save = True
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
+        """Asks for a checkpoint."""
+        if self._is_ending:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Raises: there is a checkpoint to go on from."""
+        if self._is_ending:
+            log.info("saved at step %d", state.global_step)
+            signals.end(self._end)
+
+
+def _any_process(asked: bool, args: TrainingArguments) -> bool:
+    """Whether one of the processes of a run was asked, for all of them to end at the same step."""
+    if args.world_size < 2:
+        return asked
+    import torch
+    from torch import distributed
+
+    said = torch.tensor(int(asked), device=args.device)
+    distributed.all_reduce(said, distributed.ReduceOp.MAX)
+    return bool(said)
 
 
 class Progress(ProgressCallback):

@@ -1,0 +1,67 @@
+"""Which checkpoint a run goes on from: the newest whole one of the same training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from hydratune.data.cache import content_hash
+from hydratune.data.streaming import is_stream
+from hydratune.kept import key_of
+from hydratune.provenance import text_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def lineage(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
+    """What a checkpoint must have in common with a run that goes on from it, by names for the user."""
+    shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
+    known = {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed)}
+    return known if is_stream(rows) else {**known, "training set": content_hash(rows)}
+
+
+def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
+    """Where a run that was cut off goes on from; None for one that begins. What is passed over is said.
+
+    Args:
+        trainer: Whose checkpoints are looked at; those that it is going to write get the lineage.
+        belongs: The lineage of the run.
+
+    Raises:
+        ConfigError: Where there are whole checkpoints, all of another lineage.
+    """
+    from hydratune.training.checkpoints import candidates, newest
+    from hydratune.training.saving import SavingTrainer
+
+    folder = Path(str(trainer.args.output_dir))
+    if isinstance(trainer, SavingTrainer):
+        trainer.lineage = belongs
+        found, passed = newest(folder, belongs)
+    else:
+        found, passed = None, []
+        for checkpoint in candidates(folder):
+            if _has_state(checkpoint):
+                found = checkpoint
+                break
+            passed.append(f"{checkpoint.name}: it was cut off while it was written")
+    for words in passed:
+        log.warning("left out %s", words)
+    return str(found) if found else None
+
+
+def _has_state(checkpoint: Path) -> bool:
+    """Whether Trainer has written its state, which is the last file and written in place."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""Checkpoints that are whole or invisible, and the newest one that a run can go on from.
+
+One is written into a folder that nobody looks into, with a manifest of its files, brought to the disk and then given
+its name, in one step. So what has a name was whole once; the manifest tells what has been damaged since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.files import write_json
+
+PREFIX = "checkpoint-"
+UNFINISHED = ".unfinished"  # beside the checkpoints: where one is written
+MANIFEST = "manifest.json"
+_SPARE = 64 * 2**20  # bytes that a disk must have beside a checkpoint
+
+
+class DiskFullError(OSError):
+    """A disk without room for a checkpoint; those before are kept."""
+
+
+def finish(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping[str, Any]) -> None:
+    """Gives a folder that is written its name, in one step, once all of it is on the disk.
+
+    Args:
+        written: Below `UNFINISHED`.
+        final: `checkpoint-N`; a damaged one of that name is replaced.
+        lineage: What it belongs to; see `newest`.
+        more: What the manifest is to keep for `read`.
+    """
+    files = {str(path.relative_to(written)): _sum(path) for path in _files(written)}
+    write_json(written / MANIFEST, {"files": files, "lineage": dict(lineage), **more})
+    for path in [*_files(written), *(p for p in written.rglob("*") if p.is_dir()), written]:
+        _sync(path)
+    if final.exists():
+        shutil.rmtree(final)
+    written.rename(final)
+    _sync(final.parent)
+
+
+def read(checkpoint: Path) -> dict[str, Any]:
+    """Its manifest."""
+    found: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    return found
+
+
+def newest(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that a run can go on from, and what was passed over, with the reasons.
+
+    Args:
+        folder: The run's checkpoints.
+        lineage: What the run trains, by names for the user.
+
+    Raises:
+        ConfigError: Where all that are whole are of another lineage: they would be lost to a run that began again.
+    """
+    passed, strange = [], []
+    for checkpoint in candidates(folder):
+        if why := fault(checkpoint):
+            passed.append(f"{checkpoint.name}: {why}")
+        elif others := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
+            strange.append(f"{checkpoint.name}: it is of another {' and '.join(others)}")
+        else:
+            return checkpoint, passed + strange
+    if strange:
+        fix = "Undo the change, or begin a new run."
+        raise ConfigError(Mistake(str(folder), "a checkpoint that this run can go on from", "; ".join(strange), fix))
+    return None, passed
+
+
+def fault(checkpoint: Path) -> str | None:
+    """Why a checkpoint is not what was saved; None where it is."""
+    try:
+        told = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"it has no {MANIFEST} that can be read, so it was cut off, or something else wrote it"
+    there = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
+    if strange := sorted(there.keys() - told.keys() - {MANIFEST}):
+        return f"it was saved without {', '.join(strange)}"
+    for name, (size, digest) in told.items():
+        if name not in there:
+            return f"{name} is missing"
+        path = there[name]
+        if path.is_symlink():
+            return f"{name} is a link"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
+        if _sum(path)[1] != digest:
+            return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
+    return None
+
+
+def candidates(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
+
+
+def make_room(folder: Path, needed: int) -> None:
+    """Clears what an earlier save left unfinished; raises DiskFullError where `needed` bytes do not fit."""
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE:
+        raise DiskFullError(f"{free / 1e9:.2f} GB are free in {folder}, and a checkpoint takes {needed / 1e9:.2f} GB")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+
+
+def _sum(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,148 @@
+"""Saving and going on: what Trainer keeps of a run that is cut off, and how the rest of it is the same."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers.trainer_utils import rotate_checkpoints
+
+from hydratune.training import checkpoints
+from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
+
+log = logging.getLogger(__name__)
+
+_STATE, _PICKLE = "trainer_state.json", "training_args.bin"
+
+
+class SavingTrainer(Seq2SeqTrainer):
+    """Writes whole checkpoints or none, and goes on from one as if it had never ended.
+
+    Upstream writes a checkpoint in place, file by file; forgets the loss since the last log, the sum of it and the
+    time that a run has taken; trains one more step where a run had no more to do; and takes the last weights for the
+    best where the run's directory was moved. It also pickles its arguments, which nothing here reads.
+    """
+
+    lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
+    _staged: Path | None = None  # where a checkpoint is being written
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staged or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial))
+        final = folder / f"{PREFIX}{self.state.global_step}"
+        needed = self._checkpoint_bytes(folder)
+        if self.args.should_save:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoints.make_room(folder, needed)
+        self.accelerator.wait_for_everyone()
+        self._staged = folder / UNFINISHED
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            shutil.rmtree(self._staged, ignore_errors=True)
+            if shutil.disk_usage(folder).free < needed:  # torch and safetensors have errors of their own for it
+                raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
+            raise
+        finally:
+            self._staged = None
+        self.accelerator.wait_for_everyone()
+        if self.state.best_model_checkpoint:
+            self.state.best_model_checkpoint = str(folder / Path(self.state.best_model_checkpoint).name)
+        loss = self._loss_until_now()
+        if self.args.should_save:
+            written = folder / UNFINISHED / final.name
+            self.state.save_to_json(str(written / _STATE))
+            (written / _PICKLE).unlink(missing_ok=True)
+            checkpoints.finish(written, final, self.lineage, {"loss": loss})
+            (folder / UNFINISHED).rmdir()
+            best, most = self.state.best_model_checkpoint, self.args.save_total_limit
+            rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
+        self.accelerator.wait_for_everyone()
+
+    def _checkpoint_bytes(self, folder: Path) -> int:
+        """About what one takes: as much as the last one, or all weights and AdamW's two moments of those that train."""
+        for checkpoint in checkpoints.candidates(folder):
+            return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+        weights = list(self.model.parameters())
+        whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved alone
+        return sum(one.numel() * one.element_size() * (whole + (3 - whole) * one.requires_grad) for one in weights)
+
+    def _loss_until_now(self) -> dict[str, float]:
+        """What upstream keeps in memory alone."""
+        since = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean().item()
+        seconds = self._seconds_before + time.time() - self._began
+        return {
+            "since_last_log": since,
+            "until_last_log": self._total_loss_scalar,
+            "last_log": self._globalstep_last_logged,
+            "seconds": seconds,
+        }
+
+    # --- going on ----------------------------------------------------------------------------------------
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        self._began, self._seconds_before = time.time(), 0.0
+        epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
+        best = self.state.best_global_step
+        if best and not self.state.best_model_checkpoint:  # upstream looked where it was before the run was moved
+            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"{PREFIX}{best}")
+        if best and (why := checkpoints.fault(Path(str(self.state.best_model_checkpoint)))):
+            log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
+            self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
+        return epochs_and_steps
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None or not (Path(checkpoint) / MANIFEST).is_file():
+            return
+        loss = checkpoints.read(Path(checkpoint))["loss"]
+        self._tr_loss = torch.tensor(loss["since_last_log"], device=self.args.device)
+        self._total_loss_scalar, self._globalstep_last_logged = loss["until_last_log"], loss["last_log"]
+        self._seconds_before, self._initial_global_step = loss["seconds"], 0
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:  # all was done but to end
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**kwargs)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
+
+    # --- reading weights ---------------------------------------------------------------------------------
+
+    def _load_best_model(self) -> None:
+        if self._reads_back():
+            self._read_back(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._reads_back() and model in (None, self.model):
+            self._read_back(resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _reads_back(self) -> bool:
+        """Whether the weights lie in files of `save_pretrained`, not in adapters or shards of an engine."""
+        return isinstance(self.model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
+    def _read_back(self, folder: str) -> None:
+        """Reads weights by their names in files, which upstream takes for those in memory: of a ViT it reads few."""
+        saved, loaded = type(self.model).from_pretrained(
+            folder, config=self.model.config, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+        )
+        if missing := sorted(loaded["missing_keys"]):
+            raise RuntimeError(f"{folder} lacks weights: {missing}")
+        self.model.load_state_dict(saved.state_dict())

@@ -1,0 +1,134 @@
+"""A checkpoint is whole or invisible, and a run goes on from the newest whole one of its own."""
+
+import errno
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hydratune.errors import ConfigError
+from hydratune.training import checkpoints
+from hydratune.training.checkpoints import MANIFEST, UNFINISHED, DiskFullError, fault, finish, newest
+
+MINE = {"network": "a", "training set": "b"}
+
+
+def checkpoint(folder, number, lineage=MINE):
+    """A sealed folder of two files."""
+    written = folder / UNFINISHED / f"checkpoint-{number}"
+    written.mkdir(parents=True)
+    (written / "model.safetensors").write_bytes(b"weights" * 100)
+    (written / "optimizer.pt").write_bytes(b"moments" * 100)
+    finish(written, folder / written.name, lineage, {"loss": {}})
+    return folder / written.name
+
+
+def flip(path):
+    """Turns one bit of a file over."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {
+    "model.safetensors is damaged: its SHA-256 is not the one that it was saved with": lambda c: flip(
+        c / "model.safetensors"
+    ),
+    "optimizer.pt is missing": lambda c: (c / "optimizer.pt").unlink(),
+    "optimizer.pt has 350 of 700 bytes": lambda c: (c / "optimizer.pt").write_bytes(b"moments" * 50),
+    "it was saved without training_args.bin": lambda c: (c / "training_args.bin").write_bytes(b"a pickle"),
+    "optimizer.pt is a link": lambda c: ((c / "optimizer.pt").unlink(), (c / "optimizer.pt").symlink_to("/dev/null")),
+    "it has no manifest.json that can be read, so it was cut off, or something else wrote it": lambda c: (
+        c / MANIFEST
+    ).write_text('{"files": '),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGE)
+def test_damage_is_told(tmp_path, words):
+    """Whatever was done to the newest checkpoint, the one before is taken, and the reason is told."""
+    sound, damaged = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
+    assert newest(tmp_path, MINE) == (damaged, [])
+    DAMAGE[words](damaged)
+    assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {words}"])
+
+
+def test_what_is_unfinished_is_invisible(tmp_path):
+    """A folder that was not given its name is no checkpoint, and is gone with the next save."""
+    (tmp_path / UNFINISHED / "checkpoint-5").mkdir(parents=True)
+    assert newest(tmp_path, MINE) == (None, [])
+    checkpoints.make_room(tmp_path, 0)
+    assert not (tmp_path / UNFINISHED).exists()
+
+
+def test_another_lineage(tmp_path):
+    """One of another network or training set is passed over; where there are only such, nothing begins anew."""
+    mine = checkpoint(tmp_path, 1)
+    checkpoint(tmp_path, 2, {"network": "other", "training set": "b"})
+    assert newest(tmp_path, MINE) == (mine, ["checkpoint-2: it is of another network"])
+    shutil.rmtree(mine)
+    with pytest.raises(ConfigError, match=r"got checkpoint-2: it is of another network\. Undo the change"):
+        newest(tmp_path, MINE)
+
+
+STEPS = ["trainer.args.max_steps=4", "trainer.args.save_strategy=steps", "trainer.args.eval_strategy=steps",
+         "trainer.args.save_steps=2", "trainer.args.eval_steps=2", "trainer.args.save_total_limit=2"]  # fmt: skip
+
+
+def test_what_a_checkpoint_holds(train, toy):
+    """A run's checkpoints are sealed, hold no pickled arguments, and leave nothing beside them."""
+    folder = train(*toy, *STEPS).directory / "checkpoints"
+    assert {path.name for path in folder.iterdir()} <= {"checkpoint-2", "checkpoint-4"}
+    for one in folder.iterdir():
+        assert fault(one) is None
+        assert {path.name for path in one.glob("*.bin")} == set()
+        assert json.loads((one / MANIFEST).read_text())["lineage"].keys() == {"network", "seed", "training set"}
+
+
+def test_a_disk_that_is_too_small(train, toy, monkeypatch):
+    """It is told before a byte is written; what was saved before is kept."""
+    usage = shutil.disk_usage
+    asked = []
+
+    def shrinking(path):
+        asked.append(path)
+        return usage(path) if len(asked) == 1 else SimpleNamespace(free=1000)
+
+    monkeypatch.setattr(shutil, "disk_usage", shrinking)
+    with pytest.raises(DiskFullError, match="and a checkpoint takes"):
+        train(*toy, *STEPS)
+    (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
+    assert only.name == "checkpoint-2"
+    assert fault(only) is None
+
+
+def test_a_disk_that_fills_up(train, toy, monkeypatch):
+    """One that others fill while a checkpoint is written: the part is removed, and what was saved before is kept."""
+    save, saved = torch.save, []
+
+    def failing(value, path, *args):
+        saved.append(path)
+        if len(saved) > 5:
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))  # noqa: ARG005
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(value, path, *args)
+
+    monkeypatch.setattr(torch, "save", failing)
+    with pytest.raises(DiskFullError, match="what was saved before is kept"):
+        train(*toy, *STEPS)
+    (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
+    assert only.name == "checkpoint-2"
+    assert fault(only) is None
+
+
+def test_best_weights_that_are_damaged(train, toy, own_directory, caplog):
+    """A run that goes on without its best weights says so, and takes the best of what is to come."""
+    kept = [*STEPS, "trainer.args.save_total_limit=null", "trainer.args.learning_rate=0"]  # the first one is the best
+    train(*toy, *kept)
+    (own_directory / "run" / "metrics.json").unlink()
+    flip(own_directory / "run" / "checkpoints" / "checkpoint-2" / "model.safetensors")
+    again = train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
+    assert "the best weights until now, of step 2, are lost (model.safetensors is damaged" in caplog.text
+    assert again.metrics["step"] == 6

@@ -1,0 +1,119 @@
+"""A loss or a gradient that is no number never reaches the weights."""
+
+import copy
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, set_seed
+from transformers import Seq2SeqTrainingArguments as Arguments
+
+from hydratune.training.guard import NotFiniteError
+from hydratune.training.trainer import Trainer
+
+SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+
+
+class Watch(TrainerCallback):
+    """Remembers the weights at the end of each step."""
+
+    def __init__(self):
+        self.weights = []
+
+    def on_step_end(self, args, state, control, model=None, **_):  # noqa: ARG002
+        self.weights.append(copy.deepcopy(model.state_dict()))
+
+
+class Break:
+    """A collator that remembers its rows, and a network that breaks when a row comes by."""
+
+    def __init__(self, row):
+        self.row, self.seen, self.now = row, [], False
+
+    def __call__(self, rows):
+        numbers = [row["input_ids"][0] for row in rows]
+        self.seen.append(numbers)
+        return {name: torch.tensor([row[name] for row in rows]) for name in ("input_ids", "labels")}
+
+
+def made(breaking, where, **arguments):
+    """A trainer on 16 rows, whose first token is their number; row 13 breaks it."""
+    set_seed(0)
+    network = BertForSequenceClassification(BertConfig(vocab_size=50, **SIZES))
+    rows = Dataset.from_dict({"input_ids": [[n, 20, 21] for n in range(16)], "labels": [n % 2 for n in range(16)]})
+    broken = []
+
+    def look(module, args, kwargs):  # noqa: ARG001
+        broken[:] = [(kwargs["input_ids"][:, 0] == breaking.row).any()]
+
+    network.register_forward_pre_hook(look, with_kwargs=True)
+    if where == "loss":
+
+        def spoil(module, args, output):  # noqa: ARG001
+            output.loss = output.loss * (float("nan") if broken[0] else 1)
+            return output
+
+        network.register_forward_hook(spoil)
+    else:
+        network.classifier.weight.register_hook(lambda grad: grad * (float("inf") if broken[0] else 1))
+    given = {"per_device_train_batch_size": 2, "num_train_epochs": 1, "learning_rate": 1e-2} | arguments
+    kept = {name: given.pop(name) for name in ("on_nan", "max_skipped") if name in given}
+    args = Arguments("out", use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no", **given)
+    watch = Watch()
+    return Trainer(network, args, breaking, rows, callbacks=[watch], **kept), watch
+
+
+def same(one, other):
+    """Whether two states are equal, bit by bit."""
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.parametrize("strategy", ["group_by_length", "random"])
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_it_stops(where, parts, strategy):
+    """Before the update, with the step, the learning rate and the rows of the step."""
+    breaking = Break(row=13)
+    trainer, watch = made(breaking, where, gradient_accumulation_steps=parts, train_sampling_strategy=strategy)
+    before = copy.deepcopy(trainer.model.state_dict())
+    with pytest.raises(NotFiniteError) as told:
+        trainer.train()
+    assert same(trainer.model.state_dict(), watch.weights[-1] if watch.weights else before)
+    step = trainer.state.global_step
+    rows = [row for part in breaking.seen[step * parts : (step + 1) * parts] for row in part]
+    assert 13 in rows
+    assert f"step {step + 1}, learning rate " in str(told.value)
+    assert f"rows {rows}. Nothing was updated." in str(told.value)
+
+
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_it_skips(where, caplog):
+    """As an option: the weights of that step stay those before it, and the others train."""
+    breaking = Break(row=13)
+    trainer, watch = made(breaking, where, on_nan="skip")
+    trainer.train()
+    (step,) = [number for number, rows in enumerate(breaking.seen) if 13 in rows]
+    changed = [not same(a, b) for a, b in zip(watch.weights, watch.weights[1:], strict=False)]
+    assert len(watch.weights) == 8
+    assert [number for number, moved in enumerate(changed, 1) if not moved] == [step] if step else True
+    assert all(torch.isfinite(weight).all() for weight in trainer.model.parameters())
+    assert "the step is skipped, 1 of at most 10" in caplog.text
+
+
+@pytest.mark.usefixtures("own_directory")
+def test_a_limit():
+    """More steps than the limit are not skipped."""
+    trainer, _ = made(Break(row=13), "loss", on_nan="skip", max_skipped=2, num_train_epochs=5)
+    with pytest.raises(NotFiniteError):
+        trainer.train()
+    assert 2 <= trainer.state.epoch < 3
+
+
+def test_a_run(train, toy, caplog):
+    """A learning rate that is far too high ends a run so, with the last good checkpoint kept."""
+    wild = ["trainer.args.learning_rate=1e38", "trainer.args.max_grad_norm=0", "trainer.args.warmup_steps=0"]
+    with pytest.raises(NotFiniteError, match=r"Lower trainer\.args\.learning_rate"):
+        train(*toy, *wild, "trainer.args.num_train_epochs=9", "trainer.args.lr_scheduler_type=constant")
+    assert "nan" not in caplog.text

@@ -1,0 +1,134 @@
+"""Trainings in processes of their own that end themselves, by SIGKILL, in the middle of what they do."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_PROCESSES = multiprocessing.get_context("forkserver")  # it imports once, and each child is a fork of it
+_PROCESSES.set_forkserver_preload(
+    ["hydratune.run", "hydratune.training.trainer", "hydratune.training.lean", "datasets"]
+)
+KILLED = -signal.SIGKILL
+
+
+def train(overrides: Sequence[str], folder: Path, **kill: int) -> int:
+    """Trains in `folder`, or goes on there; returns the exit code.
+
+    Args:
+        overrides: As typed.
+        folder: Of the run.
+        kill: `step`: at the end of that step; `ask`: asks it to end, as Slurm would, before the end of that step;
+            `write`: before that many writes of its checkpoints.
+    """
+    process = _PROCESSES.Process(target=_train, args=(list(overrides), folder, kill))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """All that a finished run says of itself and that is no time: its weights, its metrics, its history."""
+    import safetensors.torch
+
+    told = json.loads((folder / "metrics.json").read_text())
+    history = json.loads((folder / "history.json").read_text())
+    weights = safetensors.torch.load_file(folder / "model" / "model.safetensors")
+    return {
+        "weights": {name: weight.tolist() for name, weight in weights.items()},
+        "metrics": _without_times(told),
+        "history": [_without_times(entry) for entry in history],
+    }
+
+
+def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if not name.endswith(("runtime", "_per_second"))}
+
+
+def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
+    from hydratune import composition, run, signals
+    from hydratune.composition import Request
+    from hydratune.facts import Job
+
+    request = Request((*overrides, "tracking=none"))
+    with composition.composer(request):
+        cfg = composition.compose_config(request, composition.force_values(request))
+    make = run.make_trainer
+    made: list[Any] = []
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        made.append(make(*args, **kwargs))
+        if "step" in kill:
+            made[0].add_callback(_killer(kill["step"], signal.SIGKILL))
+        if "ask" in kill:
+            signals.install()
+            made[0].add_callback(_killer(kill["ask"], signal.SIGUSR1))
+        return made[0]
+
+    run.make_trainer = watched
+    if "write" in kill:
+        _kill_at_write(kill["write"])
+    folder.mkdir(exist_ok=True)
+    run.run(composition.without_hydra(cfg), Job(folder, overrides, dict(cfg.hydra.runtime.choices)))
+    (folder / "history.json").write_text(json.dumps(made[0].state.log_history))
+
+
+def _killer(step: int, number: int) -> Any:
+    from transformers import TrainerCallback
+
+    class Killer(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+            if state.global_step == step:
+                os.kill(os.getpid(), number)
+
+    return Killer()
+
+
+def _kill_at_write(number: int) -> None:
+    """Ends this process before the so-and-so-manieth thing that a checkpoint does to the disk."""
+    import pathlib
+    import shutil
+
+    import safetensors.torch
+    import torch
+    import transformers.modeling_utils
+    from transformers import TrainerState
+
+    from hydratune.training import checkpoints
+
+    done = [0]
+
+    def counted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if any(
+                checkpoints.UNFINISHED in str(one) or checkpoints.PREFIX in str(one)
+                for one in [*args, *kwargs.values()]
+            ):
+                done[0] += 1
+                if done[0] == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        setattr(module, name, call)
+
+    for module, name in (
+        (torch, "save"),
+        (safetensors.torch, "save_file"),
+        (transformers.modeling_utils, "safe_save_file"),
+        (TrainerState, "save_to_json"),
+        (checkpoints, "write_json"),
+        (checkpoints, "_sync"),
+        (pathlib.Path, "rename"),
+        (pathlib.Path, "unlink"),
+        (pathlib.Path, "rmdir"),
+        (shutil, "rmtree"),
+    ):
+        counted(module, name)
