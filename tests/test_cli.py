@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hydratune import signals
 from hydratune.cli import VERBS
 from hydratune.errors import one_of
 from hydratune.tracking.store import connect
@@ -179,37 +180,58 @@ def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
 
 
-@pytest.mark.parametrize(
-    ("sent", "code"),
-    [
-        ([signal.SIGINT], 75),
-        ([signal.SIGTERM], 75),
-        ([signal.SIGUSR1], 75),
-        ([signal.SIGUSR2], 75),
-        ([signal.SIGINT, signal.SIGINT], 130),
-        ([signal.SIGTERM, signal.SIGTERM], 143),
-    ],
-    ids=str,
-)
-def test_interruption(toy, own_directory, store, sent, code):
-    """A signal ends a training after its step and a checkpoint, a second one at once; MLflow says KILLED."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_interruption(toy, own_directory, store, sent):
+    """A signal ends a training after its step and a checkpoint, with a code of its own; MLflow says KILLED."""
     command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
             assert process.poll() is None
             time.sleep(0.1)
-        for number in sent:
-            process.send_signal(number)
+        process.send_signal(sent)
         _, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == code
-    assert ("hydratune: interrupted" in err.splitlines()) == (code == 130)
+    assert process.returncode == 75
+    assert "hydratune: the step is finished and saved first; once more to end at once" in err.splitlines()
     assert "resume runs/x" in err
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
     assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
+
+
+@pytest.fixture
+def handlers(monkeypatch):
+    """Our handlers of signals, in this process, and nothing asked of it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {number: signal.getsignal(number) for number in numbers}
+    monkeypatch.setattr(signals, "_asked", [])
+    signals.install()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
+def test_a_second_signal():
+    """The first one of a training is only noted; the second raises at once, and so does the first one elsewhere."""
+    went_on = []
+
+    def work():
+        with signals.finishing():
+            os.kill(os.getpid(), signal.SIGUSR1)
+            signals.check()
+            went_on.append(signals.is_asked())
+            os.kill(os.getpid(), signal.SIGTERM)
+            went_on.append("to here")
+
+    with pytest.raises(SystemExit) as end:
+        work()
+    assert went_on == [True]
+    assert end.value.code == 143
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
