@@ -96,7 +96,7 @@ def test_values_against_annotations(name, value, wanted):
 def test_annotations_of_own_classes():
     """Literal, Optional and containers are understood."""
     hardware = signature("hydratune.hardware.base.Hardware").parameters
-    assert expectation(hardware["precision"], "fp8") == "one of ['auto', 'bf16', 'fp32']"
+    assert expectation(hardware["precision"], "fp8") == "one of ['auto', 'bf16', 'fp16', 'tf32', 'fp32']"
     assert expectation(hardware["threads"], "many") == "a whole number or null"
     task = signature("hydratune.tasks.sequence_classification.SequenceClassification").parameters
     assert expectation(task["metrics"], "accuracy") == "a list"

@@ -39,11 +39,11 @@ class Kept:
         if not self._most:
             return make()
         if key not in self._networks:
-            self._put(self._networks, key, (make(), _random_state()))
+            self._put(self._networks, key, (make(), random_state()))
         self._networks.move_to_end(key)
         network, state = self._networks[key]
         fresh = copy.deepcopy(network)
-        _set_random_state(state)
+        set_random_state(state)
         return fresh
 
     def _put(self, kept: OrderedDict[str, Any], key: str, value: Any) -> None:
@@ -58,7 +58,8 @@ def key_of(*nodes: DictConfig | Mapping[str, Any] | str | int) -> str:
     return json.dumps(plain, sort_keys=True, default=str)
 
 
-def _random_state() -> tuple[Any, ...]:
+def random_state() -> tuple[Any, ...]:
+    """Where the random number generators stand: Python's, NumPy's and torch's."""
     import random
 
     import numpy as np
@@ -68,7 +69,8 @@ def _random_state() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), gpu
 
 
-def _set_random_state(state: tuple[Any, ...]) -> None:
+def set_random_state(state: tuple[Any, ...]) -> None:
+    """Puts the random number generators where `random_state` found them."""
     import random
 
     import numpy as np

@@ -81,6 +81,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     # 3. Load the network under the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
     loaded = job.kept.network(key, lambda: _network(cfg.seed, task, model, adapter, made))
+    machine.suit(args, loaded.module, data.splits["train"], given={**cfg.model, **cfg.trainer.args})
     # 4. Put the adapter into it.
     task.initialize(loaded, data)
     network = adapter.apply(loaded)
@@ -105,6 +106,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     )
     _show_progress(trainer, job)
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
+    machine.fit(trainer, checkpoint)
+    machine.say()
     with build(cfg.tracking).start(facts(cfg, job)) as run_log:
         record.beginning(cfg, job, splits, run_log)
         for callback in run_log.callbacks(known):

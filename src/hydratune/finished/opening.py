@@ -155,7 +155,9 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
 
     folder = run.directory / MODEL
     given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
-    args = training_arguments(run.cfg, task, build(run.cfg.hardware), output_dir, **_OVER, **given)
+    machine = build(run.cfg.hardware)
+    args = training_arguments(run.cfg, task, machine, output_dir, **_OVER, **given)
+    machine.say()
     try:
         reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
         processor = reader.from_pretrained(folder, trust_remote_code=False)

@@ -1,0 +1,120 @@
+"""From what the machine offers to what a run takes of it, with a reason for each choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydratune.errors import ConfigError, Mistake
+from hydratune.hardware.probe import Machine
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+_WORKERS = 4  # processes that collate for a GPU; more of them wait
+# Compiling takes one to three minutes and saves a tenth to a third of a step: of steps of 50 ms, some thousands.
+_COMPILE_PAYS = 10_000
+
+
+class Choice(NamedTuple):
+    """What was chosen, and why: empty where the user asked for it."""
+
+    value: Any
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.why})" if self.why else str(self.value)
+
+
+def device(asked: str, machine: Machine) -> str:
+    """`cuda`, `mps` or `cpu`.
+
+    Raises:
+        ConfigError: Where a GPU is asked for and there is none.
+    """
+    if asked == "cuda" and machine.gpu is None:
+        fix = "Set hardware=auto, or look whether nvidia-smi and torch.cuda.is_available() see one."
+        raise ConfigError(Mistake("hardware.device", "a GPU on this machine", "none that torch sees", fix))
+    if asked == "cpu":
+        return "cpu"
+    return "cuda" if machine.gpu else "mps" if machine.mps else "cpu"
+
+
+def threads(asked: int | None, machine: Machine) -> Choice:
+    """Torch's threads on the CPU: one a core that the process may use."""
+    if asked is not None:
+        return Choice(asked)
+    return Choice(machine.cores, f"of {machine.all_cores}: {machine.limit}" if machine.limit else "")
+
+
+def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any]) -> Choice:
+    """`bf16` or `fp16` autocast, `tf32` or `fp32`: bf16 where it is native, for it needs no scaling of the loss.
+
+    Args:
+        asked: The same, or `auto`.
+        kind: Of device.
+        machine: For what it multiplies natively.
+        given: Arguments that the user has set; they win.
+
+    Raises:
+        ConfigError: Where the device has not what is asked for.
+    """
+    for name in ("fp16", "bf16"):
+        if given.get(name):
+            return Choice(name, "by trainer.args")
+    if asked in ("fp16", "tf32") and (kind == "cpu" or (asked == "tf32" and not (machine.gpu and machine.gpu.tf32))):
+        expected = "bf16 or fp32 on this device"
+        raise ConfigError(Mistake("hardware.precision", expected, repr(asked), "Set hardware.precision=auto."))
+    if asked != "auto":
+        return Choice(asked)
+    if kind == "cuda" and machine.gpu:
+        if machine.gpu.bf16 and "bf16" not in given:
+            return Choice("bf16", "native")
+        return Choice("tf32", "native") if machine.gpu.tf32 else Choice("fp32", "it has no bf16")
+    if kind == "cpu" and machine.bf16 and "bf16" not in given:
+        return Choice("bf16", machine.bf16)
+    if "bf16" in given:
+        return Choice("fp32", "by trainer.args")
+    return Choice("fp32", "the CPU has no bf16" if kind == "cpu" else "safe on MPS")
+
+
+def workers(asked: int | None, kind: str, machine: Machine) -> int:
+    """Processes that collate: none on a CPU, whose cores train, some beside a GPU, which would wait."""
+    if asked is not None:
+        return asked
+    return max(0, min(_WORKERS, machine.cores - 1)) if kind == "cuda" else 0
+
+
+def attention(asked: str | None, kind: str, config: PretrainedConfig) -> Choice | None:
+    """The attention kernel; None for transformers' own choice, which is `sdpa` where the network has it.
+
+    On a CPU torch's fused kernel has no dropout, and what SDPA falls back to is slower than `eager`.
+    """
+    if asked != "auto":
+        return Choice(asked) if asked else None
+    return Choice("eager", "it has dropout") if kind == "cpu" and _drops_attention(config) else None
+
+
+def _drops_attention(config: PretrainedConfig) -> bool:
+    """Whether a config, or one inside it, drops attention, by whatever name its family has for that."""
+    parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)))]
+    return any(
+        isinstance(value, float) and value > 0
+        for part in parts
+        for name, value in part.to_dict().items()
+        if "drop" in name and name.startswith(("attn_", "attention_"))
+    )
+
+
+def compiles(asked: bool | str, kind: str, steps: int, fixed_shapes: bool) -> Choice:
+    """Whether torch.compile pays: where batches have one shape, on a GPU, in a run that is long enough.
+
+    It compiles anew for shapes that it has not seen: on batches padded to their own longest row it was several times
+    slower than without (measured over 60 steps on a CPU). Below thousands of steps it never earns its minutes back.
+    """
+    if asked != "auto":
+        return Choice(bool(asked))
+    if kind != "cuda" or not fixed_shapes:
+        return Choice(False, "lengths differ" if kind == "cuda" else "")
+    long = steps >= _COMPILE_PAYS
+    return Choice(long, f"{steps:,} steps of one shape" if long else f"{steps:,} steps are too few")
