@@ -1,8 +1,8 @@
 """Finds the largest part of a batch that fits into memory, before anything is trained.
 
 A step over parts whose gradients are accumulated is the step over the whole batch (see `hydratune.training.trainer`),
-so what is learned does not depend on the machine. The search leaves weights, gradients and random numbers as they
-were: a run whose batch fits is, bit for bit, the run without a search.
+so what is learned does not depend on the machine (but for batch norm, which looks at a part). The search leaves
+weights, gradients and random numbers as they were: a run whose batch fits is, bit for bit, the run without a search.
 """
 
 from __future__ import annotations
@@ -141,7 +141,6 @@ def _loss(trainer: Trainer, rows: list[Any], size: int) -> torch.Tensor:
 def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
     """Whether a part of that size goes forward and backward beside what the optimizer will need."""
     import torch
-    from accelerate.utils.memory import should_reduce_batch_size
 
     network: Any = trainer.model
     needed = _optimizer_bytes(trainer)
@@ -152,7 +151,7 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
             _loss(trainer, rows, size).backward()
             del reserved
         except (RuntimeError, MemoryError) as error:
-            if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not should_reduce_batch_size(error):
+            if not _ran_out(error):
                 raise
             return False
         finally:
@@ -165,16 +164,29 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
     return fits
 
 
+def _ran_out(error: Exception) -> bool:
+    """Whether an error says that there was no memory left."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
+
+
 def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable[[int], bool]:
     """Whether a part of that size fits by what the forward pass of a few rows keeps, tried only where that is close."""
     if memory is None:
         return lambda size: True  # noqa: ARG005
-    few = len(rows)
-    kept = [_kept_bytes(trainer, rows, few * times) for times in (1, 2)]
+    few = max(2, len(rows))  # batch norm takes no single row
+    tried = _trial(trainer, rows)
+    try:
+        kept = [_kept_bytes(trainer, rows, few * times) for times in (1, 2)]
+    except (RuntimeError, MemoryError) as error:
+        if not _ran_out(error):
+            raise
+        return tried
     each = (kept[1] - kept[0]) / few
     weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
     always = kept[0] - few * each + weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
-    tried = _trial(trainer, rows)
 
     def fits(size: int) -> bool:
         wanted = always + _BACKWARD * each * size

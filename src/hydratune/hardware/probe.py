@@ -36,7 +36,6 @@ class Machine:
         cores: That it may keep busy.
         all_cores: That the machine has.
         limit: What leaves it fewer: `affinity` or `cgroup`; empty where nothing does.
-        memory: Bytes that it may still take; None where nobody says.
         bf16: The CPU's instructions that multiply bfloat16; empty where it would have to emulate them.
         gpu: The first one; None where there is none.
         mps: Whether it is a Mac with a GPU that torch uses.
@@ -45,7 +44,6 @@ class Machine:
     cores: int
     all_cores: int
     limit: str = ""
-    memory: int | None = None
     bf16: str = ""
     gpu: Gpu | None = None
     mps: bool = False
@@ -55,16 +53,11 @@ def machine(root: Path = ROOT) -> Machine:
     """What this process may use; `root` is where `proc` and `sys` lie."""
     import torch
 
-    pinned, quota, everything = _affinity(), _cpu_quota(root), os.cpu_count() or 1
-    cores = available_cpus(root)
-    limit = "" if cores >= everything else "affinity" if cores == pinned else "cgroup"
-    if quota is not None and quota < pinned:
-        limit = "cgroup"
+    cores, pinned, everything = available_cpus(root), _affinity(), os.cpu_count() or 1
     return Machine(
         cores=cores,
         all_cores=everything,
-        limit=limit,
-        memory=free_memory(root),
+        limit="cgroup" if cores < pinned else "affinity" if pinned < everything else "",
         bf16=cpu_bf16(root),
         gpu=_gpu() if torch.cuda.is_available() else None,
         mps=torch.backends.mps.is_available(),
