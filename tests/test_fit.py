@@ -168,38 +168,3 @@ def test_nothing_is_trained_where_nothing_fits(train, toy, monkeypatch):
     with pytest.raises(ConfigError, match=rf"^{BATCH}: .* got one of \d+ tokens that does not. Set task.max_length"):
         train(*toy)
     assert not list(Path("run").rglob("checkpoint-*"))
-
-
-# --- parts are the whole -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def one_step(train, toy):
-    """The weights after the steps of an epoch over uneven batches, without dropout."""
-
-    def run(size, parts, *more):
-        made = [f"{BATCH}={size}", f"trainer.args.gradient_accumulation_steps={parts}", "model.dropout=0"]
-        # plain descent, unclipped: Adam and clipping forgive a gradient of the wrong size
-        plain = ["trainer.args.optim=sgd", "trainer.args.max_grad_norm=0", "trainer.args.num_train_epochs=1"]
-        result = train(*toy, *made, *plain, *more, directory=f"{size}x{parts}")
-        return torch.cat([one.flatten() for one in weights(result)]), result.metrics["train_loss"]
-
-    return run
-
-
-def weights(result):
-    """The tensors of the final model."""
-    from safetensors.torch import load_file
-
-    return load_file(result.directory / "model" / "model.safetensors").values()
-
-
-@pytest.mark.parametrize("more", [[], ["trainer.args.label_smoothing_factor=0.1"]], ids=["plain", "smoothed"])
-def test_a_step_over_parts_is_the_step_over_the_whole(one_step, more):
-    """A classifier: 32 rows in steps of 12, 12 and 8, also as parts of 4 and of 6 (the last of 2); the same loss too."""
-    whole, loss = one_step(12, 1, *more)
-    for size, parts in ((4, 3), (6, 2)):
-        same, other_loss = one_step(size, parts, *more)
-        assert torch.allclose(whole, same, atol=1e-6, rtol=0)
-        assert other_loss == pytest.approx(loss, abs=1e-5)
-    assert not torch.allclose(whole, one_step(4, 1, *more)[0], atol=1e-4, rtol=0)

@@ -46,6 +46,7 @@ HEAVY = (
 RUNTIME = {
     "training/guard.py",
     "training/lean.py",
+    "training/parts.py",
     "training/progress.py",
     "training/sampler.py",
     "training/saving.py",

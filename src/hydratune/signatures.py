@@ -263,8 +263,8 @@ def _function_signature(found: Found, path: str | None = None) -> Signature:
 def _with_base(init: Found, own: Signature) -> Signature:
     """Adds the arguments of the base where an `__init__` passes its `**kwargs` on to it."""
     if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
-        (base,) = [one and signature(one.path) for one in _bases(Found(init.module, init.owner))] or [None]
-        if base:
+        first = next(iter(_bases(Found(init.module, init.owner))), None)
+        if base := first and signature(first.path):
             return Signature(own.path, base.parameters | own.parameters, base.accepts_any)
     return own
 

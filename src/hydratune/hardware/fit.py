@@ -1,6 +1,6 @@
 """Finds the largest part of a batch that fits into memory, before anything is trained.
 
-A step over parts whose gradients are accumulated is the step over the whole batch (see `hydratune.training.trainer`),
+A step over parts whose gradients are accumulated is the step over the whole batch (see `hydratune.training.parts`),
 so what is learned does not depend on the machine (but for batch norm, which looks at a part). The search leaves
 weights, gradients and random numbers as they were: a run whose batch fits is, bit for bit, the run without a search.
 """
@@ -72,12 +72,14 @@ def _can_split(trainer: Trainer) -> bool:
     """Whether a step over parts is the step over the whole, and a network can be tried as it lies."""
     from transformers.trainer_utils import has_length
 
-    from hydratune.training.trainer import Trainer as Ours
+    from hydratune.training.parts import StepsOfParts
 
     args = trainer.args
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.is_model_parallel
     known = trainer.train_dataset is not None and has_length(trainer.train_dataset)
-    return isinstance(trainer, Ours) and known and not sharded and args.n_gpu < 2 and not args.auto_find_batch_size
+    return (
+        isinstance(trainer, StepsOfParts) and known and not sharded and args.n_gpu < 2 and not args.auto_find_batch_size
+    )
 
 
 def _parts_of(checkpoint: str | None) -> int | None:
