@@ -51,7 +51,7 @@ def said(hardware, caplog, **given):
     [
         ({"bf16": "amx_bf16"}, "CPU, 2 threads, bf16 (amx_bf16)"),
         ({}, "CPU, 2 threads, fp32 (the CPU has no bf16)"),
-        ({"all_cores": 64, "limit": "cgroup"}, "CPU, 2 threads (of 64: cgroup), fp32 (the CPU has no bf16)"),
+        ({"all_cores": 64, "limit": "cgroup"}, "CPU, 2 threads (of 64, cgroup), fp32 (the CPU has no bf16)"),
         ({"gpu": H100, "cores": 16}, "H100, bf16 (native), 4 data workers"),
         ({"gpu": T4}, "T4, fp32 (it has no bf16), 1 data workers"),
         ({"mps": True}, "MPS, 2 threads, fp32 (safe on MPS)"),
@@ -142,6 +142,15 @@ def test_threads(on):
     assert torch.get_num_threads() == 1
     Hardware().prepare()
     assert torch.get_num_threads() == 3
+
+
+def test_processes_of_a_run_share_the_cores(on, monkeypatch):
+    """As torchrun says how many they are; at least one each."""
+    on(cores=8)
+    for processes, threads in (("2", 4), ("9", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        Hardware().prepare()
+        assert torch.get_num_threads() == threads
 
 
 def test_deterministic_is_set_and_taken_back(on, monkeypatch):

@@ -75,7 +75,7 @@ class Hardware:
 
         machine = probe.machine()
         self._device = choose.device(self.device, machine)
-        threads = choose.threads(self.threads, machine)
+        threads = choose.threads(self.threads, machine, _local_processes())
         precision = choose.precision(self.precision, self._device, machine, given)
         workers = choose.workers(self.workers, self._device, machine)
         torch.set_num_threads(threads.value)
@@ -118,7 +118,7 @@ class Hardware:
                 expected = "a kernel that this network has here"
                 raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
-        if "torch_compile" not in given:
+        if not any(name.startswith("torch_compile") for name in given):
             one_shape = module.main_input_name == "pixel_values"
             compiled = choose.compiles(self.compile, self._device, _steps(args, rows), one_shape)
             args.torch_compile = compiled.value
@@ -132,7 +132,8 @@ class Hardware:
         if self.fit_batch:
             from hydratune.hardware.fit import fit_batch
 
-            self._said += fit_batch(trainer, probe.free_memory(), checkpoint)
+            memory = probe.free_memory()
+            self._said += fit_batch(trainer, memory and memory // _local_processes(), checkpoint)
 
     def say(self) -> None:
         """Logs one line of what was chosen since `prepare`, and why."""
@@ -151,6 +152,11 @@ def repeat_exactly(wanted: bool) -> None:
             os.environ.setdefault(name, value)
         elif os.environ.get(name) == value:
             del os.environ[name]
+
+
+def _local_processes() -> int:
+    """How many processes of the run share this machine; torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _settled(given: Mapping[str, Any]) -> set[str]:

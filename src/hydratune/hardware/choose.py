@@ -40,11 +40,13 @@ def device(asked: str, machine: Machine) -> str:
     return "cuda" if machine.gpu else "mps" if machine.mps else "cpu"
 
 
-def threads(asked: int | None, machine: Machine) -> Choice:
-    """Torch's threads on the CPU: one a core that the process may use."""
+def threads(asked: int | None, machine: Machine, processes: int = 1) -> Choice:
+    """Torch's threads on the CPU: one a core that the process may use, `processes` of which share them."""
     if asked is not None:
         return Choice(asked)
-    return Choice(machine.cores, f"of {machine.all_cores}: {machine.limit}" if machine.limit else "")
+    limits = [f"of {machine.all_cores}"] * bool(machine.limit or processes > 1)
+    limits += [machine.limit] * bool(machine.limit) + [f"{processes} processes"] * (processes > 1)
+    return Choice(max(1, machine.cores // processes), ", ".join(limits))
 
 
 def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any]) -> Choice:
