@@ -1,6 +1,7 @@
 """What the machine offers is used, said, and overridden key by key."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,6 +182,34 @@ def test_deterministic_is_set_and_taken_back(on, monkeypatch):
 def test_compiles_where_it_pays(asked, kind, steps, fixed, wanted):
     """On a GPU, in long runs, on batches of one shape; else as asked."""
     assert choose.compiles(asked, kind, steps, fixed).value is wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "steps", "compiled"),
+    [
+        ("auto", {}, {"max_steps": 20_000}, True),
+        ("auto", {}, {"num_train_epochs": 10, "per_device_train_batch_size": 8}, False),
+        (True, {}, {"max_steps": 1}, True),
+        (True, {"torch_compile_backend": "eager"}, {"max_steps": 1}, False),
+    ],
+)
+def test_trainer_is_told_to_compile(on, tmp_path, asked, given, steps, compiled):
+    """Before it is made; what trainer.args say of torch.compile wins. Ten epochs of 80 rows are 100 steps."""
+    on(gpu=H100)
+    images = SimpleNamespace(main_input_name="pixel_values", config=ViTConfig())
+    args = TrainingArguments(tmp_path, use_cpu=True, **steps)
+    hardware = Hardware(compile=asked)
+    hardware.prepare()
+    hardware.suit(args, images, range(80), given)
+    assert (args.torch_compile, args.torch_compile_backend) == (compiled, "inductor" if compiled else None)
+
+
+@pytest.mark.parametrize("override", ["hardware.deterministic=true", "hardware.pin_memory=true"])
+def test_the_same_weights(train, toy, override):
+    """On a CPU, which repeats itself anyway, bit for bit."""
+    plain, other = (train(*toy, *more, directory=name) for name, more in (("a", []), ("b", [override])))
+    first, second = ((one.directory / "model" / "model.safetensors").read_bytes() for one in (plain, other))
+    assert first == second
 
 
 # --- the attention kernel ----------------------------------------------------------------------------------
