@@ -95,6 +95,7 @@ def test_as_asked(on):
     [
         ({"bf16": True}, {"bf16", "fp16"}),
         ({"fp16": True}, {"bf16", "fp16"}),
+        ({"fp16": False}, {"fp16"}),
         ({"use_cpu": True}, {"use_cpu"}),
         ({"dataloader_num_workers": 3}, {"dataloader_num_workers", "dataloader_persistent_workers"}),
     ],
@@ -103,6 +104,12 @@ def test_what_the_user_gave_is_left_alone(on, given, missing):
     """Arguments in trainer.args win, and nothing that contradicts them is added."""
     on()
     assert set(Hardware().prepare()) - set(Hardware().prepare(given)) == missing
+
+
+def test_a_cpu_by_trainer_args_is_a_cpu(on, caplog):
+    """`trainer.args.use_cpu` decides on what all else is chosen for."""
+    on(gpu=H100)
+    assert said(Hardware(), caplog, use_cpu=True) == "hardware: CPU, 2 threads, fp32 (the CPU has no bf16)"
 
 
 def test_a_gpu_without_bf16_by_the_user_multiplies_in_tf32(on, caplog):

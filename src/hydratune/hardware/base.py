@@ -74,7 +74,7 @@ class Hardware:
         import torch
 
         machine = probe.machine()
-        self._device = choose.device(self.device, machine)
+        self._device = choose.device("cpu" if given.get("use_cpu") else self.device, machine)
         threads = choose.threads(self.threads, machine, _local_processes())
         precision = choose.precision(self.precision, self._device, machine, given)
         workers = choose.workers(self.workers, self._device, machine)
@@ -162,7 +162,7 @@ def _local_processes() -> int:
 def _settled(given: Mapping[str, Any]) -> set[str]:
     """Arguments that the user has set, and those that would contradict them."""
     contradicted = {"fp16": ("bf16",), "bf16": ("fp16",), "dataloader_num_workers": ("dataloader_persistent_workers",)}
-    return {*given, *(other for name in given for other in contradicted.get(name, ()))}
+    return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
 
 
 def _steps(args: TrainingArguments, rows: Any) -> int:
