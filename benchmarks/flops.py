@@ -1,0 +1,80 @@
+"""How much a training step computes, and how much the machine can: `python flops.py` prints its best multiplications."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SIZES = [(256, 256, 256), (512, 512, 512), (1024, 1024, 1024), (2048, 2048, 2048), (4096, 384, 1536), (4096, 1536, 384)]
+GPU_SIZES = [(2**power,) * 3 for power in range(11, 15)]
+SECONDS = 0.3  # of each size
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A BERT for classification, by the numbers that its multiplications depend on."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    labels: int = 2
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> Encoder:
+        """By a checkpoint's config.json."""
+        config = json.loads((checkpoint / "config.json").read_text())
+        return cls(config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"])
+
+    def training(self, lengths: Iterable[int]) -> float:
+        """Floating-point operations to train on rows of so many tokens, forward and backward.
+
+        A weight of a linear layer takes 2 a token forward and twice that backward: 6. A layer has the projections Q,
+        K, V and output (4 h^2) and the feed-forward (2 h i). Attention multiplies Q by K and the result by V, 2 s^2 h
+        each forward: 12 s^2 h in all. The pooler and the head (h^2 + h labels) see one token a row. Looking up
+        embeddings, norms, activations, dropout and the optimizer multiply no matrices and are not counted.
+        """
+        linear = 6 * self.layers * (4 * self.hidden**2 + 2 * self.hidden * self.intermediate)
+        attention = 12 * self.layers * self.hidden
+        head = 6 * (self.hidden**2 + self.hidden * self.labels)
+        return sum(float(linear * length + attention * length**2 + head) for length in lengths)
+
+
+def multiplications(device: str) -> Iterator[tuple[str, tuple[int, int, int], float]]:
+    """Precision, (m, k, n) and the best FLOP/s of several tries of A (m, k) by B (k, n)."""
+    import torch
+
+    def now() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    for dtype in (torch.bfloat16, torch.float32):
+        for m, k, n in GPU_SIZES if device == "cuda" else SIZES:
+            a, b = (torch.randn(shape, device=device).to(dtype) for shape in ((m, k), (k, n)))
+            out, best, end = a @ b, float("inf"), time.perf_counter() + SECONDS
+            while best == float("inf") or time.perf_counter() < end:
+                start = now()
+                torch.matmul(a, b, out=out)
+                best = min(best, now() - start)
+            yield str(dtype).removeprefix("torch."), (m, k, n), 2 * m * k * n / best
+
+
+def main() -> None:
+    """Prints precision -> its best FLOP/s as json, and for which sizes."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    best: dict[str, float] = {}
+    sizes: dict[str, tuple[int, int, int]] = {}
+    for precision, size, rate in multiplications(device):
+        if rate > best.get(precision, 0):
+            best[precision], sizes[precision] = rate, size
+    print(json.dumps({"device": name, "flops": best, "sizes": sizes}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Training scripts as people write them without hydratune, to compare with: `python scripts.py course --rows DIR ...`.
+
+Each is a plain Trainer over the same rows. What is not in their originals is here to make them comparable: a seed,
+a stopwatch, no checkpoints, and the test set at the end where it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datasets import load_dataset
+from sklearn.metrics import accuracy_score, f1_score
+from stopwatch import Stopwatch
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+    set_seed,
+)
+
+
+def course(tokenizer: Any) -> tuple[dict[str, Any], Any]:
+    """The Hugging Face course, chapter 3: batches of 8 that are padded to their own longest row, fp32, 5e-5."""
+    return {"truncation": True}, DataCollatorWithPadding(tokenizer)
+
+
+def run_glue(tokenizer: Any) -> tuple[dict[str, Any], Any]:  # noqa: ARG001
+    """The defaults of transformers' `run_glue.py`: batches of 8, every row padded to 128 tokens, fp32, 5e-5."""
+    return {"padding": "max_length", "max_length": 128, "truncation": True}, default_data_collator
+
+
+def by_hand(tokenizer: Any) -> tuple[dict[str, Any], Any]:
+    """The course's script with the arguments that hydratune passes to Trainer, in `--settings`."""
+    return course(tokenizer)
+
+
+SCRIPTS: dict[str, Callable[[Any], tuple[dict[str, Any], Any]]] = {
+    script.__name__: script for script in (course, run_glue, by_hand)
+}
+
+
+def main() -> None:
+    """Trains, and tests where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("script", choices=list(SCRIPTS))
+    parser.add_argument("--rows", type=Path, required=True, help="where train.jsonl and test.jsonl are")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--epochs", type=float, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--settings", type=json.loads, default={}, help="of TrainingArguments, as json")
+    parser.add_argument("--attention", help="its implementation; transformers chooses")
+    parser.add_argument("--test", action="store_true")
+    given = parser.parse_args()
+
+    set_seed(given.seed)
+    tokenizer = AutoTokenizer.from_pretrained(given.checkpoint)
+    arguments, collator = SCRIPTS[given.script](tokenizer)
+    files = {split: str(given.rows / f"{split}.jsonl") for split in ("train", "test")}
+    rows = load_dataset("json", data_files=files)
+    encoded = rows.map(lambda batch: tokenizer(batch["text"], batch["text_pair"], **arguments), batched=True)
+    model = AutoModelForSequenceClassification.from_pretrained(given.checkpoint, attn_implementation=given.attention)
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            str(given.out / "checkpoints"),
+            num_train_epochs=given.epochs,
+            seed=given.seed,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            **given.settings,
+        ),
+        train_dataset=encoded["train"],
+        data_collator=collator,
+        processing_class=tokenizer,
+        callbacks=[Stopwatch(str(given.out / "stopwatch.json"))],
+    )
+    trained = trainer.train()
+    if given.test:
+        said = trainer.predict(encoded["test"])
+        answers = said.predictions.argmax(-1)
+        scores = {
+            "test_accuracy": accuracy_score(said.label_ids, answers),
+            "test_f1": f1_score(said.label_ids, answers),
+            "train_runtime": trained.metrics["train_runtime"],
+        }
+        (given.out / "metrics.json").write_text(json.dumps(scores))
+
+
+if __name__ == "__main__":
+    main()

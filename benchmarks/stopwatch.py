@@ -1,0 +1,85 @@
+"""A stopwatch for any Trainer: the same callback times hydratune and the scripts that it is compared with."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class Stopwatch(TrainerCallback):
+    """Writes when training began, and for each epoch its seconds, its steps, its batches and the lengths of its rows.
+
+    An epoch is timed from before its first batch is put together to after its last step: logging is inside,
+    evaluating and saving are not.
+
+    Args:
+        out: The json file.
+    """
+
+    def __init__(self, out: str) -> None:
+        self._out, self._first_step = Path(out), 0.0
+        self._epochs: list[dict[str, Any]] = []
+        self._last = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Looks at each batch as it is put together."""
+        loader = kwargs["train_dataloader"]
+        loader = getattr(loader, "base_dataloader", loader)  # accelerate's wraps torch's
+        collate = loader.collate_fn
+
+        def looked_at(rows: Any) -> Any:
+            batch = collate(rows)
+            self._epochs[-1]["batches"].append(list(batch["input_ids"].shape))
+            self._epochs[-1]["lengths"] += batch["attention_mask"].sum(1).tolist()
+            return batch
+
+        loader.collate_fn = looked_at
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Starts."""
+        self._last = _now()
+        self._epochs.append({"seconds": 0.0, "steps": [], "batches": [], "lengths": []})
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Keeps when the first one began."""
+        self._first_step = self._first_step or time.time()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Keeps the seconds since the last one; of a GPU, those to hand it the work."""
+        now = time.perf_counter()
+        self._epochs[-1]["steps"].append(now - self._last)
+        self._last = now
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stops, once a GPU has done its work."""
+        epoch = self._epochs[-1]
+        epoch["seconds"] = sum(epoch["steps"]) + _now() - self._last
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Writes the file."""
+        if state.is_world_process_zero:
+            said = {"first_step": self._first_step, "epochs": self._epochs}
+            if torch.cuda.is_available():
+                said["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
+            self._out.write_text(json.dumps(said))
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()

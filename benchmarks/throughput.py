@@ -1,0 +1,123 @@
+"""Samples a second of training, beside three scripts that do without hydratune: `python benchmarks/throughput.py`.
+
+MiniLM on pairs of texts made of WordNet, or on `--data`. The contestants (see scripts.py), each in a process of its
+own, in turn:
+
+course     the Hugging Face course's script: batches of 8, padded to their longest row, fp32
+run_glue   the defaults of transformers' run_glue.py: batches of 8, padded to 128, fp32
+by hand    a plain Trainer with the arguments that hydratune passes to it
+hydratune  the console script as it comes, with MLflow's local store
+
+Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
+The share of the peak sets the FLOP of linear layers and attention (see flops.py) against the fastest matrix
+multiplication that the machine reaches in the same round, whatever the precision.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import contest
+from common import HERE, finish, in_turn, parse, parser
+from contest import Material, Timed
+from flops import Encoder
+from rich.table import Table
+
+OURS = "hydratune"
+SCRIPTS = {"course": "course", "run_glue": "run_glue", "by hand": "by_hand"}
+ROWS, QUICK_ROWS = 1024, 64
+
+
+def peak() -> dict[str, Any]:
+    """What the machine multiplies, measured now."""
+    done = subprocess.run([sys.executable, str(HERE / "flops.py")], check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def measure(material: Material, rounds: int) -> tuple[dict[str, list[Timed]], list[dict[str, Any]]]:
+    """Contestant -> its trainings, and the machine's peak in each round."""
+    measures: dict[str, Any] = {
+        name: partial(contest.script, material, script, settings=None if script == "by_hand" else {})
+        for name, script in SCRIPTS.items()
+    }
+    measures |= {OURS: partial(contest.hydratune_default, material), "": peak}
+    said = in_turn(rounds, measures)
+    peaks: Any = said.pop("")
+    return said, peaks
+
+
+def results(said: dict[str, list[Timed]], peaks: list[dict[str, Any]], encoder: Encoder) -> dict[str, Any]:
+    """Numbers of each round, by contestant."""
+    best = [max(one["flops"].values()) for one in peaks]
+    values: dict[str, Any] = {}
+    for name, rounds in said.items():
+        rates = [one.samples_per_second for one in rounds]
+        values[name] = {"samples_per_second": rates, "tokens_per_row": statistics.fmean(_lengths(rounds[0]))}
+        for kind, padded in (("real", False), ("padded", True)):
+            flops = [one.flops(encoder, padded=padded) for one in rounds]
+            values[name][f"gflop_a_sample_{kind}"] = flops[0] / len(_lengths(rounds[0])) / 1e9
+            shares = [f / one.seconds / top for f, one, top in zip(flops, rounds, best, strict=True)]
+            values[name][f"share_of_peak_{kind}"] = shares
+    ours = values[OURS]["samples_per_second"]
+    ratios = {
+        name: [mine / other for mine, other in zip(ours, values[name]["samples_per_second"], strict=True)]
+        for name in said
+        if name != OURS
+    }
+    return {"contestants": values, "hydratune_over": ratios, "peaks": peaks}
+
+
+def _lengths(one: Timed) -> list[int]:
+    return [length for epoch in one.steady for length in epoch["lengths"]]
+
+
+def table(values: dict[str, Any], rows: int) -> Table:
+    """A row a contestant; medians over the rounds, of ratios too."""
+    rounds = len(values["peaks"])
+    title = f"training on {rows:,} pairs a round, medians of {rounds}; peak {said_peak(values['peaks'])}"
+    made = Table("", "samples/s", "hydratune is", "GFLOP a sample", "with padding", "share of peak", "with padding",
+                 title=title)  # fmt: skip
+    for name, one in values["contestants"].items():
+        ratio = values["hydratune_over"].get(name)
+        made.add_row(
+            name,
+            f"{statistics.median(one['samples_per_second']):.1f}",
+            f"{statistics.median(ratio):.2f} x" if ratio else "",
+            f"{one['gflop_a_sample_real']:.2f}",
+            f"{one['gflop_a_sample_padded']:.2f}",
+            f"{statistics.median(one['share_of_peak_real']):.1%}",
+            f"{statistics.median(one['share_of_peak_padded']):.1%}",
+        )
+    return made
+
+
+def said_peak(peaks: list[dict[str, Any]]) -> str:
+    """The medians of the best multiplications, e.g. `bfloat16 404, float32 96 GFLOP/s (CPU)`."""
+    medians = {name: statistics.median(one["flops"][name] for one in peaks) / 1e9 for name in peaks[0]["flops"]}
+    return ", ".join(f"{name} {rate:,.0f}" for name, rate in medians.items()) + f" GFLOP/s ({peaks[0]['device']})"
+
+
+def main() -> None:
+    """Trains in turn, prints the table and writes it as JSON."""
+    made = parser(__doc__, rounds=3)
+    contest.add_options(made, ROWS)
+    given = parse(made)
+    rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
+    with tempfile.TemporaryDirectory() as folder:
+        material = contest.prepare(Path(folder) / "rows", given.data, rows)
+        said, peaks = measure(material, given.rounds)
+        values = results(said, peaks, Encoder.of(material.checkpoint))
+    data = str(given.data or "wordnet_pairs")
+    values |= {"data": data, "settings": material.settings}
+    finish(__file__, [table(values, rows)], values, quick=given.quick)
+
+
+if __name__ == "__main__":
+    main()
