@@ -6,7 +6,6 @@ Contestants run in turn, round after round, so that a busy neighbour slows all o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -23,13 +22,13 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from hydratune.files import write_json
 from hydratune.hardware.probe import available_cpus, cpu_has_bf16
 
 HERE = Path(__file__).parent
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
-QUICK = "quick"  # in the name of a file of results that mean nothing
 MIB = 2**20
-T = TypeVar("T")
+K, T = TypeVar("K"), TypeVar("T")
 
 
 # --- options ---------------------------------------------------------------------------------------------
@@ -41,12 +40,14 @@ def parser(doc: str | None, rounds: int) -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=rounds, help=f"each contestant so often; {rounds}")
     made.add_argument("--threads", type=int, help="cores of this process and of all that it starts; all")
     made.add_argument("--quick", action="store_true", help="as little as shows that this script works")
+    made.add_argument("--out", type=Path, help="the folder of the json; benchmarks/results")
     return made
 
 
 def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
     """What was typed; this process, and all that it starts, are held to the cores that were asked for."""
     given = made.parse_args()
+    given.out = (given.out or HERE / "results" / ("quick" if given.quick else "")).absolute()
     if given.quick:
         given.rounds = min(given.rounds, 1)
     if given.threads and hasattr(os, "sched_setaffinity"):
@@ -59,9 +60,9 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
 # --- running ---------------------------------------------------------------------------------------------
 
 
-def in_turn(rounds: int, measures: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+def in_turn(rounds: int, measures: Mapping[K, Callable[[], T]]) -> dict[K, list[T]]:
     """What each measure said in each round."""
-    said: dict[str, list[T]] = {name: [] for name in measures}
+    said: dict[K, list[T]] = {name: [] for name in measures}
     for _ in range(rounds):
         for name, measure in measures.items():
             said[name].append(measure())
@@ -171,13 +172,11 @@ def machine_line() -> str:
 # --- results ---------------------------------------------------------------------------------------------
 
 
-def finish(script: str, tables: Sequence[Table], values: Mapping[str, Any], *, quick: bool) -> None:
-    """Prints the tables over a line about the machine, and writes the values to `results/SCRIPT.json`."""
+def finish(script: str, out: Path, tables: Sequence[Table], values: Mapping[str, Any]) -> None:
+    """Prints the tables over a line about the machine, and writes the values to `OUT/SCRIPT.json`."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     for table in tables:
         console.print(table)
     console.print(machine_line(), style="dim")
-    name = Path(script).stem
-    file = HERE / "results" / (f"{name}.{QUICK}.json" if quick else f"{name}.json")
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"machine": machine(), **values}, indent=2) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / f"{Path(script).stem}.json", {"machine": machine(), **values})

@@ -31,11 +31,13 @@ class Material:
         folder: Holds `train.jsonl`, `validation.jsonl` and `test.jsonl`: `text`, `text_pair` and `label`, 0 or 1.
         checkpoint: The network's directory.
         settings: What hydratune passes to `TrainingArguments` and is not its default.
+        config: All that hydratune composes, but for the rows.
     """
 
     folder: Path
     checkpoint: Path
     settings: dict[str, Any]
+    config: str
 
     @property
     def overrides(self) -> list[str]:
@@ -119,6 +121,7 @@ def _checkpoint() -> Path:
 
 def _write(folder: Path, overrides: Sequence[str]) -> None:
     """The rows that `overrides` describe, and the arguments that hydratune trains with on them."""
+    from omegaconf import OmegaConf
     from transformers import TrainingArguments
 
     from hydratune import composition
@@ -149,7 +152,8 @@ def _write(folder: Path, overrides: Sequence[str]) -> None:
     changed = {name: ours[name] for name, value in stock.items() if ours[name] != value and name not in left_out}
     known = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
     settings = {name: value for name, value in changed.items() if name in known}
-    (folder / "material.json").write_text(json.dumps({"settings": settings}))
+    config = OmegaConf.to_yaml(composition.without_hydra(cfg)) + str(settings)
+    (folder / "material.json").write_text(json.dumps({"settings": settings, "config": config}))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -202,7 +206,7 @@ def hydratune(overrides: Sequence[str], *, folder: Path, memory: bool = False) -
 
 
 def hydratune_default(material: Material, epochs: int = 2, *overrides: str, memory: bool = False) -> Timed:
-    """hydratune as it comes, on these rows."""
+    """The console script without overrides but for the rows and the epochs."""
     given = [*material.overrides, f"trainer.args.num_train_epochs={epochs}", "seed=1", *overrides]
     return hydratune(given, folder=material.folder, memory=memory)
 

@@ -8,18 +8,17 @@ counted from the moment that the model and the rows are loaded.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from functools import partial
 
-from rich.console import Console
+from common import finish, in_turn, parse, parser
 from rich.table import Table
 
-RESULTS = Path(__file__).parent / "results" / "evaluation_memory.json"
+KINDS = ("hydratune", "plain Trainer")
 GIB = 1024**2  # in KiB, the unit of ru_maxrss on Linux
 
 
@@ -65,33 +64,30 @@ def measure(kind: str, rows: int, labels: int) -> float:
 
 def main() -> None:
     """Measures both, prints the table and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--labels", type=int, default=1_000)
-    parser.add_argument("--kind", choices=["hydratune", "plain Trainer"])
-    options = parser.parse_args()
-    if options.kind:
-        print(measure(options.kind, options.rows, options.labels))
+    made = parser(__doc__, rounds=1)
+    made.add_argument("--rows", type=int, default=100_000)
+    made.add_argument("--labels", type=int, default=1_000)
+    made.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    given = parse(made)
+    if given.kind:
+        print(measure(given.kind, given.rows, given.labels))
         return
-    table = Table("evaluation", "GiB beside model and rows", title=f"{options.rows:,} rows, {options.labels:,} labels")
-    results = {}
-    for kind in ("hydratune", "plain Trainer"):
-        command = [
-            sys.executable,
-            __file__,
-            "--kind",
-            kind,
-            "--rows",
-            str(options.rows),
-            "--labels",
-            str(options.labels),
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        results[kind] = float(done.stdout.split()[-1])
-        table.add_row(kind, f"{results[kind]:.3f}")
-    Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps({"python": platform.python_version(), "gib": results}, indent=2) + "\n")
+    if given.quick:
+        given.rows, given.labels = 1_000, 100
+    sizes = ["--rows", str(given.rows), "--labels", str(given.labels)]
+    said = in_turn(given.rounds, {kind: partial(measure_apart, kind, sizes) for kind in KINDS})
+    title = f"{given.rows:,} rows, {given.labels:,} labels"
+    table = Table("evaluation", "GiB beside model and rows", title=title)
+    for kind, gib in said.items():
+        table.add_row(kind, f"{statistics.median(gib):.3f}")
+    finish(__file__, given.out, [table], {"rows": given.rows, "labels": given.labels, "gib": said})
+
+
+def measure_apart(kind: str, sizes: list[str]) -> float:
+    """`measure` in a process of its own."""
+    command = [sys.executable, __file__, "--kind", kind, *sizes]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How much a training step computes, and how much the machine can: `python flops.py` prints its best multiplications."""
+"""How much a training step computes, and how much the machine can: `python flops.py` prints what it multiplies."""
 
 from __future__ import annotations
 

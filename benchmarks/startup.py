@@ -1,24 +1,23 @@
-"""How long a user waits before anything runs, beside a bare `import hydra`: `make bench`.
+"""How long a user waits before anything runs, and before anything is trained: `python benchmarks/startup.py`.
 
-The commands run in turn, round after round, so that a busy neighbour slows all of them; medians are printed.
+Commands that train nothing, beside a bare `import hydra`; then from the start of the command to the first step, of
+hydratune as it comes and of the same training by hand (see scripts.py), with rows that both have tokenised before.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from rich.console import Console
+import contest
+from common import HYDRATUNE, finish, in_turn, parse, parser
 from rich.table import Table
 
-HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 COMMANDS = {
     "import hydra": [sys.executable, "-c", "import hydra"],
     "hydratune --help": [HYDRATUNE, "--help"],
@@ -26,37 +25,44 @@ COMMANDS = {
     "a config mistake": [HYDRATUNE, "trainer.args.learning_rat=1"],
     "import transformers.Trainer": [sys.executable, "-c", "from transformers import Trainer"],
 }
-RESULTS = Path(__file__).parent / "results" / "startup.json"
+BY_HAND, OURS = "by hand", "hydratune"
+ROWS = 64
 
 
 def seconds(command: list[str], directory: str) -> float:
-    """Wall-clock seconds of one process."""
+    """Wall-clock seconds of one process; that of a mistake fails."""
     start = time.perf_counter()
     subprocess.run(command, cwd=directory, capture_output=True, check=False)
     return time.perf_counter() - start
 
 
 def main() -> None:
-    """Times every command, prints the table and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
-    rounds = parser.parse_args().rounds
-    times: dict[str, list[float]] = {name: [] for name in COMMANDS}
+    """Times every command, prints the tables and writes them as JSON."""
+    given = parse(parser(__doc__, rounds=7))
     with tempfile.TemporaryDirectory() as directory:
-        for number in range(rounds + 1):
-            for name, command in COMMANDS.items():
-                took = seconds(command, directory)
-                if number:  # the first round fills the disk cache
-                    times[name].append(took)
+        material = contest.prepare(Path(directory) / "rows", None, ROWS)
+        commands = {name: partial(seconds, command, directory) for name, command in COMMANDS.items()}
+        trainings = {
+            BY_HAND: partial(contest.script, material, "by_hand", epochs=1),
+            OURS: partial(contest.hydratune_default, material, 1),
+        }
+        in_turn(1, {**commands, **trainings})  # fills the caches
+        times = in_turn(given.rounds, commands)
+        firsts = {
+            name: [one.to_first_step for one in rounds] for name, rounds in in_turn(given.rounds, trainings).items()
+        }
+    start = table("command", times, "import hydra", f"start-up, {given.rounds} rounds")
+    first = table("to the first step", firsts, BY_HAND, f"{ROWS} rows, {given.rounds} rounds")
+    finish(__file__, given.out, [start, first], {"seconds": times, "seconds_to_first_step": firsts})
+
+
+def table(what: str, times: dict[str, list[float]], base: str, title: str) -> Table:
+    """Medians, and as multiples of one of them."""
     medians = {name: statistics.median(values) for name, values in times.items()}
-    base = medians["import hydra"]
-    table = Table("command", "median s", "x import hydra", title=f"start-up, {rounds} rounds")
+    made = Table(what, "median s", f"x {base}", title=title)
     for name, median in medians.items():
-        table.add_row(name, f"{median:.2f}", f"{median / base:.1f}")
-    Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    result = {"rounds": rounds, "seconds": medians, "python": platform.python_version(), "machine": platform.machine()}
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+        made.add_row(name, f"{median:.2f}", f"{median / medians[base]:.1f}")
+    return made
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState
 
 
 class Stopwatch(TrainerCallback):
@@ -22,16 +22,12 @@ class Stopwatch(TrainerCallback):
     """
 
     def __init__(self, out: str) -> None:
-        self._out, self._first_step = Path(out), 0.0
+        self._out, self._first_step, self._last = Path(out), 0.0, 0.0
         self._epochs: list[dict[str, Any]] = []
-        self._last = 0.0
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Looks at each batch as it is put together."""
-        loader = kwargs["train_dataloader"]
-        loader = getattr(loader, "base_dataloader", loader)  # accelerate's wraps torch's
+    def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
+        """Looks at each batch as it is put together, before it goes to a device."""
+        loader = getattr(train_dataloader, "base_dataloader", train_dataloader)  # accelerate's wraps torch's
         collate = loader.collate_fn
 
         def looked_at(rows: Any) -> Any:
@@ -42,40 +38,30 @@ class Stopwatch(TrainerCallback):
 
         loader.collate_fn = looked_at
 
-    def on_epoch_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Starts."""
         self._last = _now()
         self._epochs.append({"seconds": 0.0, "steps": [], "batches": [], "lengths": []})
 
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Keeps when the first one began."""
         self._first_step = self._first_step or time.time()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Keeps the seconds since the last one; of a GPU, those to hand it the work."""
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Keeps the seconds since the last one; on a GPU, those to hand it the work."""
         now = time.perf_counter()
         self._epochs[-1]["steps"].append(now - self._last)
         self._last = now
 
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
         """Stops, once a GPU has done its work."""
         epoch = self._epochs[-1]
         epoch["seconds"] = sum(epoch["steps"]) + _now() - self._last
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Writes the file."""
         if state.is_world_process_zero:
             said = {"first_step": self._first_step, "epochs": self._epochs}
-            if torch.cuda.is_available():
-                said["gpu_mib"] = torch.cuda.max_memory_allocated() / 2**20
             self._out.write_text(json.dumps(said))
 
 

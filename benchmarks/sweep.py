@@ -12,7 +12,6 @@ noise: the standard deviation of the best configuration over five seeds.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -21,21 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from common import HYDRATUNE, finish, in_turn, parse, parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from hydratune.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
 from hydratune.facts import Part, hydra_job
 from hydratune.files import METRICS
-from hydratune.hardware.probe import available_cpus
 from hydratune.run import run
 from hydratune.sweep.study import default_storage
 from hydratune.tracking.journal import Journal
@@ -43,34 +42,63 @@ from hydratune.tracking.journal import Journal
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
-RESULTS = Path(__file__).parent / "results" / "sweep.json"
 BASIC = "basic"  # the first argument of this script as a Hydra app
 
 # --- overhead --------------------------------------------------------------------------------------------
 
-SHORT = [
-    "dataset.limit.train=96",
-    "dataset.limit.validation=66",
-    "dataset.limit.test=1",
-    "tracking.log_models=false",
-]
-RATES, DECAYS = ("5e-5", "1e-4", "2e-4", "4e-4"), ("0", "0.1")
-SWEPT = [f"trainer.args.learning_rate={','.join(RATES)}", f"trainer.args.weight_decay={','.join(DECAYS)}"]
-COUNT = len(RATES) * len(DECAYS)
+SHORT = ["dataset.limit.validation=66", "dataset.limit.test=1", "tracking.log_models=false"]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Short ones: each rate with each decay.
+
+    Args:
+        rates: Of learning.
+        decays: Of weights.
+        rows: To train on.
+    """
+
+    rates: Sequence[str]
+    decays: Sequence[str]
+    rows: int
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.rates) * len(self.decays)
+
+    @property
+    def short(self) -> list[str]:
+        """Overrides of all."""
+        return [*SHORT, f"dataset.limit.train={self.rows}"]
+
+    @property
+    def swept(self) -> list[str]:
+        """Overrides that a sweep takes apart."""
+        return [
+            f"trainer.args.learning_rate={','.join(self.rates)}",
+            f"trainer.args.weight_decay={','.join(self.decays)}",
+        ]
+
+
+EIGHT = Trials(("5e-5", "1e-4", "2e-4", "4e-4"), ("0", "0.1"), rows=96)
+TWO = Trials(("5e-5", "1e-4"), ("0",), rows=32)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the seconds of eight runs went.
+    """Where the seconds of some runs went.
 
     Args:
+        count: Of the runs.
         total: From the start of the first process to the end of the last.
         training: Trainer's `train_runtime`, summed.
         startup: From the start of the first process to the beginning of the first run.
         ending: From the end of the last run to the end of its process.
     """
 
+    count: int
     total: float
     training: float
     startup: float
@@ -79,7 +107,7 @@ class Timing:
     @property
     def between(self) -> float:
         """Between two trainings, on average."""
-        return (self.total - self.training - self.startup - self.ending) / COUNT
+        return (self.total - self.training - self.startup - self.ending) / self.count
 
     @property
     def ratio(self) -> float:
@@ -97,23 +125,24 @@ def timed(commands: Sequence[Sequence[str]], folders: Sequence[Path]) -> Timing:
     entries = [list(Journal(folder).entries(0)) for folder in folders]
     began = next(entry.values["began"] for entry in entries[0] if entry.kind == "run") / 1000
     ended = next(entry.values["ended"] for entry in entries[-1] if entry.kind == "status") / 1000
-    return Timing(end - start, sum(seconds), began - start, end - ended)
+    return Timing(len(folders), end - start, sum(seconds), began - start, end - ended)
 
 
-def sweep(number: int) -> Timing:
-    """Eight trials of one sweep."""
-    name = f"round-{number}"
-    folders = [Path("multirun", name, str(i)) for i in range(COUNT)]
-    return timed([[HYDRATUNE, "-m", *SHORT, *SWEPT, f"sweep.name={name}"]], folders)
+def sweep(trials: Trials, numbers: itertools.count[int]) -> Timing:
+    """As trials of one sweep."""
+    name = f"round-{next(numbers)}"
+    folders = [Path("multirun", name, str(i)) for i in range(trials.count)]
+    return timed([[HYDRATUNE, "-m", *trials.short, *trials.swept, f"sweep.name={name}"]], folders)
 
 
-def commands(number: int) -> Timing:
-    """Eight commands."""
-    folders = [Path(f"commands-{number}", str(i)) for i in range(COUNT)]
-    points = itertools.product(RATES, DECAYS)
+def commands(trials: Trials, numbers: itertools.count[int]) -> Timing:
+    """As commands."""
+    where = Path(f"commands-{next(numbers)}")
+    folders = [where / str(i) for i in range(trials.count)]
+    points = itertools.product(trials.rates, trials.decays)
     return timed(
         [
-            [HYDRATUNE, *SHORT, f"trainer.args.learning_rate={rate}", f"trainer.args.weight_decay={decay}",
+            [HYDRATUNE, *trials.short, f"trainer.args.learning_rate={rate}", f"trainer.args.weight_decay={decay}",
              f"hydra.run.dir={folder}"]
             for folder, (rate, decay) in zip(folders, points, strict=True)
         ],
@@ -121,12 +150,12 @@ def commands(number: int) -> Timing:
     )  # fmt: skip
 
 
-def basic_sweeper(number: int) -> Timing:
-    """Eight jobs of Hydra's basic sweeper."""
-    where = Path(f"basic-{number}")
-    folders = [where / str(i) for i in range(COUNT)]
+def basic_sweeper(trials: Trials, numbers: itertools.count[int]) -> Timing:
+    """As jobs of Hydra's basic sweeper."""
+    where = Path(f"basic-{next(numbers)}")
+    folders = [where / str(i) for i in range(trials.count)]
     hydras = ["hydra/sweeper=basic", f"hydra.sweep.dir={where}", "hydra.sweep.subdir=${hydra:job.num}"]
-    return timed([[sys.executable, __file__, BASIC, "-m", *SHORT, *SWEPT, *hydras]], folders)
+    return timed([[sys.executable, __file__, BASIC, "-m", *trials.short, *trials.swept, *hydras]], folders)
 
 
 def job(cfg: DictConfig) -> None:
@@ -134,27 +163,18 @@ def job(cfg: DictConfig) -> None:
     run(cfg, hydra_job(Part(str(HydraConfig.get().job.num))))
 
 
-KINDS: dict[str, Callable[[int], Timing]] = {
-    "hydratune -m": sweep,
-    "eight commands": commands,
-    "Hydra's basic sweeper": basic_sweeper,
-}
-
-
-def overhead(rounds: int) -> dict[str, list[Timing]]:
+def overhead(rounds: int, trials: Trials) -> dict[str, list[Timing]]:
     """Kind -> its timing in each round."""
-    warm = [HYDRATUNE, *SHORT, "trainer.args.max_steps=2"]
+    warm = [HYDRATUNE, *trials.short, "trainer.args.max_steps=2"]
     subprocess.run(warm, check=True, capture_output=True)  # the cache of tokenised rows, the store's tables
-    timings: dict[str, list[Timing]] = {kind: [] for kind in KINDS}
-    for number in range(rounds):
-        for kind, measure in KINDS.items():
-            timings[kind].append(measure(number))
-    return timings
+    kinds = {"hydratune -m": sweep, "commands": commands, "Hydra's basic sweeper": basic_sweeper}
+    return in_turn(rounds, {name: partial(kind, trials, itertools.count()) for name, kind in kinds.items()})
 
 
 def overhead_table(timings: dict[str, list[Timing]]) -> Table:
     """Medians of the rounds."""
-    title = f"{COUNT} short trials, {machine()}, medians of {len(timings['hydratune -m'])}"
+    first = timings["hydratune -m"]
+    title = f"{first[0].count} short trials, medians of {len(first)}"
     table = Table("", "s in all", "training", "start", "between two", "end", "in all / (training + start)", title=title)
     for kind, rounds in timings.items():
         names = ("total", "training", "startup", "between", "ending")
@@ -174,11 +194,12 @@ DIGITS = [
     "trainer.args.warmup_steps=0",  # the first evaluation decides much
     "trainer.args.num_train_epochs=9",  # an evaluation after each
 ]
-GRID = {
+GRID: Mapping[str, str] = {
     "trainer.args.learning_rate": "3e-4,1e-3,3e-3",
     "trainer.args.weight_decay": "0,0.01,0.1",
     "model.dropout": "0,0.1,0.2",
 }
+FEW: Mapping[str, str] = {"trainer.args.learning_rate": "3e-4,1e-3,3e-3"}
 EVALUATIONS = 9
 NOISE_SEEDS = 5
 
@@ -208,9 +229,9 @@ def trials(name: str, overrides: Sequence[str]) -> list[FrozenTrial]:
     return optuna.load_study(study_name=name, storage=default_storage(Path("multirun", name))).trials
 
 
-def pruning(seeds: Sequence[int]) -> tuple[list[Pruned], list[float]]:
+def pruning(seeds: Sequence[int], grid: Mapping[str, str]) -> tuple[list[Pruned], list[float]]:
     """What ASHA found with each seed, and the values of the best configuration over more seeds."""
-    swept = [f"{key}={values}" for key, values in GRID.items()]
+    swept = [f"{key}={values}" for key, values in grid.items()]
     results, points = list[Pruned](), dict[tuple[Any, ...], list[float]]()
     for seed in seeds:
         asha = trials(f"asha-{seed}", [*swept, f"seed={seed}", "sweep.pruner=asha", "sweep.shuffle=true"])
@@ -222,14 +243,14 @@ def pruning(seeds: Sequence[int]) -> tuple[list[Pruned], list[float]]:
         for point, value in values.items():
             points.setdefault(point, []).append(value)
     best = max(points, key=lambda point: statistics.fmean(points[point]))
-    fixed = [f"{key}={value}" for key, value in zip(GRID, best, strict=True)]
+    fixed = [f"{key}={value}" for key, value in zip(grid, best, strict=True)]
     again = trials("noise", [*fixed, f"seed={','.join(map(str, range(1, NOISE_SEEDS + 1)))}"])
     return results, [trial.values[0] for trial in again]
 
 
 def pruning_table(results: Sequence[Pruned], noise: float) -> Table:
     """A row a seed."""
-    title = f"ASHA on a grid of 27; noise {noise:.4f}"
+    title = f"ASHA on a grid; noise {noise:.4f}"
     table = Table("seed", "grid's best", "found by ASHA", "difference / noise", "steps", title=title)
     for one in results:
         distance = f"{(one.best - one.found) / noise:.2f}"
@@ -240,35 +261,25 @@ def pruning_table(results: Sequence[Pruned], noise: float) -> Table:
 # --- all -------------------------------------------------------------------------------------------------
 
 
-def machine() -> str:
-    """The processor and how much of it may be used."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{available_cpus()} threads of {names[0] if names else 'an unknown processor'}"
-
-
 def main() -> None:
     """Measures, prints the tables and writes them as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
-    parser.add_argument("--quick", action="store_true", help="one round, one seed")
-    given = parser.parse_args()
-    rounds, seeds = (1, given.seeds[:1]) if given.quick else (given.rounds, given.seeds)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    console, results = Console(), dict[str, Any](machine=machine())
+    made = parser(__doc__, rounds=3)
+    made.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="of the pruned grids; none: no grid")
+    given = parse(made)
+    seeds = given.seeds[:1] if given.quick else given.seeds
+    tables, results, home = list[Table](), dict[str, Any](), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        if rounds:
-            timings = overhead(rounds)
-            console.print(overhead_table(timings))
+        if given.rounds:
+            timings = overhead(given.rounds, TWO if given.quick else EIGHT)
+            tables.append(overhead_table(timings))
             results["overhead"] = {kind: [asdict(one) for one in all_] for kind, all_ in timings.items()}
         if seeds:
-            pruned, again = pruning(seeds)
-            console.print(pruning_table(pruned, statistics.stdev(again)))
+            pruned, again = pruning(seeds, FEW if given.quick else GRID)
+            tables.append(pruning_table(pruned, statistics.stdev(again)))
             results |= {"pruning": [asdict(one) for one in pruned], "best_over_seeds": again}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+        os.chdir(home)
+    finish(__file__, given.out, tables, results)
 
 
 if __name__ == "__main__":

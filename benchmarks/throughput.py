@@ -116,7 +116,7 @@ def main() -> None:
         values = results(said, peaks, Encoder.of(material.checkpoint))
     data = str(given.data or "wordnet_pairs")
     values |= {"data": data, "settings": material.settings}
-    finish(__file__, [table(values, rows)], values, quick=given.quick)
+    finish(__file__, given.out, [table(values, rows)], values)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,17 @@ with a point every 10 steps; the ratio of the medians of Trainer's own `train_ru
 
 from __future__ import annotations
 
-import argparse
-import json
+import itertools
 import os
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
+from common import finish, in_turn, parse, parser
 from rich.table import Table
 
 from hydratune import composition
@@ -31,7 +29,6 @@ from hydratune.tracking import models, store
 from hydratune.tracking.base import ModelFacts
 from hydratune.tracking.delivery import pointer
 
-RESULTS = Path(__file__).parent / "results" / "tracking.json"
 KINDS = {"tracking=none": ["tracking=none"], "tracking=mlflow": []}
 
 
@@ -61,31 +58,32 @@ def record_model(directory: Path) -> float:
 
 def main() -> None:
     """Trains in turn, prints the table and writes it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=100)
-    given = parser.parse_args()
+    made = parser(__doc__, rounds=5)
+    made.add_argument("--steps", type=int, default=100)
+    given = parse(made)
+    if given.quick:
+        given.steps = 2
     few = [f"trainer.args.max_steps={given.steps}", "dataset.limit.validation=32", "dataset.limit.test=32"]
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    numbers, home = itertools.count(), Path.cwd()
+
+    def seconds(overrides: Sequence[str]) -> float:
+        return train([*few, *overrides], Path(f"run-{next(numbers)}").absolute()).metrics["train_runtime"]
+
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         train([*few, "trainer.args.max_steps=2"], Path("warm"))  # imports, the token cache, the store's schema
-        for number in range(given.rounds):
-            for kind, overrides in KINDS.items():
-                result = train([*few, *overrides], Path(f"{kind}-{number}").absolute())
-                seconds[kind].append(result.metrics["train_runtime"])
-        recorded = [record_model(Path(f"tracking=mlflow-{number}").absolute()) for number in range(given.rounds)]
-    medians = {kind: statistics.median(values) for kind, values in seconds.items()}
+        said = in_turn(given.rounds, {kind: partial(seconds, overrides) for kind, overrides in KINDS.items()})
+        tracked = [run for run in sorted(Path().glob("run-*")) if pointer(run)]
+        recorded = [record_model(run.absolute()) for run in tracked]
+        os.chdir(home)
+    medians = {kind: statistics.median(values) for kind, values in said.items()}
     ratio = medians["tracking=mlflow"] / medians["tracking=none"]
-    table = Table("what", "seconds", title=f"{given.steps} steps, {torch.get_num_threads()} threads")
+    table = Table("what", "seconds", title=f"{given.steps} steps, medians of {given.rounds}")
     for kind, median in medians.items():
         table.add_row(kind, f"{median:.2f}")
     table.add_row("ratio", f"{ratio:.3f}")
     table.add_row("the model, recorded", f"{statistics.median(recorded):.2f}")
-    Console().print(table)
-    RESULTS.parent.mkdir(exist_ok=True)
-    values = {"machine": platform.processor(), "seconds": seconds, "ratio": ratio, "model_seconds": recorded}
-    RESULTS.write_text(json.dumps(values, indent=2) + "\n")
+    finish(__file__, given.out, [table], {"seconds": said, "ratio": ratio, "model_seconds": recorded})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""Training on a GPU: precisions, compiling and attention kernels, beside hydratune: `python benchmarks/gpu.py`.
+
+A plain Trainer (see scripts.py) with the arguments that hydratune passes to it and one difference a row, and the
+console script as it comes. MiniLM on pairs of texts made of WordNet, or on `--data`. Each trains two epochs and is
+timed over the second, whole. The share of the peak is as in throughput.py. Without a GPU nothing is measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import contest
+from common import finish, in_turn, parse, parser
+from contest import Material, Timed
+from flops import Encoder
+from rich.table import Table
+from throughput import peak, said_peak
+
+ROWS, QUICK_ROWS = 8000, 512
+BATCH = 128
+PLAIN = {"bf16": False, "tf32": False}  # fp32 in full
+OURS = "hydratune"
+PROBE = "import torch; print(torch.cuda.is_available(), torch.cuda.is_available() and torch.cuda.is_bf16_supported())"
+
+
+def variants(material: Material, batch: int) -> dict[str, Callable[[], Timed]]:
+    """Name -> one training."""
+    settings = {**material.settings, "per_device_train_batch_size": batch}
+
+    def by_hand(attention: str | None = None, **changed: Any) -> Callable[[], Timed]:
+        return partial(contest.script, material, "by_hand", settings={**settings, **changed}, attention=attention)
+
+    made = {
+        "fp32": by_hand(**PLAIN),
+        "tf32": by_hand(bf16=False, tf32=True),
+        "bf16": by_hand(bf16=True),
+        "bf16, eager attention": by_hand(bf16=True, attention="eager"),
+        "bf16, sdpa": by_hand(bf16=True, attention="sdpa"),
+        "bf16, compiled": by_hand(bf16=True, torch_compile=True),
+    }
+    if importlib.util.find_spec("flash_attn"):
+        made["bf16, flash attention 2"] = by_hand(bf16=True, attention="flash_attention_2")
+    size = f"trainer.args.per_device_train_batch_size={batch}"
+    return {**made, OURS: partial(contest.hydratune_default, material, 2, size)}
+
+
+def has_gpu() -> bool:
+    """Whether there is one that multiplies bf16, asked in another process."""
+    return subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, text=True).stdout.split() == [
+        "True",
+        "True",
+    ]
+
+
+def main() -> None:
+    """Measures in turn, prints the table and writes it as JSON."""
+    made = parser(__doc__, rounds=3)
+    contest.add_options(made, ROWS)
+    made.add_argument("--batch", type=int, default=BATCH, help=f"rows of a batch; {BATCH}")
+    given = parse(made)
+    rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
+    if not has_gpu():
+        table = Table("GPU", title="training on a GPU")
+        table.add_row("not measured (no GPU)")
+        finish(__file__, given.out, [table], {"gpu": None})
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        material = contest.prepare(Path(folder) / "rows", given.data, rows)
+        measures: dict[str, Callable[[], Any]] = {**variants(material, given.batch), "": peak}
+        said = in_turn(given.rounds, measures)
+        encoder = Encoder.of(material.checkpoint)
+    peaks: Any = said.pop("")
+    best = statistics.median(max(one["flops"].values()) for one in peaks)
+    table = Table("", "samples/s", "x fp32", "share of peak", "with padding", title=said_peak(peaks))
+    values: dict[str, Any] = {"gpu": peaks[0]["device"], "peaks": peaks, "rows": rows, "batch": given.batch}
+    base = contest.median(said["fp32"], "samples_per_second")
+    for name, rounds in said.items():
+        rate = contest.median(rounds, "samples_per_second")
+        shares = [
+            statistics.median(one.flops(encoder, padded=padded) / one.seconds for one in rounds) / best
+            for padded in (False, True)
+        ]
+        table.add_row(name, f"{rate:,.0f}", f"{rate / base:.2f}", *(f"{share:.2%}" for share in shares))
+        values[name] = {"samples_per_second": rate, "share_of_peak_real": shares[0], "share_of_peak_padded": shares[1]}
+    finish(__file__, given.out, [table], values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Scores on test after whole trainings, over seeds, beside the course's script: `python benchmarks/quality.py`.
+
+MiniLM on pairs of texts made of WordNet, or on `--data`: the Hugging Face course's script (three epochs, batches of
+8, 5e-5, fp32, the last weights) and hydratune as it comes (the best of its epochs by validation). Both train on the
+same rows and are tested on the same rows; the seed draws the head, the order of the rows and dropout. The interval is
+Student's over the seeds, of the difference over seeds that both have: it says nothing of other rows.
+
+Each training is a file in results/quality/, named by its rows and its config, and is not repeated: hours on one core
+can be cut off and gone on with by the same command. Remove the folder where the code has changed. Seconds are of the
+whole command, from its start to its end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import contest
+from common import finish, parse, parser
+from contest import Material, Timed
+from rich.table import Table
+
+from hydratune.files import write_json
+from hydratune.intervals import mean_interval
+
+COURSE, OURS = "course", "hydratune"
+EPOCHS = {COURSE: 3}  # of the course; ours has its own default
+SCORES = {"test_accuracy": "accuracy", "test_f1": "F1", "seconds": "seconds"}
+QUICK_ROWS = 64
+
+
+def train(kind: str, material: Material, seed: int) -> Timed:
+    """One whole training, tested."""
+    if kind == COURSE:
+        return contest.script(material, COURSE, epochs=EPOCHS[COURSE], seed=seed, settings={}, test=True)
+    return contest.hydratune([*material.overrides, f"seed={seed}", "tracking=none"], folder=material.folder)
+
+
+def file(kind: str, material: Material, seed: int) -> str:
+    """The name of the file of a training, which holds a hash of its rows and of its config."""
+    digest = hashlib.sha256((material.config if kind == OURS else str(EPOCHS)).encode())
+    for split in contest.SPLITS:
+        digest.update((material.folder / f"{split}.jsonl").read_bytes())
+    return f"{kind}-{digest.hexdigest()[:12]}-seed{seed}.json"
+
+
+def measure(material: Material, seeds: list[int], folder: Path) -> dict[str, dict[int, dict[str, float]]]:
+    """Contestant -> seed -> scores, of trainings that were done before or are done now, in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said: dict[str, dict[int, dict[str, float]]] = {COURSE: {}, OURS: {}}
+    for seed in seeds:
+        for kind, of_seeds in said.items():
+            kept = folder / file(kind, material, seed)
+            if not kept.is_file():
+                done = train(kind, material, seed)
+                scores = {**done.scores, "seconds": done.usage.seconds}
+                write_json(kept, {name: scores[name] for name in SCORES})
+                print(f"{kind}, seed {seed}: {kept.read_text()}", flush=True)
+            of_seeds[seed] = json.loads(kept.read_text())
+    return said
+
+
+def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) -> tuple[Table, dict[str, Any]]:
+    """A row a seed, then means with their intervals, and the differences; these as numbers as well."""
+    title = f"{rows['train']:,} rows to train on, {rows['test']:,} to test"
+    made = Table("seed", *(f"{kind}: {name}" for kind in said for name in SCORES.values()), title=title)
+    seeds = list(said[COURSE])
+    for seed in seeds:
+        made.add_row(str(seed), *(f"{said[kind][seed][name]:.4g}" for kind in said for name in SCORES))
+    if len(seeds) < 2:
+        return made, {}
+    means = {kind: {name: spread([of[s][name] for s in seeds]) for name in SCORES} for kind, of in said.items()}
+    made.add_section()
+    made.add_row("mean", *(in_words(means[kind][name]) for kind in said for name in SCORES))
+    differences = {
+        name: spread([said[OURS][seed][name] - said[COURSE][seed][name] for seed in seeds]) for name in SCORES
+    }
+    empty = [""] * len(SCORES)
+    made.add_row(f"{OURS} - {COURSE}", *empty, *(in_words(differences[name]) for name in SCORES))
+    return made, {"means": means, "differences": differences}
+
+
+def spread(values: list[float]) -> list[float]:
+    """The mean and the 95 % interval."""
+    found = mean_interval(values)
+    return [found.value, found.low, found.high]
+
+
+def in_words(values: list[float]) -> str:
+    """For example `0.785 (0.771 to 0.799)`."""
+    mean, low, high = values
+    return f"{mean:.4g} ({low:.4g} to {high:.4g})"
+
+
+def main() -> None:
+    """Trains what is not done yet, prints the table and writes it as JSON."""
+    made = parser(__doc__, rounds=1)
+    contest.add_options(made, None)
+    made.add_argument("--seeds", default="1,2,3,4,5", help="a seed is a round of its own")
+    given = parse(made)
+    seeds = [int(seed) for seed in given.seeds.split(",")]
+    limit = QUICK_ROWS if given.quick else None
+    with tempfile.TemporaryDirectory() as folder:
+        material = contest.prepare(Path(folder) / "rows", given.data, limit or given.rows, held_out=limit)
+        rows = {s: len((material.folder / f"{s}.jsonl").read_text().splitlines()) for s in contest.SPLITS}
+        said = measure(material, seeds, given.out / "quality")
+    shown, numbers = table(said, rows)
+    data = str(given.data or "wordnet_pairs")
+    finish(__file__, given.out, [shown], {"data": data, "rows": rows, "seeds": said, **numbers})
+
+
+if __name__ == "__main__":
+    main()
