@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format experiments bench pictures ui clean
+.PHONY: help install demo test test-fast check format experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,11 +37,18 @@ format: $(INSTALLED) ## format the code and mend what can be mended
 experiments: $(INSTALLED) ## run every experiment that needs no hub, and compare with baselines (40 minutes)
 	$(BIN)/python benchmarks/experiments.py
 
-bench: $(INSTALLED) ## run the benchmarks
+bench: $(INSTALLED) ## run the benchmarks (an hour or more), but for quality
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/evaluation_memory.py
+	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/sweep.py
+
+quality: $(INSTALLED) ## train to the end over five seeds, beside the course's script (hours); can be gone on with
+	$(BIN)/python benchmarks/quality.py
 
 pictures: $(INSTALLED) ## make the README's pictures from eight real runs (needs chromium and chromium-driver)
 	$(BIN)/python docs/make_pictures.py

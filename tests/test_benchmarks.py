@@ -1,0 +1,94 @@
+"""The benchmarks run, and count what they say they count."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+QUICK = {
+    "evaluation_memory": [],
+    "gpu": [],
+    "memory": [],
+    "quality": ["--seeds", "1,2"],
+    "scale": [],
+    "startup": [],
+    "sweep": [],
+    "throughput": [],
+    "tracking": [],
+}
+PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
+ALONE = {"experiments"}  # it takes the time that the experiments take
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    """The scripts can be imported."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_every_benchmark_is_tried():
+    """A script in benchmarks/ is run below, or is a part of others."""
+    assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*QUICK, *PARTS, *ALONE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", QUICK)
+def test_a_benchmark_prints_its_table_and_writes_its_results(name, tmp_path):
+    """With --quick, every script ends well, shows a table and leaves a json file that says where it was measured."""
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path), *QUICK[name]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "┃" in done.stdout
+    results = json.loads((tmp_path / f"{name}.json").read_text())
+    assert results.pop("machine")["threads"] >= 1
+    assert results
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_formula_counts_what_torch_counts():
+    """FLOP of rows of one length, forward and backward, are those of torch's own counter."""
+    import torch
+    from flops import Encoder
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 24}
+    config = BertConfig(vocab_size=9, num_attention_heads=2, attn_implementation="eager", **sizes)
+    network = BertForSequenceClassification(config)
+    ids = torch.ones((3, 7), dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter:
+        network(ids, labels=torch.tensor([0, 1, 0])).loss.backward()
+    assert Encoder(2, 16, 24, labels=2).training([7, 7, 7]) == counter.get_total_flops()
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_growth_is_the_power():
+    """What grows with the square of a size grows with 2."""
+    from scale import growth
+
+    assert growth([10, 100, 1000], [3e2, 3e4, 3e6]) == pytest.approx(2)
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_training_is_not_repeated(monkeypatch, tmp_path):
+    """A seed that has scores is left out where quality is measured again, and not where the config is another."""
+    import quality
+    from common import Usage
+    from contest import SPLITS, Material, Timed
+
+    for split in SPLITS:
+        (tmp_path / f"{split}.jsonl").write_text("{}\n")
+    trained = []
+
+    def train(kind, _, seed):
+        trained.append((kind, seed))
+        return Timed(Usage(0, 1), {}, {"test_accuracy": 0.5, "test_f1": 0.5})
+
+    monkeypatch.setattr(quality, "train", train)
+    first, changed = (Material(tmp_path, tmp_path, {}, config) for config in ("a", "b"))
+    for material, seeds in ((first, [1]), (first, [1, 2]), (changed, [1])):
+        quality.measure(material, seeds, tmp_path / "kept")
+    assert trained == [("course", 1), ("hydratune", 1), ("course", 2), ("hydratune", 2), ("hydratune", 1)]
