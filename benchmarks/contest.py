@@ -79,6 +79,11 @@ class Timed:
         """In the steady epochs."""
         return sum(len(epoch["lengths"]) for epoch in self.steady) / self.seconds
 
+    @property
+    def samples_per_cpu_second(self) -> float:
+        """The same by the time that the process had a core."""
+        return sum(len(epoch["lengths"]) for epoch in self.steady) / sum(e["cpu_seconds"] for e in self.steady)
+
     def flops(self, encoder: Encoder, *, padded: bool) -> float:
         """FLOP of the steady epochs, of real tokens alone or with those that fill up."""
         if padded:
@@ -181,14 +186,14 @@ def script(
         command += ["--settings", json.dumps(material.settings if settings is None else settings)]
         command += ["--test"] if test else []
         command += ["--attention", attention] if attention else []
-        usage = run(command, Path(out), memory=memory)
+        usage = run(command, Path(out), memory=memory, HF_DATASETS_CACHE=str(material.folder / "datasets"))
         return Timed(usage, _read(Path(out) / "stopwatch.json"), _read(Path(out) / "metrics.json"))
 
 
 def hydratune(overrides: Sequence[str], *, folder: Path, memory: bool = False) -> Timed:
     """The console script, with `overrides` besides the stopwatch, in a process of its own.
 
-    MLflow's store and the cache of tokenised rows stay in `folder` from one training to the next.
+    MLflow's store and the caches of rows stay in `folder` from one training to the next.
     """
     out = folder / "run"
     shutil.rmtree(out, ignore_errors=True)
@@ -201,6 +206,7 @@ def hydratune(overrides: Sequence[str], *, folder: Path, memory: bool = False) -
         PYTHONPATH=str(HERE),
         HYDRATUNE_ALLOW="stopwatch",
         HYDRATUNE_CACHE=str(folder / "cache"),
+        HF_DATASETS_CACHE=str(folder / "datasets"),
     )
     return Timed(usage, _read(watch), _read(out / "metrics.json"))
 

@@ -15,14 +15,15 @@ class Stopwatch(TrainerCallback):
     """Writes when training began, and for each epoch its seconds, its steps, its batches and the lengths of its rows.
 
     An epoch is timed from before its first batch is put together to after its last step: logging is inside,
-    evaluating and saving are not.
+    evaluating and saving are not. Its CPU seconds are those of all threads of the process, and say more where
+    neighbours take a share of the cores.
 
     Args:
         out: The json file.
     """
 
     def __init__(self, out: str) -> None:
-        self._out, self._first_step, self._last = Path(out), 0.0, 0.0
+        self._out, self._first_step, self._last, self._cpu = Path(out), 0.0, 0.0, 0.0
         self._epochs: list[dict[str, Any]] = []
 
     def on_train_begin(self, *_: Any, train_dataloader: Any, **__: Any) -> None:
@@ -40,8 +41,8 @@ class Stopwatch(TrainerCallback):
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Starts."""
-        self._last = _now()
-        self._epochs.append({"seconds": 0.0, "steps": [], "batches": [], "lengths": []})
+        self._last, self._cpu = _now(), time.process_time()
+        self._epochs.append({"seconds": 0.0, "cpu_seconds": 0.0, "steps": [], "batches": [], "lengths": []})
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Keeps when the first one began."""
@@ -57,6 +58,7 @@ class Stopwatch(TrainerCallback):
         """Stops, once a GPU has done its work."""
         epoch = self._epochs[-1]
         epoch["seconds"] = sum(epoch["steps"]) + _now() - self._last
+        epoch["cpu_seconds"] = time.process_time() - self._cpu
 
     def on_train_end(self, _args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
         """Writes the file."""

@@ -9,8 +9,9 @@ by hand    a plain Trainer with the arguments that hydratune passes to it
 hydratune  the console script as it comes, with MLflow's local store
 
 Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
-The share of the peak sets the FLOP of linear layers and attention (see flops.py) against the fastest matrix
-multiplication that the machine reaches in the same round, whatever the precision.
+CPU time counts what the process had of the cores, neighbours or not. The share of the peak sets the FLOP of linear
+layers and attention (see flops.py) against the fastest matrix multiplication that the machine reaches in the same
+round, whatever the precision.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from rich.table import Table
 
 OURS = "hydratune"
 SCRIPTS = {"course": "course", "run_glue": "run_glue", "by hand": "by_hand"}
+RATES = ("samples_per_second", "samples_per_cpu_second")
 ROWS, QUICK_ROWS = 1024, 64
 
 
@@ -58,16 +60,15 @@ def results(said: dict[str, list[Timed]], peaks: list[dict[str, Any]], encoder: 
     best = [max(one["flops"].values()) for one in peaks]
     values: dict[str, Any] = {}
     for name, rounds in said.items():
-        rates = [one.samples_per_second for one in rounds]
-        values[name] = {"samples_per_second": rates, "tokens_per_row": statistics.fmean(_lengths(rounds[0]))}
+        values[name] = {rate: [getattr(one, rate) for one in rounds] for rate in RATES}
+        values[name]["tokens_a_row"] = statistics.fmean(_lengths(rounds[0]))
         for kind, padded in (("real", False), ("padded", True)):
             flops = [one.flops(encoder, padded=padded) for one in rounds]
             values[name][f"gflop_a_sample_{kind}"] = flops[0] / len(_lengths(rounds[0])) / 1e9
             shares = [f / one.seconds / top for f, one, top in zip(flops, rounds, best, strict=True)]
             values[name][f"share_of_peak_{kind}"] = shares
-    ours = values[OURS]["samples_per_second"]
     ratios = {
-        name: [mine / other for mine, other in zip(ours, values[name]["samples_per_second"], strict=True)]
+        name: {rate: [a / b for a, b in zip(values[OURS][rate], values[name][rate], strict=True)] for rate in RATES}
         for name in said
         if name != OURS
     }
@@ -82,14 +83,15 @@ def table(values: dict[str, Any], rows: int) -> Table:
     """A row a contestant; medians over the rounds, of ratios too."""
     rounds = len(values["peaks"])
     title = f"training on {rows:,} pairs a round, medians of {rounds}; peak {said_peak(values['peaks'])}"
-    made = Table("", "samples/s", "hydratune is", "GFLOP a sample", "with padding", "share of peak", "with padding",
-                 title=title)  # fmt: skip
+    columns = ["samples/s", "hydratune is", "by CPU time"]
+    columns += ["GFLOP a sample", "with padding", "share of peak", "with padding"]
+    made = Table("", *columns, title=title)
     for name, one in values["contestants"].items():
-        ratio = values["hydratune_over"].get(name)
+        ratios = values["hydratune_over"].get(name, {})
         made.add_row(
             name,
             f"{statistics.median(one['samples_per_second']):.1f}",
-            f"{statistics.median(ratio):.2f} x" if ratio else "",
+            *(f"{statistics.median(ratios[rate]):.2f} x" if ratios else "" for rate in RATES),
             f"{one['gflop_a_sample_real']:.2f}",
             f"{one['gflop_a_sample_padded']:.2f}",
             f"{statistics.median(one['share_of_peak_real']):.1%}",
