@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import shutil
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -154,9 +152,7 @@ def _write(folder: Path, overrides: Sequence[str]) -> None:
         "eval_strategy",  # no script evaluates while it trains, which is not timed anyway
         "hub_model_id", "hub_private_repo", "push_to_hub",
     }  # fmt: skip
-    changed = {name: ours[name] for name, value in stock.items() if ours[name] != value and name not in left_out}
-    known = {field.name for field in dataclasses.fields(TrainingArguments) if field.init}
-    settings = {name: value for name, value in changed.items() if name in known}
+    settings = {name: ours[name] for name, value in stock.items() if ours[name] != value and name not in left_out}
     config = OmegaConf.to_yaml(composition.without_hydra(cfg)) + str(settings)
     (folder / "material.json").write_text(json.dumps({"settings": settings, "config": config}))
 
@@ -215,11 +211,6 @@ def hydratune_default(material: Material, epochs: int = 2, *overrides: str, memo
     """The console script without overrides but for the rows and the epochs."""
     given = [*material.overrides, f"trainer.args.num_train_epochs={epochs}", "seed=1", *overrides]
     return hydratune(given, folder=material.folder, memory=memory)
-
-
-def median(rounds: Sequence[Timed], name: str) -> float:
-    """Of a property over the rounds."""
-    return statistics.median(getattr(one, name) for one in rounds)
 
 
 def add_options(made: argparse.ArgumentParser, rows: int | None) -> None:

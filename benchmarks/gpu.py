@@ -27,8 +27,8 @@ from throughput import peak, said_peak
 ROWS, QUICK_ROWS = 8000, 512
 BATCH = 128
 PLAIN = {"bf16": False, "tf32": False}  # fp32 in full
-OURS = "hydratune"
-PROBE = "import torch; print(torch.cuda.is_available(), torch.cuda.is_available() and torch.cuda.is_bf16_supported())"
+BASE, OURS = "fp32", "hydratune"
+PROBE = "import torch; print(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))"
 
 
 def variants(material: Material, batch: int) -> dict[str, Callable[[], Timed]]:
@@ -39,7 +39,7 @@ def variants(material: Material, batch: int) -> dict[str, Callable[[], Timed]]:
         return partial(contest.script, material, "by_hand", settings={**settings, **changed}, attention=attention)
 
     made = {
-        "fp32": by_hand(**PLAIN),
+        BASE: by_hand(**PLAIN),
         "tf32": by_hand(bf16=False, tf32=True),
         "bf16": by_hand(bf16=True),
         "bf16, eager attention": by_hand(bf16=True, attention="eager"),
@@ -53,11 +53,31 @@ def variants(material: Material, batch: int) -> dict[str, Callable[[], Timed]]:
 
 
 def has_gpu() -> bool:
-    """Whether there is one that multiplies bf16, asked in another process."""
-    return subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, text=True).stdout.split() == [
-        "True",
-        "True",
-    ]
+    """Whether there is one that multiplies bf16 itself, asked in another process."""
+    done = subprocess.run([sys.executable, "-c", PROBE], check=True, capture_output=True, text=True)
+    return done.stdout.strip() == "True"
+
+
+def results(said: dict[str, list[Timed]], peaks: list[dict[str, Any]], encoder: Encoder) -> dict[str, dict[str, float]]:
+    """Medians of the rounds, by name."""
+    best = statistics.median(max(one["flops"].values()) for one in peaks)
+    values: dict[str, dict[str, float]] = {}
+    for name, rounds in said.items():
+        values[name] = {"samples_per_second": statistics.median(one.samples_per_second for one in rounds)}
+        for kind, padded in (("real", False), ("padded", True)):
+            rate = statistics.median(one.flops(encoder, padded=padded) / one.seconds for one in rounds)
+            values[name][f"share_of_peak_{kind}"] = rate / best
+    return values
+
+
+def table(values: dict[str, dict[str, float]], title: str) -> Table:
+    """A row a training."""
+    made = Table("", "samples/s", "x fp32", "share of peak", "with padding", title=title)
+    base = values[BASE]["samples_per_second"]
+    for name, one in values.items():
+        rate, *shares = one.values()
+        made.add_row(name, f"{rate:,.0f}", f"{rate / base:.2f}", *(f"{share:.2%}" for share in shares))
+    return made
 
 
 def main() -> None:
@@ -68,29 +88,19 @@ def main() -> None:
     given = parse(made)
     rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
     if not has_gpu():
-        table = Table("GPU", title="training on a GPU")
-        table.add_row("not measured (no GPU)")
-        finish(__file__, given.out, [table], {"gpu": None})
+        nothing = Table("GPU", title="training on a GPU")
+        nothing.add_row("not measured (no GPU)")
+        finish(__file__, given.out, [nothing], {"gpu": None})
         return
     with tempfile.TemporaryDirectory() as folder:
         material = contest.prepare(Path(folder) / "rows", given.data, rows)
         measures: dict[str, Callable[[], Any]] = {**variants(material, given.batch), "": peak}
         said = in_turn(given.rounds, measures)
-        encoder = Encoder.of(material.checkpoint)
-    peaks: Any = said.pop("")
-    best = statistics.median(max(one["flops"].values()) for one in peaks)
-    table = Table("", "samples/s", "x fp32", "share of peak", "with padding", title=said_peak(peaks))
-    values: dict[str, Any] = {"gpu": peaks[0]["device"], "peaks": peaks, "rows": rows, "batch": given.batch}
-    base = contest.median(said["fp32"], "samples_per_second")
-    for name, rounds in said.items():
-        rate = contest.median(rounds, "samples_per_second")
-        shares = [
-            statistics.median(one.flops(encoder, padded=padded) / one.seconds for one in rounds) / best
-            for padded in (False, True)
-        ]
-        table.add_row(name, f"{rate:,.0f}", f"{rate / base:.2f}", *(f"{share:.2%}" for share in shares))
-        values[name] = {"samples_per_second": rate, "share_of_peak_real": shares[0], "share_of_peak_padded": shares[1]}
-    finish(__file__, given.out, [table], values)
+        peaks: Any = said.pop("")
+        values = results(said, peaks, Encoder.of(material.checkpoint))
+    title = f"{rows:,} rows, batches of {given.batch}; peak {said_peak(peaks)}"
+    about = {"gpu": peaks[0]["device"], "rows": rows, "batch": given.batch, "peaks": peaks}
+    finish(__file__, given.out, [table(values, title)], {**about, "contestants": values})
 
 
 if __name__ == "__main__":

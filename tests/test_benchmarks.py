@@ -65,6 +65,25 @@ def test_the_formula_counts_what_torch_counts():
 
 
 @pytest.mark.usefixtures("benchmarks")
+def test_a_gpu_table_has_shares_of_the_peak():
+    """A training that does half of what the card multiplies has a share of a half, and padding adds to it."""
+    import gpu
+    from common import Usage
+    from contest import Timed
+    from flops import Encoder
+
+    encoder = Encoder(2, 16, 24)
+    work = encoder.training([5, 7])
+    epoch = {"seconds": 2.0, "batches": [[2, 7]], "lengths": [5, 7]}
+    timed = Timed(Usage(0, 9), {"epochs": [{}, epoch]}, {})
+    values = gpu.results({gpu.BASE: [timed]}, [{"flops": {"bfloat16": work, "float32": work / 3}}], encoder)
+    assert values[gpu.BASE]["samples_per_second"] == 1
+    assert values[gpu.BASE]["share_of_peak_real"] == 0.5
+    assert values[gpu.BASE]["share_of_peak_padded"] > 0.5
+    assert gpu.table(values, "").row_count == 1
+
+
+@pytest.mark.usefixtures("benchmarks")
 def test_growth_is_the_power():
     """What grows with the square of a size grows with 2."""
     from scale import growth
