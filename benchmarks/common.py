@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ def parse(made: argparse.ArgumentParser) -> argparse.Namespace:
         given.rounds = min(given.rounds, 1)
     if given.threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.threads])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is ended, and temporary files go
     os.environ["OMP_NUM_THREADS"] = str(given.threads or available_cpus())
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
     return given
@@ -94,7 +96,10 @@ def run(command: Sequence[str], folder: Path, *, memory: bool = False, **environ
             command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, env={**os.environ, **environment}
         )
         watch = _Watch(process.pid) if memory else None
-        code, seconds = process.wait(), time.perf_counter() - start
+        try:
+            code, seconds = process.wait(), time.perf_counter() - start
+        finally:
+            process.kill()  # where the benchmark was ended; nothing where the process was
         if code:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)}\nended with {code}:\n{said.read()[-4000:]}")

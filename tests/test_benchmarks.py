@@ -111,3 +111,21 @@ def test_a_training_is_not_repeated(monkeypatch, tmp_path):
     for material, seeds in ((first, [1]), (first, [1, 2]), (changed, [1])):
         quality.measure(material, seeds, tmp_path / "kept")
     assert trained == [("course", 1), ("hydratune", 1), ("course", 2), ("hydratune", 2), ("hydratune", 1)]
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_nothing_goes_on_after_a_benchmark_was_ended(monkeypatch, tmp_path):
+    """A benchmark that is interrupted ends the training that it waits for."""
+    import common
+
+    real, started = subprocess.Popen, []
+
+    class Interrupted(real):
+        def wait(self, *_, **__):
+            started.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(common.subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        common.run([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path)
+    assert real.wait(started[0], timeout=60) == -9
