@@ -48,6 +48,7 @@ class Size:
 
 
 NAMES = {"to_first_step": "s to the first step", "step": "s a step", "peak": "peak, MiB"}
+PLACES = {"to_first_step": 1, "step": 3, "peak": 0}
 
 
 def write_rows(file: Path, rows: int, tokens: int, seed: int) -> None:
@@ -85,7 +86,7 @@ def compared(name: str, said: dict[int, list[Size]]) -> tuple[Table, dict[str, f
         for size, rounds in said.items()
     }
     for size, values in middle.items():
-        table.add_row(f"{size:,}", *(f"{values[column]:,.3g}" for column in NAMES))
+        table.add_row(f"{size:,}", *(f"{values[column]:,.{PLACES[column]}f}" for column in NAMES))
     sizes = list(middle)
     grown = {}
     if len(sizes) > 1:
