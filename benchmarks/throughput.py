@@ -11,7 +11,7 @@ hydratune  the console script as it comes, with MLflow's local store
 Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
 CPU time counts what the process had of the cores, neighbours or not. The share of the peak sets the FLOP of linear
 layers and attention (see flops.py) against the fastest matrix multiplication that the machine reaches in the same
-round, whatever the precision.
+round, whatever the precision; that is the best of many short tries, so beside busy neighbours shares come out too low.
 """
 
 from __future__ import annotations
