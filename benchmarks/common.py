@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hydratune.files import write_json
-from hydratune.hardware.probe import available_cpus, cpu_has_bf16
+from hydratune.hardware.probe import available_cpus, cpu_bf16
 
 HERE = Path(__file__).parent
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
@@ -156,7 +156,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": names[0] if names else "an unknown processor",
         "threads": available_cpus(),
-        "bf16": cpu_has_bf16(),
+        "bf16": bool(cpu_bf16()),
         "python": ".".join(map(str, sys.version_info[:3])),
         "torch": version("torch"),
         "transformers": version("transformers"),
