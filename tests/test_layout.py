@@ -10,8 +10,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
 FLOORS = [
     {"cli"},
     {"resume", "sweeps", "finish"},
-    {"train", "configs", "compare", "finished"},
+    {"train", "configs", "compare", "finished", "rank"},
     {"sweep"},
+    {"launch"},
     {"run", "report", "validation", "card", "push"},
     {"record", "tables", "lineage"},
     {"facts", "composition", "build", "agreement"},
@@ -44,6 +45,7 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
+    "training/gathered.py",
     "training/guard.py",
     "training/lean.py",
     "training/parts.py",

@@ -37,6 +37,7 @@ class Part:
         params: More of them for the tracker.
         tags: For the tracker.
         callbacks: For Trainer.
+        origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
         check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
     """
 
@@ -44,6 +45,7 @@ class Part:
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     callbacks: Sequence[Any] = ()
+    origin: Sequence[str] = ()
     check_rows: Callable[[str, Mapping[str, str]], None] = lambda name, digests: None  # noqa: ARG005
 
 
@@ -57,6 +59,7 @@ class Job:
         choices: Config group -> chosen option.
         part: Of a sweep; None for a run of its own.
         kept: What earlier runs of this process left to this one.
+        first: Whether this process writes down what the run comes to; others of the same run only train with it.
     """
 
     directory: Path
@@ -64,6 +67,7 @@ class Job:
     choices: Mapping[str, Any] = field(default_factory=dict)
     part: Part | None = None
     kept: Kept = field(default_factory=Kept)
+    first: bool = True
 
 
 def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:

@@ -25,6 +25,7 @@ from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
+from hydratune.tracking.base import NoTracking
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -67,6 +68,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter, cfg.hardware)
     source, built, model, adapter, machine = (build(node) for node in nodes)
     hub.settle(needs := {**source.needs(), **model.needs()})
+    from hydratune.training.gathered import gather_weights
     from hydratune.training.lean import lean_steps
     from hydratune.training.progress import EndWhenAsked
 
@@ -76,7 +78,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     push = _push(args, default_repo_id(cfg, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
-    made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
+    with args.main_process_first():  # other processes of the run read what it has cached
+        made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
     # 3. Load the network under the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
@@ -108,8 +111,10 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     machine.fit(trainer, checkpoint)
     machine.say()
-    with build(cfg.tracking).start(facts(cfg, job)) as run_log:
-        record.beginning(cfg, job, splits, run_log)
+    tracking = build(cfg.tracking) if job.first else NoTracking()
+    with tracking.start(facts(cfg, job)) as run_log:
+        if job.first:
+            record.beginning(cfg, job, splits, run_log)
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
@@ -119,8 +124,10 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
-            write_json(job.directory / METRICS, metrics)
-            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+            trainer.accelerator.wait_for_everyone()  # another process may still read the best checkpoint
+            if job.first:
+                write_json(job.directory / METRICS, metrics)
+                shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         # 7. Evaluate on test, once.
         if "test" in data.splits:
@@ -130,8 +137,12 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= tested.metrics
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
-            record.predictions(job, task, splits["test"], tested, test, run_log)
+            if job.first:
+                record.predictions(job, task, splits["test"], tested, test, run_log)
         # 8. Save, and push to the hub if asked.
+        gather_weights(network, keep=job.first)
+        if not job.first:
+            return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         adapter.save(network, job.directory / MODEL)
         if made.longest and task.processor == "tokenizer":
             processor.model_max_length = made.longest  # what `truncation=True` cuts to, wherever the model is loaded

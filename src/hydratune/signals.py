@@ -42,6 +42,13 @@ def end(instead: BaseException | None = None) -> None:
     raise instead or (_asked[-1] if _asked else SystemExit(TERMINATED))
 
 
+def install_below(number: int) -> None:
+    """For a process that the one of this number has started and ends: Ctrl-C is for that one, SIGTERM counts once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _raise_once)
+    end_with(number)
+
+
 def end_with(number: int) -> None:
     """Makes `check` end this process once the one of this number, which started it, is gone."""
     _started_by[:] = [(number, os.getppid() == number)]
@@ -68,6 +75,11 @@ def _exists(number: int) -> bool:
     except PermissionError:  # of somebody else
         return True
     return True
+
+
+def _raise_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # else a second one would disturb the work of ending
+    _raise(number, frame)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)

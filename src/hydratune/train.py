@@ -27,6 +27,7 @@ from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, claim_directory
+from hydratune.launch import is_distributed, launch, machines, other_machine
 from hydratune.provenance import console_script
 from hydratune.report import show
 from hydratune.run import run
@@ -67,9 +68,15 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if dry:
         print("one run; every key of its config is in order")
         return 0
+    wanted = continued or Path(cfg.hydra.run.dir).absolute()
+    several, number = machines(cfg)
+    if several > 1:
+        if (wanted / METRICS).is_file():
+            print(f"{os.path.relpath(wanted)}: finished, nothing to do")
+            return 0
+        continued = _shared(wanted, number, request)
     if continued:
         return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(continued)}"])
-    wanted = Path(cfg.hydra.run.dir).absolute()
     new = _missing_parents(wanted)
     try:
         directory = claim_directory(wanted)
@@ -77,6 +84,19 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         raise _unwritable("hydra.run.dir", wanted, error) from error
     with _undone(directory, new):
         return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}"])
+
+
+def _shared(wanted: Path, number: int, request: Request) -> Path:
+    """A machine's own place in the directory that the machines of a run share; the first one's is the run's."""
+    if not wanted.exists() and not any(text.startswith("hydra.run.dir=") for text in request.overrides):
+        expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
+        raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
+    directory = other_machine(wanted, number) if number else wanted
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable("hydra.run.dir", wanted, error) from error
+    return directory
 
 
 @contextmanager
@@ -197,7 +217,7 @@ def _job(cfg: DictConfig) -> None:
     job = hydra_job()
     log.info("run: %s", os.path.relpath(job.directory))
     try:
-        result = run(cfg, job)
+        result = (launch if is_distributed(cfg) else run)(cfg, job)
     except ConfigError:
         raise
     except (KeyboardInterrupt, SystemExit):

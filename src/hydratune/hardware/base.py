@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.errors import ConfigError, Mistake, one_line
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NOTHING: Mapping[str, Any] = {}
 # Read by cuBLAS and by flash attention; the first is one of two values with which it repeats itself.
 _REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
 
@@ -62,7 +62,7 @@ class Hardware:
         if self.workers is not None and self.workers < 0:
             yield Mistake("workers", "a number from 0 or null", repr(self.workers), "Leave it out.")
 
-    def prepare(self, given: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """Sets up torch, absolutely: nothing of an earlier run of this process stays. Returns training arguments.
 
         Args:

@@ -47,22 +47,28 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
     return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 
 
-def main(directory: str, trial_id: str, number: str, parent: str) -> int:
-    """What the new process does."""
+def opened(directory: str, trial_id: str) -> tuple[Study, Claim]:
+    """The study of a sweep and one of its trials, as the worker has them that has claimed it."""
     import optuna
 
     from hydratune.sweep.plan import common_config, read_plan
     from hydratune.sweep.study import Claim, Study
+
+    plan = read_plan(Path(directory))
+    study = Study(plan, build(common_config(plan).sweep))
+    trial = optuna.trial.Trial(study.study, int(trial_id))
+    frozen: Any = study.storage.get_trial(int(trial_id))
+    return study, Claim(trial, plan.space.suggest(trial), study.directory(frozen))
+
+
+def main(directory: str, trial_id: str, number: str, parent: str) -> int:
+    """What the new process does."""
     from hydratune.sweep.worker import one_run
 
     signals.install()
     signals.end_with(int(parent))
-    plan = read_plan(Path(directory))
-    study = Study(plan, build(common_config(plan).sweep))
+    study, claim = opened(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
-    trial = optuna.trial.Trial(study.study, int(trial_id))
-    frozen: Any = study.storage.get_trial(int(trial_id))
-    claim = Claim(trial, plan.space.suggest(trial), study.directory(frozen))
     trained = one_run(study, claim, int(number), Kept())
     if trained.error:
         print(f"{type(trained.error).__name__}: {one_line(trained.error)}", file=sys.stderr)

@@ -27,6 +27,7 @@ from hydratune.errors import PrunedError
 from hydratune.facts import Part, facts, hydra_job
 from hydratune.files import CHECKPOINTS, METRICS
 from hydratune.kept import Kept
+from hydratune.launch import is_distributed, launch
 from hydratune.run import run
 from hydratune.sweep.plan import Plan, checked_job
 
@@ -89,7 +90,7 @@ def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
             shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
-        return run(cfg, job).metrics
+        return (launch if is_distributed(cfg) else run)(cfg, job).metrics
     except PrunedError as error:
         log.info("%s", error)
         raise

@@ -157,6 +157,13 @@ def _is_hopeless(study: Study, claim: Claim, results: Sequence[Mapping[str, Any]
 
 def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
     """Trains one configuration with one of its seeds, in a directory of its own."""
+    plan, seed = study.plan, study.plan.replicates[number]
+    directory = claim.run_directory(seed)
+    return train(plan, plan.job(claim.point, seed), directory, part(study, claim, number), kept)
+
+
+def part(study: Study, claim: Claim, number: int) -> Part:
+    """What makes a run the one of a configuration with one of its seeds."""
     from hydratune.sweep.callbacks import Prune, Tell
 
     plan, count = study.plan, len(study.plan.replicates)
@@ -167,8 +174,8 @@ def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
     tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
             if p.log and p.name in claim.point}  # fmt: skip
-    part = Part(label(claim.point, seed), logs, tags, callbacks, study.check_rows)
-    return train(plan, plan.job(claim.point, seed), claim.run_directory(seed), part, kept)
+    origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
+    return Part(label(claim.point, seed), logs, tags, callbacks, origin, study.check_rows)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -1,0 +1,174 @@
+"""A run of several processes: torch's own agent starts them, and their end is told as that of one process would be."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.build import build
+from hydratune.errors import SAVED, ConfigError, Mistake, PrunedError
+from hydratune.facts import Job, facts
+from hydratune.files import CONFIG, write_text
+from hydratune.hardware.distributed import Distributed
+from hydratune.run import RunResult
+
+RANKS = "ranks"  # a folder of the run's: what all processes read, and for each how it ended and its log
+FROZEN = "job.yaml"
+_PROCESS = "hydratune.rank"
+_LONGEST_END = 120  # seconds that processes may take to finish a step and to save
+
+
+class RankFailedError(RuntimeError):
+    """The process that failed first, and its last words; its traceback is the cause."""
+
+
+class _RemoteTraceback(Exception):  # noqa: N818 (as in `multiprocessing.pool`, which shows tracebacks the same way)
+    """The traceback of another process."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+def is_distributed(cfg: DictConfig) -> bool:
+    """Whether a run's hardware is more than one process."""
+    return isinstance(build(cfg.hardware), Distributed)
+
+
+def machines(cfg: DictConfig) -> tuple[int, int]:
+    """On how many machines a run is, and the number of this one."""
+    hardware = build(cfg.hardware)
+    return (hardware.launch.nnodes, hardware.launch.node_rank) if isinstance(hardware, Distributed) else (1, 0)
+
+
+def other_machine(directory: Path, number: int) -> Path:
+    """Where another machine than the first leaves what it has to say by itself."""
+    return directory / RANKS / f"machine-{number}"
+
+
+def launch(cfg: DictConfig, job: Job) -> RunResult:
+    """What `run` does, in as many processes as the hardware says.
+
+    Raises:
+        ConfigError: For what the processes found to be mistakes.
+        PrunedError: Where the sweep ended the run.
+        RankFailedError: With the traceback of the process that failed first.
+    """
+    hardware: Distributed = build(cfg.hardware)
+    is_first = hardware.launch.node_rank == 0
+    directory = job.directory if is_first else job.directory.parents[1]  # see `other_machine`
+    local = hardware.local_processes()
+    hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # a mistake is told before anything starts
+    if is_first:  # the others' processes start once all machines are there, and read the same
+        _freeze(cfg, directory / RANKS)
+    try:
+        exits = _processes(hardware, local, directory / RANKS, job)
+    except (KeyboardInterrupt, SystemExit) as asked:
+        end = _ends(directory).get(0)
+        if is_first and end is None:
+            _tell(cfg, job, asked)
+        if end and end.get("ended") == SAVED:
+            raise SystemExit(SAVED) from asked
+        raise
+    ends = _ends(directory)
+    if mistakes := [Mistake(**one) for end in ends.values() for one in end.get("mistakes", [])]:
+        raise ConfigError(*mistakes)
+    if any("pruned" in end for end in ends.values()):
+        raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
+    if exits:
+        rank, error = _first_failure(ends, exits)
+        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # else it has told it
+            _tell(cfg, job, error)
+        raise error
+    done = ends[min(ends)]  # of the first process, or of the first one here while that still saves
+    return RunResult(done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"])
+
+
+def _freeze(cfg: DictConfig, folder: Path) -> None:
+    """Writes down what every process reads: the composed config with its `hydra` node; `now` is now."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.json"):
+        path.unlink()
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets are references to the environment, and stay that
+    whole = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
+    text = OmegaConf.to_yaml(OmegaConf.create(whole), resolve=False)
+    write_text(folder / FROZEN, re.sub(r"\$\{now:[^}]*\}", lambda found: _resolved(found[0]), text))
+
+
+def _resolved(interpolation: str) -> str:
+    return str(OmegaConf.create({"value": interpolation}).value)
+
+
+def _processes(hardware: Distributed, local: int, folder: Path, job: Job) -> Mapping[int, int]:
+    """Starts this machine's processes and waits for their end; rank -> exit code of those that failed."""
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    _quieten()
+    given = [str(folder / FROZEN), str(os.getpid()), *(job.part.origin if job.part else ())]
+    with tempfile.TemporaryDirectory() as scratch:
+        config = LaunchConfig(
+            min_nodes=hardware.launch.nnodes,
+            max_nodes=hardware.launch.nnodes,
+            nproc_per_node=local,
+            run_id=hardware.launch.rdzv_id,
+            max_restarts=hardware.launch.max_restarts,
+            monitor_interval=hardware.launch.monitor_interval,
+            shutdown_timeout=_LONGEST_END,
+            signals_to_handle="",  # ours raise, and torch's agent ends its processes behind any exception
+            logs_specs=DefaultLogsSpecs(log_dir=scratch),
+            **hardware.launch.rendezvous(),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-P", "-m", _PROCESS, *given)
+        except ChildFailedError as error:
+            return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    return {}
+
+
+def _quieten() -> None:
+    """Silences torch's agent: what it says of the end of processes is told by us, once."""
+    for name in ("agent.server.api", "agent.server.local_elastic_agent", "multiprocessing.api"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.distributed.launcher.api").setLevel(logging.CRITICAL)
+
+
+def _ends(directory: Path) -> dict[int, dict[str, Any]]:
+    """Rank -> how its process ended, of those that could still say it."""
+    paths = (directory / RANKS).glob("*.json")
+    return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:
+    """The rank that failed first, and with what; the others failed since it was gone."""
+    told = {rank: end for rank, end in ends.items() if "traceback" in end}
+    for rank, code in exits.items():
+        if code < 0 and rank not in ends:  # killed: it could say nothing
+            return rank, RankFailedError(f"rank {rank} was ended by signal {-code}")
+    if not told:
+        rank, code = next(iter(exits.items()))
+        return rank, RankFailedError(f"rank {rank} ended with exit code {code}")
+    rank, end = min(told.items(), key=lambda item: item[1]["at"])
+    error = RankFailedError(f"rank {rank}: {end['error']}")
+    error.__cause__ = _RemoteTraceback(end["traceback"])
+    return rank, error
+
+
+def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
+    """Ends the tracked run with what ended it, in the place of a process that could not."""
+    if (job.directory / CONFIG).is_file():  # it was tracked
+        try:
+            with build(cfg.tracking).start(facts(cfg, job)):
+                raise end
+        except type(end):
+            return

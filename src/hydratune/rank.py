@@ -1,0 +1,105 @@
+"""One of the processes of a run: `hydratune.launch` starts it, with a config that is the same for all."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, setup_globals
+from omegaconf import OmegaConf
+
+from hydratune import signals
+from hydratune.composition import register_resolvers, without_hydra
+from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
+from hydratune.facts import Part, hydra_job
+from hydratune.files import write_json
+from hydratune.provenance import redact
+from hydratune.run import run
+
+
+def main(frozen: str, parent: str, *origin: str) -> int:
+    """Trains with the others, and writes down how it ended.
+
+    Args:
+        frozen: The file with the config.
+        parent: The number of the process that started this one.
+        origin: Of a sweep: what the trial is found by.
+    """
+    signals.install_below(int(parent))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use
+    rank, folder = int(os.environ["RANK"]), Path(frozen).parent
+    end = folder / f"{rank}.json"
+    end.unlink(missing_ok=True)  # of an earlier start
+    if rank or origin:
+        _speak_into(folder / f"{rank}.log")
+    try:
+        write_json(end, _run(frozen, rank, origin))
+    except ConfigError as error:
+        write_json(end, {"mistakes": [asdict(mistake) for mistake in error.mistakes]})
+        return USER_MISTAKE
+    except PrunedError as error:
+        write_json(end, {"pruned": str(error)})
+    except Exception as error:
+        last, whole = f"{type(error).__name__}: {one_line(error)}", "".join(traceback.format_exception(error))
+        write_json(end, redact({"at": time.time(), "error": last, "traceback": whole}))
+        return FAILED
+    except SystemExit as error:
+        write_json(end, {"ended": error.code})
+        raise
+    return 0
+
+
+def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
+    """The run, as `hydratune.run` has it; the first process alone writes it down."""
+    setup_globals()
+    register_resolvers()
+    part = _part(origin) if origin else None  # which composes the sweep's config, and leaves it in Hydra's state
+    cfg: Any = OmegaConf.load(frozen)
+    HydraConfig.instance().cfg = cfg  # `set_config` asks for types, which a file has not
+    if rank:
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    else:
+        configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
+    job = replace(hydra_job(part), first=rank == 0)
+    try:
+        result = run(without_hydra(cfg), job)
+    finally:
+        _leave()
+    return {"metrics": result.metrics, "link": result.link, "pushed": result.pushed}
+
+
+def _part(origin: Sequence[str]) -> Part:
+    """The same part of a sweep as its worker has."""
+    from hydratune.sweep.isolated import opened
+    from hydratune.sweep.worker import part
+
+    directory, trial_id, number = origin
+    study, claim = opened(directory, trial_id)
+    return part(study, claim, int(number))
+
+
+def _speak_into(path: Path) -> None:
+    """Sends all that this process says into a file: the terminal is the first one's."""
+    with path.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+
+
+def _leave() -> None:
+    """Ends the group of processes: its threads would abort a process that ends by itself."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
