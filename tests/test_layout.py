@@ -1,6 +1,7 @@
 """The house keeps its shape: imports run downwards, files stay small, nothing heavy loads at import."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,10 @@ def test_heavy_imports_are_inside_functions(path):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not [name for name in modules if name.partition(".")[0] in HEAVY], path
+
+
+def test_every_package_is_installed():
+    """The list in pyproject.toml has every folder of code, or a wheel would lack it."""
+    listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {".".join(("hydratune", *path.parent.parts)) for path in FILES}
+    assert there <= set(listed)
