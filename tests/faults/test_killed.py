@@ -23,7 +23,7 @@ KINDS = {
     "cosine": ["trainer.args.lr_scheduler_type=cosine", "trainer.args.warmup_steps=5"],
     "bf16": ["hardware.precision=bf16"],
     "plain steps": ["hardware.lean=false"],
-    "data workers": ["trainer.args.dataloader_num_workers=1"],
+    "data workers": ["trainer.args.dataloader_num_workers=1", "trainer.args.num_train_epochs=1"],
     "by epoch": ["trainer.args.save_strategy=epoch", "trainer.args.eval_strategy=epoch"],
     "early stopping": [
         "trainer.callbacks.stop._target_=transformers.EarlyStoppingCallback",
@@ -56,7 +56,7 @@ def test_asked_to_end(toy, own_directory, kind):
     assert train(overrides, own_directory / "whole") == 0
     whole = outcome(own_directory / "whole")
     steps = whole["history"][-1]["step"]
-    for step in (1, 2, steps // 2 - 1, steps // 2, steps - 1):
+    for step in sorted({1, 2, steps // 2 - 1, steps // 2, steps - 1}):
         assert train(overrides, own_directory / "asked", ask=step) == SAVED
     assert train(overrides, own_directory / "asked") == 0
     assert outcome(own_directory / "asked") == whole

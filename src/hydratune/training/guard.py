@@ -49,7 +49,8 @@ class GuardedTrainer(SavingTrainer):
         norm = super()._get_grad_norm(model, grad_norm)
         finite = self._finite
         if self.accelerator.scaler is None:  # with fp16 it finds the scale by gradients that are infinite
-            finite = finite & torch.isfinite(torch.as_tensor(norm, device=self.args.device))
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's lies in parts
+            finite = finite & torch.isfinite(torch.as_tensor(whole, device=self.args.device))
         self._finite = torch.ones_like(self._finite)
         if not self._all_processes(finite):
             self._not_finite(float(norm))
