@@ -15,6 +15,7 @@ from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
 from hydratune.lineage import last_checkpoint
 from hydratune.tracking.store import connect
+from hydratune.validation import check_config
 
 HYDRATUNE = Path(sys.executable).with_name("hydratune")
 STEPS = ["trainer.args.num_train_epochs=60", "trainer.args.logging_steps=4", "trainer.args.save_total_limit=2"]
@@ -84,3 +85,40 @@ def test_a_torn_checkpoint_is_left_out(own_directory, caplog, torn):
     trainer = SimpleNamespace(args=SimpleNamespace(output_dir=str(own_directory)))
     assert last_checkpoint(trainer, {}) == str(own_directory / "checkpoint-10")
     assert "left out checkpoint-11: it was cut off while it was written" in caplog.text
+
+
+def hydratune(*arguments):
+    """The finished command."""
+    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_the_same_command(toy, store, own_directory):
+    """With resume=auto it goes on with its last run where that was cut off, and does nothing where it finished."""
+    assert store
+    command = [*toy, "trainer.args.num_train_epochs=60", "resume=auto"]
+    with (own_directory / "log").open("w") as log:
+        process = subprocess.Popen([HYDRATUNE, *command], stdout=log, stderr=log)
+        while not list(own_directory.glob("outputs/local-*/*/checkpoints/checkpoint-*")):
+            assert process.poll() is None, (own_directory / "log").read_text()
+            time.sleep(0.02)
+        second = hydratune(*command)
+        process.kill()
+        process.wait()
+    (directory,) = own_directory.glob("outputs/local-*/*")
+    assert second.returncode == 2
+    assert "where another process is at work. Wait for it, or end it." in second.stderr
+    assert hydratune(*toy, "trainer.args.num_train_epochs=2", "resume=auto", "hydra.run.dir=other").returncode == 0
+    again = hydratune(*command)
+    assert again.returncode == 0, again.stderr
+    assert f"files    {directory.relative_to(own_directory)}" in again.stdout
+    assert hydratune(*command).stdout == f"{directory.relative_to(own_directory)}: finished, nothing to do\n"
+    run_id = json.loads((directory / "mlflow.json").read_text())["run_id"]
+    assert hydratune("resume", run_id).stdout == f"{run_id}: finished, nothing to do\n"
+    assert [path.name for path in directory.parent.iterdir()] == [directory.name]
+
+
+def test_resume_is_auto_or_nothing(compose):
+    """Another word is a mistake."""
+    with pytest.raises(ConfigError, match=r"^resume: expected auto or null, got 'yes'\."):
+        check_config(compose("resume=yes"))

@@ -43,6 +43,9 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake("name", "text without a slash", repr(name), "It names a folder: set name=my_run.")
     if isinstance(seed, int) and not 0 <= seed < _SEEDS:
         yield Mistake("seed", f"a whole number from 0 to {_SEEDS - 1}", repr(seed), "Set seed=42.")
+    if plain.get("resume") not in (None, "auto"):
+        fix = "A run that you can name goes on with: hydratune resume RUN."
+        yield Mistake("resume", "auto or null", repr(plain["resume"]), fix)
     if (partial := select(plain, "trainer._partial_")) is not True:
         fix = "Set trainer._partial_=true."
         yield Mistake("trainer._partial_", "true, since the run completes the Trainer", repr(partial), fix)

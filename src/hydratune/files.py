@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -42,6 +43,18 @@ def write_json(path: Path, value: Any) -> None:
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes one JSON document a line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[bool]:
+    """Whether this process alone works in a directory, until it leaves the context or ends, however it does."""
+    with (directory / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def claim_directory(wanted: Path) -> Path:

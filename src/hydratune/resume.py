@@ -12,23 +12,26 @@ from omegaconf import OmegaConf
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import METRICS
+from hydratune.finished.opening import directory_of
 from hydratune.sweep.plan import PLAN
+from hydratune.tracking.mlflow import Mlflow
 from hydratune.train import train
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the run's own command again in its directory, with more overrides if any are given."""
     parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
-    parser.add_argument("run", type=Path, help="the run's directory")
+    parser.add_argument("run", help="the run's directory, or its MLflow run id")
+    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
     given = parser.parse_args(arguments)
-    directory = given.run.absolute()
+    directory = directory_of(given.run, given.uri).absolute()
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."
-        raise ConfigError(Mistake("RUN", "a run's directory", repr(str(given.run)), fix))
+        raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
         fix = "A sweep goes on by its own command."
-        raise ConfigError(Mistake("RUN", "a run of its own", f"{str(given.run)!r}, a part of a sweep", fix))
+        raise ConfigError(Mistake("RUN", "a run of its own", f"{given.run!r}, a part of a sweep", fix))
     if (directory / METRICS).is_file():
         print(f"{given.run}: finished, nothing to do")
         return 0

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
@@ -26,7 +26,7 @@ from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import hydra_job
-from hydratune.files import CHECKPOINTS, METRICS, claim_directory
+from hydratune.files import CHECKPOINTS, METRICS, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
 from hydratune.provenance import console_script
 from hydratune.report import show
@@ -68,22 +68,32 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if dry:
         print("one run; every key of its config is in order")
         return 0
-    wanted = continued or Path(cfg.hydra.run.dir).absolute()
+    place = continued or Path(cfg.hydra.run.dir).absolute()
+    if cfg.resume and not continued and (found := _same_command(place, request)):
+        place = continued = found
     several, number = machines(cfg)
+    if (continued or several > 1) and (place / METRICS).is_file():
+        print(f"{os.path.relpath(place)}: finished, nothing to do")
+        return 0
     if several > 1:
-        if (wanted / METRICS).is_file():
-            print(f"{os.path.relpath(wanted)}: finished, nothing to do")
-            return 0
-        continued = _shared(wanted, number, request)
-    if continued:
-        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(continued)}"])
-    new = _missing_parents(wanted)
+        continued = _shared(place, number, request)
+    new = _missing_parents(place)
     try:
-        directory = claim_directory(wanted)
+        directory = continued or claim_directory(place)
     except OSError as error:
-        raise _unwritable("hydra.run.dir", wanted, error) from error
-    with _undone(directory, new):
+        raise _unwritable("hydra.run.dir", place, error) from error
+    with _alone(directory), nullcontext() if continued else _undone(directory, new):
         return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}"])
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two processes never work at one run."""
+    with held(directory) as alone:
+        if not alone:
+            got = f"{os.path.relpath(directory)!r}, where another process is at work"
+            raise ConfigError(Mistake("hydra.run.dir", "a run that has ended", got, "Wait for it, or end it."))
+        yield
 
 
 def _shared(wanted: Path, number: int, request: Request) -> Path:
@@ -97,6 +107,26 @@ def _shared(wanted: Path, number: int, request: Request) -> Path:
     except OSError as error:
         raise _unwritable("hydra.run.dir", wanted, error) from error
     return directory
+
+
+def _same_command(wanted: Path, request: Request) -> Path | None:
+    """The last run of the same command in the place where a new one would be; `hydra.run.dir` may name it."""
+    typed = _without_places(request.overrides)
+    if any(text.startswith("hydra.run.dir=") for text in request.overrides):
+        places = [wanted] if wanted.is_dir() else []
+    else:
+        places = sorted(wanted.parent.glob("*/"), reverse=True)
+    for place in places:
+        written = place / ".hydra" / "overrides.yaml"
+        if written.is_file() and _without_places(OmegaConf.load(written)) == typed:
+            return place
+    return None
+
+
+def _without_places(overrides: Iterable[str]) -> list[str]:
+    """Overrides in an order of their own, without what says where a run goes and whether it goes on."""
+    texts = (text.removeprefix("++") for text in overrides)
+    return sorted(text for text in texts if not text.startswith(("hydra.run.dir=", "resume=")))
 
 
 @contextmanager

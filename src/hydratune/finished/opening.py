@@ -96,9 +96,7 @@ def open_run(name: str, uri: str) -> FinishedRun:
     Raises:
         ConfigError: Where there is none, or one that did not finish.
     """
-    directory = Path(name)
-    if not directory.is_dir() and _RUN_ID.fullmatch(name):
-        directory = _directory_of(name, uri)
+    directory = directory_of(name, uri)
     if missing := [one for one in (CONFIG, METRICS, MODEL) if not (directory / one).exists()]:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
@@ -119,17 +117,23 @@ def _without_masks(value: Any) -> Any:
     return None if value == MASK else value
 
 
-def _directory_of(run_id: str, uri: str) -> Path:
-    """Where the files of an MLflow run are, by the pointers of runs below here, or by a tag in the store."""
+def directory_of(name: str, uri: str) -> Path:
+    """The directory that is named, or where the files of an MLflow run are, by pointers below here or by a tag of it.
+
+    Raises:
+        ConfigError: Where the store at `uri` knows no such run.
+    """
+    if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
+        return Path(name)
     for place in _PLACES:
         for found in Path(place).glob(f"*/*/**/{POINTER}"):
-            if (pointer(found.parent) or {}).get("run_id") == run_id:
+            if (pointer(found.parent) or {}).get("run_id") == name:
                 return found.parent
     from hydratune.tracking.later import tag_of_run
 
-    if (directory := tag_of_run(uri, run_id, DIRECTORY)) is None:
+    if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
         fix = "Name the run's directory, or its store with --uri."
-        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(run_id), fix))
+        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(name), fix))
     return Path(directory)
 
 

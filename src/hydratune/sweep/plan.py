@@ -26,7 +26,7 @@ from hydratune.validation import check_config, check_part
 
 PLAN = "sweep.json"
 # What may change between two starts of one sweep: how much, how fast, where it is recorded.
-_MAY_CHANGE = ("hardware", "hydra", "name", "sweep", "tracking", "vars")
+_MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars")
 _NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
 _HASH, _LONGEST = 6, 80  # characters of a name
 _KEPT = 200  # jobs of a plan that its trials need not compose again
