@@ -23,7 +23,7 @@ _NAME_LENGTH = 120
 # Overrides that change how a run is watched, not what it learns: no part of its name.
 _UNTOLD = (
     "hardware.",
-    "resume=",
+    "resume",
     "tracking.",
     *(f"trainer.args.{name}_" for name in ("logging", "eval", "save", "hub", "push", "load", "dataloader")),
 )
