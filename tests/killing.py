@@ -59,6 +59,7 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     request = Request((*overrides, "tracking=none"))
     with composition.composer(request):
         cfg = composition.compose_config(request, composition.force_values(request))
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
     make = run.make_trainer
     made: list[Any] = []
 
