@@ -180,6 +180,25 @@ def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
 
 
+OUT_OF_MEMORY = (
+    "import torch\n"
+    "from transformers import TrainerCallback\n"
+    "class Full(TrainerCallback):\n"
+    "    def on_step_end(self, args, state, control, **_):\n"
+    "        torch.empty(2**45)\n"
+)
+
+
+def test_out_of_memory(toy, own_directory):
+    """It ends with 1, the traceback in the log, and what to change as the last words."""
+    (own_directory / "full.py").write_text(OUT_OF_MEMORY)
+    given = [*toy, "trainer.callbacks.full._target_=full.Full", "tracking=none", "hydra.run.dir=run"]
+    environment = {**os.environ, "PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "full"}
+    done = subprocess.run([HYDRATUNE, *given], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "\nout of memory: lower trainer.args.per_device_train_batch_size" in done.stderr
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_interruption(toy, own_directory, store, sent):
     """A signal ends a training after its step and a checkpoint, with a code of its own; MLflow says KILLED."""

@@ -160,6 +160,11 @@ def test_the_default_is_in_order(compose):
             "trainer._partial_=false",
             "trainer._partial_: expected true, since the run completes the Trainer, got False. Set trainer._partial_=true.",
         ),
+        (
+            "trainer.args.auto_find_batch_size=true",
+            "trainer.args.auto_find_batch_size: expected false, since it begins again with weights that are half trained, got "
+            "True. Leave it out: hardware.fit_batch=true finds what fits before training.",
+        ),
         ("hardware.threads=0", "hardware.threads: expected a number above 0 or null, got 0. Leave it out."),
         ("tracking.experiment=''", "tracking.experiment: expected a name, got ''. Leave it out to take the dataset's."),
         ("name=${sede}", "name: expected an interpolation that resolves, got '${sede}': Interpolation key 'sede' "

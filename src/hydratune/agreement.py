@@ -20,6 +20,21 @@ LOWEST = {
     "save_total_limit": 1,
     "weight_decay": 0,
 }
+# Arguments that are refused, with the reason and what to do: each of them loses or spoils work without a word.
+REFUSED = {
+    "auto_find_batch_size": (
+        "false, since it begins again with weights that are half trained",
+        "Leave it out: hardware.fit_batch=true finds what fits before training.",
+    ),
+    "enable_jit_checkpoint": (
+        "false, since it saves before the step is finished",
+        "Leave it out: a signal ends a run after its step and a checkpoint.",
+    ),
+    "ignore_data_skip": (
+        "false, since a run that goes on would see rows twice",
+        "Leave it out: going on takes seconds.",
+    ),
+}
 _ABOVE_ZERO = ("logging_steps", "num_train_epochs")
 _SEEDS = 2**32  # numpy takes no more
 
@@ -68,6 +83,9 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
         fix = "Leave it out, or set trainer._target_=transformers.Trainer."
         expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
         yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
+    for name, (expected, fix) in REFUSED.items():
+        if args.get(name):
+            yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
         fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."

@@ -46,3 +46,16 @@ def show(result: RunResult) -> None:
     console.print(f"files    {os.path.relpath(result.directory)}", markup=False)
     if result.link:
         console.print(f"MLflow   {result.link}", markup=False)
+
+
+def advice(error: Exception) -> str | None:
+    """What to change after an error that says it badly; None for others."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error):
+        return (
+            "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
+            "lower per_device_eval_batch_size or task.max_length, or set trainer.args.activation_checkpointing=true"
+        )
+    return None

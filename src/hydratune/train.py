@@ -29,7 +29,7 @@ from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
 from hydratune.provenance import console_script
-from hydratune.report import show
+from hydratune.report import advice, show
 from hydratune.run import run
 from hydratune.sweep.parent import NoProgressError, conclude, show_plan, side_by_side
 from hydratune.sweep.plan import make_plan, write_plan
@@ -255,6 +255,8 @@ def _job(cfg: DictConfig) -> None:
         raise
     except Exception as error:
         log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
+        if words := advice(error):
+            log.error("%s", words)
         raise RunFailedError from error
     show(result)
     if not result.pushed:

@@ -77,9 +77,7 @@ def _can_split(trainer: Trainer) -> bool:
     args = trainer.args
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.is_model_parallel
     known = trainer.train_dataset is not None and has_length(trainer.train_dataset)
-    return (
-        isinstance(trainer, StepsOfParts) and known and not sharded and args.n_gpu < 2 and not args.auto_find_batch_size
-    )
+    return isinstance(trainer, StepsOfParts) and known and not sharded and args.n_gpu < 2
 
 
 def _parts_of(checkpoint: str | None) -> int | None:
