@@ -8,6 +8,9 @@ run_glue   the defaults of transformers' run_glue.py: batches of 8, padded to 12
 by hand    a plain Trainer with the arguments that hydratune passes to it
 hydratune  the console script as it comes, with MLflow's local store
 
+With --parts hydratune without one of its parts at a time takes the place of the scripts, and with frozen embeddings,
+which is no part of it: another training.
+
 Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
 CPU time counts what the process had of the cores, neighbours or not. The share of the peak sets the FLOP of linear
 layers and attention (see flops.py) against the fastest matrix multiplication that the machine reaches in the same
@@ -34,6 +37,14 @@ from rich.table import Table
 OURS = "hydratune"
 SCRIPTS = {"course": "course", "run_glue": "run_glue", "by hand": "by_hand"}
 RATES = ("samples_per_second", "samples_per_cpu_second")
+# What --parts leaves out, one at a time.
+PARTS = {
+    "in fp32": ["hardware.precision=fp32"],
+    "rows in an order of chance": ["trainer.args.train_sampling_strategy=random"],
+    "attention by sdpa": ["hardware.attention=sdpa"],
+    "plain steps": ["hardware.lean=false"],
+    "embeddings frozen": ["model.freeze=[embeddings]"],
+}
 ROWS, QUICK_ROWS = 1024, 64
 
 
@@ -43,12 +54,14 @@ def peak() -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def measure(material: Material, rounds: int) -> tuple[dict[str, list[Timed]], list[dict[str, Any]]]:
+def measure(material: Material, rounds: int, parts: bool) -> tuple[dict[str, list[Timed]], list[dict[str, Any]]]:
     """Contestant -> its trainings, and the machine's peak in each round."""
     measures: dict[str, Any] = {
         name: partial(contest.script, material, script, settings=None if script == "by_hand" else {})
         for name, script in SCRIPTS.items()
     }
+    if parts:
+        measures = {name: partial(contest.hydratune_default, material, 2, *off) for name, off in PARTS.items()}
     measures |= {OURS: partial(contest.hydratune_default, material), "": peak}
     said = in_turn(rounds, measures)
     peaks: Any = said.pop("")
@@ -110,15 +123,16 @@ def main() -> None:
     """Trains in turn, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=3)
     contest.add_options(made, ROWS)
+    made.add_argument("--parts", action="store_true", help="hydratune without each of its parts, not beside scripts")
     given = parse(made)
     rows = min(given.rows, QUICK_ROWS) if given.quick else given.rows
     with tempfile.TemporaryDirectory() as folder:
         material = contest.prepare(Path(folder) / "rows", given.data, rows)
-        said, peaks = measure(material, given.rounds)
+        said, peaks = measure(material, given.rounds, given.parts)
         values = results(said, peaks, Encoder.of(material.checkpoint))
     data = str(given.data or "wordnet_pairs")
     values |= {"data": data, "settings": material.settings}
-    finish(__file__, given.out, [table(values, rows)], values)
+    finish("throughput_parts" if given.parts else __file__, given.out, [table(values, rows)], values)
 
 
 if __name__ == "__main__":
