@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hydratune import signals
-from hydratune.cli import VERBS
+from hydratune.cli import VERBS, dispatch
 from hydratune.errors import one_of
 from hydratune.tracking.store import connect
 
@@ -178,6 +178,12 @@ def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     assert done.returncode == 1
     assert "run failed: its files are in runs/x" in done.stderr
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
+
+
+def test_version(capsys):
+    """`--version` is ours, not Hydra's."""
+    assert dispatch(["--version"]) == 0
+    assert re.fullmatch(r"hydratune \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 OUT_OF_MEMORY = (

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from hydratune import signals
 from hydratune.errors import (
@@ -54,6 +55,9 @@ def main() -> None:
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
     verb, *rest = arguments or [""]
+    if verb == "--version":  # Hydra would say its own
+        print(f"hydratune {version('hydratune')}")
+        return 0
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
         if verb not in VERBS:
             fix = did_you_mean(verb, VERBS, "See hydratune --help.")

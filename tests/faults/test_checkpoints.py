@@ -2,6 +2,7 @@
 
 import errno
 import json
+import pickle
 import shutil
 from types import SimpleNamespace
 
@@ -132,3 +133,26 @@ def test_best_weights_that_are_damaged(train, toy, own_directory, caplog):
     again = train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
     assert "the best weights until now, of step 2, are lost (model.safetensors is damaged" in caplog.text
     assert again.metrics["step"] == 6
+
+
+class Evil:
+    """Pickled, it makes a file when it is loaded."""
+
+    def __reduce__(self):
+        return (open, ("canary", "w"))
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_no_code_from_a_checkpoint(train, toy, own_directory, name):
+    """Even where the manifest was made to agree, a pickle that would run code is refused."""
+    kept = [*STEPS, "trainer.args.save_total_limit=null"]
+    train(*toy, *kept)
+    (own_directory / "run" / "metrics.json").unlink()
+    last = own_directory / "run" / "checkpoints" / "checkpoint-4"
+    (last / name).write_bytes(pickle.dumps(Evil(), protocol=2))
+    lineage = checkpoints.read(last)["lineage"]
+    (last / MANIFEST).unlink()
+    finish(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
+    with pytest.raises(pickle.UnpicklingError):
+        train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
+    assert not (own_directory / "canary").exists()
