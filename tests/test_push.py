@@ -173,5 +173,5 @@ def test_the_token_is_written_nowhere(toy, store, server, own_directory):
     assert SECRET not in done.stdout + done.stderr
     assert "mlflow.runName" in tags(store)
     files = [path for path in own_directory.rglob("*") if path.is_file()]
-    assert any(path.name == "training_args.bin" for path in files)
+    assert any(path.name == "trainer_state.json" for path in files)
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []

@@ -34,11 +34,14 @@ def test_learns_a_number(own_directory, tiny_model, train, precision):
         f"model.pretrained_model_name_or_path={tiny_model}",
         "hardware=cpu",
         f"hardware.precision={precision}",
-        "trainer.args.learning_rate=0.02",
-        "trainer.args.num_train_epochs=6",
+        "model.dropout=0",
+        "trainer.args.learning_rate=0.003",
+        "trainer.args.num_train_epochs=20",
         "trainer.args.per_device_train_batch_size=4",
     )
     assert result.objective > 0.95
+    if precision == "fp32":  # so small a network tells the words apart in the last bits of bf16
+        assert result.metrics["test_mse"] < 0.1
     lines = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
     assert [line["label"] for line in lines] == [2.0, 0.0, 2.0, 0.0]
     squares = [(line["label"] - line["prediction"]) ** 2 for line in lines]
