@@ -11,16 +11,13 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 QUICK = {
     "evaluation_memory": [],
     "gpu": [],
-    "memory": [],
-    "quality": ["--seeds", "1"],
     "scale": [],
-    "startup": [],
-    "sweep": ["--seeds"],  # without the grids, which take minutes
     "throughput": [],
     "tracking": [],
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
-ALONE = {"experiments"}  # it takes the time that the experiments take
+# Minutes each, also with --quick, of what the others share with them; for trying by hand.
+ALONE = {"experiments", "memory", "quality", "startup", "sweep"}
 
 
 @pytest.fixture
