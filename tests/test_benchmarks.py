@@ -27,7 +27,7 @@ def benchmarks(monkeypatch):
 
 
 def test_every_benchmark_is_tried():
-    """A script in benchmarks/ is run below, or is a part of others."""
+    """A script in benchmarks/ is run below, is a part of others, or is known to take minutes."""
     assert {path.stem for path in BENCHMARKS.glob("*.py")} == {*QUICK, *PARTS, *ALONE}
 
 
