@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hydratune.hardware.fit import ran_out
+
 if TYPE_CHECKING:
     from hydratune.run import RunResult
 
@@ -50,10 +52,7 @@ def show(result: RunResult) -> None:
 
 def advice(error: Exception) -> str | None:
     """What to change after an error that says it badly; None for others."""
-    import torch
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error):
+    if ran_out(error):
         return (
             "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
             "lower per_device_eval_batch_size or task.max_length, or set trainer.args.activation_checkpointing=true"

@@ -151,7 +151,7 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
             _loss(trainer, rows, size).backward()
             del reserved
         except (RuntimeError, MemoryError) as error:
-            if not _ran_out(error):
+            if not ran_out(error):
                 raise
             return False
         finally:
@@ -164,7 +164,7 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
     return fits
 
 
-def _ran_out(error: Exception) -> bool:
+def ran_out(error: Exception) -> bool:
     """Whether an error says that there was no memory left."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
@@ -181,7 +181,7 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
     try:
         kept = [_kept_bytes(trainer, rows, few * times) for times in (1, 2)]
     except (RuntimeError, MemoryError) as error:
-        if not _ran_out(error):
+        if not ran_out(error):
             raise
         return tried
     each = (kept[1] - kept[0]) / few
