@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import threading
 from pathlib import Path
 
 import pytest
@@ -187,6 +188,9 @@ def test_pruning(sweep, store):
     client = connect(store)
     run = client.get_run(json.loads(Path("s/1/mlflow.json").read_text())["run_id"])
     assert run.data.tags["hydratune.state"] == "PRUNED"
+    for thread in threading.enumerate():
+        if thread.name.startswith("remove"):
+            thread.join()
     assert not list(Path("s/1").glob("checkpoints/*"))
 
 

@@ -4,7 +4,6 @@ import gc
 import hashlib
 import shutil
 import weakref
-from pathlib import Path
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification
@@ -24,14 +23,13 @@ def weights(checkpoints):
 @pytest.fixture
 def left(monkeypatch):
     """Trial's directory -> a hash of its weights, taken before a sweep removes them."""
-    found, remove = {}, shutil.rmtree
+    found = {}
 
-    def looked_at(path, **more):
-        if Path(path).name == run.CHECKPOINTS:
-            found[Path(path).parent.name] = weights(path)
-        remove(path, **more)
+    def looked_at(folder):
+        found[folder.parent.name] = weights(folder)
+        shutil.rmtree(folder)
 
-    monkeypatch.setattr(run.shutil, "rmtree", looked_at)
+    monkeypatch.setattr(run, "remove_soon", looked_at)
     return found
 
 

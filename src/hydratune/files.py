@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import json
 import os
+import shutil
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +46,12 @@ def write_json(path: Path, value: Any) -> None:
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
     """Writes one JSON document a line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def remove_soon(folder: Path) -> None:
+    """Removes a folder that nobody needs, beside what comes next; a process that ends waits for it."""
+    work = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+    threading.Thread(target=work, name=f"remove {folder}").start()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.errors import SAVED
 from hydratune.facts import Job, facts
-from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
+from hydratune.files import CHECKPOINTS, METRICS, MODEL, remove_soon, write_json
 from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
@@ -127,7 +126,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             trainer.accelerator.wait_for_everyone()  # another process may still read the best checkpoint
             if job.first:
                 write_json(job.directory / METRICS, metrics)
-                shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+                remove_soon(job.directory / CHECKPOINTS)
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         # 7. Evaluate on test, once.
         if "test" in data.splits:

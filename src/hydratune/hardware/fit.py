@@ -178,15 +178,19 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
         return lambda size: True  # noqa: ARG005
     few = max(2, len(rows))  # batch norm takes no single row
     tried = _trial(trainer, rows)
+    weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
+    always = weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
     try:
-        kept = [_kept_bytes(trainer, rows, few * times) for times in (1, 2)]
+        kept = _kept_bytes(trainer, rows, few)
+        at_most = kept / few  # a row; some of it is there once, however many rows there are
+        if always + _BACKWARD * at_most * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
+            return lambda size: True  # noqa: ARG005
+        each = (_kept_bytes(trainer, rows, 2 * few) - kept) / few
     except (RuntimeError, MemoryError) as error:
         if not ran_out(error):
             raise
         return tried
-    each = (kept[1] - kept[0]) / few
-    weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
-    always = kept[0] - few * each + weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
+    always += kept - few * each
 
     def fits(size: int) -> bool:
         wanted = always + _BACKWARD * each * size

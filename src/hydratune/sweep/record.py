@@ -63,6 +63,8 @@ class Recorded:
         plan, states = self._study.plan, board.counts(found)
         if self._context is None or states == self._last:
             return
+        if self._last is not None:  # workers train meanwhile
+            report.prepare()
         self._last = states
         values = {f"trials_{state}": float(count) for state, count in states.items()}
         best = board.front(plan, found)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from hydratune import composition
 from hydratune.build import build
 from hydratune.errors import PrunedError
 from hydratune.facts import Part, facts, hydra_job
-from hydratune.files import CHECKPOINTS, METRICS
+from hydratune.files import CHECKPOINTS, METRICS, remove_soon
 from hydratune.kept import Kept
 from hydratune.launch import is_distributed, launch
 from hydratune.run import run
@@ -65,7 +64,7 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
         )
     result = ret._return_value  # `return_value` raises what the job raised
     if isinstance(result, PrunedError):
-        shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+        remove_soon(directory / CHECKPOINTS)
         return Trained(pruned=True)
     return Trained(error=result) if isinstance(result, Exception) else Trained(metrics=result)
 
@@ -87,7 +86,7 @@ def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
     finished = job.directory / METRICS
     if finished.is_file():  # its worker was killed before the study knew
         with build(cfg.tracking).start(facts(cfg, job)):
-            shutil.rmtree(job.directory / CHECKPOINTS, ignore_errors=True)
+            remove_soon(job.directory / CHECKPOINTS)
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
         return (launch if is_distributed(cfg) else run)(cfg, job).metrics
