@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from hydratune.data.streaming import is_stream
 from hydratune.hardware.probe import available_cpus
@@ -29,6 +30,15 @@ def cache_dir() -> Path:
 
 def content_hash(rows: Dataset) -> str:
     """SHA-256 of the columns' names, types and values in their order, wherever the rows came from."""
+    if rows not in _HASHES:
+        _HASHES[rows] = _content_hash(rows)
+    return _HASHES[rows]
+
+
+_HASHES: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # a data set never changes, and is asked for often
+
+
+def _content_hash(rows: Dataset) -> str:
     import pyarrow as pa
 
     digest = hashlib.sha256()
