@@ -183,12 +183,20 @@ def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
     name, *rest = parts[size:]
     stmt = module.names.get(name)
     if stmt is None:
-        tries = (_locate((*star.split("."), name, *rest), depth + 1) for star in module.stars)
+        stars = (star for star in module.stars if _may_bind(star, name))
+        tries = (_locate((*star.split("."), name, *rest), depth + 1) for star in stars)
         return next((found for found in tries if found), None)
     if isinstance(stmt, Definition):
         return _member(Found(module, stmt), rest)
     target = _alias_target(module, stmt, name)
     return _locate((*target.split("."), *rest), depth + 1) if target else None
+
+
+def _may_bind(module: str, name: str) -> bool:
+    """Whether a module's text has the name, or stars of its own: transformers has 2,000 that are slow to parse."""
+    path = _source(module)
+    text = path.read_text(encoding="utf-8") if path else ""
+    return name in text or "import *" in text
 
 
 def _alias_target(module: Module, stmt: ast.stmt, name: str) -> str | None:
