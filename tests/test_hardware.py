@@ -211,6 +211,20 @@ def test_trainer_is_told_to_compile(on, tmp_path, asked, given, steps, compiled)
     assert (args.torch_compile, args.torch_compile_backend) == (compiled, "inductor" if compiled else None)
 
 
+def test_one_gpu_of_several(on, tmp_path, caplog):
+    """A single process never trains on all of them by DataParallel, and says how they are all used."""
+    on(gpu=H100)
+    caplog.set_level("INFO")
+    args = TrainingArguments(tmp_path, use_cpu=True)
+    args._n_gpu = 4
+    hardware = Hardware()
+    hardware.prepare()
+    hardware.alone(args)
+    hardware.say()
+    assert (args.n_gpu, args.train_batch_size) == (1, 8)
+    assert "one of 4 GPUs (hardware=ddp takes them all)" in caplog.messages[-1]
+
+
 @pytest.mark.parametrize("override", ["hardware.deterministic=true", "hardware.pin_memory=true"])
 def test_the_same_weights(train, toy, override):
     """On a CPU, which repeats itself anyway, bit for bit."""

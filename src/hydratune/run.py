@@ -207,7 +207,9 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     machine = hardware.prepare(given=cfg.trainer.args)
     fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
     ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
-    return build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+    args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+    hardware.alone(args)
+    return args
 
 
 def _sampling(node: DictConfig, task: Task) -> dict[str, str]:

@@ -25,7 +25,8 @@ _REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINIS
 class Hardware:
     """How a run uses the machine; arguments that the user sets in `trainer.args` win over what is chosen here.
 
-    A run calls `prepare` before anything is loaded, `suit` when it has network and data, `fit` when it has a Trainer.
+    A run calls `prepare` before anything is loaded, `alone` when it has training arguments, `suit` when it has network
+    and data, `fit` when it has a Trainer.
 
     Args:
         device: `auto` takes a GPU where there is one; `cuda` insists on it.
@@ -96,6 +97,12 @@ class Hardware:
         self._said = [name, *([] if on_gpu else [with_threads]), str(precision)]
         self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
+
+    def alone(self, args: TrainingArguments) -> None:
+        """Takes one GPU of several: over more, Trainer in one process would use torch's slow DataParallel."""
+        if args.n_gpu > 1:
+            self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp takes them all)")
+            args._n_gpu = 1
 
     def suit(self, args: TrainingArguments, module: PreTrainedModel, rows: Any, given: Mapping[str, Any]) -> None:
         """Chooses what depends on the network and on the length of the run: its attention kernel, torch.compile.
