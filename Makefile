@@ -20,10 +20,10 @@ demo: $(INSTALLED) ## fine-tune MiniLM on WordNet supersenses: no hub, no accoun
 	$(BIN)/hydratune
 
 test: $(INSTALLED) ## run all tests
-	$(BIN)/pytest --numprocesses auto
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 test-fast: $(INSTALLED) ## run the tests that take under ten seconds each
-	$(BIN)/pytest --numprocesses auto -m 'not slow'
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m 'not slow'
 
 check: $(INSTALLED) ## lint, check types and formatting
 	$(BIN)/ruff check .
