@@ -180,7 +180,8 @@ def uncomposed(error: Exception) -> Mistake:
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[0]
         fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
-        return Mistake(error.override, "an override in Hydra's grammar", reason, fix)
+        typed = error.override if error.override.isprintable() and error.override else repr(error.override)
+        return Mistake(typed, "an override in Hydra's grammar", reason, fix)
     fix = "Run `hydratune configs` to see what there is."
     return Mistake("overrides", "a config that composes", one_line(error), fix)
 

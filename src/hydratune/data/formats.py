@@ -11,16 +11,22 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.data.cache import cache_dir
 from hydratune.data.objects import peek_names, scan_json, scan_jsonl
 from hydratune.data.rows import shown
 from hydratune.data.scan import Bad, Scan, codec, lines, not_text
 from hydratune.data.separated import header, reader_of, scan_csv, scan_tsv, table
+from hydratune.errors import one_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # Cells such as "NA" or "None" are text.
 _CSV: dict[str, Any] = {"keep_default_na": False, "index_col": False}
+# Columns such as `model`, `system_prompt` and `messages` are a user's, not the log of an agent.
+_JSON: dict[str, Any] = {"parse_agent_traces": False}
 
 
 class Format(NamedTuple):
@@ -28,7 +34,7 @@ class Format(NamedTuple):
 
     Args:
         suffixes: Of files that are taken to be of this kind.
-        builder: Of `datasets.load_dataset`, for the file itself; `plain_copy` names that of a copy.
+        builder: Of `datasets.load_dataset`, for the file itself; a `plain_copy` is parquet.
         scan: Path, encoding and whether to keep the rows -> what a reading line by line shows; None for binary files.
         options: Arguments of the builder.
         converts: Whether `datasets` reads the scan's rows, not the file.
@@ -109,8 +115,8 @@ def _scan_squad(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv",), "csv", scan_csv, _CSV),
     "tsv": Format((".tsv",), "csv", scan_tsv, _CSV | {"sep": "\t"}),
-    "jsonl": Format((".jsonl",), "json", scan_jsonl),
-    "json": Format((".json",), "json", scan_json),
+    "jsonl": Format((".jsonl",), "json", scan_jsonl, _JSON),
+    "json": Format((".json",), "json", scan_json, _JSON),
     "parquet": Format((".parquet",), "parquet", None),
     "arrow": Format((".arrow",), "arrow", None),
     "text": Format((".txt", ".text"), "text", _scan_text),
@@ -158,20 +164,34 @@ _FIXED = {
 }
 
 
-def plain_copy(scan: Scan) -> tuple[str, Path]:
-    """A builder of `datasets` and a file with the rows of `scan` under the cache, named by its content."""
+def plain_copy(scan: Scan) -> Path:
+    """A parquet file with the rows of `scan` under the cache, named by its content.
+
+    Raises:
+        ValueError: Where no column can hold them, e.g. whole numbers of more than 64 bits.
+    """
     import pyarrow.parquet
 
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scan.rows)
-    builder = "parquet" if isinstance(scan.rows[0], list) else "json"  # cells of csv have types, which JSON has not
-    named = hashlib.sha256(f"{builder} {scan.types} {text}".encode()).hexdigest()[:32]
-    copy = cache_dir() / "copies" / f"{named}.{builder}"
+    named = hashlib.sha256(f"{scan.types} {text}".encode()).hexdigest()[:32]
+    copy = cache_dir() / "copies" / f"{named}.parquet"
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
         part = copy.with_suffix(f".{os.getpid()}")  # other runs may write the same
-        if builder == "parquet":
-            pyarrow.parquet.write_table(table(scan), part)
-        else:
-            part.write_text(text, encoding="utf-8", newline="\n")
+        pyarrow.parquet.write_table(table(scan) if isinstance(scan.rows[0], list) else _of_objects(scan.rows), part)
         part.replace(copy)
-    return builder, copy
+    return copy
+
+
+def _of_objects(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The same rows in columns; texts stay texts, where the reader of JSON files takes some for points in time."""
+    from datasets import Dataset
+
+    names = dict.fromkeys(name for row in rows for name in row)
+    try:
+        columns = Dataset.from_dict(
+            {name: [row.get(name) for row in rows] for name in names}, on_mixed_types="use_json"
+        )
+    except OverflowError as error:
+        raise ValueError(one_line(error)) from error
+    return columns.data.table

@@ -171,14 +171,12 @@ class LocalFiles(Source):
             if scan is not None and scan.is_empty():
                 continue
             if scan is not None and scan.rows:
-                builder, file = plain_copy(scan)
-                options = {}
+                builder, file, options = "parquet", _copied(split, path, scan), {}
             elif scan is not None:
                 options["encoding"] = codec(self.encoding)
                 if builder == "csv":
                     options["features"] = Features({name: Value(kind or "string") for name, kind in scan.types.items()})
-            rows = _loaded(split, builder, file, options)
-            parts.append(self._with_dates_as_texts(rows, path, scan, known) if scan else rows)
+            parts.append(_loaded(split, path, builder, file, options))
         if not parts:
             got = f"{', '.join(str(path) for path, _ in scanned)}: no data"
             raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, "Add rows."))
@@ -188,19 +186,6 @@ class LocalFiles(Source):
             fix = "Give the files of a split the same columns and types."
             got = f"{', '.join(str(path) for path, _ in scanned)}: {one_line(error)}"
             raise ConfigError(Mistake(f"dataset.files.{split}", "files of one form", got, fix)) from error
-
-    def _with_dates_as_texts(self, rows: Any, path: Path, scan: Scan, known: Format) -> Any:
-        """`rows` with the texts of JSON that Arrow takes for points in time."""
-        from datasets import Value
-
-        texts = [name for name, kind in scan.types.items() if kind == "text"]
-        dates = [name for name in texts if str(getattr(rows.features.get(name), "dtype", "")).startswith("timestamp")]
-        objects = (scan.rows or known.scan(path, self.encoding, True).rows) if dates and known.scan else []
-        for name in dates:
-            values = [row.get(name) for row in objects]
-            rows = rows.add_column(f"_{name}", values, feature=Value("string"))
-            rows = rows.remove_columns(name).rename_column(f"_{name}", name)
-        return rows
 
 
 def _agree(scans: Sequence[Scan]) -> None:
@@ -212,12 +197,22 @@ def _agree(scans: Sequence[Scan]) -> None:
         scan.types = {name: types[name] for name in scan.types}
 
 
-def _loaded(split: str, builder: str, path: Path, options: Mapping[str, Any]) -> Any:
+def _copied(split: str, path: Path, scan: Scan) -> Path:
+    """A copy of what a scan kept of the rows of `path`."""
+    try:
+        return plain_copy(scan)
+    except ValueError as error:
+        got, fix = f"{path}: {one_line(error)}", "Mend the file: every row needs the same columns and types."
+        raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, fix)) from error
+
+
+def _loaded(split: str, path: Path, builder: str, file: Path, options: Mapping[str, Any]) -> Any:
+    """The rows of `file`, which is `path` or a copy of it."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
     try:
-        return load_dataset(builder, data_files={split: [str(path.resolve())]}, split=split, **options)
+        return load_dataset(builder, data_files={split: [str(file.resolve())]}, split=split, **options)
     except (DatasetGenerationError, ValueError) as error:  # ValueError: a file without a row
         got = f"{path}: {one_line(error.__cause__ or error)}"
         fix = "Mend the file: every row needs the same columns and types."

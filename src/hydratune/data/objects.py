@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import Any
 
 from hydratune.data.rows import shown
 from hydratune.data.scan import Bad, Scan, codec, lines, not_text
+
+# A text that the reader of JSON files would take for a point in time, and write in another way.
+_DATE = re.compile(r'"\d{4}-\d\d-\d\d([T ][\d:.]*)?([Zz]|[-+][\d:]+)?"')
+# Digits that may be more than a column holds.
+_LONG = re.compile(r"\d{19}")
 
 
 def _no_constant(name: str) -> Any:
@@ -33,7 +39,8 @@ def scan_jsonl(path: Path, encoding: str, keep: bool) -> Scan:
         if "\\ud" in line.lower() and _has_half_pair(row):
             scan.bad.append(Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Mend the line."))
             continue
-        _see_object(scan, number, row, keep)
+        scan.copied |= bool(_DATE.search(line))
+        _see_object(scan, number, row, line, keep)
     scan.columns = list(scan.types)
     return scan
 
@@ -47,10 +54,20 @@ def _has_half_pair(value: Any) -> bool:
     return False
 
 
-def _see_object(scan: Scan, number: int, row: Any, keep: bool) -> None:
-    """Adds a row that starts on line `number`, or what is wrong with it."""
+def _has_long(value: Any) -> bool:
+    """Whether there is a whole number in it that a column would round."""
+    if isinstance(value, dict | list):
+        return any(map(_has_long, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _see_object(scan: Scan, number: int, row: Any, text: str, keep: bool) -> None:
+    """Adds a row that starts on line `number` as `text`, or what is wrong with it."""
     if bad := _odd_object(number, row, scan.types):
         scan.bad.append(bad)
+        return
+    if _LONG.search(text) and _has_long(row):
+        scan.bad.append(Bad(number, "numbers of at most 64 bits", shown(row), "Put them in quotes."))
         return
     scan.lines.append(number)
     if keep:
@@ -59,7 +76,7 @@ def _see_object(scan: Scan, number: int, row: Any, keep: bool) -> None:
 
 def _odd_object(number: int, row: Any, types: dict[str, str]) -> Bad | None:
     """What is wrong with a row whose values are not of the types of earlier rows; `types` grows with the rows."""
-    if not isinstance(row, dict):
+    if not isinstance(row, dict) or not row:  # some readers lose {} without a word
         return Bad(number, "a JSON object", shown(row), "Write {name: value} on each line.")
     for name, value in row.items():
         kind = _json_type(value)
@@ -85,8 +102,8 @@ def scan_json(path: Path, encoding: str, keep: bool) -> Scan:
     if _has_half_pair(document):
         raise ValueError("half of a surrogate pair (\\ud...), which is no text")
     scan = Scan([], copied=True)
-    for number, row in _elements(text) if isinstance(document, list) else [(1, document)]:
-        _see_object(scan, number, row, keep=True)
+    for number, row, written in _elements(text) if isinstance(document, list) else [(1, document, text)]:
+        _see_object(scan, number, row, written, keep=True)
     scan.columns = list(scan.types)
     return scan
 
@@ -95,14 +112,14 @@ def _null(name: str) -> None:
     """What NaN and Infinity are in a document."""
 
 
-def _elements(text: str) -> Iterator[tuple[int, Any]]:
-    """Line and value of each element of a sound JSON array."""
+def _elements(text: str) -> Iterator[tuple[int, Any, str]]:
+    """Line, value and text of each element of a sound JSON array."""
     decoder = json.JSONDecoder(parse_constant=_null)
     line, before, at = 1, 0, _behind_gap(text, text.index("[") + 1)
     while text[at] != "]":
         line, before = line + text.count("\n", before, at), at
         value, at = decoder.raw_decode(text, at)
-        yield line, value
+        yield line, value, text[before:at]
         at = _behind_gap(text, at)
 
 
