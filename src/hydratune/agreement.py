@@ -9,15 +9,28 @@ from hydratune.errors import Mistake
 
 # Arguments of TrainingArguments -> the lowest value that trains; upstream checks few of them, and late.
 LOWEST = {
+    "adam_beta1": 0,
+    "adam_beta2": 0,
+    "adam_epsilon": 0,
     "dataloader_num_workers": 0,
+    "eval_accumulation_steps": 1,
+    "eval_delay": 0,
+    "eval_steps": 0,
+    "generation_max_length": 1,
+    "generation_num_beams": 1,
     "gradient_accumulation_steps": 1,
+    "label_smoothing_factor": 0,
     "learning_rate": 0,
     "logging_steps": 0,
     "max_grad_norm": 0,
+    "neftune_noise_alpha": 0,
     "num_train_epochs": 0,
     "per_device_eval_batch_size": 1,
     "per_device_train_batch_size": 1,
+    "save_steps": 0,
     "save_total_limit": 1,
+    "torch_empty_cache_steps": 1,
+    "warmup_steps": 0,
     "weight_decay": 0,
 }
 # Arguments that are refused, with the reason and what to do: each of them loses or spoils work without a word.
@@ -35,7 +48,8 @@ REFUSED = {
         "Leave it out: going on takes seconds.",
     ),
 }
-_ABOVE_ZERO = ("logging_steps", "num_train_epochs")
+_ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
+_BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 _SEEDS = 2**32  # numpy takes no more
 
 
@@ -70,6 +84,12 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
         if isinstance(value, int | float) and (value <= lowest if strict else value < lowest):
             expected = f"a number above {lowest}" if strict else f"a number from {lowest}"
             yield Mistake(f"trainer.args.{key}", expected, repr(value), "Raise it.")
+        elif key in _BELOW_ONE and isinstance(value, int | float) and value >= 1:
+            yield Mistake(f"trainer.args.{key}", "a number from 0 to below 1", repr(value), "Lower it.")
+    steps = select(plain, "trainer.args.max_steps")
+    if isinstance(steps, int) and (steps < -1 or steps == 0):
+        expected = "a number of steps, or -1 for those of num_train_epochs"
+        yield Mistake("trainer.args.max_steps", expected, repr(steps), "Set trainer.args.max_steps=-1.")
 
 
 def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:

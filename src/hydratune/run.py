@@ -25,6 +25,8 @@ from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.base import NoTracking
+from hydratune.training.arguments import try_out
+from hydratune.training.exact import EXACT, exactness
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -90,6 +92,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     known = record.model_facts(cfg, job, task, splits["train"], processor, served=adapter.saves_whole)
     # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
     collator = task.collator(processor)
+    try_out(args, network)
     trainer = make_trainer(
         cfg.trainer,
         model=network,
@@ -110,10 +113,12 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     machine.fit(trainer, checkpoint)
     machine.say()
+    log.info("exact: %s", exact := exactness(trainer))
     tracking = build(cfg.tracking) if job.first else NoTracking()
     with tracking.start(facts(cfg, job)) as run_log:
         if job.first:
             record.beginning(cfg, job, splits, run_log)
+            run_log.tags({EXACT: exact})
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
