@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's libraries
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
-from hydratune import composition, hub
+from hydratune import allowed, composition, hub
 from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.validation import check_config
@@ -33,6 +33,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workdir.mkdir()
     monkeypatch.chdir(workdir)
     hub.is_reachable.cache_clear()
+    allowed._of_project.cache_clear()
     return workdir
 
 

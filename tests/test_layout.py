@@ -17,10 +17,12 @@ FLOORS = [
     {"run", "report", "validation", "card", "push"},
     {"record", "tables", "lineage"},
     {"facts", "composition", "build", "agreement"},
+    {"outside"},
     {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},
-    {"hub", "files", "provenance", "signatures", "allowed", "signals", "kept", "intervals"},
+    {"allowed"},
+    {"hub", "files", "provenance", "signatures", "signals", "kept", "intervals"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from conftest import write_rows
+from hydratune import allowed
 from hydratune.composition import Request, composer, without_hydra
 from hydratune.errors import ConfigError
 from hydratune.train import checked
@@ -296,6 +297,7 @@ def test_the_allow_list_is_extended_outside_configs(compose, own_directory, monk
     monkeypatch.setenv("HYDRATUNE_ALLOW", "json")
     check_config(compose(target))
     monkeypatch.delenv("HYDRATUNE_ALLOW")
+    allowed._of_project.cache_clear()  # of this process, which reads it once
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["json"]\n')
     check_config(compose(target))
 

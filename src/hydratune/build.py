@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from hydratune import allowed
 from hydratune.errors import ConfigError, Mistake, one_line
+
+_RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
 def build(node: DictConfig, **runtime: Any) -> Any:
-    """What a checked node describes by its `_target_`, with plain lists and dicts inside.
+    """What a node describes by its `_target_`, with plain lists and dicts inside.
+
+    Hydra's `instantiate` reads interpolations as it goes, and some twice, so that what was checked need not be what
+    is called. Here a node is resolved once, and each `_target_` is held against the allow-list before it is imported,
+    whoever wrote the config and whatever was checked before.
 
     Args:
         node: A node of the config.
-        runtime: Arguments that only the run knows. Plain values only: a `DatasetDict` would lose its type.
+        runtime: Arguments that only the run knows.
 
     Raises:
-        ConfigError: Where the target refuses its arguments.
+        ConfigError: Where a target is not allowed, or refuses its arguments.
     """
+    plain: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return _built({**plain, **runtime}, str(node._get_full_key("")))
+
+
+def _built(value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [_built(one, f"{key}[{i}]") for i, one in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    given = {name: _built(one, f"{key}.{name}") for name, one in value.items() if name not in _RESERVED}
+    if "_target_" not in value:
+        return given
+    call = functools.partial(allowed.load(value["_target_"], f"{key}._target_"), **given)
+    if value.get("_partial_"):
+        return call
     try:
-        return instantiate(node, _convert_="all", **runtime)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, ConfigError):
-            raise cause from error
-        if not isinstance(cause, ValueError | TypeError):
-            raise
-        raise refusal(node, cause) from error
+        return call()
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise refusal(key, value["_target_"], error) from error
 
 
-def refusal(node: DictConfig, error: Exception) -> ConfigError:
-    """What to raise where the target of `node` does not take the arguments that it was given."""
-    key = str(node._get_full_key(""))
+def refusal(key: str, target: str, error: Exception) -> ConfigError:
+    """What to raise where the target at `key` does not take the arguments that it was given."""
     fix = f"Change the arguments below {key}."
-    return ConfigError(Mistake(key, f"arguments that {node._target_} takes", one_line(error), fix))
+    return ConfigError(Mistake(key, f"arguments that {target} takes", one_line(error), fix))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hydratune import signals
+from hydratune import allowed, signals
 from hydratune.errors import (
     FAILED,
     INTERRUPTED,
@@ -41,6 +41,7 @@ def main() -> None:
     """
     signals.install()
     try:
+        allowed.settle()
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(error))

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune import outside
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
 CONFIG_MODULE = "hydratune.conf"
@@ -165,6 +166,7 @@ def composer(request: Request) -> Iterator[None]:
 
 def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     """The config of one job, with its `hydra` node, inside `composer`."""
+    check_search_path(request)
     places = [f"pkg://{CONFIG_MODULE}"] if request.config_path else []  # the override replaces what a file says
     search = [f"hydra.searchpath=[{','.join([*places, f'file://{request.config_dir}'])}]"] if request.config_dir else []
     try:
@@ -173,6 +175,25 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(uncomposed(error)) from error
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg
+
+
+def check_search_path(request: Request) -> None:
+    """Raises ConfigError for packages that Hydra would import in order to read configs from them."""
+    path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
+    wanted: list[Any] = []
+    if request.config_path and path.is_file():  # the primary config is the only file that may name any
+        raw: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        node = raw.get("hydra") if isinstance(raw, dict) else None
+        wanted += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
+    for override in request.parsed:
+        if override.key_or_group == "hydra.searchpath":
+            wanted += _listed(override.value())
+    if mistakes := [*outside.search_path(wanted, CONFIG_MODULE)]:
+        raise ConfigError(*mistakes)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def uncomposed(error: Exception) -> Mistake:
@@ -192,13 +213,14 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Makes `${package_path:...}` known to OmegaConf."""
+    """Makes `${package_path:...}` known to OmegaConf, and takes `${oc.create:...}` away, which turns text to nodes."""
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
+    OmegaConf.clear_resolver("oc.create")
 
 
 def package_path(package: str, *parts: str) -> str:
     """The path of a file or directory inside an installed package, found without importing it."""
-    spec = importlib.util.find_spec(package)
+    spec = None if "." in package else importlib.util.find_spec(package)  # of a dotted name, it imports the first part
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")
     return str(Path(spec.origin).parent.joinpath(*parts))

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import OmegaConf
 
-from hydratune import signals
+from hydratune import outside, signals
 from hydratune.composition import register_resolvers, without_hydra
 from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
@@ -64,6 +64,8 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
     part = _part(origin) if origin else None  # which composes the sweep's config, and leaves it in Hydra's state
     cfg: Any = OmegaConf.load(frozen)
     HydraConfig.instance().cfg = cfg  # `set_config` asks for types, which a file has not
+    if mistakes := [*outside.mistakes(cfg.hydra)]:
+        raise ConfigError(*mistakes)
     if rank:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     else:

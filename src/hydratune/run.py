@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import card, hub, record, signals
+from hydratune import allowed, card, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.errors import SAVED
@@ -221,7 +220,7 @@ def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
     """Batches of texts of about one length, where the Trainer is one of ours: others would shuffle evaluation, too."""
     from hydratune.training.trainer import Trainer
 
-    trainer = get_object(node._target_)
+    trainer = allowed.load(node._target_, "trainer._target_")
     groups = task.processor == "tokenizer" and isinstance(trainer, type) and issubclass(trainer, Trainer)
     return {"train_sampling_strategy": "group_by_length"} if groups else {}
 
@@ -233,7 +232,7 @@ def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
     try:
         return partial(**runtime)
     except (ImportError, ValueError) as error:
-        raise refusal(node, error) from error
+        raise refusal("trainer", node._target_, error) from error
 
 
 def scorer(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[str, float]]:

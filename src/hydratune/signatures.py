@@ -220,7 +220,8 @@ def _member(found: Found, rest: Sequence[str]) -> Found | None:
     return None
 
 
-def _bases(found: Found) -> list[Found | None]:
+def bases(found: Found) -> list[Found | None]:
+    """Where the bases of a class are; None for those that source text cannot tell."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
     return [locate(f"{found.module.name}.{ast.unparse(base)}") for base in found.node.bases]
 
@@ -228,7 +229,7 @@ def _bases(found: Found) -> list[Found | None]:
 def _is_known(found: Found) -> bool:
     """Whether every base of a class can be read, so that a method that was not found is not there."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
-    pairs = zip(_bases(found), found.node.bases, strict=True)
+    pairs = zip(bases(found), found.node.bases, strict=True)
     return all(
         _is_known(base) if base and isinstance(base.node, ast.ClassDef) else ast.unparse(source) in _EMPTY_BASES
         for base, source in pairs
@@ -240,7 +241,7 @@ def _method(found: Found, name: str) -> Found | None:
     for stmt in found.node.body:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name == name:
             return Found(found.module, stmt, owner=found.node)
-    tries = (_method(base, name) for base in _bases(found) if base and isinstance(base.node, ast.ClassDef))
+    tries = (_method(base, name) for base in bases(found) if base and isinstance(base.node, ast.ClassDef))
     return next((method for method in tries if method), None)
 
 
@@ -271,7 +272,7 @@ def _function_signature(found: Found, path: str | None = None) -> Signature:
 def _with_base(init: Found, own: Signature) -> Signature:
     """Adds the arguments of the base where an `__init__` passes its `**kwargs` on to it."""
     if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
-        first = next(iter(_bases(Found(init.module, init.owner))), None)
+        first = next(iter(bases(Found(init.module, init.owner))), None)
         if base := first and signature(first.path):
             return Signature(own.path, base.parameters | own.parameters, base.accepts_any)
     return own
@@ -281,7 +282,7 @@ def _fields(found: Found) -> dict[str, Parameter] | None:
     """The fields of a dataclass, those of its bases first; None where a base cannot be read."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
     fields: dict[str, Parameter] = {}
-    for base, source in zip(_bases(found), found.node.bases, strict=True):
+    for base, source in zip(bases(found), found.node.bases, strict=True):
         if base is None:
             if ast.unparse(source) in _EMPTY_BASES:
                 continue

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
-from hydratune import composition
+from hydratune import composition, outside
 from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
@@ -53,9 +53,13 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
     request = _request(flags)
     rest = [argument for argument in arguments if argument not in flags.overrides]
-    if flags.help or flags.hydra_help or flags.shell_completion or flags.info:
+    if flags.shell_completion:
         return _run_hydra([*rest, *flags.overrides])
     try:
+        if flags.help or flags.hydra_help or flags.info or flags.cfg:
+            _check_shown(request)
+        if flags.help or flags.hydra_help or flags.info:
+            return _run_hydra([*rest, *flags.overrides])
         if flags.multirun and not flags.cfg:
             return _sweep(request, rest, dry)
         with composition.composer(request):
@@ -196,6 +200,15 @@ def _request(flags: Namespace) -> Request:
         config_path=Path(flags.config_path).absolute() if flags.config_path else None,
         config_name=flags.config_name or composition.CONFIG_NAME,
     )
+
+
+def _check_shown(request: Request) -> None:
+    """Raises ConfigError for what would be code even where a config is only shown."""
+    with composition.composer(request):
+        pairs = zip(request.parsed, composition.force_values(request), strict=True)
+        cfg = composition.compose_config(request, [text for one, text in pairs if not one.is_sweep_override()])
+    if mistakes := [*outside.mistakes(cfg.hydra)]:
+        raise ConfigError(*mistakes)
 
 
 def checked(request: Request) -> DictConfig:

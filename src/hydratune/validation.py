@@ -14,13 +14,13 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import allowed, hub
+from hydratune import allowed, hub, outside
 from hydratune.agreement import agreement, bounds, select
 from hydratune.composition import options, shipped_dir, without_hydra
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.provenance import is_secret, redact
-from hydratune.signatures import Signature, expectation, locate, module_names, signature
+from hydratune.signatures import Signature, expectation, signature
 
 # The nodes that a run builds, each by its `_target_`.
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
@@ -28,8 +28,6 @@ BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hard
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # Hydra's own keys of a node with a `_target_`.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-# The objects that a logging config may name.
-_STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",
@@ -54,14 +52,12 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         ConfigError: With all mistakes together.
     """
-    among = allowed.packages()
     own = without_hydra(cfg)
     mistakes = [*_literal_secrets(own)]
-    plain = _code(own, among, mistakes)
+    plain = _code(own, mistakes)
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
-        hydra = OmegaConf.to_container(cfg.hydra, resolve=False)
-        mistakes += _targets(hydra, "hydra", (*among, "hydra", "hydra_plugins"))
-        mistakes += _logging_code(hydra, "hydra")
+        mistakes += outside.mistakes(cfg.hydra)
+        mistakes += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     mistakes += bounds(plain, {mistake.key for mistake in mistakes})
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
@@ -78,7 +74,7 @@ def check_targets(cfg: DictConfig) -> None:
         ConfigError: With all mistakes together.
     """
     mistakes: list[Mistake] = []
-    _code(cfg, allowed.packages(), mistakes)
+    _code(cfg, mistakes)
     if mistakes:
         raise ConfigError(*mistakes)
 
@@ -91,17 +87,17 @@ def check_part(cfg: DictConfig, key: str) -> None:
     """
     mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
     plain = {key: _child(cfg, key, "", mistakes)}
-    mistakes += _targets(plain, "", allowed.packages())
+    mistakes += _targets(plain, "")
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     if mistakes:
         raise ConfigError(*mistakes)
 
 
-def _code(cfg: DictConfig, among: tuple[str, ...], mistakes: list[Mistake]) -> Any:
+def _code(cfg: DictConfig, mistakes: list[Mistake]) -> Any:
     """`cfg` as plain data; `mistakes` grows with those of its top level and of what it would build."""
     plain = _resolved(cfg, "", mistakes)
     mistakes += _top_level(plain)
-    mistakes += _targets(plain, "", among)
+    mistakes += _targets(plain, "")
     return plain
 
 
@@ -203,55 +199,28 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 # --- targets ---------------------------------------------------------------------------------------------
 
 
-def _targets(node: Any, key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
+def _targets(node: Any, key: str) -> Iterator[Mistake]:
     """Mistakes of every node with a `_target_`, wherever it stands."""
     if isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _targets(value, f"{key}[{i}]", among)
+            yield from _targets(value, f"{key}[{i}]")
     if not isinstance(node, dict):
         return
     if "_target_" in node:
-        yield from _target(node, key, among)
+        yield from _target(node, key)
     for name, value in node.items():
-        yield from _targets(value, f"{key}.{name}".lstrip("."), among)
+        yield from _targets(value, f"{key}.{name}".lstrip("."))
 
 
-def _logging_code(node: Any, key: str) -> Iterator[Mistake]:
-    """Code that `logging.config.dictConfig` would look up and call: factories, and classes outside the library."""
-    if isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _logging_code(value, f"{key}[{i}]")
-    for name, value in node.items() if isinstance(node, dict) else ():
-        here = f"{key}.{name}"
-        if name == "()" or (name == "class" and not str(value).startswith("logging.")):
-            yield Mistake(here, "a class of Python's logging", repr(value), "Leave it out.")
-        yield from _logging_code(value, here)
-        if isinstance(value, str) and value.startswith(("ext://", "cfg://")) and value not in _STREAMS:
-            yield Mistake(here, one_of(_STREAMS), repr(value), f"Set {here}={_STREAMS[0]}.")
-
-
-def _target(node: Mapping[str, Any], key: str, among: tuple[str, ...]) -> Iterator[Mistake]:
-    path = str(node["_target_"])
-    found = locate(path)
-    if not allowed.is_allowed(path, among) or (found and not allowed.is_allowed(found.path, among)):
-        listed = one_of(allowed.PACKAGES)
-        where = f"[tool.hydratune] allow in pyproject.toml or in {allowed.VARIABLE}"
-        fix = f"To run this code, list its package under {where}."
-        yield Mistake(f"{key}._target_", f"code of {listed}", repr(path), fix)
-        return
-    if found is None:
-        yield Mistake(f"{key}._target_", "a class or function that exists", repr(path), _nearest_target(path))
+def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
+    path = node["_target_"]
+    if wrong := allowed.mistake(path, f"{key}._target_", allowed.HYDRA if key.startswith("hydra.") else ()):
+        yield wrong
         return
     if "_args_" in node:
         yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
     if known := signature(path):
         yield from _arguments(node, key, known)
-
-
-def _nearest_target(path: str) -> str:
-    module, _, name = path.rpartition(".")
-    close = nearest(name, module_names(module))
-    return f"Did you mean {module}.{close}?" if close else "Correct the path."
 
 
 def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[Mistake]:
@@ -347,8 +316,7 @@ def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Column]]]:
 def _light_object(node: Mapping[str, Any]) -> Any:
     """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
     path = str(node["_target_"])
-    found = locate(path)
-    if found is None or not allowed.is_allowed(found.path, ("hydratune",)):
+    if not path.startswith("hydratune.") or allowed.mistake(path, ""):
         return None
     module, _, name = path.rpartition(".")
     target = getattr(importlib.import_module(module), name)

@@ -112,15 +112,13 @@ class Run:
         Raises:
             UnusableError: Where there is no such task here.
         """
-        from hydra.utils import get_class
-
         node = dict(self.config.get("task") or {})
         path = str(node.pop("_target_", ""))
-        if not allowed.is_allowed(path, allowed.packages()):
+        if allowed.mistake(path, "task._target_"):
             raise UnusableError(f"{self.label} has no {CONFIG} with a task of allowed code")
         try:
-            kind = get_class(path)
-            if not issubclass(kind, Task):
+            kind = allowed.load(path, "task._target_")
+            if not isinstance(kind, type) or not issubclass(kind, Task):
                 raise UnusableError(f"{self.label} names {path} as its task, which is none")
             return kind(**{**node, "metrics": [metric]})
         except (ImportError, TypeError) as error:

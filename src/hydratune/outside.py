@@ -1,0 +1,91 @@
+"""What Hydra does by itself with what stands below `hydra`, before any code of ours: a config must not use it as code.
+
+Hydra builds callbacks and launchers, sets up logging, changes the environment and imports packages that configs are
+read from. `validation` looks at each `_target_`; the rest is here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import allowed
+from hydratune.errors import Mistake, one_of
+
+# Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
+_CODE = (
+    "hydra.job.env_set",
+    "hydra.launcher.additional_parameters",
+    "hydra.launcher.ray.init.address",
+    "hydra.launcher.ray.init.runtime_env",
+    "hydra.launcher.setup",
+)
+# The classes and objects that a logging config may name, and the files that it may write.
+_CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
+_STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
+_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w.-])+")
+_LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+
+
+def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
+    """What below `hydra` would be code, or would write outside the run's directory, whatever it resolves to."""
+    raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
+    for key in _CODE:
+        if _given(raw, key) and key not in allowed.listed():
+            fix = f"Set it outside of configs, or list {key} under [tool.hydratune] allow or in {allowed.VARIABLE}."
+            yield Mistake(key, "nothing, since it can run code", "a value", fix)
+    for key in _LOGGING:
+        yield from _logging(_given(raw, key), key)
+    if "/" in str(name := hydra.job.name):
+        yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
+    if (folder := hydra.output_subdir) not in (".hydra", None):
+        yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
+
+
+def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
+    """A mistake for each package of a search path that Hydra would import to read configs from it."""
+    for value in values:
+        package = str(value).removeprefix("pkg://")
+        if package == str(value) or package == shipped or package in allowed.listed():
+            continue
+        fix = f"Name a folder, file://DIR, or list {package} under [tool.hydratune] allow or in {allowed.VARIABLE}."
+        yield Mistake("hydra.searchpath", f"folders, or pkg://{shipped}", repr(value), fix)
+
+
+def _given(node: Any, key: str) -> Any:
+    """What stands at a dotted key, or in its place: an interpolation hides what is below."""
+    for name in key.split("."):
+        if not isinstance(node, Mapping):
+            return node
+        node = node.get(name)
+    return None if node == "???" else node
+
+
+def _logging(node: Any, key: str) -> Iterator[Mistake]:
+    """Code that `logging.config.dictConfig` would look up and call, files elsewhere, and what cannot be seen yet."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _logging(value, f"{key}[{i}]")
+    elif isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _named(str(name), value, f"{key}.{name}")
+    elif isinstance(node, str) and "${" in node:
+        yield Mistake(key, "a value that is written out", repr(node), "A logging config takes no interpolations.")
+    elif isinstance(node, str) and node.startswith(("ext://", "cfg://")) and node not in _STREAMS:
+        yield Mistake(key, one_of(_STREAMS), repr(node), f"Set {key}={_STREAMS[0]}.")
+
+
+def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
+    if name in ("()", "class") and value not in (*_CLASSES, *allowed.listed()):
+        yield Mistake(key, one_of(_CLASSES), repr(value), "Leave it out.")
+    elif name == ".":
+        yield Mistake(key, "no attributes of handlers", repr(value), "Leave it out.")
+    elif name == "filename":
+        if not _FILE.fullmatch(str(value)):
+            fix = f"Set {key}='${{hydra.runtime.output_dir}}/NAME.log'."
+            yield Mistake(key, "a file of the run's directory", repr(value), fix)
+    else:
+        yield from _logging(value, key)
