@@ -34,6 +34,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(workdir)
     hub.is_reachable.cache_clear()
     allowed._of_project.cache_clear()
+    monkeypatch.setenv(allowed.VARIABLE, "")  # which a command sets, for its processes
     return workdir
 
 

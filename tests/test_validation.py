@@ -296,7 +296,7 @@ def test_the_allow_list_is_extended_outside_configs(compose, own_directory, monk
     assert len(mistakes(compose, target)) == 1
     monkeypatch.setenv("HYDRATUNE_ALLOW", "json")
     check_config(compose(target))
-    monkeypatch.delenv("HYDRATUNE_ALLOW")
+    monkeypatch.setenv("HYDRATUNE_ALLOW", "")
     allowed._of_project.cache_clear()  # of this process, which reads it once
     (own_directory / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["json"]\n')
     check_config(compose(target))

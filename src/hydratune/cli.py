@@ -41,7 +41,6 @@ def main() -> None:
     """
     signals.install()
     try:
-        allowed.settle()
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(error))
@@ -55,6 +54,7 @@ def main() -> None:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
+    allowed.settle()
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would say its own
         print(f"hydratune {version('hydratune')}")

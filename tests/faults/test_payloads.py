@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, cli
 from hydratune.build import build
@@ -191,9 +192,13 @@ EVIL = "{_target_: os.system, command: touch canary}"
 HIDDEN = "{_target_: hydratune.files.write_text, path: canary, text: x}"
 # What is typed, or stands in a config -> the keys that are refused
 PLACES = {
-    **{f"{group}={node}": f"{group}._target_"
-       for group in ("+vars.x", "++task", "++model", "++dataset", "++trainer", "++adapter", "++hardware", "++tracking",
-                     "++sweep") for node in (EVIL, HIDDEN)},
+    **{f"++{node}._target_={path}": f"{node}._target_"
+       for node in ("task", "model", "dataset", "trainer", "trainer.args", "adapter", "hardware", "tracking", "sweep")
+       for path in ("os.system", "hydratune.files.write_text")},
+    "++hardware._target_='${vars.evil}'": "vars.evil",
+    "++trainer.args._target_='${vars.evil}'": "vars.evil",
+    f"+vars.x={EVIL}": "vars.x._target_",
+    f"+vars.y={HIDDEN}": "vars.y._target_",
     f"++trainer.callbacks.x={EVIL}": "trainer.callbacks.x._target_",
     f"++trainer.args.report_to={EVIL}": "trainer.args.report_to._target_",
     f"++trainer.optimizers=[{EVIL}]": "trainer.optimizers[0]._target_",
@@ -217,7 +222,7 @@ PLACES = {
 @pytest.mark.parametrize("override", PLACES)
 def test_every_place(override):
     """A target is refused wherever it stands, and so is what Hydra would run by itself."""
-    assert PLACES[override].removeprefix("++").removeprefix("+") in refused(override)
+    assert PLACES[override] in refused(override, "+vars.evil=os.system")
 
 
 LOGGING = {
@@ -253,7 +258,7 @@ def test_logging_runs_no_code(own_directory, kind, content):
     "value",
     [
         "${oc.create:${vars.t}}", r"\${oc.create:'{_target_: os.system, command: touch canary}'}", "${vars.e}",
-        "${oc.${vars.c}:${vars.t}}", "${oc.decode:${vars.t}}", "${vars.x${now:%f}}", "${oc.env:EVIL}",
+        "${oc.${vars.c}:${vars.t}}", "${oc.decode:${vars.t}}", "${oc.env:EVIL}",
         "${package_path:evil.sub}", "${package_path:evil.sub,x}",
     ],
 )  # fmt: skip
@@ -268,7 +273,7 @@ def test_no_text_becomes_a_node(monkeypatch, value):
         node = OmegaConf.create(cfg).a
     try:
         built = build(node)
-    except ValueError:  # of OmegaConf, or a refusal
+    except (ValueError, OmegaConfBaseException):  # the last by OmegaConf's grammar alone
         return
     assert isinstance(built.weights["x"], str)
 
@@ -330,8 +335,15 @@ def test_a_finished_run(own_directory, compose, key):
             cli.dispatch(command)
 
 
-@pytest.mark.parametrize("verb", ["report", "finish"])
-@pytest.mark.parametrize("typed", [f"++sweep={HIDDEN}", f"+hydra.callbacks.x={EVIL}", "hydra.searchpath=[pkg://evil]"])
+@pytest.mark.parametrize(
+    ("verb", "typed"),
+    [
+        ("report", f"++sweep={HIDDEN}"),
+        ("report", "hydra.searchpath=[pkg://evil]"),
+        ("finish", f"+hydra.callbacks.x={EVIL}"),
+        ("finish", f"+vars.x={HIDDEN}"),
+    ],
+)
 def test_a_sweep_that_others_made(own_directory, verb, typed):
     """The overrides and values that a sweep's directory says are checked as typed ones are."""
     from fake_sweep import SPACE, fake, fake_study
