@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import logging
 import re
 import warnings
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
 log = logging.getLogger(__name__)
+
+_WEIGHTS = "adapter_model.safetensors"
 
 
 class NoAdapter:
@@ -97,6 +100,7 @@ class Adapter(NoAdapter):
         """
         from peft import get_peft_model, prepare_model_for_kbit_training
 
+        _check_code(self.config)
         module = network.module
         if {name for name, _ in module.named_parameters()} <= {*network.new}:
             fix = "Set adapter=none."
@@ -138,24 +142,51 @@ class Adapter(NoAdapter):
         module.save_pretrained(folder)
 
 
+def _check_code(config: Any) -> None:
+    """Raises ConfigError for a config of peft that names a module to import."""
+    if getattr(config, "megatron_config", None):
+        fix = "Leave it out."
+        raise ConfigError(Mistake("adapter.config.megatron_config", "none, since it imports a module", "one", fix))
+
+
 def load(folder: str | Path) -> PreTrainedModel:
     """The network of a saved adapter with its checkpoint, its head and the names of its labels: `load(run/model)`."""
     import transformers
     from peft import PeftConfig, PeftModel
 
-    config = transformers.AutoConfig.from_pretrained(folder)
+    safe = {"trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **safe)
     saved = PeftConfig.from_pretrained(str(folder))
+    _check_code(saved)
+    if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
+        raise ValueError(f"{folder} has no {_WEIGHTS}")
     name, revision = saved.base_model_name_or_path, saved.revision
     bits = getattr(config, "quantization_config", None)
-    if bits and not hasattr(transformers.AutoConfig.from_pretrained(name, revision=revision), "quantization_config"):
+    if bits and not hasattr(
+        transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"
+    ):
         del config.quantization_config  # it says what to make of the checkpoint, not what is in it
         bits = transformers.BitsAndBytesConfig.from_dict(bits)
     with quiet():  # the head comes with the adapter
-        kind = getattr(transformers, config.architectures[0])
-        options = {"revision": revision, "quantization_config": bits, "ignore_mismatched_sizes": True}
+        kind: Any = getattr(transformers, config.architectures[0], None)
+        if not _is_network(kind):
+            raise ValueError(f"{config.architectures[0]} is no network of transformers")
+        options = {
+            "use_safetensors": True,
+            **safe,
+            "revision": revision,
+            "quantization_config": bits,
+            "ignore_mismatched_sizes": True,
+        }
         base = kind.from_pretrained(name, config=config, **options)
     adapted = PeftModel.from_pretrained(base, str(folder))
     return adapted.get_base_model() if bits else adapted.merge_and_unload()
+
+
+def _is_network(kind: Any) -> bool:
+    import transformers
+
+    return inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
 
 
 def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:

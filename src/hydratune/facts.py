@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import provenance
+from hydratune import allowed, provenance
 from hydratune.kept import Kept
 from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
@@ -92,12 +92,24 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     tags["mlflow.source.name"] = provenance.command(job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
+    if foreign := foreign_code(cfg):
+        tags["hydratune.foreign_code"] = ", ".join(foreign)
     if commit := provenance.git_commit():
         tags["mlflow.source.git.commit"] = commit
     name = f"{cfg.name} {chosen}".strip()
     if job.part:
         name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)
     return Facts(name[:_NAME_LENGTH], job.directory, params, tags)
+
+
+def foreign_code(cfg: DictConfig) -> list[str]:
+    """What a run may execute that only the user's own list allows: classes, and commits of the hub."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    model = plain["model"]
+    trusted = (
+        [f"{model['pretrained_model_name_or_path']}@{model['revision']}"] if model.get("trust_remote_code") else []
+    )
+    return [*allowed.beyond(plain), *trusted]
 
 
 def more_is_better(cfg: DictConfig) -> bool:

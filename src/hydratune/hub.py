@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import pickle
 import re
 import time
 import urllib.error
@@ -89,7 +90,8 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError) as error:  # ConnectionError, HfHubHTTPError, "not a valid model identifier"
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
         raise ConfigError(

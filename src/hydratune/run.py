@@ -16,7 +16,7 @@ from hydratune import allowed, card, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.errors import SAVED
-from hydratune.facts import Job, facts
+from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, remove_soon, write_json
 from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
@@ -65,6 +65,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     Raises:
         ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
+    if foreign := foreign_code(cfg):
+        log.warning("code: beyond hydratune's own list this run executes %s", ", ".join(foreign))
     nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter, cfg.hardware)
     source, built, model, adapter, machine = (build(node) for node in nodes)
     hub.settle(needs := {**source.needs(), **model.needs()})

@@ -340,7 +340,7 @@ def test_a_finished_run(own_directory, compose, key):
     [
         ("report", f"++sweep={HIDDEN}"),
         ("report", "hydra.searchpath=[pkg://evil]"),
-        ("finish", f"+hydra.callbacks.x={EVIL}"),
+        ("finish", f"+trainer.callbacks.x={EVIL}"),
         ("finish", f"+vars.x={HIDDEN}"),
     ],
 )
@@ -352,7 +352,7 @@ def test_a_sweep_that_others_made(own_directory, verb, typed):
     (path,) = own_directory.glob("multirun/*/sweep.json")
     plan = json.loads(path.read_text())
     path.write_text(json.dumps({**plan, "overrides": [*plan["overrides"], typed]}))
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match=r"_target_: expected|^hydra\.searchpath: expected"):
         cli.dispatch(["sweep", verb, str(path.parent)])
 
 

@@ -19,6 +19,7 @@ from hydratune import adapters
 from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.files import CONFIG, METRICS, MODEL
+from hydratune.models import code
 from hydratune.provenance import MASK
 from hydratune.run import training_arguments
 from hydratune.tracking.delivery import DIRECTORY, POINTER, pointer
@@ -180,6 +181,11 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         return adapters.load(folder)
     kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
+    if wrong := [mistake.under("model") for mistake in code.kernel(kernel)]:
+        raise ConfigError(*wrong)
+    if OmegaConf.select(run.cfg, "model.trust_remote_code"):
+        fix = f"Load {str(folder)!r} with transformers, by the card in it."
+        raise ConfigError(Mistake("RUN", "a network of installed code", "one whose code came from the hub", fix))
     return getattr(transformers, task.auto_model).from_pretrained(
         folder, attn_implementation=kernel, trust_remote_code=False, use_safetensors=True
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from hydratune import hub
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line
+from hydratune.models import code
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ class Model(ABC):
             yield Mistake(
                 "dropout", "a probability from 0 to below 1, or null", repr(self.dropout), "Set model.dropout=0.1."
             )
+        yield from code.kernel(self.attn_implementation)
 
     def needs(self) -> dict[str, hub.Repository]:
         """What the hub or its cache has to serve."""
@@ -259,12 +261,15 @@ def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Mista
         yield Mistake(key, "a hub id or a directory that exists", repr(name), f"Paths are read from {Path.cwd()}.")
 
 
-def load_tokenizer(key: str, name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    key: str, name: str, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer of a hub id or directory, which `key` of the config names."""
     from transformers import AutoTokenizer
 
+    pinned = {"code_revision": revision} if trust_remote_code else {}
     with hub.loading(key, name):
-        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **pinned)
 
 
 def first_and_last(tokenizer: Any) -> tuple[int | None, int | None]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune import hub
 from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.models import code
 from hydratune.models.base import (
     Model,
     Network,
@@ -39,6 +40,8 @@ class Pretrained(Model):
         tokenizer: Another hub id or directory to take the tokenizer from; null for the checkpoint's own.
         config: Fields of the network's config to change, e.g. `hidden_act: gelu`.
         use_safetensors: Refuse weights in pickled files, which can run code.
+        trust_remote_code: Run the code that the hub's repository brings, of the commit that `revision` pins; only with
+            a permission that no config can give, see docs/security.md.
     """
 
     pretrained_model_name_or_path: str
@@ -46,11 +49,15 @@ class Pretrained(Model):
     tokenizer: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     use_safetensors: bool = True
+    trust_remote_code: bool = False
 
     def check(self) -> Iterator[Mistake]:
         """Adds: whether what reads like a directory holds a checkpoint."""
         yield from super().check()
         yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
+        yield from code.fields(self.config)
+        if self.trust_remote_code:
+            yield from code.remote(self.pretrained_model_name_or_path, self.revision)
         if self.tokenizer is not None:
             yield from check_name("tokenizer", self.tokenizer, file="tokenizer_config.json")
 
@@ -68,8 +75,7 @@ class Pretrained(Model):
             with hub.loading(KEY, self.pretrained_model_name_or_path):
                 config, unknown = AutoConfig.from_pretrained(
                     self.pretrained_model_name_or_path,
-                    revision=self.revision,
-                    trust_remote_code=False,
+                    **self._source(),
                     return_unused_kwargs=True,
                     **self.config,
                 )
@@ -91,7 +97,10 @@ class Pretrained(Model):
         if self.tokenizer is not None:
             key, tokenizer = "model.tokenizer", load_tokenizer("model.tokenizer", self.tokenizer)
         else:
-            key, tokenizer = KEY, load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision)
+            key, tokenizer = (
+                KEY,
+                load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision, self.trust_remote_code),
+            )
         check_fit(tokenizer, config, key)
         if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
             tokenizer.pad_token = tokenizer.eos_token
@@ -103,9 +112,7 @@ class Pretrained(Model):
         from transformers import AutoImageProcessor
 
         with hub.loading(KEY, self.pretrained_model_name_or_path), quiet():
-            return AutoImageProcessor.from_pretrained(
-                self.pretrained_model_name_or_path, revision=self.revision, trust_remote_code=False
-            )
+            return AutoImageProcessor.from_pretrained(self.pretrained_model_name_or_path, **self._source())
 
     def load_network(
         self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
@@ -141,8 +148,7 @@ class Pretrained(Model):
         return getattr(transformers, auto_model).from_pretrained(
             self.pretrained_model_name_or_path,
             config=config,
-            revision=self.revision,
-            trust_remote_code=False,
+            **self._source(),
             use_safetensors=self.use_safetensors,
             attn_implementation=self.attn_implementation,
             dtype=self.torch_dtype(),
@@ -150,6 +156,17 @@ class Pretrained(Model):
             output_loading_info=True,
             **options,
         )
+
+    def _source(self) -> dict[str, Any]:
+        """Arguments of `from_pretrained`: which commit, and whether its code may run; never code of another repository.
+
+        Raises:
+            ConfigError: Where code is asked for that is not allowed.
+        """
+        if self.trust_remote_code and (wrong := [*code.remote(self.pretrained_model_name_or_path, self.revision)]):
+            raise ConfigError(*(mistake.under("model") for mistake in wrong))
+        pinned = {"code_revision": self.revision} if self.trust_remote_code else {}
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}
 
     def _whole(self, auto_model: str, config: PretrainedConfig) -> list[str] | None:
         """The modules that need all of their bits, since they are new and train; None for transformers' own choice."""

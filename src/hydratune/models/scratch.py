@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune import hub
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line
+from hydratune.models import code
 from hydratune.models.base import (
     Model,
     Network,
@@ -52,6 +53,7 @@ class FromConfig(Model):
     def check(self) -> Iterator[Mistake]:
         """Adds: whether there is something to read rows with."""
         yield from super().check()
+        yield from code.fields(self.config)
         if self.tokenizer is None and self.image_processor is None:
             yield Mistake("tokenizer", "a hub id, a directory or bytes", "none", "Set model.tokenizer=bytes.")
         elif self.tokenizer not in (None, BYTES):
@@ -148,6 +150,7 @@ class FromConfig(Model):
                 config,
                 dtype=None if self.dtype == "auto" else self.torch_dtype(),
                 attn_implementation=self.attn_implementation,
+                trust_remote_code=False,
             )
         return self.finished(Network(network, tuple(name for name, _ in network.named_parameters())))
 

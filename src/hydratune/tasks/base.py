@@ -117,7 +117,8 @@ class Task(ABC):
         import transformers
 
         heads = getattr(transformers, self.auto_model)._model_mapping
-        if type(config) not in heads:
+        brought = getattr(config, "auto_map", None) or {}  # by code of the hub's that may run, or there is no config
+        if type(config) not in heads and self.auto_model not in brought:
             known = sorted({one.model_type for one in heads})
             fix = did_you_mean(config.model_type, known, f"It has none of transformers.{self.auto_model}.")
             raise ConfigError(Mistake("model", f"a network for {self.auto_model}", repr(config.model_type), fix))
