@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from hydratune.tracking.store import connect
-from hydratune.tracking.ui import server_arguments
+from hydratune.tracking.ui import server_arguments, server_environment
 
 pytestmark = pytest.mark.slow
 
@@ -32,11 +32,11 @@ class Server:
     def start(self):
         """Returns when it answers."""
         artifacts = ["--artifacts-destination", str(self._folder / "artifacts")]
-        arguments = [*server_arguments(f"sqlite:///{self._folder}/server.db", self.port), *artifacts]
+        arguments = [*server_arguments("127.0.0.1", self.port), *artifacts]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", *arguments],
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+                env={**os.environ, **server_environment(f"sqlite:///{self._folder}/server.db")},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -18,6 +19,7 @@ from hydratune.errors import (
     did_you_mean,
     one_of,
 )
+from hydratune.provenance import guard_logs, redact
 
 # Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
 VERBS = {
@@ -40,6 +42,7 @@ def main() -> None:
     A training that was asked to end, by either, and has saved a checkpoint to go on from, exits with 75.
     """
     signals.install()
+    guard_logs()
     try:
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:
@@ -55,6 +58,7 @@ def main() -> None:
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
     allowed.settle()
+    _check_open_secrets(arguments)
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would say its own
         print(f"hydratune {version('hydratune')}")
@@ -67,6 +71,16 @@ def dispatch(arguments: Sequence[str]) -> int:
         verb, rest = "train", list(arguments)
     module, _, function = VERBS[verb].partition(":")
     return getattr(importlib.import_module(module), function)(rest) or 0
+
+
+def _check_open_secrets(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a password in an address that was typed; `check_config` does so for those in overrides."""
+    for argument in arguments:
+        is_override = re.match(r"[\w.+~/@]+=", argument)
+        if not is_override and redact(argument) != argument:
+            fix = "Put the address into an environment variable and give '${oc.env:NAME}' in its place."
+            expected = "no password on the command line, which every user of this machine can read"
+            raise ConfigError(Mistake("--uri", expected, "one", fix))
 
 
 def _say(error: ConfigError) -> int:

@@ -17,6 +17,20 @@ from typing import Any
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
 LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
+# For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.
+PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+
+
+class OutsideError(ValueError):
+    """A name of a file that leads out of the folder that it was to be in."""
+
+
+def inside(folder: Path, name: str) -> Path:
+    """A file or folder below `folder`; raises OutsideError for a name that leads elsewhere, by `..` or by a link."""
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise OutsideError(f"{name!r} is not inside {folder}")
+    return path
 
 
 @contextmanager
@@ -73,7 +87,7 @@ def claim_directory(wanted: Path) -> Path:
     while True:
         candidate = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
-            candidate.mkdir()
+            candidate.mkdir(PRIVATE_FOLDER)
         except FileExistsError:
             number += 1
         else:

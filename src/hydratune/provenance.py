@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -11,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import traceback
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,9 @@ _SECRET_KEY = re.compile(
 )
 # Tokens as Hugging Face, GitHub, OpenAI and AWS make them, wherever they stand.
 _TOKEN = re.compile(r"\b(?:hf_\w{16,}|gh[a-z]_\w{16,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{16})")
+# Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
+_SECRET_VARIABLE = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|CREDENTIALS?)$", re.IGNORECASE)
+_SHORTEST = 8  # characters
 _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -97,14 +103,43 @@ def is_secret(key: str) -> bool:
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy in which secrets are masked: values under telling keys, passwords inside URLs, known tokens."""
+    """A copy in which secrets are masked.
+
+    They are values under telling keys, passwords inside URLs, tokens of known makers, and the values of environment
+    variables with telling names, wherever they stand.
+    """
     if isinstance(value, dict):
         return {name: redact(inner, str(name)) for name, inner in value.items()}
     if isinstance(value, list):
         return [redact(inner, key) for inner in value]
     if value is not None and is_secret(key):
         return MASK
-    return _TOKEN.sub(MASK, _URL_CREDENTIALS.sub(MASK, value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    for secret in _of_environment():
+        value = value.replace(secret, MASK)
+    return _TOKEN.sub(MASK, _URL_CREDENTIALS.sub(MASK, value))
+
+
+def guard_logs() -> None:
+    """Masks secrets in whatever this process logs from now on, tracebacks included."""
+    make = logging.getLogRecordFactory()
+
+    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        with contextlib.suppress(TypeError, ValueError):  # of a message that does not fit its arguments
+            record.msg, record.args = redact(record.getMessage()), None
+        if record.exc_info and record.exc_info[0]:
+            record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+        return record
+
+    logging.setLogRecordFactory(masked)
+
+
+def _of_environment() -> list[str]:
+    """The values of environment variables with telling names, the longest first."""
+    found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
+    return sorted(found, key=len, reverse=True)
 
 
 def _git(*arguments: str) -> str:

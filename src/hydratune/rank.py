@@ -21,7 +21,7 @@ from hydratune.composition import register_resolvers, without_hydra
 from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
 from hydratune.files import write_json
-from hydratune.provenance import redact
+from hydratune.provenance import guard_logs, redact
 from hydratune.run import run
 
 
@@ -34,6 +34,7 @@ def main(frozen: str, parent: str, *origin: str) -> int:
         origin: Of a sweep: what the trial is found by.
     """
     signals.install_below(int(parent))
+    guard_logs()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use
     rank, folder = int(os.environ["RANK"]), Path(frozen).parent
     end = folder / f"{rank}.json"

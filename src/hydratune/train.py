@@ -26,7 +26,7 @@ from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.facts import hydra_job
-from hydratune.files import CHECKPOINTS, METRICS, claim_directory, held
+from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
 from hydratune.provenance import console_script
 from hydratune.report import advice, show
@@ -107,7 +107,7 @@ def _shared(wanted: Path, number: int, request: Request) -> Path:
         raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
     directory = other_machine(wanted, number) if number else wanted
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable("hydra.run.dir", wanted, error) from error
     return directory

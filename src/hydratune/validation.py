@@ -27,6 +27,8 @@ BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hard
 # Those whose classes know more of their arguments than a signature says.
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # Hydra's own keys of a node with a `_target_`.
+# What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
+_INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
@@ -154,9 +156,10 @@ def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list
 def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
     """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes."""
     for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
-        if not isinstance(value, str) or value == "???" or "${" in value:
+        if not isinstance(value, str) or value == "???":
             continue
-        if is_secret(key) or redact(value) != value:
+        written = _INTERPOLATION.sub("", value)
+        if (is_secret(key) and written == value) or redact(written) != written:
             fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
             if key.endswith("hub_token"):
                 fix = "Run `hf auth login` or set HF_TOKEN in the environment."

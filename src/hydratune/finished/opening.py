@@ -135,6 +135,9 @@ def directory_of(name: str, uri: str) -> Path:
     if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
         fix = "Name the run's directory, or its store with --uri."
         raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(name), fix))
+    if (pointer(Path(directory)) or {}).get("run_id") != name:  # a tag is what somebody wrote into the store
+        got, fix = f"{directory!r}, whose {POINTER} does not say so", "Name the run's directory."
+        raise ConfigError(Mistake("RUN", f"the directory of the run {name}", got, fix))
     return Path(directory)
 
 

@@ -16,6 +16,7 @@ from hydratune.build import build
 from hydratune.errors import FAILED, one_line
 from hydratune.files import METRICS
 from hydratune.kept import Kept
+from hydratune.provenance import guard_logs
 
 if TYPE_CHECKING:
     from hydratune.sweep.study import Claim, Study
@@ -66,6 +67,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     from hydratune.sweep.worker import one_run
 
     signals.install()
+    guard_logs()
     signals.end_with(int(parent))
     study, claim = opened(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to

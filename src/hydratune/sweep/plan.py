@@ -19,7 +19,7 @@ from hydratune import composition
 from hydratune.composition import Request
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.facts import more_is_better
-from hydratune.files import write_json
+from hydratune.files import PRIVATE_FOLDER, write_json
 from hydratune.provenance import redact
 from hydratune.sweep.space import Parameter, Point, Space, read_space, said, short
 from hydratune.validation import check_config, check_part
@@ -229,7 +229,7 @@ def write_plan(plan: Plan) -> None:
     if path.is_file():
         check_same(plan, read_plan(plan.directory).identity, str(os.path.relpath(plan.directory)))
     else:
-        plan.directory.mkdir(parents=True, exist_ok=True)
+        plan.directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     write_json(path, {**asdict(plan), "directory": str(plan.directory)})
 
 

@@ -23,7 +23,7 @@ from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
 from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
-from hydratune.provenance import redact
+from hydratune.provenance import guard_logs, redact
 from hydratune.report import quieten
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
@@ -35,7 +35,7 @@ from hydratune.tracking.delivery import SWEEP
 log = logging.getLogger(__name__)
 
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
-_JOBLIB, _LOCAL = "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
+_BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
@@ -44,6 +44,8 @@ def work(cfg: DictConfig) -> int:
     hydra = HydraConfig.get()
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
     plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
+    if launcher != _BASIC:  # this process did not begin with our command
+        guard_logs()
     _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     try:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.files import write_json
+from hydratune.files import inside, write_json
 from hydratune.provenance import redact
 from hydratune.tracking import models, process, store
 from hydratune.tracking.journal import Entry
@@ -112,7 +112,7 @@ class Delivery:
             self.client.log_batch(self._run_id, tags=[RunTag(*item) for item in part.items()])
 
     def _artifact(self, path: str, folder: str) -> None:
-        self.client.log_artifact(self._run_id, str(self._directory / path), folder or None)
+        self.client.log_artifact(self._run_id, str(inside(self._directory, path)), folder or None)
 
     def _dataset(self, split: str, name: str, digest: str, source: str, rows: int | None, columns: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.files import inside
 from hydratune.tracking.base import ModelFacts
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def record(client: MlflowClient, experiment_id: str, run_id: str, directory: Pat
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    folder, key = directory / model.folder, f"{run_id}/{model.name}"
+    folder, key = inside(directory, model.folder), f"{run_id}/{model.name}"
     found = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
     if found:
         logged = found[0]

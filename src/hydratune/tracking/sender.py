@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydratune.errors import one_line
+from hydratune.files import OutsideError
 from hydratune.provenance import redact
 from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery, pointer
@@ -151,7 +152,7 @@ def _is_refused(error: Exception) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSED
-    return isinstance(error, FileNotFoundError | UnfitError)
+    return isinstance(error, FileNotFoundError | OutsideError | UnfitError)
 
 
 def _described(entry: Entry) -> str:

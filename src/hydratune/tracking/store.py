@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
 from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.files import PRIVATE, PRIVATE_FOLDER
 from hydratune.provenance import redact
 
 if TYPE_CHECKING:
@@ -19,7 +23,18 @@ _SQLITE = "sqlite:///"
 
 
 def absolute_uri(uri: str) -> str:
-    """The address with a relative sqlite path made absolute, so that it holds in another directory."""
+    """The address with a relative sqlite path made absolute, so that it holds in another directory.
+
+    `${oc.env:NAME}` in it is read from the environment, so that a password need not be typed.
+
+    Raises:
+        ConfigError: Where the environment has no such variable.
+    """
+    try:
+        uri = str(OmegaConf.create({"uri": uri}).uri)
+    except OmegaConfBaseException as error:
+        fix = "Set the variable."
+        raise ConfigError(Mistake("--uri", "an address", one_line(error)[:300], fix)) from error
     if not uri.startswith(_SQLITE):
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
@@ -64,6 +79,8 @@ def connect(uri: str) -> MlflowClient:
             client.search_experiments(max_results=1)
             return client
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=PRIVATE)
         # Two processes that make the schema at once break each other (alembic has no lock of its own).
         with FileLock(f"{path}.lock"):
             client = MlflowClient(uri)
@@ -82,6 +99,8 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     if found := client.get_experiment_by_name(name):
         return str(found.experiment_id)
     path = sqlite_path(uri)
+    if path:
+        (path.parent / "mlartifacts").mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
     location = (path.parent / "mlartifacts" / quote(name, safe=" ")).as_uri() if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))

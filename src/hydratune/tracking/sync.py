@@ -35,7 +35,9 @@ def _mistakes(journal: Journal, uri: str | None) -> Iterator[Mistake]:
         fix = "Name a directory below outputs/ of a run that was tracked."
         yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(journal.directory)), fix)
     elif uri is None and MASK in journal.uri:
-        yield Mistake("--uri", "the store's address with its password", repr(journal.uri), "Add --uri.")
+        yield Mistake(
+            "--uri", "the store's address with its password", repr(journal.uri), "Add --uri '${oc.env:NAME}'."
+        )
 
 
 def _sync(journal: Journal, given: str | None) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.errors import ConfigError, Mistake
+from hydratune.provenance import redact
 from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import absolute_uri, existing
@@ -28,12 +31,17 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", nargs="?", type=Path, help=told)
     parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")
     parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; %(default)s if left out")
+    parser.add_argument("--allowed-hosts", metavar="HOST:PORT,...", help="by what names browsers may ask for it")
+    open_ = "serve at an address that others reach, though anybody there can change and delete every run"
+    parser.add_argument("--without-authentication", action="store_true", help=open_)
     given = parser.parse_args(arguments)
+    _check_host(given.host, given.without_authentication)
     found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
     pointer = found[0]
     uri = absolute_uri(pointer["uri"])
     remote = uri.startswith("http")
-    base = uri.rstrip("/") if remote else f"http://127.0.0.1:{given.port}"
+    base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(given.host)}:{given.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
     client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
     for run in process.heal(client):
@@ -47,7 +55,9 @@ def main(arguments: Sequence[str]) -> None:
         page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
         print(f"the run: {base}{page}", flush=True)
     if not remote:
-        _become_server(uri, given.port)
+        if not _is_loopback(given.host):
+            print(f"WARNING: no authentication: whoever reaches {base} can read and delete every run", file=sys.stderr)
+        _become_server(uri, given.host, given.port, given.allowed_hosts)
 
 
 def _page(client: MlflowClient, experiment_id: str | None) -> str:
@@ -72,17 +82,48 @@ def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
     return experiment.name != "Default" or bool(client.search_runs([experiment.experiment_id], max_results=1))
 
 
-def _become_server(uri: str, port: int) -> NoReturn:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # two processes instead of ten
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server_arguments(uri, port)])  # noqa: S606
+def _check_host(host: str, allowed: bool) -> None:
+    """Raises ConfigError for an address that others reach, unless that was asked for."""
+    if not _is_loopback(host) and not allowed:
+        fix = f"Reach it by ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}, or add --without-authentication."
+        got = f"{host!r}, where anybody could read, change and delete every run"
+        raise ConfigError(Mistake("--host", "an address of this machine alone", got, fix))
 
 
-def server_arguments(uri: str, port: int) -> list[str]:
-    """The arguments of a server on loopback that answers to its own address only."""
-    hosts = f"127.0.0.1:{port},localhost:{port}"
-    where = ["--host", "127.0.0.1", "--port", str(port), "--allowed-hosts", hosts]
-    return ["server", *where, "--workers", "1", "--backend-store-uri", uri]
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _named(host: str) -> str:
+    """The host of an address: that of this machine where it listens everywhere."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
+    os.environ.update(server_environment(uri))
+    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
+
+
+def server_environment(uri: str) -> dict[str, str]:
+    """What a server of the store at `uri` reads from its environment; arguments are seen by every user of a machine."""
+    return {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
+    }
+
+
+def server_arguments(host: str, port: int, hosts: str | None = None) -> list[str]:
+    """The arguments of a server that answers to its own names only; its store is in the environment."""
+    names = dict.fromkeys(("127.0.0.1", "localhost", _named(host)))
+    hosts = hosts or ",".join(f"{name}:{port}" for name in names)
+    return ["server", "--host", host, "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
 
 
 def pointers(directory: Path) -> list[dict[str, str]]:

@@ -1,0 +1,133 @@
+"""What a run leaves and serves is the owner's: modes, addresses, and paths that lead nowhere else."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from hydratune import cli
+from hydratune.errors import ConfigError
+from hydratune.files import OutsideError, inside
+from hydratune.tracking import ui
+from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.journal import Entry
+from hydratune.tracking.store import absolute_uri, connect
+
+
+def mode(path):
+    """Who may do what with a path."""
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False),  # noqa: S104
+     ("10.0.0.7", False), ("localhost.evil.com", False), ("127.0.0.1.evil.com", False), ("", False)],
+)  # fmt: skip
+def test_the_pages_are_for_this_machine(monkeypatch, capsys, store, host, loopback):
+    """Another address takes a flag, and is warned of; whatever it is, the server answers to its own names only."""
+    served = []
+    monkeypatch.setattr(ui.os, "execv", lambda _, arguments: served.append(arguments))
+    monkeypatch.setattr(ui.os, "environ", {})
+    command = ["--uri", store, "--host", host, "--port", "5001"]
+    if loopback:
+        ui.main(command)
+        assert "WARNING" not in capsys.readouterr().err
+    else:
+        with pytest.raises(ConfigError, match=r"^--host: expected an address of this machine alone, got .*anybody"):
+            ui.main(command)
+        assert served == []
+        ui.main([*command, "--without-authentication"])
+        assert "WARNING: no authentication: whoever reaches" in capsys.readouterr().err
+    (arguments,) = served
+    hosts = arguments[arguments.index("--allowed-hosts") + 1].split(",")
+    assert "*" not in "".join(hosts)
+    assert "localhost:5001" in hosts
+    assert ui.os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+def test_no_password_in_the_arguments_of_the_server(monkeypatch):
+    """The store's address is in the environment, which other users cannot read."""
+    served = []
+    monkeypatch.setattr(ui.os, "execv", lambda _, arguments: served.append(arguments))
+    monkeypatch.setattr(ui.os, "environ", {})
+    ui._become_server("postgresql://me:canary@host/db", "127.0.0.1", 5000, None)
+    assert "canary" not in str(served)
+    assert ui.os.environ["MLFLOW_BACKEND_STORE_URI"].endswith("canary@host/db")
+
+
+@pytest.mark.parametrize("verb", ["ui", "compare", "resume", "predict", "sync", "evaluate"])
+def test_no_password_in_our_own_arguments(monkeypatch, verb):
+    """One that was typed is refused, with the way to keep it out of the list of processes; that way works."""
+    with pytest.raises(
+        ConfigError, match=r"which every user of this machine can read, got one\. Put .*\$\{oc\.env:NAME"
+    ):
+        cli.dispatch([verb, "run", "--uri", "http://me:canary@127.0.0.1:1"])
+    with pytest.raises(ConfigError, match=r"which every user of this machine can read"):
+        cli.dispatch([verb, "run", "--uri=http://me:canary@127.0.0.1:1"])
+    monkeypatch.setenv("STORE", "http://me:canary@127.0.0.1:1")
+    assert absolute_uri("${oc.env:STORE}") == "http://me:canary@127.0.0.1:1"
+
+
+def test_an_address_that_the_environment_lacks():
+    """It is told by name."""
+    with pytest.raises(ConfigError, match=r"^--uri: expected an address, got .*'NOWHERE' not found"):
+        absolute_uri("${oc.env:NOWHERE}")
+
+
+def test_a_plan_is_private():
+    """The folder of a sweep has its configs, its storage and its logs."""
+    from hydratune.composition import Request
+    from hydratune.sweep.plan import make_plan, write_plan
+
+    plan, _ = make_plan(Request(("dataset=digits", "trainer.args.weight_decay=0,0.1")))
+    write_plan(plan)
+    assert mode(plan.directory) == 0o700
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "link", "link/secret"])
+def test_names_stay_inside(tmp_path, name):
+    """Neither dots nor absolute names nor links lead out of a folder."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "link").symlink_to("..")
+    assert inside(tmp_path / "run", "a/b") == tmp_path / "run" / "a" / "b"
+    with pytest.raises(OutsideError):
+        inside(tmp_path / "run", name)
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "{absolute}"])
+def test_a_journal_uploads_what_is_its_own(own_directory, store, name):
+    """A run's directory that others made sends no file of ours anywhere, and removes none."""
+    secret, run = own_directory / "secret.txt", own_directory / "run"
+    secret.write_text("mine")
+    (own_directory / "folder").mkdir()
+    run.mkdir()
+    client = connect(store)
+    made = client.create_run(client.create_experiment("x"))
+    where = {"uri": store, "experiment_id": made.info.experiment_id, "run_id": made.info.run_id}
+    (run / "mlflow.json").write_text(json.dumps(where))
+    deliver = Delivery(client, store, run)
+    name = name.replace("{absolute}", str(secret))
+    with pytest.raises(OutsideError):
+        deliver(Entry("artifact", {"path": name, "folder": ""}, 0))
+    model = {"name": "m", "folder": "../folder", "step": 0, "metrics": [], "params": {}, "datasets": [],
+             "staged": True, "registered_name": None, "alias": None}  # fmt: skip
+    with pytest.raises(OutsideError):
+        deliver(Entry("model", model, 0))
+    assert client.list_artifacts(made.info.run_id) == []
+    assert (own_directory / "folder").is_dir()
+
+
+def test_a_tag_leads_only_to_its_own_run(own_directory, store):
+    """A store that others write to cannot lead a run id to a directory that is not that run's."""
+    from hydratune.finished.opening import directory_of
+
+    client = connect(store)
+    made = client.create_run(client.create_experiment("x"))
+    (own_directory / "theirs" / ".hydra").mkdir(parents=True)
+    client.set_tag(made.info.run_id, "hydratune.directory", str(own_directory / "theirs"))
+    with pytest.raises(ConfigError, match=r"whose mlflow\.json does not say so"):
+        directory_of(made.info.run_id, store)
+    (own_directory / "theirs" / "mlflow.json").write_text(json.dumps({"run_id": made.info.run_id}))
+    assert directory_of(made.info.run_id, store) == own_directory / "theirs"

@@ -1,0 +1,190 @@
+"""No secret of the environment is written down, sent, said, or seen in the list of processes."""
+
+import json
+import logging
+import os
+import stat
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+import fake_hub
+from hydratune import provenance
+from hydratune.errors import ConfigError
+from hydratune.provenance import redact
+
+HYDRATUNE = Path(sys.executable).with_name("hydratune")
+# A callback that looks for secrets among the arguments of all processes, logs one, and fails if it is told to.
+SPY = """
+import logging, os
+from pathlib import Path
+from transformers import TrainerCallback
+
+class Spy(TrainerCallback):
+    def __init__(self, fails=False):
+        self.fails = fails
+
+    def on_step_end(self, args, state, control, **kwargs):
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen = path.read_bytes()
+            except OSError:
+                continue
+            if os.environ["CANARY"].encode() in seen:
+                Path("seen-in-processes").write_bytes(seen)
+        secret = os.environ["MY_PASSWORD"]
+        logging.getLogger("spy").warning("logged in with %s", secret)
+        if self.fails:
+            raise RuntimeError(f"401 for {secret} at {os.environ['TRACKING']} with {os.environ['HF_TOKEN']}")
+"""
+
+
+@pytest.fixture
+def secret(own_directory, monkeypatch):
+    """A word that no other test has; it is a part of each secret."""
+    (own_directory / "spy.py").write_text(SPY)
+    word = f"canary{uuid.uuid4().hex}"
+    for name, value in {
+        "CANARY": word,
+        "HF_TOKEN": f"hf_{word}",
+        "MY_PASSWORD": f"password-{word}",
+        "TRACKING": f"http://me:{word}@127.0.0.1:1",
+        "STORAGE": f"postgresql://me:{word}@127.0.0.1:1/studies",
+        "PYTHONPATH": str(own_directory),
+        "HYDRATUNE_ALLOW": "spy",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return word
+
+
+GIVEN = [
+    "trainer.args.hub_token=${oc.env:HF_TOKEN}",
+    "+vars.password=${oc.env:MY_PASSWORD}",
+    "+vars.note=${oc.env:MY_PASSWORD}",  # a name that says nothing
+    "+vars.text='see ${oc.env:MY_PASSWORD}'",
+    "+trainer.callbacks.spy._target_=spy.Spy",
+    "trainer.args.max_steps=1",
+]
+
+
+def hydratune(*arguments):
+    """Runs the console script."""
+    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, check=False)
+
+
+def leaks(secret, *done):
+    """Where the secret is: files here, and what was said."""
+    files = [path for path in Path().rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    return files + [text for one in done for text in (one.stdout, one.stderr) if secret in text]
+
+
+@pytest.mark.slow
+def test_a_run_and_a_push(toy, own_directory, secret, monkeypatch):
+    """Neither the run, its store, its artifacts and checkpoints, nor a push that fails, nor the card on the hub."""
+    with fake_hub.serve(own_directory / "hub") as server:
+        server.faults = {r"POST .*/commit/main": [403]}
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        pushed = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
+        first = hydratune(*toy, *GIVEN, *pushed, "hydra.run.dir=run")
+        assert first.returncode == 1, first.stderr
+        assert "hydratune push run" in first.stderr
+        assert "Traceback" not in first.stderr
+        assert "logged in with ***" in (own_directory / "run" / "hydratune.log").read_text()
+        again = hydratune("push", "run")
+        assert again.returncode == 0, again.stderr
+    assert "README.md" in server.pushed
+    assert not [name for name, content in server.pushed.items() if secret.encode() in content]
+    names = {path.name for path in own_directory.rglob("*")}
+    assert {"trainer_state.json", "mlflow.db", "config.yaml", "overrides.yaml", "hydra.yaml"} <= names
+    assert leaks(secret, first, again) == []
+    assert "note: '***'" in (own_directory / "run" / "config.yaml").read_text()
+    # all of it is for the owner alone, besides
+    assert stat.S_IMODE((own_directory / "run").stat().st_mode) == 0o700
+    assert stat.S_IMODE((own_directory / "outputs" / "mlflow.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((own_directory / "outputs" / "mlartifacts").stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_fails(toy, own_directory, secret):
+    """Neither the traceback, what the processes tell each other, nor a store that does not answer."""
+    two = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"]
+    mine = [one for one in toy if not one.startswith("hardware")]
+    fails = ["+trainer.callbacks.spy.fails=true", "tracking.uri=${oc.env:TRACKING}", "hydra.run.dir=run"]
+    done = hydratune(*mine, *two, *GIVEN, *fails)
+    assert done.returncode == 1, done.stderr
+    assert "401 for *** at http://***@127.0.0.1:1 with ***" in done.stderr
+    assert "401 for ***" in (own_directory / "run" / "hydratune.log").read_text()
+    assert (own_directory / "run" / "ranks" / "job.yaml").is_file()
+    assert leaks(secret, done) == []
+
+
+@pytest.mark.slow
+def test_a_sweep(toy, own_directory, secret):
+    """Neither the study, the report, trials in processes of their own, nor a storage that does not answer."""
+    sweep = ["-m", *toy, *GIVEN, "+trainer.callbacks.spy.fails=false,true", "sweep.isolate=true", "sweep.retries=0"]
+    done = hydratune(*sweep, "hydra.sweep.dir=s", "tracking=none")
+    assert {path.name for path in own_directory.rglob("*")} >= {"study.db", "sweep.json", "metrics.json"}, done.stderr
+    assert "401 for ***" in done.stdout + done.stderr
+    down = hydratune(*sweep, "hydra.sweep.dir=t", "sweep.storage=${oc.env:STORAGE}", "tracking=none")
+    assert down.returncode == 2, down.stderr
+    assert down.stderr.splitlines()[-1].startswith("sweep.storage: expected a database that answers")
+    assert leaks(secret, done, down) == []
+
+
+def test_what_is_typed_is_refused(compose, secret):
+    """A secret in an override is in the list of processes: it is told, with the way around, and not repeated."""
+    from hydratune.validation import check_config
+
+    for override in (f"trainer.args.hub_token=hf_{secret}", f"+vars.api_key={secret}", f"+vars.x=password-{secret}",
+                     f"tracking.uri=http://me:{secret}@host", f"tracking.uri='http://me:{secret}@host/${{oc.env:HOME}}'",
+                     f"sweep.storage=postgresql://me:{secret}@host/db"):  # fmt: skip
+        with pytest.raises(ConfigError, match="expected no secret in a config, got one") as caught:
+            check_config(compose(override))
+        assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["http://${oc.env:A}:${oc.env:B}@host", "http://me:${oc.env:A}@host", "${oc.env:TRACKING}", "http://host"]
+)
+def test_references_are_none(compose, monkeypatch, uri):
+    """What the environment holds may be named, wherever in an address."""
+    from hydratune.validation import check_config
+
+    for name in ("A", "B", "TRACKING"):
+        monkeypatch.setenv(name, "http://x")
+    check_config(compose(f"tracking.uri='{uri}'"))
+
+
+def test_what_is_masked(monkeypatch):
+    """Values of variables with telling names, wherever they stand; not those of others, nor words that are short."""
+    monkeypatch.setenv("MY_API_KEY", "0123456789")
+    monkeypatch.setenv("PGPASSWORD", "01234567890123")
+    monkeypatch.setenv("X_TOKEN", "short")
+    monkeypatch.setenv("KEYBOARD", "qwertyuiop")
+    assert redact(["a 0123456789 b", "01234567890123", "short qwertyuiop"]) == ["a *** b", "***", "short qwertyuiop"]
+    assert redact({"pad_token": "0123456789", "note": json.dumps({"x": "0123456789"})}) == {
+        "pad_token": "***", "note": '{"x": "***"}'}  # fmt: skip
+
+
+def test_logs_are_masked(monkeypatch, caplog):
+    """Messages, arguments and tracebacks; a message that does not fit its arguments is left to `logging`."""
+    monkeypatch.setenv("MY_API_KEY", "0123456789")
+    before = logging.getLogRecordFactory()
+    try:
+        provenance.guard_logs()
+        try:
+            raise ValueError(os.environ["MY_API_KEY"])
+        except ValueError:
+            logging.getLogger("x").exception("with %s", "0123456789")
+        record = logging.getLogger("x").makeRecord("x", 20, "f", 1, "%d", ("no number",), None)
+    finally:
+        logging.setLogRecordFactory(before)
+    assert "with ***" in caplog.text
+    assert "ValueError: ***" in caplog.text
+    assert "0123456789" not in caplog.text
+    assert record.msg == "%d"
