@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast check format experiments bench quality pictures ui clean
+.PHONY: help install demo test test-fast audit check format experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ test: $(INSTALLED) ## run all tests
 test-fast: $(INSTALLED) ## run the tests that take under ten seconds each
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m 'not slow'
 
-check: $(INSTALLED) ## lint, check types and formatting
+audit: $(INSTALLED) ## look for known vulnerabilities of the installed packages, where PyPI's advisories can be reached
+	$(BIN)/python tests/audit.py
+
+check: $(INSTALLED) audit ## lint, check types and formatting, look for known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
