@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hydratune.errors import ConfigError
+from hydratune.report import advice
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, UNFINISHED, DiskFullError, fault, finish, newest
 
@@ -142,17 +143,22 @@ class Evil:
         return (open, ("canary", "w"))
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+LORA = ["adapter=lora", "adapter.config.target_modules=[query]"]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.bin"])
 def test_no_code_from_a_checkpoint(train, toy, own_directory, name):
-    """Even where the manifest was made to agree, a pickle that would run code is refused."""
-    kept = [*STEPS, "trainer.args.save_total_limit=null"]
+    """Even where the manifest was made to agree, a pickle that would run code is refused, and the user told what to do."""
+    kept = [*STEPS, "trainer.args.save_total_limit=null", *(LORA if "adapter" in name else [])]
     train(*toy, *kept)
     (own_directory / "run" / "metrics.json").unlink()
     last = own_directory / "run" / "checkpoints" / "checkpoint-4"
     (last / name).write_bytes(pickle.dumps(Evil(), protocol=2))
     lineage = checkpoints.read(last)["lineage"]
+    (last / "adapter_model.safetensors").unlink(missing_ok=True)
     (last / MANIFEST).unlink()
     finish(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(pickle.UnpicklingError) as caught:
         train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
     assert not (own_directory / "canary").exists()
+    assert "remove that checkpoint" in str(advice(caught.value))

@@ -19,6 +19,7 @@ from hydratune.build import build
 from hydratune.composition import Request, composer
 from hydratune.errors import ConfigError
 from hydratune.train import checked
+from hydratune.validation import check_config
 
 HYDRATUNE = Path(sys.executable).with_name("hydratune")
 TOUCH = "touch canary"
@@ -286,6 +287,28 @@ def test_a_search_path_imports_no_package(own_directory):
     text = "defaults: [_self_]\nhydra: {searchpath: [pkg://hydratune.conf, pkg://evil]}\n"
     (own_directory / "mine" / "train.yaml").write_text(text)
     assert refused(config_path=own_directory / "mine") == ["hydra.searchpath"]
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("transformers.Adafactor", "+vars.x._target_=transformers.Adafactor"),
+        ("hydra.job.env_set", "++hydra.job.env_set.OMP_NUM_THREADS=2"),
+        ("hydra.launcher.setup", "+hydra.launcher.setup=[module load cuda]"),
+        ("json", "hydra.searchpath=[pkg://json]"),
+    ],
+)
+def test_what_the_user_lists(monkeypatch, compose, name, override):
+    """One name of a package, one key, or a package that configs are read from, is allowed by its name alone."""
+    keys = refused(override)
+    monkeypatch.setenv(allowed.VARIABLE, f"other, {name}")
+    cfg = compose(override)
+    try:
+        check_config(cfg)
+        left = []
+    except ConfigError as error:
+        left = [mistake.key for mistake in error.mistakes]
+    assert len(left) == len(keys) - 1
 
 
 def test_the_list_is_that_of_the_first_directory(own_directory, monkeypatch):
