@@ -209,7 +209,7 @@ def test_the_storage_comes_back(study, monkeypatch):
     """A storage that does not answer for a while is tried again, and loses nothing."""
     import sqlalchemy
 
-    from hydratune.sweep import study as module
+    from hydratune.sweep import storage as module
 
     monkeypatch.setattr(module.time, "sleep", lambda _: None)
     tries = iter([True, True, False])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.errors import PrunedError
-from hydratune.sweep.study import patiently
+from hydratune.sweep.storage import patiently
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

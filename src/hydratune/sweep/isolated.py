@@ -56,7 +56,7 @@ def opened(directory: str, trial_id: str) -> tuple[Study, Claim]:
     from hydratune.sweep.study import Claim, Study
 
     plan = read_plan(Path(directory))
-    study = Study(plan, build(common_config(plan).sweep))
+    study = Study(plan, build(common_config(plan).sweep), waits=True)
     trial = optuna.trial.Trial(study.study, int(trial_id))
     frozen: Any = study.storage.get_trial(int(trial_id))
     return study, Claim(trial, plan.space.suggest(trial), study.directory(frozen))

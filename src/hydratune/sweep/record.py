@@ -16,6 +16,7 @@ from hydratune.sweep import board, report
 from hydratune.sweep.plan import values_of
 from hydratune.sweep.show import short_name
 from hydratune.sweep.space import said, short
+from hydratune.sweep.storage import patiently
 from hydratune.sweep.study import PARENT, Study
 from hydratune.tracking import process
 from hydratune.tracking.base import Facts, NoTracking, RunLog, Tracking
@@ -46,7 +47,7 @@ class Recorded:
 
     def __enter__(self) -> Self:
         plan, journal = self._study.plan, Journal(self._study.plan.directory)
-        known = self._study.study.user_attrs.get(PARENT)
+        known = self._study.attributes().get(PARENT)
         elsewhere = known and not (process.is_here(known) and known["directory"] == str(plan.directory))
         if self._cfg is None or elsewhere or (journal.is_over() and self._study.is_done()):
             return self
@@ -55,7 +56,7 @@ class Recorded:
         key = Journal(plan.directory).key
         if known is None and key:
             where = {**process.tags(), "directory": str(plan.directory)}
-            self._study.study.set_user_attr(PARENT, {"key": key, **where})
+            patiently(lambda: self._study.study.set_user_attr(PARENT, {"key": key, **where}))
         return self
 
     def update(self, found: Sequence[board.Row]) -> None:

@@ -11,22 +11,20 @@ import contextlib
 import logging
 import math
 import threading
-import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.errors import ConfigError, Mistake
 from hydratune.provenance import redact
+from hydratune.sweep import storage
 from hydratune.sweep.options import Sweep
 from hydratune.sweep.plan import Plan, check_same
+from hydratune.sweep.storage import BEAT, patiently, untested_warnings_off
 from hydratune.tracking import process
 
 if TYPE_CHECKING:
@@ -34,16 +32,12 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, Trial
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
 OWNER, FAILURES, SECONDS = "owner", "failures", "seconds"  # of a trial
 ERROR, TRACEBACK = "error", "traceback"
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
-_BEAT, _GRACE = 15, 120  # seconds between two signs of life; without one that long a worker elsewhere is gone
-_SQLITE_WAIT = 600  # seconds for a lock that another process holds
 _LONGEST_ERROR = 3000  # characters
-_PATIENCE = 900  # seconds for a storage that does not answer
 
 
 class ChangedDataError(ConfigError):
@@ -72,8 +66,8 @@ class Claim:
 class Study:
     """One sweep's study in its storage."""
 
-    def __init__(self, plan: Plan, options: Sweep) -> None:
-        """Opens the study, or makes it.
+    def __init__(self, plan: Plan, options: Sweep, *, waits: bool = False) -> None:
+        """Opens the study, or makes it; `waits` says that the storage was there before, so that it will come back.
 
         Raises:
             ConfigError: Where the storage cannot be opened, or has another sweep under this name.
@@ -83,31 +77,43 @@ class Study:
         self.plan, self.options = plan, options
         self.url = options.storage or default_storage(plan.directory)
         self._me = uuid.uuid4().hex
+        self._claimed: set[int] = set()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        with self._file_lock() or contextlib.nullcontext():
-            self.storage = _answering(self.url)
-            with _untested_warnings_off():
-                pruner = options.optuna_pruner()
-            self.study = optuna.create_study(
-                storage=self.storage,
-                study_name=plan.name,
-                directions=[*plan.objectives.values()],  # type: ignore[list-item]
-                pruner=pruner,
-                load_if_exists=True,
-            )
-            known = self.study.user_attrs.get(IDENTITY)
-            if known is None:
-                self.study.set_user_attr(IDENTITY, dict(plan.identity))
-                with _untested_warnings_off():
-                    self.study.set_metric_names(list(plan.objectives))
-            else:
-                check_same(plan, known, redact(self.url) if options.storage else str(plan.directory))
+        with storage.file_lock(self.url) or contextlib.nullcontext():
+            self.storage = storage.answering(self.url, waits=waits)
+            self._watch = storage.Watch(self.storage)
+            self.study = patiently(self._open)
+
+    def _open(self) -> optuna.Study:
+        import optuna
+
+        plan, options = self.plan, self.options
+        with untested_warnings_off():
+            pruner = options.optuna_pruner()
+        study = optuna.create_study(
+            storage=self.storage,
+            study_name=plan.name,
+            directions=[*plan.objectives.values()],  # type: ignore[list-item]
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        known = study.user_attrs.get(IDENTITY)
+        if known is None:
+            study.set_user_attr(IDENTITY, dict(plan.identity))
+            with untested_warnings_off():
+                study.set_metric_names(list(plan.objectives))
+        else:
+            check_same(plan, known, redact(self.url) if options.storage else str(plan.directory))
+        return study
 
     # --- what there is ---
 
     def trials(self) -> list[FrozenTrial]:
         """All trials that count: of those that were tried again after they had failed, the last."""
-        trials = patiently(lambda: self.study.get_trials(deepcopy=False))
+        return patiently(self._trials)
+
+    def _trials(self) -> list[FrozenTrial]:
+        trials = self.study.get_trials(deepcopy=False)
         again = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
         return [trial for trial in trials if trial.number not in again]
 
@@ -130,7 +136,16 @@ class Study:
 
     def has_work(self) -> bool:
         """Whether a worker would find a trial to train now."""
-        return self._next(self.trials()) is not None
+        return patiently(self._has_work)
+
+    def _has_work(self) -> bool:
+        with self._lock():
+            self._free_the_silent()
+            return self._next(self._trials()) is not None
+
+    def attributes(self) -> Mapping[str, Any]:
+        """What was written down about the study."""
+        return patiently(lambda: self.study.user_attrs)
 
     def directory(self, trial: FrozenTrial) -> Path:
         """Of a trial's files."""
@@ -149,7 +164,7 @@ class Study:
     def check_rows(self, name: str, digests: Mapping[str, str]) -> None:
         """Raises ChangedDataError where the sweep has seen other rows of these data before."""
         key = f"{ROWS}.{name[:16]}"
-        before = patiently(lambda: self.study.user_attrs).get(key)
+        before = self.attributes().get(key)
         if before is None:
             patiently(lambda: self.study.set_user_attr(key, dict(digests)))
         elif changed := [split for split in before if before[split] != digests.get(split)]:
@@ -162,8 +177,15 @@ class Study:
 
     def claim(self) -> Claim | None:
         """The next trial to train: one whose worker is gone, a new one, or one that failed; None where none is left."""
+        claim = patiently(self._claim)
+        if claim:
+            self._claimed.add(claim.trial._trial_id)
+        return claim
+
+    def _claim(self) -> Claim | None:
         with self._lock():
-            take = self._next(self.trials())
+            self._free_the_silent()
+            take = self._next(self._trials())
             return take() if take else None
 
     def finish(self, claim: Claim, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> None:
@@ -171,34 +193,41 @@ class Study:
         if any(not math.isfinite(value) for value in values or ()):
             self.fail(claim, f"the objective is {list(values or ())}")
             return
-        with self._lock():
-            if self._is_mine(claim):
-                numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
-                self.note(claim, METRICS, numbers)
-                from optuna.trial import TrialState
-
-                state = TrialState.PRUNED if values is None else TrialState.COMPLETE
-                self._tell(claim, state, values)
+        numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
+        self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)
 
     def fail(self, claim: Claim, error: str, trace: str = "") -> None:
         """Remembers a failure; the trial is free to be tried again, or has failed for good."""
+        failures = self.noted(claim).get(FAILURES, 0) + 1
+        told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
+        self._end(claim, told, "FAIL" if failures > self.options.retries else None, None)
+
+    def _end(self, claim: Claim, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None) -> None:
+        """Writes down how a trial of this worker ended; without a state it is free for another try."""
         from optuna.trial import TrialState
 
-        with self._lock():
-            if self._is_mine(claim):
-                failures = claim.trial.user_attrs.get(FAILURES, 0) + 1
-                self.note(claim, ERROR, error[:_LONGEST_ERROR])
-                self.note(claim, TRACEBACK, trace[-_LONGEST_ERROR:])
-                self.note(claim, FAILURES, failures)
-                self.note(claim, OWNER, None)
-                if failures > self.options.retries:
-                    self._tell(claim, TrialState.FAIL, None)
+        def end() -> None:
+            with self._lock():
+                if not self._is_mine(claim):
+                    return
+                for name, value in told.items():
+                    claim.trial.set_user_attr(name, value)
+                if state:
+                    self.study.tell(claim.trial, values, TrialState[state], skip_if_finished=True)
+                else:
+                    claim.trial.set_user_attr(OWNER, None)
+
+        patiently(end)
 
     def release(self, claim: Claim) -> None:
         """Leaves a trial that was cut off to whoever comes next."""
         with contextlib.suppress(Exception), self._lock():
             if self._is_mine(claim):
-                self.note(claim, OWNER, None)
+                claim.trial.set_user_attr(OWNER, None)
+
+    def noted(self, claim: Claim) -> Mapping[str, Any]:
+        """What was written down about a trial."""
+        return patiently(lambda: claim.trial.user_attrs)
 
     def note(self, claim: Claim, name: str, value: Any) -> None:
         """Writes an attribute of a trial down."""
@@ -213,7 +242,7 @@ class Study:
             while True:
                 with contextlib.suppress(Exception):
                     self.storage.record_heartbeat(claim.trial._trial_id)
-                if ended.wait(_BEAT):
+                if ended.wait(BEAT):
                     return
 
         thread = threading.Thread(target=beat, daemon=True)
@@ -253,14 +282,14 @@ class Study:
     def _own(self, found: FrozenTrial | None, number: int = 0) -> Claim:
         import optuna
 
-        with _untested_warnings_off():
+        with untested_warnings_off():
             self.study.sampler = self.options.optuna_sampler(found.number if found else number)
         if found is None or found.state.name == "WAITING":
-            trial = patiently(self.study.ask)
+            trial = self.study.ask()
         else:
             trial = optuna.trial.Trial(self.study, found._trial_id)
         self.storage.record_heartbeat(trial._trial_id)  # first: an owner without one would be alive for ever
-        patiently(lambda: trial.set_user_attr(OWNER, {**process.tags(), "worker": self._me}))
+        trial.set_user_attr(OWNER, {**process.tags(), "worker": self._me})
         point = self.plan.space.suggest(trial)
         frozen = self.storage.get_trial(trial._trial_id)
         return Claim(trial, point, self.directory(frozen))
@@ -270,115 +299,30 @@ class Study:
         owner = trial.user_attrs.get(OWNER)
         if not owner or process.is_gone(owner):
             return True
-        return not process.is_here(owner) and trial._trial_id in self._stale()
+        # Ours, but we do not train it: the storage broke down while it was claimed.
+        return owner["worker"] == self._me and trial._trial_id not in self._claimed
 
-    def _stale(self) -> set[int]:
-        """Trials without a sign of life, by the storage's own clock."""
-        return set(self._watching._get_stale_trial_ids(self.study._study_id))
-
-    @cached_property
-    def _watching(self) -> optuna.storages.RDBStorage:
-        """The storage once more, since optuna warns where one with these settings is asked for a trial."""
-        return _open(self.url, heartbeat_interval=_BEAT, grace_period=_GRACE, skip_table_creation=True)
+    def _free_the_silent(self) -> None:
+        """Leaves trials whose workers on other machines are gone to whoever comes next."""
+        for trial in self._trials():
+            owner = None if trial.state.is_finished() else trial.user_attrs.get(OWNER)
+            if owner and not process.is_here(owner) and self._watch.is_silent(trial._trial_id):
+                log.warning("sweep: trial %d: no sign of life from %s", trial.number, owner[process.HOST])
+                self.storage.set_trial_user_attr(trial._trial_id, OWNER, None)
 
     def _is_mine(self, claim: Claim) -> bool:
-        """Whether nobody took the trial over, who thought that this worker was gone."""
-        now = patiently(lambda: self.storage.get_trial(claim.trial._trial_id))
-        mine = (now.user_attrs.get(OWNER) or {}).get("worker") == self._me and not now.state.is_finished()
-        if not mine:
+        """Whether a trial is still to be ended, and nobody took it over, who thought that this worker was gone."""
+        now = self.storage.get_trial(claim.trial._trial_id)
+        owner = (now.user_attrs.get(OWNER) or {}).get("worker")
+        if owner not in (self._me, None):
             log.warning("sweep: trial %d belongs to another worker by now", claim.trial.number)
-        return mine
-
-    def _tell(self, claim: Claim, state: Any, values: Sequence[float] | None) -> None:
-        patiently(lambda: self.study.tell(claim.trial, values, state, skip_if_finished=True))
-
-    # --- the lock ---
+        return owner == self._me and not now.state.is_finished()
 
     def _lock(self) -> AbstractContextManager[Any]:
         """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
-        return self._file_lock() or self._row_lock()
-
-    def _file_lock(self) -> FileLock | None:
-        """For a database that is a file: a lock beside it."""
-        path = self.url.partition("sqlite:///")[2]
-        return FileLock(f"{path}.lock") if path else None
-
-    @contextmanager
-    def _row_lock(self) -> Iterator[None]:
-        """For a server: a row of a table of ours, since optuna locks its own."""
-        import sqlalchemy as sql
-
-        locks = sql.Table("hydratune_locks", sql.MetaData(), sql.Column("study", sql.String(250), primary_key=True))
-        mine = locks.c.study == self.plan.name[:250]
-        with contextlib.suppress(sql.exc.SQLAlchemyError):  # another process made it at the same time
-            locks.create(self.storage.engine, checkfirst=True)
-        with contextlib.suppress(sql.exc.IntegrityError), self.storage.engine.begin() as connection:
-            if connection.execute(sql.select(locks).where(mine)).first() is None:
-                connection.execute(locks.insert().values(study=self.plan.name[:250]))
-        with self.storage.engine.begin() as connection:
-            connection.execute(sql.select(locks).where(mine).with_for_update())
-            yield
+        return storage.lock(self.storage, self.url, self.plan.name)
 
 
 def default_storage(directory: Path) -> str:
     """A file in the sweep's directory."""
     return f"sqlite:///{directory.absolute()}/study.db"
-
-
-def _answering(url: str) -> optuna.storages.RDBStorage:
-    """The storage at an address; several processes may make its tables at the same time, of which one wins."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    tries = 5
-    for left in reversed(range(tries)):
-        try:
-            return _open(url)
-        except (SQLAlchemyError, ImportError) as error:
-            if not left or isinstance(error, ImportError):
-                got = f"{redact(url)!r}: {one_line(error)[:300]}"
-                fix = "Start it, or leave sweep.storage out; PostgreSQL needs pip install 'hydratune[postgresql]'."
-                raise ConfigError(Mistake("sweep.storage", "a database that answers", got, fix)) from error
-            time.sleep(0.3)
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _untested_warnings_off() -> Iterator[None]:
-    """Without optuna's notes that something may change in its next version; ours is pinned and tested."""
-    import optuna
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _open(url: str, **more: Any) -> optuna.storages.RDBStorage:
-    import optuna
-    from sqlalchemy.engine import make_url
-
-    full = make_url(url)
-    if full.drivername == "postgresql":  # whose default is the driver before the one that we ask for
-        full = full.set(drivername="postgresql+psycopg")
-    kwargs: dict[str, Any] = {"pool_pre_ping": True}
-    if full.get_backend_name() == "sqlite":
-        kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}
-    with _untested_warnings_off():
-        return optuna.storages.RDBStorage(full.render_as_string(hide_password=False), engine_kwargs=kwargs, **more)
-
-
-def patiently(call: Callable[[], T]) -> T:
-    """What a call to the storage returns, for which it may be tried for a quarter of an hour."""
-    from optuna.exceptions import StorageInternalError
-    from sqlalchemy.exc import DatabaseError
-
-    began, pause = time.monotonic(), 0.2
-    while True:
-        try:
-            return call()
-        except (DatabaseError, StorageInternalError) as error:
-            if time.monotonic() - began > _PATIENCE:
-                raise
-            if pause > 1:
-                log.warning("sweep: the storage does not answer, trying again: %s", str(error).splitlines()[0])
-            time.sleep(pause)
-            pause = min(2 * pause, 30)

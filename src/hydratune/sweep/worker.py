@@ -28,6 +28,7 @@ from hydratune.report import quieten
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
 from hydratune.sweep.space import short
+from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
 from hydratune.tracking.delivery import SWEEP
@@ -49,7 +50,7 @@ def work(cfg: DictConfig) -> int:
     _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     try:
-        done = _work(Study(plan, options), Kept(_KEPT))
+        done = _work(Study(plan, options, waits=True), Kept(_KEPT))
     finally:
         if signals.is_orphan():  # else it would wait for work that nobody gives
             os._exit(TERMINATED)
@@ -119,7 +120,7 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
     """Trains one configuration, once a seed, and tells the study."""
     try:
         results, pruned = _replicates(study, claim, kept)
-    except ChangedDataError:  # no fault of this configuration
+    except (ChangedDataError, StorageGoneError):  # no fault of this configuration
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {redact(one_line(error))}"
@@ -131,7 +132,7 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
 
 def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[str, Any]], bool]:
     """The metrics with each seed, and whether the study ended the configuration before the last."""
-    began, before = time.monotonic(), float(claim.trial.user_attrs.get(SECONDS, 0))
+    began, before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
     try:
         for i in range(len(study.plan.replicates)):
@@ -153,8 +154,9 @@ def _is_hopeless(study: Study, claim: Claim, results: Sequence[Mapping[str, Any]
     """Whether the seeds so far say that a configuration is worse than the best, so that the others can be spared."""
     if study.options.pruner != "wilcoxon":
         return False
-    claim.trial.report(results[-1][next(iter(study.plan.objectives))], len(results) - 1)
-    return len(results) < len(study.plan.replicates) and claim.trial.should_prune()
+    value = results[-1][next(iter(study.plan.objectives))]
+    patiently(lambda: claim.trial.report(value, len(results) - 1))
+    return len(results) < len(study.plan.replicates) and patiently(claim.trial.should_prune)
 
 
 def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
@@ -173,7 +175,7 @@ def part(study: Study, claim: Claim, number: int) -> Part:
     callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / count))]
     if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
         callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
-    tags = {SWEEP: study.study.user_attrs.get(PARENT, {}).get("key", plan.name)}
+    tags = {SWEEP: study.attributes().get(PARENT, {}).get("key", plan.name)}
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
             if p.log and p.name in claim.point}  # fmt: skip
     origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
