@@ -8,9 +8,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,8 +56,8 @@ def as_postgres():
 
 
 @pytest.fixture(scope="module")
-def server():
-    """The address of a PostgreSQL with a password, on a free port of loopback."""
+def control():
+    """A PostgreSQL with a password on a free port of loopback: its address, and what starts and stops it."""
     folder = Path(tempfile.mkdtemp(prefix="hydratune-postgresql-"))  # pytest's own folders are closed to other users
     if os.getuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
@@ -68,14 +70,23 @@ def server():
     run = {"cwd": folder, "stdout": subprocess.DEVNULL, **as_postgres()}
     subprocess.run([programs() / "initdb", "--no-sync", "--encoding", "UTF8", *login, data], check=True, **run)
     options = f"-h 127.0.0.1 -p {port} -k {folder} -F"
-    subprocess.run(
-        [programs() / "pg_ctl", "start", "-w", "-D", data, "-l", folder / "log", "-o", options], check=True, **run
-    )
+
+    def pg_ctl(*what):
+        subprocess.run([programs() / "pg_ctl", *what, "-w", "-D", data], check=True, **run)
+
+    begin, stop = ("start", "-l", folder / "log", "-o", options), ("stop", "-m", "immediate")
+    pg_ctl(*begin)
     try:
-        yield f"{USER}:{PASSWORD}@127.0.0.1:{port}"
+        yield f"{USER}:{PASSWORD}@127.0.0.1:{port}", partial(pg_ctl, *begin), partial(pg_ctl, *stop)
     finally:
-        subprocess.run([programs() / "pg_ctl", "stop", "-D", data, "-m", "immediate"], check=True, **run)
+        pg_ctl(*stop)
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def server(control):
+    """The address of the PostgreSQL."""
+    return control[0]
 
 
 @pytest.fixture
@@ -149,6 +160,29 @@ def test_two_sweeps_in_one_database(toy, own_directory, machines, database):
         ("trainer.args.weight_decay",),
     }
     assert all(completed(study) == Counter([(0.002,), (0.02,)]) for study in found)
+
+
+@pytest.mark.slow
+def test_the_database_is_down_in_the_middle(toy, machines, database, control):
+    """It is stopped as by a crash while two workers train, for longer than a trial: they wait, and end each trial once."""
+    _, begin, stop = control
+    typed = [*toy, *GRID, STORAGE, "tracking=none", "sweep.workers=2", "trainer.args.num_train_epochs=20"]
+    process = start(*typed, cwd=machines[0], SWEEP_STORAGE=database)
+    while not list(machines[0].glob("multirun/*/*/metrics.json")):
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    stop()
+    try:
+        time.sleep(10)
+    finally:
+        begin()
+    said = ended(process)
+    assert "sweep: waiting for the study's database, up to 15 minutes: " in said
+    assert "sweep: the study's database answers again" in said
+    assert PASSWORD not in said
+    (study,) = studies(driven(database))
+    assert completed(study) == SIX
+    assert [trial.user_attrs.get("failures") for trial in study.trials] == [None] * 6
 
 
 # --- the study alone -------------------------------------------------------------------------------------

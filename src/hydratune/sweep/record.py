@@ -81,6 +81,8 @@ class Recorded:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is None:
+            self._tracking.deliver(self._study.plan.directory)
         if self._context is None:
             return
         if kind is not None:  # workers were ended with this process

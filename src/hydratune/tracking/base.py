@@ -117,6 +117,9 @@ class Tracking(ABC):
         A directory whose run was recorded before continues that record.
         """
 
+    def deliver(self, directory: Path) -> None:  # noqa: B027 (there may be nothing that waits)
+        """Delivers what runs in and below a directory had to tell while the store was down."""
+
     def heal(self) -> None:  # noqa: B027 (there may be nothing to correct)
         """Corrects records of runs whose processes ended without a word."""
 

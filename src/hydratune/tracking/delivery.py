@@ -7,7 +7,7 @@ second time. Only the client with an explicit run id is used, never the fluent s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,9 +95,12 @@ class Delivery:
 
     def _continue(self, tags: dict[str, str]) -> None:
         self.client.update_run(self._run_id, status="RUNNING")
-        for stale in {*_OF_AN_END} & {*self.client.get_run(self._run_id).data.tags}:
-            self.client.delete_tag(self._run_id, stale)
+        self._forget(_OF_AN_END)
         self._tags(tags)
+
+    def _forget(self, tags: Iterable[str]) -> None:
+        for stale in {*tags} & {*self.client.get_run(self._run_id).data.tags}:
+            self.client.delete_tag(self._run_id, stale)
 
     def _params(self, params: dict[str, str]) -> None:
         from mlflow.entities import Param
@@ -127,6 +130,7 @@ class Delivery:
         models.record(self.client, where["experiment_id"], where["run_id"], self._directory, models.Recorded(**model))
 
     def _status(self, status: str, ended: int) -> None:
+        self._forget((process.HEALED,))  # it had ended, but this had not come through
         self.client.set_terminated(self._run_id, status, ended)
 
 

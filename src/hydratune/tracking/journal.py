@@ -151,3 +151,9 @@ class Journal:
         with self._path.open("rb") as file:
             file.seek(-1, 2)
             return file.read() == b"\n"
+
+
+def journals(directory: Path) -> list[Journal]:
+    """Of a run, or of all runs below a directory, such as the trials of a sweep, whose own comes first."""
+    found = sorted(directory.rglob(JOURNAL), key=lambda path: (len(path.parts), str(path)))
+    return [Journal(path.parent) for path in found]

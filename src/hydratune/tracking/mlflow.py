@@ -14,21 +14,21 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from hydratune.errors import Mistake, PrunedError, did_you_mean, one_line, one_of
+from hydratune.errors import ConfigError, Mistake, PrunedError, did_you_mean, one_line, one_of
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
-from hydratune.tracking.delivery import DIRECTORY
-from hydratune.tracking.journal import LOCK, Journal
-from hydratune.tracking.sender import Sender, turn_to
+from hydratune.tracking.delivery import DIRECTORY, Delivery
+from hydratune.tracking.journal import LOCK, Journal, journals
+from hydratune.tracking.sender import Sender, StoreDownError, drain, said, turn_to
 from hydratune.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
@@ -111,6 +111,19 @@ class Mlflow(Tracking):
             self._open(journal, facts, uri)
             with _told(MlflowRunLog(self, journal, Sender(journal, uri, client))) as run_log:
                 yield run_log
+
+    def deliver(self, directory: Path) -> None:
+        """Delivers journals of runs that have ended; where the store is down still, says how to do it later."""
+        waiting = [journal for journal in journals(directory) if not journal.is_delivered()]
+        uri = store.absolute_uri(self.uri)
+        try:
+            for journal in waiting:
+                with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # one that runs does it itself
+                    turn_to(journal, uri)
+                    drain(journal, Delivery(store.connect(uri), uri, journal.directory))
+        except (ConfigError, StoreDownError) as error:
+            command = shlex.join([console_script(), "sync", os.path.relpath(directory)])
+            log.warning("tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), said(error), command)
 
     def heal(self) -> None:
         """Marks runs KILLED that are RUNNING by the store and whose process, on this machine, is gone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
@@ -18,8 +19,11 @@ from hydratune.provenance import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
+
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 _SQLITE = "sqlite:///"
+_LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
 
 
 def absolute_uri(uri: str) -> str:
@@ -68,28 +72,44 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the sender tries again; MLflow would block on it
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     from filelock import FileLock
-    from mlflow import MlflowClient
 
     for noisy in ("alembic", "mlflow"):  # importing mlflow sets its level anew
         logging.getLogger(noisy).setLevel(logging.WARNING)
     path = sqlite_path(uri)
     try:
         if path is None:
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-            return client
+            return _answering(uri)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.touch(mode=PRIVATE)
         # Two processes that make the schema at once break each other (alembic has no lock of its own).
         with FileLock(f"{path}.lock"):
-            client = MlflowClient(uri)
-            client.search_experiments(max_results=1)
-            return client
+            return _unlocked(uri)
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
         reason = str(redact(one_line(error)))[:300]
         fix = "Start the server, correct tracking.uri, or set tracking=none."
         raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
+
+
+def _unlocked(uri: str) -> MlflowClient:
+    """A client of a sqlite store, once no other process holds the whole of it, as a backup may."""
+    began = time.monotonic()
+    while True:
+        try:
+            return _answering(uri)
+        except Exception as error:
+            waited = time.monotonic() - began
+            if _LOCKED not in str(error) or waited > _LONGEST_LOCK:
+                raise
+            log.warning("tracking: waiting for %s, which another process holds, for %d s now", uri, waited)
+
+
+def _answering(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:

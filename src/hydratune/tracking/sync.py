@@ -13,31 +13,30 @@ from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.provenance import MASK, redact
 from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery
-from hydratune.tracking.journal import LOCK, Journal
+from hydratune.tracking.journal import LOCK, Journal, journals
 from hydratune.tracking.sender import StoreDownError, drain, said, turn_to
 
 
 def main(arguments: Sequence[str]) -> int:
     """Delivers each run's journal and says how it went; the exit code is 1 where a store did not take it."""
     parser = argparse.ArgumentParser(prog="hydratune sync", description=__doc__)
-    parser.add_argument("run", nargs="+", type=Path, help="a run's directory")
+    parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
     parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
     given = parser.parse_args(arguments)
-    journals = [Journal(directory.absolute()) for directory in given.run]
-    mistakes = [mistake for journal in journals for mistake in _mistakes(journal, given.uri)]
+    found = {directory: journals(directory.absolute()) for directory in given.run}
+    mistakes = [mistake for directory in found for mistake in _mistakes(directory, found[directory], given.uri)]
     if mistakes:
         raise ConfigError(*mistakes)
-    return max([_sync(journal, given.uri) for journal in journals])
+    return max([_sync(journal, given.uri) for several in found.values() for journal in several])
 
 
-def _mistakes(journal: Journal, uri: str | None) -> Iterator[Mistake]:
-    if not journal.exists():
-        fix = "Name a directory below outputs/ of a run that was tracked."
-        yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(journal.directory)), fix)
-    elif uri is None and MASK in journal.uri:
-        yield Mistake(
-            "--uri", "the store's address with its password", repr(journal.uri), "Add --uri '${oc.env:NAME}'."
-        )
+def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Iterator[Mistake]:
+    if not found:
+        fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
+        yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
+    elif uri is None and MASK in found[0].uri:
+        fix = "Add --uri '${oc.env:NAME}'."
+        yield Mistake("--uri", "the store's address with its password", repr(found[0].uri), fix)
 
 
 def _sync(journal: Journal, given: str | None) -> int:
