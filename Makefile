@@ -49,6 +49,7 @@ bench: $(INSTALLED) ## run the benchmarks (an hour or more), but for quality
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/tracking.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/soak.py
 
 quality: $(INSTALLED) ## train to the end over five seeds, beside the course's script (hours); can be gone on with
 	$(BIN)/python benchmarks/quality.py

@@ -202,17 +202,18 @@ def measure(trials: int, workers: int) -> dict[str, Any]:
     (SWEEP / REPORT / PAGE).unlink()
     report = run([HYDRATUNE, "sweep", "report", "soak"], Path())
     ends = {pid: [one.datetime_complete.timestamp() for one in done if own(one) == pid] for pid in memory.seen}
+    settled = {pid: seen for pid, seen in memory.seen.items() if ends[pid]}
     fifth, took = max(trials // 5, 1), seconds(done)
     return {
         "whole": is_whole(found, trials),
         "found": found,
         "seconds": whole.seconds,
-        "seconds_per_trial": {"first fifth": statistics.median(took[:fifth]), "last fifth": statistics.median(took[-fifth:])},
-        "growth": [growth(memory.seen[pid], ends[pid]) for pid in memory.seen if ends[pid]],
-        "peak": [max(mib for _, mib in memory.seen[pid]) for pid in memory.seen if ends[pid]],
+        "seconds_per_trial": {"first": statistics.median(took[:fifth]), "last": statistics.median(took[-fifth:])},
+        "growth": [growth(seen, ends[pid]) for pid, seen in settled.items()],
+        "peak": [max(mib for _, mib in seen) for seen in settled.values()],
         "report_seconds": report.seconds,
         "report_mib": (SWEEP / REPORT / PAGE).stat().st_size / MIB,
-    }  # fmt: skip
+    }
 
 
 def own(trial: FrozenTrial) -> int:
@@ -222,19 +223,16 @@ def own(trial: FrozenTrial) -> int:
 
 def tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
     """What is where, and what it took."""
-    there = Table(
-        "where", "what", title=f"{trials} trials on {workers} workers: {'whole' if values['whole'] else 'NOT WHOLE'}"
-    )
+    verdict = "nothing lost, nothing repeated" if values["whole"] else "NOT WHOLE"
+    there = Table("where", "what", title=f"{trials} trials on {workers} workers: {verdict}")
     for where, counts in values["found"].items():
         there.add_row(where, ", ".join(f"{count} {state}" for state, count in counts.items()))
     took = Table("what", "")
     took.add_row("in all", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s a trial")
     for part, median in values["seconds_per_trial"].items():
-        took.add_row(f"a trial on its worker, median of the {part}", f"{median:.2f} s")
+        took.add_row(f"a trial on its worker, median of the {part} fifth", f"{median:.2f} s")
     told = ", ".join(f"{mib:+.1f}" for mib in values["growth"])
-    took.add_row(
-        "each worker's growth in 100 trials of its own", f"{told} MiB, to {max(values['peak']):.0f} MiB at most"
-    )
+    took.add_row("a worker's growth in 100 trials of its own", f"{told} MiB, to {max(values['peak']):.0f} MiB at most")
     took.add_row("the report", f"{values['report_seconds']:.1f} s, {values['report_mib']:.1f} MiB")
     return [there, took]
 

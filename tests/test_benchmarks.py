@@ -17,7 +17,7 @@ QUICK = {
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
 # Minutes each, also with --quick, of what the others share with them; for trying by hand.
-ALONE = {"experiments", "memory", "quality", "startup", "sweep"}
+ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep"}
 
 
 @pytest.fixture
