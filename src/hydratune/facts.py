@@ -37,6 +37,7 @@ class Part:
         name: Readable, e.g. `learning_rate=3e-05 seed=2`.
         params: More of them for the tracker.
         tags: For the tracker.
+        key: By which the tracker knows the run, whichever machine trains it; None for one of its own.
         callbacks: For Trainer.
         origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
         check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
@@ -45,6 +46,7 @@ class Part:
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
     callbacks: Sequence[Any] = ()
     origin: Sequence[str] = ()
     check_rows: Callable[[str, Mapping[str, str]], None] = lambda name, digests: None  # noqa: ARG005
@@ -99,7 +101,7 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     name = f"{cfg.name} {chosen}".strip()
     if job.part:
         name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)
-    return Facts(name[:_NAME_LENGTH], job.directory, params, tags)
+    return Facts(name[:_NAME_LENGTH], job.directory, params, tags, job.part.key if job.part else None)
 
 
 def foreign_code(cfg: DictConfig) -> list[str]:

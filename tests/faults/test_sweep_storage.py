@@ -3,6 +3,7 @@
 import errno
 import itertools
 import multiprocessing
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from fake_sweep import SPACE, fake_study
 from hydratune import run
 from hydratune.cli import dispatch
 from hydratune.lineage import last_checkpoint
-from hydratune.sweep import storage, worker
+from hydratune.sweep import record, storage, worker
 from hydratune.sweep.study import OWNER
 from hydratune.tracking import process
 from hydratune.tracking.store import connect
@@ -255,10 +256,14 @@ def _die_elsewhere(typed, step):
 
 
 @pytest.mark.slow
-def test_a_machine_is_gone(toy, sweep, monkeypatch):
-    """The machine of a worker is gone for good: others see that it is silent, and end its trial from its checkpoint."""
+@pytest.mark.parametrize("disk", ["shared", "lost"])
+def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
+    """The machine of a parent and its worker is gone for good: others see that it is silent, and end its trial, once.
+
+    It goes on from its checkpoint where the files can be seen, and in the same MLflow run always; so does the sweep's.
+    """
     saves = [f"trainer.args.{what}_{key}" for what in ("save", "eval") for key in ("strategy=steps", "steps=2")]
-    typed = [RATES, "sweep.name=mine", "tracking=none", "trainer.args.per_device_train_batch_size=4", *saves]
+    typed = [RATES, "sweep.name=mine", "trainer.args.per_device_train_batch_size=4", *saves]
     gone = multiprocessing.get_context("spawn").Process(
         target=_die_elsewhere, args=([*toy, "hydra.sweep.dir=s", *typed], 5)
     )
@@ -267,11 +272,17 @@ def test_a_machine_is_gone(toy, sweep, monkeypatch):
     assert gone.exitcode == -signal.SIGKILL
     (left,) = study().trials
     assert (left.state.name, left.user_attrs[OWNER][process.HOST]) == ("RUNNING", "elsewhere")
+    if disk == "lost":
+        shutil.rmtree("s/0")
+        for path in Path("s").glob("*tracking*"):
+            path.unlink()
     begins = []
     monkeypatch.setattr(run, "last_checkpoint", lambda *args: begins.append(last_checkpoint(*args)) or begins[-1])
     monkeypatch.setattr(storage, "GRACE", 3)
+    monkeypatch.setattr(record, "BEAT", 1)
     code, trials = sweep(*typed)
     assert (code, states(trials)) == (0, ["COMPLETE"] * 3)
     assert len(begins) == 3
-    assert {one and Path(one).name for one in begins} == {None, "checkpoint-4"}
+    assert {one and Path(one).name for one in begins} == {None, *(["checkpoint-4"] if disk == "shared" else [])}
     assert [len(one.intermediate_values) for one in trials] == [8] * 3
+    assert {name: status for name, (status, _) in runs(store).items()} == dict.fromkeys(DONE, "FINISHED")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from omegaconf import DictConfig
 
@@ -16,7 +18,7 @@ from hydratune.sweep import board, report
 from hydratune.sweep.plan import values_of
 from hydratune.sweep.show import short_name
 from hydratune.sweep.space import said, short
-from hydratune.sweep.storage import patiently
+from hydratune.sweep.storage import BEAT, Watch, patiently
 from hydratune.sweep.study import PARENT, Study
 from hydratune.tracking import process
 from hydratune.tracking.base import Facts, NoTracking, RunLog, Tracking
@@ -24,6 +26,8 @@ from hydratune.tracking.journal import Journal
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
 log = logging.getLogger(__name__)
+
+SIGN = "hydratune.sign"  # an attribute of a study: the last sign of life of the process that records it
 
 
 class TrialsFailedError(RuntimeError):
@@ -44,23 +48,42 @@ class Recorded:
         self._log = RunLog()
         self._context: AbstractContextManager[RunLog] | None = None
         self._last: object = None
+        self._watch, self._looked = Watch(), time.monotonic()
 
     def __enter__(self) -> Self:
-        plan, journal = self._study.plan, Journal(self._study.plan.directory)
-        known = self._study.attributes().get(PARENT)
-        elsewhere = known and not (process.is_here(known) and known["directory"] == str(plan.directory))
-        if self._cfg is None or elsewhere or (journal.is_over() and self._study.is_done()):
+        directory, known = self._study.plan.directory, self._study.attributes().get(PARENT)
+        here = known is None or (process.is_here(known) and known["directory"] == str(directory))
+        if (not here or Journal(directory).is_over()) and self._study.is_done():
             return self
-        self._context = self._tracking.start(_facts(self._study, self._cfg))
-        self._log = self._context.__enter__()
-        key = Journal(plan.directory).key
-        if known is None and key:
-            where = {**process.tags(), "directory": str(plan.directory)}
-            patiently(lambda: self._study.study.set_user_attr(PARENT, {"key": key, **where}))
+        if here or process.is_gone(known or {}):
+            self._begin(known)
         return self
+
+    def _begin(self, known: Mapping[str, Any] | None) -> None:
+        """Records the sweep from now on, in the run in which `known` did, unless another process was faster."""
+        if self._cfg is None:
+            return
+        directory = self._study.plan.directory
+        key = known["key"] if known else Journal(directory).key or uuid.uuid4().hex
+        mine = {"key": key, **process.tags(), "directory": str(directory)}
+        if isinstance(self._tracking, NoTracking) or self._study.replace(PARENT, known, mine):
+            self._context = self._tracking.start(_facts(self._study, self._cfg, key))
+            self._log = self._context.__enter__()
+
+    def _give_sign(self) -> None:
+        """Shows other machines that this parent lives; or takes the place of one that gave no sign for long."""
+        if time.monotonic() - self._looked < BEAT:
+            return
+        self._looked = time.monotonic()
+        known = self._study.attributes()
+        if self._context is not None:
+            patiently(lambda: self._study.study.set_user_attr(SIGN, self._looked))
+        elif PARENT in known and self._watch.is_silent(PARENT, known.get(SIGN)):
+            self._begin(known[PARENT])
 
     def update(self, found: Sequence[board.Row]) -> None:
         """Records what has changed since the last time."""
+        self._give_sign()
         plan, states = self._study.plan, board.counts(found)
         if self._context is None or states == self._last:
             return
@@ -107,7 +130,7 @@ class Recorded:
             log.exception("sweep: no report")
 
 
-def _facts(study: Study, cfg: DictConfig) -> Facts:
+def _facts(study: Study, cfg: DictConfig, key: str) -> Facts:
     """What the parent's run shows of the sweep."""
     plan, options = study.plan, study.options
     choices = cfg.hydra.runtime.choices
@@ -118,4 +141,4 @@ def _facts(study: Study, cfg: DictConfig) -> Facts:
     if plan.seeds:
         params["seeds"] = ",".join(map(str, plan.seeds))
     name, direction = next(iter(plan.objectives.items()))
-    return Facts(plan.name, plan.directory, params, {OBJECTIVE: name, DIRECTION: direction[:3]})
+    return Facts(plan.name, plan.directory, params, {OBJECTIVE: name, DIRECTION: direction[:3]}, key)

@@ -150,27 +150,28 @@ def _row_lock(storage: RDBStorage, study: str) -> Iterator[None]:
 
 
 class Watch:
-    """Tells which trials of other machines have no worker any more.
+    """Tells who gives no sign of life any more.
 
-    A trial is silent once its sign of life has not changed while this process looked, by a clock that nobody sets. The
-    times in the database are only compared with each other: a clock that jumps makes no dead worker of a live one.
+    Somebody is silent once the last sign has not changed while this process looked, by a clock that nobody sets. Times
+    in the database are only compared with each other: a clock that jumps makes no dead worker of a live one.
     """
 
-    def __init__(self, storage: RDBStorage) -> None:
-        self._storage = storage
-        self._seen: dict[int, tuple[Any, float]] = {}  # trial -> its last sign of life, and when it was first seen
+    def __init__(self) -> None:
+        self._seen: dict[Any, tuple[Any, float]] = {}  # who -> the last sign, and when it was first seen
 
-    def is_silent(self, trial_id: int) -> bool:
-        """Whether a trial has shown no sign of life for as long as it may."""
-        beat, now = self._beat(trial_id), time.monotonic()
-        if trial_id not in self._seen or self._seen[trial_id][0] != beat:
-            self._seen[trial_id] = (beat, now)
-        return now - self._seen[trial_id][1] > GRACE
+    def is_silent(self, who: Any, sign: Any) -> bool:
+        """Whether somebody's last sign of life is as old as it may be, or older."""
+        now = time.monotonic()
+        if who not in self._seen or self._seen[who][0] != sign:
+            self._seen[who] = (sign, now)
+        return now - self._seen[who][1] > GRACE
 
-    def _beat(self, trial_id: int) -> Any:
-        import sqlalchemy as sql
-        from optuna.storages._rdb.models import TrialHeartbeatModel
 
-        column = TrialHeartbeatModel.heartbeat
-        with self._storage.engine.connect() as connection:
-            return connection.execute(sql.select(column).where(TrialHeartbeatModel.trial_id == trial_id)).scalar()
+def sign_of_life(storage: RDBStorage, trial_id: int) -> Any:
+    """The last one of the worker of a trial."""
+    import sqlalchemy as sql
+    from optuna.storages._rdb.models import TrialHeartbeatModel
+
+    column = TrialHeartbeatModel.heartbeat
+    with storage.engine.connect() as connection:
+        return connection.execute(sql.select(column).where(TrialHeartbeatModel.trial_id == trial_id)).scalar()

@@ -78,10 +78,10 @@ class Study:
         self.url = options.storage or default_storage(plan.directory)
         self._me = uuid.uuid4().hex
         self._claimed: set[int] = set()
+        self._watch = storage.Watch()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with storage.file_lock(self.url) or contextlib.nullcontext():
             self.storage = storage.answering(self.url, waits=waits)
-            self._watch = storage.Watch(self.storage)
             self.study = patiently(self._open)
 
     def _open(self) -> optuna.Study:
@@ -146,6 +146,18 @@ class Study:
     def attributes(self) -> Mapping[str, Any]:
         """What was written down about the study."""
         return patiently(lambda: self.study.user_attrs)
+
+    def replace(self, name: str, known: Any, new: Any) -> bool:
+        """Whether something written down about the study was `known`, and is `new` now: one process is told so."""
+
+        def swap() -> bool:
+            with self._lock():
+                if self.study.user_attrs.get(name) not in (known, new):
+                    return False
+                self.study.set_user_attr(name, new)
+                return True
+
+        return patiently(swap)
 
     def directory(self, trial: FrozenTrial) -> Path:
         """Of a trial's files."""
@@ -306,7 +318,9 @@ class Study:
         """Leaves trials whose workers on other machines are gone to whoever comes next."""
         for trial in self._trials():
             owner = None if trial.state.is_finished() else trial.user_attrs.get(OWNER)
-            if owner and not process.is_here(owner) and self._watch.is_silent(trial._trial_id):
+            if not owner or process.is_here(owner):
+                continue
+            if self._watch.is_silent(trial._trial_id, storage.sign_of_life(self.storage, trial._trial_id)):
                 log.warning("sweep: trial %d: no sign of life from %s", trial.number, owner[process.HOST])
                 self.storage.set_trial_user_attr(trial._trial_id, OWNER, None)
 

@@ -175,11 +175,12 @@ def part(study: Study, claim: Claim, number: int) -> Part:
     callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / count))]
     if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
         callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
-    tags = {SWEEP: study.attributes().get(PARENT, {}).get("key", plan.name)}
+    parent = study.attributes().get(PARENT, {}).get("key")
+    tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"
     logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
             if p.log and p.name in claim.point}  # fmt: skip
     origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
-    return Part(label(claim.point, seed), logs, tags, callbacks, origin, study.check_rows)
+    return Part(label(claim.point, seed), logs, tags, key, callbacks, origin, study.check_rows)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -24,12 +24,14 @@ class Facts:
         directory: Where the run leaves its files.
         params: What the user chose, flat.
         tags: Provenance: the git commit, the command, versions.
+        key: What finds the run again in its tracker, where another machine may have begun it; None for one of its own.
     """
 
     name: str
     directory: Path
     params: Mapping[str, object]
     tags: Mapping[str, str]
+    key: str | None = None
 
 
 @dataclass(frozen=True)

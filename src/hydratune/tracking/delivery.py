@@ -75,14 +75,15 @@ class Delivery:
         return found
 
     def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
-        """Makes the run, or finds the one that was made; a pointer to another store is replaced."""
+        """Makes the run, or goes on with the one that was made; a pointer to another store is replaced."""
         experiment_id = store.experiment_id(self.client, self._uri, experiment)
-        made = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
-        if not made:
-            first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
-            made = [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
+        known = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+        first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
+        made = known or [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
         where = {"uri": redact(self._uri), "experiment_id": experiment_id, "run_id": made[0].info.run_id}
         write_json(self._directory / POINTER, where)
+        if known:  # perhaps by a machine that is gone
+            self._continue(tags)
         self._nest(experiment_id, made[0].info.run_id, key, tags.get(SWEEP))
 
     def _nest(self, experiment_id: str, run_id: str, key: str, sweep: str | None) -> None:

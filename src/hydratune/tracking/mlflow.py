@@ -145,7 +145,7 @@ class Mlflow(Tracking):
         else:
             name, began = self.run_name or facts.name, int(time.time() * 1000)
             known = {"uri": redact(uri), "experiment": self.experiment, "name": name, "tags": tags}
-            journal.write("run", key=uuid.uuid4().hex, began=began, **known)
+            journal.write("run", key=facts.key or uuid.uuid4().hex, began=began, **known)
         journal.write_params(params)
 
 
