@@ -14,7 +14,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
-from hydratune.training.exact import exactness
+from hydratune.exact import exactness
 from hydratune.training.saving import SavingTrainer
 from test_tracking import runs
 

@@ -15,7 +15,7 @@ FLOORS = [
     {"sweep"},
     {"launch"},
     {"run", "report", "validation", "card", "push"},
-    {"record", "tables", "lineage"},
+    {"record", "tables", "lineage", "exact"},
     {"facts", "composition", "build", "agreement"},
     {"outside"},
     {"tasks", "adapters"},

@@ -16,6 +16,7 @@ from hydratune import allowed, card, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.errors import SAVED
+from hydratune.exact import EXACT, exactness
 from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, remove_soon, write_json
 from hydratune.kept import key_of
@@ -25,7 +26,6 @@ from hydratune.report import quieten, scores
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.base import NoTracking
 from hydratune.training.arguments import try_out
-from hydratune.training.exact import EXACT, exactness
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
