@@ -140,7 +140,7 @@ def test_arguments_that_transformers_refuses(train, toy):
     with pytest.raises(
         ConfigError, match=r"^trainer\.args: expected arguments that transformers.Seq2SeqTrainingArguments takes"
     ):
-        train(*toy, "trainer.args.warmup_steps=-1")
+        train(*toy, "trainer.args.fp16_full_eval=true", "trainer.args.bf16_full_eval=true")
 
 
 def test_arguments_that_trainer_refuses(train, toy, store):
@@ -148,7 +148,7 @@ def test_arguments_that_trainer_refuses(train, toy, store):
     with pytest.raises(
         ConfigError, match=r"^trainer: expected arguments that hydratune.training.trainer.Trainer takes"
     ):
-        train(*toy, "trainer.args.report_to=nonsense")
+        train(*toy, "trainer.args.batch_eval_metrics=true")
     client = connect(store)
     assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
 

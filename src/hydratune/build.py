@@ -46,7 +46,7 @@ def _built(value: Any, key: str) -> Any:
         return call()
     except ConfigError:
         raise
-    except (TypeError, ValueError) as error:
+    except (ImportError, TypeError, ValueError) as error:  # ImportError: what an argument needs is not installed
         raise refusal(key, value["_target_"], error) from error
 
 

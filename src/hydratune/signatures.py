@@ -194,8 +194,7 @@ def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
 
 def _may_bind(module: str, name: str) -> bool:
     """Whether a module's text has the name, or stars of its own: transformers has 2,000 that are slow to parse."""
-    path = _source(module)
-    text = path.read_text(encoding="utf-8") if path else ""
+    text = path.read_text(encoding="utf-8") if (path := _source(module)) else ""
     return name in text or "import *" in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,10 +44,15 @@ def try_out(args: Any, network: Any) -> None:
         for reporter in get_reporting_integration_callbacks(args.report_to):
             reporter()
 
+    def kernels() -> None:
+        if args.use_liger_kernel:
+            importlib.import_module("liger_kernel")
+
     parts = {
         "optim": ("an optimizer that takes its arguments", optimizer),
         "lr_scheduler_type": ("a schedule that takes its arguments", schedule),
         "dataloader_num_workers": ("workers that the other dataloader arguments suit", loader),
+        "use_liger_kernel": ("false where the package liger-kernel is not installed", kernels),
         "report_to": ("trackers that are installed", reporters),
     }
     if refused := [mistake for name, (expected, make) in parts.items() for mistake in _refusal(name, expected, make)]:
