@@ -50,6 +50,7 @@ REFUSED = {
 }
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
+_MOST_WORKERS = 256  # a slip of 100000 would start as many processes
 _SEEDS = 2**32  # numpy takes no more
 
 
@@ -86,6 +87,9 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"trainer.args.{key}", expected, repr(value), "Raise it.")
         elif key in _BELOW_ONE and isinstance(value, int | float) and value >= 1:
             yield Mistake(f"trainer.args.{key}", "a number from 0 to below 1", repr(value), "Lower it.")
+    if isinstance(workers := select(plain, "trainer.args.dataloader_num_workers"), int) and workers > _MOST_WORKERS:
+        expected = f"a number to {_MOST_WORKERS}"
+        yield Mistake("trainer.args.dataloader_num_workers", expected, repr(workers), "Lower it.")
     steps = select(plain, "trainer.args.max_steps")
     if isinstance(steps, int) and (steps < -1 or steps == 0):
         expected = "a number of steps, or -1 for those of num_train_epochs"

@@ -214,6 +214,7 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
     ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
     args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+    args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch takes no whole 0
     hardware.alone(args)
     return args
 

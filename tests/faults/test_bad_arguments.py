@@ -1,0 +1,57 @@
+"""Values of the right type that train nothing end in one message, before anything is trained or recorded."""
+
+import pytest
+from transformers import TrainingArguments
+
+from hydratune.errors import ConfigError
+from hydratune.training.arguments import try_out
+from hydratune.validation import check_config
+from test_tracking import runs
+
+BOUNDS = {
+    "adam_beta2=1": "expected a number from 0 to below 1, got 1. Lower it.",
+    "label_smoothing_factor=3": "expected a number from 0 to below 1, got 3. Lower it.",
+    "adam_epsilon=-1": "expected a number from 0, got -1. Raise it.",
+    "warmup_steps=-1": "expected a number from 0, got -1. Raise it.",
+    "save_steps=0": "expected a number above 0, got 0. Raise it.",
+    "dataloader_num_workers=100000": "expected a number to 256, got 100000. Lower it.",
+    "max_steps=0": "expected a number of steps, or -1 for those of num_train_epochs, got 0. Set trainer.args.max_steps=-1.",
+}
+
+
+@pytest.mark.parametrize("override", BOUNDS)
+def test_bounds(compose, override):
+    """What upstream would take, and do nothing with or something else, is refused by its key."""
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(f"trainer.args.{override}"))
+    assert [str(one) for one in caught.value.mistakes] == [
+        f"trainer.args.{override.partition('=')[0]}: {BOUNDS[override]}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"optim_args": "x"}, "optim: expected an optimizer that takes its arguments, got not enough values"),
+        (
+            {"optim": "lomo"},
+            "optim: expected an optimizer that takes its arguments, got You need to install `lomo_optim`",
+        ),
+        ({"lr_scheduler_kwargs": {"x": 1}}, "lr_scheduler_type: expected a schedule that takes its arguments, got "),
+        ({"dataloader_persistent_workers": True}, "dataloader_num_workers: expected workers that the other dataloader"),
+        ({"report_to": "wandb"}, "report_to: expected trackers that are installed, got WandbCallback requires wandb"),
+    ],
+)
+def test_arguments_that_do_not_fit_together(arguments, told):
+    """What Trainer would refuse at its first step is told before."""
+    with pytest.raises(ConfigError) as caught:
+        try_out(TrainingArguments("x", use_cpu=True, **arguments), None)
+    assert str(caught.value).startswith(f"trainer.args.{told}")
+
+
+def test_nothing_is_recorded(train, toy, store):
+    """A run with such arguments is none; a whole 0 for AdamW's first moment is fine."""
+    with pytest.raises(ConfigError):
+        train(*toy, "trainer.args.optim_args=x")
+    assert runs(store) == []
+    train(*toy, "trainer.args.adam_beta1=0", "trainer.args.max_steps=1", "tracking=none")
