@@ -12,7 +12,7 @@ from typing import Any
 
 _PROCESSES = multiprocessing.get_context("forkserver")  # it imports once, and each child is a fork of it
 _PROCESSES.set_forkserver_preload(
-    ["hydratune.run", "hydratune.training.trainer", "hydratune.training.lean", "datasets"]
+    ["hydratune.run", "hydratune.training.trainer", "hydratune.training.lean", "datasets", "mlflow"]
 )
 KILLED = -signal.SIGKILL
 
@@ -34,7 +34,10 @@ def train(overrides: Sequence[str], folder: Path, **kill: int) -> int:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that a finished run says of itself and that is no time: its weights, its metrics, its history."""
+    """All that a finished run says of itself and that is no time: its weights, its metrics, its history.
+
+    Where it was recorded, also what MLflow has of the one run of that directory: its state and each point as it is.
+    """
     import safetensors.torch
 
     told = json.loads((folder / "metrics.json").read_text())
@@ -44,7 +47,26 @@ def outcome(folder: Path) -> dict[str, Any]:
         "weights": {name: weight.tolist() for name, weight in weights.items()},
         "metrics": _without_times(told),
         "history": [_without_times(entry) for entry in history],
+        "recorded": _recorded(folder) if (folder / "tracking.jsonl").is_file() else None,
     }
+
+
+def recorded_in(folder: Path) -> list[str]:
+    """Overrides that record a run in a store of its directory's own, which is there."""
+    return [f"tracking.uri=sqlite:///{folder}.db"]
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    from hydratune.tracking.store import connect
+
+    client = connect(recorded_in(folder)[0].partition("=")[2])
+    (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    measured = ("runtime", "_per_second", "peak_memory_gib")
+    names = [name for name in found.data.metrics if not name.endswith(measured)]
+    points = {name: client.get_metric_history(found.info.run_id, name) for name in names}
+    values = {name: sorted((one.step, one.value) for one in every) for name, every in points.items()}
+    assert all(len({step for step, _ in every}) == len(every) for every in values.values()), "a step is there twice"
+    return {"status": found.info.status, "points": values}
 
 
 def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +78,8 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     from hydratune.composition import Request
     from hydratune.facts import Job
 
-    request = Request((*overrides, "tracking=none"))
+    tracked = any(override.startswith("tracking") for override in overrides)
+    request = Request((*overrides, *([] if tracked else ["tracking=none"])))
     with composition.composer(request):
         cfg = composition.compose_config(request, composition.force_values(request))
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers

@@ -1,11 +1,12 @@
 """A run that is killed, anywhere, ends as one that was not."""
 
 import random
+import shutil
 
 import pytest
 
 from hydratune.errors import SAVED
-from killing import KILLED, outcome, train
+from killing import KILLED, outcome, recorded_in, train
 
 # 32 rows in batches of 4: 8 steps an epoch, 16 in all.
 SMALL = [
@@ -18,12 +19,19 @@ EVERY_STEP = ["trainer.args.save_strategy=steps", "trainer.args.save_steps=2", "
               "trainer.args.eval_steps=2"]  # fmt: skip
 KINDS = {
     "default": [],
-    "random order": ["trainer.args.train_sampling_strategy=random"],
+    "random order, cosine": [
+        "trainer.args.train_sampling_strategy=random",
+        "trainer.args.lr_scheduler_type=cosine",
+        "trainer.args.warmup_steps=5",
+    ],
     "accumulation": ["trainer.args.gradient_accumulation_steps=3"],
-    "cosine": ["trainer.args.lr_scheduler_type=cosine", "trainer.args.warmup_steps=5"],
-    "bf16": ["hardware.precision=bf16"],
     "plain steps": ["hardware.lean=false"],
-    "data workers": ["trainer.args.dataloader_num_workers=1", "trainer.args.num_train_epochs=1"],
+    "bf16, data workers": [
+        "hardware.precision=bf16",
+        "trainer.args.dataloader_num_workers=1",
+        "trainer.args.num_train_epochs=1",
+    ],
+    "masked language model": ["task=masked_lm", "objective=eval_loss"],
     "by epoch": ["trainer.args.save_strategy=epoch", "trainer.args.eval_strategy=epoch"],
     "early stopping": [
         "trainer.callbacks.stop._target_=transformers.EarlyStoppingCallback",
@@ -31,21 +39,28 @@ KINDS = {
         "trainer.args.learning_rate=0",
     ],
 }
+# Of these MLflow's history is held against that of the run that was not killed, too.
+RECORDED = ("default", "accumulation", "masked language model")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_at_any_step(toy, own_directory, kind):
-    """Killed three times at steps of chance: the same weights, bit for bit, metrics, and history of both."""
-    overrides = [*toy, *SMALL, *EVERY_STEP, *KINDS[kind]]
-    assert train(overrides, own_directory / "whole") == 0
+def test_killed_at_any_step(toy, own_directory, empty_store, kind):
+    """Killed twice at steps of chance: the same weights, bit for bit, metrics, history, and points of MLflow."""
+    overrides = {}
+    for name in ("whole", "killed"):
+        shutil.copy(empty_store, own_directory / f"{name}.db")
+        recorded = recorded_in(own_directory / name) if kind in RECORDED else []
+        overrides[name] = [*toy, *SMALL, *EVERY_STEP, *KINDS[kind], *recorded]
+    assert train(overrides["whole"], own_directory / "whole") == 0
     whole = outcome(own_directory / "whole")
     steps = whole["history"][-1]["step"]
     drawn = random.Random(kind)
-    for step in sorted(drawn.sample(range(1, steps), 3)):
-        assert train(overrides, own_directory / "killed", step=step) == KILLED
-    assert train(overrides, own_directory / "killed") == 0
+    for step in sorted(drawn.sample(range(1, steps), 2)):
+        assert train(overrides["killed"], own_directory / "killed", step=step) == KILLED
+    assert train(overrides["killed"], own_directory / "killed") == 0
     assert outcome(own_directory / "killed") == whole
+    assert kind not in RECORDED or whole["recorded"]["status"] == "FINISHED"
 
 
 @pytest.mark.slow
