@@ -39,6 +39,7 @@ def test_bounds(compose, override):
         ),
         ({"lr_scheduler_kwargs": {"x": 1}}, "lr_scheduler_type: expected a schedule that takes its arguments, got "),
         ({"dataloader_persistent_workers": True}, "dataloader_num_workers: expected workers that the other dataloader"),
+        ({"use_liger_kernel": True}, "use_liger_kernel: expected false where the package liger-kernel is not installed"),
         ({"report_to": "wandb"}, "report_to: expected trackers that are installed, got WandbCallback requires wandb"),
     ],
 )
