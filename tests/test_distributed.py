@@ -355,3 +355,11 @@ def test_what_all_processes_read(compose, own_directory):
 def test_who_failed_first(ends, exits, said):
     """One that was killed, else the one that told it first: the others lost it by that."""
     assert str(launch._first_failure(ends, exits)[1]) == f"rank {said}"
+
+
+@pytest.mark.parametrize("name", ["state_dict_type", "fsdp_state_dict_type"])
+def test_checkpoints_in_parts_are_refused(name):
+    """They would be read back as pickles."""
+    whole, parts = (Distributed(fsdp_config={name: f"{kind}_STATE_DICT"}).check() for kind in ("FULL", "SHARDED"))
+    assert list(whole) == []
+    assert [mistake.key for mistake in parts] == [f"fsdp_config.{name}"]

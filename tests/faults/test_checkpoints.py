@@ -57,6 +57,17 @@ def test_damage_is_told(tmp_path, words):
     assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {words}"])
 
 
+@pytest.mark.parametrize("name", ["optimizer_0/.metadata", "global_step9/mp_rank_00_model_states.pt"])
+def test_what_is_read_as_a_pickle(tmp_path, name):
+    """Files that torch or deepspeed would unpickle without limits make a checkpoint unfit, whatever the manifest says."""
+    sound, evil = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
+    (evil / name).parent.mkdir()
+    (evil / name).write_bytes(b"a pickle")
+    (evil / MANIFEST).unlink()
+    finish(evil.rename(tmp_path / "again"), evil, MINE, {"loss": {}})
+    assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {name} would be read as a pickle, which can run code"])
+
+
 def test_what_is_unfinished_is_invisible(tmp_path):
     """A folder that was not given its name is no checkpoint, and is gone with the next save."""
     (tmp_path / UNFINISHED / "checkpoint-5").mkdir(parents=True)

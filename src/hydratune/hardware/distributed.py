@@ -11,6 +11,7 @@ from typing import Any, Literal
 from hydratune.errors import ConfigError, Mistake
 from hydratune.hardware.base import Hardware
 
+_WHOLE = "FULL_STATE_DICT"
 _BATCH, _STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
 _WITHOUT_GPU = 2  # processes
 
@@ -88,6 +89,10 @@ class Distributed(Hardware):
         yield from (mistake.under("launch") for mistake in self.launch.check())
         if isinstance(self.processes, int) and self.processes < 1:
             yield Mistake("processes", "a number above 0 or auto", repr(self.processes), "Leave it out.")
+        for name in ("state_dict_type", "fsdp_state_dict_type"):
+            if (kind := (self.fsdp_config or {}).get(name, _WHOLE)) != _WHOLE:
+                expected, fix = f"{_WHOLE!r}, since parts are read back as pickles, which can run code", "Leave it out."
+                yield Mistake(f"fsdp_config.{name}", expected, repr(kind), fix)
 
     def local_processes(self) -> int:
         """Processes on this machine; raises ConfigError for more than it has GPUs."""

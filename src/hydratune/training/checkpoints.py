@@ -20,6 +20,10 @@ from hydratune.files import write_json
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished"  # beside the checkpoints: where one is written
 MANIFEST = "manifest.json"
+_PICKLED = (
+    ".metadata",
+    "_states.pt",
+)  # of torch's checkpoints in parts and of deepspeed's, read without `weights_only`
 _SPARE = 64 * 2**20  # bytes that a disk must have beside a checkpoint
 
 
@@ -85,6 +89,8 @@ def fault(checkpoint: Path) -> str | None:
     there = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
     if strange := sorted(there.keys() - told.keys() - {MANIFEST}):
         return f"it was saved without {', '.join(strange)}"
+    if pickles := sorted(name for name in there if name.endswith(_PICKLED)):
+        return f"{', '.join(pickles)} would be read as a pickle, which can run code"
     for name, (size, digest) in told.items():
         if name not in there:
             return f"{name} is missing"
