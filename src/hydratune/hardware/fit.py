@@ -210,7 +210,7 @@ def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # itself would hold the graph that holds it, for good, and with it the network
 
     with saved_tensors_hooks(look, lambda tensor: tensor):
         loss = _loss(trainer, rows, size)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import hashlib
 import json
 import os
@@ -30,6 +28,7 @@ _MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars
 _NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
 _HASH, _LONGEST = 6, 80  # characters of a name
 _KEPT = 200  # jobs of a plan that its trials need not compose again
+_planned: dict[tuple[Request, tuple[str, ...]], DictConfig] = {}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
     Raises:
         ConfigError: With all mistakes of all jobs together.
     """
-    _composed.cache_clear()  # the files may have changed since the last plan of this process
+    _planned.clear()  # the files may have changed since the last plan of this process
     with composition.composer(request):
         wrong = list(composition.check_choices(request))
         bad = {text for text, _ in wrong}
@@ -121,7 +120,7 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     objectives: dict[str, str] = dict(cfg.sweep.objectives)
     for i, point in enumerate(points):
         try:
-            job = checked_job(request, [*fixed, *space.overrides(point), *seed])
+            job = _keep(request, [*fixed, *space.overrides(point), *seed])
             if i == 0 and not objectives:
                 objectives = {str(job.objective): "maximize" if more_is_better(job) else "minimize"}
         except ConfigError as error:
@@ -148,18 +147,30 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
 
 
 def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
-    """The checked config of one run of a sweep, inside `composer`; the caller's own, composed once in a process."""
-    typed = tuple(text for text in overrides if not text.lstrip("+").startswith("sweep"))  # the sweep's business
-    job = copy.deepcopy(_composed(replace(request, overrides=()), typed))
+    """The checked config of one run of a sweep, inside `composer`; what the plan of this process kept is handed over.
+
+    It is kept no longer: a config takes half a megabyte, and a worker composes hundreds.
+    """
+    request, typed = _job(request, overrides)
+    job = _planned.pop((request, typed), None)
+    if job is None:
+        job = composition.compose_config(request, typed)
+        check_config(job)
     HydraConfig.instance().set_config(job)
     return job
 
 
-@functools.lru_cache(_KEPT)
-def _composed(request: Request, overrides: tuple[str, ...]) -> DictConfig:
-    job = composition.compose_config(request, overrides)
-    check_config(job)
+def _keep(request: Request, overrides: Sequence[str]) -> DictConfig:
+    """The same, kept for a trial in this process."""
+    job = checked_job(request, overrides)
+    if len(_planned) < _KEPT:
+        _planned[_job(request, overrides)] = job
     return job
+
+
+def _job(request: Request, overrides: Sequence[str]) -> tuple[Request, tuple[str, ...]]:
+    """What the config of a job depends on, which the options of the sweep are no part of."""
+    return replace(request, overrides=()), tuple(text for text in overrides if not text.lstrip("+").startswith("sweep"))
 
 
 def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
