@@ -1,6 +1,8 @@
 """Batches that do not fit are split, before training, into parts that teach the same."""
 
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,16 @@ def tight(trainer):
     kept = [fit._kept_bytes(trainer, found, size) for size in (2, 4)]
     weights = 3 * sum(4 * one.numel() for one in trainer.model.parameters())
     return round((2 * kept[0] - kept[1] + weights + 8 * 1.5 * (kept[1] - kept[0]) / 2) / 0.7)
+
+
+def test_the_network_goes_with_its_run(tmp_path):
+    """Looking whether a batch fits keeps nothing: a worker that trains hundreds of networks holds one."""
+    trainer = trainer_of(Hungry(99), tmp_path)
+    assert fit.fit_batch(trainer, 10 * GB) == []
+    weight = weakref.ref(trainer.model.layer.weight)
+    del trainer
+    gc.collect()
+    assert weight() is None
 
 
 @pytest.mark.parametrize(
