@@ -2,7 +2,7 @@
 
 500 tiny trials on four workers share one sqlite study and one MLflow server on loopback, which `hydratune ui` starts.
 Afterwards the study, the folders and MLflow must have each trial exactly once, and ended; else this script fails. It
-prints how much the memory of a worker grows with the trials that it trains, what a trial takes at the beginning and at
+prints how much the memory of a worker grows with the trials that it trains, what a trial costs at the beginning and at
 the end, and how long `hydratune sweep report` takes to draw all of it.
 """
 
@@ -98,10 +98,10 @@ class Memory:
     """What the workers of a sweep hold, seen twice a second.
 
     Args:
-        seen: Number of a worker's process -> times since 1970 and MiB.
+        seen: Number of a worker's process -> times since 1970, MiB, and seconds of its CPUs.
     """
 
-    seen: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    seen: dict[int, list[tuple[float, float, float]]] = field(default_factory=dict)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     @contextmanager
@@ -120,23 +120,33 @@ class Memory:
             for one in psutil.Process().children(recursive=True):
                 try:
                     if "LokyProcess" in " ".join(one.cmdline()):
-                        self.seen.setdefault(one.pid, []).append((time.time(), one.memory_info().rss / MIB))
+                        used = sum(one.cpu_times()[:2])
+                        self.seen.setdefault(one.pid, []).append((time.time(), one.memory_info().rss / MIB, used))
                 except psutil.Error:  # it has just ended
                     continue
 
 
-def growth(seen: Sequence[tuple[float, float]], ends: Sequence[float]) -> float:
+def growth(seen: Sequence[tuple[float, float, float]], ends: Sequence[float]) -> float:
     """MiB that a worker grows by in a hundred trials of its own, by a line through all but its first fifth.
 
     Args:
-        seen: Times and MiB.
+        seen: Times, MiB and seconds of CPUs.
         ends: Of its trials.
     """
-    points = [(sum(end <= at for end in ends), mib) for at, mib in seen]
+    points = [(sum(end <= at for end in ends), mib) for at, mib, _ in seen]
     settled = [(done, mib) for done, mib in points if len(ends) / 5 <= done < len(ends)]
     if len({done for done, _ in settled}) < 2:
         return float("nan")
     return 100 * statistics.linear_regression(*zip(*settled, strict=True)).slope
+
+
+def cost(seen: Sequence[tuple[float, float, float]], ends: Sequence[float]) -> tuple[float, float]:
+    """Seconds of its CPUs that a trial took a worker, behind its first one, in the first and in the last half."""
+    used = [min((abs(at - end), cpu) for at, _, cpu in seen)[1] for end in ends]
+    middle = len(used) // 2
+    if not 0 < middle < len(used) - 1:
+        return float("nan"), float("nan")
+    return (used[middle] - used[0]) / middle, (used[-1] - used[middle]) / (len(used) - 1 - middle)
 
 
 # --- what is left of it ----------------------------------------------------------------------------------
@@ -183,11 +193,6 @@ def is_whole(found: Mapping[str, Counter[str]], trials: int) -> bool:
     }
 
 
-def seconds(trials: Sequence[FrozenTrial]) -> list[float]:
-    """Of each trial, in the order of their begins."""
-    return [(one.datetime_complete - one.datetime_start).total_seconds() for one in trials]
-
-
 def measure(trials: int, workers: int) -> dict[str, Any]:
     """Runs it in this folder."""
     import optuna
@@ -201,16 +206,15 @@ def measure(trials: int, workers: int) -> dict[str, Any]:
         found = counted(done, uri)
     (SWEEP / REPORT / PAGE).unlink()
     report = run([HYDRATUNE, "sweep", "report", "soak"], Path())
-    ends = {pid: [one.datetime_complete.timestamp() for one in done if own(one) == pid] for pid in memory.seen}
+    ends = {pid: sorted(one.datetime_complete.timestamp() for one in done if own(one) == pid) for pid in memory.seen}
     settled = {pid: seen for pid, seen in memory.seen.items() if ends[pid]}
-    fifth, took = max(trials // 5, 1), seconds(done)
     return {
         "whole": is_whole(found, trials),
         "found": found,
         "seconds": whole.seconds,
-        "seconds_per_trial": {"first": statistics.median(took[:fifth]), "last": statistics.median(took[-fifth:])},
+        "cpu_seconds_per_trial": [cost(seen, ends[pid]) for pid, seen in settled.items()],
         "growth": [growth(seen, ends[pid]) for pid, seen in settled.items()],
-        "peak": [max(mib for _, mib in seen) for seen in settled.values()],
+        "peak": [max(mib for _, mib, _ in seen) for seen in settled.values()],
         "report_seconds": report.seconds,
         "report_mib": (SWEEP / REPORT / PAGE).stat().st_size / MIB,
     }
@@ -229,8 +233,8 @@ def tables(values: Mapping[str, Any], trials: int, workers: int) -> list[Table]:
         there.add_row(where, ", ".join(f"{count} {state}" for state, count in counts.items()))
     took = Table("what", "")
     took.add_row("in all", f"{values['seconds']:.0f} s, {values['seconds'] / trials:.2f} s a trial")
-    for part, median in values["seconds_per_trial"].items():
-        took.add_row(f"a trial on its worker, median of the {part} fifth", f"{median:.2f} s")
+    for half, costs in zip(("first", "last"), zip(*values["cpu_seconds_per_trial"], strict=True), strict=True):
+        took.add_row(f"a trial, seconds of the CPU, {half} half", ", ".join(f"{seconds:.2f}" for seconds in costs))
     told = ", ".join(f"{mib:+.1f}" for mib in values["growth"])
     took.add_row("a worker's growth in 100 trials of its own", f"{told} MiB, to {max(values['peak']):.0f} MiB at most")
     took.add_row("the report", f"{values['report_seconds']:.1f} s, {values['report_mib']:.1f} MiB")
