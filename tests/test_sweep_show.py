@@ -222,6 +222,19 @@ def test_the_storage_comes_back(study, monkeypatch):
     assert module.patiently(call).trial.number == 0
 
 
+def test_what_will_not_pass_is_not_waited_for():
+    """Rights that are missing end a call at once."""
+    import sqlalchemy
+
+    from hydratune.sweep.storage import patiently
+
+    def call():
+        raise sqlalchemy.exc.ProgrammingError("select", {}, Exception("permission denied for table studies"))
+
+    with pytest.raises(sqlalchemy.exc.ProgrammingError):
+        patiently(call)
+
+
 def test_the_studys_name_is_in_its_file(study):
     """The default storage is a database that optuna's own tools open."""
     (summary,) = optuna.get_all_study_summaries(f"sqlite:///{Path(study.plan.directory)}/study.db")

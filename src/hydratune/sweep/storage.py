@@ -95,7 +95,10 @@ def patiently(call: Callable[[], T]) -> T:
         try:
             found = call()
         except (DBAPIError, StorageInternalError) as error:
-            reason = _reason(error)
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else error  # optuna's words say less
+            if not _may_pass(cause):
+                raise
+            reason = str(redact(one_line(getattr(cause, "orig", None) or error)))[:300]
             if time.monotonic() - began > _PATIENCE:
                 raise StorageGoneError(f"the study's database did not answer for {_PATIENCE} s: {reason}") from error
             tries += 1
@@ -109,10 +112,11 @@ def patiently(call: Callable[[], T]) -> T:
             return found
 
 
-def _reason(error: BaseException) -> str:
-    """What the database's driver says; optuna's words are about something else."""
-    cause = error.__cause__ or error
-    return str(redact(one_line(getattr(cause, "orig", None) or cause)))[:300]
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether an error is that of a database that is down or busy, and not e.g. of rights that are missing."""
+    from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+
+    return isinstance(cause, InterfaceError | InternalError | OperationalError)
 
 
 # --- one decision at a time ------------------------------------------------------------------------------
