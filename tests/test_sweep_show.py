@@ -1,6 +1,7 @@
 """What a user sees of a sweep, and what its processes tell each other."""
 
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -220,6 +221,35 @@ def test_the_storage_comes_back(study, monkeypatch):
         return study.claim()
 
     assert module.patiently(call).trial.number == 0
+
+
+def test_a_claim_that_breaks_off(study, monkeypatch):
+    """A storage that goes away while a trial is claimed costs none, and begins none twice; nor does one at its end."""
+    import sqlalchemy
+
+    from hydratune.sweep import storage
+
+    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    backend, calls = study.study._storage._backend, itertools.count()
+    names = ("set_trial_user_attr", "set_trial_state_values", "_set_trial_param", "record_heartbeat")
+
+    def breaking(call):
+        def answer(*args, **kwargs):
+            done = call(*args, **kwargs)
+            if next(calls) % 3 == 0:  # it was done, but the answer is lost
+                raise sqlalchemy.exc.OperationalError("select", {}, Exception("the server went away"))
+            return done
+
+        return answer
+
+    for name in names:
+        monkeypatch.setattr(backend, name, breaking(getattr(backend, name)))
+    points = []
+    while claim := study.claim():
+        points.append(claim.point)
+        study.finish(claim, [0.5], {"loss": 1.0})
+    assert points == study.plan.space.grid()
+    assert [trial.state.name for trial in study.trials()] == ["COMPLETE"] * len(points)
 
 
 def test_what_will_not_pass_is_not_waited_for():

@@ -230,6 +230,7 @@ class Study:
                     claim.trial.set_user_attr(OWNER, None)
 
         patiently(end)
+        self._claimed.discard(claim.trial._trial_id)
 
     def release(self, claim: Claim) -> None:
         """Leaves a trial that was cut off to whoever comes next."""
