@@ -47,6 +47,10 @@ REFUSED = {
         "false, since a run that goes on would see rows twice",
         "Leave it out: going on takes seconds.",
     ),
+    "resume_from_checkpoint": (
+        "nothing, since a run goes on from its own checkpoints",
+        "Run `hydratune resume RUN`, or set model.pretrained_model_name_or_path to its weights.",
+    ),
 }
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")

@@ -15,6 +15,8 @@ BOUNDS = {
     "warmup_steps=-1": "expected a number from 0, got -1. Raise it.",
     "save_steps=0": "expected a number above 0, got 0. Raise it.",
     "dataloader_num_workers=100000": "expected a number to 256, got 100000. Lower it.",
+    "resume_from_checkpoint=x": "expected nothing, since a run goes on from its own checkpoints, got 'x'. "
+    "Run `hydratune resume RUN`, or set model.pretrained_model_name_or_path to its weights.",
     "max_steps=0": "expected a number of steps, or -1 for those of num_train_epochs, got 0. Set trainer.args.max_steps=-1.",
 }
 
@@ -39,7 +41,7 @@ def test_bounds(compose, override):
         ),
         ({"lr_scheduler_kwargs": {"x": 1}}, "lr_scheduler_type: expected a schedule that takes its arguments, got "),
         ({"dataloader_persistent_workers": True}, "dataloader_num_workers: expected workers that the other dataloader"),
-        ({"use_liger_kernel": True}, "use_liger_kernel: expected false where the package liger-kernel is not installed"),
+        ({"use_liger_kernel": True}, "use_liger_kernel: expected kernels that are installed, got liger-kernel is not"),
         ({"report_to": "wandb"}, "report_to: expected trackers that are installed, got WandbCallback requires wandb"),
     ],
 )

@@ -372,3 +372,34 @@ def test_texts_inside_objects_that_look_like_dates():
     }
     loaded = load(written("a.jsonl", json.dumps(row).encode()), [*row])
     assert loaded == [[value] for value in row.values()]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "told"),
+    [
+        (
+            [0, 1, 3],
+            ["a", "b"],
+            "label: expected labels among ['a', 'b'], got 3 at a.jsonl, line 3. Correct or drop the row.",
+        ),
+        (
+            ["x", "x"],
+            None,
+            "label: expected at least two different labels in train, got ['x']. Check dataset.columns.label.",
+        ),
+        (
+            [0, 0.5],
+            None,
+            "label: expected strings, whole numbers or truth values in train, got values of type float64.",
+        ),
+    ],
+)
+def test_labels_that_no_head_has(tokenizer, labels, names, told):
+    """Upstream fails within a step, or makes a regression of a single label."""
+    rows = [{"text": f"good {i}", "label": label} for i, label in enumerate(labels)]
+    path = str(write_rows(Path("a.jsonl"), rows))
+    task = SequenceClassification()
+    source = LocalFiles(files={"train": path, "validation": path}, labels=names)
+    with pytest.raises(ConfigError) as caught:
+        task.prepare(source.load(task), tokenizer, 32, names)
+    assert str(caught.value).startswith(f"dataset.columns.{told}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,15 +44,17 @@ def try_out(args: Any, network: Any) -> None:
             reporter()
 
     def kernels() -> None:
-        if args.use_liger_kernel:
-            importlib.import_module("liger_kernel")
+        from transformers.utils import is_liger_kernel_available
+
+        if args.use_liger_kernel and not is_liger_kernel_available():
+            raise ImportError("liger-kernel is not installed")
 
     parts = {
         "optim": ("an optimizer that takes its arguments", optimizer),
         "lr_scheduler_type": ("a schedule that takes its arguments", schedule),
         "dataloader_num_workers": ("workers that the other dataloader arguments suit", loader),
-        "use_liger_kernel": ("false where the package liger-kernel is not installed", kernels),
         "report_to": ("trackers that are installed", reporters),
+        "use_liger_kernel": ("kernels that are installed", kernels),
     }
     if refused := [mistake for name, (expected, make) in parts.items() for mistake in _refusal(name, expected, make)]:
         raise ConfigError(*refused)
