@@ -135,6 +135,16 @@ def test_paths_that_are_no_text(given):
     assert str(mistake) == f"files.train: expected a path or a list of paths, got {given!r}. Put paths in quotes."
 
 
+@pytest.mark.parametrize("encoding", ["utf-9", "rot13", "undefined", "a\0"])
+def test_encodings_that_are_none(encoding):
+    """Neither names that nobody knows nor codecs of other things."""
+    save("a.csv")
+    source = files(train="a.csv")
+    source.encoding = encoding
+    (mistake,) = source.check()
+    assert mistake.expected == "an encoding that Python knows"
+
+
 def test_too_few_rows_to_hold_out(own_directory):
     """One row cannot be split."""
     write_rows(own_directory / "a.jsonl", ROWS[:1])

@@ -29,8 +29,6 @@ LOWEST = {
     "per_device_train_batch_size": 1,
     "save_steps": 0,
     "save_total_limit": 1,
-    "torch_empty_cache_steps": 1,
-    "warmup_steps": 0,
     "weight_decay": 0,
 }
 # Arguments that are refused, with the reason and what to do: each of them loses or spoils work without a word.

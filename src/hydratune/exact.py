@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hydratune.data.streaming import is_stream
-
 if TYPE_CHECKING:
     from transformers import Trainer
 
@@ -24,13 +22,14 @@ def exactness(trainer: Trainer) -> str:
 def _obstacles(trainer: Any) -> Iterator[str]:
     import torch
     from transformers.trainer_callback import ExportableState
+    from transformers.trainer_utils import has_length
 
     from hydratune.training.saving import SavingTrainer
 
     args, collator, callbacks = trainer.args, trainer.data_collator, trainer.callback_handler.callbacks
     if not isinstance(trainer, SavingTrainer):
         yield f"{type(trainer).__name__} forgets some of what it goes on from (trainer._target_)"
-    if is_stream(trainer.train_dataset):
+    if not has_length(trainer.train_dataset):
         yield "a stream begins at another row (dataset.streaming)"
     if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():
         yield "kernels of a GPU add in an order of their own (hardware.deterministic)"

@@ -12,7 +12,6 @@ BOUNDS = {
     "adam_beta2=1": "expected a number from 0 to below 1, got 1. Lower it.",
     "label_smoothing_factor=3": "expected a number from 0 to below 1, got 3. Lower it.",
     "adam_epsilon=-1": "expected a number from 0, got -1. Raise it.",
-    "warmup_steps=-1": "expected a number from 0, got -1. Raise it.",
     "save_steps=0": "expected a number above 0, got 0. Raise it.",
     "dataloader_num_workers=100000": "expected a number to 256, got 100000. Lower it.",
     "resume_from_checkpoint=x": "expected nothing, since a run goes on from its own checkpoints, got 'x'. "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,8 +50,8 @@ class LocalFiles(Source):
             yield Mistake("format", one_of(FORMATS), repr(self.format), fix)
             return
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            "".encode(self.encoding)  # codecs such as rot13 are no encodings of text
+        except (LookupError, ValueError):
             yield Mistake(
                 "encoding", "an encoding that Python knows", repr(self.encoding), "Set dataset.encoding=utf-8."
             )
