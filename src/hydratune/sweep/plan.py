@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     points = space.grid() if cfg.sweep.sampler is None else space.corners()
     seed = [] if not cfg.sweep.seeds else [f"++seed={cfg.sweep.seeds[0]}"]
     objectives: dict[str, str] = dict(cfg.sweep.objectives)
-    for i, point in enumerate(points):
+    for i, point in enumerate(_in_sight(points)):
         try:
             job = _keep(request, [*fixed, *space.overrides(point), *seed])
             if i == 0 and not objectives:
@@ -144,6 +144,15 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
         cwd=str(Path.cwd()),
     )
     return plan, cfg
+
+
+def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
+    """The points under a bar on a terminal: a configuration takes a tenth of a second, and there may be thousands."""
+    from rich.console import Console
+    from rich.progress import track
+
+    terminal = Console(stderr=True)
+    return track(points, "checking", console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
