@@ -173,8 +173,13 @@ def test_a_multirun(toy, own_directory, store):
 
 def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
     """An exception while training keeps the directory, with the traceback in its log."""
-    overflow = ["trainer.args.optim=adafactor", "trainer.args.optim_args=nonsense"]
-    done = hydratune(*toy, *overflow, "hydra.run.dir=runs/x", "tracking=none")
+    done = hydratune(
+        *toy,
+        "trainer.args.learning_rate=1e38",
+        "trainer.args.num_train_epochs=4",
+        "hydra.run.dir=runs/x",
+        "tracking=none",
+    )
     assert done.returncode == 1
     assert "run failed: its files are in runs/x" in done.stderr
     assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()

@@ -76,7 +76,7 @@ def test_another_sweep_of_the_same_name(sweep, change):
 
 def test_a_failure_fails_alone(sweep, capsys):
     """One trial fails, twice; the others are done; summary and log have the traceback, the code is 1."""
-    code, done = sweep("trainer.args.optim_args=null,nonsense", "trainer.args.optim=adafactor")
+    code, done = sweep(f"{LR}=0.01,1e38", "trainer.args.num_train_epochs=4")
     assert code == 1
     assert [one.state.name for one in done] == ["COMPLETE", "FAIL"]
     assert done[1].user_attrs["failures"] == 2
@@ -238,7 +238,7 @@ def test_in_mlflow(sweep, store):
 
 def test_a_failed_trial_in_mlflow(sweep, store):
     """The parent of a sweep with a failure is FAILED, and says which."""
-    code, _ = sweep("trainer.args.optim_args=null,nonsense", "trainer.args.optim=adafactor", "sweep.retries=0")
+    code, _ = sweep(f"{LR}=0.01,1e38", "trainer.args.num_train_epochs=4", "sweep.retries=0")
     assert code == 1
     parent = connect(store).get_run(json.loads(Path("s/mlflow.json").read_text())["run_id"])
     assert parent.info.status == "FAILED"
