@@ -90,6 +90,7 @@ def test_mistakes_end_with_2_and_leave_nothing(own_directory):
         (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
         (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
         (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),
+        (["-m", "--cfg", "job", "seed=1,2"], "--cfg: expected no other of its kind, got --multirun and --cfg. Leave one"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'. Run"),
         (["hydra/launcher=zzz"], "overrides: expected a config that composes, got In 'hydra/config': Could not find"),
         (["configs", "modl"], "group: expected one of ['adapter', "),

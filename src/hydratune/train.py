@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 
 DRY = "--dry"  # compose and validate, and run nothing
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # of which Hydra takes one
 
 
 class RunFailedError(Exception):
@@ -188,6 +189,10 @@ def _request(flags: Namespace) -> Request:
     if flags.experimental_rerun:
         fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
         mistakes.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
+    modes = [name for name in _MODES if getattr(flags, name)]
+    if len(modes) > 1:
+        got, fix = " and ".join(f"--{name}" for name in modes), f"Leave one out; {DRY} shows every job of a sweep."
+        mistakes.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
     for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
         if folder and not Path(folder).is_dir():
             fix = f"{flag} counts from {Path.cwd()}."
