@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -108,15 +109,19 @@ def redact(value: Any, key: str = "") -> Any:
     They are values under telling keys, passwords inside URLs, tokens of known makers, and the values of environment
     variables with telling names, wherever they stand.
     """
+    return _masked(value, key, _of_environment())
+
+
+def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
     if isinstance(value, dict):
-        return {name: redact(inner, str(name)) for name, inner in value.items()}
+        return {name: _masked(inner, str(name), secrets) for name, inner in value.items()}
     if isinstance(value, list):
-        return [redact(inner, key) for inner in value]
+        return [_masked(inner, key, secrets) for inner in value]
     if value is not None and is_secret(key):
         return MASK
     if not isinstance(value, str):
         return value
-    for secret in _of_environment():
+    for secret in secrets:
         value = value.replace(secret, MASK)
     return _TOKEN.sub(MASK, _URL_CREDENTIALS.sub(MASK, value))
 
