@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,14 +130,14 @@ def timed(commands: Sequence[Sequence[str]], folders: Sequence[Path]) -> Timing:
 
 def sweep(trials: Trials, numbers: itertools.count[int]) -> Timing:
     """As trials of one sweep."""
-    name = f"round-{next(numbers)}"
+    name = f"rows-{trials.rows}-{next(numbers)}"
     folders = [Path("multirun", name, str(i)) for i in range(trials.count)]
     return timed([[HYDRATUNE, "-m", *trials.short, *trials.swept, f"sweep.name={name}"]], folders)
 
 
 def commands(trials: Trials, numbers: itertools.count[int]) -> Timing:
     """As commands."""
-    where = Path(f"commands-{next(numbers)}")
+    where = Path(f"commands-{trials.rows}-{next(numbers)}")
     folders = [where / str(i) for i in range(trials.count)]
     points = itertools.product(trials.rates, trials.decays)
     return timed(
@@ -152,7 +152,7 @@ def commands(trials: Trials, numbers: itertools.count[int]) -> Timing:
 
 def basic_sweeper(trials: Trials, numbers: itertools.count[int]) -> Timing:
     """As jobs of Hydra's basic sweeper."""
-    where = Path(f"basic-{next(numbers)}")
+    where = Path(f"basic-{trials.rows}-{next(numbers)}")
     folders = [where / str(i) for i in range(trials.count)]
     hydras = ["hydra/sweeper=basic", f"hydra.sweep.dir={where}", "hydra.sweep.subdir=${hydra:job.num}"]
     return timed([[sys.executable, __file__, BASIC, "-m", *trials.short, *trials.swept, *hydras]], folders)
@@ -171,10 +171,10 @@ def overhead(rounds: int, trials: Trials) -> dict[str, list[Timing]]:
     return in_turn(rounds, {name: partial(kind, trials, itertools.count()) for name, kind in kinds.items()})
 
 
-def overhead_table(timings: dict[str, list[Timing]]) -> Table:
+def overhead_table(timings: dict[str, list[Timing]], rows: int) -> Table:
     """Medians of the rounds."""
     first = timings["hydratune -m"]
-    title = f"{first[0].count} short trials, medians of {len(first)}"
+    title = f"{first[0].count} trials of {rows} rows, medians of {len(first)}"
     table = Table("", "s in all", "training", "start", "between two", "end", "in all / (training + start)", title=title)
     for kind, rounds in timings.items():
         names = ("total", "training", "startup", "between", "ending")
@@ -264,16 +264,18 @@ def pruning_table(results: Sequence[Pruned], noise: float) -> Table:
 def main() -> None:
     """Measures, prints the tables and writes them as JSON."""
     made = parser(__doc__, rounds=3)
+    made.add_argument("--rows", type=int, nargs="*", default=[EIGHT.rows], help="that each short trial trains on")
     made.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="of the pruned grids; none: no grid")
     given = parse(made)
     seeds = given.seeds[:1] if given.quick else given.seeds
     tables, results, home = list[Table](), dict[str, Any](), Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        if given.rounds:
-            timings = overhead(given.rounds, TWO if given.quick else EIGHT)
-            tables.append(overhead_table(timings))
-            results["overhead"] = {kind: [asdict(one) for one in all_] for kind, all_ in timings.items()}
+        short = [TWO] if given.quick else [replace(EIGHT, rows=rows) for rows in given.rows]
+        for one in short if given.rounds else ():
+            timings = overhead(given.rounds, one)
+            tables.append(overhead_table(timings, one.rows))
+            results[f"overhead, {one.rows} rows"] = {kind: [asdict(t) for t in all_] for kind, all_ in timings.items()}
         if seeds:
             pruned, again = pruning(seeds, FEW if given.quick else GRID)
             tables.append(pruning_table(pruned, statistics.stdev(again)))
