@@ -102,7 +102,7 @@ def test_a_worker_is_killed(toy, store):
 
 def test_the_parent_is_killed(toy):
     """Its workers end by themselves, and the same command goes on."""
-    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=80")
+    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=30")
     process = start(*typed)
     wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
     left = workers(process)
