@@ -10,7 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import allowed
 from hydratune.errors import ConfigError, Mistake, one_line
 
-_RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
+# Keys of a node with a `_target_` that are no arguments.
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
 def build(node: DictConfig, **runtime: Any) -> Any:
@@ -36,7 +37,7 @@ def _built(value: Any, key: str) -> Any:
         return [_built(one, f"{key}[{i}]") for i, one in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    given = {name: _built(one, f"{key}.{name}") for name, one in value.items() if name not in _RESERVED}
+    given = {name: _built(one, f"{key}.{name}") for name, one in value.items() if name not in RESERVED}
     if "_target_" not in value:
         return given
     call = functools.partial(allowed.load(value["_target_"], f"{key}._target_"), **given)

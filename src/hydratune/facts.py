@@ -106,6 +106,8 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
 
 def foreign_code(cfg: DictConfig) -> list[str]:
     """What a run may execute that only the user's own list allows: classes, and commits of the hub."""
+    if not allowed.listed():
+        return []
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     model = plain["model"]
     trusted = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import functools
 import json
 import os
 import shutil
@@ -64,8 +63,8 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
 
 def remove_soon(folder: Path) -> None:
     """Removes a folder that nobody needs, beside what comes next; a process that ends waits for it."""
-    work = functools.partial(shutil.rmtree, folder, ignore_errors=True)
-    threading.Thread(target=work, name=f"remove {folder}").start()
+    options = {"ignore_errors": True}
+    threading.Thread(target=shutil.rmtree, args=(folder,), kwargs=options, name=f"remove {folder}").start()
 
 
 @contextmanager

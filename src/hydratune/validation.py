@@ -14,7 +14,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import allowed, hub, outside
+from hydratune import allowed, build, hub, outside
 from hydratune.agreement import agreement, bounds, select
 from hydratune.composition import options, shipped_dir, without_hydra
 from hydratune.data.rows import Column
@@ -29,7 +29,7 @@ CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep
 # Hydra's own keys of a node with a `_target_`.
 # What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
-RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+RESERVED = (*build.RESERVED, "_args_")
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",
