@@ -1,6 +1,7 @@
 """The journal is written first and delivered later, whole, in order and once."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,26 @@ def test_a_dead_store_costs_one_warning(journal, monkeypatch, caplog):
         pass
     assert not background.close()
     assert len([m for m in caplog.messages if "nobody there" in m]) == 1
+
+
+def test_a_sender_that_is_left(journal, monkeypatch):
+    """It holds its run until all is delivered, behind what the process does next; the process's end waits for it."""
+    taken, ended, store = threading.Event(), threading.Event(), Store()
+
+    class Slow(Store):
+        def __call__(self, entry):
+            taken.wait()
+            store(entry)
+
+    monkeypatch.setattr(sender, "Delivery", lambda *_: Slow())
+    journal.write("tags", tags={})
+    Sender(journal, "somewhere", object(), ended.set).leave()
+    assert not ended.is_set()
+    assert not journal.is_delivered()
+    taken.set()
+    sender.wait()
+    assert ended.is_set()
+    assert journal.is_delivered()
 
 
 def test_passwords_stay_out_of_the_journal(tmp_path, monkeypatch):

@@ -204,6 +204,17 @@ def test_a_run_that_goes_on_is_the_same_run(store, tmp_path):
     assert [(point.step, point.value) for point in history] == [(10, 3.0), (20, 1.0)]
 
 
+def test_files_that_are_lost(store, tmp_path):
+    """A run that begins again elsewhere, since its directory is lost, is the same run, with each point once."""
+    for directory, loss, steps in (("lost", 3.0, 2), ("again", 2.0, 4)):
+        with Mlflow(uri=store).start(Facts("toy", tmp_path / directory, {}, {}, "its key")) as log:
+            for step in range(1, steps + 1):
+                log.metrics({"loss": loss}, step)
+    (run,) = runs(store)
+    history = connect(store).get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 3.0), (2, 3.0), (3, 2.0), (4, 2.0)]
+
+
 def test_nothing_is_cut_silently(store, tmp_path, caplog):
     """A param or a name that MLflow would refuse is shortened, and that is said."""
     params = {"prompt": "x" * 7000, "f(x)": 1, "short": "y"}

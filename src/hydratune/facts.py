@@ -101,7 +101,8 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     name = f"{cfg.name} {chosen}".strip()
     if job.part:
         name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)
-    return Facts(name[:_NAME_LENGTH], job.directory, params, tags, job.part.key if job.part else None)
+    key = job.part.key if job.part else None
+    return Facts(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.kept)
 
 
 def foreign_code(cfg: DictConfig) -> list[str]:

@@ -25,9 +25,13 @@ class Kept:
         self._data: OrderedDict[str, Any] = OrderedDict()
         self._networks: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
+    def __bool__(self) -> bool:
+        """Whether the process that keeps it goes on with other runs."""
+        return self._most > 0
+
     def data(self, key: str, make: Callable[[], T]) -> T:
         """What `make` returned for this key, which nobody changes."""
-        if not self._most:
+        if not self:
             return make()
         if key not in self._data:
             self._put(self._data, key, make())
@@ -36,7 +40,7 @@ class Kept:
 
     def network(self, key: str, make: Callable[[], T]) -> T:
         """A copy of what `make` returned for this key."""
-        if not self._most:
+        if not self:
             return make()
         if key not in self._networks:
             self._put(self._networks, key, (make(), random_state()))

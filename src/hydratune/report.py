@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -57,10 +56,5 @@ def advice(error: Exception) -> str | None:
         return (
             "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
             "lower per_device_eval_batch_size or task.max_length, or set trainer.args.activation_checkpointing=true"
-        )
-    if isinstance(error, pickle.UnpicklingError):
-        return (
-            "a file of the checkpoint holds a pickle that is more than tensors, and was not run: others wrote it; "
-            "remove that checkpoint, and the run goes on from the one before"
         )
     return None

@@ -110,7 +110,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             *(job.part.callbacks if job.part else ()),
         ],
     )
-    _show_progress(trainer, job)
+    _suit(trainer, job)
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     machine.fit(trainer, checkpoint)
     machine.say()
@@ -243,15 +243,18 @@ def scorer(task: Task, evaluated: Evaluated) -> Callable[[EvalPrediction], dict[
     return functools.partial(task.compute_metrics, evaluated=evaluated)
 
 
-def _show_progress(trainer: Trainer, job: Job) -> None:
-    """Our bar in the place of the stock one, where there is one; none for a part of a sweep, which shows its own."""
+def _suit(trainer: Trainer, job: Job) -> None:
+    """Our bar in the place of the stock one, where there is one; a part of a sweep shows none, and ends with scores."""
     from transformers import PrinterCallback, ProgressCallback
 
     from hydratune.training.progress import Progress
+    from hydratune.training.saving import SavingTrainer
 
     shown = trainer.pop_callback(ProgressCallback)
     if job.part:
         trainer.pop_callback(PrinterCallback)
+        if isinstance(trainer, SavingTrainer):
+            trainer.ends_with_best = False
     elif shown:
         trainer.add_callback(Progress)
 

@@ -69,9 +69,12 @@ def before_trial(monkeypatch):
 
 
 def runs(uri):
-    """All runs of a store: name -> status and number of evaluations; no name is there twice."""
+    """All runs of a store: name -> status and number of evaluations; no name is there twice, nor any step."""
     client = connect(uri)
     found = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    for run_id, metric in [(one.info.run_id, metric) for one in found for metric in one.data.metrics]:
+        steps = [point.step for point in client.get_metric_history(run_id, metric)]
+        assert len(set(steps)) == len(steps), metric
     told = {
         run.info.run_name: (run.info.status, len(client.get_metric_history(run.info.run_id, "eval/loss")))
         for run in found

@@ -15,7 +15,6 @@ from typing import Any
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
 from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, read_write
@@ -109,8 +108,9 @@ def quiet_terminal() -> None:
 @contextmanager
 def _own_world(plan: Plan) -> Iterator[None]:
     """What a run changes in its process is put back behind it: the environment, the directory, Hydra, accelerate."""
-    environment, cwd, hydra = dict(os.environ), Path.cwd(), Singleton.get_state()
-    worker: Any = HydraConfig.get() if HydraConfig.initialized() else None
+    environment, cwd = dict(os.environ), Path.cwd()
+    config: Any = HydraConfig.instance().cfg
+    hydra = GlobalHydra.instance().hydra
     os.chdir(plan.cwd)
     try:
         yield
@@ -118,9 +118,9 @@ def _own_world(plan: Plan) -> Iterator[None]:
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(environment)
-        Singleton.set_state(hydra)
-        if worker is not None:
-            configure_log(worker.job_logging, worker.verbose)
+        HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config, hydra
+        if config is not None:
+            configure_log(config.hydra.job_logging, config.hydra.verbose)
             quiet_terminal()
         reset_accelerate()
 

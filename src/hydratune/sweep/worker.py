@@ -31,6 +31,7 @@ from hydratune.sweep.space import short
 from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
+from hydratune.tracking import sender
 from hydratune.tracking.delivery import SWEEP
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def work(cfg: DictConfig) -> int:
     finally:
         if signals.is_orphan():  # else it would wait for work that nobody gives
             os._exit(TERMINATED)
+        sender.wait()
     log.info("worker %d: nothing is left", number)
     return done
 

@@ -25,6 +25,7 @@ class Facts:
         params: What the user chose, flat.
         tags: Provenance: the git commit, the command, versions.
         key: What finds the run again in its tracker, where another machine may have begun it; None for one of its own.
+        waits: Whether the record is delivered when its context ends; False where the process goes on with other runs.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Facts:
     params: Mapping[str, object]
     tags: Mapping[str, str]
     key: str | None = None
+    waits: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
 DIRECTORY = "hydratune.directory"  # a tag: where a run's files are
 RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
 SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that they are nested in
+_TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was delivered to it
 _OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
 _MOST = 100  # params or tags of one call
 _MOST_METRICS = 1000
@@ -60,8 +63,19 @@ class Delivery:
         self._deliver[entry.kind](**entry.values)
 
     def metrics(self, points: list[tuple[str, float, int, int]]) -> None:
-        """Delivers up to 1000 points: name, value, ms since 1970, step."""
-        self.client.log_batch(self._run_id, metrics=[_metric(*point) for point in points])
+        """Delivers up to 1000 points: name, value, ms since 1970, step; but never a second one at the same step."""
+        new = [_metric(*point) for point in points if (point[0], point[3]) not in self._there]
+        if new:
+            self.client.log_batch(self._run_id, metrics=new)
+
+    @cached_property
+    def _there(self) -> Mapping[tuple[str, int], tuple[str, float, int, int]]:
+        """Points, by name and step, of a process that is gone with its files: this one goes over its steps again."""
+        if _TAKEN_OVER not in self._pointer:
+            return {}
+        names = self.client.get_run(self._run_id).data.metrics
+        points = (point for name in names for point in self.client.get_metric_history(self._run_id, name))
+        return {(one.key, one.step): (one.key, one.value, one.timestamp, one.step) for one in points}
 
     @property
     def _run_id(self) -> str:
@@ -81,8 +95,10 @@ class Delivery:
         first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
         made = known or [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
         where = {"uri": redact(self._uri), "experiment_id": experiment_id, "run_id": made[0].info.run_id}
-        write_json(self._directory / POINTER, where)
         if known:  # perhaps by a machine that is gone
+            where[_TAKEN_OVER] = "yes"
+        write_json(self._directory / POINTER, where)
+        if known:
             self._continue(tags)
         self._nest(experiment_id, made[0].info.run_id, key, tags.get(SWEEP))
 
@@ -127,8 +143,10 @@ class Delivery:
         self.client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", split)])])
 
     def _model(self, **model: Any) -> None:
-        where = self._pointer
-        models.record(self.client, where["experiment_id"], where["run_id"], self._directory, models.Recorded(**model))
+        where, recorded = self._pointer, models.Recorded(**model)
+        points = [self._there.get((point[0], point[3]), point) for point in recorded.metrics]
+        recorded = replace(recorded, metrics=points)
+        models.record(self.client, where["experiment_id"], where["run_id"], self._directory, recorded)
 
     def _status(self, status: str, ended: int) -> None:
         self._forget((process.HEALED,))  # it had ended, but this had not come through

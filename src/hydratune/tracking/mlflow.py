@@ -14,7 +14,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,10 +107,12 @@ class Mlflow(Tracking):
         uri = store.absolute_uri(self.uri)
         client = store.connect(uri) if store.sqlite_path(uri) else None  # a local file is there or it is a mistake
         journal = Journal(facts.directory)
-        with FileLock(facts.directory / LOCK):  # from `hydratune sync`
+        with ExitStack() as held:
+            held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # from `hydratune sync`
             self._open(journal, facts, uri)
-            with _told(MlflowRunLog(self, journal, Sender(journal, uri, client))) as run_log:
-                yield run_log
+            sender = Sender(journal, uri, client, held.pop_all().close)
+        with _told(MlflowRunLog(self, journal, sender, facts.waits)) as run_log:
+            yield run_log
 
     def deliver(self, directory: Path) -> None:
         """Delivers journals of runs that have ended; where the store is down still, says how to do it later."""
@@ -180,8 +182,8 @@ def _drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 class MlflowRunLog(RunLog):
     """Writes everything into the journal; the sender takes it from there."""
 
-    def __init__(self, options: Mlflow, journal: Journal, sender: Sender) -> None:
-        self._options, self._journal, self._sender = options, journal, sender
+    def __init__(self, options: Mlflow, journal: Journal, sender: Sender, waits: bool) -> None:
+        self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
         self._datasets: dict[str, tuple[str, str]] = {}
         self._system = SystemMetrics(journal) if options.system_metrics else None
 
@@ -231,11 +233,13 @@ class MlflowRunLog(RunLog):
         return shlex.join([console_script(), "ui", os.path.relpath(self._journal.directory)])
 
     def close(self, status: str) -> None:
-        """Writes the end down and waits for the delivery; says how to deliver later what could not be."""
+        """Writes the end down and waits for its delivery; says how to deliver later what could not be."""
         if self._system:
             self._system.close()
         self._journal.write("status", status=status, ended=int(time.time() * 1000))
-        if not self._sender.close():
+        if not self._waits:
+            self._sender.leave()
+        elif not self._sender.close():
             command = shlex.join([console_script(), "sync", os.path.relpath(self._journal.directory)])
             log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
 

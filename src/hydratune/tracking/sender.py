@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,16 @@ def turn_to(journal: Journal, uri: str) -> None:
 class Sender:
     """A thread that drains a journal every 2 s, and at once when it is nudged."""
 
-    def __init__(self, journal: Journal, uri: str, client: MlflowClient | None = None) -> None:
-        """A sender that is running; without a client it makes one, which may take many tries."""
-        self._journal, self._uri, self._client = journal, uri, client
+    def __init__(
+        self,
+        journal: Journal,
+        uri: str,
+        client: MlflowClient | None = None,
+        done: Callable[[], None] = lambda: None,
+    ) -> None:
+        """A sender that is running; without a client it makes one, which may take many tries; at its end `done`."""
+        self._journal, self._uri, self._done = journal, uri, done
+        self._delivery = Delivery(client, uri, journal.directory) if client else None
         self._nudged, self._ending = threading.Event(), threading.Event()
         self._warned = False
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
@@ -90,7 +98,19 @@ class Sender:
                 sent, since = now, time.monotonic()
         return self._journal.is_delivered()
 
+    def leave(self) -> None:
+        """Delivers the rest behind what this process does next, which calls `wait` at its end."""
+        self._ending.set()
+        self._nudged.set()
+        _left[:] = [*(one for one in _left if one._thread.is_alive()), self]
+
     def _work(self) -> None:
+        try:
+            self._drain_until_the_end()
+        finally:
+            self._done()
+
+    def _drain_until_the_end(self) -> None:
         pause = FLUSH_SECONDS
         while True:
             ending = self._ending.is_set()  # read before draining: what is written after it waits for the next round
@@ -107,14 +127,23 @@ class Sender:
     def _try(self) -> bool:
         """Whether everything that waited was delivered; a failure is said once."""
         try:
-            self._client = self._client or store.connect(self._uri)
-            drain(self._journal, Delivery(self._client, self._uri, self._journal.directory))
+            self._delivery = self._delivery or Delivery(store.connect(self._uri), self._uri, self._journal.directory)
+            drain(self._journal, self._delivery)
         except Exception as error:  # whatever a store raises, training goes on
             if not self._warned:
                 log.warning("tracking: the MLflow store failed, training goes on: %s", said(error))
             self._warned = True
             return False
         return True
+
+
+_left: list[Sender] = []
+
+
+def wait() -> None:
+    """Waits for the senders of this process that were left."""
+    while _left:
+        _left.pop().close()
 
 
 def said(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from hydratune.files import write_json
 PREFIX = "checkpoint-"
 UNFINISHED = ".unfinished"  # beside the checkpoints: where one is written
 MANIFEST = "manifest.json"
+_LOADED = (".pt", ".pth", ".bin")  # by torch: tensors and plain values alone
 _PICKLED = (
     ".metadata",
     "_states.pt",
@@ -101,6 +103,8 @@ def fault(checkpoint: Path) -> str | None:
             return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
         if _sum(path)[1] != digest:
             return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
+        if name.endswith(_LOADED) and not _is_plain(path):
+            return f"{name} is more than tensors and plain values, and could run code: others wrote it"
     return None
 
 
@@ -120,6 +124,19 @@ def make_room(folder: Path, needed: int) -> None:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether Trainer would load a file; its tensors are not read for that."""
+    import torch
+    from transformers.trainer import safe_globals
+
+    try:
+        with safe_globals():
+            torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError):  # a pickle of others, or no file of torch's
+        return False
+    return True
 
 
 def _sum(path: Path) -> tuple[int, str]:

@@ -31,6 +31,7 @@ class SavingTrainer(Seq2SeqTrainer):
     """
 
     lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
+    ends_with_best = True  # whether the best weights are read back at the end
     _staged: Path | None = None  # where a checkpoint is being written
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -123,6 +124,8 @@ class SavingTrainer(Seq2SeqTrainer):
     # --- reading weights ---------------------------------------------------------------------------------
 
     def _load_best_model(self) -> None:
+        if not self.ends_with_best or self.state.best_global_step == self.state.global_step:  # which are in memory
+            return
         if self._reads_back():
             self._read_back(str(self.state.best_model_checkpoint))
         else:
