@@ -3,7 +3,8 @@
 MiniLM on pairs of texts made of WordNet, or on `--data`: the Hugging Face course's script (three epochs, batches of
 8, 5e-5, fp32, the last weights) and hydratune as it comes (the best of its epochs by validation). Both train on the
 same rows and are tested on the same rows; the seed draws the head, the order of the rows and dropout. The interval is
-Student's over the seeds, of the difference over seeds that both have: it says nothing of other rows.
+Student's over the seeds, of the difference over seeds that both have: it says nothing of other rows. With --kinds
+others: what a named option costs, by `--kinds hydratune 'hydratune model.freeze=[embeddings]'`.
 
 Each training is a file in results/quality/, named by its rows and its config, and is not repeated: hours on one core
 can be cut off and gone on with by the same command. Remove the folder where the code has changed. Seconds are of the
@@ -36,21 +37,25 @@ def train(kind: str, material: Material, seed: int) -> Timed:
     """One whole training, tested."""
     if kind == COURSE:
         return contest.script(material, COURSE, epochs=EPOCHS[COURSE], seed=seed, settings={}, test=True)
-    return contest.hydratune([*material.overrides, f"seed={seed}", "tracking=none"], folder=material.folder)
+    changed = kind.split()[1:]
+    return contest.hydratune([*material.overrides, f"seed={seed}", "tracking=none", *changed], folder=material.folder)
 
 
 def file(kind: str, material: Material, seed: int) -> str:
     """The name of the file of a training, which holds a hash of its rows and of its config."""
-    digest = hashlib.sha256((material.config if kind == OURS else str(EPOCHS)).encode())
+    name, *changed = kind.split()
+    digest = hashlib.sha256("\n".join([str(EPOCHS) if kind == COURSE else material.config, *changed]).encode())
     for split in contest.SPLITS:
         digest.update((material.folder / f"{split}.jsonl").read_bytes())
-    return f"{kind}-{digest.hexdigest()[:12]}-seed{seed}.json"
+    return f"{name}-{digest.hexdigest()[:12]}-seed{seed}.json"
 
 
-def measure(material: Material, seeds: list[int], folder: Path) -> dict[str, dict[int, dict[str, float]]]:
+def measure(
+    material: Material, kinds: list[str], seeds: list[int], folder: Path
+) -> dict[str, dict[int, dict[str, float]]]:
     """Contestant -> seed -> scores, of trainings that were done before or are done now, in turn."""
     folder.mkdir(parents=True, exist_ok=True)
-    said: dict[str, dict[int, dict[str, float]]] = {COURSE: {}, OURS: {}}
+    said: dict[str, dict[int, dict[str, float]]] = {kind: {} for kind in kinds}
     for seed in seeds:
         for kind, of_seeds in said.items():
             kept = folder / file(kind, material, seed)
@@ -67,7 +72,8 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
     """A row a seed, then means with their intervals, and the differences; these as numbers as well."""
     title = f"{rows['train']:,} rows to train on, {rows['test']:,} to test"
     made = Table("seed", *(f"{kind}: {name}" for kind in said for name in SCORES.values()), title=title)
-    seeds = list(said[COURSE])
+    first, last = (list(said)[i] for i in (0, -1))
+    seeds = list(said[first])
     for seed in seeds:
         made.add_row(str(seed), *(f"{said[kind][seed][name]:.4g}" for kind in said for name in SCORES))
     if len(seeds) < 2:
@@ -76,10 +82,10 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
     made.add_section()
     made.add_row("mean", *(in_words(means[kind][name]) for kind in said for name in SCORES))
     differences = {
-        name: spread([said[OURS][seed][name] - said[COURSE][seed][name] for seed in seeds]) for name in SCORES
+        name: spread([said[last][seed][name] - said[first][seed][name] for seed in seeds]) for name in SCORES
     }
-    empty = [""] * len(SCORES)
-    made.add_row(f"{OURS} - {COURSE}", *empty, *(in_words(differences[name]) for name in SCORES))
+    empty = [""] * len(SCORES) * (len(said) - 1)
+    made.add_row(f"{last} - {first}", *empty, *(in_words(differences[name]) for name in SCORES))
     return made, {"means": means, "differences": differences}
 
 
@@ -99,6 +105,7 @@ def main() -> None:
     """Trains what is not done yet, prints the table and writes it as JSON."""
     made = parser(__doc__, rounds=1)
     contest.add_options(made, None)
+    made.add_argument("--kinds", nargs="+", default=[COURSE, OURS], help="whom to train; the last less the first")
     made.add_argument("--seeds", default="1,2,3,4,5", help="a seed is a round of its own")
     given = parse(made)
     seeds = [int(seed) for seed in given.seeds.split(",")]
@@ -106,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         material = contest.prepare(Path(folder) / "rows", given.data, limit or given.rows, held_out=limit)
         rows = {s: len((material.folder / f"{s}.jsonl").read_text().splitlines()) for s in contest.SPLITS}
-        said = measure(material, seeds, given.out / "quality")
+        said = measure(material, given.kinds, seeds, given.out / "quality")
     shown, numbers = table(said, rows)
     data = str(given.data or "wordnet_pairs")
     finish(__file__, given.out, [shown], {"data": data, "rows": rows, "seeds": said, **numbers})

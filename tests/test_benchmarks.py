@@ -91,6 +91,7 @@ def test_growth_is_the_power():
 @pytest.mark.usefixtures("benchmarks")
 def test_a_training_is_not_repeated(monkeypatch, tmp_path):
     """A seed that has scores is left out where quality is measured again, and not where the config is another."""
+    kinds = ["course", "hydratune"]
     import quality
     from common import Usage
     from contest import SPLITS, Material, Timed
@@ -106,7 +107,7 @@ def test_a_training_is_not_repeated(monkeypatch, tmp_path):
     monkeypatch.setattr(quality, "train", train)
     first, changed = (Material(tmp_path, tmp_path, {}, config) for config in ("a", "b"))
     for material, seeds in ((first, [1]), (first, [1, 2]), (changed, [1])):
-        quality.measure(material, seeds, tmp_path / "kept")
+        quality.measure(material, kinds, seeds, tmp_path / "kept")
     assert trained == [("course", 1), ("hydratune", 1), ("course", 2), ("hydratune", 2), ("hydratune", 1)]
 
 
