@@ -22,6 +22,7 @@ from typing import Any
 import contest
 from common import finish, parse, parser
 from contest import Material, Timed
+from rich.markup import escape
 from rich.table import Table
 
 from hydratune.files import write_json
@@ -71,7 +72,7 @@ def measure(
 def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) -> tuple[Table, dict[str, Any]]:
     """A row a seed, then means with their intervals, and the differences; these as numbers as well."""
     title = f"{rows['train']:,} rows to train on, {rows['test']:,} to test"
-    made = Table("seed", *(f"{kind}: {name}" for kind in said for name in SCORES.values()), title=title)
+    made = Table("seed", *(escape(f"{kind}: {name}") for kind in said for name in SCORES.values()), title=title)
     first, last = (list(said)[i] for i in (0, -1))
     seeds = list(said[first])
     for seed in seeds:
@@ -85,7 +86,7 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
         name: spread([said[last][seed][name] - said[first][seed][name] for seed in seeds]) for name in SCORES
     }
     empty = [""] * len(SCORES) * (len(said) - 1)
-    made.add_row(f"{last} - {first}", *empty, *(in_words(differences[name]) for name in SCORES))
+    made.add_row(escape(f"{last} - {first}"), *empty, *(in_words(differences[name]) for name in SCORES))
     return made, {"means": means, "differences": differences}
 
 

@@ -19,9 +19,16 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 from hydratune import allowed, composition, hub
 from hydratune.composition import Request
 from hydratune.facts import Job
+from hydratune.hardware.probe import available_cpus
 from hydratune.validation import check_config
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are cores: many tests wait for processes, servers and locks."""
+    return available_cpus() * 3 // 2
 
 
 @pytest.fixture(autouse=True)

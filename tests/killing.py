@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PROCESSES = multiprocessing.get_context("forkserver")  # it imports once, and each child is a fork of it
-_PROCESSES.set_forkserver_preload(
-    ["hydratune.run", "hydratune.training.trainer", "hydratune.training.lean", "datasets", "mlflow"]
-)
+from processes import FORKS
+
 KILLED = -signal.SIGKILL
 
 
@@ -26,7 +24,7 @@ def train(overrides: Sequence[str], folder: Path, **kill: int) -> int:
         kill: `step`: at the end of that step; `ask`: asks it to end, as Slurm would, before the end of that step;
             `write`: before that many writes of its checkpoints.
     """
-    process = _PROCESSES.Process(target=_train, args=(list(overrides), folder, kill))
+    process = FORKS.Process(target=_train, args=(list(overrides), folder, kill))
     process.start()
     process.join()
     assert process.exitcode is not None
@@ -53,7 +51,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def recorded_in(folder: Path) -> list[str]:
     """Overrides that record a run in a store of its directory's own, which is there."""
-    return [f"tracking.uri=sqlite:///{folder}.db"]
+    return [f"tracking.uri=sqlite:///{folder}.db", "tracking.log_models=false"]
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

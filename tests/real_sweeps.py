@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import optuna
 
+import processes
+
 TESTS = Path(__file__).parent
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 RATES, DECAYS = (0.002, 0.02), (0, 0.1, 0.2)
 GRID = [
     f"trainer.args.learning_rate={','.join(map(str, RATES))}",
@@ -30,23 +28,16 @@ def signs(folder: Path, people: int = 1) -> str:
     return f"+trainer.callbacks.sign={{_target_: signing.Sign, folder: '{folder}', people: {people}}}"
 
 
-def start(*overrides: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
-    """`hydratune -m` in the background; all that it says comes out of `stdout`."""
+def start(*overrides: str, cwd: Path | None = None, **environment: str) -> processes.Started:
+    """`hydratune -m` in the background."""
     more = {"PYTHONPATH": str(TESTS), "HYDRATUNE_ALLOW": "signing", **environment}
-    return subprocess.Popen(
-        [HYDRATUNE, "-m", *overrides],
-        cwd=cwd,
-        env={**os.environ, **more},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return processes.start("-m", *overrides, cwd=cwd, **more)
 
 
-def ended(process: subprocess.Popen[str]) -> str:
+def ended(process: processes.Started) -> str:
     """What a sweep said that went well."""
     with process:
-        said, _ = process.communicate(timeout=300)
+        said = "".join(process.communicate(timeout=300))
     assert process.returncode == 0, said
     return said
 

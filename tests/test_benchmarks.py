@@ -12,12 +12,11 @@ QUICK = {
     "evaluation_memory": [],
     "gpu": [],
     "scale": [],
-    "throughput": [],
     "tracking": [],
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
 # Minutes each, also with --quick, of what the others share with them; for trying by hand.
-ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep"}
+ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep", "throughput"}
 
 
 @pytest.fixture

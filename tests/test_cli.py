@@ -15,14 +15,7 @@ from hydratune import signals
 from hydratune.cli import VERBS, dispatch
 from hydratune.errors import one_of
 from hydratune.tracking.store import connect
-
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
-
-
-def hydratune(*arguments, **env):
-    """Runs the console script here and returns the finished process."""
-    environment = {**os.environ, **env}
-    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=environment, check=False)
+from processes import hydratune, start
 
 
 @pytest.mark.parametrize(
@@ -205,8 +198,7 @@ def test_out_of_memory(toy, own_directory):
     """It ends with 1, the traceback in the log, and what to change as the last words."""
     (own_directory / "full.py").write_text(OUT_OF_MEMORY)
     given = [*toy, "trainer.callbacks.full._target_=full.Full", "tracking=none", "hydra.run.dir=run"]
-    environment = {**os.environ, "PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "full"}
-    done = subprocess.run([HYDRATUNE, *given], capture_output=True, text=True, check=False, env=environment)
+    done = hydratune(*given, PYTHONPATH=str(own_directory), HYDRATUNE_ALLOW="full")
     assert done.returncode == 1
     assert "\nout of memory: lower trainer.args.per_device_train_batch_size" in done.stderr
 
@@ -214,8 +206,7 @@ def test_out_of_memory(toy, own_directory):
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_interruption(toy, own_directory, store, sent):
     """A signal ends a training after its step and a checkpoint, with a code of its own; MLflow says KILLED."""
-    command = [HYDRATUNE, *toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = start(*toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x")
     try:
         while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
             assert process.poll() is None

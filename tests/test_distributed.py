@@ -1,11 +1,8 @@
 """A run of several processes is one run: the same training, one record, one end."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,8 +15,8 @@ from hydratune import composition, launch
 from hydratune.errors import SAVED, ConfigError
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.tracking.store import connect
+from processes import hydratune, start
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 TWO = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
 ENDLESS = ["trainer.args.num_train_epochs=100000", "hydra.run.dir=run"]
 LAST = "trainer.args.save_total_limit=3"  # so that the last checkpoint stays, beside the best
@@ -56,17 +53,11 @@ def two(toy):
     return [one for one in toy if not one.startswith("hardware")] + TWO
 
 
-def hydratune(*arguments, **environment):
-    """The finished command."""
-    names = {"env": {**os.environ, **environment}, "capture_output": True, "text": True, "check": False}
-    return subprocess.run([HYDRATUNE, *arguments], timeout=300, **names)
-
-
 def started(arguments, directory):
     """The command, and its two processes once they have trained for an epoch."""
-    process = subprocess.Popen([HYDRATUNE, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = start(*arguments)
     while not list(Path(directory).glob("checkpoints/checkpoint-*/trainer_state.json")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.said()
         time.sleep(0.05)
     ranks = psutil.Process(process.pid).children()
     return process, sorted(ranks, key=lambda one: int(one.environ()["RANK"]))
@@ -249,19 +240,14 @@ def test_two_machines(two, store):
         port = free.getsockname()[1]
     alone = [one for one in two if "processes" not in one]
     machines = ["hardware.processes=1", "hardware.launch.nnodes=2", f"hardware.launch.rdzv_endpoint=127.0.0.1:{port}"]
-    command = [HYDRATUNE, *alone, *machines, "hydra.run.dir=run"]
-    both = [
-        subprocess.Popen(
-            [*command, f"hardware.launch.node_rank={n}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for n in (0, 1)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in both]
+    command = [*alone, *machines, "hydra.run.dir=run"]
+    both = [start(*command, f"hardware.launch.node_rank={n}") for n in (0, 1)]
+    said = ["".join(process.communicate(timeout=300)) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert ["hardware: CPU" in one for one in said] == [True, False]
     assert status(store)[0] == "FINISHED"
     assert {path.name for path in Path("run/ranks").iterdir()} >= {"0.json", "1.json", "job.yaml", "machine-1"}
-    again = hydratune(*command[1:], "hardware.launch.node_rank=1")
+    again = hydratune(*command, "hardware.launch.node_rank=1")
     assert (again.returncode, again.stdout) == (0, "run: finished, nothing to do\n")
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hydratune.files import claim_directory, write_json, write_lines
+from hydratune.files import claim_directory, whole, write_json, write_lines
 
 
 def test_replaces_in_one_step(own_directory):
@@ -16,6 +16,16 @@ def test_replaces_in_one_step(own_directory):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in own_directory.iterdir()] == ["a.json"]
+
+
+def test_two_writers(tmp_path):
+    """Two that write one file at the same time have a part each; the last one counts."""
+    path = tmp_path / "a"
+    with whole(path) as first, whole(path) as second:
+        first.write_text("1")
+        second.write_text("2")
+    assert path.read_text() == "1"
+    assert [*tmp_path.iterdir()] == [path]
 
 
 def test_lines(tmp_path):

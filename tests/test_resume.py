@@ -3,10 +3,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +13,8 @@ from hydratune.errors import ConfigError
 from hydratune.lineage import last_checkpoint
 from hydratune.tracking.store import connect
 from hydratune.validation import check_config
+from processes import hydratune, start
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 STEPS = ["trainer.args.num_train_epochs=60", "trainer.args.logging_steps=4", "trainer.args.save_total_limit=2"]
 
 
@@ -35,19 +32,16 @@ def logged_until(directory):
 def test_killed_and_resumed(toy, store, own_directory):
     """After kill -9 the same MLflow run ends FINISHED, with one value for each metric and step, and all steps."""
     run = own_directory / "run"
-    command = [HYDRATUNE, *toy, *STEPS, f"hydra.run.dir={run}"]
-    with (own_directory / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+    with start(*toy, *STEPS, f"hydra.run.dir={run}") as process:
         while logged_until(run) < 20:
-            assert process.poll() is None, (own_directory / "log").read_text()
+            assert process.poll() is None, process.said()
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
     client = connect(store)
     (experiment,) = [one for one in client.search_experiments() if one.name == "local"]
     (killed,) = client.search_runs([experiment.experiment_id])
     assert killed.info.status == "RUNNING"
-    done = subprocess.run([HYDRATUNE, "resume", "run"], capture_output=True, text=True, check=False)
+    done = hydratune("resume", "run")
     assert done.returncode == 0, done.stderr
     (resumed,) = client.search_runs([experiment.experiment_id])
     assert (resumed.info.run_id, resumed.info.status) == (killed.info.run_id, "FINISHED")
@@ -87,24 +81,17 @@ def test_a_torn_checkpoint_is_left_out(own_directory, caplog, torn):
     assert "left out checkpoint-11: it was cut off while it was written" in caplog.text
 
 
-def hydratune(*arguments):
-    """The finished command."""
-    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, check=False)
-
-
 @pytest.mark.slow
 def test_the_same_command(toy, store, own_directory):
     """With resume=auto it goes on with its last run where that was cut off, and does nothing where it finished."""
     assert store
     command = [*toy, "trainer.args.num_train_epochs=60", "resume=auto"]
-    with (own_directory / "log").open("w") as log:
-        process = subprocess.Popen([HYDRATUNE, *command], stdout=log, stderr=log)
+    with start(*command) as process:
         while not list(own_directory.glob("outputs/local-*/*/checkpoints/checkpoint-*")):
-            assert process.poll() is None, (own_directory / "log").read_text()
+            assert process.poll() is None, process.said()
             time.sleep(0.02)
         second = hydratune(*command)
         process.kill()
-        process.wait()
     (directory,) = own_directory.glob("outputs/local-*/*")
     assert second.returncode == 2
     assert "where another process is at work. Wait for it, or end it." in second.stderr

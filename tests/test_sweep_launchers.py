@@ -139,7 +139,7 @@ def test_ctrl_c_ends_an_isolated_trial(toy, own_directory):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=100)
+    said = "".join(process.communicate(timeout=100))
     assert not [number for number in signed(people) if psutil.pid_exists(number)]
     assert process.returncode == 130
     assert "to go on: " in said

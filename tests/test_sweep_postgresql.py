@@ -169,7 +169,7 @@ def test_the_database_is_down_in_the_middle(toy, machines, database, control):
     typed = [*toy, *GRID, STORAGE, "tracking=none", "sweep.workers=2", "trainer.args.num_train_epochs=20"]
     process = start(*typed, cwd=machines[0], SWEEP_STORAGE=database)
     while not list(machines[0].glob("multirun/*/*/metrics.json")):
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.said()
         time.sleep(0.1)
     stop()
     try:

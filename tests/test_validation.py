@@ -333,7 +333,7 @@ def test_no_value_of_any_key_ends_in_a_traceback(compose, toy_files, value):
     base = [*toy_files, "trainer/callbacks=[early_stopping]"]
     told, every = 0, list(keys(OmegaConf.to_container(without_hydra(compose(*base)), resolve=False)))
     with composer(Request(tuple(base))):
-        for key in every[AWKWARD.index(value) % 2 :: 2]:  # half of the keys a value: all of them take minutes
+        for key in every[AWKWARD.index(value) % 3 :: 3]:  # a third of the keys a value: all of them take minutes
             try:
                 checked(Request((*base, f"{key}={value}")))
             except (ConfigError, HydraException, OmegaConfBaseException):

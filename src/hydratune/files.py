@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +35,11 @@ def inside(folder: Path, name: str) -> Path:
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place in one step at the end, or is gone after an error."""
-    part = path.with_name(f".{path.name}.part")
+    """A path beside `path` to write to, which takes its place in one step at the end, or is gone after an error.
+
+    Each writer has one of its own: of two at the same time the last one counts.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
         with part.open("rb+") as file:

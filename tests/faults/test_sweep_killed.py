@@ -4,37 +4,34 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+import processes
 from conftest import study
 from hydratune.tracking.store import connect
 
 pytestmark = pytest.mark.slow
-HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 GRID = ["trainer.args.learning_rate=0.01,0.02", "trainer.args.weight_decay=0,0.1", "objective=eval_loss"]
 
 
 def command(toy, directory, *more):
     """A sweep of four trials of a few seconds each."""
     epochs = ["trainer.args.num_train_epochs=12", "trainer.args.per_device_train_batch_size=8"]
-    return [HYDRATUNE, "-m", *toy, *epochs, *GRID, f"hydra.sweep.dir={directory}", *more]
+    return ["-m", *toy, *epochs, *GRID, f"hydra.sweep.dir={directory}", *more]
 
 
 def start(*typed):
     """The sweep in a process group of its own."""
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(typed, **quiet, start_new_session=True)
+    return processes.start(*typed, session=True)
 
 
 def finish(*typed):
     """What the sweep prints when nobody disturbs it."""
-    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    done = processes.hydratune(*typed)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -53,7 +50,7 @@ def workers(process):
 def wait_for(what, process):
     """Waits until something is there while a sweep runs."""
     while not (found := what()):
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.said()
         time.sleep(0.05)
     return found
 
@@ -76,7 +73,7 @@ def test_killed_ten_times(toy, store):
     chance = random.Random(7)
     for _ in range(10):
         process = start(*command(toy, "cut", "sweep.name=one"))
-        time.sleep(chance.uniform(1, 9))
+        time.sleep(chance.uniform(0.2, 4))
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
     finish(*command(toy, "cut", "sweep.name=one"))
@@ -88,21 +85,21 @@ def test_killed_ten_times(toy, store):
 
 def test_a_worker_is_killed(toy, store):
     """The sweep starts another one, which goes on from the checkpoint; each trial is there once."""
-    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=40"))
+    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=20"))
     try:
         wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
         workers(process)[0].kill()
-        out, _ = process.communicate()
+        said = process.communicate()
     finally:
         process.kill()
-    assert process.returncode == 0, out
+    assert process.returncode == 0, said
     assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
-    assert [(status, count) for _, status, count in in_mlflow(store, "s")] == [*[("FINISHED", 40)] * 4, ("FINISHED", 0)]
+    assert [(status, count) for _, status, count in in_mlflow(store, "s")] == [*[("FINISHED", 20)] * 4, ("FINISHED", 0)]
 
 
 def test_the_parent_is_killed(toy):
     """Its workers end by themselves, and the same command goes on."""
-    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=30")
+    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=20")
     process = start(*typed)
     wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
     left = workers(process)
@@ -122,10 +119,10 @@ def test_ctrl_c(toy, store, count):
     wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
     left = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
-    out, _ = process.communicate(timeout=120)
+    said = "".join(process.communicate(timeout=120))
     assert process.returncode == 130
-    assert "what is done is kept; to go on: " in out
-    assert "Traceback" not in out
+    assert "what is done is kept; to go on: " in said
+    assert "Traceback" not in said
     psutil.wait_procs(left, timeout=60)
     assert not [one for one in left if one.is_running() and "LokyProcess" in " ".join(one.cmdline())]
     client = connect(store)
@@ -137,7 +134,7 @@ def test_two_parents_at_once(toy, store):
     """Two starts of one sweep at the same moment share it: each trial once, one parent run."""
     typed = command(toy, "s", "trainer.args.num_train_epochs=6")
     both = [start(*typed) for _ in range(2)]
-    outs = [process.communicate()[0] for process in both]
+    outs = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], outs
     assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
     runs = in_mlflow(store, "s")

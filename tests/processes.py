@@ -1,0 +1,146 @@
+"""`hydratune` in processes of their own that are forks of one that has imported everything: a start costs no seconds.
+
+What the console script itself does is tested where that is the point: `test_installed.py`, `test_cli.py`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "datasets",
+        "evaluate",
+        "hydratune.cli",
+        "hydratune.run",
+        "hydratune.sweep.worker",
+        "hydratune.tasks.metrics",
+        "hydratune.training.lean",
+        "hydratune.training.trainer",
+        "matplotlib.figure",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mlflow.transformers",
+        "optuna.storages",
+        "peft",
+        "sklearn.metrics",
+        "transformers.models.bert.modeling_bert",
+        "transformers.pipelines",
+    ]
+)
+
+
+class Started:
+    """A command that runs, as `subprocess.Popen` has it; all that it says waits in files.
+
+    Attributes:
+        pid: Of the process.
+    """
+
+    def __init__(self, arguments: list[str], cwd: Path, environment: dict[str, str], session: bool) -> None:
+        folder = tempfile.mkdtemp(dir=Path.cwd().parent)  # of a test, which works in a directory below its own
+        self._said = [Path(folder, name) for name in ("out", "err")]
+        self._process = FORKS.Process(target=_main, args=(arguments, cwd, environment, self._said, session))
+        self._process.start()
+        self.pid = int(self._process.pid or 0)
+        while self.poll() is None and not self._said[-1].exists():  # it is not on its own yet
+            time.sleep(0.01)
+
+    @property
+    def returncode(self) -> int | None:
+        """None as long as it runs."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        """The exit code, if there is one."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired("hydratune", timeout or 0)
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it printed and what it told, once it has ended."""
+        self.wait(timeout)
+        return self.said()
+
+    def said(self) -> tuple[str, str]:
+        """What it has printed and told until now."""
+        out, err = (file.read_text(errors="replace") if file.exists() else "" for file in self._said)
+        return out, err
+
+    def send_signal(self, number: int) -> None:
+        """Of any kind."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """By SIGKILL, if it still runs."""
+        self._process.kill()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind:
+            self.kill()
+        self._process.join()
+
+
+def start(*arguments: str, cwd: Path | None = None, session: bool = False, **environment: str) -> Started:
+    """`hydratune ARGUMENTS` in the background, with more in its environment; in a session of its own, if so."""
+    return Started([str(one) for one in arguments], cwd or Path.cwd(), {**os.environ, **environment}, session)
+
+
+def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`hydratune ARGUMENTS`, once it has ended."""
+    with start(*arguments, cwd=cwd, **environment) as process:
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
+
+
+def _main(arguments: list[str], cwd: Path, environment: dict[str, str], said: list[Path], session: bool) -> None:
+    """What the fork does."""
+    from hydratune.cli import main
+
+    if session:
+        os.setsid()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    for number, file in enumerate(said, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = [HYDRATUNE, *arguments]
+    code: object = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # from here as Python ends by itself, where multiprocessing would wait for children
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
