@@ -18,14 +18,14 @@ def test_replaces_in_one_step(own_directory):
     assert [p.name for p in own_directory.iterdir()] == ["a.json"]
 
 
-def test_two_writers(tmp_path):
+def test_two_writers(own_directory):
     """Two that write one file at the same time have a part each; the last one counts."""
-    path = tmp_path / "a"
+    path = own_directory / "a"
     with whole(path) as first, whole(path) as second:
         first.write_text("1")
         second.write_text("2")
     assert path.read_text() == "1"
-    assert [*tmp_path.iterdir()] == [path]
+    assert [*own_directory.iterdir()] == [path]
 
 
 def test_lines(tmp_path):
