@@ -163,17 +163,19 @@ def job(cfg: DictConfig) -> None:
     run(cfg, hydra_job(Part(str(HydraConfig.get().job.num))))
 
 
-def overhead(rounds: int, trials: Trials) -> dict[str, list[Timing]]:
+KINDS = {"hydratune -m": sweep, "commands": commands, "Hydra's basic sweeper": basic_sweeper}
+
+
+def overhead(rounds: int, trials: Trials, kinds: Sequence[str]) -> dict[str, list[Timing]]:
     """Kind -> its timing in each round."""
     warm = [HYDRATUNE, *trials.short, "trainer.args.max_steps=2"]
     subprocess.run(warm, check=True, capture_output=True)  # the cache of tokenised rows, the store's tables
-    kinds = {"hydratune -m": sweep, "commands": commands, "Hydra's basic sweeper": basic_sweeper}
-    return in_turn(rounds, {name: partial(kind, trials, itertools.count()) for name, kind in kinds.items()})
+    return in_turn(rounds, {name: partial(KINDS[name], trials, itertools.count()) for name in kinds})
 
 
 def overhead_table(timings: dict[str, list[Timing]], rows: int) -> Table:
     """Medians of the rounds."""
-    first = timings["hydratune -m"]
+    first = next(iter(timings.values()))
     title = f"{first[0].count} trials of {rows} rows, medians of {len(first)}"
     table = Table("", "s in all", "training", "start", "between two", "end", "in all / (training + start)", title=title)
     for kind, rounds in timings.items():
@@ -265,6 +267,7 @@ def main() -> None:
     """Measures, prints the tables and writes them as JSON."""
     made = parser(__doc__, rounds=3)
     made.add_argument("--rows", type=int, nargs="*", default=[EIGHT.rows], help="that each short trial trains on")
+    made.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS), help="of starting short trials")
     made.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3], help="of the pruned grids; none: no grid")
     given = parse(made)
     seeds = given.seeds[:1] if given.quick else given.seeds
@@ -273,7 +276,7 @@ def main() -> None:
         os.chdir(folder)
         short = [TWO] if given.quick else [replace(EIGHT, rows=rows) for rows in given.rows]
         for one in short if given.rounds else ():
-            timings = overhead(given.rounds, one)
+            timings = overhead(given.rounds, one, given.kinds)
             tables.append(overhead_table(timings, one.rows))
             results[f"overhead, {one.rows} rows"] = {kind: [asdict(t) for t in all_] for kind, all_ in timings.items()}
         if seeds:
