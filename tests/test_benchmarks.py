@@ -12,11 +12,10 @@ QUICK = {
     "evaluation_memory": [],
     "gpu": [],
     "scale": [],
-    "tracking": [],
 }
 PARTS = {"common", "contest", "flops", "scripts", "stopwatch"}  # of the others
 # Minutes each, also with --quick, of what the others share with them; for trying by hand.
-ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep", "throughput"}
+ALONE = {"experiments", "memory", "quality", "soak", "startup", "sweep", "throughput", "tracking"}
 
 
 @pytest.fixture

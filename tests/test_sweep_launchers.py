@@ -37,11 +37,18 @@ def swept(toy, own_directory, *overrides, **environment):
     return study, directory
 
 
-def test_joblib(toy, own_directory):
-    """Two processes of this machine train six configurations, each once."""
-    study, _ = swept(toy, own_directory, "tracking=none", "hydra/launcher=joblib")
+def test_joblib(toy, own_directory, store):
+    """Two processes of this machine train six configurations, each once, nested below their sweep's run in MLflow."""
+    study, _ = swept(toy, own_directory)  # without a launcher it is the one of two workers
     assert completed(study) == SIX
     assert len({trial.user_attrs["owner"]["worker"] for trial in study.get_trials()}) == 2
+    client = connect(store)
+    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    children = [run for run in runs if run is not parent]
+    assert len(children) == 6
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_submitit(toy, own_directory):
@@ -66,18 +73,6 @@ def test_ray(toy, own_directory):
         ]
     finally:
         shutil.rmtree(folder)
-
-
-def test_one_parent_in_mlflow(toy, own_directory, store):
-    """The runs that two workers record at the same time are nested below the one run of their sweep."""
-    swept(toy, own_directory)
-    client = connect(store)
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    children = [run for run in runs if run is not parent]
-    assert len(children) == 6
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_optuna_dashboard(toy, own_directory):
