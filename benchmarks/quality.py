@@ -73,7 +73,8 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
     """A row a seed, then means with their intervals, and the differences; these as numbers as well."""
     title = f"{rows['train']:,} rows to train on, {rows['test']:,} to test"
     made = Table("seed", *(escape(f"{kind}: {name}") for kind in said for name in SCORES.values()), title=title)
-    first, last = (list(said)[i] for i in (0, -1))
+    kinds = list(said)
+    first, last = kinds[0], kinds[-1]
     seeds = list(said[first])
     for seed in seeds:
         made.add_row(str(seed), *(f"{said[kind][seed][name]:.4g}" for kind in said for name in SCORES))

@@ -51,7 +51,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 
 def recorded_in(folder: Path) -> list[str]:
     """Overrides that record a run in a store of its directory's own, which is there."""
-    return [f"tracking.uri=sqlite:///{folder}.db", "tracking.log_models=false"]
+    return [f"tracking.uri=sqlite:///{folder}.db"]
 
 
 def _recorded(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """`hydratune` in processes of their own that are forks of one that has imported everything: a start costs no seconds.
 
-What the console script itself does is tested where that is the point: `test_installed.py`, `test_cli.py`.
+The console script itself is started by `test_installed.py`, `test_hub.py`, and those of attacks and secrets in faults/.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def start(*arguments: str, cwd: Path | None = None, session: bool = False, **env
 
 
 def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`hydratune ARGUMENTS`, once it has ended."""
+    """`hydratune ARGUMENTS`, once it has ended, which takes five minutes at most."""
     with start(*arguments, cwd=cwd, **environment) as process:
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
 
 
