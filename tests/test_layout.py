@@ -22,7 +22,7 @@ FLOORS = [
     {"data", "models"},
     {"training", "tracking", "hardware"},
     {"allowed"},
-    {"hub", "files", "provenance", "signatures", "signals", "kept", "intervals"},
+    {"hub", "files", "provenance", "signatures", "signals", "collector", "kept", "intervals"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

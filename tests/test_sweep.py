@@ -141,7 +141,7 @@ def test_pairs(sweep):
     """Keys that move together are taken side by side."""
     _, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", f"sweep.pairs=[[{LR},{WD}]]", "trainer.args.max_steps=1")
     assert [one.params for one in done] == [{f"{LR}+{WD}": "0.01, 0"}, {f"{LR}+{WD}": "0.02, 0.1"}]
-    typed = (Path("s/1/.hydra/overrides.yaml")).read_text()
+    typed = (Path("s/1/overrides.yaml")).read_text()
     assert f"{LR}=0.02" in typed
     assert f"{WD}=0.1" in typed
 

@@ -1,6 +1,5 @@
 """What is checked and written down before a sweep begins."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -125,8 +124,7 @@ def test_no_secret_on_disk(tmp_path, monkeypatch):
 def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
     """`hydratune resume` of a trial says whose it is."""
     write_plan(plan(*toy, "seed=1,2", f"hydra.sweep.dir={tmp_path}/s"))
-    (tmp_path / "s/0/.hydra").mkdir(parents=True)
-    (tmp_path / "s/0/.hydra/overrides.yaml").write_text(json.dumps([]))
+    (tmp_path / "s/0").mkdir()
     with pytest.raises(ConfigError, match="A sweep goes on by its own command"):
         dispatch(["resume", f"{tmp_path}/s/0"])
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hydratune import allowed, signals
+from hydratune import allowed, collector, signals
 from hydratune.errors import (
     FAILED,
     INTERRUPTED,
@@ -41,6 +41,7 @@ def main() -> None:
 
     A training that was asked to end, by either, and has saved a checkpoint to go on from, exits with 75.
     """
+    collector.spare()
     signals.install()
     guard_logs()
     try:

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import OmegaConf
 
-from hydratune import outside, signals
+from hydratune import collector, outside, signals
 from hydratune.composition import register_resolvers, without_hydra
 from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
@@ -33,6 +33,7 @@ def main(frozen: str, parent: str, *origin: str) -> int:
         parent: The number of the process that started this one.
         origin: Of a sweep: what the trial is found by.
     """
+    collector.spare()
     signals.install_below(int(parent))
     guard_logs()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use

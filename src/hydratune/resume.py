@@ -26,12 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
     given = parser.parse_args(arguments)
     directory = directory_of(given.run, given.uri).absolute()
-    if not (directory / ".hydra" / "overrides.yaml").is_file():
-        fix = "Name a directory below outputs/."
-        raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
         fix = "A sweep goes on by its own command."
         raise ConfigError(Mistake("RUN", "a run of its own", f"{given.run!r}, a part of a sweep", fix))
+    if not (directory / ".hydra" / "overrides.yaml").is_file():
+        fix = "Name a directory below outputs/."
+        raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
     if (directory / METRICS).is_file():
         print(f"{given.run}: finished, nothing to do")
         return 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import allowed, card, hub, record, signals
+from hydratune import allowed, card, collector, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.errors import SAVED
@@ -123,6 +123,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
+        if not job.kept:  # else the network of this run would stay with the process
+            collector.settle()
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         with signals.finishing(), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import adapters
+from hydratune import adapters, collector
 from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.files import CONFIG, METRICS, MODEL
@@ -175,6 +175,7 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
         raise ConfigError(Mistake("RUN", "a model that can be loaded", got, fix)) from error
     if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
         network.to(args.device)
+    collector.settle()
     return Loaded(network.eval(), processor, task.longest(network.config, processor), args)
 
 

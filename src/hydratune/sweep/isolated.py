@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from hydratune import signals
+from hydratune import collector, signals
 from hydratune.build import build
 from hydratune.errors import FAILED, one_line
 from hydratune.files import METRICS
@@ -66,6 +66,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
     from hydratune.sweep.worker import one_run
 
+    collector.spare()
     signals.install()
     guard_logs()
     signals.end_with(int(parent))

@@ -73,8 +73,9 @@ def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[Dict
     with composition.composer(plan.request):
         cfg = checked_job(plan.request, overrides)
         loader = GlobalHydra.instance().config_loader()
-    with read_write(cfg.hydra.run):
+    with read_write(cfg.hydra):
         cfg.hydra.run.dir = str(directory)
+        cfg.hydra.output_subdir = None  # what a trial did is in its config.yaml and overrides.yaml
     return cfg, loader
 
 

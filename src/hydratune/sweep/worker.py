@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hydratune import signals
+from hydratune import collector, signals
 from hydratune.build import build
 from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
 _BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
+_FIRST = 2  # trials, beside which modules are imported, the report's by the parent for one
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
@@ -47,6 +48,7 @@ def work(cfg: DictConfig) -> int:
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
     plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     if launcher != _BASIC:  # this process did not begin with our command
+        collector.spare()
         guard_logs()
     _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
@@ -71,20 +73,11 @@ def _work(study: Study, kept: Kept) -> int:
             study.release(claim)
             raise
         signals.check()
-        if not done:
-            _spare_the_collector()
+        collector.settle()  # nothing of a trial is alive now, and its garbage is gone
+        if done < _FIRST:
+            gc.freeze()
         done += 1
     return done
-
-
-def _spare_the_collector() -> None:
-    """Takes what is alive now, modules for the most part, out of garbage collection for good.
-
-    Each run asks for two whole collections, accelerate's and ours, and each looks through all objects there are: the
-    800,000 of the modules alone took half a second a run. Between two trials nothing of a trial is alive.
-    """
-    gc.collect()  # else what is garbage by now would stay
-    gc.freeze()
 
 
 def _settle(number: int, workers: int, launcher: str) -> None:
@@ -94,7 +87,7 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     quiet_terminal()
     quieten()
     datasets.disable_progress_bars()
-    gc.freeze()  # see `_spare_the_collector`
+    gc.freeze()  # what the parent has imported, too
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
         signals.end_with(int(parent))

@@ -1,0 +1,26 @@
+"""Python's garbage collector, kept from looking at hundreds of thousands of objects that are none: modules, mostly.
+
+Unasked it goes through all there is again and again while they are imported, twice in each run (accelerate's and our
+own call), and once more as the process ends: seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+
+_NORMAL = gc.get_threshold()
+_RARELY = 100_000  # objects that are new, for the 700 of Python
+
+
+def spare() -> None:
+    """Of a process that begins: garbage is looked for rarely until `settle`, and at the end not at all."""
+    gc.set_threshold(_RARELY)
+    atexit.register(gc.freeze)
+
+
+def settle() -> None:
+    """Of a process that was spared, once: what is alive now stays so, unseen; new garbage is looked for as ever."""
+    if gc.get_threshold() != _NORMAL:
+        gc.freeze()
+        gc.set_threshold(*_NORMAL)
