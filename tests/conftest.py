@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -29,6 +30,12 @@ WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", 
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores: many tests wait for processes, servers and locks."""
     return available_cpus() * 3 // 2
+
+
+def pytest_collection_finish() -> None:
+    """Leaves what the tests have imported out of the collections of garbage that each of hundreds of runs asks for."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

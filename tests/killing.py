@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -76,6 +77,7 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     from hydratune.composition import Request
     from hydratune.facts import Job
 
+    gc.freeze()  # what it was forked with is no garbage
     tracked = any(override.startswith("tracking") for override in overrides)
     request = Request((*overrides, *([] if tracked else ["tracking=none"])))
     with composition.composer(request):

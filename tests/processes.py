@@ -6,6 +6,7 @@ The console script itself is started by `test_installed.py`, `test_hub.py`, and 
 from __future__ import annotations
 
 import atexit
+import gc
 import multiprocessing
 import os
 import signal
@@ -120,6 +121,7 @@ def _main(arguments: list[str], cwd: Path, environment: dict[str, str], said: li
     """What the fork does."""
     from hydratune.cli import main
 
+    gc.freeze()  # what it was forked with is no garbage
     if session:
         os.setsid()
     os.chdir(cwd)

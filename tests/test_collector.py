@@ -13,7 +13,6 @@ def as_ever():
     before = gc.get_threshold()
     yield before
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 def test_spared_until_it_settles(as_ever, monkeypatch):

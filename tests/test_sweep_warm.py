@@ -98,10 +98,10 @@ def test_keys_depend_on_values(compose):
 
 @pytest.fixture
 def thawed():
-    """Nothing stays out of garbage collection after the test."""
+    """Nothing is out of garbage collection at the beginning."""
     gc.unfreeze()
     yield
-    gc.unfreeze()
+    gc.freeze()
 
 
 @pytest.mark.usefixtures("thawed")

@@ -83,6 +83,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     with args.main_process_first():  # other processes of the run read what it has cached
         made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
+    collector.settle()
     # 3. Load the network under the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
     loaded = job.kept.network(key, lambda: _network(cfg.seed, task, model, adapter, made))
@@ -123,8 +124,6 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
-        if not job.kept:  # else the network of this run would stay with the process
-            collector.settle()
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         with signals.finishing(), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)
@@ -256,7 +255,7 @@ def _suit(trainer: Trainer, job: Job) -> None:
     if job.part:
         trainer.pop_callback(PrinterCallback)
         if isinstance(trainer, SavingTrainer):
-            trainer.ends_with_best = False
+            trainer.leaves_weights = False
     elif shown:
         trainer.add_callback(Progress)
 

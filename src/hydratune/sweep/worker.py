@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
 _BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
-_FIRST = 2  # trials, beside which modules are imported, the report's by the parent for one
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
@@ -73,8 +72,7 @@ def _work(study: Study, kept: Kept) -> int:
             study.release(claim)
             raise
         signals.check()
-        collector.settle()  # nothing of a trial is alive now, and its garbage is gone
-        if done < _FIRST:
+        if not done:  # nothing of a trial is alive, and all is imported
             gc.freeze()
         done += 1
     return done
@@ -87,7 +85,6 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     quiet_terminal()
     quieten()
     datasets.disable_progress_bars()
-    gc.freeze()  # what the parent has imported, too
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
         signals.end_with(int(parent))
@@ -137,7 +134,8 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
             if trained.pruned:
                 return results, True
             results.append(trained.metrics)
-            study.note(claim, VALUES, _by_seed(study, results))
+            if study.plan.seeds:  # else they are the trial's
+                study.note(claim, VALUES, _by_seed(study, results))
             if _is_hopeless(study, claim, results):
                 return results, True
     finally:

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from hydratune import signals
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
 
@@ -31,7 +32,7 @@ class SavingTrainer(Seq2SeqTrainer):
     """
 
     lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
-    ends_with_best = True  # whether the best weights are read back at the end
+    leaves_weights = True  # whether anybody looks at them once it has ended
     _staged: Path | None = None  # where a checkpoint is being written
 
     # --- writing -----------------------------------------------------------------------------------------
@@ -40,6 +41,8 @@ class SavingTrainer(Seq2SeqTrainer):
         return str(self._staged or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self._is_in_vain():
+            return
         folder = Path(self._get_output_dir(trial))
         final = folder / f"{PREFIX}{self.state.global_step}"
         needed = self._checkpoint_bytes(folder)
@@ -70,6 +73,11 @@ class SavingTrainer(Seq2SeqTrainer):
             best, most = self.state.best_model_checkpoint, self.args.save_total_limit
             rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
         self.accelerator.wait_for_everyone()
+
+    def _is_in_vain(self) -> bool:
+        """Whether a checkpoint would be removed at once: nothing goes on behind the last step, unless it was cut off."""
+        is_last = self.state.global_step >= self.state.max_steps
+        return is_last and not self.leaves_weights and self.args.world_size == 1 and not signals.is_asked()
 
     def _checkpoint_bytes(self, folder: Path) -> int:
         """About what one takes: as much as the last one, or all weights and AdamW's two moments of those that train."""
@@ -119,12 +127,14 @@ class SavingTrainer(Seq2SeqTrainer):
         super()._run_epoch(**kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        if not self.leaves_weights:  # whoever asked for that removes them all
+            self.args.save_total_limit = None
         return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
 
     # --- reading weights ---------------------------------------------------------------------------------
 
     def _load_best_model(self) -> None:
-        if not self.ends_with_best or self.state.best_global_step == self.state.global_step:  # which are in memory
+        if not self.leaves_weights or self.state.best_global_step == self.state.global_step:  # which are in memory
             return
         if self._reads_back():
             self._read_back(str(self.state.best_model_checkpoint))
