@@ -75,7 +75,7 @@ class SavingTrainer(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()
 
     def _is_in_vain(self) -> bool:
-        """Whether a checkpoint would be removed at once: nothing goes on behind the last step, unless it was cut off."""
+        """Whether a checkpoint would go at once: no training goes on behind the last step, unless it was cut off."""
         is_last = self.state.global_step >= self.state.max_steps
         return is_last and not self.leaves_weights and self.args.world_size == 1 and not signals.is_asked()
 
