@@ -9,9 +9,10 @@ INSTALLED := .venv/installed
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
+# Python compiles what is imported, a part of what pip would compile in a minute.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[demo,dev]'
 	@touch $@
 
 install: $(INSTALLED) ## install everything into .venv, at the versions of constraints.txt

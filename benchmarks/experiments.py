@@ -19,6 +19,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
+from common import HYDRATUNE
 from omegaconf import DictConfig
 
 from hydratune import composition
@@ -27,8 +28,6 @@ from hydratune.data.base import Source
 from hydratune.models.base import max_positions
 from hydratune.tasks import squad
 from hydratune.tasks.base import Task
-
-HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 
 
 @dataclass(frozen=True)

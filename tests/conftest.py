@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import logging
 import os
@@ -22,18 +23,21 @@ from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
 from hydratune.validation import check_config
+from processes import IMPORTED
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are cores: many tests wait for processes, servers and locks."""
-    return available_cpus() * 3 // 2
+    """Twice as many as there are cores: many tests wait for processes, servers and locks."""
+    return available_cpus() * 2
 
 
 def pytest_collection_finish() -> None:
-    """Leaves what the tests have imported out of the collections of garbage that each of hundreds of runs asks for."""
+    """Leaves what runs import out of the collections of garbage that each of hundreds of them asks for."""
+    for name in IMPORTED:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()
 

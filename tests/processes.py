@@ -22,26 +22,25 @@ from typing import Self
 
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(
-    [
-        "datasets",
-        "evaluate",
-        "hydratune.cli",
-        "hydratune.run",
-        "hydratune.sweep.worker",
-        "hydratune.tasks.metrics",
-        "hydratune.training.lean",
-        "hydratune.training.trainer",
-        "matplotlib.figure",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "mlflow.transformers",
-        "optuna.storages",
-        "peft",
-        "sklearn.metrics",
-        "transformers.models.bert.modeling_bert",
-        "transformers.pipelines",
-    ]
-)
+IMPORTED = [  # by a run sooner or later
+    "datasets",
+    "evaluate",
+    "hydratune.cli",
+    "hydratune.run",
+    "hydratune.sweep.worker",
+    "hydratune.tasks.metrics",
+    "hydratune.training.lean",
+    "hydratune.training.trainer",
+    "matplotlib.figure",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.transformers",
+    "optuna.storages",
+    "peft",
+    "sklearn.metrics",
+    "transformers.models.bert.modeling_bert",
+    "transformers.pipelines",
+]
+FORKS.set_forkserver_preload(IMPORTED)
 
 
 class Started:

@@ -4,16 +4,14 @@ import json
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 import fake_hub
 from hydratune import hub
 from hydratune.data import HubDataset
+from processes import HYDRATUNE
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 SECRET = "hf_canary0123456789"
 CARD = """---
 configs:

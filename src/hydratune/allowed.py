@@ -8,7 +8,7 @@ import functools
 import importlib
 import os
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +117,21 @@ def load(path: Any, key: str) -> Any:
 def beyond(node: Any) -> list[str]:
     """The `_target_`s of a plain config that only the user's own list allows."""
     own = listed()
-    return sorted({path for path in _named(node) if path not in HYDRA and _is_in(path, own)})
+    named = {str(one["_target_"]) for _, one in targets(node)}
+    return sorted(path for path in named if path not in HYDRA and _is_in(path, own))
 
 
-def _named(node: Any) -> Iterator[str]:
-    if isinstance(node, dict) and "_target_" in node:
-        yield str(node["_target_"])
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _named(value)
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node of a plain config that says what it builds, wherever it stands: its key, and itself."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from targets(value, f"{key}[{i}]")
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield key, node
+    for name, value in node.items():
+        yield from targets(value, f"{key}.{name}".lstrip("."))
 
 
 @functools.cache

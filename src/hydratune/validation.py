@@ -204,15 +204,8 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _targets(node: Any, key: str) -> Iterator[Mistake]:
     """Mistakes of every node with a `_target_`, wherever it stands."""
-    if isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _targets(value, f"{key}[{i}]")
-    if not isinstance(node, dict):
-        return
-    if "_target_" in node:
-        yield from _target(node, key)
-    for name, value in node.items():
-        yield from _targets(value, f"{key}.{name}".lstrip("."))
+    for at, one in allowed.targets(node, key):
+        yield from _target(one, at)
 
 
 def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:

@@ -5,8 +5,6 @@ import os
 import pickle
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +13,8 @@ from hydratune import adapters, cli
 from hydratune.composition import without_hydra
 from hydratune.errors import ConfigError
 from hydratune.facts import Job, facts, foreign_code
+from processes import HYDRATUNE
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 CODE = """
 from pathlib import Path
 Path({place!r}).touch()

@@ -20,8 +20,8 @@ from hydratune.composition import Request, composer
 from hydratune.errors import ConfigError
 from hydratune.train import checked
 from hydratune.validation import check_config
+from processes import HYDRATUNE
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 TOUCH = "touch canary"
 WRITE = "open('canary', 'w').close()"
 # `_target_` -> arguments

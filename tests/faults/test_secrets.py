@@ -5,7 +5,6 @@ import logging
 import os
 import stat
 import subprocess
-import sys
 import uuid
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import fake_hub
 from hydratune import provenance
 from hydratune.errors import ConfigError
 from hydratune.provenance import redact
+from processes import HYDRATUNE
 
-HYDRATUNE = Path(sys.executable).with_name("hydratune")
 # A callback that looks for secrets among the arguments of all processes, logs one, and fails if it is told to.
 SPY = """
 import logging, os
