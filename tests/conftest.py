@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's libraries
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
 from hydratune import allowed, composition, hub
 from hydratune.composition import Request
@@ -91,6 +92,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def looked_at_every(steps: int) -> list[str]:
+    """Overrides that evaluate and save after so many steps; an epoch of tiny data is one step."""
+    kinds = [f"trainer.args.{kind}_strategy=steps" for kind in ("eval", "save")]
+    return [*kinds, *(f"trainer.args.{kind}_steps={steps}" for kind in ("eval", "save"))]
 
 
 def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:

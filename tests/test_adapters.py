@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conftest import predictions
+from conftest import looked_at_every, predictions
 from hydratune.adapters import load
 from hydratune.errors import ConfigError
 from hydratune.validation import check_config
@@ -23,7 +23,7 @@ def test_learns_and_loads(train, toy, tiny_model, own_directory, kind, caplog):
     """An adapter and a new head learn; one line in a fresh process gives the same predictions; frozen weights stay."""
     caplog.set_level("INFO")
     more = ["trainer.args.num_train_epochs=40", "trainer.args.learning_rate=0.03", "hardware.threads=1"]
-    result = train(*toy, f"adapter={kind}", *SMALL[kind], *more)
+    result = train(*toy, f"adapter={kind}", *SMALL[kind], *more, *looked_at_every(10))
     assert result.metrics["test_accuracy"] > 0.9 or kind == "ia3"  # scales of random weights learn little
     assert any(message.startswith(f"adapter: {kind.replace('dora', 'lora')}, ") for message in caplog.messages)
     folder = result.directory / "model"

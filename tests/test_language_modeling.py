@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import BertConfig, EvalPrediction, GPT2Config
 
+from conftest import looked_at_every
 from hydratune.errors import ConfigError
 from hydratune.models.scratch import byte_tokenizer
 from hydratune.tasks.base import Evaluated
@@ -130,6 +131,7 @@ def test_learns(train, tiny_gpt, own_directory):
         "trainer.args.learning_rate=0.02",
         "task.block_size=32",
         "task.separator=newline",
+        *looked_at_every(50),
     ]
     result = train("dataset=local", "task=causal_lm", *files, *tiny_gpt, *learn)
     assert result.metrics["test_perplexity"] < 2

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, TrainerState, TrainingArguments, set_seed
 
+from conftest import looked_at_every
 from hydratune.composition import package_path
 from hydratune.errors import ConfigError
 from hydratune.models.scratch import byte_tokenizer
@@ -211,5 +212,5 @@ def test_learns(train, tiny, own_directory):
     (own_directory / "a.txt").write_text("the film was good\nthe book was bad\n" * 30)
     files = [f"dataset.files.{split}=a.txt" for split in ("train", "validation", "test")]
     learn = ["trainer.args.max_steps=150", "trainer.args.learning_rate=0.02"]
-    result = train("dataset=local", "task=masked_lm", *files, *tiny, *learn)
+    result = train("dataset=local", "task=masked_lm", *files, *tiny, *learn, *looked_at_every(50))
     assert result.metrics["test_perplexity"] < 3

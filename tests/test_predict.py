@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import predictions, write_rows
+from conftest import looked_at_every, predictions, write_rows
 from hydratune.errors import ConfigError
 from hydratune.finished import predict as module
 from hydratune.finished.predict import Asked, predict
@@ -138,7 +138,7 @@ def test_a_chat_is_answered(train, tiny_gpt, own_directory, form):
     write(own_directory, asked)
     file = write_rows(own_directory / "new.jsonl", new)
     learn = ["task.chat_template=simple", "trainer.args.max_steps=60", "trainer.args.learning_rate=0.02"]
-    result = train(*FILES, "task=supervised_fine_tuning", *tiny_gpt, *learn)
+    result = train(*FILES, "task=supervised_fine_tuning", *tiny_gpt, *learn, *looked_at_every(20))
     assert [row["prediction"] for row in said(file, result)] == ["yes", "yes"]
 
 
@@ -147,7 +147,7 @@ def test_masks_are_filled(train, tiny, own_directory):
     (own_directory / "a.txt").write_text("the film was good\n" * 20)
     files = [f"dataset.files.{split}=a.txt" for split in ("train", "validation", "test")]
     learn = ["trainer.args.max_steps=80", "trainer.args.learning_rate=0.02"]
-    result = train("dataset=local", "task=masked_lm", *files, *tiny, *learn)
+    result = train("dataset=local", "task=masked_lm", *files, *tiny, *learn, *looked_at_every(40))
     file = write_rows(own_directory / "new.jsonl", [{"text": "the [MASK] was [MASK]"}, {"text": "a book"}])
     rows = said(file, result)
     assert rows[0] == {"text": "the [MASK] was [MASK]", "prediction": "the film was good", "tokens": ["film", "good"]}

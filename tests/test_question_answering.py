@@ -7,7 +7,7 @@ from datasets import Dataset, DatasetDict
 from torchmetrics.functional.text import squad as reference
 from transformers import AutoTokenizer, EvalPrediction
 
-from conftest import predictions, write_rows
+from conftest import looked_at_every, predictions, write_rows
 from hydratune.composition import package_path
 from hydratune.errors import ConfigError
 from hydratune.tasks import squad
@@ -181,7 +181,7 @@ def test_questions_without_answers(train, tiny, own_directory):
         write_rows(own_directory / f"{split}.jsonl", rows)
     files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
     learn = ["trainer.args.max_steps=60", "trainer.args.learning_rate=0.02", "task.version_2_with_negative=true"]
-    result = train("dataset=local", "task=question_answering", *files, *tiny, *learn)
+    result = train("dataset=local", "task=question_answering", *files, *tiny, *learn, *looked_at_every(20))
     assert result.metrics["test_null_threshold"] == result.metrics["eval_null_threshold"]
     assert result.metrics["test_f1_no_answer"] == result.metrics["test_f1_has_answer"] == 100
     assert [row["prediction"] for row in predictions(result)][:2] == ["", "good"]

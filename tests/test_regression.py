@@ -33,6 +33,7 @@ def test_learns_a_number(own_directory, tiny_model, train, precision):
         "model=pretrained",
         f"model.pretrained_model_name_or_path={tiny_model}",
         "hardware=cpu",
+        "hardware.threads=1",
         f"hardware.precision={precision}",
         "model.dropout=0",
         "trainer.args.learning_rate=0.003",

@@ -13,7 +13,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from conftest import predictions, write_rows
+from conftest import looked_at_every, predictions, write_rows
 from hydratune.errors import ConfigError
 from hydratune.models import EncoderDecoder, Pretrained
 from hydratune.tasks.generation_metrics import GENERATION
@@ -76,7 +76,7 @@ def test_two_encoders_learn_to_write(train, own_directory, tiny_model):
         "trainer.args.max_steps=300",
         "trainer.args.learning_rate=0.02",
     ]
-    result = train(*files(own_directory), *LEARN, *model)
+    result = train(*files(own_directory), *LEARN, *model, *looked_at_every(100))
     assert result.metrics["test_exact_match"] == 1
     rows = predictions(result)
     assert rows[0] == {"source": "the film was good", "label": "good", "prediction": "good"}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 
-from conftest import write_rows
+from conftest import looked_at_every, write_rows
 from hydratune.errors import ConfigError
 from hydratune.models.scratch import byte_tokenizer
 from hydratune.tasks.supervised_fine_tuning import SupervisedFineTuning
@@ -181,7 +181,7 @@ def test_learns(train, tiny_gpt, own_directory):
         write_rows(own_directory / f"{split}.jsonl", rows)
     files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
     learn = ["task.chat_template=simple", "trainer.args.max_steps=100", "trainer.args.learning_rate=0.02"]
-    result = train("dataset=local", "task=supervised_fine_tuning", *files, *tiny_gpt, *learn)
+    result = train("dataset=local", "task=supervised_fine_tuning", *files, *tiny_gpt, *learn, *looked_at_every(50))
     assert result.metrics["test_perplexity"] < 1.5
     saved = AutoTokenizer.from_pretrained(result.directory / "model")
     assert (

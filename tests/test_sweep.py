@@ -13,7 +13,6 @@ from hydratune.errors import ConfigError
 from hydratune.sweep import parent, trial
 from hydratune.sweep.study import ChangedDataError, Study
 from hydratune.tracking.store import connect
-from hydratune.training import checkpoints
 
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
 
@@ -41,17 +40,6 @@ def test_no_test_data(sweep):
     assert not list(Path("s").rglob("*.safetensors"))
     assert not list(Path("s").rglob("predictions.jsonl"))
     assert {path.name for path in Path("s/0").iterdir()} >= {"config.yaml", "overrides.yaml", "hydratune.log"}
-
-
-def test_no_checkpoint_in_vain(sweep, monkeypatch):
-    """A trial saves what it could go on from, and nothing behind its last step: it would be removed at once."""
-    saved, finish = [], checkpoints.finish
-    monkeypatch.setattr(
-        "hydratune.training.checkpoints.finish",
-        lambda written, final, *more: (saved.append(final.name), finish(written, final, *more)),
-    )
-    sweep(f"{LR}=0.01,0.02")
-    assert saved == ["checkpoint-1", "checkpoint-1"]  # of two steps, an epoch each
 
 
 def test_again_does_nothing(sweep, capsys):

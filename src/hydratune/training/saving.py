@@ -14,7 +14,6 @@ from torch import nn
 from transformers import PreTrainedModel, Seq2SeqTrainer
 from transformers.trainer_utils import rotate_checkpoints
 
-from hydratune import signals
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
 
@@ -41,8 +40,6 @@ class SavingTrainer(Seq2SeqTrainer):
         return str(self._staged or super()._get_output_dir(trial))
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self._is_in_vain():
-            return
         folder = Path(self._get_output_dir(trial))
         final = folder / f"{PREFIX}{self.state.global_step}"
         needed = self._checkpoint_bytes(folder)
@@ -73,11 +70,6 @@ class SavingTrainer(Seq2SeqTrainer):
             best, most = self.state.best_model_checkpoint, self.args.save_total_limit
             rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
         self.accelerator.wait_for_everyone()
-
-    def _is_in_vain(self) -> bool:
-        """Whether a checkpoint would go at once: no training goes on behind the last step, unless it was cut off."""
-        is_last = self.state.global_step >= self.state.max_steps
-        return is_last and not self.leaves_weights and self.args.world_size == 1 and not signals.is_asked()
 
     def _checkpoint_bytes(self, folder: Path) -> int:
         """About what one takes: as much as the last one, or all weights and AdamW's two moments of those that train."""
