@@ -44,6 +44,7 @@ def git_commit() -> str | None:
         return None
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Package -> version of what a result depends on, Python included."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
