@@ -27,6 +27,7 @@ from hydratune.validation import check_config
 from processes import IMPORTED
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
+_MANY = 100  # tests; fewer may do without what runs import
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -35,12 +36,13 @@ def pytest_xdist_auto_num_workers() -> int:
     return available_cpus() * 2
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Leaves what runs import out of the collections of garbage that each of hundreds of them asks for."""
-    for name in IMPORTED:
-        importlib.import_module(name)
-    gc.collect()
-    gc.freeze()
+    if len(session.items) > _MANY:
+        for name in IMPORTED:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(autouse=True)
