@@ -15,14 +15,14 @@ LR = "trainer.args.learning_rate"
 
 
 def weights(checkpoints):
-    """A hash of the weights of each checkpoint."""
+    """Checkpoint -> a hash of its weights."""
     files = sorted(checkpoints.glob("checkpoint-*/*.safetensors"))
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return {path.parent.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.fixture
 def left(monkeypatch):
-    """Trial's directory -> a hash of its weights, taken before a sweep removes them."""
+    """Trial's directory -> hashes of its weights, taken before a sweep removes them."""
     found = {}
 
     def looked_at(folder):
@@ -35,13 +35,14 @@ def left(monkeypatch):
 
 def test_the_same_weights_as_alone(sweep, left, train, toy):
     """Bit for bit, whatever came before in the same process: another seed, another precision."""
-    toy.append("trainer.args.per_device_train_batch_size=8")
+    toy += ["trainer.args.per_device_train_batch_size=8", "trainer.args.save_total_limit=9"]
     _, done = sweep("seed=1,2", "hardware.precision=bf16,fp32")
     assert len(done) == 4
     for number in (1, 2, 3):
         alone = train(*toy, *(f"{name}={value}" for name, value in done[number].params.items()), directory=f"r{number}")
         assert left[str(number)] == weights(alone.directory / "checkpoints")
-    assert len({tuple(one) for one in left.values()}) == 4
+    assert [[*one] for one in left.values()] == [["checkpoint-4", "checkpoint-8"]] * 4
+    assert len({tuple(one.values()) for one in left.values()}) == 4
 
 
 def test_a_second_run_loads_nothing(sweep, monkeypatch):
