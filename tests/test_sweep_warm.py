@@ -113,6 +113,20 @@ def test_modules_are_no_garbage(sweep):
     assert len(gc.get_objects()) < before / 2
 
 
+def test_a_failed_trial_leaves_no_network(sweep, monkeypatch):
+    """Also the first one's is gone, behind which a worker takes what is alive out of garbage collection."""
+    networks = []
+
+    def fails(node, **runtime):
+        networks.append(weakref.ref(runtime["model"]))
+        raise ValueError("no")
+
+    monkeypatch.setattr(run, "make_trainer", fails)
+    sweep(f"{LR}=0.01,0.02", "sweep.retries=0")
+    gc.collect()
+    assert [network() for network in networks] == [None, None]
+
+
 @pytest.mark.usefixtures("thawed")
 def test_an_old_network_needs_no_collection():
     """A network that a worker no longer keeps is gone at once, also where it is out of garbage collection."""

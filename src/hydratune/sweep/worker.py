@@ -73,6 +73,7 @@ def _work(study: Study, kept: Kept) -> int:
             raise
         signals.check()
         if not done:  # nothing of a trial is alive, and all is imported
+            gc.collect()  # else the network of one that failed would stay: its traceback holds it
             gc.freeze()
         done += 1
     return done
