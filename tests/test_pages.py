@@ -4,8 +4,6 @@ import itertools
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +14,7 @@ from hydratune.tracking import ui
 from hydratune.tracking.store import connect
 from hydratune.tracking.ui import comparison, pointers
 from hydratune.tracking.view import view
+from processes import HYDRATUNE
 from test_ui import serving
 
 RATES, SEEDS = ["0.0001", "0.01", "0.05", "0.1"], ["1", "2"]
@@ -32,9 +31,8 @@ def eight_runs(tmp_path_factory, tiny_model):
     typed += ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}", "hardware=cpu"]
     typed += ["trainer.args.per_device_train_batch_size=4"]  # steps enough for the runs to differ
     values = [f"trainer.args.learning_rate={','.join(RATES)}", f"seed={','.join(SEEDS)}"]
-    script = Path(sys.executable).with_name("hydratune")
     env = {**os.environ, "HYDRATUNE_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "datasets")}
-    subprocess.run([script, "-m", *typed, *values], cwd=folder, env=env, check=True, capture_output=True)
+    subprocess.run([HYDRATUNE, "-m", *typed, *values], cwd=folder, env=env, check=True, capture_output=True)
     return sorted(folder.glob("multirun/*/[0-7]"))
 
 

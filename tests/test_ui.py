@@ -5,18 +5,17 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
 from hydratune.errors import ConfigError
 from hydratune.tracking.store import connect
 from hydratune.tracking.ui import comparison, pointers
+from processes import HYDRATUNE
 
 
 def answer(url, **headers):
@@ -34,7 +33,7 @@ def serving(*arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [Path(sys.executable).with_name("hydratune"), "ui", *arguments, "--port", str(port)]
+    command = [HYDRATUNE, "ui", *arguments, "--port", str(port)]
     quiet = {"stderr": subprocess.DEVNULL, "text": True, "start_new_session": True}
     server = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
     base = f"http://127.0.0.1:{port}"
