@@ -117,7 +117,7 @@ def test_a_failed_trial_leaves_no_network(sweep, monkeypatch):
     """Also the first one's is gone, behind which a worker takes what is alive out of garbage collection."""
     networks = []
 
-    def fails(node, **runtime):
+    def fails(_, **runtime):
         networks.append(weakref.ref(runtime["model"]))
         raise ValueError("no")
 
