@@ -20,6 +20,7 @@ from hydratune.sweep.options import Sweep
 from hydratune.sweep.plan import make_plan
 from hydratune.sweep.study import ERROR, FAILURES, OWNER, PROGRESS, SECONDS, Study
 from hydratune.tracking import process
+from processes import LONG
 
 LR = "trainer.args.learning_rate"
 
@@ -118,6 +119,14 @@ def test_cut_between_asking_and_owning(study):
     assert study.claim() is None
 
 
+def test_a_trial_of_a_grid_is_whole(study, monkeypatch):
+    """It comes with its point and its owner, by one commit, or not at all."""
+    for name in ("set_trial_param", "set_trial_user_attr", "set_trial_state_values", "record_heartbeat"):
+        monkeypatch.setattr(type(study.storage), name, None)
+    assert study.claim().point == {LR: 1}
+    assert not process.is_gone(study.trials()[0].user_attrs[OWNER])
+
+
 def test_a_failed_trial_waits_for_the_others(study):
     """What failed is tried again when nothing else is left."""
     first = study.claim()
@@ -188,7 +197,7 @@ def test_all_processes_of_a_run_are_pruned_together(tmp_path):
         subprocess.Popen([sys.executable, "-c", PRUNED_TOGETHER, str(rank), meet], stdout=subprocess.PIPE, text=True)
         for rank in range(2)
     ]
-    said = [json.loads(one.communicate(timeout=120)[0].splitlines()[-1]) for one in both]
+    said = [json.loads(one.communicate(timeout=LONG)[0].splitlines()[-1]) for one in both]
     assert said == [[True, True], [True, True]]
 
 

@@ -13,7 +13,7 @@ from hydratune.composition import Request, force_values
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 Label = bool | int | float | str
 Point = Mapping[str, Label]  # parameter -> its label or number
@@ -65,7 +65,7 @@ class Parameter:
         texts = self.choices[self.labels.index(label)] if self.choices else (_text(label),)
         return [f"{prefix}{key}={text}" for prefix, key, text in zip(self.prefix, self.keys, texts, strict=True)]
 
-    def suggest(self, trial: Trial) -> Label:
+    def suggest(self, trial: BaseTrial) -> Label:
         """What the study's sampler takes, or took before."""
         if self.choices:
             return trial.suggest_categorical(self.name, self.labels)  # type: ignore[return-value]
@@ -138,7 +138,7 @@ class Space:
         wholes = [{p.name: p.corners()[min(i, len(p.corners()) - 1)] for p in self.parameters} for i in range(wide)]
         return [{one.name: whole[one.name] for one in self.parameters if _counts(one, whole)} for whole in wholes]
 
-    def suggest(self, trial: Trial) -> dict[str, Label]:
+    def suggest(self, trial: BaseTrial) -> dict[str, Label]:
         """The point that a trial of the study is."""
         point: dict[str, Label] = {}
         for one in self.parameters:

@@ -159,7 +159,7 @@ class Study:
 
         return patiently(swap)
 
-    def directory(self, trial: FrozenTrial) -> Path:
+    def directory(self, trial: FrozenTrial | Trial) -> Path:
         """Of a trial's files."""
         return self.plan.directory / str(trial.user_attrs.get(FOLDER, trial.number))
 
@@ -282,30 +282,47 @@ class Study:
     def _begin(self, number: int) -> Claim:
         """A new trial: the next point of the grid, or what the sampler says."""
         if self.options.sampler is None:
-            self.study.enqueue_trial(self._grid[number])
+            return self._make(self._grid[number], {})
         return self._own(None, number)
 
     def _again(self, failed: FrozenTrial) -> Claim:
         """A trial like one that the study has as failed, in its directory; it takes its place."""
         kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
         more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
-        self.study.enqueue_trial(failed.params, user_attrs={**kept, **more})
-        return self._own(None, failed.number)
+        return self._make(failed.params, {**kept, **more})
+
+    def _make(self, point: Mapping[str, Any], told: Mapping[str, Any]) -> Claim:
+        """A trial of a point that is known, ours from its first moment: one commit, where a sampler's takes many."""
+        from optuna.trial import FixedTrial, Trial, TrialState, create_trial
+
+        known = FixedTrial(dict(point))
+        self.plan.space.suggest(known)
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=known.params,
+            distributions=known.distributions,
+            user_attrs={**told, OWNER: self._owner()},
+        )
+        return self._as_claim(Trial(self.study, self.storage.create_new_trial(self.study._study_id, trial)))
 
     def _own(self, found: FrozenTrial | None, number: int = 0) -> Claim:
-        import optuna
+        from optuna.trial import Trial
 
         with untested_warnings_off():
             self.study.sampler = self.options.optuna_sampler(found.number if found else number)
         if found is None or found.state.name == "WAITING":
             trial = self.study.ask()
         else:
-            trial = optuna.trial.Trial(self.study, found._trial_id)
-        self.storage.record_heartbeat(trial._trial_id)  # first: an owner without one would be alive for ever
-        trial.set_user_attr(OWNER, {**process.tags(), "worker": self._me})
-        point = self.plan.space.suggest(trial)
-        frozen = self.storage.get_trial(trial._trial_id)
-        return Claim(trial, point, self.directory(frozen))
+            trial = Trial(self.study, found._trial_id)
+        self.storage.record_heartbeat(trial._trial_id)  # first: by that of the worker before it would seem dead
+        trial.set_user_attr(OWNER, self._owner())
+        return self._as_claim(trial)
+
+    def _owner(self) -> Mapping[str, Any]:
+        return {**process.tags(), "worker": self._me}
+
+    def _as_claim(self, trial: Trial) -> Claim:
+        return Claim(trial, self.plan.space.suggest(trial), self.directory(trial))
 
     def _is_free(self, trial: FrozenTrial) -> bool:
         """Whether a trial that is not finished has no worker."""
