@@ -32,8 +32,8 @@ _MANY = 100  # tests; fewer may do without what runs import
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Twice as many as there are cores: many tests wait for processes, servers and locks."""
-    return available_cpus() * 2
+    """One more than there are cores: many tests wait for processes, servers and locks, and more only queue."""
+    return available_cpus() + 1
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

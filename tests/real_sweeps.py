@@ -37,7 +37,7 @@ def start(*overrides: str, cwd: Path | None = None, **environment: str) -> proce
 def ended(process: processes.Started) -> str:
     """What a sweep said that went well."""
     with process:
-        said = "".join(process.communicate(timeout=300))
+        said = "".join(process.communicate())
     assert process.returncode == 0, said
     return said
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import TrainerCallback
 
-_LONGEST = 120  # seconds to wait for another process
+_LONGEST = 600  # seconds to wait for another process
 
 
 class Sign(TrainerCallback):

@@ -15,7 +15,7 @@ from hydratune import signals
 from hydratune.cli import VERBS, dispatch
 from hydratune.errors import one_of
 from hydratune.tracking.store import connect
-from processes import hydratune, start
+from processes import LONG, hydratune, start
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_interruption(toy, own_directory, store, sent):
             assert process.poll() is None
             time.sleep(0.1)
         process.send_signal(sent)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate()
     finally:
         process.kill()
     assert process.returncode == 75
@@ -272,7 +272,7 @@ def test_a_signal_is_not_lost(toy, own_directory, times, code):
     )
     endless = ["trainer.args.num_train_epochs=100000", "tracking=none", "hydra.run.dir=run"]
     command = [sys.executable, "-c", code_of_user, *toy, *endless]
-    done = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=LONG, check=False)
     assert done.returncode == code
     assert (own_directory / "run").is_dir()
 

@@ -15,7 +15,7 @@ from hydratune import composition, launch
 from hydratune.errors import SAVED, ConfigError
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.tracking.store import connect
-from processes import hydratune, start
+from processes import LONG, hydratune, start
 
 TWO = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
 ENDLESS = ["trainer.args.num_train_epochs=100000", "hydra.run.dir=run"]
@@ -134,7 +134,7 @@ def test_a_dead_process_ends_all_and_the_run_goes_on(two, store):
     """After kill -9 of the second the first ends too and MLflow says FAILED; `resume` goes on as the same run."""
     process, ranks = started([*two, *ENDLESS], "run")
     ranks[1].kill()
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate()
     assert process.returncode == 1
     assert "rank 1 was ended by signal 9" in said
     assert not any(one.is_running() for one in ranks)
@@ -167,7 +167,7 @@ def test_interruption(two, store, sent):
     """Ctrl-C and SIGTERM to the command end all processes after a checkpoint, as one; MLflow says KILLED."""
     process, ranks = started([*two, *ENDLESS], "run")
     process.send_signal(sent)
-    _, said = process.communicate(timeout=100)
+    _, said = process.communicate()
     assert process.returncode == SAVED
     assert "saved at step" in Path("run/hydratune.log").read_text()
     assert "Traceback" not in said
@@ -181,7 +181,7 @@ def test_processes_end_with_the_one_that_started_them(two):
     process, ranks = started([*two, *ENDLESS, "tracking=none"], "run")
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(ranks, timeout=60)[1] == []
+    assert psutil.wait_procs(ranks, timeout=LONG)[1] == []
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_two_machines(two, store):
     machines = ["hardware.processes=1", "hardware.launch.nnodes=2", f"hardware.launch.rdzv_endpoint=127.0.0.1:{port}"]
     command = [*alone, *machines, "hydra.run.dir=run"]
     both = [start(*command, f"hardware.launch.node_rank={n}") for n in (0, 1)]
-    said = ["".join(process.communicate(timeout=300)) for process in both]
+    said = ["".join(process.communicate()) for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert ["hardware: CPU" in one for one in said] == [True, False]
     assert status(store)[0] == "FINISHED"

@@ -106,7 +106,7 @@ def test_the_parent_is_killed(toy):
     assert left
     process.kill()
     process.communicate()
-    psutil.wait_procs(left, timeout=120)
+    psutil.wait_procs(left, timeout=processes.LONG)
     assert not [one for one in left if one.is_running()]
     finish(*typed)
     assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
@@ -119,11 +119,11 @@ def test_ctrl_c(toy, store, count):
     wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
     left = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
-    said = "".join(process.communicate(timeout=120))
+    said = "".join(process.communicate())
     assert process.returncode == 130
     assert "what is done is kept; to go on: " in said
     assert "Traceback" not in said
-    psutil.wait_procs(left, timeout=60)
+    psutil.wait_procs(left, timeout=processes.LONG)
     assert not [one for one in left if one.is_running() and "LokyProcess" in " ".join(one.cmdline())]
     client = connect(store)
     pointers = [json.loads(path.read_text()) for path in Path("s").glob("**/mlflow.json")]

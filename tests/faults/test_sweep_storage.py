@@ -24,7 +24,7 @@ from hydratune import run
 from hydratune.cli import dispatch
 from hydratune.lineage import last_checkpoint
 from hydratune.sweep import record, storage, worker
-from hydratune.sweep.study import OWNER
+from hydratune.sweep.study import ERROR, OWNER
 from hydratune.tracking import process
 from hydratune.tracking.store import connect
 from mlflow_server import server
@@ -275,8 +275,9 @@ def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
     gone.start()
     gone.join()
     assert gone.exitcode == -signal.SIGKILL
-    (left,) = study().trials
-    assert (left.state.name, left.user_attrs[OWNER][process.HOST]) == ("RUNNING", "elsewhere")
+    left = study().trials
+    assert [(one.state.name, one.user_attrs.get(ERROR)) for one in left] == [("RUNNING", None)]
+    assert left[0].user_attrs[OWNER][process.HOST] == "elsewhere"
     if disk == "lost":
         shutil.rmtree("s/0")
         for path in Path("s").glob("*tracking*"):
