@@ -82,7 +82,7 @@ class Trials:
         ]
 
 
-EIGHT = Trials(("5e-5", "1e-4", "2e-4", "4e-4"), ("0", "0.1"), rows=96)
+EIGHT = Trials(("5e-5", "1e-4", "2e-4", "4e-4"), ("0", "0.1"), rows=192)
 TWO = Trials(("5e-5", "1e-4"), ("0",), rows=32)
 
 
