@@ -39,7 +39,9 @@ def test_no_test_data(sweep):
     assert not [name for name in metrics if name.startswith("test")]
     assert not list(Path("s").rglob("*.safetensors"))
     assert not list(Path("s").rglob("predictions.jsonl"))
-    assert {path.name for path in Path("s/0").iterdir()} >= {"config.yaml", "overrides.yaml", "hydratune.log"}
+    names = {path.name for path in Path("s/0").iterdir()}
+    assert names >= {"config.yaml", "overrides.yaml", "hydratune.log"}
+    assert ".hydra" not in names  # it would hold the same once more
 
 
 def test_again_does_nothing(sweep, capsys):

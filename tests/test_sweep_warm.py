@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import shutil
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -95,6 +97,31 @@ def test_keys_depend_on_values(compose):
     """What differs in a value differs in its key."""
     one, same, other = (compose(f"model.dropout={p}").model for p in (0.1, 0.1, 0.2))
     assert key_of(one) == key_of(same) != key_of(other)
+
+
+IMPORTS_OF_OTHERS = """
+import sys, threading
+found = []
+class Finder:
+    def find_spec(self, name, *_):
+        if threading.current_thread() is not threading.main_thread():
+            found.append(name)
+sys.meta_path.insert(0, Finder())
+sys.argv[0] = "hydratune"
+from hydratune.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(end.code, found)
+"""
+
+
+@pytest.mark.slow
+def test_trials_import_alone(toy):
+    """No other thread imports while a trial does: where two meet in a circle of modules, Python fails one of them."""
+    typed = ["-m", *toy, f"{LR}=0.01,0.02", "trainer.args.num_train_epochs=20"]
+    done = subprocess.run([sys.executable, "-c", IMPORTS_OF_OTHERS, *typed], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
 
 
 @pytest.fixture

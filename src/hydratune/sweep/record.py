@@ -85,11 +85,7 @@ class Recorded:
         """Records what has changed since the last time."""
         self._give_sign()
         plan, states = self._study.plan, board.counts(found)
-        if self._context is None:
-            return
-        if any(row.progress for row in found):  # a trial trains, and imports nothing itself any more
-            report.prepare()
-        if states == self._last:
+        if self._context is None or states == self._last:
             return
         self._last = states
         values = {f"trials_{state}": float(count) for state, count in states.items()}

@@ -29,12 +29,6 @@ pre { font-family: Menlo, 'DejaVu Sans Mono', Consolas, monospace; line-height: 
       max-height: 40em; overflow: auto }"""
 
 
-def prepare() -> None:
-    """Imports what a report is drawn with, a second's work that need not wait for the last trial."""
-    import optuna.visualization.matplotlib  # noqa: F401  # and of plotly
-    import sklearn.ensemble  # noqa: F401  # measures the importance of parameters
-
-
 def write(study: Study) -> list[Path]:
     """Writes the report below the sweep's directory and returns its files; what cannot be drawn is left out."""
     folder = study.plan.directory / REPORT
