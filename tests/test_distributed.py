@@ -140,7 +140,7 @@ def test_a_dead_process_ends_all_and_the_run_goes_on(two, store):
     assert not any(one.is_running() for one in ranks)
     failed, run = status(store)
     assert (failed, run.data.tags["error"]) == ("FAILED", "RankFailedError: rank 1 was ended by signal 9")
-    last = max(int(path.name.rpartition("-")[2]) for path in Path("run/checkpoints").iterdir())
+    last = max(int(path.name.rpartition("-")[2]) for path in Path("run/checkpoints").glob("checkpoint-*"))
     done = hydratune("resume", "run", f"trainer.args.max_steps={last + 2}")
     assert done.returncode == 0, done.stderr
     assert (status(store)[0], status(store)[1].info.run_id) == ("FINISHED", run.info.run_id)
