@@ -64,8 +64,8 @@ def test_ray(toy, own_directory):
     folder = tempfile.mkdtemp(prefix="ray")  # short, since it is in the names of sockets
     init = {"num_cpus": 2, "include_dashboard": "false", "_temp_dir": folder}
     ray = [f"+hydra.launcher.ray.init.{name}={value}" for name, value in init.items()]
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    quiet["RAY_worker_niceness"] = "0"  # not 15, which beside other tests is hardly ever
+    # Workers that are as nice as Ray's own default, 15, hardly ever run beside other tests.
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     try:
         study, _ = swept(toy, own_directory, "tracking=none", "hydra/launcher=ray", *ray, **quiet)
         assert completed(study) == SIX
