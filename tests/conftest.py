@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,7 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         monkeypatch.setattr("sys.argv", ["hydratune"])
+        monkeypatch.setattr("hydratune.files._SOON", 0)
         monkeypatch.setattr("hydratune.sweep.report.write", lambda _: [])  # plots take seconds and have their own tests
         typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
@@ -222,6 +224,9 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
             code = dispatch(["-m", *toy, *([] if tracked else ["tracking=none"]), "hydra.sweep.dir=s", *overrides])
         finally:
             root.handlers[:], root.level = handlers, level
+            for thread in threading.enumerate():
+                if thread.name.startswith("remove "):  # what the end of the process would wait for
+                    thread.join()
         return code, study(typed[-1].partition("=")[2]).trials
 
     return run

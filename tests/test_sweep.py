@@ -56,6 +56,16 @@ def test_again_does_nothing(sweep, capsys):
     assert "2 of 2 trials" in capsys.readouterr().out
 
 
+def test_left_checkpoints(sweep):
+    """Those of a finished trial, whose worker was killed before it could remove them, go with the same command."""
+    sweep(f"{LR}=0.01,0.02")
+    left = Path("s/1/checkpoints/checkpoint-1/model.safetensors")
+    left.parent.mkdir(parents=True)
+    left.touch()
+    sweep(f"{LR}=0.01,0.02")
+    assert not list(Path("s").glob("*/checkpoints"))
+
+
 def test_more_trials(sweep):
     """The total counts what is done: a larger budget adds the rest."""
     space = [f"{LR}=interval(0.001,0.02)", "sweep=random", "sweep.name=more"]

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from hydratune import run
 from hydratune.kept import Kept, key_of
+from hydratune.sweep import worker
 
 LR = "trainer.args.learning_rate"
 
@@ -31,7 +32,7 @@ def left(monkeypatch):
         found[folder.parent.name] = weights(folder)
         shutil.rmtree(folder)
 
-    monkeypatch.setattr(run, "remove_soon", looked_at)
+    monkeypatch.setattr(worker, "remove_soon", looked_at)
     return found
 
 

@@ -19,6 +19,7 @@ LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
 # For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
+_SOON = 1.0  # second
 
 
 class OutsideError(ValueError):
@@ -66,9 +67,13 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
 
 
 def remove_soon(folder: Path) -> None:
-    """Removes a folder that nobody needs, beside what comes next; a process that ends waits for it."""
-    options = {"ignore_errors": True}
-    threading.Thread(target=shutil.rmtree, args=(folder,), kwargs=options, name=f"remove {folder}").start()
+    """Removes a folder that nobody needs, a second later and beside what comes next; a process that ends waits for it.
+
+    Half a gigabyte that goes away holds up whatever is to be safe on the disk meanwhile.
+    """
+    remover = threading.Timer(_SOON, shutil.rmtree, (folder,), {"ignore_errors": True})
+    remover.name = f"remove {folder}"
+    remover.start()
 
 
 @contextmanager

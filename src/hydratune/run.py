@@ -18,7 +18,7 @@ from hydratune.data.base import said_length
 from hydratune.errors import SAVED
 from hydratune.exact import EXACT, exactness
 from hydratune.facts import Job, facts, foreign_code
-from hydratune.files import CHECKPOINTS, METRICS, MODEL, remove_soon, write_json
+from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
 from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
@@ -130,10 +130,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
-            trainer.accelerator.wait_for_everyone()  # another process may still read the best checkpoint
             if job.first:
                 write_json(job.directory / METRICS, metrics)
-                remove_soon(job.directory / CHECKPOINTS)
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         # 7. Evaluate on test, once.
         if "test" in data.splits:

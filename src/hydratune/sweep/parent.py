@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
 from hydratune.errors import ConfigError, one_line
+from hydratune.files import CHECKPOINTS, remove_soon
 from hydratune.provenance import console_script
 from hydratune.sweep import board, show
 from hydratune.sweep.monitor import Monitor
@@ -55,6 +56,7 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     try:
         with recorded, Monitor(study, recorded):
             _until_done(study, cfg, context, list(arguments))
+            _remove_left(study)
     finally:
         lock.release()
 
@@ -71,6 +73,14 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
         tries = 0 if _ended(study) > before else tries + 1
         if tries == _TRIES:
             raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
+
+
+def _remove_left(study: Study) -> None:
+    """Removes the checkpoints of finished trials whose workers were killed before they could."""
+    for trial in study.trials():
+        if trial.state.name in ("COMPLETE", "PRUNED"):
+            for folder in study.directory(trial).glob(f"**/{CHECKPOINTS}"):
+                remove_soon(folder)
 
 
 def _ended(study: Study) -> int:

@@ -23,7 +23,7 @@ from hydratune import composition
 from hydratune.build import build
 from hydratune.errors import PrunedError
 from hydratune.facts import Part, facts, hydra_job
-from hydratune.files import CHECKPOINTS, METRICS, remove_soon
+from hydratune.files import METRICS
 from hydratune.kept import Kept
 from hydratune.launch import is_distributed, launch
 from hydratune.run import run
@@ -63,7 +63,6 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
         )
     result = ret._return_value  # `return_value` raises what the job raised
     if isinstance(result, PrunedError):
-        remove_soon(directory / CHECKPOINTS)
         return Trained(pruned=True)
     return Trained(error=result) if isinstance(result, Exception) else Trained(metrics=result)
 
@@ -86,7 +85,7 @@ def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
     finished = job.directory / METRICS
     if finished.is_file():  # its worker was killed before the study knew
         with build(cfg.tracking).start(facts(cfg, job)):
-            remove_soon(job.directory / CHECKPOINTS)
+            pass  # MLflow hears the rest
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
         return (launch if is_distributed(cfg) else run)(cfg, job).metrics

@@ -21,6 +21,7 @@ from hydratune import collector, signals
 from hydratune.build import build
 from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
+from hydratune.files import CHECKPOINTS, remove_soon
 from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
 from hydratune.provenance import guard_logs, redact
@@ -132,6 +133,7 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
             trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
             if trained.error:
                 raise trained.error
+            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS)
             if trained.pruned:
                 return results, True
             results.append(trained.metrics)
