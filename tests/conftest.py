@@ -216,7 +216,7 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         monkeypatch.setattr("sys.argv", ["hydratune"])
-        monkeypatch.setattr("hydratune.files._SOON", 0)
+        monkeypatch.setattr("hydratune.sweep.worker._TOLD", 0)
         monkeypatch.setattr("hydratune.sweep.report.write", lambda _: [])  # plots take seconds and have their own tests
         typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)

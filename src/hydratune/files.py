@@ -19,7 +19,6 @@ LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
 # For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
-_SOON = 1.0  # second
 
 
 class OutsideError(ValueError):
@@ -66,12 +65,12 @@ def write_lines(path: Path, rows: Iterable[Any]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def remove_soon(folder: Path) -> None:
-    """Removes a folder that nobody needs, a second later and beside what comes next; a process that ends waits for it.
+def remove_soon(folder: Path, seconds: float = 0) -> None:
+    """Removes a folder that nobody needs, so much later and beside what comes next; a process that ends waits for it.
 
     Half a gigabyte that goes away holds up whatever is to be safe on the disk meanwhile.
     """
-    remover = threading.Timer(_SOON, shutil.rmtree, (folder,), {"ignore_errors": True})
+    remover = threading.Timer(seconds, shutil.rmtree, (folder,), {"ignore_errors": True})
     remover.name = f"remove {folder}"
     remover.start()
 

@@ -76,11 +76,11 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
 
 
 def _remove_left(study: Study) -> None:
-    """Removes the checkpoints of finished trials whose workers were killed before they could."""
-    for trial in study.trials():
-        if trial.state.name in ("COMPLETE", "PRUNED"):
-            for folder in study.directory(trial).glob(f"**/{CHECKPOINTS}"):
-                remove_soon(folder)
+    """Removes the checkpoints of finished trials: of the last ones, and of those whose workers were killed."""
+    ended = [study.directory(trial) for trial in study.trials() if trial.state.name in ("COMPLETE", "PRUNED")]
+    for run in (run for directory in ended for run in (directory, *directory.glob("seed=*"))):
+        if (run / CHECKPOINTS).is_dir():
+            remove_soon(run / CHECKPOINTS)
 
 
 def _ended(study: Study) -> int:

@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
 _BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
+_TOLD = 1.0  # seconds, after which the study knows of a trial's end, and the next one trains
 _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
@@ -133,7 +134,7 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
             trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
             if trained.error:
                 raise trained.error
-            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS)
+            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
             if trained.pruned:
                 return results, True
             results.append(trained.metrics)
