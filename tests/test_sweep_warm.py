@@ -121,7 +121,9 @@ except SystemExit as end:
 def test_trials_import_alone(toy):
     """No other thread imports while a trial does: where two meet in a circle of modules, Python fails one of them."""
     typed = ["-m", *toy, f"{LR}=0.01,0.02", "trainer.args.num_train_epochs=20"]
-    done = subprocess.run([sys.executable, "-c", IMPORTS_OF_OTHERS, *typed], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_OF_OTHERS, *typed], capture_output=True, text=True, check=False
+    )
     assert done.stdout.splitlines()[-1:] == ["0 []"], done.stderr
 
 
