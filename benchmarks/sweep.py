@@ -278,7 +278,7 @@ def replayed(whole: Sequence[FrozenTrial]) -> tuple[float, float]:
             trial.report(known.intermediate_values[last], last)
             study.tell(trial, known.values)
             best = max(best, known.values[0])
-    return best, steps / sum(len(known.intermediate_values) for known in whole)
+    return best, steps / (EVALUATIONS * len(whole))
 
 
 def pruning_table(results: Sequence[Pruned], noise: float) -> Table:

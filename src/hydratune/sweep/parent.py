@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shlex
@@ -27,7 +28,7 @@ from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
 from hydratune.sweep.report import PAGE, REPORT
-from hydratune.sweep.study import FAILURES, Study
+from hydratune.sweep.study import FAILURES, Study, run_directory
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +79,9 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
 def _remove_left(study: Study) -> None:
     """Removes the checkpoints of finished trials: of the last ones, and of those whose workers were killed."""
     ended = [study.directory(trial) for trial in study.trials() if trial.state.name in ("COMPLETE", "PRUNED")]
-    for run in (run for directory in ended for run in (directory, *directory.glob("seed=*"))):
-        if (run / CHECKPOINTS).is_dir():
-            remove_soon(run / CHECKPOINTS)
+    for directory, seed in itertools.product(ended, study.plan.replicates):
+        if (left := run_directory(directory, seed) / CHECKPOINTS).is_dir():
+            remove_soon(left)
 
 
 def _ended(study: Study) -> int:

@@ -60,7 +60,7 @@ class Claim:
 
     def run_directory(self, seed: int | None) -> Path:
         """Of the files of its run with this seed."""
-        return self.directory if seed is None else self.directory / f"seed={seed}"
+        return run_directory(self.directory, seed)
 
 
 class Study:
@@ -353,6 +353,11 @@ class Study:
     def _lock(self) -> AbstractContextManager[Any]:
         """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
         return storage.lock(self.storage, self.url, self.plan.name)
+
+
+def run_directory(directory: Path, seed: int | None) -> Path:
+    """Of the files of the run with this seed, below those of its trial; None where a trial is one run."""
+    return directory if seed is None else directory / f"seed={seed}"
 
 
 def default_storage(directory: Path) -> str:
