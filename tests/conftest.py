@@ -29,12 +29,19 @@ from processes import IMPORTED
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
 _MANY = 100  # tests; fewer may do without what runs import
+_MEMORY, _ENOUGH = Path("/dev/shm"), 8 * 2**30  # bytes
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait for processes, servers and locks, and more only queue."""
     return available_cpus() + 1
+
+
+def pytest_configure() -> None:
+    """Has the directories of tests in memory, if there is enough that programs may lie in: no commit waits for a disk."""
+    if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

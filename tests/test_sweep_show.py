@@ -15,10 +15,12 @@ from rich.console import Console
 
 from hydratune import signals
 from hydratune.composition import Request
+from hydratune.kept import Kept
 from hydratune.sweep import board, show, worker
 from hydratune.sweep.options import Sweep
 from hydratune.sweep.plan import make_plan
 from hydratune.sweep.study import ERROR, FAILURES, OWNER, PROGRESS, SECONDS, Study
+from hydratune.sweep.trial import Trained
 from hydratune.tracking import process
 from processes import LONG
 
@@ -132,6 +134,19 @@ def test_a_failed_trial_waits_for_the_others(study):
     first = study.claim()
     study.fail(first, "x")
     assert [study.claim().trial.number for _ in range(5)] == [1, 2, 3, 4, 0]
+
+
+def test_checkpoints_of_a_pruned_trial(study, monkeypatch):
+    """Are removed once the study knows, and stay where another worker has taken it over and goes on from them."""
+    monkeypatch.setattr(worker, "one_run", lambda *_: Trained(pruned=True))
+    monkeypatch.setattr(worker, "remove_soon", lambda folder, _: removed.append((folder, study.trials()[0].state.name)))
+    removed, claim = [], study.claim()
+    study.note(claim, OWNER, {"worker": "another"})
+    worker._configuration(study, claim, Kept())
+    assert not removed
+    study.note(claim, OWNER, {"worker": study._me})
+    worker._configuration(study, claim, Kept())
+    assert removed == [(claim.run_directory(None) / "checkpoints", "PRUNED")]
 
 
 def test_no_number_is_no_value(study):

@@ -221,7 +221,7 @@ def test_a_worker_elsewhere_is_alive(elsewhere, sets):
         assert study.has_work()
         passes(30, sets=sets)
     assert study.claim().trial.number == 1
-    there.finish(claim, [0.5], {})
+    assert there.finish(claim, [0.5], {})
     assert study.trials()[0].values == [0.5]
 
 
@@ -236,7 +236,7 @@ def test_a_worker_elsewhere_is_dead(elsewhere, sets):
     again = study.claim()
     assert (again.trial.number, again.point) == (claim.trial.number, claim.point)
     assert study.claim().trial.number == 1
-    there.finish(claim, [0.1], {})  # it was not dead after all, but the trial is another's by now
+    assert not there.finish(claim, [0.1], {})  # it was not dead after all, but the trial is another's by now
     assert study.trials()[0].state.name == "RUNNING"
 
 

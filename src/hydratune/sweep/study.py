@@ -200,13 +200,16 @@ class Study:
             take = self._next(self._trials())
             return take() if take else None
 
-    def finish(self, claim: Claim, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> None:
-        """Tells the study what a trial came to; `values` is None for one that was pruned."""
+    def finish(self, claim: Claim, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> bool:
+        """Tells the study what a trial came to, if it still is this worker's, and returns whether it was.
+
+        `values` is None for one that was pruned.
+        """
         if any(not math.isfinite(value) for value in values or ()):
             self.fail(claim, f"the objective is {list(values or ())}")
-            return
+            return False
         numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
-        self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)
+        return self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)
 
     def fail(self, claim: Claim, error: str, trace: str = "") -> None:
         """Remembers a failure; the trial is free to be tried again, or has failed for good."""
@@ -214,23 +217,25 @@ class Study:
         told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
         self._end(claim, told, "FAIL" if failures > self.options.retries else None, None)
 
-    def _end(self, claim: Claim, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None) -> None:
-        """Writes down how a trial of this worker ended; without a state it is free for another try."""
+    def _end(self, claim: Claim, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None) -> bool:
+        """Writes down how a trial ended, if it still is this worker's; without a state it is free for another try."""
         from optuna.trial import TrialState
 
-        def end() -> None:
+        def end() -> bool:
             with self._lock():
                 if not self._is_mine(claim):
-                    return
+                    return False
                 for name, value in told.items():
                     claim.trial.set_user_attr(name, value)
                 if state:
                     self.study.tell(claim.trial, values, TrialState[state], skip_if_finished=True)
                 else:
                     claim.trial.set_user_attr(OWNER, None)
+                return True
 
-        patiently(end)
+        ended = patiently(end)
         self._claimed.discard(claim.trial._trial_id)
+        return ended
 
     def release(self, claim: Claim) -> None:
         """Leaves a trial that was cut off to whoever comes next."""

@@ -118,11 +118,15 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
     except (ChangedDataError, StorageGoneError):  # no fault of this configuration
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {redact(one_line(error))}"
-        study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
-        log.error("trial %d failed: %s", claim.trial.number, told)
+        said = f"{type(error).__name__}: {redact(one_line(error))}"
+        study.fail(claim, said, str(redact("".join(traceback.format_exception(error)))))
+        log.error("trial %d failed: %s", claim.trial.number, said)
         return
-    study.finish(claim, None if pruned else [_mean(results, name) for name in study.plan.objectives], _means(results))
+    values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
+    told = study.finish(claim, values, _means(results))
+    if told and pruned:  # no other worker goes on from them
+        for seed in study.plan.replicates:
+            remove_soon(claim.run_directory(seed) / CHECKPOINTS, _TOLD)
 
 
 def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[str, Any]], bool]:
@@ -134,9 +138,9 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
             trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
             if trained.error:
                 raise trained.error
-            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
             if trained.pruned:
                 return results, True
+            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
             results.append(trained.metrics)
             if study.plan.seeds:  # else they are the trial's
                 study.note(claim, VALUES, _by_seed(study, results))
