@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -59,10 +58,9 @@ class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, dropped: int) -> torch.Tensor:
         count = values.numel()
-        seed = int(torch.empty((), dtype=torch.int64).random_())  # torch's generator decides, which a checkpoint holds
-        drawn = np.random.SFC64(seed).random_raw(math.ceil(count / 4)).view(np.int16)
-        kept = torch.from_numpy(drawn)[:count].view(values.shape).ge_(dropped - _LEVELS // 2)
-        noise = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))  # from 0 and 1: bools convert slowly
+        drawn = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = drawn.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
+        noise = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
         ctx.save_for_backward(noise)
         return values * noise
 
@@ -74,7 +72,7 @@ class _Dropout(torch.autograd.Function):
 
 @contextmanager
 def quick_dropout() -> Iterator[None]:
-    """Replaces `torch.nn.functional.dropout`, which draws a double a value, by one that draws 16 bits of numpy's.
+    """Replaces `torch.nn.functional.dropout`, which draws a double a value, by one that draws 16 bits.
 
     A probability is rounded to a multiple of 2^-16, and kept values are scaled by what it is then, so that the mean
     stays exact. Other random numbers than torch's, as many and as independent.
