@@ -141,6 +141,7 @@ def test_checkpoints_of_a_pruned_trial(study, monkeypatch):
     monkeypatch.setattr(worker, "one_run", lambda *_: Trained(pruned=True))
     monkeypatch.setattr(worker, "remove_soon", lambda folder, _: removed.append((folder, study.trials()[0].state.name)))
     removed, claim = [], study.claim()
+    (claim.run_directory(None) / "checkpoints").mkdir(parents=True)
     study.note(claim, OWNER, {"worker": "another"})
     worker._configuration(study, claim, Kept())
     assert not removed

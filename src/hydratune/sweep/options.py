@@ -18,7 +18,7 @@ PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "asha": ("SuccessiveHalvingPruner", {"min_resource": 1}),
     "hyperband": ("HyperbandPruner", {}),
     "median": ("MedianPruner", {"n_startup_trials": 4, "n_warmup_steps": 1}),
-    "wilcoxon": ("WilcoxonPruner", {"p_threshold": 0.1}),
+    "wilcoxon": ("WilcoxonPruner", {}),
     "none": ("NopPruner", {}),
 }
 _DIRECTIONS = ("maximize", "minimize")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import shlex
@@ -21,14 +20,14 @@ from omegaconf import DictConfig
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
 from hydratune.errors import ConfigError, one_line
-from hydratune.files import CHECKPOINTS, remove_soon
+from hydratune.files import remove_soon
 from hydratune.provenance import console_script
 from hydratune.sweep import board, show
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
 from hydratune.sweep.report import PAGE, REPORT
-from hydratune.sweep.study import FAILURES, Study, run_directory
+from hydratune.sweep.study import FAILURES, Study
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +77,10 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
 
 def _remove_left(study: Study) -> None:
     """Removes the checkpoints of finished trials: of the last ones, and of those whose workers were killed."""
-    ended = [study.directory(trial) for trial in study.trials() if trial.state.name in ("COMPLETE", "PRUNED")]
-    for directory, seed in itertools.product(ended, study.plan.replicates):
-        if (left := run_directory(directory, seed) / CHECKPOINTS).is_dir():
-            remove_soon(left)
+    for trial in study.trials():
+        if trial.state.name in ("COMPLETE", "PRUNED"):
+            for left in study.checkpoints(study.directory(trial)):
+                remove_soon(left)
 
 
 def _ended(study: Study) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import ConfigError, Mistake
+from hydratune.files import CHECKPOINTS
 from hydratune.provenance import redact
 from hydratune.sweep import storage
 from hydratune.sweep.options import Sweep
@@ -162,6 +163,11 @@ class Study:
     def directory(self, trial: FrozenTrial | Trial) -> Path:
         """Of a trial's files."""
         return self.plan.directory / str(trial.user_attrs.get(FOLDER, trial.number))
+
+    def checkpoints(self, directory: Path) -> list[Path]:
+        """The folders of checkpoints that the runs of a trial have, whose directory this is."""
+        runs = (run_directory(directory, seed) for seed in self.plan.replicates)
+        return [run / CHECKPOINTS for run in runs if (run / CHECKPOINTS).is_dir()]
 
     def _is_worth_another(self, trial: FrozenTrial) -> bool:
         """Whether a trial failed, and may be tried again."""

@@ -118,15 +118,14 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
     except (ChangedDataError, StorageGoneError):  # no fault of this configuration
         raise
     except Exception as error:
-        said = f"{type(error).__name__}: {redact(one_line(error))}"
-        study.fail(claim, said, str(redact("".join(traceback.format_exception(error)))))
-        log.error("trial %d failed: %s", claim.trial.number, said)
+        told = f"{type(error).__name__}: {redact(one_line(error))}"
+        study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
+        log.error("trial %d failed: %s", claim.trial.number, told)
         return
     values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
-    told = study.finish(claim, values, _means(results))
-    if told and pruned:  # no other worker goes on from them
-        for seed in study.plan.replicates:
-            remove_soon(claim.run_directory(seed) / CHECKPOINTS, _TOLD)
+    if study.finish(claim, values, _means(results)) and pruned:  # no other worker goes on from its checkpoints
+        for left in study.checkpoints(claim.directory):
+            remove_soon(left, _TOLD)
 
 
 def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[str, Any]], bool]:
