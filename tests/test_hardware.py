@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import BertConfig, TrainingArguments, ViTConfig
+from transformers import BertConfig, LlamaConfig, TrainingArguments, ViTConfig
 
 from hydratune.errors import ConfigError
 from hydratune.hardware import choose, probe
@@ -237,17 +237,22 @@ def test_the_same_weights(train, toy, override):
 
 
 @pytest.mark.parametrize(
-    ("config", "kind", "kernel"),
+    ("config", "kind", "bf16", "longest", "kernel"),
     [
-        (BertConfig(), "cpu", "eager"),
-        (BertConfig(), "cuda", None),
-        (BertConfig(attention_probs_dropout_prob=0.0), "cpu", None),
-        (ViTConfig(), "cpu", None),
+        (BertConfig(), "cpu", "", 4096, "eager"),
+        (BertConfig(), "cuda", "", 32, None),
+        (BertConfig(attention_probs_dropout_prob=0.0), "cpu", "", 32, None),
+        (ViTConfig(), "cpu", "avx512_bf16", 0, "eager"),
+        (LlamaConfig(), "cpu", "avx512_bf16", 512, "eager"),
+        (LlamaConfig(), "cpu", "avx512_bf16", 513, None),
+        (LlamaConfig(), "cpu", "avx512_bf16", None, None),
+        (LlamaConfig(), "cpu", "amx_bf16", 32, None),
+        (LlamaConfig(), "cuda", "avx512_bf16", 32, None),
     ],
 )
-def test_eager_attention_only_where_a_cpu_drops_it(config, kind, kernel):
+def test_eager_attention_where_a_cpu_drops_it_or_has_short_rows_in_bf16(config, kind, bf16, longest, kernel):
     """Elsewhere transformers chooses."""
-    assert getattr(choose.attention("auto", kind, config), "value", None) == kernel
+    assert getattr(choose.attention("auto", kind, config, bf16, longest), "value", None) == kernel
 
 
 def kernels(train, toy, caplog, *overrides):
@@ -270,6 +275,15 @@ def kernels(train, toy, caplog, *overrides):
 def test_the_network_gets_its_kernel(train, toy, caplog, override, words):
     """By the machine or by `hardware.attention`; `model.attn_implementation` wins."""
     assert kernels(train, toy, caplog, override) == words
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"), [("bf16", ["eager attention (faster for short rows in bf16)"]), ("fp32", [])]
+)
+def test_rows_and_precision_are_looked_at(train, toy, caplog, on, precision, words):
+    """Where the network drops nothing."""
+    on(bf16="avx512_bf16")
+    assert kernels(train, toy, caplog, f"hardware.precision={precision}", "model.dropout=0") == words
 
 
 def test_both_sides_of_an_encoder_decoder_get_it(tiny_model, on):

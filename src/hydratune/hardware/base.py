@@ -116,7 +116,9 @@ class Hardware:
         Raises:
             ConfigError: Where the network has not the kernel that is asked for.
         """
-        kernel = choose.attention(self.attention, self._device, module.config)
+        images = module.main_input_name == "pixel_values"
+        bf16 = probe.machine().bf16 if args.bf16 else ""
+        kernel = choose.attention(self.attention, self._device, module.config, bf16, 0 if images else _longest(rows))
         if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
             try:
                 module.set_attn_implementation(kernel.value)
@@ -126,8 +128,7 @@ class Hardware:
                 raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
-            one_shape = module.main_input_name == "pixel_values"
-            compiled = choose.compiles(self.compile, self._device, _steps(args, rows), one_shape)
+            compiled = choose.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=images)
             args.torch_compile = compiled.value
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:
@@ -170,6 +171,14 @@ def _settled(given: Mapping[str, Any]) -> set[str]:
     """Arguments that the user has set, and those that would contradict them."""
     contradicted = {"fp16": ("bf16",), "bf16": ("fp16",), "dataloader_num_workers": ("dataloader_persistent_workers",)}
     return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
+
+
+def _longest(rows: Any) -> int | None:
+    """The most tokens, or labels, of a row; None where nobody knows, as in a stream."""
+    from hydratune.training.sampler import lengths
+
+    known = [lengths(rows, name) for name in ("input_ids", "labels")]
+    return max((max(one, default=0) for one in known if one), default=None)
 
 
 def _steps(args: TrainingArguments, rows: Any) -> int:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _WORKERS = 4  # processes that collate for a GPU; more of them wait
 # Compiling takes one to three minutes and saves a tenth to a third of a step: of steps of 50 ms, some thousands.
 _COMPILE_PAYS = 10_000
+_SHORT = 512  # tokens; the square of more takes memory
 
 
 class Choice(NamedTuple):
@@ -87,14 +88,28 @@ def workers(asked: int | None, kind: str, machine: Machine) -> int:
     return max(0, min(_WORKERS, machine.cores - 1)) if kind == "cuda" else 0
 
 
-def attention(asked: str | None, kind: str, config: PretrainedConfig) -> Choice | None:
+def attention(asked: str | None, kind: str, config: PretrainedConfig, bf16: str, longest: int | None) -> Choice | None:
     """The attention kernel; None for transformers' own choice, which is `sdpa` where the network has it.
 
-    On a CPU torch's fused kernel has no dropout, and what SDPA falls back to is slower than `eager`.
+    On a CPU torch's fused kernel has no dropout, and what SDPA falls back to is slower than `eager`. Without AMX the
+    fused kernel itself takes 1.2 to 5 times as long in bf16, the more the shorter the rows are; but its memory grows
+    with their length, that of `eager` with the square.
+
+    Args:
+        asked: A kernel, `auto`, or None.
+        kind: Of device.
+        config: The network's.
+        bf16: The CPU's instructions that the run multiplies bfloat16 with; empty in another precision.
+        longest: Tokens of the longest row, 0 for images; None where nobody knows.
     """
     if asked != "auto":
         return Choice(asked) if asked else None
-    return Choice("eager", "it has dropout") if kind == "cpu" and _drops_attention(config) else None
+    if kind != "cpu":
+        return None
+    if _drops_attention(config):
+        return Choice("eager", "it has dropout")
+    short = longest is not None and longest <= _SHORT
+    return Choice("eager", "faster for short rows in bf16") if short and bf16 == "avx512_bf16" else None
 
 
 def _drops_attention(config: PretrainedConfig) -> bool:
