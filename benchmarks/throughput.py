@@ -8,8 +8,8 @@ run_glue   the defaults of transformers' run_glue.py: batches of 8, padded to 12
 by hand    a plain Trainer with the arguments that hydratune passes to it
 hydratune  the console script as it comes, with MLflow's local store
 
-With --parts hydratune without one of its parts at a time takes the place of the scripts, and with frozen embeddings,
-which is no part of it: another training.
+With --parts hydratune without one of its parts at a time takes the place of the scripts; and with frozen embeddings or
+without dropout, which are other trainings.
 
 Each trains two epochs and is timed over the second, whole: every row once, logging included, no evaluating or saving.
 CPU time counts what the process had of the cores, neighbours or not. The share of the peak sets the FLOP of linear
@@ -44,6 +44,8 @@ PARTS = {
     "attention by sdpa": ["hardware.attention=sdpa"],
     "plain steps": ["hardware.lean=false"],
     "embeddings frozen": ["model.freeze=[embeddings]"],
+    "no dropout": ["model.dropout=0"],
+    "no dropout, attention by sdpa": ["model.dropout=0", "hardware.attention=sdpa"],
 }
 ROWS, QUICK_ROWS = 1024, 64
 
