@@ -178,7 +178,7 @@ def _longest(rows: Any) -> int | None:
     from hydratune.training.sampler import lengths
 
     known = [lengths(rows, name) for name in ("input_ids", "labels")]
-    return max((max(one, default=0) for one in known if one), default=None)
+    return max((max(one) for one in known if one), default=None)
 
 
 def _steps(args: TrainingArguments, rows: Any) -> int:
