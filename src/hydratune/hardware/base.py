@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_IMAGES = "pixel_values"  # what a network of images calls its input
 # Read by cuBLAS and by flash attention; the first is one of two values with which it repeats itself.
 _REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
 
@@ -116,9 +118,9 @@ class Hardware:
         Raises:
             ConfigError: Where the network has not the kernel that is asked for.
         """
-        images = module.main_input_name == "pixel_values"
         bf16 = probe.machine().bf16 if args.bf16 else ""
-        kernel = choose.attention(self.attention, self._device, module.config, bf16, 0 if images else _longest(rows))
+        inputs = module.main_input_name
+        kernel = choose.attention(self.attention, self._device, module.config, bf16, partial(_longest, rows, inputs))
         if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
             try:
                 module.set_attn_implementation(kernel.value)
@@ -128,7 +130,7 @@ class Hardware:
                 raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
-            compiled = choose.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=images)
+            compiled = choose.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES)
             args.torch_compile = compiled.value
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:
@@ -173,11 +175,13 @@ def _settled(given: Mapping[str, Any]) -> set[str]:
     return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
 
 
-def _longest(rows: Any) -> int | None:
-    """The most tokens, or labels, of a row; None where nobody knows, as in a stream."""
+def _longest(rows: Any, column: str) -> int | None:
+    """The most tokens, or labels, of a row; 0 for images, None where nobody knows, as in a stream."""
     from hydratune.training.sampler import lengths
 
-    known = [lengths(rows, name) for name in ("input_ids", "labels")]
+    if column == _IMAGES:
+        return 0
+    known = [lengths(rows, name) for name in (column, "labels")]
     return max((max(one) for one in known if one), default=None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.errors import ConfigError, Mistake
@@ -88,7 +88,9 @@ def workers(asked: int | None, kind: str, machine: Machine) -> int:
     return max(0, min(_WORKERS, machine.cores - 1)) if kind == "cuda" else 0
 
 
-def attention(asked: str | None, kind: str, config: PretrainedConfig, bf16: str, longest: int | None) -> Choice | None:
+def attention(
+    asked: str | None, kind: str, config: PretrainedConfig, bf16: str, longest: Callable[[], int | None]
+) -> Choice | None:
     """The attention kernel; None for transformers' own choice, which is `sdpa` where the network has it.
 
     On a CPU torch's fused kernel has no dropout, and what SDPA falls back to is slower than `eager`. Without AMX the
@@ -100,7 +102,7 @@ def attention(asked: str | None, kind: str, config: PretrainedConfig, bf16: str,
         kind: Of device.
         config: The network's.
         bf16: The CPU's instructions that the run multiplies bfloat16 with; empty in another precision.
-        longest: Tokens of the longest row, 0 for images; None where nobody knows.
+        longest: Says the tokens of the longest row, 0 for images, None where nobody knows; asked only where it matters.
     """
     if asked != "auto":
         return Choice(asked) if asked else None
@@ -108,8 +110,9 @@ def attention(asked: str | None, kind: str, config: PretrainedConfig, bf16: str,
         return None
     if _drops_attention(config):
         return Choice("eager", "it has dropout")
-    short = longest is not None and longest <= _SHORT
-    return Choice("eager", "faster for short rows in bf16") if short and bf16 == "avx512_bf16" else None
+    if bf16 != "avx512_bf16" or (tokens := longest()) is None or tokens > _SHORT:
+        return None
+    return Choice("eager", "faster for short rows in bf16")
 
 
 def _drops_attention(config: PretrainedConfig) -> bool:
