@@ -1,4 +1,4 @@
-"""Rows of one length come together, and a run that goes on finds their order again."""
+"""Rows are shuffled or grouped by length, in an order that a resumed run repeats."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, TrainerCallb
 from transformers import Seq2SeqTrainingArguments as Arguments
 
 from hydratune.run import training_arguments
-from hydratune.training.sampler import LengthGroupedSampler, lengths
+from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, lengths
 from hydratune.training.trainer import Trainer
 
 COUNTS = torch.randint(1, 100, (1001,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -18,21 +18,75 @@ def batches(rows, size=8):
     return [rows[i : i + size] for i in range(0, len(rows), size)]
 
 
-def test_batches_of_one_length():
-    """Padding adds less than a tenth where rows in an order of chance would nearly double."""
-
-    def padded(rows):
-        return sum(len(batch) * max(COUNTS[row] for row in batch) for batch in batches(rows)) / sum(COUNTS)
-
-    assert padded(list(LengthGroupedSampler(COUNTS, 8, seed=1))) < 1.1
-    assert padded(torch.randperm(1001).tolist()) > 1.6
+def padding(rows, counts, size=8):
+    """The share of the tokens in padded batches that are padding."""
+    return 1 - sum(counts) / sum(len(batch) * max(counts[row] for row in batch) for batch in batches(rows, size))
 
 
-def test_each_row_once():
-    """An epoch has every row once; the longest comes first, so that memory that does not suffice is told at once."""
-    order = list(LengthGroupedSampler(COUNTS, 8, seed=1))
-    assert sorted(order) == list(range(1001))
-    assert COUNTS[order[0]] == max(COUNTS)
+def orders(epochs, *arguments, **options):
+    """The orders of the first epochs of a `LengthGroupedSampler`."""
+    sampler = LengthGroupedSampler(*arguments, **options)
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        yield list(sampler)
+
+
+def test_length_grouped_sampler_avoids_padding():
+    """Under 3 % of the tokens are padding where shuffled rows have 44 %."""
+    assert padding(list(LengthGroupedSampler(COUNTS, 8, seed=1)), COUNTS) < 0.03
+    assert padding(list(ShuffledSampler(1001, seed=1)), COUNTS) > 0.4
+
+
+def test_length_grouped_sampler_groups_few_rows():
+    """150 rows of 50 to 99 tokens in batches of 32 have 8 % padding; grouped within single batches they had 24 %."""
+    counts = [50 + count // 2 for count in COUNTS[:150]]
+    mean = sum(padding(order, counts, 32) for order in orders(20, counts, 32, seed=1)) / 20
+    assert mean < 0.09
+    assert padding(list(ShuffledSampler(150, seed=1)), counts, 32) > 0.2
+
+
+def test_length_grouped_sampler_changes_few_groups_between_epochs():
+    """Four steps of a small data set do not consist of the same rows in each epoch."""
+    first, second = (
+        {frozenset(batch) for batch in batches(order, 32)} for order in orders(2, COUNTS[:128], 32, seed=1)
+    )
+    assert len(first) == len(second) == 4
+    assert not first & second
+
+
+@pytest.mark.parametrize("rows", [150, 1001])
+def test_length_grouped_sampler_has_any_lengths_in_the_last_batch(rows):
+    """It has long and short ones over the epochs, not the shortest of all."""
+    counts = COUNTS[:rows]
+    lasts = [batches(order, 16)[-1] for order in orders(60, counts, 16, seed=1)]
+    means = [sum(counts[row] for row in batch) / len(batch) for batch in lasts]
+    assert sum(means) / 60 == pytest.approx(sum(counts) / rows, rel=0.2)
+    assert max(means) > 80
+    assert min(means) < 20
+
+
+def test_length_grouped_sampler_drops_each_row_as_often():
+    """In 2000 epochs each of 22 rows is dropped about as often, whatever its length."""
+    counts, dropped = COUNTS[:22], torch.zeros(22)
+    for order in orders(2000, counts, 4, seed=1, accumulation=2, drop_last=True):
+        dropped[order[-2:]] += 1
+    assert dropped.sum() == 4000
+    assert dropped.min() > 130  # of 182 expected, with a standard deviation of 13
+    assert dropped.max() < 240
+
+
+def test_length_grouped_sampler_groups_by_steps():
+    """The rows of a step of several batches are those of one batch of the same size."""
+    parts, whole = (LengthGroupedSampler(COUNTS, *sizes) for sizes in ((8, 1, 4), (32, 1)))
+    assert list(parts) == list(whole)
+
+
+def test_length_grouped_sampler_has_each_row_once_and_the_longest_first():
+    """The longest one comes first, so that memory that does not suffice shows in the first step."""
+    for rows, size in ((1001, 8), (41, 20)):
+        for order in orders(10, COUNTS[:rows], size, seed=1):
+            assert sorted(order) == list(range(rows))
+            assert COUNTS[order[0]] == max(COUNTS[:rows])
 
 
 def test_lengths_come_in_no_order():
@@ -41,15 +95,90 @@ def test_lengths_come_in_no_order():
     assert abs(sum(COUNTS[row] for row in order[:500]) / sum(COUNTS) - 0.5) < 0.1
 
 
-def test_an_epoch_has_its_order():
-    """It depends on the seed and the number of the epoch, not on the epochs before or on torch's own generator."""
-    one, other = LengthGroupedSampler(COUNTS, 8, seed=1), LengthGroupedSampler(COUNTS, 8, seed=1)
+def length_grouped(seed):
+    """A sampler of rows of several lengths."""
+    return LengthGroupedSampler(COUNTS, 8, seed)
+
+
+def shuffled(seed):
+    """A sampler of as many rows."""
+    return ShuffledSampler(1001, seed)
+
+
+@pytest.mark.parametrize("make", [length_grouped, shuffled])
+def test_samplers_depend_on_seed_and_epoch_alone(make):
+    """Neither earlier epochs nor torch's global generator change an order."""
+    one, other = make(1), make(1)
     first = list(one)
     torch.rand(7)
     one.set_epoch(1)
     other.set_epoch(1)
     assert list(one) == list(other) != first
-    assert list(LengthGroupedSampler(COUNTS, 8, seed=2)) != first
+
+
+@pytest.mark.parametrize("make", [length_grouped, shuffled])
+def test_samplers_share_no_order_between_seeds(make):
+    """Epoch 1 of seed 1 is not epoch 0 of seed 2."""
+    seen = set()
+    for seed in range(3):
+        sampler = make(seed)
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            seen.add(tuple(sampler))
+    assert len(seen) == 9
+
+
+def read_rows(folder, seed, strategy, **more):
+    """The rows that each of two epochs reads, in their order."""
+
+    class Order(torch.nn.Module):
+        """Remembers its inputs."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight, self.seen = torch.nn.Parameter(torch.zeros(1)), []
+
+        def forward(self, input_ids, labels=None):  # noqa: ARG002
+            self.seen += input_ids[:, 0].tolist()
+            return {"loss": self.weight.sum()}
+
+    rows = Dataset.from_dict({"input_ids": [[row] * (1 + row % 3) for row in range(16)], "labels": [0] * 16})
+    args = Arguments(
+        str(folder),
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        train_sampling_strategy=strategy,
+        seed=seed,
+        save_strategy="no",
+        report_to="none",
+        use_cpu=True,
+        disable_tqdm=True,
+        **more,
+    )
+
+    def collate(batch):
+        ids = [torch.tensor(row["input_ids"]) for row in batch]
+        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+        return {"input_ids": padded, "labels": torch.zeros(len(batch), dtype=torch.int64)}
+
+    trainer = Trainer(Order(), args, collate, rows)
+    trainer.train()
+    seen = trainer.model.seen
+    return tuple(seen[:16]), tuple(seen[16:])
+
+
+@pytest.mark.parametrize("strategy", ["random", "group_by_length", "batch_rebalance"])
+def test_trainer_reads_another_order_in_each_epoch_of_each_seed(tmp_path, strategy):
+    """Three seeds and two epochs read six orders; upstream's strategies add the epoch to the seed, or ignore the seed."""
+    read = [epoch for seed in (1, 2, 3) for epoch in read_rows(tmp_path, seed, strategy)]
+    assert all(sorted(epoch) == list(range(16)) for epoch in read)
+    assert len({*read}) == 6
+
+
+def test_trainer_reads_the_rows_of_the_data_seed(tmp_path):
+    """Where there is one, the run's seed does not change the order."""
+    one, other = (read_rows(tmp_path, seed, "random", data_seed=5) for seed in (1, 2))
+    assert one == other
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 9])

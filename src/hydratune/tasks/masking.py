@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
@@ -14,6 +13,8 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+
+from hydratune.training.sampler import seeded_generator
 
 
 class MaskingCollator:
@@ -48,8 +49,7 @@ class MaskingCollator:
         """(seq,) ids with masks, and (seq,) labels."""
         example = row["example"]
         epoch = int(self._epoch) if example >= 0 else 0
-        digest = hashlib.sha256(f"{self._seed} {epoch} {example}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+        generator = seeded_generator(self._seed, epoch, example)
         ids, special = torch.tensor([row["input_ids"]]), torch.tensor([row["special_tokens_mask"]])
         offsets = torch.tensor([row["offset_mapping"]]) if "offset_mapping" in row else None
         self._masks.generator = generator

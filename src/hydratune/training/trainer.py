@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from accelerate.utils import find_batch_size, recursively_apply, slice_tensors
 from torch import nn
-from torch.utils.data import Sampler
+from torch.utils.data import RandomSampler, Sampler
+from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hydratune.training.guard import GuardedTrainer
 from hydratune.training.parts import StepsOfParts
-from hydratune.training.sampler import LengthGroupedSampler, lengths
+from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, lengths, seeded_generator
 
 
 class Trainer(GuardedTrainer, StepsOfParts):
@@ -29,16 +30,22 @@ class Trainer(GuardedTrainer, StepsOfParts):
             raise ValueError("fsdp without GPUs, where accelerate would leave all weights whole and not say so")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
-        rows = self.train_dataset if train_dataset is None else train_dataset
-        if self.args.train_sampling_strategy != "group_by_length" or not has_length(rows):
-            return super()._get_train_sampler(train_dataset)
-        names = getattr(self.processing_class, "model_input_names", ["input_ids"])
-        known = lengths(rows, names[0])
-        if known is None:
-            return super()._get_train_sampler(train_dataset)
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedSampler(known, together, seed)
+        """Returns a sampler whose order depends on the data seed and the epoch alone."""
+        args, rows = self.args, self.train_dataset if train_dataset is None else train_dataset
+        seed = args.seed if args.data_seed is None else args.data_seed
+        strategy = args.train_sampling_strategy
+        if has_length(rows) and strategy == "group_by_length":
+            names = getattr(self.processing_class, "model_input_names", ["input_ids"])
+            tokens = lengths(rows, names[0])
+            if tokens is not None:
+                size, parts = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
+                return LengthGroupedSampler(tokens, size, seed, parts, args.dataloader_drop_last)
+        sampler: Any = super()._get_train_sampler(train_dataset)
+        if isinstance(sampler, RandomSampler):  # accelerate would seed it with the sum of seed and epoch
+            return ShuffledSampler(len(rows), seed)
+        if isinstance(sampler, BatchRebalanceSampler):  # it adds the epoch to a seed that upstream leaves at 42
+            sampler.seed = seeded_generator(seed).initial_seed()
+        return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """None: rows come in the order of the dataset."""
