@@ -48,6 +48,7 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
+    "training/dataloader.py",
     "training/gathered.py",
     "training/guard.py",
     "training/lean.py",

@@ -1,12 +1,16 @@
 """A run that is killed, anywhere, ends as one that was not."""
 
+import json
 import random
 import shutil
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from hydratune.errors import SAVED
 from killing import KILLED, outcome, recorded_in, train
+from processes import hydratune
 
 # 32 rows in batches of 4: 8 steps an epoch, 16 in all.
 SMALL = [
@@ -84,3 +88,60 @@ def test_killed_at_any_write(toy, own_directory):
         write += 1
     assert write > 20
     assert outcome(killed) == outcome(own_directory / "whole")
+
+
+RECORDING = """
+import json, os, signal
+from hydratune.training.trainer import Trainer
+
+class Recorder(Trainer):
+    def training_step(self, model, inputs, *args):
+        step, rank = self.state.global_step, os.environ["RANK"]
+        with open(f"{os.environ['FOLDER']}/{rank}.jsonl", "a") as file:
+            file.write(json.dumps([step, inputs["input_ids"].tolist()]) + "\\n")
+        if step == int(os.environ.get("KILL_AT", "-1")) and rank == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().training_step(model, inputs, *args)
+"""
+
+
+def rows_read(folder):
+    """Step -> the rows that all processes read for it."""
+    rows = defaultdict(list)
+    for path in sorted(folder.glob("*.jsonl")):
+        for step, batch in map(json.loads, path.read_text().splitlines()):
+            rows[step] += [tuple(row) for row in batch]
+    return rows
+
+
+@pytest.mark.slow
+def test_killed_in_two_processes(toy, own_directory):
+    """Killed in the second epoch of three, a run ends with the weights of an uninterrupted one, and reads its rows."""
+    (own_directory / "recording.py").write_text(RECORDING)
+    overrides = [
+        *(one for one in toy if not one.startswith("hardware")),
+        *SMALL,
+        *["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"],
+        "trainer.args.num_train_epochs=3",
+        *["trainer.args.save_strategy=steps", "trainer.args.save_steps=3", "trainer.args.eval_strategy=steps"],
+        *["trainer.args.eval_steps=3", "trainer._target_=recording.Recorder", "tracking=none"],
+        *["trainer.args.dataloader_num_workers=2", "trainer.args.dataloader_persistent_workers=true"],
+    ]
+
+    def run(name, folder, *more, **environment):
+        Path(folder).mkdir()
+        allowed = {"PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "recording"}
+        return hydratune(*overrides, f"hydra.run.dir={name}", *more, FOLDER=folder, **allowed, **environment)
+
+    done = run("whole", "whole_rows")
+    assert done.returncode == 0, done.stderr
+    assert run("killed", "killed_rows", KILL_AT="13").returncode == 1
+    done = run("killed", "resumed_rows", "resume=auto")
+    assert done.returncode == 0, done.stderr
+    assert "exact: yes" in (own_directory / "killed" / "hydratune.log").read_text()
+    weights = [(own_directory / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    whole, resumed = rows_read(Path("whole_rows")), rows_read(Path("resumed_rows"))
+    assert resumed == {step: rows for step, rows in whole.items() if step >= 12}
+    epoch = [row for step in range(8, 16) for row in whole[step]]
+    assert len(epoch) == len(set(epoch)) == 32

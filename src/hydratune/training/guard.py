@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from hydratune.training.dataloader import set_epoch
 from hydratune.training.saving import SavingTrainer
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,6 @@ class GuardedTrainer(SavingTrainer):
         parts = self.args.gradient_accumulation_steps
         steps = -(-len(loader) // parts)
         epoch, step = divmod(self.state.global_step, steps)
-        loader.set_epoch(epoch)
+        set_epoch(loader, epoch, self.args.seed)
         found = [row for batch in islice(batches, step * parts, (step + 1) * parts) for row in batch]
         return found[:_SHOWN]

@@ -16,6 +16,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
+from hydratune.training.dataloader import seed_workers, set_epoch
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,16 @@ class SavingTrainer(Seq2SeqTrainer):
         self._total_loss_scalar, self._globalstep_last_logged = loss["until_last_log"], loss["last_log"]
         self._seconds_before, self._initial_global_step = loss["seconds"], 0
 
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = super()._get_dataloader(*args, **kwargs)
+        seed_workers(loader, self.args.seed)
+        return loader
+
     def _run_epoch(self, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:  # all was done but to end
             self.control.should_training_stop = True
             return
+        set_epoch(kwargs["train_dataloader"], kwargs["epoch"], self.args.seed)  # the loader of a resume shares samplers
         super()._run_epoch(**kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
