@@ -119,6 +119,16 @@ def test_a_better_run_and_an_equal_one(record, say):
     assert "no evidence of a difference between A and B: B minus A is 0.0 points" in out
 
 
+def test_table_shows_params_literally(record, say):
+    """Brackets in a param are no markup."""
+    record("base", {"separator": "[/INST] "}, right=120)
+    record("more", {"separator": "[bold]x"}, right=150)
+    code, out = say("base", "more")
+    assert code == 0
+    assert "[/INST]" in out
+    assert "[bold]x" in out
+
+
 def test_another_metric(record, ask):
     """`--metric` names one that no run reported but that predictions can be scored with."""
     record("base", right=120)

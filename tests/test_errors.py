@@ -1,8 +1,10 @@
 """Messages have one form and name the nearest valid name."""
 
+from contextlib import nullcontext
+
 import pytest
 
-from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, optional_record
 
 
 def test_form_of_a_mistake():
@@ -32,3 +34,29 @@ def test_nearest(typed, meant):
 def test_nothing_near():
     """Nothing is suggested where nothing is alike."""
     assert did_you_mean("xyz", ["learning_rate"], "Read the docs.") == "Read the docs."
+
+
+def test_optional_record_continues(caplog):
+    """A failure is logged with the name of the record and the reason."""
+    with optional_record("plot.png"):
+        raise ValueError("no paint")
+    (message,) = caplog.messages
+    assert "plot.png" in message
+    assert "no paint" in message
+
+
+@pytest.mark.parametrize("error", [ConfigError(Mistake("a", "b", "c", "d")), KeyboardInterrupt(), SystemExit(1)])
+def test_optional_record_raises_what_is_no_failure_of_it(error):
+    """Errors that the user must fix and requests to end are raised."""
+    with pytest.raises(type(error)), optional_record("plot.png"):
+        raise error
+
+
+def test_optional_record_raises_own_invariants():
+    """A failed assert of this package is a bug to be seen; one of a library is not."""
+    check = "def check(): assert False\n"
+    for module, raised in (("hydratune.tables", True), ("matplotlib.axis", False)):
+        scope = {"__name__": module}
+        exec(check, scope)  # noqa: S102
+        with pytest.raises(AssertionError) if raised else nullcontext(), optional_record("plot.png"):
+            scope["check"]()

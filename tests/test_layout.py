@@ -22,7 +22,7 @@ FLOORS = [
     {"data", "models"},
     {"training", "tracking", "hardware"},
     {"allowed"},
-    {"hub", "files", "provenance", "signatures", "signals", "collector", "kept", "intervals"},
+    {"hub", "files", "console", "plotting", "provenance", "signatures", "signals", "collector", "kept", "intervals"},
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -99,6 +99,13 @@ def test_heavy_imports_are_inside_functions(path):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         assert not [name for name in modules if name.partition(".")[0] in HEAVY], path
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if str(p) != "console.py"], ids=str)
+def test_consoles_are_created_in_one_place(path):
+    """Only `plain_console` creates consoles, so that no text from users is read as markup."""
+    calls = (node.func for node in ast.walk(ast.parse((SOURCE / path).read_text())) if isinstance(node, ast.Call))
+    assert not [call for call in calls if ast.unparse(call).rpartition(".")[2] in ("Console", "get_console")]
 
 
 def test_every_package_is_installed():

@@ -75,6 +75,39 @@ def test_git_diff(own_directory):
     assert {"?? new.txt", "-one", "+token = ***"} <= set(git_diff().splitlines())
 
 
+def commit(*names):
+    """Make the current directory a repository whose first commit has these files."""
+    author = ["-c", "user.name=a", "-c", "user.email=b"]
+    for command in (["init", "-q"], ["add", *names], [*author, "commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", *command], check=True)  # noqa: S607
+
+
+def test_git_diff_keeps_bytes_that_are_not_utf8(own_directory):
+    """A changed file in Latin-1 is part of the diff; its bytes are escaped."""
+    (own_directory / "a.txt").write_bytes(b"old\n")
+    commit("a.txt")
+    (own_directory / "a.txt").write_bytes(b"caf\xe9\n")
+    assert r"+caf\xe9" in git_diff().splitlines()
+
+
+def test_git_diff_has_no_colors(own_directory):
+    """The user's settings for the terminal do not change the record."""
+    (own_directory / "a.txt").write_text("old\n")
+    commit("a.txt")
+    for key, value in (("color.ui", "always"), ("diff.external", "false")):
+        subprocess.run(["git", "config", key, value], check=True)  # noqa: S607
+    (own_directory / "a.txt").write_text("new\n")
+    assert {"-old", "+new"} <= set(git_diff().splitlines())
+
+
+@pytest.mark.parametrize("record", [git_commit, git_diff])
+def test_git_says_why_it_failed(record):
+    """In a repository, a failure is no silent absence: here there is no commit yet."""
+    subprocess.run(["git", "init", "-q"], check=True)  # noqa: S607
+    with pytest.raises(OSError, match=r"HEAD|revision"):
+        record()
+
+
 def test_environment():
     """Every installed package with its version."""
     assert f"hydratune=={version('hydratune')}" in environment().splitlines()

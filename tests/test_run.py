@@ -30,6 +30,54 @@ def test_leaves_a_self_contained_directory(train, toy):
     assert "${" not in (result.directory / "config.yaml").read_text()
 
 
+def test_labels_of_dollar_signs(train, toy, own_directory):
+    """Labels that matplotlib could read as formulas are trained and plotted."""
+    names = {"neg": "$", "pos": "$$"}
+    for split in ("train", "validation", "test"):
+        path = own_directory / f"{split}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        write_rows(path, [{**row, "label": names[row["label"]]} for row in rows])
+    folder = train(*toy, "trainer.args.max_steps=1").directory / "tables"
+    assert {path.suffix for path in folder.iterdir()} == {".csv", ".png"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "missing"),
+    [
+        ("hydratune.provenance.git_commit", "git commit"),
+        ("hydratune.provenance.git_diff", "git.diff"),
+        ("hydratune.provenance.environment", "environment.txt"),
+        ("hydratune.tables.write", "tables"),
+        ("hydratune.card.write", "model card"),
+        ("hydratune.record.content_hash", "datasets"),
+        ("hydratune.tasks.one_label.OneLabel.decode", "predictions"),
+    ],
+)
+def test_no_optional_record_ends_a_run(broken, missing, train, toy, monkeypatch, caplog):
+    """A record that cannot be made is named in a warning; the model and the metrics are saved."""
+
+    def fail(*_, **__):
+        raise UnicodeDecodeError("utf-8", b"\xe9", 0, 1, "invalid continuation byte")
+
+    monkeypatch.setattr(broken, fail)
+    folder = train(*toy, "trainer.args.max_steps=1").directory
+    assert (folder / "metrics.json").is_file()
+    assert (folder / "model" / "model.safetensors").is_file()
+    assert [one for one in caplog.records if one.levelname == "WARNING" and missing in one.getMessage()]
+
+
+def test_model_is_saved_before_predictions_are_recorded(train, toy, monkeypatch):
+    """Whatever ends the process while it draws plots cannot cost the model."""
+
+    def end(*_):
+        raise SystemExit(9)
+
+    monkeypatch.setattr("hydratune.tables.write", end)
+    with pytest.raises(SystemExit):
+        train(*toy, "trainer.args.max_steps=1")
+    assert Path("run/model/model.safetensors").is_file()
+
+
 def test_learns(train, toy):
     """The tiny network learns the toy task; chance is one half."""
     assert train(*toy, "trainer.args.num_train_epochs=10").metrics["test_accuracy"] == 1.0

@@ -8,6 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 from matplotlib import pyplot
+from optuna.distributions import CategoricalDistribution
 
 from fake_sweep import DECAY, RATE, SPACE, TWO, add_grid, fake, fake_study
 from hydratune.cli import dispatch
@@ -183,6 +184,29 @@ def test_plan(toy, capsys):
     assert said == capsys.readouterr().out
     assert "2 trials" in said
     assert not Path("multirun").exists()
+
+
+def test_values_are_drawn_literally(toy, caplog):
+    """Values that rich, HTML, or matplotlib could interpret appear as they are on the page and in the plots."""
+    values = ["[/INST] ", "<script>x</script>", "$", "$a$b", "$$", "{}"]
+    study = fake_study([*toy, f"vars.x={','.join(map(repr, values))}", f"{RATE}=0.001,0.01", TWO])
+    points = study.plan.space.grid()
+    spread = {one.name: CategoricalDistribution(one.labels) for one in study.plan.space.parameters}
+    for i, point in enumerate(points):
+        scores = [i / 20, 1 - i / 20]
+        study.study.add_trial(optuna.trial.create_trial(values=scores, params=point, distributions=spread))
+    files = written(study)
+    assert "no " not in caplog.text
+    assert "parallel_coordinates_accuracy.png" in files
+    page = files["report.html"].read_text()
+    begin = page.partition("<script")[0]
+    assert "[/INST] " in begin
+    assert "&lt;script&gt;x&lt;/script&gt;" in begin
+    assert "<script>x" not in page
+    (front,) = [one for one in plots.of(study.plan, study.trials()) if one.name == "pareto_front"]
+    tooltips = " ".join(text for trace in front.draw(optuna.visualization).data for text in trace.text)
+    assert "&lt;script&gt;x" in tooltips
+    assert "<script" not in tooltips
 
 
 def test_nothing_is_left_open(sweep):

@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import optuna
 import pytest
-from rich.console import Console
 
 from hydratune import signals
 from hydratune.composition import Request
+from hydratune.console import plain_console
 from hydratune.kept import Kept
 from hydratune.sweep import board, show, worker
 from hydratune.sweep.options import Sweep
@@ -38,7 +38,7 @@ def study(tmp_path):
 def drawn(table):
     """A table as text."""
     out = io.StringIO()
-    Console(file=out, width=200).print(table)
+    plain_console(file=out, width=200).print(table)
     return out.getvalue()
 
 
@@ -75,6 +75,21 @@ def test_the_final_table(study):
     assert "best" in rows["1"]
     assert "(0.2500)" in rows["3"]
     assert "OSError: 1" in rows["2"]
+
+
+@pytest.mark.parametrize(
+    "values", [("[]", "[embeddings]"), ("'[/INST] '", "'[bold]'", "''"), ("'<b>'", "'$a$b'", "'{}'")]
+)
+def test_tables_show_values_literally(values, tmp_path):
+    """A value that rich would read as markup is shown in the plan and in the results."""
+    key = "model.freeze" if values[0] == "[]" else "vars.x"
+    plan, _ = make_plan(Request((f"{key}={','.join(values)}", f"hydra.sweep.dir={tmp_path}/s")))
+    points = plan.space.grid()
+    rows = [board.Row(i, "", p, board.DONE, (0.5,), {}, 0, 0, "", "", "", None) for i, p in enumerate(points)]
+    for table in (show.jobs(plan, points), show.final(plan, rows), show.live(plan, rows, 3, 1)):
+        cells = [line.split("│")[2].strip() for line in drawn(table).splitlines() if "│" in line]
+        assert [cell.strip("'").strip() for cell in cells] == [value.strip("'").strip() for value in values]
+        assert all(cells)
 
 
 def test_a_front():

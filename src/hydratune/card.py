@@ -85,6 +85,8 @@ def write(folder: Path, trained: Trained) -> None:
 def point_to(folder: Path, repo_id: str) -> None:
     """Makes the code on a folder's card load the model from the hub."""
     path = folder / CARD
+    if not path.is_file():  # it is optional
+        return
     write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", path.read_text(encoding="utf-8"), count=1))
 
 

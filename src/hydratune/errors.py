@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 # How the command line ends.
 FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -39,6 +43,35 @@ class ConfigError(ValueError):
 
 class PrunedError(Exception):
     """A run that its sweep ended early, since others were better by then."""
+
+
+@contextmanager
+def optional_record(name: str) -> Iterator[None]:
+    """Continue without an optional record, such as a plot, if it cannot be made, and log why.
+
+    Errors that the user must fix and broken invariants of our own code are still raised.
+
+    Args:
+        name: The record, as the warning names it, e.g. `git.diff`.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        if _is_invariant(error):
+            raise
+        log.warning("not recorded: %s (%s: %s)", name, type(error).__name__, one_line(error)[:300])
+        log.debug("not recorded: %s", name, exc_info=True)
+
+
+def _is_invariant(error: Exception) -> bool:
+    """Tell an `assert` of this package from one of a library."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = str(trace.tb_frame.f_globals.get("__name__")) if trace else ""
+    return isinstance(error, AssertionError) and module.startswith("hydratune.")
 
 
 def one_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import allowed, provenance
+from hydratune.errors import optional_record
 from hydratune.kept import Kept
 from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
@@ -96,8 +97,9 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
     if foreign := foreign_code(cfg):
         tags["hydratune.foreign_code"] = ", ".join(foreign)
-    if commit := provenance.git_commit():
-        tags["mlflow.source.git.commit"] = commit
+    with optional_record("git commit"):
+        if commit := provenance.git_commit():
+            tags["mlflow.source.git.commit"] = commit
     name = f"{cfg.name} {chosen}".strip()
     if job.part:
         name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)

@@ -207,8 +207,8 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     name, direction = next(iter(plan.objectives.items()))
     choose = max if direction == "maximize" else min
     best = choose(done, key=lambda one: done[one][name])
-    console.print(f"best on validation: seed {best.seed}, {name} {done[best][name]:.4f}", markup=False)
-    console.print(f"files    {os.path.relpath(best.directory)}", markup=False)
+    console.print(f"best on validation: seed {best.seed}, {name} {done[best][name]:.4f}")
+    console.print(f"files    {os.path.relpath(best.directory)}")
 
 
 def _table(by_seed: Mapping[int, Mapping[str, Any]]) -> Table:

@@ -22,6 +22,7 @@ from typing import Any
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
 MASK = "***"
 _LONGEST_DIFF = 1_000_000  # characters
+_GIT_SECONDS = 10
 
 # `token` alone or behind these words; `pad_token` and its kin are no secrets.
 _SECRET_KEY = re.compile(
@@ -37,11 +38,18 @@ _URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def git_commit() -> str | None:
-    """The commit that the current directory is at, with `-dirty` behind it; None outside a repository."""
-    try:
-        return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
+    """Return the commit of the current directory, with the suffix `-dirty` if it has uncommitted changes.
+
+    Returns:
+        None outside a repository.
+
+    Raises:
+        OSError: Git is not installed, or the repository has no commit or cannot be read.
+        subprocess.TimeoutExpired: Git needs more than 10 seconds.
+    """
+    if not _in_repository():
         return None
+    return _git("rev-parse", "--verify", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
 
 
 @functools.cache
@@ -57,11 +65,15 @@ def versions() -> dict[str, str]:
 
 
 def git_diff() -> str:
-    """What the code here has that its commit has not, and which files are new; empty outside a repository."""
-    try:
-        new, diff = _git("status", "--porcelain"), _git("diff", "HEAD")
-    except (OSError, subprocess.SubprocessError):
+    """Return the uncommitted changes and the names of changed files; an empty text outside a repository.
+
+    Raises:
+        OSError: Git is not installed, or the repository has no commit or cannot be read.
+        subprocess.TimeoutExpired: Git needs more than 10 seconds.
+    """
+    if not _in_repository():
         return ""
+    new, diff = _git("status", "--porcelain"), _git("diff", "--no-color", "--no-ext-diff", "HEAD")
     text = f"{new}\n\n{diff}" if new else ""
     rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
     return str(redact(text[:_LONGEST_DIFF])) + rest
@@ -148,7 +160,16 @@ def _of_environment() -> list[str]:
     return sorted(found, key=len, reverse=True)
 
 
+def _in_repository() -> bool:
+    here = Path.cwd()
+    return any((folder / ".git").exists() for folder in (here, *here.parents))
+
+
 def _git(*arguments: str) -> str:
+    """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences."""
     # git is found on PATH, as the user's shell would find it
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=10)  # noqa: S607
-    return done.stdout.strip()
+    command = ["git", *arguments]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS)
+    if done.returncode:
+        raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])
+    return done.stdout.decode(errors="backslashreplace").strip()

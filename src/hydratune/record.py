@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import provenance
 from hydratune.data.cache import content_hash
 from hydratune.data.streaming import is_stream
+from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
 from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.kept import key_of
@@ -28,26 +30,34 @@ _DIGEST = 32  # characters, of the 36 that MLflow takes
 
 
 def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -> None:
-    """Writes the config, the overrides, the environment and the code's changes down, and names the rows.
+    """Record the config, the overrides, the environment, uncommitted changes, and the rows.
+
+    Only the config is required, since `predict` and `evaluate` read it. The rest is optional.
 
     Raises:
-        ConfigError: Where a sweep has seen other rows in the same place.
+        ConfigError: If the rows differ from those that the sweep has used so far.
     """
-    texts = {
-        CONFIG: resolved_yaml(cfg),
-        OVERRIDES: OmegaConf.to_yaml(OmegaConf.create(provenance.typed(job.overrides))),
-        ENVIRONMENT: provenance.environment(),
-        DIFF: provenance.git_diff(),
+    _write(job, run_log, CONFIG, resolved_yaml(cfg))
+    texts: dict[str, Callable[[], str]] = {
+        OVERRIDES: lambda: OmegaConf.to_yaml(OmegaConf.create(provenance.typed(job.overrides))),
+        ENVIRONMENT: provenance.environment,
+        DIFF: provenance.git_diff,
     }
-    for name, text in texts.items():
-        if text:
-            write_text(job.directory / name, text)
-            run_log.artifact(job.directory / name)
-    known = list(_splits(cfg, job, splits))
-    if job.part:
-        job.part.check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
-    for split in known:
-        run_log.dataset(split)
+    for name, make in texts.items():
+        with optional_record(name):
+            if text := make():
+                _write(job, run_log, name, text)
+    with nullcontext() if job.part else optional_record("datasets"):  # a sweep compares digests, so it needs them
+        known = list(_splits(cfg, job, splits))
+        if job.part:
+            job.part.check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
+        for split in known:
+            run_log.dataset(split)
+
+
+def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
+    write_text(job.directory / name, text)
+    run_log.artifact(job.directory / name)
 
 
 def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelFacts:
@@ -63,20 +73,23 @@ def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any
     """
     base = cfg.model.get("pretrained_model_name_or_path") or cfg.model.get("model_type")
     params = {"base_model": base, "task": job.choices.get("task"), "dataset": job.choices.get("dataset")}
-    row = next(iter(rows))
+    example: Mapping[str, str] = {}
+    if served and task.pipeline:
+        with optional_record("input example"):
+            example = task.example(next(iter(rows)), processor)
     return ModelFacts(
         folder=job.directory / MODEL,
         name="model",
         step=0,
         metrics={},
         pipeline=task.pipeline if served else None,
-        example=task.example(row, processor) if served and task.pipeline else {},
+        example=example,
         params={name: value for name, value in params.items() if value},
     )
 
 
 def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, test: Evaluated, run_log: RunLog) -> None:
-    """Writes each test row down with its prediction, a sample that MLflow shows as a table, and the tables."""
+    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label."""
     decoded = list(_with_inputs(task, rows, list(task.decode(predicted, test))))
     if not decoded:
         return
@@ -90,10 +103,11 @@ def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, te
     if "id2label" in test.head:
         write_json(job.directory / LABELS, list(test.head["id2label"].values()))
         run_log.artifact(job.directory / LABELS)
-    from hydratune import tables
+    with optional_record("tables"):
+        from hydratune import tables
 
-    for path in tables.write(task.tables(decoded, test.head), job.directory / "tables"):
-        run_log.artifact(path, "tables")
+        for path in tables.write(task.tables(decoded, test.head), job.directory / "tables"):
+            run_log.artifact(path, "tables")
 
 
 def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFacts]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hydratune.console import plain_console
 from hydratune.hardware.fit import ran_out
 
 if TYPE_CHECKING:
@@ -36,18 +37,22 @@ def scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 def show(result: RunResult) -> None:
     """Prints the metrics of validation and test side by side, where the files are, and how to open MLflow."""
-    from rich.console import Console
     from rich.table import Table
 
     columns = {split: found for split in ("eval", "test") if (found := scores(result.metrics, split))}
     table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
-    for name in columns["eval"]:
-        table.add_row(name, *(f"{found[name]:.4f}" for found in columns.values()))
-    console = Console(soft_wrap=True, highlight=False)
+    for name in dict.fromkeys(name for found in columns.values() for name in found):
+        table.add_row(name, *(_number(found.get(name)) for found in columns.values()))
+    console = plain_console(soft_wrap=True)
     console.print(table)
-    console.print(f"files    {os.path.relpath(result.directory)}", markup=False)
+    console.print(f"files    {os.path.relpath(result.directory)}")
     if result.link:
-        console.print(f"MLflow   {result.link}", markup=False)
+        console.print(f"MLflow   {result.link}")
+
+
+def _number(value: object) -> str:
+    """A score as the table shows it; a custom metric may be no number, or be measured on one split only."""
+    return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
 def advice(error: Exception) -> str | None:

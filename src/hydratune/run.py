@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import allowed, card, collector, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
-from hydratune.errors import SAVED
+from hydratune.errors import SAVED, optional_record
 from hydratune.exact import EXACT, exactness
 from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
@@ -141,8 +141,6 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= tested.metrics
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
-            if job.first:
-                record.predictions(job, task, splits["test"], tested, test, run_log)
         # 8. Save, and push to the hub if asked.
         gather_weights(network, keep=job.first)
         if not job.first:
@@ -153,10 +151,16 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: said_length(splits[split]) for split in splits}
         trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics)
-        card.write(job.directory / MODEL, trained)
+        with optional_record("model card"):
+            card.write(job.directory / MODEL, trained)
+        # 9. Record predictions and plots, which must not cost the model.
+        if "test" in data.splits:
+            with optional_record("predictions"):
+                record.predictions(job, task, splits["test"], tested, test, run_log)
         write_json(job.directory / METRICS, metrics)  # the last file: a run that has it is finished
         run_log.artifact(job.directory / METRICS)
-        run_log.model(replace(known, step=metrics["step"], metrics=metrics))
+        with optional_record("model in MLflow"):
+            run_log.model(replace(known, step=metrics["step"], metrics=metrics))
         url = push.try_send() if push else None
         if url:
             run_log.tags({TAG: url})

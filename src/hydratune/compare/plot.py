@@ -8,6 +8,7 @@ from typing import Any
 
 from hydratune.compare.runs import Run
 from hydratune.compare.verdict import Verdict
+from hydratune.plotting import literal, no_warnings
 
 
 def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
@@ -24,14 +25,15 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
     loss.legend(fontsize="small")
     if rest:
         _differences(rest[0], verdict)
-    figure.savefig(path, dpi=120)
+    with no_warnings():
+        figure.savefig(path, dpi=120)
 
 
 def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
     for run in runs:
         steps, values = run.history(metric)
-        axes.plot(steps, values, marker=".", label=run.label)
-    axes.set(title=metric, xlabel="step")
+        axes.plot(steps, values, marker=".", label=literal(run.label))
+    axes.set(title=literal(metric), xlabel="step")
 
 
 def _differences(axes: Any, verdict: Verdict) -> None:
@@ -40,8 +42,8 @@ def _differences(axes: Any, verdict: Verdict) -> None:
         value, low, high = (factor * v for v in (one.interval.value, one.interval.low, one.interval.high))
         axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", capsize=4)
     axes.axvline(0, color="grey", linewidth=1)
-    names = [f"{one.second}\nminus {one.first}" for one in verdict.comparisons]
+    names = [f"{literal(one.second)}\nminus {literal(one.first)}" for one in verdict.comparisons]
     axes.set_yticks(range(len(names)), names, fontsize="small")
     axes.invert_yaxis()
     unit = verdict.comparisons[0].unit
-    axes.set(title=f"difference of {unit.metric}", xlabel=f"{unit.name}, with 95 % intervals")
+    axes.set(title=f"difference of {literal(unit.metric)}", xlabel=f"{unit.name}, with 95 % intervals")

@@ -12,6 +12,7 @@ from typing import Any
 
 from hydratune.compare.runs import PLACES, Run
 from hydratune.compare.verdict import Verdict, differing
+from hydratune.console import plain_console
 from hydratune.report import BOOKKEEPING
 
 
@@ -34,13 +35,12 @@ def shared_metrics(runs: Sequence[Run]) -> list[str]:
 
 def table(runs: Sequence[Run], verdict: Verdict) -> None:
     """Prints who the letters are, what differs and what was measured, side by side, and the verdict."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     width = max(len(run.status) for run in runs)
     for run in runs:
-        console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}", markup=False)
+        console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}")
     grid = Table("", *(run.label for run in runs))
     for name in differing(runs):
         grid.add_row(name, *(run.params.get(name, "-") for run in runs))
@@ -49,7 +49,7 @@ def table(runs: Sequence[Run], verdict: Verdict) -> None:
         grid.add_row(name, *(_number(run.metrics.get(name)) for run in runs))
     console.print(grid, soft_wrap=False)
     for sentence in verdict.sentences():
-        console.print(sentence, markup=False)
+        console.print(sentence)
 
 
 def _number(value: float | None) -> str:

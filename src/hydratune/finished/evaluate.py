@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import composition, hub
 from hydratune.build import build
+from hydratune.console import plain_console
 from hydratune.data.base import SPLITS, Source
 from hydratune.data.cache import content_hash
 from hydratune.data.rows import located
@@ -238,13 +239,12 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
 
 
 def _show(found: Evaluation) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("", found.name)
     for name, value in found.metrics.items():
         table.add_row(name, f"{value:.4f}")
-    Console(soft_wrap=True, highlight=False).print(table)
+    plain_console(soft_wrap=True).print(table)
 
 
 def _record(directory: Path, found: Evaluation) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune.console import plain_console
 from hydratune.data.local import LocalFiles
 from hydratune.data.rows import BadRow, Column, located
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
@@ -176,10 +177,9 @@ def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
 
 def _shown(rows: Dataset, bad: set[int], size: int) -> Iterator[Dataset]:
     """The good rows in chunks, with a bar on a terminal."""
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("predicting", total=len(rows) - len(bad))
         for start in range(0, len(rows), size):
             numbers = [i for i in range(start, min(start + size, len(rows))) if i not in bad]

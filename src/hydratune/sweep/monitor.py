@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from hydratune.console import plain_console
 from hydratune.sweep import board, show
 
 if TYPE_CHECKING:
@@ -33,10 +34,9 @@ class Monitor:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        from rich.console import Console
         from rich.live import Live
 
-        console = Console()
+        console = plain_console()
         if console.is_terminal:
             self._live = Live(console=console, auto_refresh=False, transient=True)
             self._live.start()

@@ -142,9 +142,9 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
         points = plan.space.corners()
         told = f"{most or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
     console.print(show.jobs(plan, points))
-    console.print(told, markup=False)
+    console.print(told)
     names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
-    console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}", markup=False)
+    console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}")
 
 
 def conclude(study: Study, cfg: DictConfig) -> int:
@@ -153,20 +153,20 @@ def conclude(study: Study, cfg: DictConfig) -> int:
     found = board.rows(plan, study.trials())
     console = show.console()
     console.print(show.final(plan, found))
-    console.print(show.summary(plan, found, study.total(), study.options.workers), markup=False)
+    console.print(show.summary(plan, found, study.total(), study.options.workers))
     failed = [row for row in found if row.state == board.FAILED]
     for row in failed[:_TRACES]:
-        console.print(row.trace, markup=False, style="dim", end="")
+        console.print(row.trace, style="dim", end="")
     for row in failed:
         log_file = os.path.relpath(plan.directory / row.folder)
-        console.print(f"{show.line(plan, row)}   (its log is in {log_file})", markup=False, style="red")
+        console.print(f"{show.line(plan, row)}   (its log is in {log_file})", style="red")
     script, where = console_script(), os.path.relpath(plan.directory)
-    console.print(f"files    {where}", markup=False)
+    console.print(f"files    {where}")
     if (page := plan.directory / REPORT / PAGE).is_file():
-        console.print(f"report   {os.path.relpath(page)}", markup=False)
+        console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):
-        console.print(f"MLflow   {shlex.join([script, 'ui', where])}", markup=False)
+        console.print(f"MLflow   {shlex.join([script, 'ui', where])}")
     if failed:
         again = study.options.retries + 1
-        console.print(f"to try the failed ones again: the same command with sweep.retries={again}", markup=False)
+        console.print(f"to try the failed ones again: the same command with sweep.retries={again}")
     return FAILED_CODE if failed else 0

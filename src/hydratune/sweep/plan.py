@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import composition
 from hydratune.composition import Request
+from hydratune.console import plain_console
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.facts import more_is_better
 from hydratune.files import PRIVATE_FOLDER, write_json
@@ -148,10 +149,9 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
 
 def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
     """The points under a bar on a terminal: a configuration takes a tenth of a second, and there may be thousands."""
-    from rich.console import Console
     from rich.progress import track
 
-    terminal = Console(stderr=True)
+    terminal = plain_console(stderr=True)
     return track(points, "checking", console=terminal, transient=True, disable=not terminal.is_terminal)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import one_line
 from hydratune.files import whole
+from hydratune.plotting import literal, literal_html, no_warnings
 from hydratune.sweep.show import short_name
 from hydratune.sweep.space import short
 
@@ -48,7 +47,7 @@ class Plot:
         """A part of a page, with plotly's own code in it where `script` is set; raises what optuna raises."""
         import optuna
 
-        with _quiet():
+        with no_warnings():
             figure = self.draw(optuna.visualization)
         return figure.to_html(full_html=False, include_plotlyjs=script)
 
@@ -61,7 +60,7 @@ class Plot:
         from matplotlib import pyplot as plt
 
         try:
-            with _quiet(), plt.rc_context(), whole(path) as part:
+            with no_warnings(), plt.rc_context(), whole(path) as part:
                 figure = self.draw(optuna.visualization.matplotlib).figure
                 figure.set_layout_engine("none")  # it would be drawn once more, and cut to what is drawn anyway
                 figure.savefig(part, format="png", bbox_inches="tight")
@@ -73,17 +72,9 @@ class Plot:
         return True
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without warnings: optuna calls its pictures experimental, and matplotlib has a word on each odd axis."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def of(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
     """The pictures of a study by all of its trials, in their order."""
-    seen = _renamed(plan, trials)
+    seen = _Copies(plan, trials)
     several = len(plan.objectives) > 1
     found = [_front(plan, seen)] if several else []
     for i, name in enumerate(plan.objectives):
@@ -91,9 +82,25 @@ def of(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
     return [*found, _curves(plan, seen)]
 
 
-def _renamed(plan: Plan, trials: Sequence[FrozenTrial]) -> optuna.Study:
-    """A copy in memory, whose parameters have the short names of the tables where these are different."""
+class _Copies:
+    """Copies of a study in memory, in which values are escaped as each library requires."""
+
+    def __init__(self, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
+        self.plain = _renamed(plan, trials, str)
+        self._formulas = _renamed(plan, trials, literal)
+        self._tooltips = _renamed(plan, trials, literal_html)
+
+    def of(self, module: Any, tooltips: bool = False) -> optuna.Study:
+        """Return the copy for `optuna.visualization` or its matplotlib twin; plotly reads tags in tooltips only."""
+        if module.__name__.endswith("matplotlib"):
+            return self._formulas
+        return self._tooltips if tooltips else self.plain
+
+
+def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], str]) -> optuna.Study:
+    """Copy a study; its parameters get the short names of the tables if these differ from one another."""
     import optuna
+    from optuna.distributions import CategoricalDistribution
 
     names = [one.name for one in plan.space.parameters]
     shorts = [short(name) for name in names]
@@ -102,23 +109,28 @@ def _renamed(plan: Plan, trials: Sequence[FrozenTrial]) -> optuna.Study:
     def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
         return {known[name]: value for name, value in values.items()}
 
+    def escaped(value: Any) -> Any:
+        if isinstance(value, CategoricalDistribution):
+            return CategoricalDistribution([escaped(choice) for choice in value.choices])
+        return escape(value) if isinstance(value, str) else value
+
     study = optuna.create_study(directions=[*plan.objectives.values()])  # type: ignore[list-item]
     for trial in trials:
         study.add_trial(
             optuna.trial.create_trial(
                 state=trial.state,
                 values=trial.values,
-                params=renamed(trial.params),
-                distributions=renamed(trial.distributions),
+                params=renamed({name: escaped(value) for name, value in trial.params.items()}),
+                distributions=renamed({name: escaped(value) for name, value in trial.distributions.items()}),
                 intermediate_values=trial.intermediate_values,
             )
         )
     return study
 
 
-def _of_objective(seen: optuna.Study, name: str, number: int | None) -> Iterator[Plot]:
+def _of_objective(seen: _Copies, name: str, number: int | None) -> Iterator[Plot]:
     """The pictures of one objective; `number` is None where it is the only one."""
-    done = [trial for trial in seen.trials if trial.state.name == "COMPLETE"]
+    done = [trial for trial in seen.plain.trials if trial.state.name == "COMPLETE"]
     values = {trial.values[number or 0] for trial in done}
     shared = [key for key in (done[0].params if done else ()) if all(key in trial.params for trial in done)]
     target = None if number is None else lambda trial: trial.values[number]
@@ -130,7 +142,7 @@ def _of_objective(seen: optuna.Study, name: str, number: int | None) -> Iterator
     alone = "" if len(shared) > 1 else "it takes two parameters that all trials have"
 
     def titled(title: str, function: str, **more: Any) -> Callable[[Any], Any]:
-        return lambda module: _titled(getattr(module, function)(seen, **common, **more), title)
+        return lambda module: _titled(getattr(module, function)(seen.of(module), **common, **more), title)
 
     title = f"{name}: parallel coordinates"
     draw = titled(title, "plot_parallel_coordinate", params=shared)
@@ -143,28 +155,30 @@ def _of_objective(seen: optuna.Study, name: str, number: int | None) -> Iterator
     yield Plot(f"optimization_history{end}", title, draw, "" if done else "no trial is done")
 
 
-def _front(plan: Plan, seen: optuna.Study) -> Plot:
+def _front(plan: Plan, seen: _Copies) -> Plot:
     names = [short_name(name) for name in plan.objectives]
     title = f"Pareto front of {' and '.join(names)}"
-    done = any(trial.state.name == "COMPLETE" for trial in seen.trials)
+    done = any(trial.state.name == "COMPLETE" for trial in seen.plain.trials)
     many = "" if len(names) in _FRONTS else f"there are {len(names)} objectives, and optuna draws two or three"
 
     def draw(module: Any) -> Any:
-        return _titled(module.plot_pareto_front(seen, target_names=names), title)
+        return _titled(module.plot_pareto_front(seen.of(module, tooltips=True), target_names=names), title)
 
     return Plot("pareto_front", title, draw, many or ("" if done else "no trial is done"))
 
 
-def _curves(plan: Plan, seen: optuna.Study) -> Plot:
+def _curves(plan: Plan, seen: _Copies) -> Plot:
     """The values that trials reported while they were trained; those of pruned ones are dotted."""
     name = short_name(next(iter(plan.objectives)))
     what = "seed by seed" if plan.seeds else "evaluation by evaluation"
     title = f"{name}: {what} (dotted: pruned)"
-    pruned = {f"Trial{trial.number}" for trial in seen.trials if trial.state.name == "PRUNED"}
-    missing = "" if any(trial.intermediate_values for trial in seen.trials) else "no trial has reported while it ran"
+    pruned = {f"Trial{trial.number}" for trial in seen.plain.trials if trial.state.name == "PRUNED"}
+    missing = (
+        "" if any(trial.intermediate_values for trial in seen.plain.trials) else "no trial has reported while it ran"
+    )
 
     def draw(module: Any) -> Any:
-        figure = _titled(module.plot_intermediate_values(seen), title)
+        figure = _titled(module.plot_intermediate_values(seen.of(module)), title)
         _mark(figure, pruned, "seed" if plan.seeds else "evaluation", name)
         return figure
 

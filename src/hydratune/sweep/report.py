@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.console import plain_console
 from hydratune.errors import one_line
 from hydratune.files import write_text
 from hydratune.intervals import mean_interval
@@ -84,9 +85,7 @@ def _page(plan: Plan, found: Sequence[board.Row], summary: str, pictures: Sequen
 
 def _ranked(plan: Plan, found: Sequence[board.Row]) -> str:
     """The table of the terminal."""
-    from rich.console import Console
-
-    console = Console(record=True, file=io.StringIO(), width=_WIDTH)
+    console = plain_console(record=True, file=io.StringIO(), width=_WIDTH)
     console.print(show.final(plan, found))
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from hydratune.console import plain_console
 from hydratune.intervals import mean_interval
 from hydratune.sweep.board import (
     DONE,
@@ -23,7 +24,7 @@ from hydratune.sweep.board import (
     seconds_left,
 )
 from hydratune.sweep.plan import Plan
-from hydratune.sweep.space import Point, said, short
+from hydratune.sweep.space import Label, Point, said, short
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,9 +38,7 @@ _WIDTH = 200  # characters of a line where there is no terminal
 
 def console() -> Console:
     """The terminal, or a file that takes long lines."""
-    from rich.console import Console
-
-    return Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else _WIDTH)
+    return plain_console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def short_name(objective: str) -> str:
@@ -101,7 +100,7 @@ def jobs(plan: Plan, points: Sequence[Point]) -> Table:
 
     table = Table("trial", *(short(one.name) for one in plan.space.parameters))
     for number, point in enumerate(points):
-        table.add_row(str(number), *(_cell(point.get(one.name, "")) for one in plan.space.parameters))
+        table.add_row(str(number), *(_cell(point.get(one.name)) for one in plan.space.parameters))
     return table
 
 
@@ -120,18 +119,14 @@ def _table(plan: Plan) -> Table:
 
 
 def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
-    from rich.text import Text
-
     values = [f"{value:.4f}" for value in row.values] or ["" if row.last is None else f"({row.last:.4f})"]
     values += [""] * (len(plan.objectives) - len(values))
     seeds = _seeds(row) if plan.seeds else []
     told = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
     style = {DONE: None, RUNNING: "cyan", PRUNED: "dim", FAILED: "red", WAITING: "dim"}[row.state]
-    cells = [_cell(row.point.get(one.name, "")) for one in plan.space.parameters]
+    cells = [_cell(row.point.get(one.name)) for one in plan.space.parameters]
     took = str(datetime.timedelta(seconds=round(row.seconds))) if row.seconds else ""
-    table.add_row(
-        str(row.number), *cells, *values, *seeds, took, Text(told), style="bold" if state == "best" else style
-    )
+    table.add_row(str(row.number), *cells, *values, *seeds, took, told, style="bold" if state == "best" else style)
 
 
 def _seeds(row: Row) -> list[str]:
@@ -142,5 +137,8 @@ def _seeds(row: Row) -> list[str]:
     return [between, " ".join(f"{value:.4f}" for value in values)]
 
 
-def _cell(value: object) -> str:
-    return said(value) if isinstance(value, bool | int | float | str) else ""
+def _cell(value: Label | None) -> str:
+    """Format a value; blank only where a trial has none, so texts that start or end with blanks get quotes."""
+    if isinstance(value, str) and value != (value.strip() or None):
+        return repr(value)
+    return "" if value is None else said(value)
