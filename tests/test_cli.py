@@ -107,7 +107,7 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     done = hydratune(*toy)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-2:] == [
-        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' at test.jsonl, line 1. "
+        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' at test.jsonl:1. "
         "Correct or drop the row.",
         "dataset: expected rows that can be trained on, got 1 that cannot: 1 of 1 in test. "
         "Mend them, or leave them out with dataset.on_bad_row=drop.",

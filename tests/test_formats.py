@@ -84,10 +84,10 @@ def test_text():
 
 @pytest.mark.parametrize("separator", ["\t", " "])
 def test_conll(separator):
-    """Token and label come from the first and the last column; blank lines, also of a tab, end a sentence."""
+    """Token and label come from the columns that are selected; blank lines, also of a tab, end a sentence."""
     lines = ["-DOCSTART- X O", "", "EU NNP B-org", "rejects VBZ O", "\t", "", "# NN O", "London NNP B-loc", ""]
     Path("a.conll").write_text("\n".join(line if line == "\t" else line.replace(" ", separator) for line in lines))
-    rows = load(AnyColumns("tokens", "labels"), "a.conll")
+    rows = load(AnyColumns("tokens", "labels"), "a.conll", columns={"tokens": "0", "labels": "2"})
     assert rows["tokens"] == [["EU", "rejects"], ["#", "London"]]
     assert rows["labels"] == [["B-org", "O"], ["O", "B-loc"]]
 
@@ -122,9 +122,9 @@ BAD_FILES = {
     "a.csv": (
         b'text,label\ngood,a\nragged\n"a, quoted\nline",b\ntoo,many,cells\ncaf\xe9,a\n',
         [
-            "expected 2 cells, got 1 ('ragged') at a.csv, line 3. Quote cells that hold a separator.",
-            "expected 2 cells, got 3 ('too,many,cells') at a.csv, line 6.",
-            "expected text in utf-8, got the byte 0xe9 behind 'caf' at a.csv, line 7. Convert the file to UTF-8, or",
+            "expected 2 cells, got 1 ('ragged') at a.csv:3. Quote cells that hold a separator.",
+            "expected 2 cells, got 3 ('too,many,cells') at a.csv:6.",
+            "expected text in utf-8, got the byte 0xe9 behind 'caf' at a.csv:7. Convert the file to UTF-8, or",
         ],
         ["good", "a, quoted\nline"],
     ),
@@ -132,12 +132,12 @@ BAD_FILES = {
         b'{"text": "good", "label": "a"}\n{oops\n[1]\n\n{"text": 3, "label": "b"}\n{"text": "x", "label": "b"}\n',
         [
             "expected a JSON object, got '{oops': Expecting property name",
-            "expected a JSON object, got [1] at a.jsonl, line 3.",
-            "expected a text in 'text', as above, got 3 at a.jsonl, line 5. Write one type throughout.",
+            "expected a JSON object, got [1] at a.jsonl:3.",
+            "expected a text in 'text', as above, got 3 at a.jsonl:5. Write one type throughout.",
         ],
         ["good", "x"],
     ),
-    "a.txt": (b"good\ncaf\xe9\nfine\n", ["expected text in utf-8, got the byte 0xe9 behind 'caf' at a.txt, line 2."], ["good", "fine"]),
+    "a.txt": (b"good\ncaf\xe9\nfine\n", ["expected text in utf-8, got the byte 0xe9 behind 'caf' at a.txt:2."], ["good", "fine"]),
 }  # fmt: skip
 
 
@@ -160,7 +160,7 @@ def test_lines_that_are_no_rows(name):
 def test_a_quote_that_never_ends():
     """An open quote swallows the rest of a csv file: it is told by the line on which it opens."""
     Path("a.csv").write_text('text,label\nx,a\n"open,b\ny,a\n')
-    with pytest.raises(ConfigError, match=r"expected a row of csv, got unexpected end of data at a\.csv, line 3\."):
+    with pytest.raises(ConfigError, match=r"expected a row of csv, got unexpected end of data at a\.csv:3\."):
         load(TASK, "a.csv")
 
 
@@ -168,9 +168,7 @@ def test_a_conll_line_without_a_label():
     """The sentence of a broken line is left out as a whole."""
     Path("a.conll").write_text("a O\nb\n\nc O\n\n")
     task = AnyColumns("tokens", "labels")
-    with pytest.raises(
-        ConfigError, match=r"expected a token and its label in 2 columns, got 'b' at a\.conll, line 2\."
-    ):
+    with pytest.raises(ConfigError, match=r"expected a token and its label in 2 columns, got 'b' at a\.conll:2\."):
         load(task, "a.conll")
     assert load(task, "a.conll", on_bad_row="drop")["tokens"] == [["c"]]
 
@@ -186,7 +184,7 @@ def test_ten_are_shown_and_all_counted():
     said = [str(mistake) for mistake in caught.value.mistakes]
     assert len(said) == 11
     assert said[0] == (
-        "dataset.columns.text: expected a text in every row, got no value at a.jsonl, line 2. Fill it in or drop the row."
+        "dataset.columns.text: expected a text in every row, got no value at a.jsonl:2. Fill it in or drop the row."
     )
     assert said[-1] == (
         "dataset: expected rows that can be trained on, got 50 that cannot: 50 of 100 in train; the first 10 are shown. "
@@ -209,7 +207,7 @@ def test_the_line_is_right_over_several_files():
     """Rows of a second file are told by its own name and lines."""
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text('text,label\n"two\nlines",a\n,b\n')
-    with pytest.raises(ConfigError, match=r"got '' at b\.csv, line 4\."):
+    with pytest.raises(ConfigError, match=r"got '' at b\.csv:4\."):
         load(TASK, "a.csv", "b.csv")
 
 
@@ -257,14 +255,14 @@ def test_blank_lines_of_one_column():
     """A line of blanks is no row of a csv file with one column, so later rows keep their lines."""
     Path("a.csv").write_text('text\nx\n  \ny\n""\n')
     assert load(AnyColumns("text"), "a.csv")["text"] == ["x", "y", ""]
-    with pytest.raises(ConfigError, match=r"got '' at a\.csv, line 5\."):
+    with pytest.raises(ConfigError, match=r"got '' at a\.csv:5\."):
         load(Texts("text"), "a.csv")
 
 
 def test_a_label_that_is_missing():
     """An empty cell is no label of its own."""
     Path("a.csv").write_text("text,label\nx,a\ny,\nz,b\n")
-    with pytest.raises(ConfigError, match=r"expected a label in every row, got '' at a\.csv, line 3\."):
+    with pytest.raises(ConfigError, match=r"expected a label in every row, got '' at a\.csv:3\."):
         load(TASK, "a.csv")
 
 
@@ -294,7 +292,7 @@ def test_bad_rows_of_a_document():
     with pytest.raises(ConfigError) as caught:
         load(TASK, "a.json")
     said = str(caught.value)
-    assert all(part in said for part in ("got 5 at a.json, line 6", "got 3 at a.json, line 7", "a.json, line 8"))
+    assert all(part in said for part in ("got 5 at a.json:6", "got 3 at a.json:7", "a.json:8"))
     assert len(load(TASK, "a.json", on_bad_row="drop")) == 2
 
 

@@ -348,8 +348,9 @@ def test_rows_that_a_task_takes(tokenizer, train, validation, names, on_bad_row)
 )
 def test_numbers_that_no_column_holds(name, content):
     """A whole number of more than 64 bits is told by its line, not rounded."""
-    (told, *_) = load(written(name, (content % 2**63).encode()), ["a"])
-    assert (told.expected, told.got) == ("numbers of at most 64 bits", f"{{'a': [{2**63}]}} at {name}, line 2")
+    path = written(name, (content % 2**63).encode())
+    (told, *_) = load(path, ["a"])
+    assert (told.expected, told.got) == ("numbers of at most 64 bits", f"{{'a': [{2**63}]}} at {path}:2")
 
 
 def test_the_file_is_named_and_not_its_copy():
@@ -380,7 +381,7 @@ def test_texts_inside_objects_that_look_like_dates():
         (
             [0, 1, 3],
             ["a", "b"],
-            "label: expected labels among ['a', 'b'], got 3 at a.jsonl, line 3. Correct or drop the row.",
+            "label: expected labels among ['a', 'b'], got 3 at a.jsonl:3. Correct or drop the row.",
         ),
         (
             ["x", "x"],

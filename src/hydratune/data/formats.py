@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.data.cache import cache_dir
+from hydratune.data.conll import layout_of, scan_conll, scan_conllu
 from hydratune.data.objects import peek_names, scan_json, scan_jsonl
-from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, Scan, codec, lines, not_text
-from hydratune.data.separated import header, reader_of, scan_csv, scan_tsv, table
+from hydratune.data.scan import ReadOptions, Scan, codec, lines, not_text
+from hydratune.data.separated import peek_csv, scan_csv, table
 from hydratune.errors import one_line
 
 if TYPE_CHECKING:
@@ -35,25 +35,25 @@ class Format(NamedTuple):
     Args:
         suffixes: Of files that are taken to be of this kind.
         builder: Of `datasets.load_dataset`, for the file itself; a `plain_copy` is parquet.
-        scan: Path, encoding and whether to keep the rows -> what a reading line by line shows; None for binary files.
+        scan: Path, options and whether to keep the rows -> what a reading line by line shows; None for binary files.
         options: Arguments of the builder.
         converts: Whether `datasets` reads the scan's rows, not the file.
     """
 
     suffixes: tuple[str, ...]
     builder: str
-    scan: Callable[[Path, str, bool], Scan] | None
+    scan: Callable[[Path, ReadOptions, bool], Scan] | None
     options: Mapping[str, Any] = {}
     converts: bool = False
 
 
-# --- text, CoNLL, SQuAD ----------------------------------------------------------------------------------
+# --- text, SQuAD ----------------------------------------------------------------------------------
 
 
-def _scan_text(path: Path, encoding: str, keep: bool) -> Scan:
+def _scan_text(path: Path, options: ReadOptions, keep: bool) -> Scan:
     scan = Scan(_FIXED["text"])
-    for number, line in enumerate(lines(path, encoding), 1):
-        if wrong := not_text(number, line, encoding):
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        if wrong := not_text(number, line, options.encoding):
             scan.bad.append(wrong)
         else:
             scan.lines.append(number)
@@ -62,42 +62,9 @@ def _scan_text(path: Path, encoding: str, keep: bool) -> Scan:
     return scan
 
 
-def _scan_conll(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
-    """Token and label from the first and last column, a sentence up to a blank line.
-
-    Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, CoNLL 2003.
-    """
-    scan = Scan(_FIXED["conll"])
-    sentence: list[Sequence[str]] = []
-    start, width, broken = 0, 0, False
-    for number, line in enumerate([*lines(path, encoding), ""], 1):
-        cells = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-        if not "".join(cells).strip():
-            if sentence and not broken:
-                scan.lines.append(start)
-                scan.rows.append({"tokens": [c[0] for c in sentence], "labels": [c[-1] for c in sentence]})
-            sentence, broken = [], False
-            continue
-        if cells[0] == "-DOCSTART-" or (line.startswith("# ") and len(cells) != width):
-            continue
-        width = width or len(cells)
-        start = start if sentence else number
-        wrong = not_text(number, line, encoding)
-        if len(cells) != width or width < 2 or not cells[0] or not cells[-1]:
-            wrong = Bad(number, f"a token and its label in {max(width, 2)} columns", shown(line.rstrip()), _CONLL_FIX)
-        if wrong:
-            scan.bad.append(wrong)
-            broken = True
-        sentence.append(cells)
-    return scan
-
-
-_CONLL_FIX = "Separate columns by a tab or spaces, sentences by a blank line."
-
-
-def _scan_squad(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
+def _scan_squad(path: Path, options: ReadOptions, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
     """One row a question, from the nested form of rajpurkar.github.io/SQuAD-explorer."""
-    document = json.loads(path.read_text(encoding=codec(encoding)))
+    document = json.loads(path.read_text(encoding=codec(options.encoding)))
     rows = []
     try:
         for article in document["data"]:
@@ -114,15 +81,17 @@ def _scan_squad(path: Path, encoding: str, keep: bool) -> Scan:  # noqa: ARG001 
 
 FORMATS: dict[str, Format] = {
     "csv": Format((".csv",), "csv", scan_csv, _CSV),
-    "tsv": Format((".tsv",), "csv", scan_tsv, _CSV | {"sep": "\t"}),
+    "tsv": Format((".tsv",), "csv", scan_csv, _CSV),
     "jsonl": Format((".jsonl",), "json", scan_jsonl, _JSON),
     "json": Format((".json",), "json", scan_json, _JSON),
     "parquet": Format((".parquet",), "parquet", None),
     "arrow": Format((".arrow",), "arrow", None),
     "text": Format((".txt", ".text"), "text", _scan_text),
-    "conll": Format((".conll", ".bio", ".iob"), "json", _scan_conll, converts=True),
+    "conll": Format((".conll", ".bio", ".iob"), "json", scan_conll, converts=True),
+    "conllu": Format((".conllu",), "json", scan_conllu, converts=True),
     "squad": Format((), "json", _scan_squad, converts=True),
 }
+SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
 SUFFIXES = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
 
 
@@ -140,26 +109,22 @@ def binary_columns(path: Path, name: str) -> list[str]:
             return list(pa.ipc.open_file(source).schema.names)
 
 
-def peek_columns(path: Path, name: str, encoding: str) -> list[str]:
+def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
     """The column names of a file, from its first line or its footer; raises what reading it raises."""
     if name in _FIXED:
         return _FIXED[name]
     if name in ("parquet", "arrow"):
         return binary_columns(path, name)
-    if name in ("csv", "tsv"):
-        columns = header(reader_of(path, encoding, "\t" if name == "tsv" else ","))
-        if wrong := not_text(1, "".join(columns), encoding):
-            raise ValueError(wrong.got)
-        if not columns:
-            raise ValueError("no line with the names of the columns")
-        return columns
-    return peek_names(path, encoding)
+    if name in CONLL:
+        return list(layout_of(path, options, is_conllu=name == "conllu").names)
+    if name in SEPARATED:
+        return peek_csv(path, options)
+    return peek_names(path, options.encoding)
 
 
 # Formats that always have the same columns.
 _FIXED = {
     "text": ["text"],
-    "conll": ["tokens", "labels"],
     "squad": ["id", "title", "context", "question", "answers"],
 }
 

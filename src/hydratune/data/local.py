@@ -5,15 +5,15 @@ from __future__ import annotations
 import csv
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hydratune.data.base import SPLITS, Raw, Source
 from hydratune.data.formats import FORMATS, SUFFIXES, Format, peek_columns, plain_copy
 from hydratune.data.rows import BadRow, mistakes
-from hydratune.data.scan import Scan, codec
-from hydratune.data.separated import wider
+from hydratune.data.scan import ReadOptions, Scan, codec
+from hydratune.data.separated import builder_options, wider
 from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
@@ -26,6 +26,15 @@ class LocalFiles(Source):
         files: Split (train, validation, test) -> a path or a list of paths; train is required.
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
+        delimiter: The character between the cells of csv and tsv files, e.g. `;`; null for a comma and a tab.
+        header: Whether the first row of csv and tsv files names the columns; if not, `columns` takes their positions,
+            counted from 0, or `column_names`.
+        column_names: Names of the columns, in their order, of csv and tsv files without a header and of CoNLL files.
+        comment: Prefix of lines to skip in csv, tsv and CoNLL files, e.g. `#`. Null skips none in csv and tsv files,
+            and in CoNLL files the lines before a sentence that start with `#` and have not the columns of a token.
+            Empty for no comments.
+        quoting: Whether quotes enclose cells of csv and tsv files; false where they are a part of the texts, as in
+            GLUE. Null for true in csv files; of tsv files it is told from the file.
         streaming: Read the training files while they are used, and never as a whole.
         shuffle_buffer: How many rows of a stream are held, to draw the next one from; of no use to a task that
             keeps their order.
@@ -34,6 +43,11 @@ class LocalFiles(Source):
     files: dict[str, str | list[str] | None] = field(default_factory=dict)
     format: str | None = None
     encoding: str = "utf-8"
+    delimiter: str | None = None
+    header: bool = True
+    column_names: list[str] | None = None
+    comment: str | None = None
+    quoting: bool | None = None
     streaming: bool = False
     shuffle_buffer: int = 10_000
 
@@ -41,6 +55,16 @@ class LocalFiles(Source):
         """The files of each split that has any."""
         listed = {split: [given] if isinstance(given, str) else given for split, given in self.files.items()}
         return {split: [Path(p).expanduser() for p in paths] for split, paths in listed.items() if paths}
+
+    def options(self, name: str | None) -> ReadOptions:
+        """How files of a format are parsed."""
+        theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column]
+        selected = (name for one in theirs for name in (one if isinstance(one, list) else [one]) if name)
+        names = tuple(map(str, self.column_names)) if self.column_names else None
+        delimiter = "\t" if self.delimiter == r"\t" or (name == "tsv" and not self.delimiter) else self.delimiter
+        return ReadOptions(
+            self.encoding, delimiter, self.header, names, self.comment, self.quoting, frozenset(selected)
+        )
 
     def check(self) -> Iterator[Mistake]:
         """Adds: unknown splits, formats and encodings, files that do not exist or cannot be read."""
@@ -73,6 +97,8 @@ class LocalFiles(Source):
         streamed = {self._format_of(path) for path in self.paths().get("train", ())} if self.streaming else set()
         if converted := [name for name in streamed if name and FORMATS[name].converts]:
             yield Mistake("streaming", "false, since the file is read as a whole", converted[0], "Leave it out.")
+        if streamed and self.comment:
+            yield Mistake("streaming", "false beside dataset.comment", "true", "Leave it out.")
 
     def _format_of(self, path: Path) -> str | None:
         return self.format or SUFFIXES.get(path.suffix.lower())
@@ -88,7 +114,10 @@ class LocalFiles(Source):
             yield Mistake(key, "a file that exists", repr(str(path)), fix)
         else:
             try:
-                columns = peek_columns(path, name, self.encoding)
+                columns = peek_columns(path, name, self.options(name))
+            except ConfigError as error:
+                yield from (replace(one, key=one.key.removeprefix("dataset.")) for one in error.mistakes)
+                return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
                 yield Mistake(key, f"a readable {name} file in {self.encoding}", got, "Check the file.")
@@ -100,7 +129,7 @@ class LocalFiles(Source):
     def peek(self) -> Mapping[str, Sequence[str]]:
         """The columns of each file."""
         return {
-            str(path): peek_columns(path, str(self._format_of(path)), self.encoding)
+            str(path): peek_columns(path, str(self._format_of(path)), self.options(self._format_of(path)))
             for paths in self.paths().values()
             for path in paths
         }
@@ -134,11 +163,11 @@ class LocalFiles(Source):
         """The rows of files, read while they are used."""
         from datasets import load_dataset
 
-        encoding = {} if known.scan is None else {"encoding": codec(self.encoding)}
+        options = dict(known.options) | ({} if known.scan is None else {"encoding": codec(self.encoding)})
+        if known.builder == "csv":
+            options |= builder_options(paths[0], self.options(self._format_of(paths[0])))
         files = {"train": [str(path.resolve()) for path in paths]}
-        stream = load_dataset(
-            known.builder, data_files=files, split="train", streaming=True, **known.options, **encoding
-        )
+        stream = load_dataset(known.builder, data_files=files, split="train", streaming=True, **options)
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", message="Length of header")  # more cells than names
@@ -153,9 +182,12 @@ class LocalFiles(Source):
         if known.scan is None:
             return None
         try:
-            scan = known.scan(path, self.encoding, known.converts)
+            options = self.options(self._format_of(path))
+            scan = known.scan(path, options, known.converts)
             again = (scan.bad or scan.copied) and not scan.rows
-            return known.scan(path, self.encoding, True) if again else scan
+            return known.scan(path, options, True) if again else scan
+        except ConfigError:
+            raise
         except (ValueError, csv.Error) as error:
             got = f"{path}: {one_line(error)}"
             raise ConfigError(Mistake(f"dataset.files.{split}", "readable rows", got, "Mend the file.")) from error
@@ -174,6 +206,7 @@ class LocalFiles(Source):
             elif scan is not None:
                 options["encoding"] = codec(self.encoding)
                 if builder == "csv":
+                    options |= builder_options(path, self.options(self._format_of(path)))
                     options["features"] = Features({name: Value(kind or "string") for name, kind in scan.types.items()})
             parts.append(_loaded(split, path, builder, file, options))
         if not parts:
@@ -222,7 +255,7 @@ def _locate(scanned: Sequence[tuple[Path, Scan | None]], split: str, row: int) -
     """File and line of a row; its number where the lines are not known."""
     for path, scan in scanned:
         if scan is None or not scan.lines:
-            return f"{path.name}, row {row + 1}" if len(scanned) == 1 else f"row {row + 1} of {split}"
+            return f"{path}, row {row + 1}" if len(scanned) == 1 else f"row {row + 1} of {split}"
         if row < len(scan.lines):
             return _place(path, scan.lines[row])
         row -= len(scan.lines)
@@ -230,4 +263,4 @@ def _locate(scanned: Sequence[tuple[Path, Scan | None]], split: str, row: int) -
 
 
 def _place(path: Path, line: int) -> str:
-    return f"{path.name}, line {line}"
+    return f"{path}:{line}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, Scan, codec, lines, not_text
+from hydratune.data.scan import Bad, ReadOptions, Scan, codec, lines, not_text
 
 # A text that the reader of JSON files would take for a point in time, and write in another way.
 _DATE = re.compile(r'"\d{4}-\d\d-\d\d([T ][\d:.]*)?([Zz]|[-+][\d:]+)?"')
@@ -22,8 +22,9 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def scan_jsonl(path: Path, encoding: str, keep: bool) -> Scan:
+def scan_jsonl(path: Path, options: ReadOptions, keep: bool) -> Scan:
     """One object a line; blank lines are none."""
+    encoding = options.encoding
     scan = Scan([], copied=codec(encoding) != "utf-8-sig")  # `datasets` cuts files between bytes
     for number, line in enumerate(lines(path, encoding), 1):
         if not line.strip():
@@ -92,13 +93,13 @@ def _json_type(value: Any) -> str:
     return names.get(type(value), "")  # null goes with everything
 
 
-def scan_json(path: Path, encoding: str, keep: bool) -> Scan:
+def scan_json(path: Path, options: ReadOptions, keep: bool) -> Scan:
     """A document, whose rows are always kept for a copy, or lines where it is none."""
-    text = path.read_text(encoding=codec(encoding))
+    text = path.read_text(encoding=codec(options.encoding))
     try:
         document = json.loads(text, parse_constant=_null)
     except ValueError:
-        return scan_jsonl(path, encoding, keep)
+        return scan_jsonl(path, options, keep)
     if _has_half_pair(document):
         raise ValueError("half of a surrogate pair (\\ud...), which is no text")
     scan = Scan([], copied=True)

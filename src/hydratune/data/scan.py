@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,41 @@ class Bad(NamedTuple):
     expected: str
     got: str
     fix: str
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How text files are parsed; a format uses the options that apply to it.
+
+    Args:
+        encoding: A codec of Python.
+        delimiter: The character between cells; None for a comma, or for what CoNLL files have.
+        header: Whether the first row names the columns.
+        column_names: Names of the columns, in order, of files without a header.
+        comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
+        quoting: Whether quotes enclose cells; false where they are text, None to tell it from the file.
+        selected: Names and positions of columns that the config refers to.
+    """
+
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    header: bool = True
+    column_names: tuple[str, ...] | None = None
+    comment: str | None = None
+    quoting: bool | None = None
+    selected: frozenset[str] = frozenset()
+
+    def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
+        """Name the columns of a file without a header.
+
+        A column goes by its position, counted from 0, where the config selects it by that, else by its name.
+
+        Args:
+            width: Number of columns.
+            defaults: Their names where the config has none; positions if empty.
+        """
+        named = self.column_names or defaults or [str(i) for i in range(width)]
+        return [str(i) if str(i) in self.selected else name for i, name in enumerate(named)]
 
 
 @dataclass

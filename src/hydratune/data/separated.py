@@ -1,42 +1,41 @@
-"""Csv and tsv: strict about cells, and one type for a column in all of its rows."""
+"""CSV and TSV: strict about cells, and one type for a column in all of its rows."""
 
 from __future__ import annotations
 
 import csv
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.data.quotes import quotes_enclose
 from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, Scan, lines, not_text
+from hydratune.data.scan import Bad, ReadOptions, Scan, lines, not_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def scan_csv(path: Path, encoding: str, keep: bool, delimiter: str = ",") -> Scan:
-    """The rows as lists of cells."""
-    reader = reader_of(path, encoding, delimiter)
-    columns = header(reader)
+def scan_csv(path: Path, options: ReadOptions, keep: bool) -> Scan:
+    """Read the rows as lists of cells."""
+    options = resolved(path, options)
+    records, delimiter = _records(path, options), options.delimiter or ","
+    columns, first = _columns(records, options)
     scan, holes = Scan(columns, types=dict.fromkeys(columns, "")), set[str]()
-    while True:
-        start = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            scan.bad.append(Bad(start, "a row of csv", str(error), "Close the quote, or double it inside quotes."))
-            continue
-        if len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
-            scan.copied |= bool(cells)  # pandas knows blanks in quotes from blanks alone
-            continue
-        if len(cells) != len(columns):
+    # `datasets` reads plain files by itself; of others the rows read here are copied.
+    scan.copied = not (options.header and options.quoting and not options.comment)
+    for start, cells in _chain(first, records):
+        if isinstance(cells, csv.Error):
+            scan.bad.append(Bad(start, "a row of csv", str(cells), _QUOTES_FIX))
+        elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
+            scan.copied |= bool(cells)  # pandas tells blanks in quotes from blanks alone
+        elif len(cells) != len(columns):
             got = f"{len(cells)} ({shown(delimiter.join(cells))})"
             scan.bad.append(Bad(start, f"{len(columns)} cells", got, "Quote cells that hold a separator."))
-        elif wrong := not_text(start, "".join(cells), encoding):
+        elif wrong := not_text(start, "".join(cells), options.encoding):
             scan.bad.append(wrong)
         else:
             scan.lines.append(start)
@@ -47,16 +46,116 @@ def scan_csv(path: Path, encoding: str, keep: bool, delimiter: str = ",") -> Sca
     return scan
 
 
-def reader_of(path: Path, encoding: str, delimiter: str) -> Any:
-    """A strict `csv.reader` of a file."""
+_QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
+
+
+def peek_csv(path: Path, options: ReadOptions) -> list[str]:
+    """The names of the columns, from the first row; ValueError where there is none."""
+    columns, _ = _columns(_records(path, resolved(path, options)), options)
+    if wrong := not_text(1, "".join(columns), options.encoding):
+        raise ValueError(wrong.got)
+    if not columns:
+        raise ValueError("no line with the names of the columns" if options.header else "no row")
+    return columns
+
+
+def builder_options(path: Path, options: ReadOptions) -> dict[str, Any]:
+    """Arguments with which pandas reads the rows of a file without comments."""
+    options = resolved(path, options)
+    named = {} if options.header else {"header": None, "names": peek_csv(path, options)}
+    quoting = csv.QUOTE_MINIMAL if options.quoting else csv.QUOTE_NONE
+    return {"sep": options.delimiter or ",", "quoting": quoting, **named}
+
+
+def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str]]:
+    """The first rows that are not blank, the header among them."""
+    records = (cells for _, cells in _records(path, resolved(path, options)))
+    rows = (cells for cells in records if not isinstance(cells, csv.Error) and "".join(cells).strip())
+    return [cells for cells, _ in zip(rows, range(count), strict=False)]
+
+
+def resolved(path: Path, options: ReadOptions) -> ReadOptions:
+    """Fill in what is told from the file: whether quotes enclose cells."""
+    if options.quoting is not None:
+        return options
+    if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs
+        return replace(options, quoting=True)
+    status = path.stat()
+    return _resolved_tsv(path, options, (status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=64)
+def _resolved_tsv(path: Path, options: ReadOptions, _: tuple[int, int]) -> ReadOptions:
+    """The same, once for each state of a file."""
+    raw, strict = (_records(path, replace(options, quoting=quoting)) for quoting in (False, True))
+    return replace(options, quoting=quotes_enclose(path, raw, strict))
+
+
+class _Lines:
+    """The lines of a file for `csv.reader`, without comments between rows.
+
+    Attributes:
+        between: Whether the next line starts a row; set by the caller.
+        start: The line on which the row starts that was read last.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self.between, self.start = True, 0
+        self._comment = options.comment
+        self._lines = enumerate(lines(path, options.encoding), 1)
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        while self.between and self._comment and line.startswith(self._comment):
+            number, line = next(self._lines)
+        if self.between:
+            self.start, self.between = number, False
+        return line
+
+
+Record = tuple[int, "list[str] | csv.Error"]
+
+
+def _records(path: Path, options: ReadOptions) -> Iterator[Record]:
+    """The line and the cells of each row, blank ones too; an error where they are no row."""
     csv.field_size_limit(sys.maxsize)
-    return csv.reader(lines(path, encoding), delimiter=delimiter, strict=True)
+    source = _Lines(path, options)
+    quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
+    reader: Any = csv.reader(source, delimiter=options.delimiter or ",", quoting=quoting, strict=True)
+    while True:
+        source.between = True
+        try:
+            cells: list[str] | csv.Error = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells = error
+        yield source.start, cells
 
 
-def header(reader: Any) -> list[str]:
-    """The names of the columns, from the first line that is not blank; those without one are called as by pandas."""
-    cells: list[str] = next((cells for cells in reader if "".join(cells).strip()), [])
-    return [name or f"Unnamed: {i}" for i, name in enumerate(cells)]
+def _columns(records: Iterator[Record], options: ReadOptions) -> tuple[list[str], Record | None]:
+    """The names of the columns, and the first row where it is not their header.
+
+    A column without a name is called as by pandas.
+    """
+    for record in records:
+        cells = record[1]
+        if isinstance(cells, csv.Error):
+            raise cells
+        if "".join(cells).strip():
+            if options.header:
+                return [name or f"Unnamed: {i}" for i, name in enumerate(cells)], None
+            return options.names(len(cells)), record
+    return [], None
+
+
+def _chain(first: Record | None, others: Iterator[Record]) -> Iterator[Record]:
+    if first is not None:
+        yield first
+    yield from others
 
 
 # Numbers whose digits say nothing else: 007, +1 and an id of 20 digits are texts, or they would be changed.
@@ -104,8 +203,3 @@ def _typed(cell: str, kind: str) -> Any:
     if not cell:
         return None
     return cell.lower() == "true" if kind == "bool" else int(cell) if kind == "int64" else float(cell)
-
-
-def scan_tsv(path: Path, encoding: str, keep: bool) -> Scan:
-    """The same, separated by tabs."""
-    return scan_csv(path, encoding, keep, delimiter="\t")
