@@ -192,7 +192,7 @@ def test_bad_rows_are_refused(finished, own_directory):
     with pytest.raises(ConfigError) as error:
         said(own_directory / "new.jsonl", finished)
     lines = str(error.value).splitlines()
-    assert "got no value at new.jsonl:2" in lines[1]
+    assert f"got no value at {own_directory / 'new.jsonl'}:2" in lines[1]
     assert "expected a JSON object, got 'nonsense'" in lines[0] and "line 4" in lines[0]
     assert lines[2].startswith("FILE: expected rows that can be read, got 2 of 4 that cannot. Mend them, or")
     assert not [*own_directory.glob("*out.jsonl*")]

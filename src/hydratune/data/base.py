@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -48,12 +48,19 @@ class Raw:
         bad: What never became a row, e.g. a ragged line.
         locate: Split and number of a row -> where a user finds it.
         shuffle_buffer: How many rows of a stream are held, to draw the next one from.
+        columns: Split -> the names of all its columns, where not all of them were read.
     """
 
     splits: DatasetDict
     bad: Sequence[BadRow] = ()
     locate: Callable[[str, int], str] = _nowhere
     shuffle_buffer: int = 1
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def names(self, split: str) -> Sequence[str]:
+        """The names of all columns of a split."""
+        names: Sequence[str] = self.columns.get(split) or self.splits[split].column_names
+        return names
 
 
 @dataclass(kw_only=True)
@@ -87,6 +94,15 @@ class Source(ABC):
     @abstractmethod
     def read(self) -> Raw:
         """All rows with the columns of the data, in splits called train, validation and test."""
+
+    def read_columns(self, needed: Collection[str] | None, rest: bool = False) -> Raw:  # noqa: ARG002
+        """The same rows, of which only some columns may be read.
+
+        Args:
+            needed: Columns whose values must have one type; None for all.
+            rest: Whether the other columns are wanted too.
+        """
+        return self.read()
 
     def needs(self) -> dict[str, Repository]:
         """Key of the config -> what the hub or its cache has to serve for it."""
@@ -141,6 +157,12 @@ class Source(ABC):
         taken = name in self.columns.values()
         return self.columns.get(name, None if taken else name)
 
+    def _needed(self, wanted: Mapping[str, Column]) -> list[str]:
+        """The columns of the data that the task and the splits go by."""
+        theirs = [self._theirs(name) for name in wanted]
+        named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
+        return [*dict.fromkeys(one for one in [*named, self.stratify_by_column, self.group_by_column] if one)]
+
     def _missing(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
     ) -> Iterator[Mistake]:
@@ -164,17 +186,17 @@ class Source(ABC):
 
     def load(self, task: Reader) -> DatasetDict:
         """The rows of each split under the task's column names; always with train and validation."""
-        raw = self.read()
+        raw = self.read_columns(self._needed(task.columns))
         splits = raw.splits
         missing = [
             mistake
             for split, rows in splits.items()
             for mistake in self._missing(
-                task.columns, rows.column_names, f"the {split} split", [*splitting.nested(rows.features)]
+                task.columns, raw.names(split), f"the {split} split", [*splitting.nested(rows.features)]
             )
         ]
         streams = is_stream(splits["train"])
-        missing += [] if streams else self._missing_keys(splits["train"].column_names)
+        missing += [] if streams else self._missing_keys(raw.names("train"))
         if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         extra = [name for name in (self.stratify_by_column, self.group_by_column) if name]
@@ -207,11 +229,11 @@ class Source(ABC):
 
         Bad rows are among them, and nothing is held out or drawn.
         """
-        raw = self.read()
+        raw = self.read_columns(self._needed(wanted), rest=True)
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
         rows = raw.splits[split]
         nested = [*splitting.nested(rows.features)]
-        if missing := [*self._missing(wanted, rows.column_names, f"the {split} split", nested)]:
+        if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", nested)]:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         bad = [one for one in raw.bad if one.split == split]
         return split, replace(raw, splits=type(raw.splits)({split: self._renamed(rows, wanted, [])}), bad=bad)

@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from hydratune.data.opening import digest, lines
 from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, ReadOptions, Scan, lines, not_text
+from hydratune.data.scan import Bad, ReadOptions, Record, not_text
 
 # The columns of CoNLL-U, https://universaldependencies.org/format.html.
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -66,23 +67,22 @@ class Layout:
         return self.is_conllu or (starts and len(line.cells) != len(self.names) and bool(_COMMENT.match(line.text)))
 
 
-def scan_conll(path: Path, options: ReadOptions, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
+def read_conll(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     """Read sentences as columns of lists.
 
     Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, CoNLL 2003.
     """
-    return _scan(path, options, layout_of(path, options))
+    return _read(path, options, layout_of(path, options))
 
 
-def scan_conllu(path: Path, options: ReadOptions, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
+def read_conllu(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     """Read sentences of words, without multiword tokens and empty nodes."""
-    return _scan(path, options, layout_of(path, options, is_conllu=True))
+    return _read(path, options, layout_of(path, options, is_conllu=True))
 
 
 def layout_of(path: Path, options: ReadOptions, is_conllu: bool = False) -> Layout:
     """The layout of a file, from its first lines."""
-    status = path.stat()
-    return _layout(path, options, is_conllu, (status.st_mtime_ns, status.st_size))
+    return _layout(path, options, is_conllu, digest(path))
 
 
 # --- sentences -------------------------------------------------------------------------------------------
@@ -95,22 +95,20 @@ class _Sentence:
     is_broken: bool = False
 
 
-def _scan(path: Path, options: ReadOptions, layout: Layout) -> Scan:
-    scan = Scan(list(layout.names))
+def _read(path: Path, options: ReadOptions, layout: Layout) -> Iterator[Record | Bad]:
     sentence = _Sentence()
     for line in _lines(path, options, layout):
         if not line.text.strip() or line.cells[0] == "-DOCSTART-":
-            _end(scan, sentence)
+            yield from _finished(sentence, layout)
             sentence = _Sentence()
         elif not layout.is_comment(line, not sentence.rows):
             sentence.start = sentence.start or line.number
             if wrong := not_text(line.number, line.text, options.encoding) or _wrong(line, layout, options, sentence):
-                scan.bad.append(wrong)
+                yield wrong
                 sentence.is_broken = True
             if not layout.is_conllu or _WORD_ID.fullmatch(line.cells[0]):
                 sentence.rows.append(line.cells)
-    _end(scan, sentence)
-    return scan
+    yield from _finished(sentence, layout)
 
 
 def _lines(path: Path, options: ReadOptions, layout: Layout) -> Iterator[_Line]:
@@ -119,11 +117,11 @@ def _lines(path: Path, options: ReadOptions, layout: Layout) -> Iterator[_Line]:
         yield _Line(number, text, layout.split(text))
 
 
-def _end(scan: Scan, sentence: _Sentence) -> None:
-    """Adds a sentence to the rows, unless one of its lines cannot be used."""
+def _finished(sentence: _Sentence, layout: Layout) -> Iterator[Record]:
+    """The row of a sentence, unless one of its lines cannot be used."""
     if sentence.rows and not sentence.is_broken:
-        scan.lines.append(sentence.start)
-        scan.rows.append(dict(zip(scan.columns, map(list, zip(*sentence.rows, strict=True)), strict=True)))
+        columns = map(list, zip(*sentence.rows, strict=True))
+        yield Record(sentence.start, dict(zip(layout.names, columns, strict=True)))
 
 
 def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentence) -> Bad | None:
@@ -148,8 +146,8 @@ def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentenc
 
 
 @lru_cache(maxsize=64)
-def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: tuple[int, int]) -> Layout:
-    """The layout that most of the first lines have; once for each state of a file."""
+def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout:
+    """The layout that most of the first lines have; once for each content of a file."""
     texts = [text for text, _ in zip(_plain_lines(path, options), range(_SEEN), strict=False)]
     data = [text for text in texts if not text.startswith("#")] or texts
     tabbed = sum("\t" in text for text in data)

@@ -1,71 +1,54 @@
-"""Files as people have them: read once line by line, so that what is wrong is known by its line.
-
-`datasets` then reads the file itself, or a copy where the format is not one of its own, some
-lines cannot be used, or `datasets` would make other rows of it.
-"""
+"""File formats: each is a reader that yields one record after another, with its line."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.data.cache import cache_dir
-from hydratune.data.conll import layout_of, scan_conll, scan_conllu
-from hydratune.data.objects import peek_names, scan_json, scan_jsonl
-from hydratune.data.scan import ReadOptions, Scan, codec, lines, not_text
-from hydratune.data.separated import peek_csv, scan_csv, table
-from hydratune.errors import one_line
+from hydratune.data.column_types import CELLS, VALUES, Type, Typing
+from hydratune.data.conll import layout_of, read_conll, read_conllu
+from hydratune.data.objects import peek_names, read_json, read_jsonl
+from hydratune.data.opening import is_compressed, lines, open_binary, read_text
+from hydratune.data.scan import Bad, Reader, ReadOptions, Record, not_text
+from hydratune.data.separated import peek_csv, read_csv
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-# Cells such as "NA" or "None" are text.
-_CSV: dict[str, Any] = {"keep_default_na": False, "index_col": False}
-# Columns such as `model`, `system_prompt` and `messages` are a user's, not the log of an agent.
-_JSON: dict[str, Any] = {"parse_agent_traces": False}
 
 
 class Format(NamedTuple):
     """How a kind of file is read.
 
     Args:
-        suffixes: Of files that are taken to be of this kind.
-        builder: Of `datasets.load_dataset`, for the file itself; a `plain_copy` is parquet.
-        scan: Path, options and whether to keep the rows -> what a reading line by line shows; None for binary files.
-        options: Arguments of the builder.
-        converts: Whether `datasets` reads the scan's rows, not the file.
+        suffixes: Suffixes of files that are taken to be of this kind.
+        read: Yields the records; None for binary files, which have typed columns.
+        typing: How the types of columns are inferred.
+        types: Types of the columns, where they are always the same.
+        document: Whether the file is always read as a whole, so that it cannot be streamed.
     """
 
     suffixes: tuple[str, ...]
-    builder: str
-    scan: Callable[[Path, ReadOptions, bool], Scan] | None
-    options: Mapping[str, Any] = {}
-    converts: bool = False
+    read: Reader | None
+    typing: Typing = VALUES
+    types: Mapping[str, Type] = {}
+    document: bool = False
 
 
 # --- text, SQuAD ----------------------------------------------------------------------------------
 
 
-def _scan_text(path: Path, options: ReadOptions, keep: bool) -> Scan:
-    scan = Scan(_FIXED["text"])
+def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     for number, line in enumerate(lines(path, options.encoding), 1):
-        if wrong := not_text(number, line, options.encoding):
-            scan.bad.append(wrong)
-        else:
-            scan.lines.append(number)
-            if keep:
-                scan.rows.append({"text": line.rstrip("\r\n")})
-    return scan
+        wrong = not_text(number, line, options.encoding)
+        yield wrong or Record(number, {"text": line.rstrip("\r\n")})
 
 
-def _scan_squad(path: Path, options: ReadOptions, keep: bool) -> Scan:  # noqa: ARG001 (always kept)
+def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     """One row a question, from the nested form of rajpurkar.github.io/SQuAD-explorer."""
-    document = json.loads(path.read_text(encoding=codec(options.encoding)))
-    rows = []
+    document = json.loads(read_text(path, options.encoding))
     try:
         for article in document["data"]:
             for paragraph in article["paragraphs"]:
@@ -73,90 +56,90 @@ def _scan_squad(path: Path, options: ReadOptions, keep: bool) -> Scan:  # noqa: 
                     answers = [] if qa.get("is_impossible") else qa["answers"]
                     spans = {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
                     shared = {"title": article.get("title", ""), "context": paragraph["context"]}
-                    rows.append({"id": str(qa["id"]), **shared, "question": qa["question"], "answers": spans})
+                    row = {"id": str(qa["id"]), **shared, "question": qa["question"], "answers": spans}
+                    yield Record(0, row, has_digits=True)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not of SQuAD's form: {error!r} is missing") from error
-    return Scan(_FIXED["squad"], rows=rows)
 
 
+_TEXTS: Type = ("list", "string")
+_SQUAD: dict[str, Type] = {
+    **dict.fromkeys(("id", "title", "context", "question"), "string"),
+    "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
+}
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv",), "csv", scan_csv, _CSV),
-    "tsv": Format((".tsv",), "csv", scan_csv, _CSV),
-    "jsonl": Format((".jsonl",), "json", scan_jsonl, _JSON),
-    "json": Format((".json",), "json", scan_json, _JSON),
-    "parquet": Format((".parquet",), "parquet", None),
-    "arrow": Format((".arrow",), "arrow", None),
-    "text": Format((".txt", ".text"), "text", _scan_text),
-    "conll": Format((".conll", ".bio", ".iob"), "json", scan_conll, converts=True),
-    "conllu": Format((".conllu",), "json", scan_conllu, converts=True),
-    "squad": Format((), "json", _scan_squad, converts=True),
+    "csv": Format((".csv",), read_csv, CELLS),
+    "tsv": Format((".tsv",), read_csv, CELLS),
+    "jsonl": Format((".jsonl",), read_jsonl),
+    "json": Format((".json",), read_json),
+    "parquet": Format((".parquet",), None),
+    "arrow": Format((".arrow",), None),
+    "text": Format((".txt", ".text"), _read_text, types={"text": "string"}),
+    "conll": Format((".conll", ".bio", ".iob"), read_conll),
+    "conllu": Format((".conllu",), read_conllu),
+    "squad": Format((), _read_squad, types=_SQUAD, document=True),
 }
 SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
 SUFFIXES = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
 
 
-def binary_columns(path: Path, name: str) -> list[str]:
-    """The column names of a parquet or arrow file, from its footer or schema."""
+# --- binary files ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file for `pyarrow`; mapped into memory, or decompressed."""
     import pyarrow as pa
+
+    if is_compressed(path):
+        with open_binary(path) as file:
+            yield pa.BufferReader(file.read())
+    else:
+        with pa.memory_map(str(path)) as source:
+            yield source
+
+
+def _stream_or_file(source: Any) -> Any:
+    """A reader of either form of Arrow files."""
+    import pyarrow as pa
+
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source)
+
+
+def binary_schema(path: Path, name: str) -> pa.Schema:
+    """The columns of a Parquet or Arrow file, from its footer or schema."""
     import pyarrow.parquet
 
-    if name == "parquet":
-        return list(pyarrow.parquet.read_schema(path).names)
-    with pa.memory_map(str(path)) as source:
-        try:
-            return list(pa.ipc.open_stream(source).schema.names)
-        except pa.ArrowInvalid:
-            return list(pa.ipc.open_file(source).schema.names)
+    with _opened(path) as source:
+        return pyarrow.parquet.read_schema(source) if name == "parquet" else _stream_or_file(source).schema
+
+
+def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet or Arrow file, batch by batch."""
+    import pyarrow.parquet
+
+    with _opened(path) as source:
+        if name == "parquet":
+            yield from pyarrow.parquet.ParquetFile(source).iter_batches(size, columns=list(columns))
+            return
+        reader = _stream_or_file(source)
+        batches = reader if hasattr(reader, "__iter__") else map(reader.get_batch, range(reader.num_record_batches))
+        for batch in batches:
+            yield batch.select(list(columns))
 
 
 def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
     """The column names of a file, from its first line or its footer; raises what reading it raises."""
-    if name in _FIXED:
-        return _FIXED[name]
+    if types := FORMATS[name].types:
+        return list(types)
     if name in ("parquet", "arrow"):
-        return binary_columns(path, name)
+        return list(binary_schema(path, name).names)
     if name in CONLL:
         return list(layout_of(path, options, is_conllu=name == "conllu").names)
     if name in SEPARATED:
         return peek_csv(path, options)
     return peek_names(path, options.encoding)
-
-
-# Formats that always have the same columns.
-_FIXED = {
-    "text": ["text"],
-    "squad": ["id", "title", "context", "question", "answers"],
-}
-
-
-def plain_copy(scan: Scan) -> Path:
-    """A parquet file with the rows of `scan` under the cache, named by its content.
-
-    Raises:
-        ValueError: Where no column can hold them, e.g. whole numbers of more than 64 bits.
-    """
-    import pyarrow.parquet
-
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in scan.rows)
-    named = hashlib.sha256(f"{scan.types} {text}".encode()).hexdigest()[:32]
-    copy = cache_dir() / "copies" / f"{named}.parquet"
-    if not copy.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_suffix(f".{os.getpid()}")  # other runs may write the same
-        pyarrow.parquet.write_table(table(scan) if isinstance(scan.rows[0], list) else _of_objects(scan.rows), part)
-        part.replace(copy)
-    return copy
-
-
-def _of_objects(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The same rows in columns; texts stay texts, where the reader of JSON files takes some for points in time."""
-    from datasets import Dataset
-
-    names = dict.fromkeys(name for row in rows for name in row)
-    try:
-        columns = Dataset.from_dict(
-            {name: [row.get(name) for row in rows] for name in names}, on_mixed_types="use_json"
-        )
-    except OverflowError as error:
-        raise ValueError(one_line(error)) from error
-    return columns.data.table

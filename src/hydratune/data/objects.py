@@ -9,11 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from hydratune.data.opening import lines, read_text
 from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, ReadOptions, Scan, codec, lines, not_text
+from hydratune.data.scan import Bad, ReadOptions, Record, not_text
 
-# A text that the reader of JSON files would take for a point in time, and write in another way.
-_DATE = re.compile(r'"\d{4}-\d\d-\d\d([T ][\d:.]*)?([Zz]|[-+][\d:]+)?"')
 # Digits that may be more than a column holds.
 _LONG = re.compile(r"\d{19}")
 
@@ -22,28 +21,23 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def scan_jsonl(path: Path, options: ReadOptions, keep: bool) -> Scan:
+def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     """One object a line; blank lines are none."""
-    encoding = options.encoding
-    scan = Scan([], copied=codec(encoding) != "utf-8-sig")  # `datasets` cuts files between bytes
-    for number, line in enumerate(lines(path, encoding), 1):
+    for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
             continue
-        if wrong := not_text(number, line, encoding):
-            scan.bad.append(wrong)
+        if wrong := not_text(number, line, options.encoding):
+            yield wrong
             continue
         try:
             row = json.loads(line, parse_constant=_no_constant)
         except ValueError as error:
-            scan.bad.append(Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Mend the line."))
+            yield Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Mend the line.")
             continue
         if "\\ud" in line.lower() and _has_half_pair(row):
-            scan.bad.append(Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Mend the line."))
+            yield Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Mend the line.")
             continue
-        scan.copied |= bool(_DATE.search(line))
-        _see_object(scan, number, row, line, keep)
-    scan.columns = list(scan.types)
-    return scan
+        yield _record(number, row, line)
 
 
 def _has_half_pair(value: Any) -> bool:
@@ -55,58 +49,25 @@ def _has_half_pair(value: Any) -> bool:
     return False
 
 
-def _has_long(value: Any) -> bool:
-    """Whether there is a whole number in it that a column would round."""
-    if isinstance(value, dict | list):
-        return any(map(_has_long, value.values() if isinstance(value, dict) else value))
-    return isinstance(value, int) and not -(2**63) <= value < 2**63
-
-
-def _see_object(scan: Scan, number: int, row: Any, text: str, keep: bool) -> None:
-    """Adds a row that starts on line `number` as `text`, or what is wrong with it."""
-    if bad := _odd_object(number, row, scan.types):
-        scan.bad.append(bad)
-        return
-    if _LONG.search(text) and _has_long(row):
-        scan.bad.append(Bad(number, "numbers of at most 64 bits", shown(row), "Put them in quotes."))
-        return
-    scan.lines.append(number)
-    if keep:
-        scan.rows.append(row)
-
-
-def _odd_object(number: int, row: Any, types: dict[str, str]) -> Bad | None:
-    """What is wrong with a row whose values are not of the types of earlier rows; `types` grows with the rows."""
+def _record(number: int, row: Any, text: str) -> Record | Bad:
+    """A row that starts on line `number` as `text`, or what is wrong with it."""
     if not isinstance(row, dict) or not row:  # some readers lose {} without a word
         return Bad(number, "a JSON object", shown(row), "Write {name: value} on each line.")
-    for name, value in row.items():
-        kind = _json_type(value)
-        before = types.get(name) or kind
-        if kind and kind != before:
-            return Bad(number, f"a {before} in {name!r}, as above", shown(value), "Write one type throughout.")
-        types[name] = before
-    return None
+    return Record(number, row, has_digits=bool(_LONG.search(text)))
 
 
-def _json_type(value: Any) -> str:
-    names = {bool: "truth value", int: "number", float: "number", str: "text", list: "list", dict: "object"}
-    return names.get(type(value), "")  # null goes with everything
-
-
-def scan_json(path: Path, options: ReadOptions, keep: bool) -> Scan:
-    """A document, whose rows are always kept for a copy, or lines where it is none."""
-    text = path.read_text(encoding=codec(options.encoding))
+def read_json(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
+    """The rows of a document, or of lines where it is none."""
+    text = read_text(path, options.encoding)
     try:
         document = json.loads(text, parse_constant=_null)
     except ValueError:
-        return scan_jsonl(path, options, keep)
+        yield from read_jsonl(path, options)
+        return
     if _has_half_pair(document):
         raise ValueError("half of a surrogate pair (\\ud...), which is no text")
-    scan = Scan([], copied=True)
     for number, row, written in _elements(text) if isinstance(document, list) else [(1, document, text)]:
-        _see_object(scan, number, row, written, keep=True)
-    scan.columns = list(scan.types)
-    return scan
+        yield _record(number, row, written)
 
 
 def _null(name: str) -> None:
@@ -141,7 +102,7 @@ def peek_names(path: Path, encoding: str) -> list[str]:
     rows: Any = [row for line in first if (row := _object(line)) is not None]
     if not first or _object(first[0]) is None:  # a document over several lines, or a bad line
         try:
-            rows = json.loads(path.read_text(encoding=codec(encoding)))
+            rows = json.loads(read_text(path, encoding))
         except ValueError:
             if not rows:
                 raise

@@ -1,15 +1,16 @@
-"""What reading a file line by line shows."""
+"""Read files record by record: line numbers, bad lines, and the types of the columns."""
 
 from __future__ import annotations
 
-import codecs
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from hydratune.data.column_types import Type, Typing, has_long, kind, kind_of_value
 from hydratune.data.rows import shown
+from hydratune.errors import ConfigError, Mistake
 
 
 class Bad(NamedTuple):
@@ -19,6 +20,20 @@ class Bad(NamedTuple):
     expected: str
     got: str
     fix: str
+
+
+class Record(NamedTuple):
+    """A row of a file.
+
+    Args:
+        line: The line on which it starts; 0 where the format has no lines.
+        values: Column -> value; of CSV, the text of the cell.
+        has_digits: Whether there may be a whole number of more than 64 bits in it.
+    """
+
+    line: int
+    values: Mapping[str, Any]
+    has_digits: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,40 +71,148 @@ class ReadOptions:
         return [str(i) if str(i) in self.selected else name for i, name in enumerate(named)]
 
 
+Reader = Callable[[Path, ReadOptions], Iterator[Record | Bad]]
+
+
 @dataclass
 class Scan:
-    """What reading a file line by line showed.
+    """A summary of one reading of a file.
 
     Args:
-        columns: Names in the order of the file.
-        lines: The line on which each row starts, in the order of the rows; empty where lines are not known.
-        bad: What never became a row.
-        rows: The rows, where they were to be kept for a copy: cells of csv, or objects.
-        types: Column -> the type of all its values; those of csv are dtypes of `datasets`, those of JSON its own.
-        copied: Whether `datasets` has to read a copy, since it would make other rows of the file.
+        columns: Names of all columns.
+        rows: Number of sound rows.
+        lines: The line on which each sound row starts; empty where the format has no lines.
+        bad: Lines that are no rows.
+        types: Column that is read -> the type of all its values.
     """
 
-    columns: list[str]
+    columns: dict[str, None] = field(default_factory=dict)
+    rows: int = 0
     lines: array[int] = field(default_factory=lambda: array("q"))
     bad: list[Bad] = field(default_factory=list)
-    rows: list[Any] = field(default_factory=list)
-    types: dict[str, str] = field(default_factory=dict)
-    copied: bool = False
-
-    def is_empty(self) -> bool:
-        """Whether the file has no row."""
-        return not self.lines and not self.rows
+    types: dict[str, Type] = field(default_factory=dict)
 
 
-def codec(encoding: str) -> str:
-    """The name under which Python reads it without a byte order mark, however it is spelled."""
-    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+@dataclass(frozen=True)
+class Selection:
+    """The columns that are read.
+
+    Args:
+        needed: Columns whose values must have one type; a dotted name leads into objects. None for all columns.
+        rest: Whether the other columns are read too; those without one type are stored as JSON.
+    """
+
+    needed: tuple[str, ...] | None = None
+    rest: bool = False
+
+    def of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The selected values of a row."""
+        if self.needed is None:
+            return values
+        selected = dict(values) if self.rest else {}
+        for name in self.needed:
+            if name in values:
+                selected[name] = values[name]
+            elif "." in name and (found := resolve(values, name)):
+                if len(found) > 1:
+                    got = f"{name!r}, which has {len(found)} meanings, since names in it contain dots"
+                    fix = "Rename the columns, or give the whole object."
+                    raise ConfigError(Mistake("dataset.columns", "a path with one meaning", got, fix))
+                selected[name] = found[0]
+        return selected
+
+    def is_needed(self, name: str) -> bool:
+        """Whether the values of a column must have one type."""
+        return self.needed is None or name in self.needed
 
 
-def lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends; bytes that are no text become lone surrogates, which `not_text` finds."""
-    with path.open(encoding=codec(encoding), errors="surrogateescape", newline="") as file:
-        yield from file
+_PEEKED = 100  # rows in which messages look for names inside objects
+
+
+def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted names of everything inside the objects of a row."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            for inner in (*value, *_dotted(value)):
+                yield f"{name}.{inner}"
+
+
+def resolve(value: Any, dotted: str) -> list[Any]:
+    """The values that a dotted name leads to inside a value; several where names have dots of their own.
+
+    A null on the way is the value. In a list, a number is a position.
+    """
+    return list(_inside(value, dotted.split(".")))
+
+
+def _inside(value: Any, steps: Sequence[str]) -> Iterator[Any]:
+    if not steps or value is None:
+        yield value
+    elif isinstance(value, dict):
+        for end in range(1, len(steps) + 1):
+            name = ".".join(steps[:end])
+            if name in value:
+                yield from _inside(value[name], steps[end:])
+    elif isinstance(value, list) and steps[0].isdecimal() and int(steps[0]) < len(value):
+        yield from _inside(value[int(steps[0])], steps[1:])
+
+
+class Readable(Protocol):
+    """A format whose records are read one after another."""
+
+    @property
+    def read(self) -> Reader | None:
+        """Yields the records."""
+
+    @property
+    def typing(self) -> Typing:
+        """How the types of columns are inferred."""
+
+    @property
+    def types(self) -> Mapping[str, Type]:
+        """Types of the columns, where they are always the same."""
+
+
+def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection, most_lines: float) -> Scan:
+    """Read a file once, and keep none of its rows, but the lines of that many."""
+    assert known.read is not None
+    seen = Scan()
+    for item in known.read(path, options):
+        if isinstance(item, Bad):
+            seen.bad.append(item)
+            continue
+        seen.columns.update(dict.fromkeys(item.values))
+        if seen.rows < _PEEKED:
+            seen.columns.update(dict.fromkeys(_dotted(item.values)))
+        values = selection.of(item.values)
+        if wrong := conflict(item, values, seen.types, known.typing, selection):
+            seen.bad.append(wrong)
+            continue
+        for name, value in values.items():
+            before = seen.types.get(name)
+            seen.types[name] = known.types[name] if name in known.types else known.typing.widen(before, value)
+        seen.rows += 1
+        if item.line and seen.rows <= most_lines:
+            seen.lines.append(item.line)
+    seen.columns.update(dict.fromkeys(seen.types))
+    return seen
+
+
+def conflict(
+    record: Record, values: Mapping[str, Any], types: Mapping[str, Type], typing: Typing, selection: Selection
+) -> Bad | None:
+    """The first needed value that its column cannot hold, where the format has types."""
+    if not typing.strict:
+        return None
+    for name, value in values.items():
+        if not selection.is_needed(name):
+            continue
+        before, now = kind(types.get(name)), kind_of_value(value)
+        if before and now and before != now:
+            return Bad(record.line, f"a {before} in {name!r}, as above", shown(value), "Write one type throughout.")
+        if record.has_digits and has_long(value):
+            return Bad(record.line, "numbers of at most 64 bits", shown({name: value}), "Put them in quotes.")
+    return None
 
 
 def not_text(line: int, text: str, encoding: str) -> Bad | None:

@@ -1,49 +1,38 @@
-"""CSV and TSV: strict about cells, and one type for a column in all of its rows."""
+"""CSV and TSV: strict about the number of cells."""
 
 from __future__ import annotations
 
 import csv
-import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hydratune.data.opening import digest, lines
 from hydratune.data.quotes import quotes_enclose
 from hydratune.data.rows import shown
-from hydratune.data.scan import Bad, ReadOptions, Scan, lines, not_text
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from hydratune.data.scan import Bad, ReadOptions, Record, not_text
 
 
-def scan_csv(path: Path, options: ReadOptions, keep: bool) -> Scan:
-    """Read the rows as lists of cells."""
+def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
+    """Read the rows as texts of cells."""
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
-    scan, holes = Scan(columns, types=dict.fromkeys(columns, "")), set[str]()
-    # `datasets` reads plain files by itself; of others the rows read here are copied.
-    scan.copied = not (options.header and options.quoting and not options.comment)
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
-            scan.bad.append(Bad(start, "a row of csv", str(cells), _QUOTES_FIX))
+            yield Bad(start, "a row of csv", str(cells), _QUOTES_FIX)
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
-            scan.copied |= bool(cells)  # pandas tells blanks in quotes from blanks alone
+            continue
         elif len(cells) != len(columns):
             got = f"{len(cells)} ({shown(delimiter.join(cells))})"
-            scan.bad.append(Bad(start, f"{len(columns)} cells", got, "Quote cells that hold a separator."))
+            yield Bad(start, f"{len(columns)} cells", got, "Quote cells that hold a separator.")
         elif wrong := not_text(start, "".join(cells), options.encoding):
-            scan.bad.append(wrong)
+            yield wrong
         else:
-            scan.lines.append(start)
-            _see_types(scan.types, cells, holes)
-            if keep:
-                scan.rows.append(cells)
-    scan.copied |= any(scan.types[name] not in ("", "string") for name in holes)  # there they become null
-    return scan
+            yield Record(start, dict(zip(columns, cells, strict=True)))
 
 
 _QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
@@ -59,14 +48,6 @@ def peek_csv(path: Path, options: ReadOptions) -> list[str]:
     return columns
 
 
-def builder_options(path: Path, options: ReadOptions) -> dict[str, Any]:
-    """Arguments with which pandas reads the rows of a file without comments."""
-    options = resolved(path, options)
-    named = {} if options.header else {"header": None, "names": peek_csv(path, options)}
-    quoting = csv.QUOTE_MINIMAL if options.quoting else csv.QUOTE_NONE
-    return {"sep": options.delimiter or ",", "quoting": quoting, **named}
-
-
 def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str]]:
     """The first rows that are not blank, the header among them."""
     records = (cells for _, cells in _records(path, resolved(path, options)))
@@ -80,13 +61,12 @@ def resolved(path: Path, options: ReadOptions) -> ReadOptions:
         return options
     if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs
         return replace(options, quoting=True)
-    status = path.stat()
-    return _resolved_tsv(path, options, (status.st_mtime_ns, status.st_size))
+    return _resolved_tsv(path, options, digest(path))
 
 
 @lru_cache(maxsize=64)
-def _resolved_tsv(path: Path, options: ReadOptions, _: tuple[int, int]) -> ReadOptions:
-    """The same, once for each state of a file."""
+def _resolved_tsv(path: Path, options: ReadOptions, _: str) -> ReadOptions:
+    """The same, once for each content of a file."""
     raw, strict = (_records(path, replace(options, quoting=quoting)) for quoting in (False, True))
     return replace(options, quoting=quotes_enclose(path, raw, strict))
 
@@ -116,10 +96,10 @@ class _Lines:
         return line
 
 
-Record = tuple[int, "list[str] | csv.Error"]
+_Cells = tuple[int, "list[str] | csv.Error"]
 
 
-def _records(path: Path, options: ReadOptions) -> Iterator[Record]:
+def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
     """The line and the cells of each row, blank ones too; an error where they are no row."""
     csv.field_size_limit(sys.maxsize)
     source = _Lines(path, options)
@@ -136,7 +116,7 @@ def _records(path: Path, options: ReadOptions) -> Iterator[Record]:
         yield source.start, cells
 
 
-def _columns(records: Iterator[Record], options: ReadOptions) -> tuple[list[str], Record | None]:
+def _columns(records: Iterator[_Cells], options: ReadOptions) -> tuple[list[str], _Cells | None]:
     """The names of the columns, and the first row where it is not their header.
 
     A column without a name is called as by pandas.
@@ -152,54 +132,7 @@ def _columns(records: Iterator[Record], options: ReadOptions) -> tuple[list[str]
     return [], None
 
 
-def _chain(first: Record | None, others: Iterator[Record]) -> Iterator[Record]:
+def _chain(first: _Cells | None, others: Iterator[_Cells]) -> Iterator[_Cells]:
     if first is not None:
         yield first
     yield from others
-
-
-# Numbers whose digits say nothing else: 007, +1 and an id of 20 digits are texts, or they would be changed.
-_TYPES = {
-    "int64": re.compile(r" *(0|-?[1-9][0-9]{0,17}) *"),
-    "float64": re.compile(r" *(?=[-+]?\.?[0-9])(?=.*[.eE])[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)? *"),
-    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
-}
-
-
-def _see_types(types: dict[str, str], cells: Sequence[str], holes: set[str]) -> None:
-    """Widens the types of the columns by one row; `holes` grows with the columns of empty cells."""
-    for (name, before), cell in zip(types.items(), cells, strict=True):
-        if before == "string":
-            continue
-        if not cell:
-            holes.add(name)
-            continue
-        kind = next((kind for kind, pattern in _TYPES.items() if pattern.fullmatch(cell)), "string")
-        if kind != before:
-            types[name] = wider(before, kind)
-
-
-def wider(one: str, other: str) -> str:
-    """The type of csv cells that holds both; `""` is that of empty cells."""
-    if {one, other} == {"int64", "float64"}:
-        return "float64"
-    return one or other if one == other or not one or not other else "string"
-
-
-def table(scan: Scan) -> pa.Table:
-    """The rows that were kept, in columns of the types of `scan`."""
-    import pyarrow as pa
-
-    columns = zip(scan.types.items(), zip(*scan.rows, strict=True), strict=True)
-    return pa.table(
-        {name: pa.array([_typed(c, kind) for c in cells], kind or "string") for (name, kind), cells in columns}
-    )
-
-
-def _typed(cell: str, kind: str) -> Any:
-    """The value of a cell in a column of type `kind`; null for an empty one, where that is no text."""
-    if kind in ("", "string"):
-        return cell
-    if not cell:
-        return None
-    return cell.lower() == "true" if kind == "bool" else int(cell) if kind == "int64" else float(cell)

@@ -1,0 +1,209 @@
+"""Column types: inferred from all values of a column, and the Arrow columns of these types."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Features
+
+# The type of a column or of a value inside it: None while there are only nulls (or empty cells); a dtype of
+# `datasets`; ("list", type of the elements); name -> type for objects that all have the same names; or JSON.
+Type = None | str | tuple[str, Any] | dict[str, Any]
+JSON = "json"  # values of several types, or objects with different names: stored as their JSON
+
+_SCALARS = {str: "string", bool: "bool", int: "int64", float: "float64"}
+_KINDS = {
+    "string": "text",
+    "bool": "truth value",
+    "int64": "number",
+    "float64": "number",
+    JSON: "object",  # as the type of a column, since scalars in one column are never mixed
+}
+
+
+# --- values of JSON --------------------------------------------------------------------------------------
+
+
+def widen_value(before: Type, value: Any) -> Type:
+    """The narrowest type that holds a value and all values of type `before`."""
+    if value is None or before == JSON:
+        return before
+    if scalar := _SCALARS.get(type(value)):
+        if scalar == "int64" and has_long(value):
+            return JSON
+        return before if before == scalar else widest(before, scalar)
+    if isinstance(value, list):
+        if before is not None and not isinstance(before, tuple):
+            return JSON
+        inner = before[1] if before else None
+        for element in value:
+            inner = widen_value(inner, element)
+        return ("list", inner)
+    if not value or (before is not None and not (isinstance(before, dict) and before.keys() == value.keys())):
+        return JSON
+    types = before if isinstance(before, dict) else {}
+    return {name: widen_value(types.get(name), inner) for name, inner in value.items()}
+
+
+def widest(one: Type, other: Type) -> Type:
+    """The narrowest type that holds the values of both."""
+    if one is None or other is None or one == other:
+        return other if one is None else one
+    if isinstance(one, str) and isinstance(other, str) and {one, other} == {"int64", "float64"}:
+        return "float64"
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return ("list", widest(one[1], other[1]))
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return {name: widest(one[name], other[name]) for name in one}
+    return JSON
+
+
+def kind(of: Type) -> str | None:
+    """The name of a type in messages; None for nulls."""
+    if of is None:
+        return None
+    return _KINDS[of] if isinstance(of, str) else "list" if isinstance(of, tuple) else "object"
+
+
+def kind_of_value(value: Any) -> str | None:
+    """The name of a value's type in messages; None for null."""
+    if value is None:
+        return None
+    if scalar := _SCALARS.get(type(value)):
+        return _KINDS[scalar]
+    return "list" if isinstance(value, list) else "object"
+
+
+def has_long(value: Any) -> bool:
+    """Whether there is a whole number in a value that a column of 64 bits cannot hold."""
+    if isinstance(value, dict | list):
+        return any(map(has_long, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _convert_values(of: Type, values: Sequence[Any]) -> list[Any]:
+    if convert := _converter(of):
+        return [convert(value) for value in values]
+    return list(values)
+
+
+def _converter(of: Type) -> Callable[[Any], Any] | None:
+    """Makes a value what `pyarrow` takes for a column of this type; None where it is that already."""
+    if of == JSON:
+        return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
+    if of == "float64":
+        return lambda value: None if value is None else float(value)
+    if isinstance(of, tuple) and (element := _converter(of[1])):
+        return lambda value: None if value is None else [element(one) for one in value]
+    if isinstance(of, dict):
+        inner = {name: convert for name, one in of.items() if (convert := _converter(one))}
+        if inner:
+            return lambda value: (
+                None if value is None else value | {name: convert(value.get(name)) for name, convert in inner.items()}
+            )
+    return None
+
+
+# --- cells of CSV ----------------------------------------------------------------------------------------
+
+# Numbers whose digits have no other meaning: 007, +1 and an ID of 20 digits are texts, or they would be changed.
+_CELLS = {
+    "int64": re.compile(r" *(0|-?[1-9][0-9]{0,17}) *"),
+    "float64": re.compile(r" *(?=[-+]?\.?[0-9])(?=.*[.eE])[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)? *"),
+    "bool": re.compile(r"true|True|TRUE|false|False|FALSE"),
+}
+
+
+def widen_cell(before: Type, cell: str) -> Type:
+    """The narrowest type of column that holds a cell and all cells of type `before`."""
+    if before == "string" or not cell:
+        return before
+    scalar = next((name for name, pattern in _CELLS.items() if pattern.fullmatch(cell)), "string")
+    return before if before == scalar else widest_cells(before, scalar)
+
+
+def widest_cells(one: Type, other: Type) -> Type:
+    """The narrowest type of column that holds the cells of both; every cell is a text too."""
+    return "string" if (both := widest(one, other)) == JSON else both
+
+
+def _convert_cells(of: Type, cells: Sequence[str]) -> list[Any]:
+    if of == "bool":
+        return [cell.lower() == "true" if cell else None for cell in cells]
+    if of in ("int64", "float64"):
+        number = int if of == "int64" else float
+        return [number(cell) if cell else None for cell in cells]
+    return list(cells)
+
+
+class Typing(NamedTuple):
+    """How the types of a format's columns are inferred.
+
+    Args:
+        widen: Type so far and a value -> type that holds the value too.
+        widest: Two types -> the type that holds the values of both.
+        convert: Type and values -> values that `pyarrow` takes for a column of this type.
+        strict: Whether texts and numbers in one column are an error, which they are where the file has types.
+        empty: The type of a column without any value.
+    """
+
+    widen: Callable[[Type, Any], Type]
+    widest: Callable[[Type, Type], Type]
+    convert: Callable[[Type, Sequence[Any]], list[Any]]
+    strict: bool
+    empty: Type
+
+
+VALUES = Typing(widen_value, widest, _convert_values, strict=True, empty=None)
+CELLS = Typing(widen_cell, widest_cells, _convert_cells, strict=False, empty="string")
+
+
+# --- Arrow -----------------------------------------------------------------------------------------------
+
+
+def features(types: Mapping[str, Type]) -> Features:
+    """The columns of these types as `datasets` has them."""
+    from datasets import Features
+
+    return Features({name: _feature(one) for name, one in types.items()})
+
+
+def _feature(of: Type) -> Any:
+    from datasets import Json, List, Value
+
+    if isinstance(of, tuple):
+        return List(_feature(of[1]))
+    if isinstance(of, dict):
+        return {name: _feature(one) for name, one in of.items()}
+    return Json() if of == JSON else Value(of or "null")
+
+
+def arrow_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type], typing: Typing) -> pa.Table:
+    """Rows in columns of these types; a name that a row lacks is null.
+
+    Raises:
+        ValueError: If a value does not fit into its column.
+    """
+    import pyarrow as pa
+    from datasets.table import table_cast
+
+    plain = features({name: _stored(one) for name, one in types.items()}).arrow_schema
+    columns = [
+        pa.array(typing.convert(one, [row.get(name) for row in rows]), plain.field(name).type)
+        for name, one in types.items()
+    ]
+    return table_cast(pa.table(columns, schema=plain), features(types).arrow_schema)
+
+
+def _stored(of: Type) -> Type:
+    """The type with texts in the place of JSON, as which it is stored."""
+    if isinstance(of, tuple):
+        return ("list", _stored(of[1]))
+    if isinstance(of, dict):
+        return {name: _stored(one) for name, one in of.items()}
+    return "string" if of == JSON else of

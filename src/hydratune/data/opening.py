@@ -1,0 +1,79 @@
+"""Open files by their literal names; compressed ones are read like the file inside."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from hydratune.errors import one_line
+
+_OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_CORRUPT = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether the name ends like that of a compressed file."""
+    return path.suffix.lower() in _OPENERS
+
+
+def suffix(path: Path) -> str:
+    """The suffix that tells the format, in lower case; of `a.csv.gz` it is `.csv`."""
+    return Path(path.stem if is_compressed(path) else path.name).suffix.lower()
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """The decompressed bytes of a file.
+
+    Raises:
+        ValueError: For a compressed file that is corrupt or truncated, while it is read.
+    """
+    if not is_compressed(path):
+        with path.open("rb") as file:
+            yield file
+        return
+    kind = path.suffix.lower().removeprefix(".")
+    try:
+        with _OPENERS[path.suffix.lower()](path) as file:
+            yield file
+    except _CORRUPT as error:
+        raise ValueError(f"a corrupt {kind} file ({one_line(error)})") from error
+    except OSError as error:
+        if error.errno is not None:  # e.g. no permission; bz2 reports corrupt data without a number
+            raise
+        raise ValueError(f"a corrupt {kind} file ({one_line(error)})") from error
+
+
+def codec(encoding: str) -> str:
+    """The name under which Python reads the encoding without a byte order mark."""
+    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def lines(path: Path, encoding: str) -> Iterator[str]:
+    """Lines with their ends; bytes that are not text become lone surrogates, which `not_text` reports."""
+    with (
+        open_binary(path) as file,
+        io.TextIOWrapper(file, encoding=codec(encoding), errors="surrogateescape", newline="") as text,
+    ):
+        yield from text
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """The whole text of a file; UnicodeError for bytes that are not in the encoding."""
+    with open_binary(path) as file, io.TextIOWrapper(file, encoding=codec(encoding)) as text:
+        return text.read()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file's bytes as they are on the disk."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,75 @@
+"""Paths in a config: a file, a folder of files, or a pattern on request."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from hydratune.errors import did_you_mean
+
+PATTERN = "glob:"
+
+
+class PathError(ValueError):
+    """A path that selects no file.
+
+    Args:
+        expected: A description of a valid value.
+        got: The invalid value.
+        fix: A remedy.
+    """
+
+    def __init__(self, expected: str, got: str, fix: str) -> None:
+        self.expected, self.got, self.fix = expected, got, fix
+        super().__init__(f"expected {expected}, got {got}. {fix}")
+
+
+def expand(given: str) -> list[Path]:
+    """The files that a path selects, in sorted order.
+
+    Args:
+        given: A literal path, in which `*`, `?`, `[ ]` and `::` have no special meaning, or a pattern after `glob:`.
+            A folder selects the files directly inside it, without hidden ones.
+
+    Raises:
+        PathError: If there is no such file, or none in the folder, or none that the pattern matches.
+    """
+    if given.startswith(PATTERN):
+        return _matches(given)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        return _inside(path)
+    if not path.is_file():
+        fix = did_you_mean(str(path), _siblings(path), f"Paths are read from {Path.cwd()}.")
+        if glob.has_magic(given) and _glob(given):
+            fix = f"A path is literal. For a pattern, set it to '{PATTERN}{given}'."
+        raise PathError("a file that exists", repr(given), fix)
+    return [path]
+
+
+def _matches(given: str) -> list[Path]:
+    files = [path for path in _glob(given.removeprefix(PATTERN)) if path.is_file()]
+    if not files:
+        raise PathError("a pattern that matches a file", repr(given), f"Patterns are matched from {Path.cwd()}.")
+    return sorted(files)
+
+
+def _glob(pattern: str) -> list[Path]:
+    matches = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute ones)
+    return [Path(match) for match in matches]
+
+
+def _inside(folder: Path) -> list[Path]:
+    if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        fix = f"Set dataset=saved dataset.path={folder}."
+        raise PathError("a folder of data files", f"{str(folder)!r}, which save_to_disk wrote", fix)
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if not files:
+        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*.csv'."
+        raise PathError("a folder with files", f"{str(folder)!r}, which has none", fix)
+    return sorted(files)
+
+
+def _siblings(path: Path) -> Iterable[str]:
+    return map(str, path.parent.iterdir()) if path.parent.is_dir() else ()

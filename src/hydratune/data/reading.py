@@ -1,0 +1,226 @@
+"""Files of one dataset: scanned for bad lines and column types, then read as typed rows."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from hydratune.data.base import Raw
+from hydratune.data.column_types import CELLS, Type, features, kind
+from hydratune.data.formats import FORMATS, binary_schema
+from hydratune.data.opening import digest
+from hydratune.data.rows import BadRow, mistakes
+from hydratune.data.scan import ReadOptions, Scan, Selection, scan
+from hydratune.data.streaming import HEAD
+from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
+from hydratune.errors import ConfigError, Mistake, one_line
+
+_FIX = "Mend the file: every row needs the same columns and types."
+
+
+@dataclass
+class DataFile:
+    """A file of a split.
+
+    Args:
+        split: Of the run: train, validation or test.
+        path: As the user named it.
+        name: Of its format.
+        options: Of the format.
+        digest: SHA-256 of its bytes.
+        scan: A summary of its rows; empty for binary files, whose rows have neither lines nor errors.
+        features: Column -> feature of `datasets`, of binary files.
+    """
+
+    split: str
+    path: Path
+    name: str
+    options: ReadOptions
+    digest: str = ""
+    scan: Scan = field(default_factory=Scan)
+    features: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the file has typed columns."""
+        return FORMATS[self.name].read is None
+
+    def look(self, selection: Selection, most_lines: float) -> None:
+        """Read the file once, for what is wrong with it and the types of its columns.
+
+        Args:
+            selection: The columns that are read.
+            most_lines: Of how many rows the lines are needed.
+
+        Raises:
+            ConfigError: If no row can be read.
+        """
+        self.digest = digest(self.path)
+        known = FORMATS[self.name]
+        try:
+            if known.read is None:
+                self._look_at_schema(selection)
+            else:
+                self.scan = scan(self.path, self.options, known, selection, most_lines)
+        except ConfigError:
+            raise
+        except (ValueError, csv.Error, OSError) as error:
+            raise self.error(f"{self.path}: {one_line(error)}") from error
+
+    def _look_at_schema(self, selection: Selection) -> None:
+        from datasets import Features
+
+        schema = binary_schema(self.path, self.name)
+        self.scan.columns = dict.fromkeys(schema.names)
+        self.features = {
+            name: feature
+            for name, feature in Features.from_arrow_schema(schema).items()
+            if selection.rest or selection.needed is None or _is_selected(name, selection.needed)
+        }
+
+    def error(self, got: str, expected: str = "readable rows", fix: str = "Mend the file.") -> ConfigError:
+        """An error of this file."""
+        return ConfigError(Mistake(f"dataset.files.{self.split}", expected, got, fix))
+
+    def place(self, line: int) -> str:
+        """File and line, as in messages."""
+        return f"{self.path}:{line}" if line else str(self.path)
+
+    def bad(self) -> list[BadRow]:
+        """The lines that are no rows."""
+        return [
+            BadRow(self.split, None, "", expected, got, fix, self.place(line))
+            for line, expected, got, fix in self.scan.bad
+        ]
+
+
+def _is_selected(name: str, needed: Sequence[str]) -> bool:
+    """Whether a column is needed, or something inside it."""
+    return any(one == name or one.startswith(f"{name}.") for one in needed)
+
+
+def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer: int) -> Raw:
+    """The rows of all splits.
+
+    Args:
+        files: In the order of their rows.
+        selection: The columns that are read.
+        stream: Splits whose rows are read while they are used.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
+
+    Raises:
+        ConfigError: If a file has no sound row, or those of one split differ in their columns.
+    """
+    from datasets import DatasetDict
+
+    for file in files:
+        file.look(selection, most_lines=HEAD if file.split in stream else math.inf)
+    by_split = {
+        split: [file for file in files if file.split == split] for split in dict.fromkeys(f.split for f in files)
+    }
+    for split, own in by_split.items():
+        _check_rows(split, own)
+    types = _types(by_split, selection)
+    splits = DatasetDict(
+        {split: _load(own, types[split], selection, streamed=split in stream) for split, own in by_split.items()}
+    )
+    return Raw(
+        splits,
+        [row for file in files for row in file.bad()],
+        lambda split, row: _locate(by_split.get(split, ()), split, row),
+        shuffle_buffer,
+        {
+            split: [*dict.fromkeys(name for file in own for name in file.scan.columns)]
+            for split, own in by_split.items()
+        },
+    )
+
+
+def _check_rows(split: str, files: Sequence[DataFile]) -> None:
+    """Raises ConfigError where no file of a split has a sound row."""
+    if any(file.scan.rows or file.is_binary for file in files):
+        return
+    bad = [row for file in files for row in file.bad()]
+    if bad:
+        raise ConfigError(*mistakes(bad, {split: len(bad)}))
+    raise files[0].error(f"{', '.join(str(file.path) for file in files)}: no data", fix="Add rows.")
+
+
+def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:
+    """The types of each split's columns; a column of CSV has one type in all files of all splits."""
+    types = {split: _joined(files, selection) for split, files in by_split.items()}
+    cells = [split for split, files in by_split.items() if FORMATS[files[0].name].typing is CELLS]
+    for name in dict.fromkeys(name for split in cells for name in types[split]):
+        own = [split for split in cells if name in types[split]]
+        joined = reduce(CELLS.widest, (types[split][name] for split in own))
+        for split in own:
+            types[split][name] = joined or CELLS.empty
+    return types
+
+
+def _joined(files: Sequence[DataFile], selection: Selection) -> dict[str, Type]:
+    """The types of the columns of one split.
+
+    Raises:
+        ConfigError: If a needed column holds values of different kinds in two files.
+    """
+    typing = FORMATS[files[0].name].typing
+    types: dict[str, Type] = {}
+    for file in files:
+        for name, one in file.scan.types.items():
+            before = types.get(name)
+            if typing.strict and selection.is_needed(name) and kind(before) and kind(one) not in (None, kind(before)):
+                got = f"a {kind(one)} in {name!r} of {file.path}, and a {kind(before)} in others"
+                raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
+            types[name] = typing.widest(before, one)
+    return types
+
+
+def _binary_features(files: Sequence[DataFile]) -> Any:
+    """The columns of the Parquet or Arrow files of one split.
+
+    Raises:
+        ConfigError: If they differ.
+    """
+    from datasets import Features, Value
+
+    columns: dict[str, Any] = {}
+    for file in files:
+        for name, one in file.features.items():
+            before = columns.get(name, one)
+            if Value("null") not in (before, one) and before != one:
+                got = f"{one} in {name!r} of {file.path}, and {before} in others"
+                raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
+            columns[name] = one if before == Value("null") else before
+    return Features(columns)
+
+
+def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selection, streamed: bool) -> Any:
+    """The rows of one split, without the bad lines."""
+    columns = _binary_features(files) if files[0].is_binary else features(types)
+    own = [
+        TableFile(file.path, file.name, file.options, selection, types or dict.fromkeys(file.features), file.digest)
+        for file in files
+        if file.is_binary or file.scan.rows
+    ]
+    try:
+        return streamed_rows(own, columns) if streamed else cached_rows(own, columns)
+    except (ValueError, TypeError, OverflowError, OSError) as error:
+        paths = ", ".join(str(file.path) for file in files)
+        raise files[0].error(f"{paths}: {one_line(error)}", fix=_FIX) from error
+
+
+def _locate(files: Sequence[DataFile], split: str, row: int) -> str:
+    """File and line of a row; its number where the format has no lines."""
+    for file in files:
+        if not file.scan.lines:
+            return f"{file.path}, row {row + 1}" if len(files) == 1 else f"row {row + 1} of {split}"
+        if row < len(file.scan.lines):
+            return file.place(file.scan.lines[row])
+        row -= len(file.scan.lines)
+    return f"row {row + 1} of {split}"

@@ -1,0 +1,137 @@
+"""Typed rows of files: written once as Arrow under a hash of the files' content, or streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.data.cache import cache_dir
+from hydratune.data.column_types import Type, arrow_table
+from hydratune.data.formats import FORMATS, binary_batches
+from hydratune.data.opening import digest
+from hydratune.data.scan import ReadOptions, Record, Selection, conflict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, Features, IterableDataset
+
+_BATCH = 1000  # rows that are held in memory
+_VERSION = 1  # of the rows that a reader makes of the same bytes; raise it when a reader changes
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file, and how its rows become rows of a table.
+
+    Args:
+        path: Of the file.
+        name: Of its format.
+        options: Of the format.
+        selection: Columns that are read.
+        types: Of these columns in all files of the split; of binary files, only their names count.
+        digest: SHA-256 of the file's bytes.
+    """
+
+    path: Path
+    name: str
+    options: ReadOptions
+    selection: Selection
+    types: Mapping[str, Type]
+    digest: str = ""
+
+    def tables(self) -> Iterator[pa.Table]:
+        """The sound rows, in batches."""
+        import pyarrow as pa
+
+        if FORMATS[self.name].read is None:
+            for batch in binary_batches(self.path, self.name, list(self.types), _BATCH):
+                yield pa.Table.from_batches([batch])
+            return
+        rows = self._rows()
+        while batch := list(itertools.islice(rows, _BATCH)):
+            yield arrow_table(batch, self.types, FORMATS[self.name].typing)
+
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
+        known = FORMATS[self.name]
+        assert known.read is not None
+        for item in known.read(self.path, self.options):
+            if isinstance(item, Record):
+                values = self.selection.of(item.values)
+                if not conflict(item, values, self.types, known.typing, self.selection):
+                    yield values
+
+    def key(self) -> list[Any]:
+        """Everything that determines the rows, without the file's name."""
+        options = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(self.options).items()}
+        return [self.digest, self.name, options, self.selection.needed, self.selection.rest, [*self.types.items()]]
+
+    def verify(self) -> None:
+        """Raises ValueError if the file's bytes are no longer those of the digest."""
+        if digest(self.path) != self.digest:
+            raise ValueError(f"{self.path} changed while it was read")
+
+
+def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
+    """The rows of files, read from the cache if the same bytes were read in the same way before.
+
+    Raises:
+        ValueError: If a value does not fit into its column.
+    """
+    import pyarrow as pa
+    from datasets import Dataset
+
+    text = json.dumps([_VERSION, str(features), [file.key() for file in files]])
+    cached = cache_dir() / "rows" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrow"
+    if not cached.exists():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        part = cached.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same
+        try:
+            with pa.ipc.new_stream(part, features.arrow_schema) as writer:
+                for table in itertools.chain.from_iterable(file.tables() for file in files):
+                    writer.write_table(_fitted(table, features))
+            _verify(files)
+            part.replace(cached)
+        finally:
+            part.unlink(missing_ok=True)
+    else:
+        _verify(files)
+    return Dataset.from_file(str(cached))
+
+
+def _verify(files: Sequence[TableFile]) -> None:
+    for file in files:
+        file.verify()
+
+
+def streamed_rows(files: Sequence[TableFile], features: Features) -> IterableDataset:
+    """The same rows, read while they are used."""
+    from datasets import IterableDataset
+
+    _verify(files)
+    return IterableDataset.from_generator(_examples, features, {"files": list(files), "features": features})
+
+
+def _examples(files: Sequence[TableFile], features: Features) -> Iterator[dict[str, Any]]:
+    for file in files:
+        for table in file.tables():
+            yield from _fitted(table, features).to_pylist()
+
+
+def _fitted(table: pa.Table, features: Features) -> pa.Table:
+    """A table with all columns of `features`, of their types."""
+    import pyarrow as pa
+    from datasets.table import table_cast
+
+    schema = features.arrow_schema
+    if table.schema.equals(schema):
+        return table
+    for name in schema.names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), schema.field(name).type))
+    return table_cast(table.select(schema.names), schema)

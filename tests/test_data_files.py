@@ -1,0 +1,327 @@
+"""The bytes of the files that a path names are the rows of the training, in whatever way they are read."""
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from hydratune.data import LocalFiles
+from hydratune.data.rows import Column
+from hydratune.errors import ConfigError
+
+
+class AnyColumns:
+    """A task that takes whatever values its columns have."""
+
+    inputs = ()
+
+    def __init__(self, *names):
+        self.columns = {name: Column("any") for name in names}
+
+    def bad_rows(self, splits, label_names):  # noqa: ARG002
+        return iter(())
+
+    def keeps_order(self):
+        return True
+
+
+def source(train, **options):
+    """Files whose training rows are their validation rows too."""
+    return LocalFiles(files={"train": train, "validation": train}, **options)
+
+
+def load(train, *names, **options):
+    """The training rows of files, after their checks; or the errors."""
+    one, task = source(train, **options), AnyColumns(*names)
+    if wrong := [*one.check()] or [*one.check_columns(task.columns)]:
+        raise ConfigError(*wrong)
+    return [dict(row) for row in one.load(task)["train"]]
+
+
+def texts(train, **options):
+    """The values of the column `text`."""
+    return [row["text"] for row in load(train, "text", **options)]
+
+
+def errors(train, *names, **options):
+    """The keys of the errors of files."""
+    with pytest.raises(ConfigError) as caught:
+        load(train, *(names or ("text",)), **options)
+    return [one.key for one in caught.value.mistakes]
+
+
+# --- content ---------------------------------------------------------------------------------------------
+
+FORMATS = ["a.csv", "a.tsv", "a.jsonl", "a.json", "a.txt", "a.parquet", "a.arrow"]
+
+
+def write(name, values):
+    """A file with one column `text`."""
+    rows = Dataset.from_dict({"text": values})
+    path = Path(name)
+    if path.suffix == ".arrow":
+        rows.save_to_disk("saved")
+        (written,) = Path("saved").glob("*.arrow")
+        path.write_bytes(written.read_bytes())
+    elif path.suffix == ".parquet":
+        rows.to_parquet(name)
+    elif path.suffix in (".jsonl", ".json"):
+        lines = [json.dumps({"text": value}) for value in values]
+        path.write_text("\n".join(lines) if path.suffix == ".jsonl" else f"[{', '.join(lines)}]")
+    else:
+        path.write_text("".join(f"{line}\n" for line in (values if path.suffix == ".txt" else ["text", *values])))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_local_files_replaced_with_the_same_time_are_read_again(name):
+    """`cp -p` and `tar` set the old modification time; of one size or another, the new rows are trained on."""
+    write(name, ["old 1", "old 2"])
+    stat = Path(name).stat()
+    assert texts(name) == ["old 1", "old 2"]
+    for values in (["new 1", "new 2"], ["new 1", "new 2", "new 3"]):
+        write(name, values)
+        os.utime(name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert texts(name) == values
+
+
+def test_local_files_of_the_same_content_are_converted_once(tmp_path):
+    """Another name and time is not another cache entry."""
+    for name in ("a.csv", "b.csv"):
+        write(name, ["x", "y"])
+        assert texts(name) == ["x", "y"]
+    assert len([*(tmp_path / "cache" / "rows").iterdir()]) == 1
+
+
+def test_local_files_that_change_while_they_are_read_are_an_error(monkeypatch):
+    """Rows that were checked are the rows that are trained on."""
+    from hydratune.data import reading
+
+    write("a.csv", ["old"])
+    scan = reading.scan
+
+    def scan_then_replace(*arguments):
+        seen = scan(*arguments)
+        write("a.csv", ["new"])
+        return seen
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "scan", scan_then_replace)
+        assert errors("a.csv") == ["dataset.files.train"]
+    assert texts("a.csv") == ["new"]
+
+
+# --- types -----------------------------------------------------------------------------------------------
+
+COLUMNS = {
+    "a code with zeros": ["0000099", "12"],
+    "a code with zeros at the end": [*["12"] * 1500, "0000099"],
+    "dates": ["2020-01-01", "2021-12-31"],
+    "times": ["2020-01-01 10:00", "2021-12-31T23:59:59Z"],
+    "numbers, then a text": [*["1"] * 1500, "one"],
+    "whole numbers, then others": [*["1"] * 1500, "2.5"],
+    "nothing, then numbers": [*[""] * 1500, "3"],
+    "truth values": ["true", "False"],
+}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("case", COLUMNS)
+def test_streaming_yields_the_values_of_the_whole_file(case, suffix):
+    """The types of columns come from all rows in both modes."""
+    values = COLUMNS[case]
+    if suffix == "csv":
+        Path("a.csv").write_text("text,n\n" + "".join(f"{value},x\n" for value in values))
+    else:
+        Path("a.jsonl").write_text("".join(json.dumps({"text": value or None, "n": "x"}) + "\n" for value in values))
+    whole, streamed = (texts(f"a.{suffix}", streaming=streaming) for streaming in (False, True))
+    assert [*map(repr, streamed)] == [*map(repr, whole)]
+    if case.startswith(("a code", "dates", "times")):
+        assert whole == values
+
+
+def test_streaming_yields_nested_values_as_they_are_written():
+    """Objects that differ in their names keep them, and texts that look like JSON stay texts."""
+    rows = [{"text": [{"a": "5"}, {"b": 1}]}, {"text": [{"a": None, "c": [2**53 + 1]}]}, {"text": []}]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for streaming in (False, True):
+        assert load("a.jsonl", "text", streaming=streaming) == rows
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_streaming_of_typed_files_keeps_their_features(name):
+    """Names of labels are in the file, and stay."""
+    from datasets import ClassLabel
+
+    rows = Dataset.from_dict({"text": [0, 1]}).cast_column("text", ClassLabel(names=["no", "yes"]))
+    rows.to_parquet("a.parquet")
+    rows.save_to_disk("saved")
+    (written,) = Path("saved").glob("*.arrow")
+    Path("a.arrow").write_bytes(written.read_bytes())
+    for streaming in (False, True):
+        loaded = source(name, streaming=streaming).load(AnyColumns("text"))["train"]
+        assert loaded.features["text"].names == ["no", "yes"]
+        assert [row["text"] for row in loaded] == [0, 1]
+
+
+# --- valid data ------------------------------------------------------------------------------------------
+
+
+def test_jsonl_column_whose_type_is_clear_after_ten_megabytes():
+    """A column may be null for longer than any reader looks ahead."""
+    filler = "x" * 100_000
+    with Path("a.jsonl").open("w") as file:
+        for _ in range(110):
+            file.write(json.dumps({"text": None, "filler": filler}) + "\n")
+        file.write(json.dumps({"text": "late", "filler": filler}) + "\n")
+    assert texts("a.jsonl") == [*[None] * 110, "late"]
+
+
+@pytest.mark.parametrize("rows", [["x,1", "y,2"], ["x,a", "y,b"]])
+def test_csv_column_that_is_empty_in_one_file(rows):
+    """Its type is that of the other files, in one split and in another."""
+    Path("a.csv").write_text("\n".join(["text,votes", *rows]))
+    Path("b.csv").write_text("text,votes\nz,\n")
+    votes = [row.split(",")[1] for row in rows]
+    empty = None if rows[0].endswith("1") else ""
+    expected = [*(map(int, votes) if empty is None else votes), empty]
+    assert [row["votes"] for row in load(["a.csv", "b.csv"], "text", "votes")] == expected
+    splits = LocalFiles(files={"train": "a.csv", "validation": "b.csv"}).load(AnyColumns("text", "votes"))
+    assert splits["train"].features == splits["validation"].features
+
+
+@pytest.mark.parametrize("values", [(1, "one"), ({"a": 1}, [1]), (2**70, 1), ({"a": 1}, {"b": "x"})])
+@pytest.mark.parametrize("several", [False, True])
+def test_unused_column_may_differ_between_rows_and_files(values, several):
+    """Only the columns that the task reads have to agree."""
+    lines = [json.dumps({"text": f"t{i}", "unused": value}) + "\n" for i, value in enumerate(values)]
+    for name, own in zip(("a.jsonl", "b.jsonl"), lines if several else ["".join(lines)], strict=False):
+        Path(name).write_text(own)
+    assert texts(["a.jsonl", "b.jsonl"] if several else "a.jsonl") == ["t0", "t1"]
+
+
+def test_used_column_may_not_differ_between_files():
+    """Text here and a number there would be a guess."""
+    Path("a.jsonl").write_text('{"text": "x"}\n')
+    Path("b.jsonl").write_text('{"text": 1}\n')
+    assert errors(["a.jsonl", "b.jsonl"]) == ["dataset.files.train"]
+
+
+def test_unused_columns_of_parquet_may_differ():
+    """As those of other formats."""
+    Dataset.from_dict({"text": ["x"], "unused": [1]}).to_parquet("a.parquet")
+    Dataset.from_dict({"text": ["y"], "unused": ["one"]}).to_parquet("b.parquet")
+    assert texts(["a.parquet", "b.parquet"]) == ["x", "y"]
+
+
+def test_column_of_the_split_is_read_too():
+    """The column to stratify by is no column of the task."""
+    Path("a.csv").write_text("text,kind\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(20)))
+    one = LocalFiles(files={"train": "a.csv"}, stratify_by_column="kind", validation_size=0.5)
+    held = one.load(AnyColumns("text"))["validation"]
+    assert held.column_names == ["text"]
+    assert sum(int(row["text"][1:]) % 2 for row in held) == 5
+
+
+# --- paths -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["data[1].csv", "a*.csv", "a?.csv", "a::b.csv", "glob/{x,y}.csv", "hf::x/[!a].csv"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_path_is_literal(name, streaming):
+    """Files that the name would match as a pattern are not read."""
+    Path(name).parent.mkdir(exist_ok=True)
+    for other in ("data1.csv", "ab.csv", "glob/x.csv"):
+        Path(other).parent.mkdir(exist_ok=True)
+        write(other, ["wrong"])
+    write(name, ["right"])
+    assert texts(name, streaming=streaming) == ["right"]
+
+
+def test_path_that_is_only_a_pattern_is_an_error():
+    """What it matches is not read without request."""
+    write("a.csv", ["x"])
+    assert errors("*.csv") == ["files.train", "files.validation"]
+
+
+def test_pattern_on_request_selects_files_in_sorted_order():
+    """Folders and files that do not match are left out."""
+    for name in ("b2.csv", "b1.csv", "c.csv"):
+        write(name, [name])
+    Path("b3.csv").mkdir()
+    assert texts("glob:b*.csv") == ["b1.csv", "b2.csv"]
+    assert texts(["c.csv", f"glob:{Path.cwd()}/b*.csv"]) == ["c.csv", "b1.csv", "b2.csv"]
+
+
+def test_pattern_without_a_match_is_an_error():
+    """It names the pattern."""
+    (wrong, _) = source("glob:no/*.csv").check()
+    assert (wrong.key, wrong.got) == ("files.train", "'glob:no/*.csv'")
+
+
+def test_folder_is_read_as_its_files():
+    """In sorted order, without hidden ones."""
+    Path("data").mkdir()
+    for name in ("data/2.csv", "data/1.csv", "data/.hidden.jsonl"):
+        write(name, [name])
+    assert texts("data") == ["data/1.csv", "data/2.csv"]
+
+
+@pytest.mark.parametrize("names", [[], ["a.csv", "b.jsonl"], ["a.csv", "README.md"], [".hidden.csv"]])
+def test_folder_without_one_format_is_an_error(names):
+    """Neither nothing nor a guess."""
+    Path("data").mkdir()
+    for name in names:
+        Path("data", name).write_text("text\nx\n")
+    assert {*errors("data")} == {"files.train", "files.validation"}
+
+
+# --- compressed files ------------------------------------------------------------------------------------
+
+OPENERS = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
+CONTENTS = {
+    "csv": ("text\nx\ny\n", ["x", "y"]),
+    "jsonl": ('{"text": "x"}\n{"text": "y"}\n', ["x", "y"]),
+    "json": ('[{"text": "x"}, {"text": "y"}]', ["x", "y"]),
+    "txt": ("x\ny\n", ["x", "y"]),
+}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", CONTENTS)
+@pytest.mark.parametrize("compression", OPENERS)
+def test_compressed_file_is_read_like_the_file_inside(suffix, compression, streaming):
+    """The format is told from the suffix before."""
+    content, expected = CONTENTS[suffix]
+    with OPENERS[compression](f"a.{suffix}.{compression}", "wt") as file:
+        file.write(content)
+    assert texts(f"a.{suffix}.{compression}", streaming=streaming) == expected
+
+
+def test_compressed_parquet_and_conll():
+    """Binary files and documents too."""
+    write("a.parquet", ["x", "y"])
+    Path("a.parquet.gz").write_bytes(gzip.compress(Path("a.parquet").read_bytes()))
+    assert texts("a.parquet.gz") == ["x", "y"]
+    Path("a.conll.gz").write_bytes(gzip.compress(b"a O\nb B-x\n\n"))
+    assert load("a.conll.gz", "tokens", "labels") == [{"tokens": ["a", "b"], "labels": ["O", "B-x"]}]
+
+
+@pytest.mark.parametrize("compression", OPENERS)
+@pytest.mark.parametrize("damage", ["no archive", "truncated", "a changed byte"])
+def test_corrupt_compressed_file_is_an_error(compression, damage):
+    """No row of it is read."""
+    rows = "text\n" + "".join(f"some text {i}\n" for i in range(50_000))
+    with OPENERS[compression]("a", "wt") as file:
+        file.write(rows)
+    content = bytearray(Path("a").read_bytes())
+    if damage == "a changed byte":
+        content[len(content) // 2] ^= 0xFF
+    Path(f"a.csv.{compression}").write_bytes(
+        {"no archive": rows.encode(), "truncated": content[: len(content) // 2]}.get(damage, content)
+    )
+    assert errors(f"a.csv.{compression}")
