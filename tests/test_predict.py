@@ -183,6 +183,62 @@ def test_limit_and_stdout(finished, capsys):
     assert without_inputs(rows) == same(predictions(finished)[:3])
 
 
+def test_predict_rejects_unknown_columns(finished, own_directory):
+    """A column that the task does not have is an error, not ignored."""
+    with pytest.raises(ConfigError) as error:
+        said(own_directory / "test.jsonl", finished, "++dataset.columns.foo=nope")
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.columns.foo"]
+
+
+@pytest.fixture
+def trained_on_gpu(finished):
+    """A finished run whose stored config requires a GPU."""
+    config = finished.directory / "config.yaml"
+    config.write_text(config.read_text().replace("device: cpu", "device: cuda"))
+    assert "device: cuda" in config.read_text()
+    return finished
+
+
+def test_predict_on_other_hardware(trained_on_gpu, own_directory):
+    """A run that was trained on a GPU predicts on a CPU."""
+    with pytest.raises(ConfigError):
+        said(own_directory / "test.jsonl", trained_on_gpu)
+    rows = said(own_directory / "test.jsonl", trained_on_gpu, "hardware=cpu", "hardware.threads=1")
+    assert without_inputs(rows) == same(predictions(trained_on_gpu))
+
+
+def test_predict_checks_hardware(finished, own_directory):
+    """A value that the hardware does not have is an error before anything is loaded."""
+    for override, key in (("hardware.threads=0", "hardware.threads"), ("hardware.device=tpu", "hardware.device")):
+        with pytest.raises(ConfigError) as error:
+            said(own_directory / "test.jsonl", finished, override)
+        assert [mistake.key for mistake in error.value.mistakes] == [key]
+
+
+def test_predict_batches_by_length(finished, own_directory, monkeypatch):
+    """Batches hold texts of similar length, and predictions come in the order of the file."""
+    texts = ["good", "the film was very good " * 5, "bad", "the book was very bad " * 5]
+    file = write_rows(own_directory / "new.jsonl", [{"text": text} for text in texts])
+    shapes = []
+    task = type(finished_task(finished))
+    respond = task.respond
+    monkeypatch.setattr(
+        task, "respond", lambda self, net, batch: shapes.append(batch["input_ids"].shape) or respond(self, net, batch)
+    )
+    rows = said(file, finished, batch_size=2)
+    assert [row["text"] for row in rows] == texts
+    assert [shape[1] for shape in shapes] == [27, 3]
+    alone = said(file, finished, batch_size=1)
+    assert without_inputs(rows) == same(alone)
+
+
+def finished_task(run):
+    """The task of a finished run."""
+    from hydratune.finished.opening import build_task, open_run
+
+    return build_task(open_run(str(run.directory), "sqlite:///none.db").cfg)
+
+
 BAD = '{"text": "the film"}\n{"text": null}\n{"text": "a book"}\nnonsense\n'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -139,10 +139,7 @@ class Source(ABC):
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
         """What the task's columns and the data's do not agree on, as far as can be told without loading."""
-        for name in self.columns:
-            if name not in wanted:
-                fix = did_you_mean(name, wanted, "Leave it out.")
-                yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
+        yield from unknown_columns(self.columns, wanted)
         for name, column in wanted.items():
             if column.required and self._theirs(name) in (None, []):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
@@ -295,6 +292,15 @@ class Source(ABC):
             return rows.take(most)
         drawn = rows.shuffle(seed=self.seed) if shuffle else rows
         return drawn.select(range(most)) if most < len(rows) else rows
+
+
+def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Mistake]:
+    """Yield an error for each key of `dataset.columns` that is not a column of the task."""
+    wanted = [*wanted]
+    for name in columns:
+        if name not in wanted:
+            fix = did_you_mean(name, wanted, "Leave it out.")
+            yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
 
 
 def _length(rows: Any) -> int | None:

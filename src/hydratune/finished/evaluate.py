@@ -14,16 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import composition, hub
+from hydratune import hub
 from hydratune.build import build
 from hydratune.console import plain_console
 from hydratune.data.base import SPLITS, Source
 from hydratune.data.cache import content_hash
 from hydratune.data.rows import located
 from hydratune.data.streaming import is_stream
-from hydratune.errors import FAILED, ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import write_json
-from hydratune.finished.opening import FinishedRun, build_task, load, open_run, overriding, talk
+from hydratune.finished.opening import (
+    FinishedRun,
+    build_task,
+    change_config,
+    is_below,
+    load,
+    open_run,
+    overriding,
+    talk,
+)
 from hydratune.finished.sound import left_out
 from hydratune.provenance import redact
 from hydratune.report import quieten, scores
@@ -41,7 +50,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "evaluations"  # in a run's directory
 # What may be changed of a run's config; the model is as it was trained.
-CHANGES = ("dataset", "task.metrics", "trainer.args.per_device_eval_batch_size")
+CHANGES = ("dataset", "hardware", "task.metrics", "trainer.args.per_device_eval_batch_size")
 _SAME_DATA = ("dataset.limit", "dataset.on_bad_row")  # changes that leave the data where it was
 _LOCAL = "LocalFiles"
 
@@ -96,7 +105,7 @@ def evaluate(
         ConfigError: For mistakes, rows that cannot be read, and labels that the model has not.
     """
     cfg = _changed(run.cfg, overrides, config_dir)
-    is_other = any(not _is_below(key, _SAME_DATA) for key in _keys(overrides) if _is_below(key, ("dataset",)))
+    is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
     own = _one_file(cfg) if is_other else None
     called = _checked_name(name or _name(cfg, own))
     task = build_task(cfg)
@@ -134,29 +143,12 @@ def _keys(overrides: Sequence[str]) -> list[str]:
     return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
-def _is_below(key: str, roots: Sequence[str]) -> bool:
-    return any(key == root or key.startswith(f"{root}.") for root in roots)
-
-
 def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
     """The run's config with the overrides; `dataset=NAME` puts another dataset in the place of the run's."""
-    cfg = cfg.copy()
     with overriding(overrides, config_dir) as request:
-        mistakes = [mistake for _, mistake in composition.check_choices(request)]
-        for override in request.parsed:
-            key = override.key_or_group
-            if not _is_below(key, CHANGES):
-                reason = "A finished run's model is as it was trained."
-                fix = did_you_mean(key, CHANGES, reason)
-                mistakes.append(Mistake(key, one_of(CHANGES), repr(override.input_line), fix))
-        if mistakes:
-            raise ConfigError(*mistakes)
-        if any(override.key_or_group == "dataset" for override in request.parsed):
-            composed = composition.compose_config(request, composition.force_values(request))
-            cfg.dataset = OmegaConf.create(OmegaConf.to_container(composed.dataset, resolve=True))
-        for override in request.parsed:
-            if override.key_or_group != "dataset":
-                OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+        cfg, mistakes = change_config(cfg, request, CHANGES)
+    if mistakes:
+        raise ConfigError(*mistakes)
     return cfg
 
 

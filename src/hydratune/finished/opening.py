@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import adapters, collector
+from hydratune import adapters, collector, composition
 from hydratune.build import build
-from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.composition import Request
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.files import CONFIG, METRICS, MODEL
 from hydratune.models import code
 from hydratune.provenance import MASK
 from hydratune.run import training_arguments
-from hydratune.tracking.delivery import DIRECTORY, POINTER, pointer
+from hydratune.tracking.delivery import POINTER, pointer
+from hydratune.tracking.journal import DIRECTORY
 from hydratune.validation import check_targets
 
 if TYPE_CHECKING:
@@ -142,10 +144,12 @@ def directory_of(name: str, uri: str) -> Path:
 
 
 def build_task(cfg: DictConfig) -> Task:
-    """The task of a config, which is checked before."""
+    """Build the task of a stored config, after checking the config's targets, the task, and the hardware."""
     check_targets(cfg)
     task: Task = build(cfg.task)
-    if mistakes := [mistake.under("task") for mistake in task.check()]:
+    mistakes = [mistake.under("task") for mistake in task.check()]
+    mistakes += [mistake.under("hardware") for mistake in build(cfg.hardware).check()]
+    if mistakes:
         raise ConfigError(*mistakes)
     return task
 
@@ -195,14 +199,49 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     )
 
 
+def is_below(key: str, roots: Sequence[str]) -> bool:
+    """Whether a dotted key is one of `roots` or inside one."""
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) -> tuple[DictConfig, list[Mistake]]:
+    """Apply overrides to the stored config of a finished run.
+
+    Args:
+        cfg: The stored config; it stays unchanged.
+        request: The overrides, inside `overriding`.
+        changeable: Keys that may be changed, with everything below them. A config group among them can be replaced
+            (`hardware=cpu`), which takes the option's values instead of the stored ones.
+
+    Returns:
+        The changed config, and an error for each override that is not possible; with errors nothing is applied.
+    """
+    mistakes = [mistake for _, mistake in composition.check_choices(request)]
+    for override in request.parsed:
+        key = override.key_or_group
+        if not is_below(key, changeable) or override.is_delete():
+            fix = did_you_mean(key, changeable, "The model of a finished run cannot be changed.")
+            mistakes.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
+    if mistakes:
+        return cfg, mistakes
+    cfg = cfg.copy()
+    groups = [override.key_or_group for override in request.parsed if override.key_or_group in request.groups]
+    if groups:
+        composed = composition.compose_config(request, composition.force_values(request))
+        for group in groups:
+            cfg[group] = OmegaConf.create(OmegaConf.to_container(composed[group], resolve=True))
+    for override in request.parsed:
+        if override.key_or_group not in groups:
+            OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+    return cfg, []
+
+
 @contextmanager
-def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[Any]:
+def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[Request]:
     """A `Request` of overrides, each checked to be in Hydra's grammar and to have one value."""
     from hydra.errors import HydraException
 
-    from hydratune import composition
-
-    request = composition.Request(tuple(overrides), config_dir=config_dir)
+    request = Request(tuple(overrides), config_dir=config_dir)
     try:
         with composition.composer(request):
             if mistakes := [*composition.check_single(request)]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.console import plain_console
+from hydratune.data.base import unknown_columns
 from hydratune.data.local import LocalFiles
-from hydratune.data.rows import BadRow, Column, located
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-from hydratune.finished.opening import Loaded, build_task, load, open_run, overriding, talk
+from hydratune.data.rows import BadRow, located
+from hydratune.errors import ConfigError, Mistake
+from hydratune.finished.opening import Loaded, build_task, change_config, load, open_run, overriding, talk
 from hydratune.finished.output import check_output, writing
 from hydratune.finished.sound import left_out
 from hydratune.report import quieten
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 CHUNK = 1000  # rows that are held in memory, at least
 # What may be changed of a run's config: how the file is read, and how much is written.
-CHANGES = ("dataset.columns", "dataset.encoding", "dataset.format", "task.max_new_tokens")
+CHANGES = ("dataset.columns", "dataset.encoding", "dataset.format", "hardware", "task.max_new_tokens")
 
 
 class Asked(NamedTuple):
@@ -87,10 +88,9 @@ def predict(asked: Asked) -> None:
     run = open_run(asked.run, asked.uri)
     cfg = _changed(run.cfg, asked)
     task = build_task(cfg)
-    wanted = {name: column for name, column in task.columns.items() if not column.target}
-    source = _source(cfg, asked, wanted)
+    source = _source(cfg, asked, task)
     quieten()
-    rows, bad = _rows(task, source, wanted, asked)
+    rows, bad = _rows(task, source, asked)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(replace(run, cfg=cfg), task, Path(folder), asked.batch_size)
     predictor = Predictor(task, loaded, run.tuned(task))
@@ -113,24 +113,21 @@ def _changed(cfg: DictConfig, asked: Asked) -> DictConfig:
         value = getattr(asked, name)
         if value is not None and value < 1:
             mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
-    cfg = cfg.copy()
     with overriding(asked.overrides) as request:
-        for override in request.parsed:
-            key = override.key_or_group
-            if not any(key == one or key.startswith(f"{one}.") for one in CHANGES):
-                fix = did_you_mean(key, CHANGES, "The model is as it was trained.")
-                mistakes.append(Mistake(key, one_of(CHANGES), repr(override.input_line), fix))
-            else:
-                OmegaConf.update(cfg, key, override.value(), force_add=True)
+        cfg, unchangeable = change_config(cfg, request, CHANGES)
+    mistakes += unchangeable
     if mistakes:
         raise ConfigError(*mistakes)
     return cfg
 
 
-def _source(cfg: DictConfig, asked: Asked, wanted: Mapping[str, Column]) -> LocalFiles:
+def _source(cfg: DictConfig, asked: Asked, task: Task) -> LocalFiles:
     """The file as the run's dataset would read it: the same names of columns, no labels."""
     node = cfg.dataset
     named: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
+    if unknown := [*unknown_columns(named, task.columns)]:
+        raise ConfigError(*(mistake.under("dataset") for mistake in unknown))
+    wanted = task.input_columns()
     source = LocalFiles(
         files={"train": str(asked.file)},
         columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
@@ -155,9 +152,9 @@ def _format(node: DictConfig, asked: Asked) -> str | None:
 # --- rows ------------------------------------------------------------------------------------------------
 
 
-def _rows(task: Task, source: LocalFiles, wanted: Mapping[str, Column], asked: Asked) -> tuple[Dataset, set[int]]:
+def _rows(task: Task, source: LocalFiles, asked: Asked) -> tuple[Dataset, set[int]]:
     """All rows of the file and the numbers of those that are left out."""
-    split, raw = source.read_one(wanted)
+    split, raw = source.read_one(task.input_columns())
     rows = raw.splits[split]
     rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
     found = located(_bad_rows(task, rows), raw.locate)
@@ -223,21 +220,33 @@ class Predictor:
             yield {**row, **one}
 
     def _responses(self, inputs: Dataset) -> Any:
-        """What `Task.respond` leaves of each of the inputs, batch by batch."""
+        """Return what `Task.respond` leaves of each input, in the order of the inputs.
+
+        Batches hold inputs of similar length, the longest first, so that little of a batch is padding.
+        """
         import torch
 
         network, args = self.loaded.network, self.loaded.args
         collate = self.task.inputs_collator(self.loaded.processor)
+        order = self._by_length(inputs)
         inputs = inputs.select_columns(self._taken(inputs))
-        kind = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         parts = []
-        for start in range(0, len(inputs), args.eval_batch_size):
-            stop = min(start + args.eval_batch_size, len(inputs))
-            batch = collate([inputs[i] for i in range(start, stop)])
+        for start in range(0, len(order), args.eval_batch_size):
+            batch = collate([inputs[i] for i in order[start : start + args.eval_batch_size]])
             moved = {name: value.to(args.device) for name, value in batch.items()}
-            with torch.inference_mode(), torch.autocast(args.device.type, dtype=kind, enabled=kind is not None):
+            with torch.inference_mode(), torch.autocast(args.device.type, dtype=dtype, enabled=dtype is not None):
                 parts.append(self.task.respond(network, moved))
-        return _joined(parts)
+        return _in_order(_joined(parts), order)
+
+    def _by_length(self, inputs: Dataset) -> list[int]:
+        """Row numbers from the longest input to the shortest; in the order of the rows for images."""
+        from hydratune.training.sampler import lengths
+
+        names = getattr(self.loaded.processor, "model_input_names", ["input_ids"])
+        tokens = lengths(inputs, names[0])
+        numbers = range(len(inputs))
+        return [*numbers] if tokens is None else sorted(numbers, key=lambda i: -tokens[i])
 
     def _taken(self, inputs: Dataset) -> list[str]:
         """The columns that the network takes, as Trainer finds them; all where the task's collator needs others."""
@@ -252,6 +261,16 @@ def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], tuple):
         return tuple(_joined(column) for column in zip(*parts, strict=True))
     return [row for part in parts for row in (part.float() if part.is_floating_point() else part).cpu().numpy()]
+
+
+def _in_order(values: Any, order: Sequence[int]) -> Any:
+    """Undo a reordering: `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
+    if isinstance(values, tuple):
+        return tuple(_in_order(column, order) for column in values)
+    restored: list[Any] = [None] * len(order)
+    for position, value in zip(order, values, strict=True):
+        restored[position] = value
+    return restored
 
 
 def _readable(rows: Dataset) -> list[str]:

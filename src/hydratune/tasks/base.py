@@ -89,6 +89,10 @@ class Task(ABC):
         """Whether rows that follow each other belong together, so that a split or a limit must not part them."""
         return False
 
+    def input_columns(self) -> dict[str, Column]:
+        """The columns that predictions are made from: all but those of what is predicted."""
+        return {name: column for name, column in self.columns.items() if not column.target}
+
     def texts(self) -> list[str]:
         """Its columns of text, or of lists of texts."""
         return [name for name, column in self.columns.items() if column.kind in ("text", "texts")]
