@@ -80,11 +80,29 @@ def test_pinned_requirements_and_a_signature(train, toy, store):
     train(*toy, "trainer.args.max_steps=1")
     (model,) = logged(store)
     info = mlflow.models.Model.load(str(folder(model)))
-    assert info.signature.inputs.to_dict() == [{"type": "string", "required": True}]
+    assert info.signature.inputs.to_dict() == [{"type": "string", "name": "text", "required": True}]
     assert [column["name"] for column in info.signature.outputs.to_dict()] == ["label", "score"]
     lines = (folder(model) / "requirements.txt").read_text().split()
     assert all("==" in line for line in lines)
     assert any(line.startswith("transformers==") for line in lines)
+
+
+LITERALS = ["123", "None", "['a', 'b']", "{'a': 1}", "1e5", "True", "'quoted'", "b'bytes'", "(1, 2)", "good film"]
+
+
+def test_served_model_takes_literals_as_text(train, toy, store):
+    """A text that is a Python literal is classified as text, whatever other texts the request has."""
+    import mlflow
+    import pandas as pd
+
+    train(*toy, "trainer.args.max_steps=1")
+    (model,) = logged(store)
+    served = mlflow.pyfunc.load_model(str(folder(model)))
+    expected = mlflow.transformers.load_model(str(folder(model)))(LITERALS)
+    for texts in (LITERALS, LITERALS[:-1], *([text] for text in LITERALS)):
+        answer = served.predict(pd.DataFrame({"text": texts}))
+        scores = [expected[LITERALS.index(text)]["score"] for text in texts]
+        assert list(answer["score"]) == pytest.approx(scores, abs=1e-5)
 
 
 def test_checkpoints(train, toy, store):
@@ -201,7 +219,7 @@ def test_served(train, toy, store, tmp_path):
         )
     try:
         rows = predictions(result)
-        asked = json.dumps({"inputs": [row["text"] for row in rows]}).encode()
+        asked = json.dumps({"dataframe_records": [{"text": row["text"]} for row in rows]}).encode()
         answer = _ask(server, f"http://127.0.0.1:{port}/invocations", asked)
     except BaseException:
         print((tmp_path / "log").read_text())

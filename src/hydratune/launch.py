@@ -90,7 +90,9 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
             _tell(cfg, job, error)
         raise error
     done = ends[min(ends)]  # of the first process, or of the first one here while that still saves
-    return RunResult(done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"])
+    return RunResult(
+        done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"], done["tracked"]
+    )
 
 
 def _freeze(cfg: DictConfig, folder: Path) -> None:

@@ -77,7 +77,7 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
         result = run(without_hydra(cfg), job)
     finally:
         _leave()
-    return {"metrics": result.metrics, "link": result.link, "pushed": result.pushed}
+    return {"metrics": result.metrics, "link": result.link, "pushed": result.pushed, "tracked": result.tracked}
 
 
 def _part(origin: Sequence[str]) -> Part:

@@ -50,6 +50,7 @@ class RunResult:
         directory: The run's files.
         link: The command that shows the run in MLflow; None where it is not tracked.
         pushed: Whether the hub has the model, where that was asked for.
+        tracked: Whether MLflow did not refuse the run for good, as it does once the experiment is deleted.
     """
 
     objective: float
@@ -57,6 +58,7 @@ class RunResult:
     directory: Path
     link: str | None
     pushed: bool = True
+    tracked: bool = True
 
 
 def run(cfg: DictConfig, job: Job) -> RunResult:
@@ -164,7 +166,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         url = push.try_send() if push else None
         if url:
             run_log.tags({TAG: url})
-    return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link(), pushed=bool(url) or not push)
+    pushed, tracked = bool(url) or not push, not run_log.is_blocked()
+    return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link(), pushed, tracked)
 
 
 @dataclass(frozen=True)

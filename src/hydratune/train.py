@@ -277,5 +277,5 @@ def _job(cfg: DictConfig) -> None:
             log.error("%s", words)
         raise RunFailedError from error
     show(result)
-    if not result.pushed:
+    if not (result.pushed and result.tracked):
         raise RunFailedError

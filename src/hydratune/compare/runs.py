@@ -15,7 +15,8 @@ from hydratune import allowed
 from hydratune.errors import one_line
 from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS
 from hydratune.tasks.base import Task
-from hydratune.tracking.delivery import DIRECTORY, pointer
+from hydratune.tracking.delivery import pointer
+from hydratune.tracking.journal import DIRECTORY
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

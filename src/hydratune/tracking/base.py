@@ -106,6 +106,10 @@ class RunLog:
         """The command that shows this run, where there is one."""
         return None
 
+    def is_blocked(self) -> bool:
+        """Whether the tracker refuses the run until the user intervenes."""
+        return False
+
 
 class Tracking(ABC):
     """Where runs are recorded."""

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric
 
 POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
-DIRECTORY = "hydratune.directory"  # a tag: where a run's files are
 RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
 SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that they are nested in
 _TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was delivered to it
@@ -35,10 +34,14 @@ _MOST_METRICS = 1000
 
 
 def pointer(directory: Path) -> dict[str, str] | None:
-    """What `mlflow.json` says: uri, experiment_id and run_id; None where no store has the run of a directory."""
+    """Read `mlflow.json`: uri, experiment_id, run_id, and directory; None if no store has the run of a directory.
+
+    The address of a local store is the one that it has now, also if it was moved together with the run.
+    """
     try:
-        return dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        found = dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
+        return found | {"uri": store.stored_uri(found["uri"], found.get("directory", ""), directory)}
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -68,6 +71,11 @@ class Delivery:
         if new:
             self.client.log_batch(self._run_id, metrics=new)
 
+    def check_not_deleted(self) -> None:
+        """Raise DeletedError if the run or its experiment was deleted in MLflow."""
+        if pointer(self._directory):
+            store.check_not_deleted(self.client, self._uri, self._run_id)
+
     @cached_property
     def _there(self) -> Mapping[tuple[str, int], tuple[str, float, int, int]]:
         """Points, by name and step, of a process that is gone with its files: this one goes over its steps again."""
@@ -95,6 +103,7 @@ class Delivery:
         first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
         made = known or [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
         where = {"uri": redact(self._uri), "experiment_id": experiment_id, "run_id": made[0].info.run_id}
+        where["directory"] = str(self._directory.absolute())
         if known:  # perhaps by a machine that is gone
             where[_TAKEN_OVER] = "yes"
         write_json(self._directory / POINTER, where)

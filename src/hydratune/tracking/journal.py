@@ -19,6 +19,7 @@ from hydratune.files import write_text
 
 log = logging.getLogger(__name__)
 
+DIRECTORY = "hydratune.directory"  # a tag: the absolute path of the run directory
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
 
 
@@ -46,6 +47,7 @@ class Journal:
         params: What was written down, name -> value.
         uri: The store that the run was started with, without a password.
         key: What finds the run again in its store.
+        directory_before: The run directory's absolute path when the run was last started; empty if not recorded.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -54,8 +56,10 @@ class Journal:
         self._writing, self._is_full = threading.Lock(), False
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
-        self.uri, self.key = "", ""
+        self.uri = self.key = self.directory_before = ""
         for entry in self.entries(0):
+            if entry.kind in ("run", "continue"):
+                self.directory_before = entry.values.get("tags", {}).get(DIRECTORY, "")
             if entry.kind == "run":
                 self.uri, self.key = entry.values["uri"], entry.values["key"]
             elif entry.kind == "metrics":

@@ -26,9 +26,9 @@ from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
-from hydratune.tracking.delivery import DIRECTORY, Delivery
-from hydratune.tracking.journal import LOCK, Journal, journals
-from hydratune.tracking.sender import Sender, StoreDownError, drain, said, turn_to
+from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
+from hydratune.tracking.sender import Sender, drain, said, turn_to
 from hydratune.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ class Mlflow(Tracking):
         """A record that ends FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
         uri = store.absolute_uri(self.uri)
         client = store.connect(uri) if store.sqlite_path(uri) else None  # a local file is there or it is a mistake
+        if client:
+            store.check_experiment(client, uri, self.experiment)
         journal = Journal(facts.directory)
         with ExitStack() as held:
             held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # from `hydratune sync`
@@ -123,7 +125,7 @@ class Mlflow(Tracking):
                 with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # one that runs does it itself
                     turn_to(journal, uri)
                     drain(journal, Delivery(store.connect(uri), uri, journal.directory))
-        except (ConfigError, StoreDownError) as error:
+        except (ConfigError, store.StoreDownError) as error:
             command = shlex.join([console_script(), "sync", os.path.relpath(directory)])
             log.warning("tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), said(error), command)
 
@@ -231,6 +233,10 @@ class MlflowRunLog(RunLog):
     def link(self) -> str | None:
         """`hydratune ui` on this run."""
         return shlex.join([console_script(), "ui", os.path.relpath(self._journal.directory)])
+
+    def is_blocked(self) -> bool:
+        """Whether the run or its experiment was deleted in MLflow, so that it takes no entries."""
+        return self._sender.is_blocked
 
     def close(self, status: str) -> None:
         """Writes the end down and waits for its delivery; says how to deliver later what could not be."""

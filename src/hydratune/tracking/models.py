@@ -102,26 +102,37 @@ def _pack(model: ModelFacts, target: Path) -> None:
 
     logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns that no model card is on the hub for our folder
     warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)  # of its own code
-    example = list(model.example.values())
+    example: Any = dict(model.example)
+    if not _has_columns(str(model.pipeline), model.example):
+        example = list(example.values())
     target.parent.mkdir(exist_ok=True)
     mlflow.transformers.save_model(
         pipeline(model.pipeline, model=str(model.folder), device="cpu"),
         str(target),
         signature=_signature(str(model.pipeline), model.example),
-        input_example=(dict(model.example) if len(example) > 1 else example) or None,
+        input_example=example or None,
         model_config={"truncation": True} if model.pipeline == "text-classification" else None,
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
     )
 
 
 def _signature(pipeline: str, example: Mapping[str, str]) -> ModelSignature:
-    """One nameless text in, or the columns of `example` where there are several."""
+    """One unnamed text as input, or the columns of `example`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    names = list(example) if len(example) > 1 else [None]
+    names = list(example) if _has_columns(pipeline, example) else [None]
     inputs = Schema([ColSpec("string", name) for name in names])
     return ModelSignature(inputs, Schema([ColSpec(kind, name) for name, kind in _OUTPUTS[pipeline].items()]))
+
+
+def _has_columns(pipeline: str, example: Mapping[str, str]) -> bool:
+    """Whether a served request names its columns.
+
+    MLflow evaluates the unnamed texts of a text classifier as Python literals if all texts of a request are literals:
+    `123` would reach the tokenizer as a number. It does not touch texts in a named column.
+    """
+    return len(example) > 1 or (pipeline == "text-classification" and bool(example))
 
 
 def _linked(folder: Path, target: Path) -> Path:

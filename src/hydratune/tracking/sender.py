@@ -16,6 +16,7 @@ from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery, pointer
 from hydratune.tracking.journal import Entry, Journal
 from hydratune.tracking.models import UnfitError
+from hydratune.tracking.store import DeletedError, StoreDownError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,10 +29,6 @@ PATIENCE = 30.0  # seconds that the end of a run waits for an entry that does no
 _MOST_POINTS = 1000  # of one call
 # What no second try can mend: the entry is left out.
 _REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
-
-
-class StoreDownError(Exception):
-    """The store did not take an entry; it may do so later."""
 
 
 def drain(journal: Journal, delivery: Delivery) -> None:
@@ -80,6 +77,7 @@ class Sender:
         self._delivery = Delivery(client, uri, journal.directory) if client else None
         self._nudged, self._ending = threading.Event(), threading.Event()
         self._warned = False
+        self.is_blocked = False  # whether the run or its experiment was deleted in MLflow
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
@@ -130,10 +128,12 @@ class Sender:
             self._delivery = self._delivery or Delivery(store.connect(self._uri), self._uri, self._journal.directory)
             drain(self._journal, self._delivery)
         except Exception as error:  # whatever a store raises, training goes on
+            self.is_blocked = isinstance(error, DeletedError)
             if not self._warned:
                 log.warning("tracking: the MLflow store failed, training goes on: %s", said(error))
             self._warned = True
             return False
+        self.is_blocked = False
         return True
 
 
@@ -147,8 +147,8 @@ def wait() -> None:
 
 
 def said(error: BaseException) -> str:
-    """What an error says, on one line of at most 300 characters, without passwords."""
-    return str(redact(one_line(error)))[:300]
+    """The error's message on one line, without passwords; what another library says is cut to 300 characters."""
+    return str(redact(one_line(error)))[: None if isinstance(error, StoreDownError) else 300]
 
 
 def _deliver_points(delivery: Delivery, points: list[tuple[str, float, int, int]]) -> None:
@@ -156,8 +156,7 @@ def _deliver_points(delivery: Delivery, points: list[tuple[str, float, int, int]
     try:
         delivery.metrics(points)
     except Exception as error:
-        if not _is_refused(error):
-            raise StoreDownError(said(error)) from error
+        _raise_unless_refused(error, delivery)
         if len(points) == 1:
             log.warning("tracking: MLflow refuses the metric %s: %s", points[0][0], said(error))
             return
@@ -170,9 +169,19 @@ def _deliver(delivery: Delivery, entry: Entry) -> None:
     try:
         delivery(entry)
     except Exception as error:
-        if entry.kind == "run" or not _is_refused(error):
+        if entry.kind == "run" and not isinstance(error, StoreDownError):
             raise StoreDownError(said(error)) from error
+        _raise_unless_refused(error, delivery)
         log.warning("tracking: MLflow refuses %s: %s", _described(entry), said(error))
+
+
+def _raise_unless_refused(error: Exception, delivery: Delivery) -> None:
+    """Raise StoreDownError for an entry that the store may take later."""
+    if isinstance(error, StoreDownError):
+        raise error
+    if not _is_refused(error):
+        raise StoreDownError(said(error)) from error
+    delivery.check_not_deleted()
 
 
 def _is_refused(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +16,17 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.files import PRIVATE, PRIVATE_FOLDER
 from hydratune.provenance import redact
+from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 log = logging.getLogger(__name__)
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 _SQLITE = "sqlite:///"
+_DELETED = "deleted"  # MLflow's lifecycle stage
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
 
 
@@ -42,6 +46,12 @@ def absolute_uri(uri: str) -> str:
     if not uri.startswith(_SQLITE):
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
+
+
+def stored_uri(uri: str, directory_before: str, directory: Path) -> str:
+    """Return the address that a run recorded; that of a SQLite store follows a run directory that was moved."""
+    path = sqlite_path(uri)
+    return uri if path is None else _SQLITE + str(relocated(path, directory_before, directory))
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -85,7 +95,9 @@ def connect(uri: str) -> MlflowClient:
             path.touch(mode=PRIVATE)
         # Two processes that make the schema at once break each other (alembic has no lock of its own).
         with FileLock(f"{path}.lock"):
-            return _unlocked(uri)
+            client = _unlocked(uri)
+            relocate_artifacts(path)
+            return client
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
         reason = str(redact(one_line(error)))[:300]
         fix = "Start the server, correct tracking.uri, or set tracking=none."
@@ -113,16 +125,67 @@ def _answering(uri: str) -> MlflowClient:
     return client
 
 
+class StoreDownError(Exception):
+    """The store did not take an entry; it may do so later."""
+
+
+class DeletedError(StoreDownError):
+    """The run or its experiment was deleted in MLflow, which refuses every entry until a user restores it."""
+
+
+def restore_command(uri: str, kind: str, number: str) -> str:
+    """Return the shell command that restores a deleted experiment or run.
+
+    Args:
+        uri: The store.
+        kind: `experiment` or `run`.
+        number: Its ID.
+    """
+    address = shlex.quote(str(redact(uri)))
+    return f"MLFLOW_TRACKING_URI={address} mlflow {kind}s restore --{kind}-id {number}"
+
+
+def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
+    """Raise ConfigError if the experiment called `name` was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == _DELETED:
+        command = restore_command(uri, "experiment", found.experiment_id)
+        fix = f"Restore it with `{command}`, or choose another with tracking.experiment=NAME."
+        raise ConfigError(Mistake("tracking.experiment", "an experiment that is not deleted", repr(name), fix))
+
+
+def check_not_deleted(client: MlflowClient, uri: str, run_id: str) -> None:
+    """Raise DeletedError if a run or its experiment was deleted."""
+    run = client.get_run(run_id)
+    experiment = client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage == _DELETED:
+        raise _deleted_experiment(uri, experiment)
+    if run.info.lifecycle_stage == _DELETED:
+        command = restore_command(uri, "run", run_id)
+        raise DeletedError(f"the MLflow run {run.info.run_name!r} was deleted; restore it with: {command}")
+
+
+def _deleted_experiment(uri: str, experiment: Experiment) -> DeletedError:
+    command = restore_command(uri, "experiment", experiment.experiment_id)
+    return DeletedError(f"the MLflow experiment {experiment.name!r} was deleted; restore it with: {command}")
+
+
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """The id of the experiment called `name`, made if need be; a local store keeps its artifacts beside it."""
+    """Return the ID of the experiment called `name`, created if necessary; a local store has its artifacts beside it.
+
+    Raises:
+        DeletedError: If the experiment was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
     if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == _DELETED:
+            raise _deleted_experiment(uri, found)
         return str(found.experiment_id)
     path = sqlite_path(uri)
     if path:
-        (path.parent / "mlartifacts").mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-    location = (path.parent / "mlartifacts" / quote(name, safe=" ")).as_uri() if path else None
+        (path.parent / ARTIFACTS).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    location = (path.parent / ARTIFACTS / quote(name, safe=" ")).as_uri() if path else None
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was first

@@ -14,7 +14,7 @@ from hydratune.provenance import MASK, redact
 from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
-from hydratune.tracking.sender import StoreDownError, drain, said, turn_to
+from hydratune.tracking.sender import drain, said, turn_to
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,15 +34,25 @@ def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Ite
     if not found:
         fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
         yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
-    elif uri is None and MASK in found[0].uri:
-        fix = "Add --uri '${oc.env:NAME}'."
-        yield Mistake("--uri", "the store's address with its password", repr(found[0].uri), fix)
+    for recorded in {_recorded_uri(journal) for journal in found} if uri is None else ():
+        path = store.sqlite_path(recorded)
+        if MASK in recorded:
+            fix = "Add --uri '${oc.env:NAME}'."
+            yield Mistake("--uri", "the store's address with its password", repr(recorded), fix)
+        elif path is not None and not path.is_file():
+            fix = "Name the store with --uri; one that you name is created if it does not exist."
+            yield Mistake("--uri", "a store that exists", repr(str(path)), fix)
+
+
+def _recorded_uri(journal: Journal) -> str:
+    """The address that the run recorded; a local store is found again if the project was moved."""
+    return store.stored_uri(journal.uri, journal.directory_before, journal.directory)
 
 
 def _sync(journal: Journal, given: str | None) -> int:
-    """0 where everything is delivered."""
+    """Upload a run's entries; returns 0 if nothing is left to upload."""
     name = os.path.relpath(journal.directory)
-    uri = store.absolute_uri(given or journal.uri)
+    uri = store.absolute_uri(given) if given else _recorded_uri(journal)
     try:
         with FileLock(journal.directory / LOCK, timeout=0):
             turn_to(journal, uri)
@@ -50,7 +60,7 @@ def _sync(journal: Journal, given: str | None) -> int:
     except Timeout:
         print(f"{name}: the run goes on and delivers by itself")
         return 0
-    except StoreDownError as error:
+    except store.StoreDownError as error:
         print(f"{name}: not delivered: {said(error)}")
         return FAILED
     print(f"{name}: all is in MLflow at {redact(uri)}")

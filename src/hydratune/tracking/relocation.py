@@ -1,0 +1,64 @@
+"""Local MLflow stores whose project directory was moved or renamed: MLflow keeps absolute paths only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+log = logging.getLogger(__name__)
+
+ARTIFACTS = "mlartifacts"  # the folder beside a local store that holds its artifacts
+# The columns of MLflow's schema that hold the address of an artifact.
+_COLUMNS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+_BUSY_SECONDS = 120.0  # how long SQLite waits for another process that writes
+
+
+def relocate_artifacts(database: Path) -> None:
+    """Point a SQLite store at the artifacts beside it after its directory was moved.
+
+    MLflow stores absolute artifact addresses and would create the old directory again to write there. Only addresses
+    that `store.experiment_id` chose are changed, and only if the old folder is gone or the artifacts moved along.
+
+    Args:
+        database: The SQLite file, with MLflow's schema.
+    """
+    folder = database.parent / ARTIFACTS
+    here = f"{folder.as_uri()}/"
+    with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection, connection:
+        locations = [str(row[0]) for row in connection.execute("SELECT artifact_location FROM experiments")]
+        roots = {before + between for before, between, _ in (one.rpartition(f"/{ARTIFACTS}/") for one in locations)}
+        for old in sorted(roots - {"", here}):
+            if folder.is_dir() or not Path(unquote(urlsplit(old).path)).is_dir():
+                for table, column in _COLUMNS:
+                    connection.execute(
+                        f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 (constants)
+                        (here, len(old) + 1, len(old), old),
+                    )
+                log.warning("tracking: the MLflow store was moved, so its artifacts are now read from %s", folder)
+
+
+def relocated(path: Path, directory_before: str, directory: Path) -> Path:
+    """Return where a file is after a run directory and everything around it was moved.
+
+    Args:
+        path: The file's absolute path, as it was recorded.
+        directory_before: The run directory's absolute path at that time; empty if unknown.
+        directory: The run directory now.
+
+    Returns:
+        `path` if it exists or if there is no such file in the same place relative to the run directory.
+    """
+    if path.exists() or not directory_before:
+        return path
+    moved = Path(os.path.normpath(directory.absolute() / os.path.relpath(path, directory_before)))
+    return moved if moved.exists() else path
