@@ -155,6 +155,7 @@ def test_threads(on):
 def test_processes_of_a_run_share_the_cores(on, monkeypatch):
     """As torchrun says how many they are; at least one each."""
     on(cores=8)
+    monkeypatch.setenv("HYDRATUNE_RANK_PID", str(os.getpid()))
     for processes, threads in (("2", 4), ("9", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
         Hardware().prepare()

@@ -20,6 +20,7 @@ from hydratune.errors import SAVED, ConfigError, Mistake, PrunedError
 from hydratune.facts import Job, facts
 from hydratune.files import CONFIG, write_text
 from hydratune.hardware.distributed import Distributed
+from hydratune.hardware.environment import ignore_other_launchers
 from hydratune.run import RunResult
 
 RANKS = "ranks"  # a folder of the run's: what all processes read, and for each how it ended and its log
@@ -63,6 +64,7 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
         PrunedError: Where the sweep ended the run.
         RankFailedError: With the traceback of the process that failed first.
     """
+    ignore_other_launchers()  # which the processes would inherit
     hardware: Distributed = build(cfg.hardware)
     is_first = hardware.launch.node_rank == 0
     directory = job.directory if is_first else job.directory.parents[1]  # see `other_machine`

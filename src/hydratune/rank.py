@@ -21,6 +21,7 @@ from hydratune.composition import register_resolvers, without_hydra
 from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
 from hydratune.files import write_json
+from hydratune.hardware.environment import mark_as_rank
 from hydratune.provenance import guard_logs, redact
 from hydratune.run import run
 
@@ -33,6 +34,7 @@ def main(frozen: str, parent: str, *origin: str) -> int:
         parent: The number of the process that started this one.
         origin: Of a sweep: what the trial is found by.
     """
+    mark_as_rank()
     collector.spare()
     signals.install_below(int(parent))
     guard_logs()

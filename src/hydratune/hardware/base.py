@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.hardware import choose, probe
+from hydratune.hardware.environment import ignore_other_launchers, is_rank
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -76,6 +77,7 @@ class Hardware:
         """
         import torch
 
+        ignore_other_launchers()  # before accelerate and transformers read them
         machine = probe.machine()
         self._device = choose.device("cpu" if given.get("use_cpu") else self.device, machine)
         threads = choose.threads(self.threads, machine, _local_processes())
@@ -165,8 +167,8 @@ def repeat_exactly(wanted: bool) -> None:
 
 
 def _local_processes() -> int:
-    """How many processes of the run share this machine; torchrun says."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """Returns how many processes of the run share this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_rank() else 1
 
 
 def _settled(given: Mapping[str, Any]) -> set[str]:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.hardware.base import Hardware
+from hydratune.hardware.environment import is_rank
 
 _WHOLE = "FULL_STATE_DICT"
 _BATCH, _STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -111,7 +112,7 @@ class Distributed(Hardware):
         import torch
 
         arguments = super().prepare(given)
-        if "WORLD_SIZE" not in os.environ:  # a finished run that is opened again
+        if not is_rank():  # a finished run that is opened again
             return arguments
         os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # else accelerate counts threads by itself
         if arguments.get("use_cpu") and "ddp_backend" not in given:

@@ -22,6 +22,7 @@ from hydratune.build import build
 from hydratune.errors import TERMINATED, one_line
 from hydratune.facts import Part
 from hydratune.files import CHECKPOINTS, remove_soon
+from hydratune.hardware.environment import ignore_other_launchers
 from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
 from hydratune.provenance import guard_logs, redact
@@ -53,6 +54,7 @@ def work(cfg: DictConfig) -> int:
         guard_logs()
     _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
+    ignore_other_launchers()  # here, since each trial restores the environment
     try:
         done = _work(Study(plan, options, waits=True), Kept(_KEPT))
     finally:
