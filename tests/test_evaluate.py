@@ -98,11 +98,23 @@ def test_unknown_labels(finished):
     other([{"text": "a film", "label": "pos"}, {"text": "a film", "label": "neutral"}])
     with pytest.raises(ConfigError) as error:
         scored(finished, *OTHER)
-    first, total = str(error.value).splitlines()
-    assert first.startswith("dataset.columns.label: expected labels among ['neg', 'pos'], got 'neutral' at other.jsonl")
-    assert "line 2" in first
-    assert total.endswith("1 of 2 that cannot. Mend them, or leave them out with dataset.on_bad_row=drop.")
-    assert scored(finished, *OTHER, "dataset.on_bad_row=drop").rows == 1
+    first, total = error.value.mistakes
+    assert str(first).startswith(
+        "dataset.columns.label: expected labels among ['neg', 'pos'], got 'neutral' at other.jsonl"
+    )
+    assert "line 2" in first.got
+    assert total.key == "dataset.unseen_labels"
+    assert scored(finished, *OTHER, "dataset.unseen_labels=drop").rows == 1
+
+
+def test_evaluate_keeps_rows_with_unseen_labels(finished):
+    """They are in the denominator, and never right, whatever becomes of invalid rows."""
+    other([{"text": "a film", "label": label} for label in ("pos", "neutral", "neutral", "neg")])
+    with pytest.raises(ConfigError) as error:
+        scored(finished, *OTHER, "dataset.on_bad_row=drop")
+    assert error.value.mistakes[-1].key == "dataset.unseen_labels"
+    found = scored(finished, *OTHER, "dataset.unseen_labels=keep")
+    assert (found.rows, found.metrics["accuracy"]) == (4, pytest.approx(1 / 4))
 
 
 @pytest.mark.parametrize(

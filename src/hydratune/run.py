@@ -190,7 +190,7 @@ def _material(source: Source, task: Any, model: Model) -> _Material:
     processor = model.load_processor(task.processor, config)
     task.check_processor(processor)
     longest = task.longest(config, processor)
-    data = task.prepare(splits, processor, longest, source.labels)
+    data = task.prepare(splits, processor, longest, source.label_names)
     for sentence in data.said:
         log.warning("data: %s", sentence)
     return _Material(task, splits, config, processor, longest, data)

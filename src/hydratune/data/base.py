@@ -9,6 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hydratune.data import splitting
+from hydratune.data.label_names import (
+    LabelNames,
+    UnseenLabels,
+    as_texts,
+    check_label_names,
+    split_unseen,
+    unseen_counts,
+)
 from hydratune.data.rows import BadRow, Column, located, mistakes
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
@@ -30,6 +38,9 @@ class Reader(Protocol):
 
     def keeps_order(self) -> bool:
         """Whether rows that follow each other belong together."""
+
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """The rows, with label names as text if `names` maps values to names, and the names in the order of ids."""
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Every row that the task cannot use."""
@@ -71,25 +82,38 @@ class Source(ABC):
         columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`; a column that is
             not named here is called in the data as in the task. Null where the data has no such column; a dot
             leads into a struct (`translation.en`); a list of names is one column of lists.
-        labels: Names of the labels in the order of their ids; null to take them from the data.
+        labels: Names of the labels in the order of their ids, or a mapping from values in the data to names; null
+            to take them from the training rows.
         limit: Split -> the most rows to keep, drawn by `seed` (of a stream the first ones); null for all.
         validation_size: Share of all training rows that is held out where there is no validation split.
         test_size: Share of all training rows that is held out where there is no test split; 0 for none.
         stratify_by_column: A column of the data whose values keep their shares in what is held out.
         group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
         on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
+        unseen_labels: What to do with validation and test rows whose label no training row has: `error`; `keep`, so
+            that they count as errors of the model; or `drop`, which leaves them out of the score.
         seed: Draws the held-out rows and the limits. Not the run's seed: runs are compared on the same rows.
     """
 
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)
-    labels: list[str] | None = None
+    labels: list[str] | dict[str, str] | None = None
     limit: dict[str, int | None] = field(default_factory=dict)
     validation_size: float = 0.1
     test_size: float = 0.0
     stratify_by_column: str | None = None
     group_by_column: str | None = None
     on_bad_row: Literal["error", "drop"] = "error"
+    unseen_labels: UnseenLabels = "error"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.labels = as_texts(self.labels)
+        self._label_names: list[str] | None = None
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The label names in the order of the ids, once `load` has read the rows; None for a task without labels."""
+        return self._label_names
 
     @abstractmethod
     def read(self) -> Raw:
@@ -132,10 +156,7 @@ class Source(ABC):
         if self.stratify_by_column and self.group_by_column:
             got = f"{self.stratify_by_column!r} beside dataset.group_by_column"
             yield Mistake("stratify_by_column", "one way to split", got, "Set one of them to null.")
-        if self.labels is not None and not all(isinstance(name, str) for name in self.labels):
-            yield Mistake("labels", "names as text", repr(self.labels), "Put them in quotes; yaml reads no as false.")
-        elif self.labels is not None and len(set(self.labels)) != len(self.labels):
-            yield Mistake("labels", "different names", repr(self.labels), "Name each label once.")
+        yield from check_label_names(self.labels)
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
         """What the task's columns and the data's do not agree on, as far as can be told without loading."""
@@ -203,6 +224,7 @@ class Source(ABC):
                 for split, rows in splits.items()
             }
         )
+        splits, self._label_names = task.name_labels(splits, self.labels)
         self._deal_with_bad_rows(splits, raw, task)
         if empty := [split for split in splits if _length(splits[split]) == 0]:
             got = f"none in {', '.join(empty)}"
@@ -248,21 +270,28 @@ class Source(ABC):
         if "train" not in still:
             found: list[BadRow] = []
         else:
-            found = located(task.bad_rows(still, self.labels), raw.locate)
+            found = located(task.bad_rows(still, self._label_names), raw.locate)
         if is_stream(splits.get("train")):
-            splits["train"] = checked(splits["train"], task, self.labels, self.on_bad_row == "drop")
+            splits["train"] = checked(splits["train"], task, self._label_names, self.on_bad_row == "drop")
             found = [one for one in found if one.split != "train" or self.on_bad_row == "error"]
+        lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
+        sizes = {split: (_length(rows) or 0) + lost[split] for split, rows in splits.items()}
+        found = [replace(one, unseen_label=one.unseen_label and one.split != "train") for one in found]
+        found, unseen, errors = split_unseen(found, self.unseen_labels, sizes)
         bad = [*raw.bad, *found]
+        if bad and self.on_bad_row == "error":
+            errors = [*mistakes(bad, sizes), *errors]
+        if errors:
+            raise ConfigError(*errors)
+        if unseen:
+            log.warning("data: %s", unseen_counts(unseen, sizes, self.unseen_labels))
+        dropped = {split: {one.row for one in found if one.split == split} for split in splits}
+        without = [*found, *(unseen if self.unseen_labels == "drop" else ())]
+        for split in {one.split for one in without}:
+            numbers = {one.row for one in without if one.split == split}
+            splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])
         if not bad:
             return
-        dropped = {split: {one.row for one in found if one.split == split} for split in splits}
-        lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
-        if self.on_bad_row == "error":
-            sizes = {split: (_length(rows) or 0) + lost[split] for split, rows in splits.items()}
-            raise ConfigError(*mistakes(bad, sizes))
-        for split, numbers in dropped.items():
-            if numbers:
-                splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])
         counts = {split: len(dropped[split]) + lost[split] for split in splits}
         parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
         log.warning("data: %s bad rows were dropped: %s", f"{sum(counts.values()):,}", parts)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
 from hydratune.data.base import SPLITS, Reader, Source, said_length
+from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.rows import Column
+from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.hub import Repository
 
@@ -24,22 +26,34 @@ log = logging.getLogger(__name__)
 class Mixture:
     """Datasets for one task, each with columns and limits of its own.
 
-    Training rows are drawn from the sources by weight; validation and test are all of their rows.
+    Training rows are drawn from the sources by weight, after each source is shuffled by `seed` unless the task needs
+    its rows in order. Validation and test are all rows of the sources.
 
     Args:
         sources: Name -> dataset.
         weights: Name -> its share of the training rows, relative to the others; 1 where it is not named.
         stopping_strategy: `first_exhausted` ends with the first source that has no more rows, `all_exhausted`
             repeats the rows of the smaller ones; those of `datasets.interleave_datasets`.
-        labels: Names of the labels in the order of their ids, for all sources.
-        seed: Of the draw.
+        labels: Names of the labels in the order of their ids, or a mapping from values to names, for all sources.
+        seed: Of the shuffling and the draw.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     stopping_strategy: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
-    labels: list[str] | None = None
+    labels: list[str] | dict[str, str] | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.labels = as_texts(self.labels)
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The label names in the order of the ids, once `load` has read the rows; None for a task without labels."""
+        lists = [source.label_names or [] for source in self.sources.values()]
+        if all(names == lists[0] for names in lists):
+            return lists[0] or None
+        return sorted({name for names in lists for name in names}, key=_number_or_text)
 
     @property
     def streaming(self) -> bool:
@@ -61,6 +75,7 @@ class Mixture:
                 yield Mistake(
                     f"sources.{name}.labels", f"those of dataset.labels ({self.labels})", f"{source.labels}", fix
                 )
+        yield from check_label_names(self.labels)
         for name, weight in self.weights.items():
             if name not in self.sources:
                 yield Mistake(
@@ -92,6 +107,8 @@ class Mixture:
         weights = [self.weights.get(name, 1.0) for name in loaded]
         shares = [weight / sum(weights) for weight in weights]
         parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}
+        if not task.keeps_order():  # the rows that are not drawn must not be the last ones of a sorted file
+            parts["train"] = [self._shuffled(rows) for rows in parts["train"]]
         try:
             train: Any = interleave_datasets(
                 parts.pop("train"), shares, seed=self.seed, stopping_strategy=self.stopping_strategy
@@ -106,3 +123,14 @@ class Mixture:
             log.warning("data: mixed, %s", said)
         log.info("data: mixed, %s", ", ".join(f"{split} {said_length(rows)}" for split, rows in mixed.items()))
         return mixed
+
+    def _shuffled(self, rows: Any) -> Any:
+        """The rows in an order by `seed`; a stream is shuffled by its source, with a buffer."""
+        return rows if is_stream(rows) else rows.shuffle(seed=self.seed)
+
+
+def _number_or_text(name: str) -> tuple[bool, int, str]:
+    """A key that sorts whole numbers by value, before other names."""
+    digits = name.removeprefix("-")
+    is_number = digits.isdecimal()
+    return not is_number, int(name) if is_number else 0, name

@@ -44,6 +44,7 @@ class BadRow:
         got: What there is.
         fix: What to do about it.
         where: File and line, where they are known.
+        unseen_label: Whether the only fault is a label that the model will not have.
     """
 
     split: str
@@ -53,6 +54,7 @@ class BadRow:
     got: str
     fix: str
     where: str = ""
+    unseen_label: bool = False
 
     def mistake(self) -> Mistake:
         """The row as a message."""

@@ -29,12 +29,12 @@ def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Seque
     wanted = [one for old in names.values() for one in (old if isinstance(old, list) else [old]) if one]
     for one in dict.fromkeys(one for one in wanted if one not in rows.column_names):
         if one in (inside := nested(rows.features)):
-            rows = _with_column(rows, one, inside[one], partial(_inside, dotted=one))
+            rows = with_column(rows, one, inside[one], partial(_inside, dotted=one))
     for name in extra:  # also where it is one of the task's columns
-        rows = _with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
+        rows = with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
     lists = {new: old for new, old in names.items() if isinstance(old, list)}
     for new, old in lists.items():
-        rows = _with_column(rows, new, List(rows.features[old[0]]), partial(_lists, names=old))
+        rows = with_column(rows, new, List(rows.features[old[0]]), partial(_lists, names=old))
     plain = {old: new for new, old in names.items() if isinstance(old, str) and old in rows.column_names}
     rows = rows.select_columns([*plain, *lists, *(f"_{name}" for name in extra)])
     return rows.rename_columns({old: new for old, new in plain.items() if old != new})
@@ -62,8 +62,8 @@ def _lists(batch: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[lis
     return list(map(list, zip(*(batch[name] for name in names), strict=True)))
 
 
-def _with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """`rows` and one more column; of a stream too, whose features a `map` would forget."""
+def with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """`rows` with a new or replaced column; also for a stream, whose features `map` would lose."""
     from datasets import Features
 
     features = Features({**rows.features, name: feature})

@@ -19,6 +19,7 @@ from hydratune.build import build
 from hydratune.console import plain_console
 from hydratune.data.base import SPLITS, Source
 from hydratune.data.cache import content_hash
+from hydratune.data.label_names import split_unseen, unseen_counts
 from hydratune.data.rows import located
 from hydratune.data.streaming import is_stream
 from hydratune.errors import FAILED, ConfigError, Mistake
@@ -51,7 +52,8 @@ log = logging.getLogger(__name__)
 FOLDER = "evaluations"  # in a run's directory
 # What may be changed of a run's config; the model is as it was trained.
 CHANGES = ("dataset", "hardware", "task.metrics", "trainer.args.per_device_eval_batch_size")
-_SAME_DATA = ("dataset.limit", "dataset.on_bad_row")  # changes that leave the data where it was
+# Changes that leave the data where it was.
+_SAME_DATA = ("dataset.limit", "dataset.on_bad_row", "dataset.unseen_labels")
 _LOCAL = "LocalFiles"
 
 
@@ -207,7 +209,7 @@ def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset
     """The split that the run was tested on, or validated on where it had no test split."""
     splits = source.load(task)
     split = "test" if "test" in splits else "validation"
-    return split, task.relabelled(splits[split], source.labels, trained)
+    return split, task.relabelled(splits[split], source.label_names, trained)
 
 
 def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
@@ -220,8 +222,14 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
         raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
     rows = task.relabelled(raw.splits[split], source.labels, trained)
     bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
+    bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})
+    if errors:
+        raise ConfigError(*errors)
+    if unseen:
+        log.warning("data: %s", unseen_counts(unseen, {split: len(rows)}, source.unseen_labels))
     drop = None if source.on_bad_row == "drop" else "dataset.on_bad_row=drop"
-    lost = left_out(len(rows), [*raw.bad, *located(bad, raw.locate)], "dataset", drop)
+    lost = left_out(len(rows), [*raw.bad, *bad], "dataset", drop)
+    lost |= {one.row for one in unseen if one.row is not None} if source.unseen_labels == "drop" else set()
     rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
     most = source.limit.get(split)
     return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.models.base import Network, max_positions
 from hydratune.tasks.encode import Batch, encode_texts
+from hydratune.tasks.labels import TRUE_NAMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +54,13 @@ class Evaluated:
     rows: Dataset
     head: Mapping[str, Any]
     tuned: Mapping[str, float] = field(default_factory=dict)
+
+    def true_names(self) -> list[Any] | None:
+        """The names of the true labels of each row, if the head does not have all of them; else None."""
+        if self.rows is None or TRUE_NAMES not in self.rows.column_names:
+            return None
+        names: list[Any] = self.rows[TRUE_NAMES][:]
+        return names
 
 
 @dataclass(kw_only=True)
@@ -143,6 +152,16 @@ class Task(ABC):
         """What Trainer is to call besides; `collator` is the one of this run."""
         return []
 
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """The rows and the label names in the order of their ids, before invalid rows are dropped.
+
+        Args:
+            splits: All rows, under the task's column names. If `names` maps values to names, the rows that are
+                returned hold the names.
+            names: Those of the config.
+        """
+        return splits, None if names is None else [*names.values()] if isinstance(names, Mapping) else list(names)
+
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:  # noqa: ARG002
         """Every row that cannot be trained on; raises ConfigError where a whole column is of a wrong type."""
         present = [
@@ -166,12 +185,12 @@ class Task(ABC):
         """What the network takes of a batch of rows, with or without labels; a row may become several."""
         return encode_texts(batch, processor, max_length)
 
-    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:  # noqa: ARG002
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
         """Rows whose labels `prepare` gives the ids of a head that is trained, if it is told `trained` as their names.
 
         Args:
             rows: Of other data than the head was trained on; they may have other labels and another order of them.
-            own: What the data calls its labels, in the order of their ids; None where it does not say.
+            own: The label names of the data's config.
             trained: The names of the labels that the head has, in the order of its ids.
         """
         return rows

@@ -11,7 +11,7 @@ from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.tasks.base import Prepared
-from hydratune.tasks.labels import collect_labels
+from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.one_label import OneLabel
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ class ImageClassification(OneLabel):
         prepared = type(splits)()
         for split, rows in splits.items():
             ids = labels.encode(rows["label"])
-            prepared[split] = _as_images(rows.remove_columns("label")).add_column("labels", ids)
+            images = _as_images(rows.remove_columns("label")).add_column("labels", ids)
+            prepared[split] = with_true_names(images, rows, labels)
         return Prepared(prepared, labels.head())
 
     def prepare_inputs(

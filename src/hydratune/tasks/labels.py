@@ -1,4 +1,10 @@
-"""From labels as people write them (strings, ids, truth values) to ids 0..n-1 and back."""
+"""From labels as people write them (strings, ids, truth values) to ids 0..n-1 and back.
+
+What a value means depends on the names and on the type of the column, never on the rows that are present:
+1. A value that equals a label name is that label: `1` is "1", and `true` is "true", in any order of the names.
+2. Without such names, whole numbers are ids that count from 0, and false and true are 0 and 1.
+3. Without any names, each value of the training split is a label, in sorted order.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +13,30 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.label_names import LabelNames, label_text
 from hydratune.data.rows import BadRow
-from hydratune.data.streaming import is_stream
+from hydratune.data.splitting import with_column
+from hydratune.data.streaming import head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean
+from hydratune.tasks.encode import IGNORED
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+TRUE_NAMES = "true_names"  # the column of the names of true labels, where a split has labels that the head has not
 _SHOWN = 5  # names that a message lists
+_NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The label set: `names[i]` is what id `i` is called, `ids` takes a value of the data to its id."""
+    """The label set: `names[i]` is the name of id `i`, and `ids` maps a value of the data to its id."""
 
     names: list[str]
     ids: Mapping[Any, int]
 
     def head(self) -> dict[str, Any]:
-        """What a classification head and its config need to know."""
+        """Arguments of the config of a classification head."""
         id2label = dict(enumerate(self.names))
         label2id = {name: i for i, name in id2label.items()}
         return {
@@ -36,22 +47,71 @@ class Labels:
         }
 
     def encode(self, values: Iterable[Any]) -> list[int]:
-        """The id of each value."""
-        return [self.ids[value] for value in values]
+        """The id of each value; `IGNORED` for a label that the head does not have."""
+        return [self.ids.get(value, IGNORED) for value in values]
+
+    def name(self, value: Any) -> str:
+        """The name of the label of a value; of an unseen label, the value as text."""
+        return self.names[self.ids[value]] if value in self.ids else str(value)
+
+    def unseen(self, rows: Dataset, column: str) -> set[Any]:
+        """Values of a column that are none of these labels; empty for a stream."""
+        return set() if is_stream(rows) else {*_present(rows, column)} - {*self.ids}
+
+
+# --- names and ids ---------------------------------------------------------------------------------------
+
+
+def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -> tuple[DatasetDict, list[str] | None]:
+    """The rows, and the label names in the order of the ids, from all rows as they were read.
+
+    Invalid rows must still be there: what an id means must not depend on which rows are dropped.
+
+    Args:
+        splits: Rows whose `column` holds a label, or a list of labels. If `names` maps values to names, the rows
+            that are returned hold the names.
+        names: Those of the config.
+        column: The name of the column.
+
+    Raises:
+        ConfigError: If ids do not count from 0, or names do not match those of a `ClassLabel` column.
+    """
+    if isinstance(names, Mapping):
+        mapped = type(splits)({split: _mapped(rows, names, column) for split, rows in splits.items()})
+        return mapped, list(dict.fromkeys(names.values()))
+    listed = None if names is None else list(names)
+    samples = [head(rows) if is_stream(rows) else rows for rows in splits.values()]
+    if not all(_holds_labels(rows, column) for rows in samples if len(rows)) or not len(samples[0]):
+        return splits, listed  # the type of the column is reported with the invalid rows
+    listed = listed or _class_names(samples[0], column)
+    if listed is None:
+        return splits, None if is_stream(splits["train"]) else _labels(samples[0], None, column).names
+    for rows in samples:
+        _by_value(rows, listed, column)
+    _check_ids(samples, listed, column)
+    return splits, listed
 
 
 def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Labels:
-    """The labels of all splits; `names`, where given, are those of ids 0..n-1 or of string labels.
-
-    A `ClassLabel` column brings its own names. Otherwise values are sorted and numbered. Labels of other splits
-    that training rows do not have are bad rows, and gone by now; a limit may have left some out of training.
+    """The labels of a head.
 
     Args:
         splits: Rows whose `column` holds a label, or a list of labels.
-        names: What the dataset calls its labels.
+        names: The names that `name_labels` returns; None to number the values of all splits in sorted order.
         column: The name of the column.
     """
-    labels = _known_labels([*splits.values()], names, column)
+    parts = [*splits.values()]
+    names = names or _class_names(parts[0], column)
+    if names is None and is_stream(parts[0]):
+        raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
+    if names is None:
+        values = sorted({value for rows in parts for value in _distinct(rows, column)})
+        labels = Labels([str(value) for value in values], {value: i for i, value in enumerate(values)})
+    else:
+        ids: dict[Any, int] = {}
+        for rows in parts:
+            ids |= _labels(rows, names, column).ids
+        labels = Labels(list(names), ids)
     if len(labels.names) < 2:
         fix = f"Check dataset.columns.{column}."
         raise ConfigError(
@@ -61,108 +121,214 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
 
 
 def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Iterator[BadRow]:
-    """A bad row for each label, or each list with a label, that is none of the known ones."""
-    import pyarrow.compute as pc
-
+    """A bad row for each label, or each list with a label, that the head will not have."""
     if column not in splits["train"].column_names:  # rows to predict for
         return
-    labels = _known_labels([splits["train"]], names, column)
+    names = _labels(splits["train"], names, column).names
     texts = {split: _holds_text(rows, column) for split, rows in splits.items()}
     if len({*texts.values()}) > 1:
         got = ", ".join(f"{'strings' if is_text else 'numbers'} in {split}" for split, is_text in texts.items())
         fix = "Write them alike in all splits."
         raise ConfigError(Mistake(f"dataset.columns.{column}", "labels of one type", got, fix))
     for split, rows in splits.items():
-        values = arrow_column(rows, column)
+        unknown = _labels(rows, names, column).unseen(rows, column)
         is_list = _is_list(rows, column)
-        flat = pc.list_flatten(values) if is_list else values
-        unknown = {value for value in flat.unique().to_pylist() if value is not None and value not in labels.ids}
-        if not unknown:
-            continue
-        for row, value in enumerate(values.to_pylist()):
+        has_own_names = _class_names(rows, column) is not None  # other ids are no labels, -1 is none at all
+        for row, value in enumerate(arrow_column(rows, column).to_pylist() if unknown else ()):
             wrong = [one for one in (value or [] if is_list else [value]) if one in unknown]
             if wrong:
-                fix = did_you_mean(str(wrong[0]), labels.names, "Correct or drop the row.")
-                yield BadRow(split, row, column, f"labels among {_some(labels.names)}", repr(wrong[0]), fix)
+                fix = did_you_mean(str(wrong[0]), names, "Correct or drop the row.")
+                expected = f"labels among {_some(names)}"
+                yield BadRow(split, row, column, expected, repr(wrong[0]), fix, unseen_label=not has_own_names)
 
 
-def named_labels(rows: Dataset, names: Sequence[str] | None, trained: Sequence[str], column: str = "label") -> Dataset:
+def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], column: str = "label") -> Dataset:
     """`rows` with each label as the text that their dataset calls it by, whatever its id is there.
 
     Args:
         rows: Whose `column` holds a label, or a list of labels.
-        names: What the dataset calls its labels, in the order of their ids; None where it does not say.
-        trained: The names of the labels of a head, some of which the rows should have.
+        names: Those of the rows' config.
+        trained: The label names of a head, some of which the rows should have.
         column: The name of the column.
     """
-    from datasets import List, Value
-
+    if isinstance(names, Mapping):
+        return _mapped(rows, names, column)
     if _holds_text(rows, column):
         return rows
-    is_list = _is_list(rows, column)
-    inside = rows.features[column].feature if is_list else rows.features[column]
-    names = names or getattr(inside, "names", None)
-    called = _known_labels([rows], names, column)
-    texts = {value: called.names[i] for value, i in called.ids.items()}
-    values = rows[column][:]
-    if is_list:
-        values = [None if row is None else [_called(one, texts) for one in row] for row in values]
-    else:
-        values = [_called(one, texts) for one in values]
-    if names is None and not {*called.names} & {*trained}:
-        raise ConfigError(Mistake("dataset.labels", f"names for the labels {_some(called.names)}", "none", _NAME_THEM))
-    feature = List(Value("string")) if is_list else Value("string")
-    return rows.remove_columns(column).add_column(column, values, feature=feature)
-
-
-def _called(value: Any, texts: Mapping[Any, str]) -> str | None:
-    """The name of a label; one without a name as it is written, to be told of as unknown."""
-    return None if value is None else texts.get(value, str(value))
-
-
-def _known_labels(parts: Sequence[Dataset], names: Sequence[str] | None, column: str) -> Labels:
-    train = parts[0]
-    feature = train.features[column]
-    feature = feature.feature if _is_list(train, column) else feature
-    if names is None and hasattr(feature, "names"):
-        names = feature.names
-    present = None if is_stream(train) else _distinct(parts, column)
-    if names is None and present is None:
-        raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
+    names = names or _class_names(rows, column)
     if names is None:
-        return Labels([str(value) for value in present or ()], {value: i for i, value in enumerate(present or ())})
-    if _holds_text(train, column):
-        return Labels(list(names), {name: i for i, name in enumerate(names)})
-    if not hasattr(feature, "names") and all(name.isdecimal() for name in names):  # ["1", "2"] are the numbers
-        return Labels(list(names), {int(name): i for i, name in enumerate(names)})
-    return Labels(list(names), {i: i for i in range(len(names))})
+        same = {label_text(name): name for name in trained}
+        called = {value: same.get(label_text(value), str(value)) for value in _distinct(rows, column)}
+        if not {*called.values()} & {*trained}:
+            got = f"names for the labels {_some([*called.values()])}"
+            raise ConfigError(Mistake("dataset.labels", got, "none", _NAME_THEM))
+    else:
+        _check_ids([rows], names, column)
+        called = _by_value(rows, names, column)
+    return _renamed(rows, column, lambda value: called.get(value, str(value)))
 
 
-_NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
+def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str = "label") -> Dataset:
+    """`encoded` with the names of the true labels, if some are unseen: these have no id that `decode` could look up.
+
+    Args:
+        encoded: As many rows as `rows`, in their order.
+        rows: With the labels of the data.
+        labels: Those of the head.
+        column: The name of the column.
+    """
+    if not labels.unseen(rows, column):
+        return encoded
+    is_list = _is_list(rows, column)
+    values = [[labels.name(v) for v in value] if is_list else labels.name(value) for value in rows[column]]
+    return encoded.add_column(TRUE_NAMES, values)
 
 
-def _distinct(parts: Sequence[Dataset], column: str) -> list[Any]:
+# --- values of a column ----------------------------------------------------------------------------------
+
+
+def _labels(rows: Dataset, names: Sequence[str] | None, column: str) -> Labels:
+    """The label set of one split; without names, that of its values."""
+    names = names or _class_names(rows, column)
+    if names is None:
+        values = _distinct(rows, column)
+        return Labels([str(value) for value in values], {value: i for i, value in enumerate(values)})
+    numbers = {name: i for i, name in enumerate(names)}
+    return Labels(list(names), {value: numbers[name] for value, name in _by_value(rows, names, column).items()})
+
+
+def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str]:
+    """Value -> label name, for every value that a column of this type may have."""
+    classes = _class_names(rows, column)
+    if classes is not None:
+        return _by_class(classes, names)
+    same = {label_text(name): name for name in names}
+    if _holds_text(rows, column):
+        spelled = {text for name in same if name in _TRUTH for text in (name, name.title(), name.upper())}
+        return {text: same[label_text(text)] for text in spelled} | {name: name for name in names}
+    is_bool = str(getattr(_inside(rows, column), "dtype", "")) == "bool"
+    numbers = {int(name): name for name in names if _is_number(name)}
+    truths = {value: same[text] for value, text in ((False, "false"), (True, "true")) if text in same}
+    if is_bool and (len(truths) == 1 or (len(names) != 2 and not (truths or numbers))):
+        got, fix = f"{_some(names)}", "Set dataset.labels=[false,true], or two names in the order false, true."
+        raise ConfigError(Mistake("dataset.labels", "names for false and true", got, fix))
+    if is_bool and truths:
+        return truths
+    if truths and [*same][:2] != [*_TRUTH]:  # whether 0 means false or the first name, nobody can tell
+        got, fix = f"{_some(names)} for whole numbers", "Set dataset.labels={0: 'false', 1: 'true'}."
+        raise ConfigError(Mistake("dataset.labels", "names in the order of the ids", got, fix))
+    ids = dict(enumerate(names))
+    return numbers if any(ids.get(number) != name for number, name in numbers.items()) else ids
+
+
+_TRUTH = ("false", "true")
+
+
+def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
+    """Id of a `ClassLabel` column -> name: its own where all names are among them, else a new one for each."""
+    if {*names} <= {*classes}:
+        return {i: name for i, name in enumerate(classes) if name in names}
+    shared = [i for i, name in enumerate(classes) if name in names]
+    if len(names) != len(classes) or any(names[i] != classes[i] for i in shared):
+        fix = "Leave dataset.labels out, or name each label in that order."
+        raise ConfigError(Mistake("dataset.labels", f"names of the labels {_some(classes)}", _some(names), fix))
+    return dict(enumerate(names))
+
+
+def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) -> None:
+    """Raises ConfigError if whole numbers that are not names themselves do not count from 0.
+
+    An id outside of the names is a bad row only if every name has an id: otherwise all ids may be off by one.
+    """
+    if any(_is_number(name) for name in names):
+        return
+    numbers = [rows for rows in samples if _class_names(rows, column) is None and not _holds_text(rows, column)]
+    present = sorted({value for rows in numbers for value in _present(rows, column)})
+    ids = {*range(len(names))}
+    if not present or isinstance(present[0], bool) or (0 in present and ({*present} <= ids or ids <= {*present})):
+        return
+    pairs = zip(present, names, strict=True) if len(present) == len(names) else [(present[0], names[0])]
+    example = ",".join(f"{value}:{name}" for value, name in pairs)
+    more = "" if len(present) == len(names) else ",..."
+    fix = f"Map each id to its name: dataset.labels={{{example}{more}}}."
+    expected = f"ids from 0 to {len(names) - 1} for the names {_some(names)}"
+    raise ConfigError(Mistake("dataset.labels", expected, f"the ids {_some(present)}", fix))
+
+
+def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
+    """`rows` with the names of a mapping in place of its values; values that it lacks as text."""
+    if column not in rows.column_names or not _holds_labels(head(rows) if is_stream(rows) else rows, column):
+        return rows
+    classes = _class_names(rows, column) or ()
+    by_text = {label_text(value): name for value, name in names.items()}
+    by_class = {i: names[name] for i, name in enumerate(classes) if name in names}
+    return _renamed(rows, column, lambda value: by_class.get(value) or by_text.get(label_text(value), str(value)))
+
+
+def _renamed(rows: Any, column: str, name: Any) -> Any:
+    """`rows` with `name(value)` for each label; null stays null."""
+    from datasets import List, Value
+
+    is_list = _is_list(rows, column)
+
+    def named(values: Iterable[Any]) -> list[Any]:
+        return [None if value is None else name(value) for value in values]
+
+    def renamed(batch: Mapping[str, Any]) -> list[Any]:
+        return [value and named(value) for value in batch[column]] if is_list else named(batch[column])
+
+    feature = List(Value("string")) if is_list else Value("string")
+    if is_stream(rows):
+        return with_column(rows, column, feature, renamed)
+    return rows.remove_columns(column).add_column(column, renamed({column: rows[column][:]}), feature=feature)
+
+
+def _present(rows: Dataset, column: str) -> list[Any]:
+    """The values that occur, without null."""
     import pyarrow.compute as pc
 
-    found: set[Any] = set()
-    for rows in parts:
-        values = arrow_column(rows, column)
-        found |= {*(pc.list_flatten(values) if _is_list(rows, column) else values).unique().to_pylist()}
-    found.discard(None)
-    if wrong := [value for value in found if not isinstance(value, str | int)]:
+    values = arrow_column(rows, column)
+    flat = pc.list_flatten(values) if _is_list(rows, column) else values
+    return [value for value in flat.unique().to_pylist() if value is not None]
+
+
+def _distinct(rows: Dataset, column: str) -> list[Any]:
+    """The labels that occur, sorted; blank texts are missing values."""
+    values = [value for value in _present(rows, column) if not isinstance(value, str) or value.strip()]
+    if wrong := [value for value in values if not isinstance(value, str | int)]:
         fix = "Write labels as strings or whole numbers."
         raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(sorted(wrong)), fix))
-    return sorted(found)
+    return sorted(values)
 
 
-def _is_list(rows: Dataset, column: str) -> bool:
+def _inside(rows: Any, column: str) -> Any:
+    """The feature of a label, also of one in a list."""
+    return rows.features[column].feature if _is_list(rows, column) else rows.features[column]
+
+
+def _class_names(rows: Any, column: str) -> list[str] | None:
+    names: list[str] | None = getattr(_inside(rows, column), "names", None)
+    return names
+
+
+def _is_list(rows: Any, column: str) -> bool:
     return hasattr(rows.features[column], "feature")
 
 
-def _holds_text(rows: Dataset, column: str) -> bool:
-    feature = rows.features[column]
-    inner = feature.feature if _is_list(rows, column) else feature
-    return getattr(inner, "dtype", "") in ("string", "large_string")
+def _holds_text(rows: Any, column: str) -> bool:
+    return getattr(_inside(rows, column), "dtype", "") in ("string", "large_string")
+
+
+def _holds_labels(rows: Dataset, column: str) -> bool:
+    """Whether the column can hold labels: texts, whole numbers, or truth values."""
+    dtype = str(getattr(_inside(rows, column), "dtype", "")) if column in rows.column_names else ""
+    return dtype.startswith(("string", "large_string", "int", "uint", "bool"))
+
+
+def _is_number(name: str) -> bool:
+    """Whether a name is how a whole number is written."""
+    digits = name.removeprefix("-")
+    return digits.isdecimal() and digits.isascii() and str(int(name)) == name
 
 
 def _some(values: Sequence[Any]) -> str:

@@ -48,8 +48,8 @@ class F1(ClassificationMetric):
 
     def score(self, references: Any, predictions: Any, num_labels: int) -> float:
         """See `sklearn.metrics.f1_score`; 0 where a class has neither predictions nor rows."""
-        average = "binary" if num_labels == 2 else "macro"
-        return sklearn_metrics.f1_score(references, predictions, average=average, zero_division=0)
+        labels = [1] if num_labels == 2 else None  # of label 1 alone; a true label that the head lacks is another
+        return sklearn_metrics.f1_score(references, predictions, labels=labels, average="macro", zero_division=0)
 
 
 class MacroF1(ClassificationMetric):

@@ -7,13 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow, Column, shown
 from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import Network
 from hydratune.tasks.base import Evaluated, Prepared, Task, column_values
-from hydratune.tasks.encode import encode_splits, say_truncated
-from hydratune.tasks.labels import Labels, collect_labels, named_labels, unknown_labels
+from hydratune.tasks.encode import IGNORED, encode_splits, say_truncated
+from hydratune.tasks.labels import (
+    Labels,
+    collect_labels,
+    name_labels,
+    named_labels,
+    unknown_labels,
+    with_true_names,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +69,15 @@ class MultiLabelClassification(Task):
             fix = "Set task.threshold=0.5."
             yield Mistake("threshold", "a probability between 0 and 1", repr(self.threshold), fix)
 
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """Names of the values in `labels`; indicators have one name for each column."""
+        if self.encoding == "names":
+            return name_labels(splits, names, "labels")
+        if isinstance(names, Mapping):
+            fix = "Set dataset.labels=[a,b] in the order of the indicators."
+            raise ConfigError(Mistake("dataset.labels", "a list of names for the indicators", repr(names), fix))
+        return super().name_labels(splits, names)
+
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: labels that are none of the known ones, indicators that are not one for each label."""
         yield from super().bad_rows(splits, label_names)
@@ -83,14 +100,14 @@ class MultiLabelClassification(Task):
                 ):
                     yield BadRow(split, row, "labels", expected, shown(values), "Correct or drop the row.")
 
-    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Labels by their names; indicators in the order of the head."""
         if self.encoding == "names":
             return named_labels(rows, own, trained, "labels")
-        if own is None or {*own} != {*trained}:
+        if own is None or isinstance(own, Mapping) or {*own} != {*trained}:
             fix = "Set dataset.labels to those names, in the order of the indicators."
             raise ConfigError(Mistake("dataset.labels", f"the names {trained}", repr(own), fix))
-        order = [own.index(name) for name in trained]
+        order = [list(own).index(name) for name in trained]
         whole = [values is not None and len(values) == len(own) for values in rows["labels"]]
         values = [
             [given[i] for i in order] if is_whole else given
@@ -113,11 +130,13 @@ class MultiLabelClassification(Task):
         def ids(values: list[Any]) -> list[int]:
             if self.encoding == "indicators":
                 return [i for i, value in enumerate(values) if value]
-            return sorted(set(labels.encode(values)))
+            return sorted({i for i in labels.encode(values) if i != IGNORED})
 
         key = {"task": "multi_label/1", "max_length": max_length, "labels": labels.names, "encoding": self.encoding}
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         self._count = len(labels.names)
+        if self.encoding == "names":
+            rows = type(splits)({s: with_true_names(rows[s], splits[s], labels, "labels") for s in rows})
         return Prepared(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
 
     def initialize(self, network: Network, data: Prepared) -> None:
@@ -156,6 +175,10 @@ class MultiLabelClassification(Task):
         if self.tune_threshold:
             values["threshold"] = evaluated.tuned.get("threshold") or best_threshold(references, predicted)
             predicted = (predicted >= values["threshold"]).astype("uint8")
+        if (true_names := evaluated.true_names()) is not None:
+            references = _label_matrix(true_names, [*evaluated.head["id2label"].values()])
+            predicted = csr_matrix(predicted)
+            predicted.resize(references.shape)  # labels that the head does not have are never predicted
         return self._scores(csr_matrix(references), csr_matrix(predicted)) | values
 
     def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
@@ -168,22 +191,24 @@ class MultiLabelClassification(Task):
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted labels."""
         names = evaluated.head["id2label"]
-        for true, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
-            yield {"labels": [names[i] for i, value in enumerate(true) if value], **said}
+        true = evaluated.true_names() or [
+            [names[i] for i, value in enumerate(row) if value] for row in prediction.label_ids
+        ]
+        for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"labels": labels, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """The scores of each label."""
         from hydratune.tasks.tables import label_sets
 
         true, said = column_values(rows, "labels", "predictions")
-        return label_sets(true, said, [*head["id2label"].values()])
+        return label_sets(true, said, _with_unseen([*head["id2label"].values()], true))
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """The metrics that the config names."""
-        from sklearn.preprocessing import MultiLabelBinarizer
-
-        spread = MultiLabelBinarizer(classes=list(names), sparse_output=True)
-        return self._scores(*(spread.fit_transform([row[key] for row in rows]) for key in ("labels", "predictions")))
+        true, predicted = column_values(rows, "labels", "predictions")
+        names = _with_unseen(names, true)
+        return self._scores(_label_matrix(true, names), _label_matrix(predicted, names))
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Subset accuracy and micro F1."""
@@ -196,6 +221,18 @@ class MultiLabelClassification(Task):
         from hydratune.tasks.label_metrics import MULTI_LABEL
 
         return {name: MULTI_LABEL[name](true, said) for name in self.metrics}
+
+
+def _with_unseen(names: Sequence[str], true: Sequence[Sequence[str]]) -> list[str]:
+    """The names of a head, followed by those of true labels that it does not have."""
+    return list(dict.fromkeys((*names, *(label for row in true for label in row))))
+
+
+def _label_matrix(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Any:
+    """(rows, labels) sparse 0 and 1; labels that are not among `names` follow them."""
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    return MultiLabelBinarizer(classes=_with_unseen(names, rows), sparse_output=True).fit_transform(rows)
 
 
 def _repeats(splits: DatasetDict) -> Iterator[BadRow]:

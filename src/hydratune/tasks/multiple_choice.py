@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.label_names import LabelNames, label_text
 from hydratune.data.rows import BadRow, Column, shown
+from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
 
 if TYPE_CHECKING:
     import torch
-    from datasets import DatasetDict
+    from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 class MultipleChoice(Task):
     """Columns `text`, `choices` (as many in every row) and `label`: the right one's number from 0, or its text.
 
+    `dataset.labels` names the choices of data that counts in another way, e.g. `[A,B,C,D]` or `[1,2,3,4]`.
     A column `start`, where there is one, opens each choice, as SWAG's `sent2` does.
     """
 
@@ -38,6 +41,22 @@ class MultipleChoice(Task):
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
+
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """The rows with the text of the right choice as their label, if the choices have names."""
+        if isinstance(names, Mapping):
+            fix = "Name the choices in their order: dataset.labels=[A,B,C,D]."
+            raise ConfigError(Mistake("dataset.labels", "a list of names", repr(names), fix))
+        if names is None:
+            _check_numbers(splits)
+            return splits, None
+        return type(splits)({split: _with_choices(rows, names) for split, rows in splits.items()}), None
+
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
+        """The rows as `name_labels` returns them."""
+        from datasets import DatasetDict
+
+        return self.name_labels(DatasetDict(train=rows), own)[0]["train"]
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: blank choices, rows of another number of them than most, and labels that are none of them."""
@@ -142,6 +161,51 @@ def _place(label: Any, choices: list[str]) -> int | None:
         return choices.index(label)
     number = int(label) if isinstance(label, int) or str(label).isdecimal() else -1
     return number if 0 <= number < len(choices) else None
+
+
+def _rows(rows: Dataset) -> Iterator[tuple[Any, list[str]]]:
+    """The label and the choices of each row that has both."""
+    if "label" in rows.column_names and "choices" in rows.column_names:
+        columns = (arrow_column(rows, name).to_pylist() for name in ("label", "choices"))
+        yield from ((label, choices) for label, choices in zip(*columns, strict=True) if label is not None and choices)
+
+
+def _check_numbers(splits: DatasetDict) -> None:
+    """Raises ConfigError if labels are numbers from 1, or may be numbers as well as texts of choices."""
+    rows = [row for part in splits.values() for row in _rows(part)]
+    numbers = [(int(label), choices) for label, choices in rows if label not in choices and str(label).isdecimal()]
+    if any(n == len(choices) for n, choices in numbers) and all(n > 0 for n, _ in numbers):
+        most = max(n for n, _ in numbers)
+        fix = f"Name the choices: dataset.labels=[{','.join(map(str, range(1, most + 1)))}]."
+        raise ConfigError(Mistake("dataset.labels", "numbers of choices that count from 0", f"1 to {most}", fix))
+    texts = [(label, choices) for label, choices in rows if label in choices]
+    indices = [int(label) if label.isdecimal() else len(choices) for label, choices in texts]
+    pairs = [*zip(indices, texts, strict=True)]
+    both = [row for i, row in pairs if i < len(row[1]) and row[1].index(row[0]) != i]
+    are_texts = len(texts) == len(rows) and any(i >= len(choices) for i, (_, choices) in pairs)
+    if both and not are_texts:
+        label, choices = both[0]
+        got = f"{label!r}, which is one of the choices {shown(choices)} and the number of another"
+        fix = f"Name the choices in their order: dataset.labels=[{','.join(map(str, range(len(choices))))}]."
+        raise ConfigError(Mistake("dataset.labels", "labels that mean one choice", got, fix))
+
+
+def _with_choices(rows: Dataset, names: Sequence[str]) -> Dataset:
+    """`rows` with the text of the right choice in place of its name; `names` are in the order of the choices."""
+    from datasets import Value
+
+    if not {"label", "choices"} <= {*rows.column_names}:
+        return rows
+
+    def text(label: Any, choices: list[str]) -> Any:
+        right = dict(zip(names, choices, strict=False)).get(label_text(label))
+        if right is not None or label is None or label in choices:
+            return label if right is None else right
+        return f"{label} (not in dataset.labels)"
+
+    pairs = zip(arrow_column(rows, "label").to_pylist(), arrow_column(rows, "choices").to_pylist(), strict=True)
+    texts = [text(label, choices or []) for label, choices in pairs]
+    return rows.remove_columns("label").add_column("label", texts, feature=Value("string"))
 
 
 def _grouped(values: list[Any], size: int) -> list[list[Any]]:

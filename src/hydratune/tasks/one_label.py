@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow
 from hydratune.tasks.base import Evaluated, Task, column_values
-from hydratune.tasks.labels import named_labels, unknown_labels
+from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,11 @@ class OneLabel(Task):
         yield from super().bad_rows(splits, label_names)
         yield from unknown_labels(splits, label_names)
 
-    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """Names of the values of `label`."""
+        return name_labels(splits, names)
+
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Labels by their names."""
         return named_labels(rows, own, trained)
 
@@ -45,7 +50,10 @@ class OneLabel(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
-        return self._scores(prediction.label_ids, prediction.predictions[0], evaluated.head["num_labels"])
+        names, true = [*evaluated.head["id2label"].values()], prediction.label_ids
+        if (true_names := evaluated.true_names()) is not None:
+            true = _true_ids(true_names, names)
+        return self._scores(true, prediction.predictions[0], len(names))
 
     def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The name of the predicted label and its probability."""
@@ -56,15 +64,16 @@ class OneLabel(Task):
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted label."""
         names = evaluated.head["id2label"]
-        for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
-            yield {"label": names[int(label)], **said}
+        true = evaluated.true_names() or [names[int(label)] for label in prediction.label_ids]
+        for label, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"label": label, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """The confusion matrix, and the scores of each label."""
         from hydratune.tasks.tables import one_label
 
         true, said = column_values(rows, "label", "prediction")
-        return one_label(true, said, [*head["id2label"].values()])
+        return one_label(true, said, list(dict.fromkeys([*head["id2label"].values(), *true])))
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """The metrics that the config names."""
@@ -94,9 +103,18 @@ class OneLabel(Task):
         return {name: float(CLASSIFICATION[name]().score(true, said, count)) for name in self.metrics}
 
 
+def _true_ids(true: Sequence[str], names: Sequence[str]) -> Any:
+    """(rows,) ids of labels; those that the head does not have follow its own, so that no prediction is right."""
+    import numpy as np
+
+    ids = {name: i for i, name in enumerate(dict.fromkeys((*names, *true)))}
+    return np.array([ids[name] for name in true])
+
+
 def _ids(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Any, Any]:
     """(rows,) ids of the true and of the predicted labels of decoded rows."""
     import numpy as np
 
+    true, predicted = column_values(rows, "label", "prediction")
     ids = {name: i for i, name in enumerate(names)}
-    return np.array([ids[row["label"]] for row in rows]), np.array([ids[row["prediction"]] for row in rows])
+    return _true_ids(true, names), np.array([ids[name] for name in predicted])

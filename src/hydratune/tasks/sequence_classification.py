@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.rows import Column
 from hydratune.tasks.base import Prepared
 from hydratune.tasks.encode import encode_splits, say_truncated
-from hydratune.tasks.labels import collect_labels
+from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.one_label import OneLabel
 
 if TYPE_CHECKING:
@@ -40,4 +40,5 @@ class SequenceClassification(OneLabel):
 
         key = {"task": "sequence_classification/2", "max_length": max_length, "labels": labels.names}
         encoded, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
-        return Prepared(encoded, labels.head(), said)
+        named = {split: with_true_names(rows, splits[split], labels) for split, rows in encoded.items()}
+        return Prepared(type(splits)(named), labels.head(), said)

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow, Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task, column_values
 from hydratune.tasks.encode import IGNORED, Batch, cut, encode_splits
-from hydratune.tasks.labels import Labels, collect_labels, named_labels, unknown_labels
+from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,11 @@ class TokenClassification(Task):
                 expected, got = f"a label for each of {words[row]} words", f"{labels[row]} labels"
                 yield BadRow(split, row, "labels", expected, got, "Correct or drop the row.")
 
-    def relabelled(self, rows: Dataset, own: list[str] | None, trained: list[str]) -> Dataset:
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """Names of the values in `labels`."""
+        return name_labels(splits, names, "labels")
+
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Labels by their names."""
         return named_labels(rows, own, trained, "labels")
 
@@ -106,15 +111,17 @@ class TokenClassification(Task):
     ) -> Prepared:
         """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
         labels = collect_labels(splits, label_names, "labels")
-        self._refuse_other_tags(labels)
+        unseen = [labels.name(value) for rows in splits.values() for value in labels.unseen(rows, "labels")]
+        self._refuse_other_tags([*labels.names, *unseen])
         _open_words(processor)
 
         def encode(batch: Batch) -> dict[str, Any]:
             encoded = self.encode(batch, processor, max_length)
-            return encoded | _window_labels(encoded, [labels.encode(row) for row in batch["labels"]])
+            names = [[labels.name(value) for value in row] for row in batch["labels"]]
+            return encoded | _window_labels(encoded, [labels.encode(row) for row in batch["labels"]], names)
 
         sizes = {"max_length": max_length, "stride": self.stride}
-        key = {"task": "token_classification/2", "labels": labels.names, **sizes}
+        key = {"task": "token_classification/3", "labels": labels.names, **sizes}
         encoded = encode_splits(splits, encode, processor, key)
         said = [
             f"{len(splits[split]):,} sentences of {split} became {len(rows):,} windows of up to {max_length} tokens"
@@ -123,11 +130,11 @@ class TokenClassification(Task):
         ]
         return Prepared(encoded, labels.head(), said)
 
-    def _refuse_other_tags(self, labels: Labels) -> None:
+    def _refuse_other_tags(self, names: Sequence[str]) -> None:
         """Tags that seqeval cannot read make no entities, of which the metrics are."""
         if not {*self.metrics} & {*_ENTITY_METRICS}:
             return
-        tags = [name for name in labels.names if name != "O"]
+        tags = [name for name in names if name != "O"]
         if other := _unread(tags, self.scheme):
             schemes = [scheme for scheme in _PREFIXES if scheme and not _unread(tags, scheme)]
             if not schemes:
@@ -186,8 +193,7 @@ class TokenClassification(Task):
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The words of each sentence, their labels and what was predicted."""
-        names, rows = evaluated.head["id2label"], evaluated.rows
-        true = ([names[i] for i in labels] for labels in rows["word_labels"] if labels)  # of the first windows
+        true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
         for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
             yield {"tokens": said["tokens"], "labels": labels, "predictions": said["predictions"]}
 
@@ -243,9 +249,14 @@ def _windows(
     return columns
 
 
-def _window_labels(windows: Mapping[str, list[Any]], ids: list[list[int]]) -> dict[str, list[list[int]]]:
-    """The `labels` of each window's tokens, and the `word_labels` of the sentence of which it is the first."""
-    columns: dict[str, list[list[int]]] = {"labels": [], "word_labels": []}
+def _window_labels(
+    windows: Mapping[str, list[Any]], ids: list[list[int]], names: list[list[str]]
+) -> dict[str, list[list[Any]]]:
+    """The label ids of each window's tokens (`labels`), and the label names of a sentence at its first window.
+
+    The names (`word_labels`) include those of labels that the head does not have, whose tokens have no id.
+    """
+    columns: dict[str, list[list[Any]]] = {"labels": [], "word_labels": []}
     sentence = -1
     for tokens, words, places, inputs in zip(
         *(windows[name] for name in ("tokens", "words", "places", "input_ids")), strict=True
@@ -255,5 +266,5 @@ def _window_labels(windows: Mapping[str, list[Any]], ids: list[list[int]]) -> di
         for word, place in zip(words, places, strict=True):
             labels[place] = ids[sentence][word]
         columns["labels"].append(labels)
-        columns["word_labels"].append(ids[sentence] if tokens else [])
+        columns["word_labels"].append(names[sentence] if tokens else [])
     return columns

@@ -1,0 +1,84 @@
+"""Label names as a config writes them, and rows whose label the model does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from hydratune.data.rows import SHOWN, BadRow
+from hydratune.errors import Mistake
+
+# Names in the order of the ids, or value in the data -> name; None to take them from the data.
+LabelNames = Sequence[str] | Mapping[str, str] | None
+UnseenLabels = Literal["error", "keep", "drop"]
+
+_SCALARS = (str, bool, int)
+
+
+def label_text(value: Any) -> str:
+    """The text that a value is compared by with a label name: `true` for any spelling of it, `1` for 1."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    text = str(value)
+    return text.lower() if text in ("True", "TRUE", "False", "FALSE") else text
+
+
+def as_texts(labels: Any) -> Any:
+    """`dataset.labels` with every value and name as text, since YAML reads `true` and `1` as other types.
+
+    Anything else is returned as it is, for `check_label_names` to report.
+    """
+    if isinstance(labels, list) and all(isinstance(name, _SCALARS) for name in labels):
+        return [_text(name) for name in labels]
+    if isinstance(labels, dict) and all(isinstance(one, _SCALARS) for pair in labels.items() for one in pair):
+        return {_text(value): _text(name) for value, name in labels.items()}
+    return labels
+
+
+def _text(name: str | bool | int) -> str:
+    return name if isinstance(name, str) else label_text(name)
+
+
+def check_label_names(labels: Any) -> Iterator[Mistake]:
+    """Errors in the result of `as_texts`."""
+    names = [*labels.values()] if isinstance(labels, dict) else labels
+    if names is None:
+        return
+    if not names or not all(isinstance(name, str) for name in names):
+        yield Mistake("labels", "names as text", repr(labels), "Set dataset.labels=[a,b], or null.")
+    elif isinstance(labels, list) and len({*names}) != len(names):
+        yield Mistake("labels", "different names", repr(labels), "Name each label once.")
+    elif len({label_text(name) for name in names}) != len({*names}):
+        yield Mistake("labels", "different names", repr(labels), "Spell true and false in one way.")
+
+
+def split_unseen(
+    bad: Sequence[BadRow], policy: UnseenLabels, sizes: Mapping[str, int]
+) -> tuple[list[BadRow], list[BadRow], list[Mistake]]:
+    """Separates rows whose only fault is an unseen label from invalid rows.
+
+    Args:
+        bad: Rows that a task reports.
+        policy: `dataset.unseen_labels`.
+        sizes: Split -> its number of rows.
+
+    Returns:
+        The invalid rows; the rows with unseen labels, once each; and errors, if the policy does not allow those.
+    """
+    invalid = [one for one in bad if not one.unseen_label]
+    unseen = [*{(one.split, one.row): one for one in bad if one.unseen_label}.values()]
+    if not unseen or policy != "error":
+        return invalid, unseen, []
+    fix = "Set dataset.unseen_labels=keep to count them as errors, or drop to leave them out of the score."
+    got = unseen_counts(unseen, sizes, policy)
+    total = Mistake("dataset.unseen_labels", "labels that the model has in every split", got, fix)
+    return invalid, unseen, [*(one.mistake() for one in unseen[:SHOWN]), total]
+
+
+def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:
+    """The number of rows with unseen labels in each split, and what becomes of them, for a message."""
+    counts = {split: sum(one.split == split for one in unseen) for split in sizes}
+    rows = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
+    outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are left out of the score"}[policy]
+    labels = ", ".join(dict.fromkeys(one.got for one in unseen[:SHOWN]))
+    return f"{rows} have a label that no training row has, such as {labels}{outcome}"
