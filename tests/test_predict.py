@@ -150,8 +150,13 @@ def test_masks_are_filled(train, tiny, own_directory):
     result = train("dataset=local", "task=masked_lm", *files, *tiny, *learn, *looked_at_every(40))
     file = write_rows(own_directory / "new.jsonl", [{"text": "the [MASK] was [MASK]"}, {"text": "a book"}])
     rows = said(file, result)
-    assert rows[0] == {"text": "the [MASK] was [MASK]", "prediction": "the film was good", "tokens": ["film", "good"]}
-    assert rows[1] == {"text": "a book", "prediction": "a book", "tokens": []}
+    assert rows[0] == {
+        "row": 0,
+        "text": "the [MASK] was [MASK]",
+        "prediction": "the film was good",
+        "tokens": ["film", "good"],
+    }
+    assert rows[1] == {"row": 1, "text": "a book", "prediction": "a book", "tokens": []}
 
 
 @pytest.fixture
@@ -172,7 +177,7 @@ def test_formats(finished, own_directory):
         predict(Asked(str(finished.directory), file, [column], out=Path(f"out.{suffix}")))
     with Path("out.csv").open() as lines:
         cells = [*csv.DictReader(lines)]
-    assert [{**row, "probability": float(row["probability"])} for row in cells] == rows
+    assert cells == [{name: str(value) for name, value in row.items()} for row in rows]
     assert pd.read_parquet("out.parquet").to_dict("records") == rows
 
 
@@ -239,6 +244,60 @@ def finished_task(run):
     return build_task(open_run(str(run.directory), "sqlite:///none.db").cfg)
 
 
+def test_predict_writes_all_columns_and_row_numbers(finished, own_directory):
+    """Predictions can be joined with their input: the file's columns under their own names, and the row's number."""
+    rows = [
+        {"id": "007", "review": "the film", "stars": 3, "mixed": 1},
+        {"id": "008", "review": "a book", "stars": 4, "mixed": "x"},
+    ]
+    file = write_rows(own_directory / "new.jsonl", rows)
+    written = said(file, finished, "++dataset.columns.text=review")
+    assert [{name: row[name] for name in ("row", *rows[0])} for row in written] == [
+        {"row": i, **row} for i, row in enumerate(rows)
+    ]
+    assert {*written[0]} == {"row", *rows[0], "prediction", "probability"}
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_predict_writes_columns_of_mixed_types(finished, own_directory, suffix):
+    """Columns that the task does not read may hold anything, in every output format."""
+    import pandas as pd
+
+    rows = [{"text": "the film", "extra": 1, "none": None}, {"text": "a book", "extra": "x", "none": {"a": [1]}}]
+    file = write_rows(own_directory / "new.jsonl", rows)
+    out = own_directory / f"out.{suffix}"
+    predict(Asked(str(finished.directory), file, out=out))
+    frame = pd.read_csv(out) if suffix == "csv" else pd.read_parquet(out)
+    assert [str(value).strip('"') for value in frame["extra"]] == ["1", "x"]
+    assert list(frame["row"]) == [0, 1]
+
+
+def test_predict_writes_chosen_columns(finished, own_directory):
+    """`--columns` limits the output to some columns; one that the file does not have is an error."""
+    file = write_rows(own_directory / "new.jsonl", [{"id": 7, "text": "the film"}])
+    assert {*said(file, finished, columns=["id"])[0]} == {"row", "id", "prediction", "probability"}
+    with pytest.raises(ConfigError) as error:
+        said(file, finished, columns=["ids"])
+    assert [mistake.key for mistake in error.value.mistakes] == ["--columns"]
+
+
+def test_predict_rejects_columns_named_like_its_output(finished, own_directory):
+    """No column is overwritten; the error comes before anything is written."""
+    file = write_rows(own_directory / "new.jsonl", [{"text": "the film", "prediction": "pos"}])
+    with pytest.raises(ConfigError) as error:
+        said(file, finished)
+    assert [mistake.key for mistake in error.value.mistakes] == ["FILE"]
+    assert not Path("out.jsonl").exists()
+
+
+def test_predict_numbers_count_dropped_rows(finished, own_directory):
+    """A row's number is its position in the file, whatever rows before it were dropped."""
+    (own_directory / "new.jsonl").write_text(BAD)
+    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, drop=True)] == [0, 2]
+    (own_directory / "new.jsonl").write_text("".join(reversed(BAD.splitlines(keepends=True))))
+    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, drop=True)] == [1, 3]
+
+
 BAD = '{"text": "the film"}\n{"text": null}\n{"text": "a book"}\nnonsense\n'
 
 
@@ -249,7 +308,7 @@ def test_bad_rows_are_refused(finished, own_directory):
         said(own_directory / "new.jsonl", finished)
     lines = str(error.value).splitlines()
     assert f"got no value at {own_directory / 'new.jsonl'}:2" in lines[1]
-    assert "expected a JSON object, got 'nonsense'" in lines[0] and "line 4" in lines[0]
+    assert "expected a JSON object, got 'nonsense'" in lines[0] and "new.jsonl:4" in lines[0]
     assert lines[2].startswith("FILE: expected rows that can be read, got 2 of 4 that cannot. Mend them, or")
     assert not [*own_directory.glob("*out.jsonl*")]
 

@@ -50,6 +50,10 @@ def _nowhere(split: str, row: int) -> str:
     return f"row {row + 1} of {split}"
 
 
+def _same_number(_: str, row: int) -> int:
+    return row
+
+
 @dataclass(frozen=True)
 class Raw:
     """Rows as they were read.
@@ -60,6 +64,7 @@ class Raw:
         locate: Split and number of a row -> where a user finds it.
         shuffle_buffer: How many rows of a stream are held, to draw the next one from.
         columns: Split -> the names of all its columns, where not all of them were read.
+        number: Split and number of a row -> its position in the files, where records that are no rows count.
     """
 
     splits: DatasetDict
@@ -67,6 +72,7 @@ class Raw:
     locate: Callable[[str, int], str] = _nowhere
     shuffle_buffer: int = 1
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    number: Callable[[str, int], int] = _same_number
 
     def names(self, split: str) -> Sequence[str]:
         """The names of all columns of a split."""
@@ -220,7 +226,7 @@ class Source(ABC):
         extra = [name for name in (self.stratify_by_column, self.group_by_column) if name]
         splits = type(splits)(
             {
-                split: self._renamed(rows, task.columns, extra if split == "train" and not streams else [])
+                split: self.under_task_names(rows, task.columns, extra if split == "train" and not streams else [])
                 for split, rows in splits.items()
             }
         )
@@ -244,9 +250,15 @@ class Source(ABC):
         return splits
 
     def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, Raw]:
-        """The name and the rows of one split under the names of `wanted`: test, else validation, else the only one.
+        """Read one split with all columns of the data: test, else validation, else the only one.
 
-        Bad rows are among them, and nothing is held out or drawn.
+        Bad rows are among them, and nothing is held out or drawn. `under_task_names` gives the task's columns.
+
+        Returns:
+            The split's name, and its rows.
+
+        Raises:
+            ConfigError: If a column of `wanted` is missing.
         """
         raw = self.read_columns(self._needed(wanted), rest=True)
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
@@ -255,10 +267,10 @@ class Source(ABC):
         if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", nested)]:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         bad = [one for one in raw.bad if one.split == split]
-        return split, replace(raw, splits=type(raw.splits)({split: self._renamed(rows, wanted, [])}), bad=bad)
+        return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
 
-    def _renamed(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str]) -> Dataset:
-        """`rows` with the columns of the task, and `extra` ones behind a `_`."""
+    def under_task_names(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str] = ()) -> Dataset:
+        """Return `rows` with the columns of the task, and those of `extra` behind a `_`."""
         names = {ours: self._theirs(ours) for ours in wanted}
         return splitting.renamed(rows, names, extra)
 

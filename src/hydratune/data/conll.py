@@ -104,7 +104,7 @@ def _read(path: Path, options: ReadOptions, layout: Layout) -> Iterator[Record |
         elif not layout.is_comment(line, not sentence.rows):
             sentence.start = sentence.start or line.number
             if wrong := not_text(line.number, line.text, options.encoding) or _wrong(line, layout, options, sentence):
-                yield wrong
+                yield wrong._replace(same_record=sentence.is_broken)
                 sentence.is_broken = True
             if not layout.is_conllu or _WORD_ID.fullmatch(line.cells[0]):
                 sentence.rows.append(line.cells)

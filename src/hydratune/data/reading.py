@@ -94,8 +94,7 @@ class DataFile:
     def bad(self) -> list[BadRow]:
         """The lines that are no rows."""
         return [
-            BadRow(self.split, None, "", expected, got, fix, self.place(line))
-            for line, expected, got, fix in self.scan.bad
+            BadRow(self.split, None, "", bad.expected, bad.got, bad.fix, self.place(bad.line)) for bad in self.scan.bad
         ]
 
 
@@ -138,6 +137,7 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
             split: [*dict.fromkeys(name for file in own for name in file.scan.columns)]
             for split, own in by_split.items()
         },
+        lambda split, row: _number(by_split.get(split, ()), row),
     )
 
 
@@ -213,6 +213,17 @@ def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selec
     except (ValueError, TypeError, OverflowError, OSError) as error:
         paths = ", ".join(str(file.path) for file in files)
         raise files[0].error(f"{paths}: {one_line(error)}", fix=_FIX) from error
+
+
+def _number(files: Sequence[DataFile], row: int) -> int:
+    """The position of a row among all records of a split's files."""
+    before = 0
+    for file in files:
+        if file.is_binary or row < file.scan.rows:
+            return before + file.scan.number(row)
+        row -= file.scan.rows
+        before += file.scan.rows + len(file.scan.skipped)
+    return before + row
 
 
 def _locate(files: Sequence[DataFile], split: str, row: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,21 @@ from hydratune.errors import ConfigError, Mistake
 
 
 class Bad(NamedTuple):
-    """A line that is no row."""
+    """A line that is no row.
+
+    Args:
+        line: Its number.
+        expected: What would have been right.
+        got: What there is.
+        fix: What to do about it.
+        same_record: Whether the invalid line before is in the same record, e.g. the same sentence.
+    """
 
     line: int
     expected: str
     got: str
     fix: str
+    same_record: bool = False
 
 
 class Record(NamedTuple):
@@ -83,6 +93,7 @@ class Scan:
         rows: Number of sound rows.
         lines: The line on which each sound row starts; empty where the format has no lines.
         bad: Lines that are no rows.
+        skipped: Of each record that is no row, the number of rows before it.
         types: Column that is read -> the type of all its values.
     """
 
@@ -90,7 +101,18 @@ class Scan:
     rows: int = 0
     lines: array[int] = field(default_factory=lambda: array("q"))
     bad: list[Bad] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
     types: dict[str, Type] = field(default_factory=dict)
+
+    def skip(self, bad: Bad) -> None:
+        """Note an invalid line."""
+        self.bad.append(bad)
+        if not bad.same_record:
+            self.skipped.append(self.rows)
+
+    def number(self, row: int) -> int:
+        """Return the position of a row among all records of the file, from 0; records that are no rows count."""
+        return row + bisect_right(self.skipped, row)
 
 
 @dataclass(frozen=True)
@@ -179,14 +201,14 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
     seen = Scan()
     for item in known.read(path, options):
         if isinstance(item, Bad):
-            seen.bad.append(item)
+            seen.skip(item)
             continue
         seen.columns.update(dict.fromkeys(item.values))
         if seen.rows < _PEEKED:
             seen.columns.update(dict.fromkeys(_dotted(item.values)))
         values = selection.of(item.values)
         if wrong := conflict(item, values, seen.types, known.typing, selection):
-            seen.bad.append(wrong)
+            seen.skip(wrong)
             continue
         for name, value in values.items():
             before = seen.types.get(name)

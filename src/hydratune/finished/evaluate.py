@@ -220,7 +220,8 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     split, raw = source.read_one(task.columns)
     if is_stream(raw.splits[split]):
         raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
-    rows = task.relabelled(raw.splits[split], source.labels, trained)
+    rows = source.under_task_names(raw.splits[split], task.columns)
+    rows = task.relabelled(rows, source.labels, trained)
     bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
     bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})
     if errors:

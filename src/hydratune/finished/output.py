@@ -49,7 +49,7 @@ def writing(out: Path | None) -> Iterator[Write]:
 
 
 def _write_lines(file: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)  # dates as text
 
 
 def _csv(file: Any) -> Write:

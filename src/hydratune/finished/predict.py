@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +20,7 @@ from hydratune.console import plain_console
 from hydratune.data.base import unknown_columns
 from hydratune.data.local import LocalFiles
 from hydratune.data.rows import BadRow, located
-from hydratune.errors import ConfigError, Mistake
+from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.finished.opening import Loaded, build_task, change_config, load, open_run, overriding, talk
 from hydratune.finished.output import check_output, writing
 from hydratune.finished.sound import left_out
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ROW = "row"  # the output's column with the position in the file, from 0
 CHUNK = 1000  # rows that are held in memory, at least
 # What may be changed of a run's config: how the file is read, and how much is written.
 CHANGES = ("dataset.columns", "dataset.encoding", "dataset.format", "hardware", "task.max_new_tokens")
@@ -49,6 +52,7 @@ class Asked(NamedTuple):
         batch_size: Rows of a batch; None for the run's.
         limit: The most rows to take; None for all.
         drop: Whether bad rows are left out; they are refused otherwise.
+        columns: Columns of the file to write next to the predictions; None for all that are not images.
         uri: The store that knows an MLflow run id.
     """
 
@@ -59,6 +63,7 @@ class Asked(NamedTuple):
     batch_size: int | None = None
     limit: int | None = None
     drop: bool = False
+    columns: Sequence[str] | None = None
     uri: str = Mlflow.uri
 
 
@@ -72,6 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=int, help="rows of a batch; the run's if left out")
     parser.add_argument("--limit", type=int, help="predict for the first rows only")
     parser.add_argument("--on-bad-row", choices=("error", "drop"), default="error", help="refuse the file, or go on")
+    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns to write; all if left out")
     parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
     given = vars(parser.parse_intermixed_args(list(arguments)))
     talk()
@@ -79,8 +85,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
 def predict(asked: Asked) -> None:
-    """Writes one row for each row of the file: its inputs and what is predicted.
+    """Write one row for each row of the file: its number from 0, its columns, and the prediction.
 
     Raises:
         ConfigError: For mistakes, and for rows that cannot be read unless they are dropped; nothing is written then.
@@ -90,17 +100,18 @@ def predict(asked: Asked) -> None:
     task = build_task(cfg)
     source = _source(cfg, asked, task)
     quieten()
-    rows, bad = _rows(task, source, asked)
+    data = _rows(task, source, asked)
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(replace(run, cfg=cfg), task, Path(folder), asked.batch_size)
     predictor = Predictor(task, loaded, run.tuned(task))
     with writing(asked.out) as write:
-        for part in _shown(rows, bad, predictor.chunk):
-            write([*predictor.rows(part)])
+        for numbers in _chunks(data, predictor.chunk):
+            predictions = predictor.rows(data.inputs.select(numbers))
+            write([*_records(data, numbers, predictions)])
     if predictor.cut:
         log.warning("data: %s inputs were cut to what the network takes", f"{predictor.cut:,}")
     if asked.out:
-        log.info("predictions: %s rows in %s", f"{len(rows) - len(bad):,}", asked.out)
+        log.info("predictions: %s rows in %s", f"{len(data.inputs) - len(data.bad):,}", asked.out)
 
 
 # --- what is asked for -----------------------------------------------------------------------------------
@@ -152,16 +163,83 @@ def _format(node: DictConfig, asked: Asked) -> str | None:
 # --- rows ------------------------------------------------------------------------------------------------
 
 
-def _rows(task: Task, source: LocalFiles, asked: Asked) -> tuple[Dataset, set[int]]:
-    """All rows of the file and the numbers of those that are left out."""
-    split, raw = source.read_one(task.input_columns())
+class InputRows(NamedTuple):
+    """The rows of the file.
+
+    Args:
+        inputs: Under the task's names.
+        columns: The same rows with the columns to write, under the file's names.
+        bad: Numbers of rows without a prediction.
+        number: Number of a row -> its position in the file, from 0.
+    """
+
+    inputs: Dataset
+    columns: Dataset
+    bad: set[int]
+    number: Callable[[int], int]
+
+
+def _rows(task: Task, source: LocalFiles, asked: Asked) -> InputRows:
+    """Read the file, and refuse or leave out the rows for which nothing can be predicted."""
+    wanted = task.input_columns()
+    split, raw = source.read_one(wanted)
     rows = raw.splits[split]
     rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
-    found = located(_bad_rows(task, rows), raw.locate)
+    inputs = source.under_task_names(rows, wanted)
+    found = located(_bad_rows(task, inputs), raw.locate)
     lines = raw.bad if asked.limit is None else ()  # those behind the limit are not asked about
     log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
     bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.drop else "--on-bad-row drop")
-    return rows, bad
+    columns = rows.select_columns(_written(rows, asked))
+    if asked.out and asked.out.suffix == ".parquet":
+        columns = _with_json_text(columns)
+    return InputRows(inputs, columns, bad, partial(raw.number, split))
+
+
+def _with_json_text(rows: Dataset) -> Dataset:
+    """Turn columns of values of several types, which Parquet does not have, into JSON text."""
+    from datasets import Features, Json, Value
+
+    mixed = [name for name, feature in rows.features.items() if isinstance(feature, Json)]
+    if not mixed:
+        return rows
+    features = Features({**rows.features, **dict.fromkeys(mixed, Value("string"))})
+    return rows.map(lambda row: {name: json.dumps(row[name], ensure_ascii=False) for name in mixed}, features=features)
+
+
+def _written(rows: Dataset, asked: Asked) -> list[str]:
+    """Return the columns of the file that are written: those asked for, else all but images and other binary data."""
+    if asked.columns is None:
+        return [name for name, feature in rows.features.items() if _is_plain(name, feature, rows.features)]
+    if unknown := [name for name in asked.columns if name not in rows.column_names]:
+        fix = did_you_mean(unknown[0], rows.column_names, "Leave it out for all columns.")
+        raise ConfigError(Mistake("--columns", f"columns of {asked.file}: {rows.column_names}", repr(unknown), fix))
+    return [*asked.columns]
+
+
+def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
+    """Whether a column is the file's own and holds values that JSON has."""
+    from datasets import Json
+
+    from_object = "." in name and name.partition(".")[0] in features  # it was read for the task
+    is_media = hasattr(feature, "decode_example") and not isinstance(feature, Json)
+    return not from_object and not is_media and "binary" not in str(feature)
+
+
+def _records(
+    data: InputRows, numbers: Sequence[int], predictions: Iterator[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Join rows with their predictions.
+
+    Raises:
+        ConfigError: If a column of the file has a name that the output uses.
+    """
+    for i, columns, prediction in zip(numbers, data.columns.select(numbers), predictions, strict=True):
+        if taken := [name for name in (ROW, *prediction) if name in columns]:
+            others = ",".join(name for name in columns if name not in taken)
+            fix = f"Rename the column, or choose the columns to write: --columns={others}."
+            raise ConfigError(Mistake("FILE", f"no column called {', '.join(taken)}", "one", fix))
+        yield {ROW: data.number(i), **columns, **prediction}
 
 
 def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
@@ -172,16 +250,17 @@ def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
             yield replace(one, row=(one.row or 0) + start)
 
 
-def _shown(rows: Dataset, bad: set[int], size: int) -> Iterator[Dataset]:
-    """The good rows in chunks, with a bar on a terminal."""
+def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
+    """Yield the numbers of the good rows in chunks, with a progress bar on a terminal."""
     from rich.progress import Progress
 
+    count = len(data.inputs)
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("predicting", total=len(rows) - len(bad))
-        for start in range(0, len(rows), size):
-            numbers = [i for i in range(start, min(start + size, len(rows))) if i not in bad]
+        bar = progress.add_task("predicting", total=count - len(data.bad))
+        for start in range(0, count, size):
+            numbers = [i for i in range(start, min(start + size, count)) if i not in data.bad]
             if numbers:
-                yield rows.select(numbers)
+                yield numbers
             progress.advance(bar, len(numbers))
 
 
@@ -211,13 +290,11 @@ class Predictor:
         return -(-CHUNK // size) * size
 
     def rows(self, rows: Dataset) -> Iterator[dict[str, Any]]:
-        """The inputs of each row that are no images, and what is predicted for it."""
+        """Yield what is predicted for each row."""
         inputs = self.task.prepare_inputs(rows, self.loaded.processor, self.loaded.longest)
         if "truncated" in inputs.column_names:
             self.cut += sum(inputs["truncated"])
-        said = self.task.say(self._responses(inputs), Evaluated(inputs, self.loaded.head, self.tuned))
-        for row, one in zip(rows.select_columns(_readable(rows)), said, strict=True):
-            yield {**row, **one}
+        yield from map(dict, self.task.say(self._responses(inputs), Evaluated(inputs, self.loaded.head, self.tuned)))
 
     def _responses(self, inputs: Dataset) -> Any:
         """Return what `Task.respond` leaves of each input, in the order of the inputs.
@@ -271,14 +348,3 @@ def _in_order(values: Any, order: Sequence[int]) -> Any:
     for position, value in zip(order, values, strict=True):
         restored[position] = value
     return restored
-
-
-def _readable(rows: Dataset) -> list[str]:
-    """The columns that are no images."""
-    from datasets import Image
-
-    return [
-        name
-        for name, kind in rows.features.items()
-        if not isinstance(kind, Image) and "binary" not in str(getattr(kind, "dtype", ""))
-    ]
