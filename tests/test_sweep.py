@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import study
+from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
 from hydratune.sweep import parent, trial
 from hydratune.sweep.study import ChangedDataError, Study
@@ -274,6 +275,21 @@ def test_changed_rows(sweep, own_directory):
     (own_directory / "validation.jsonl").write_text("".join(rows))
     _, done = sweep(f"{LR}=interval(0.01,0.02)", "sweep=random", "sweep.n_trials=2")
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
+
+
+def test_finish_refuses_rows_that_the_sweep_has_not_seen(sweep, own_directory):
+    """The winner is not retrained on other data under the same names; the same rows are no obstacle."""
+    sweep(f"{LR}=0.01,0.02", "trainer.args.max_steps=1")
+    path = own_directory / "validation.jsonl"
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(rows[:-1]))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", "finish", "s"])
+    assert [one.key for one in caught.value.mistakes] == ["dataset"]
+    assert not [*Path("s/best").rglob("metrics.json")]
+    path.write_text("".join(rows))
+    assert dispatch(["sweep", "finish", "s"]) == 0
+    assert len([*Path("s/best").rglob("metrics.json")]) == 1
 
 
 def test_a_storage_that_does_not_answer(sweep, own_directory):

@@ -30,6 +30,10 @@ _UNTOLD = (
 )
 
 
+# Takes a name of the data and split -> a hash of its rows; raises ConfigError if they changed.
+RowCheck = Callable[[str, Mapping[str, str]], None]
+
+
 @dataclass(frozen=True)
 class Part:
     """What makes a run a part of a sweep: it touches no test data, and leaves scores and no weights.
@@ -50,7 +54,7 @@ class Part:
     key: str | None = None
     callbacks: Sequence[Any] = ()
     origin: Sequence[str] = ()
-    check_rows: Callable[[str, Mapping[str, str]], None] = lambda name, digests: None  # noqa: ARG005
+    check_rows: RowCheck = lambda name, digests: None  # noqa: ARG005
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Job:
         part: Of a sweep; None for a run of its own.
         kept: What earlier runs of this process left to this one.
         first: Whether this process writes down what the run comes to; others of the same run only train with it.
+        check_rows: Of a run outside a sweep that must train on the sweep's rows; as in `Part`.
     """
 
     directory: Path
@@ -72,6 +77,7 @@ class Job:
     part: Part | None = None
     kept: Kept = field(default_factory=Kept)
     first: bool = True
+    check_rows: RowCheck | None = None
 
 
 def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:

@@ -24,6 +24,7 @@ from hydratune.provenance import console_script, typed
 from hydratune.report import scores
 from hydratune.sweep import board, show
 from hydratune.sweep.plan import Plan
+from hydratune.sweep.retraining import BEST
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _CONF = "my_conf"
-_BEST, _LOCK = "best", ".finish.lock"  # below the sweep's directory
+_LOCK = ".finish.lock"  # below the sweep's directory
 _SPLITS = {"eval": "validation", "test": "test"}
 
 
@@ -160,7 +161,7 @@ def _check_free(made: Experiment, force: bool) -> None:
 
 
 def _retraining(plan: Plan, row: board.Row, made: Experiment, seed: int, overrides: Sequence[str]) -> Retraining:
-    folder = plan.directory / _BEST / f"trial={row.number}" / f"seed={seed}"
+    folder = plan.directory / BEST / f"trial={row.number}" / f"seed={seed}"
     return Retraining(seed, folder, (f"experiment={made.name}", f"seed={seed}", *overrides))
 
 

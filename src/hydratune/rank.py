@@ -24,6 +24,7 @@ from hydratune.files import write_json
 from hydratune.hardware.environment import mark_as_rank
 from hydratune.provenance import guard_logs, redact
 from hydratune.run import run
+from hydratune.sweep.retraining import row_check
 
 
 def main(frozen: str, parent: str, *origin: str) -> int:
@@ -66,6 +67,7 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
     setup_globals()
     register_resolvers()
     part = _part(origin) if origin else None  # which composes the sweep's config, and leaves it in Hydra's state
+    checks = None if part else row_check(Path(frozen).parents[1])
     cfg: Any = OmegaConf.load(frozen)
     HydraConfig.instance().cfg = cfg  # `set_config` asks for types, which a file has not
     if mistakes := [*outside.mistakes(cfg.hydra)]:
@@ -74,7 +76,7 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     else:
         configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
-    job = replace(hydra_job(part), first=rank == 0)
+    job = replace(hydra_job(part), first=rank == 0, check_rows=checks)
     try:
         result = run(without_hydra(cfg), job)
     finally:

@@ -47,10 +47,11 @@ def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -
         with optional_record(name):
             if text := make():
                 _write(job, run_log, name, text)
-    with nullcontext() if job.part else optional_record("datasets"):  # a sweep compares digests, so it needs them
+    check_rows = job.part.check_rows if job.part else job.check_rows
+    with nullcontext() if check_rows else optional_record("datasets"):  # a sweep compares digests, so it needs them
         known = list(_splits(cfg, job, splits))
-        if job.part:
-            job.part.check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
+        if check_rows:
+            check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
         for split in known:
             run_log.dataset(split)
 

@@ -33,6 +33,7 @@ from hydratune.report import advice, show
 from hydratune.run import run
 from hydratune.sweep.parent import NoProgressError, conclude, show_plan, side_by_side
 from hydratune.sweep.plan import make_plan, write_plan
+from hydratune.sweep.retraining import row_check
 from hydratune.sweep.study import Study
 from hydratune.validation import check_config
 
@@ -263,6 +264,7 @@ def _run_hydra(arguments: Sequence[str]) -> int:
 def _job(cfg: DictConfig) -> None:
     """One run, inside Hydra."""
     job = hydra_job()
+    job = replace(job, check_rows=row_check(job.directory))
     log.info("run: %s", os.path.relpath(job.directory))
     try:
         result = (launch if is_distributed(cfg) else run)(cfg, job)

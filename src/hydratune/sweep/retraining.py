@@ -1,0 +1,43 @@
+"""Retrained winners: runs below the directory of a sweep, on the rows of the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from hydratune.build import build
+from hydratune.facts import RowCheck
+from hydratune.sweep.plan import PLAN, common_config, read_plan
+from hydratune.sweep.study import Study
+
+BEST = "best"  # the directory of retrained winners, in the directory of the sweep
+
+
+def row_check(directory: Path) -> RowCheck | None:
+    """The comparison of a run's rows with those of its sweep.
+
+    Args:
+        directory: Of the run.
+
+    Returns:
+        None for a run that retrains no winner of a sweep.
+    """
+    parents = directory.absolute().parents
+    if len(parents) < 3 or parents[1].name != BEST or not (parents[2] / PLAN).is_file():
+        return None
+
+    def check(name: str, digests: Mapping[str, str]) -> None:
+        plan = read_plan(parents[2])
+        config: Any = HydraConfig.instance().cfg  # of the run, which composing another config replaces
+        hydra = GlobalHydra.instance().hydra
+        try:
+            study = Study(plan, build(common_config(plan).sweep))
+        finally:
+            HydraConfig.instance().cfg, GlobalHydra.instance().hydra = config, hydra
+        study.check_rows(name, digests)
+
+    return check
