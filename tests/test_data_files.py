@@ -328,3 +328,139 @@ def test_corrupt_compressed_file_is_an_error(compression, damage):
         {"no archive": rows.encode(), "truncated": content[: len(content) // 2]}.get(damage, content)
     )
     assert errors(f"a.csv.{compression}")
+
+
+# --- JSON ------------------------------------------------------------------------------------------------
+
+SPLITS = {
+    "train": [["good film", "pos"], ["bad film", "neg"]],
+    "val": [["good book", "pos"]],
+    "test": [["bad book", "neg"]],
+    "oos_test": [["what time is it", "oos"]],
+}
+
+
+def splits_of(name, **options):
+    """The rows of each split of a file, by position."""
+    one = LocalFiles(files={"train": name}, columns={"text": "0", "label": "1"}, **options)
+    task = AnyColumns("text", "label")
+    if wrong := [*one.check()] or [*one.check_columns(task.columns)]:
+        raise ConfigError(*wrong)
+    return {split: [[row["text"], row["label"]] for row in rows] for split, rows in one.load(task).items()}
+
+
+@pytest.mark.parametrize("indent", [None, 0])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_document_of_splits_is_read_by_their_names(name, indent):
+    """One name or several make a split; a split without files of its own is in those of train."""
+    text = json.dumps(SPLITS, indent=indent)
+    Path(name).write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+    chosen = {"train": "train", "validation": "val", "test": ["test", "oos_test"]}
+    assert splits_of(name, splits=chosen) == {
+        "train": SPLITS["train"],
+        "validation": SPLITS["val"],
+        "test": [*SPLITS["test"], *SPLITS["oos_test"]],
+    }
+
+
+def test_document_of_splits_with_objects_and_names():
+    """Rows may be objects, and the columns of lists may have names."""
+    rows = [{"text": text, "label": label} for text, label in SPLITS["train"]]
+    Path("a.json").write_text(json.dumps({"one": rows, "two": rows[:1]}))
+    assert load("a.json", "text", "label", splits={"train": "one", "validation": "two"}) == rows
+    Path("a.json").write_text(json.dumps(SPLITS))
+    named = load(
+        "a.json", "text", "label", splits={"train": "train", "validation": "val"}, column_names=["text", "label"]
+    )
+    assert named == rows
+
+
+def test_document_of_splits_reports_bad_rows_by_their_lines():
+    """As of any other document."""
+    Path("a.json").write_text('{"a": [["x", "y"]],\n"b": [\n["x", "y"],\n["z"]\n]}')
+    with pytest.raises(ConfigError) as caught:
+        splits_of("a.json", splits={"train": "b", "validation": "a"})
+    assert caught.value.mistakes[0].got.endswith("a.json:4")
+
+
+@pytest.mark.parametrize(
+    ("name", "splits", "keys"),
+    [
+        ("a.json", {}, ["splits.train"]),
+        ("a.json", {"validation": "val"}, ["splits.train"]),
+        ("a.json", {"train": "trian"}, ["splits.train"]),
+        ("a.json", {"train": "train", "tset": "test"}, ["splits.tset"]),
+        ("a.json", {"train": "train", "test": 3}, ["splits.test"]),
+        ("b.json", {"train": "train"}, ["splits.train"]),
+        ("c.csv", {"train": "train"}, ["splits.train"]),
+    ],
+)
+def test_splits_that_a_file_does_not_have_are_errors(name, splits, keys):
+    """Of a file of several, one has to be chosen; of another file, none can be."""
+    Path("a.json").write_text(json.dumps(SPLITS))
+    Path("b.json").write_text(json.dumps(SPLITS["train"]))
+    Path("c.csv").write_text("0,1\nx,y\n")
+    with pytest.raises(ConfigError) as caught:
+        splits_of(name, splits=splits)
+    assert [one.key for one in caught.value.mistakes] == keys
+    if name == "a.json" and not splits:
+        assert all(repr(split) in caught.value.mistakes[0].expected for split in SPLITS)
+
+
+def test_document_of_one_row_is_no_document_of_splits():
+    """A chat is an object of lists, too."""
+    row = {"messages": [{"role": "user", "content": "hi"}]}
+    Path("a.json").write_text(json.dumps(row))
+    assert load("a.json", "messages") == [row]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_rows_that_are_lists_have_columns_by_position(name):
+    """All rows have as many values as the first."""
+    lines = [json.dumps(row) for row in (["x", 1], ["y", 2])]
+    Path(name).write_text(f"[{','.join(lines)}]" if name == "a.json" else "\n".join(lines))
+    assert load(name, "text", "label", columns={"text": "0", "label": "1"}) == [
+        {"text": "x", "label": 1},
+        {"text": "y", "label": 2},
+    ]
+
+
+NESTED = [
+    {"id": 0, "review": {"body": {"text": "x", "lang": "en"}, "tags": ["a", "b"]}, "stars": {"n": 1}},
+    {"id": 1, "review": {"body": {"text": "y"}, "more": [1, "mixed", {}]}, "stars": None},
+    {"id": 2, "review": {"body": None, "tags": []}, "stars": {"n": 3, "of": 5}},
+    {"id": 3, "stars": {"n": 4}},
+]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_dotted_names_lead_into_objects(name, streaming):
+    """At any depth and into lists; a null on the way is a missing value, and what is beside does not count."""
+    lines = [json.dumps(row) for row in NESTED]
+    Path(name).write_text(f"[{','.join(lines)}]" if name == "a.json" else "\n".join(lines))
+    columns = {"text": "review.body.text", "n": "stars.n", "tag": "review.tags.1", "whole": "stars"}
+    rows = load(name, *columns, columns=columns, streaming=streaming)
+    assert [row["text"] for row in rows] == ["x", "y", None, None]
+    assert [row["n"] for row in rows] == [1, None, 3, 4]
+    assert [row["tag"] for row in rows] == ["b", None, None, None]
+    assert [row["whole"] for row in rows] == [row["stars"] for row in NESTED]
+
+
+def test_name_with_a_dot_comes_before_what_is_inside():
+    """The column of that very name is meant."""
+    Path("a.jsonl").write_text(json.dumps({"a.b": "literal", "a": {"b": "inside"}}))
+    assert texts("a.jsonl", columns={"text": "a.b"}) == ["literal"]
+
+
+def test_dotted_name_with_two_meanings_is_an_error():
+    """Neither is guessed."""
+    Path("a.jsonl").write_text(json.dumps({"a": {"b.c": 1, "b": {"c": 2}}}))
+    assert errors("a.jsonl", columns={"text": "a.b.c"}) == ["dataset.columns"]
+
+
+@pytest.mark.parametrize("dotted", ["review.body.txt", "review.nothing", "id.x"])
+def test_dotted_name_that_leads_nowhere_is_an_error(dotted):
+    """It is the key of the column."""
+    Path("a.jsonl").write_text("\n".join(json.dumps(row) for row in NESTED))
+    assert {*errors("a.jsonl", columns={"text": dotted})} == {"dataset.columns.text"}

@@ -142,4 +142,4 @@ def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
         return list(layout_of(path, options, is_conllu=name == "conllu").names)
     if name in SEPARATED:
         return peek_csv(path, options)
-    return peek_names(path, options.encoding)
+    return peek_names(path, options)

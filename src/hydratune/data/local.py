@@ -9,9 +9,11 @@ from pathlib import Path
 
 from hydratune.data.base import SPLITS, Raw, Source
 from hydratune.data.formats import FORMATS, SUFFIXES, peek_columns
+from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
 from hydratune.data.paths import PathError, expand
 from hydratune.data.reading import DataFile, read_files
+from hydratune.data.rows import Column
 from hydratune.data.scan import ReadOptions, Selection
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 
@@ -23,6 +25,8 @@ class LocalFiles(Source):
     Args:
         files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal;
             `glob:data/*.csv` is a pattern; a folder stands for the files directly inside it.
+        splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
+            A split without files of its own is read from the files of train.
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
         delimiter: The character between the cells of csv and tsv files, e.g. `;`; null for a comma and a tab.
@@ -40,6 +44,7 @@ class LocalFiles(Source):
     """
 
     files: dict[str, str | list[str] | None] = field(default_factory=dict)
+    splits: dict[str, str | list[str] | None] = field(default_factory=dict)
     format: str | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
@@ -56,16 +61,23 @@ class LocalFiles(Source):
 
     def _given(self) -> dict[str, list[str]]:
         listed = {split: [given] if isinstance(given, str) else given for split, given in self.files.items()}
+        listed |= {split: listed.get("train") for split in self.splits if self._names(split) and not listed.get(split)}
         return {split: paths for split, paths in listed.items() if paths}
 
-    def options(self, name: str | None) -> ReadOptions:
+    def _names(self, split: str) -> tuple[str, ...]:
+        """The names of a split in its files."""
+        given = self.splits.get(split) or ()
+        return (given,) if isinstance(given, str) else tuple(given)
+
+    def options(self, name: str | None, split: str = "train") -> ReadOptions:
         """How files of a format are parsed."""
         theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column]
         selected = (name for one in theirs for name in (one if isinstance(one, list) else [one]) if name)
         names = tuple(map(str, self.column_names)) if self.column_names else None
         delimiter = "\t" if self.delimiter == r"\t" or (name == "tsv" and not self.delimiter) else self.delimiter
+        splits = self._names(split) if name == "json" else ()
         return ReadOptions(
-            self.encoding, delimiter, self.header, names, self.comment, self.quoting, frozenset(selected)
+            self.encoding, delimiter, self.header, names, self.comment, self.quoting, frozenset(selected), splits
         )
 
     def check(self) -> Iterator[Mistake]:
@@ -90,6 +102,12 @@ class LocalFiles(Source):
             if not all(isinstance(path, str) for path in (given if isinstance(given, list) else [given or ""])):
                 yield Mistake(f"files.{split}", "a path or a list of paths", repr(given), "Put paths in quotes.")
                 return
+        for split, given in self.splits.items():
+            if not all(isinstance(name, str) for name in (given if isinstance(given, list) else [given or ""])):
+                yield Mistake(f"splits.{split}", "a name or a list of names", repr(given), "Put names in quotes.")
+                return
+        for split in set(self.splits) - set(SPLITS):
+            yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
         paths: dict[str, list[Path]] = {}
         for split, names in self._given().items():
             for name in names:
@@ -98,7 +116,7 @@ class LocalFiles(Source):
                 except PathError as error:
                     yield Mistake(f"files.{split}", error.expected, error.got, error.fix)
             for path in paths.get(split, ()):
-                yield from self._check_file(f"files.{split}", path)
+                yield from self._check_file(split, path)
             if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
                 got = ", ".join(map(str, paths[split]))
                 yield Mistake(f"files.{split}", "one format a split", got, "Convert one of them.")
@@ -109,14 +127,16 @@ class LocalFiles(Source):
     def _format_of(self, path: Path) -> str | None:
         return self.format or SUFFIXES.get(suffix(path))
 
-    def _check_file(self, key: str, path: Path) -> Iterator[Mistake]:
-        name = self._format_of(path)
+    def _check_file(self, split: str, path: Path) -> Iterator[Mistake]:
+        key, name = f"files.{split}", self._format_of(path)
         if name is None:
             fix = f"Convert or rename the file, or set dataset.format to {one_of(FORMATS)}."
             yield Mistake(key, f"a file that ends with {one_of(SUFFIXES)}", repr(str(path)), fix)
+        elif wrong := [*self._check_splits(split, path, name)]:
+            yield from wrong
         else:
             try:
-                columns = peek_columns(path, name, self.options(name))
+                columns = peek_columns(path, name, self.options(name, split))
             except ConfigError as error:
                 yield from (replace(one, key=one.key.removeprefix("dataset.")) for one in error.mistakes)
                 return
@@ -128,13 +148,43 @@ class LocalFiles(Source):
             if repeated:
                 yield Mistake(key, "different column names", f"{repeated} twice in {path}", "Rename one.")
 
+    def _check_splits(self, split: str, path: Path, name: str) -> Iterator[Mistake]:
+        """Names of splits that a file does not have."""
+        key, names = f"splits.{split}", self._names(split)
+        if names and name != "json":
+            yield Mistake(key, f"null, since a {name} file holds one split", repr([*names]), "Leave it out.")
+        elif names:
+            present = split_names(path, self.encoding)
+            for one in (one for one in names if one not in present):
+                expected = one_of(present) if present else f"null, since {path} is not an object of splits"
+                yield Mistake(key, expected, repr(one), did_you_mean(one, present, "Leave it out."))
+
+    def _missing(
+        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
+    ) -> Iterator[Mistake]:
+        """Explains missing columns by the form of the file, where it can."""
+        mistakes = [*super()._missing(wanted, present, where, nested)]
+        if mistakes and nested is None:
+            mistakes = [*self._undecided(Path(where))] or mistakes
+        yield from mistakes
+
+    def _undecided(self, path: Path) -> Iterator[Mistake]:
+        """The splits of a file that holds several, where none of them was chosen."""
+        if self._format_of(path) != "json" or not (names := split_names(path, self.encoding)):
+            return
+        for split, paths in self.paths().items():
+            if path in paths and not self._names(split):
+                fix = f"Set dataset.splits.{split} to one of them, and those of other splits."
+                yield Mistake(f"splits.{split}", f"a split of {path}: {one_of(names)}", "null", fix)
+
     def peek(self) -> Mapping[str, Sequence[str]]:
         """The columns of each file."""
-        return {
-            str(path): peek_columns(path, str(self._format_of(path)), self.options(self._format_of(path)))
-            for paths in self.paths().values()
-            for path in paths
-        }
+        columns: dict[str, list[str]] = {}
+        for split, paths in self.paths().items():
+            for path in paths:
+                name = str(self._format_of(path))
+                columns.setdefault(str(path), peek_columns(path, name, self.options(name, split)))
+        return columns
 
     def read(self) -> Raw:
         """All rows of the files, with all columns; cached under a hash of the files' content."""
@@ -143,7 +193,7 @@ class LocalFiles(Source):
     def read_columns(self, needed: Collection[str] | None, rest: bool = False) -> Raw:
         """The same rows with the needed columns; the other ones may differ between rows and files."""
         files = [
-            DataFile(split, path, name := str(self._format_of(path)), self.options(name))
+            DataFile(split, path, name := str(self._format_of(path)), self.options(name, split))
             for split, paths in self.paths().items()
             for path in paths
         ]

@@ -1,10 +1,11 @@
-"""JSON: lines of objects, or a document."""
+"""JSON: lines of objects or lists, a document, or a document of splits."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ def _no_constant(name: str) -> Any:
 
 
 def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
-    """One object a line; blank lines are none."""
+    """One object or list a line; blank lines are none."""
+    rows = _Rows(options)
     for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
             continue
@@ -37,7 +39,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
         if "\\ud" in line.lower() and _has_half_pair(row):
             yield Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Mend the line.")
             continue
-        yield _record(number, row, line)
+        yield rows.record(number, row, line)
 
 
 def _has_half_pair(value: Any) -> bool:
@@ -49,35 +51,61 @@ def _has_half_pair(value: Any) -> bool:
     return False
 
 
-def _record(number: int, row: Any, text: str) -> Record | Bad:
-    """A row that starts on line `number` as `text`, or what is wrong with it."""
-    if not isinstance(row, dict) or not row:  # some readers lose {} without a word
-        return Bad(number, "a JSON object", shown(row), "Write {name: value} on each line.")
-    return Record(number, row, has_digits=bool(_LONG.search(text)))
+@dataclass
+class _Rows:
+    """The rows of one file: objects all of them, or lists of one length, as the first row is.
+
+    Args:
+        options: That name the columns of lists.
+        names: Of the columns of lists; empty for objects, None before the first row.
+    """
+
+    options: ReadOptions
+    names: list[str] | None = None
+
+    def record(self, number: int, row: Any, text: str) -> Record | Bad:
+        """A row that starts on line `number` as `text`, or what is wrong with it."""
+        if self.names is None:
+            self.names = self.options.names(len(row)) if isinstance(row, list) and row else []
+        if self.names:
+            if not isinstance(row, list) or len(row) != len(self.names):
+                return Bad(number, f"a list of {len(self.names)} values", shown(row), "Write one form throughout.")
+            row = dict(zip(self.names, row, strict=True))
+        if not isinstance(row, dict) or not row:  # some readers lose {} without a word
+            return Bad(number, "a JSON object", shown(row), "Write {name: value} on each line.")
+        return Record(number, row, has_digits=bool(_LONG.search(text)))
 
 
 def read_json(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
-    """The rows of a document, or of lines where it is none."""
+    """The rows of a document, of some splits of a document, or of lines where it is none."""
     text = read_text(path, options.encoding)
     try:
         document = json.loads(text, parse_constant=_null)
     except ValueError:
+        if options.splits:
+            raise
         yield from read_jsonl(path, options)
         return
     if _has_half_pair(document):
         raise ValueError("half of a surrogate pair (\\ud...), which is no text")
-    for number, row, written in _elements(text) if isinstance(document, list) else [(1, document, text)]:
-        yield _record(number, row, written)
+    rows = _Rows(options)
+    if options.splits:
+        for start in _starts(text, options.splits):
+            yield from (rows.record(*element) for element in _elements(text, start))
+    elif isinstance(document, list):
+        yield from (rows.record(*element) for element in _elements(text, text.index("[")))
+    else:
+        yield rows.record(1, document, text)
 
 
 def _null(name: str) -> None:
     """What NaN and Infinity are in a document."""
 
 
-def _elements(text: str) -> Iterator[tuple[int, Any, str]]:
-    """Line, value and text of each element of a sound JSON array."""
+def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
+    """Line, value and text of each element of the sound JSON array that starts there."""
     decoder = json.JSONDecoder(parse_constant=_null)
-    line, before, at = 1, 0, _behind_gap(text, text.index("[") + 1)
+    line, before, at = 1 + text.count("\n", 0, start), start, _behind_gap(text, start + 1)
     while text[at] != "]":
         line, before = line + text.count("\n", before, at), at
         value, at = decoder.raw_decode(text, at)
@@ -85,38 +113,82 @@ def _elements(text: str) -> Iterator[tuple[int, Any, str]]:
         at = _behind_gap(text, at)
 
 
+def _starts(text: str, names: Sequence[str]) -> list[int]:
+    """Where the values of some names start in the text of a sound JSON object.
+
+    Raises:
+        ValueError: If it lacks a name, or has it twice.
+    """
+    decoder = json.JSONDecoder(parse_constant=_null)
+    starts: dict[str, int] = {}
+    at = _behind_gap(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        at = _behind_gap(text, at)
+        if name in names and name in starts:
+            raise ValueError(f"the split {name!r} is there twice")
+        starts[name] = at
+        _, at = decoder.raw_decode(text, at)
+        at = _behind_gap(text, at)
+    return [starts[name] for name in names]
+
+
 def _behind_gap(text: str, at: int) -> int:
-    while text[at] in " \t\r\n,":
+    while text[at] in " \t\r\n,:":
         at += 1
     return at
+
+
+def split_names(path: Path, encoding: str) -> list[str]:
+    """The names of the splits of a document that is one object: split -> list of rows; else none."""
+    try:
+        document = json.loads(read_text(path, encoding))
+    except ValueError:
+        return []
+    if not isinstance(document, dict) or not all(map(_is_rows, document.values())):
+        return []
+    return [*document]
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict | list) for row in value)
 
 
 _PEEKED = 100  # rows whose names are taken for the columns
 
 
-def peek_names(path: Path, encoding: str) -> list[str]:
+def peek_names(path: Path, options: ReadOptions) -> list[str]:
     """The names in the first rows of lines or of a document; ValueError where there is no row."""
-    first = list(islice((line for line in lines(path, encoding) if line.strip()), _PEEKED))
-    if wrong := not_text(1, first[0], encoding) if first else None:
+    first = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
+    if wrong := not_text(1, first[0], options.encoding) if first else None:
         raise ValueError(wrong.got)
-    rows: Any = [row for line in first if (row := _object(line)) is not None]
-    if not first or _object(first[0]) is None:  # a document over several lines, or a bad line
+    rows: Any = [row for line in first if (row := _row(line)) is not None]
+    if options.splits or not first or _row(first[0]) is None or _is_array_of_rows(rows):
         try:
-            rows = json.loads(read_text(path, encoding))
+            rows = json.loads(read_text(path, options.encoding))  # a document, or a bad line
         except ValueError:
             if not rows:
                 raise
+    if options.splits:
+        rows = [row for split in options.splits for row in rows[split]]
     given = (rows if isinstance(rows, list) else [rows])[:_PEEKED]
+    if given and isinstance(given[0], list) and given[0]:
+        return options.names(len(given[0]))
     rows = [row for row in given if isinstance(row, dict)]
     if not rows:
         raise ValueError(f"a row is not an object: {shown(given[0])}" if given else "no rows")
     return list(dict.fromkeys(name for row in rows for name in row))
 
 
-def _object(line: str) -> dict[str, Any] | None:
-    """The row of a line; None for what is none, which is told when all rows are read."""
+def _row(line: str) -> dict[str, Any] | list[Any] | None:
+    """The row of a line; None for what is none, which is reported when all rows are read."""
     try:
         row = json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) else None
+    return row if isinstance(row, dict) or (isinstance(row, list) and row) else None
+
+
+def _is_array_of_rows(rows: list[Any]) -> bool:
+    """Whether the first line is a whole document: an array of objects or of lists."""
+    return len(rows) == 1 and isinstance(rows[0], list) and _is_rows(rows[0])

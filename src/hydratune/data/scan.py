@@ -58,6 +58,7 @@ class ReadOptions:
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
         quoting: Whether quotes enclose cells; false where they are text, None to tell it from the file.
         selected: Names and positions of columns that the config refers to.
+        splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
 
     encoding: str = "utf-8"
@@ -67,6 +68,7 @@ class ReadOptions:
     comment: str | None = None
     quoting: bool | None = None
     selected: frozenset[str] = frozenset()
+    splits: tuple[str, ...] = ()
 
     def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
         """Name the columns of a file without a header.
@@ -216,7 +218,8 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         seen.rows += 1
         if item.line and seen.rows <= most_lines:
             seen.lines.append(item.line)
-    seen.columns.update(dict.fromkeys(seen.types))
+    # A path that never got beyond a null is no column.
+    seen.columns.update({name: None for name, one in seen.types.items() if one is not None or "." not in name})
     return seen
 
 
