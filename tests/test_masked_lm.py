@@ -1,4 +1,4 @@
-"""Masks depend on the seed, the epoch and the example, and on nothing else."""
+"""Masks of training depend on the seed, the epoch, and the example; those of evaluation on the example alone."""
 
 import itertools
 from pathlib import Path
@@ -79,6 +79,17 @@ def test_evaluation_has_the_same_masks_in_each_epoch(tokenizer):
     _, splits, collator = prepare(tokenizer)
     rows = list(splits["validation"])
     assert masks(collator, rows, epoch=0) == masks(collator, rows, epoch=5)
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+def test_evaluation_masks_do_not_depend_on_the_seed_or_the_place_of_a_row(tokenizer, seed):
+    """So that runs are compared on the same masks, also where one of them evaluates fewer rows."""
+    _, splits, collator = prepare(tokenizer)
+    _, few, _ = prepare(tokenizer, TEXTS[5:9])
+    other = MaskedLm(seed=seed).collator(tokenizer)
+    expected = masks(collator, list(splits["validation"]), epoch=0)[5:9]
+    assert masks(other, list(few["validation"]), epoch=0) == expected
+    assert masks(other, list(few["train"]), epoch=0) != expected
 
 
 def test_as_many_masks_as_asked(tokenizer):

@@ -188,7 +188,7 @@ def test_arguments_that_transformers_refuses(train, toy):
     with pytest.raises(
         ConfigError, match=r"^trainer\.args: expected arguments that transformers.Seq2SeqTrainingArguments takes"
     ):
-        train(*toy, "trainer.args.fp16_full_eval=true", "trainer.args.bf16_full_eval=true")
+        train(*toy, "trainer.args.fp16=true", "trainer.args.bf16=true")
 
 
 def test_arguments_that_trainer_refuses(train, toy, store):

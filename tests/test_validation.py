@@ -24,6 +24,29 @@ def mistakes(compose, *overrides, **options):
     return [str(mistake) for mistake in caught.value.mistakes]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["trainer.args.bf16_full_eval=true"], "trainer.args.bf16_full_eval"),
+        (["trainer.args.fp16_full_eval=true"], "trainer.args.fp16_full_eval"),
+        (
+            ["trainer.args.dataloader_drop_last=true", "trainer._target_=transformers.Seq2SeqTrainer"],
+            "trainer.args.dataloader_drop_last",
+        ),
+    ],
+)
+def test_check_config_refuses_arguments_that_spoil_evaluation(compose, overrides, key):
+    """They round the saved weights, or drop rows of validation and test."""
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(*overrides))
+    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+
+
+def test_check_config_takes_drop_last(compose):
+    """Our Trainer drops rows of training alone."""
+    check_config(compose("trainer.args.dataloader_drop_last=true"))
+
+
 def test_the_default_is_in_order(compose):
     """The config that `hydratune` alone runs has no mistakes."""
     check_config(compose())

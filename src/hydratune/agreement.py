@@ -37,9 +37,17 @@ REFUSED = {
         "false, since it begins again with weights that are half trained",
         "Leave it out: hardware.fit_batch=true finds what fits before training.",
     ),
+    "bf16_full_eval": (
+        "false, since it rounds the weights that the run saves",
+        "Leave it out: hardware.precision=bf16 evaluates in bf16 too.",
+    ),
     "enable_jit_checkpoint": (
         "false, since it saves before the step is finished",
         "Leave it out: a signal ends a run after its step and a checkpoint.",
+    ),
+    "fp16_full_eval": (
+        "false, since it rounds the weights that the run saves",
+        "Leave it out: hardware.precision=fp16 evaluates in fp16 too.",
     ),
     "ignore_data_skip": (
         "false, since a run that goes on would see rows twice",
@@ -112,6 +120,12 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     for name, (expected, fix) in REFUSED.items():
         if args.get(name):
             yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
+    if args.get("dataloader_drop_last") and not ours:
+        expected, fix = (
+            "false, since this Trainer would drop rows in evaluation too",
+            "Leave trainer._target_ as it is.",
+        )
+        yield Mistake("trainer.args.dataloader_drop_last", expected, "true", fix)
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
         fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class MaskedLm(Task):
-    """Column `text`. Masks are drawn anew in each epoch of training, and are always the same in evaluation.
+    """Column `text`. Each epoch of training has other masks; evaluation has the same masks in all runs.
 
     Args:
         mlm_probability: Share of the tokens that are masked.
         whole_word_mask: Mask all tokens of a word, and always by the mask token; otherwise one in ten is replaced
             by another token and one in ten stays as it is, as in BERT.
-        seed: Of the masks, with the epoch and the example.
+        seed: Seed of the training masks. The masks of evaluation do not depend on it.
     """
 
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
@@ -92,8 +92,8 @@ class MaskedLm(Task):
         encoded, said = say_truncated(encoded, max_length)
         for split in encoded:
             if split != "train":
-                numbers = [-1 - i for i in range(len(encoded[split]))]
-                encoded[split] = encoded[split].remove_columns("example").add_column("example", numbers)
+                marks = [-1] * len(encoded[split])
+                encoded[split] = encoded[split].remove_columns("example").add_column("example", marks)
         return Prepared(encoded, {}, [*nothing, *said])
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:

@@ -1,4 +1,4 @@
-"""Random masks that depend on the seed, the epoch and the example alone."""
+"""Random masks that depend on the seed, the epoch, and the example alone; in evaluation on the example alone."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ from hydratune.training.sampler import seeded_generator
 
 
 class MaskingCollator:
-    """Masks each example by a generator of its own, then pads the batch to its longest row.
+    """Masks each example with a generator of its own, then pads the batch to its longest row.
 
-    Not on the worker, the batch or the order of rows do the masks depend, so that a resumed run sees those that the
-    uninterrupted one saw. Rows have `input_ids`, `special_tokens_mask`, for whole words `offset_mapping`, and
-    `example`: a number from 0 for training, below 0 for evaluation, whose masks are the same in each epoch.
-    At least one token of each example is masked: a batch without would have no loss.
+    The masks do not depend on the DataLoader worker, the batch, or the order of rows, so that a resumed run sees those
+    of the uninterrupted one. Masks of training depend on the seed, the epoch, and the number of the example. Masks of
+    evaluation depend on the tokens of the row alone: runs with other seeds are compared on the same masks.
+    At least one token of each example is masked: a batch without any would have no loss.
+
+    Rows have `input_ids`, `special_tokens_mask`, for whole words `offset_mapping`, and `example`: a number from 0 for
+    training, -1 for evaluation.
+
+    Args:
+        masks: Upstream's collator, which draws the masks.
+        seed: Seed of the training masks.
     """
 
     def __init__(self, masks: DataCollatorForLanguageModeling, seed: int) -> None:
@@ -31,7 +38,7 @@ class MaskingCollator:
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # data workers see changes too
 
     def set_epoch(self, epoch: int) -> None:
-        """Other masks for training rows from here on."""
+        """Selects the training masks of an epoch."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
@@ -47,9 +54,9 @@ class MaskingCollator:
 
     def _mask(self, row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """(seq,) ids with masks, and (seq,) labels."""
-        example = row["example"]
-        epoch = int(self._epoch) if example >= 0 else 0
-        generator = seeded_generator(self._seed, epoch, example)
+        is_evaluation = row["example"] < 0
+        numbers = row["input_ids"] if is_evaluation else (self._seed, int(self._epoch), row["example"])
+        generator = seeded_generator(*numbers)
         ids, special = torch.tensor([row["input_ids"]]), torch.tensor([row["special_tokens_mask"]])
         offsets = torch.tensor([row["offset_mapping"]]) if "offset_mapping" in row else None
         self._masks.generator = generator

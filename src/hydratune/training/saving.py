@@ -126,6 +126,8 @@ class SavingTrainer(Seq2SeqTrainer):
         super()._run_epoch(**kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        # Upstream adds this process's loss since the last log to a sum over all processes.
+        self._tr_loss = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
         if not self.leaves_weights:  # whoever asked for that removes them all
             self.args.save_total_limit = None
         return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)

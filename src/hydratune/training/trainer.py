@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate.utils import find_batch_size, recursively_apply, slice_tensors
 from torch import nn
-from torch.utils.data import RandomSampler, Sampler
+from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
@@ -19,12 +19,15 @@ from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, le
 class Trainer(GuardedTrainer, StepsOfParts):
     """Hugging Face's `Seq2SeqTrainer`, which is `Trainer` where nothing is generated, made exact and safe.
 
-    Rows that are grouped by length come in an order that a resumed run finds again. Evaluation comes in the order of
-    the rows: upstream shuffles it where training groups rows by length, and then predictions could not be held
-    against their rows. Several processes score the rows that one would.
+    The order of training rows depends on the data seed and the epoch alone. Evaluation reads all rows in their order:
+    upstream shuffles them where training groups rows by length, so that predictions could not be compared with their
+    rows. The scores and the loss of several processes are those of one, at any batch size.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._losses: list[torch.Tensor] = []  # of the batches of the evaluation in progress
+        self._counts: list[torch.Tensor | int] = []  # labels or rows that each of these losses is the mean of
+        self._divisor: torch.Tensor | int | None = None  # what a loss function of the user divides by
         super().__init__(*args, **kwargs)
         if self.args.fsdp and not self.is_fsdp_enabled:
             raise ValueError("fsdp without GPUs, where accelerate would leave all weights whole and not say so")
@@ -50,28 +53,72 @@ class Trainer(GuardedTrainer, StepsOfParts):
     def _get_eval_sampler(self, eval_dataset: Any) -> None:
         """None: rows come in the order of the dataset."""
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> EvalLoopOutput:
-        """What upstream's returns, without the rows that fill up the last batch of several processes."""
-        self.gather_function = self.accelerator.gather_for_metrics  # `Seq2SeqTrainer` keeps them
-        return super().evaluation_loop(*args, **kwargs)
+    def _get_dataloader(self, *args: Any, is_training: bool = False, **kwargs: Any) -> DataLoader:
+        """Returns upstream's DataLoader; `dataloader_drop_last` applies to training alone."""
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(*args, is_training=is_training, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        """Returns upstream's output without the rows that fill up the last batch, and with the mean loss.
+
+        The loss is the mean over all counted labels, or over all rows. Upstream takes the mean of batch means, which
+        depends on the batch size, and leaves out batches whose loss is not finite.
+        """
+        self.gather_function = self.accelerator.gather_for_metrics  # `Seq2SeqTrainer` keeps these rows
+        self._losses, self._counts = [], []
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        if f"{metric_key_prefix}_loss" in output.metrics:
+            output.metrics[f"{metric_key_prefix}_loss"] = self._mean_loss()
+        return output
+
+    def _mean_loss(self) -> float:
+        """The mean loss of the evaluation of all processes."""
+        # (2,): the sum of losses and the count; in double precision on the CPU, since MPS has none.
+        counts = torch.stack([torch.as_tensor(count, dtype=torch.float64, device="cpu") for count in self._counts])
+        losses = torch.stack(self._losses).cpu().double()
+        counted = counts > 0  # the loss of a batch without any counted label is 0 / 0
+        totals = torch.stack([(losses[counted] * counts[counted]).sum(), counts.sum()])
+        if self.args.world_size > 1:
+            totals = self.accelerator.reduce(totals.to(self.args.device), "sum")
+        return (totals[0] / totals[1]).item()
 
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        """What upstream's returns, with the loss of a process's own rows and not of those that fill up its batch."""
-        if self.args.world_size == 1:
-            return super().prediction_step(model, inputs, *args, **kwargs)
+        """Returns upstream's loss, logits, and labels; the loss is that of the rows that do not fill up the batch."""
         count = find_batch_size(inputs)
-        own = slice(self._own_rows(count))
-        loss, logits, labels = super().prediction_step(model, slice_tensors(inputs, own), *args, **kwargs)
-        return loss, _filled(logits, count), _filled(labels, count)
+        own = self._own_rows(count) if self.args.world_size > 1 else count
+        # A model needs a row, also in a process that has only repeated ones.
+        rows = slice_tensors(inputs, slice(max(own, 1))) if own < count else inputs
+        counted = self._counted(rows) if own else 0  # before the step, which may remove labels from its inputs
+        self._divisor = None
+        loss, logits, labels = super().prediction_step(model, rows, *args, **kwargs)
+        if loss is not None:
+            if self._divisor is not None and own:  # it counts the labels of all processes
+                loss = (
+                    loss
+                    * self._divisor
+                    / counted
+                    / (self.args.world_size if self.args.average_tokens_across_devices else 1)
+                )
+            self._losses.append(loss)
+            self._counts.append(counted)
+        return (loss, *((logits, labels) if own == count else (_filled(one, count) for one in (logits, labels))))
+
+    def _get_num_items_in_batch(self, *args: Any) -> Any:
+        self._divisor = super()._get_num_items_in_batch(*args)
+        return self._divisor
 
     def _own_rows(self, count: int) -> int:
-        """How many of the `count` rows of a batch are no repeated ones; 1 where all are, since a network needs one."""
+        """The number of the `count` rows of a batch that do not repeat others to fill up the last batch."""
         state = self.accelerator.gradient_state
         if not state.end_of_dataloader or state.remainder <= 0:
             return count
-        return min(max(state.remainder - self.args.process_index * count, 1), count)
+        return min(max(state.remainder - self.args.process_index * count, 0), count)
 
 
 def _filled(tensors: Any, count: int) -> Any:
-    """Tensors of `count` rows, the first of which is repeated at the end; they are dropped when all are gathered."""
+    """Tensors of `count` rows: the first row is repeated at the end, where it is dropped once all are gathered."""
     return recursively_apply(lambda one: torch.cat([one, one[:1].expand(count - len(one), *one.shape[1:])]), tensors)
