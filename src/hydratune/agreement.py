@@ -121,10 +121,7 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
         if args.get(name):
             yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
     if args.get("dataloader_drop_last") and not ours:
-        expected, fix = (
-            "false, since this Trainer would drop rows in evaluation too",
-            "Leave trainer._target_ as it is.",
-        )
+        expected, fix = "false, since this Trainer would drop rows in evaluation too", "Leave it out."
         yield Mistake("trainer.args.dataloader_drop_last", expected, "true", fix)
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":

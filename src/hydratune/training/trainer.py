@@ -96,13 +96,9 @@ class Trainer(GuardedTrainer, StepsOfParts):
         self._divisor = None
         loss, logits, labels = super().prediction_step(model, rows, *args, **kwargs)
         if loss is not None:
-            if self._divisor is not None and own:  # it counts the labels of all processes
-                loss = (
-                    loss
-                    * self._divisor
-                    / counted
-                    / (self.args.world_size if self.args.average_tokens_across_devices else 1)
-                )
+            if self._divisor is not None and own:  # it counts the labels of all processes, and the loss is scaled up
+                processes = self.args.world_size if self.args.average_tokens_across_devices else 1
+                loss = loss * self._divisor / (counted * processes)
             self._losses.append(loss)
             self._counts.append(counted)
         return (loss, *((logits, labels) if own == count else (_filled(one, count) for one in (logits, labels))))
