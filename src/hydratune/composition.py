@@ -24,6 +24,8 @@ from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_o
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
+# An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
+_SYMBOL = re.compile(r"^([^=]+=)([;#,\t])$")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Request:
     def parsed(self) -> list[Override]:
         """The overrides in Hydra's grammar, inside `composer`; raises its OverrideParseException."""
         loader = GlobalHydra.instance().config_loader()  # for `glob(*)`
-        return OverridesParser.create(loader).parse_overrides(list(self.overrides))
+        return OverridesParser.create(loader).parse_overrides([_SYMBOL.sub(r"\1'\2'", one) for one in self.overrides])
 
 
 def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:

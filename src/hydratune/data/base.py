@@ -113,6 +113,13 @@ class Source(ABC):
     seed: int = 0
 
     def __post_init__(self) -> None:
+        """Take names as text: columns named 0 or true are numbers and booleans in YAML and on the command line."""
+        self.columns = {
+            str(ours): [*map(column_name, theirs)] if isinstance(theirs, list) else column_name(theirs)
+            for ours, theirs in self.columns.items()
+        }
+        self.stratify_by_column = column_name(self.stratify_by_column)
+        self.group_by_column = column_name(self.group_by_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
 
@@ -144,6 +151,10 @@ class Source(ABC):
 
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported or read."""
+        for ours, theirs in self.columns.items():
+            if not all(isinstance(one, str) for one in (theirs if isinstance(theirs, list) else [theirs or ""])):
+                fix = f"Set dataset.columns.{ours}=NAME."
+                yield Mistake(f"columns.{ours}", "the name of a column or a list of names", repr(theirs), fix)
         named = [name for name in self.columns.values() if isinstance(name, str)]
         if repeated := sorted({name for name in named if named.count(name) > 1}):
             yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
@@ -342,6 +353,13 @@ def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[M
         if name not in wanted:
             fix = did_you_mean(name, wanted, "Leave it out.")
             yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
+
+
+def column_name(typed: Any) -> Any:
+    """The name of a column as text: 0 is `0`, true is `true`; anything but a number or a boolean as it is."""
+    if isinstance(typed, bool):
+        return str(typed).lower()
+    return str(typed) if isinstance(typed, int | float) else typed
 
 
 def _length(rows: Any) -> int | None:

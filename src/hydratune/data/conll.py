@@ -40,6 +40,7 @@ class Layout:
         tags: Values of the last column in lines that do not start with `#`.
         sample: The first values of each column.
         is_conllu: Whether it is CoNLL-U, where only lines of words count.
+        sentences: Number of sentences among the first lines.
     """
 
     delimiter: str
@@ -48,6 +49,7 @@ class Layout:
     tags: frozenset[str] = frozenset()
     sample: tuple[tuple[str, ...], ...] = ()
     is_conllu: bool = False
+    sentences: int = 0
 
     def split(self, text: str) -> list[str]:
         """The cells of a line."""
@@ -148,7 +150,9 @@ def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentenc
 @lru_cache(maxsize=64)
 def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout:
     """The layout that most of the first lines have; once for each content of a file."""
-    texts = [text for text, _ in zip(_plain_lines(path, options), range(_SEEN), strict=False)]
+    first = [line.rstrip("\r\n") for line, _ in zip(lines(path, options.encoding), range(_SEEN), strict=False)]
+    sentences = sum(bool(text.strip()) and not before.strip() for before, text in pairwise(["", *first]))
+    texts = [text for text in first if _is_data(text, options)]
     data = [text for text in texts if not text.startswith("#")] or texts
     tabbed = sum("\t" in text for text in data)
     delimiter = "\t" if is_conllu or 2 * tabbed > len(data) else ""
@@ -160,16 +164,13 @@ def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout
     tags = frozenset(columns[-1]) if columns else frozenset()
     sample = tuple(column[:3] for column in columns)
     names = _names(options, is_conllu, columns)
-    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu)
+    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences)
 
 
-def _plain_lines(path: Path, options: ReadOptions) -> Iterator[str]:
-    """The lines that are neither blank nor marks of documents, nor comments by their prefix."""
-    for line in lines(path, options.encoding):
-        text = line.rstrip("\r\n")
-        is_comment = bool(options.comment) and text.startswith(str(options.comment))
-        if text.strip() and text.split()[0] != "-DOCSTART-" and not is_comment:
-            yield text
+def _is_data(text: str, options: ReadOptions) -> bool:
+    """Whether a line is neither blank nor the mark of a document, nor a comment by its prefix."""
+    is_comment = bool(options.comment) and text.startswith(str(options.comment))
+    return bool(text.strip()) and text.split()[0] != "-DOCSTART-" and not is_comment
 
 
 def _split(text: str, delimiter: str) -> list[str]:

@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hydratune.data.base import SPLITS, Raw, Source
-from hydratune.data.formats import FORMATS, SUFFIXES, peek_columns
+from hydratune.data.base import SPLITS, Raw, Source, column_name
+from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
+from hydratune.data.hints import doubtful_header, unreadable
 from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
 from hydratune.data.paths import PathError, expand
@@ -72,13 +73,12 @@ class LocalFiles(Source):
     def options(self, name: str | None, split: str = "train") -> ReadOptions:
         """How files of a format are parsed."""
         theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column]
-        selected = (name for one in theirs for name in (one if isinstance(one, list) else [one]) if name)
-        names = tuple(map(str, self.column_names)) if self.column_names else None
+        named = (name for one in theirs for name in (one if isinstance(one, list) else [one]))
+        selected = frozenset(name for name in named if isinstance(name, str))
+        names = tuple(map(column_name, self.column_names)) if self.column_names else None
         delimiter = "\t" if self.delimiter == r"\t" or (name == "tsv" and not self.delimiter) else self.delimiter
         splits = self._names(split) if name == "json" else ()
-        return ReadOptions(
-            self.encoding, delimiter, self.header, names, self.comment, self.quoting, frozenset(selected), splits
-        )
+        return ReadOptions(self.encoding, delimiter, self.header, names, self.comment, self.quoting, selected, splits)
 
     def check(self) -> Iterator[Mistake]:
         """Adds: unknown splits, formats and encodings, files that do not exist or cannot be read."""
@@ -115,6 +115,11 @@ class LocalFiles(Source):
                     paths.setdefault(split, []).extend(expand(name))
                 except PathError as error:
                     yield Mistake(f"files.{split}", error.expected, error.got, error.fix)
+        formats = {self._format_of(path) for own in paths.values() for path in own}
+        if wrong := [*self.options(None).check(sorted(name for name in formats if name))]:
+            yield from wrong
+            return
+        for split in self._given():
             for path in paths.get(split, ()):
                 yield from self._check_file(split, path)
             if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
@@ -165,7 +170,9 @@ class LocalFiles(Source):
         """Explains missing columns by the form of the file, where it can."""
         mistakes = [*super()._missing(wanted, present, where, nested)]
         if mistakes and nested is None:
-            mistakes = [*self._undecided(Path(where))] or mistakes
+            path, name = Path(where), str(self._format_of(Path(where)))
+            reasons = unreadable(path, name, self.options(name), wanted)
+            mistakes = [*self._undecided(path), *reasons] or mistakes
         yield from mistakes
 
     def _undecided(self, path: Path) -> Iterator[Mistake]:
@@ -185,6 +192,19 @@ class LocalFiles(Source):
                 name = str(self._format_of(path))
                 columns.setdefault(str(path), peek_columns(path, name, self.options(name, split)))
         return columns
+
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+        """Adds: files whose first row is no header; of a missing column, the reason where the file shows one."""
+        mistakes = [*super().check_columns(wanted)]
+        if not mistakes and self.header:
+            for path in self._separated():
+                options = self.options(self._format_of(path))
+                mistakes += doubtful_header(path, options, wanted)
+        yield from mistakes
+
+    def _separated(self) -> Iterator[Path]:
+        """The csv and tsv files."""
+        return (path for paths in self.paths().values() for path in paths if self._format_of(path) in SEPARATED)
 
     def read(self) -> Raw:
         """All rows of the files, with all columns; cached under a hash of the files' content."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -70,6 +70,29 @@ class ReadOptions:
     selected: frozenset[str] = frozenset()
     splits: tuple[str, ...] = ()
 
+    def check(self, formats: Collection[str]) -> Iterator[Mistake]:
+        """Yield what is wrong with the options for files of some formats, under the keys of the dataset."""
+        is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            yield Mistake(
+                "delimiter", "one character", repr(self.delimiter), "Set 'dataset.delimiter=;', or leave it out."
+            )
+        names = self.column_names or ()
+        if self.header and is_csv and names:
+            fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
+            yield Mistake("column_names", "null for files with a header", repr([*names]), fix)
+        doubtful = [name for i, name in enumerate(names) if name.isdecimal() and name != str(i)]
+        if doubtful or len({*names}) < len(names) or not all(names):
+            fix = "Numbers are positions; give each column a name of its own."
+            yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
+        useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
+        useless |= {
+            key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment", "column_names")
+        }
+        for key in (key for key, is_useless in useless.items() if is_useless):
+            got = repr(getattr(self, key))
+            yield Mistake(key, f"the default, since {', '.join(formats)} files do without it", got, "Leave it out.")
+
     def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
         """Name the columns of a file without a header.
 
@@ -78,7 +101,13 @@ class ReadOptions:
         Args:
             width: Number of columns.
             defaults: Their names where the config has none; positions if empty.
+
+        Raises:
+            ConfigError: Where the config has names, and not one for each column.
         """
+        if self.column_names and len(self.column_names) != width:
+            got, fix = f"{len(self.column_names)}: {[*self.column_names]}", "Name all columns of the first row."
+            raise ConfigError(Mistake("dataset.column_names", f"{width} names, one for each column", got, fix))
         named = self.column_names or defaults or [str(i) for i in range(width)]
         return [str(i) if str(i) in self.selected else name for i, name in enumerate(named)]
 

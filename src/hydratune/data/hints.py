@@ -1,0 +1,132 @@
+"""Tell why columns are not in a file: another delimiter, no header, several columns of tokens and tags."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hydratune.data.conll import layout_of
+from hydratune.data.formats import CONLL, SEPARATED
+from hydratune.data.rows import Column, shown
+from hydratune.data.scan import ReadOptions
+from hydratune.data.separated import first_records
+from hydratune.errors import Mistake
+
+_DELIMITERS = (";", "\t", "|", ",")
+_ROWS = 100  # rows that are compared with the first one
+_WORDS = 6  # a name of that many words is a sentence
+
+
+def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    """Yield the one mistake that explains why columns are missing, if there is one.
+
+    Args:
+        path: A file that can be read.
+        name: Its format.
+        options: How it is read.
+        wanted: What the task reads.
+    """
+    if name in CONLL:
+        layout = layout_of(path, options, is_conllu=name == "conllu")
+        if "tokens" in wanted and "tokens" not in layout.names:
+            yield _choose(path, layout.names, layout.sample, wanted)
+    elif name in SEPARATED:
+        rows = first_records(path, options, _ROWS)
+        if "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
+            got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
+            yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
+        elif delimiter := _other_delimiter(path, options, rows[0], {*wanted, *options.selected}):
+            got = f"{options.delimiter or ','!r}, which leaves {shown(rows[0])} for columns in {path}"
+            yield Mistake("delimiter", "the character between cells", got, f"Set 'dataset.delimiter={delimiter}'.")
+        elif not options.header:
+            yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
+        elif _is_data(rows):
+            yield _no_header(path, rows[0], wanted)
+    elif name == "text" and "tokens" in wanted:
+        got, fix = f"text for {path}", "Set dataset.format=conll for a token and its label on each line."
+        yield Mistake("format", "a format with columns", got, fix)
+
+
+def doubtful_header(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    """Yield a mistake where a column that is selected by a number is called by a value of the first row.
+
+    `dataset.columns.label=1` may mean a position, and find a column whose first value is 1.
+    """
+    rows = first_records(path, options, _ROWS) if any(map(_is_number, options.selected)) else []
+    if rows and not _is_range(rows[0]):
+        for i, title in enumerate(rows[0]):
+            if title in options.selected and _is_number(title) and _recurs(rows, i):
+                yield _no_header(path, rows[0], wanted)
+                return
+
+
+def _no_header(path: Path, first: Sequence[str], wanted: Mapping[str, Column]) -> Mistake:
+    ours = next(iter(wanted), "text")
+    fix = (
+        f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{ours}=0) "
+        "or dataset.column_names=[NAME,...]."
+    )
+    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {shown(first)}", fix)
+
+
+def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], wanted: Mapping[str, Column]) -> Mistake:
+    """Show the columns of a file, for the user to choose some."""
+    columns = "; ".join(f"{name}: {' '.join(map(shown, values))}" for name, values in zip(names, sample, strict=False))
+    keys = " ".join(f"dataset.columns.{ours}=COLUMN" for ours, column in wanted.items() if column.required)
+    got = f"{len(names)} columns ({columns})"
+    return Mistake("columns", f"the columns of {path} that the task reads", got, f"Set {keys}.")
+
+
+def _other_delimiter(path: Path, options: ReadOptions, first: Sequence[str], names: set[str]) -> str | None:
+    """The delimiter, as typed, that splits all rows alike: one column into several, or into some of `names`."""
+    for delimiter in _DELIMITERS:
+        if delimiter == (options.delimiter or ","):
+            continue
+        try:
+            rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), _ROWS)
+        except csv.Error:
+            continue
+        is_table = len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+        if is_table and (len(first) == 1 or names & ({*rows[0]} - {*first})):
+            return delimiter.replace("\t", r"\t")
+    return None
+
+
+def _is_data(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row looks like the others, not like names."""
+    first = rows[0]
+    if _is_range(first):  # as pandas names columns without names
+        return False
+    if len({*first}) < len(first) or "" in first[1:]:  # the first column is often an index without a name
+        return True
+    numbers = any(_is_number(title) and _are_numbers(rows, i) for i, title in enumerate(first))
+    return numbers or any(_recurs(rows, i) or len(title.split()) >= _WORDS for i, title in enumerate(first))
+
+
+def _is_range(first: Sequence[str]) -> bool:
+    """Whether names are the numbers from 0, perhaps behind an index without a name."""
+    names = first[1:] if first[0] == "" else first
+    return [*names] == [str(i) for i in range(len(names))]
+
+
+def _column(rows: Sequence[Sequence[str]], i: int) -> list[str]:
+    return [row[i] for row in rows[1:] if i < len(row)]
+
+
+def _recurs(rows: Sequence[Sequence[str]], i: int) -> bool:
+    return rows[0][i] in _column(rows, i)
+
+
+def _are_numbers(rows: Sequence[Sequence[str]], i: int) -> bool:
+    values = _column(rows, i)
+    return 2 * sum(map(_is_number, values)) > len(values)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""CSV and TSV files with other delimiters, without a header, with comments, and with quotes in their texts."""
+
+from pathlib import Path
+
+import pytest
+
+from hydratune.data import LocalFiles
+from hydratune.errors import ConfigError
+from hydratune.tasks.regression import Regression
+from hydratune.tasks.sequence_classification import SequenceClassification
+
+TASK = SequenceClassification()
+
+
+def source(text, name="a.csv", **options):
+    """A file of some text, as a dataset."""
+    Path(name).write_text(text, newline="")
+    return LocalFiles(files={"train": name, "validation": name}, **options)
+
+
+def problems(text, name="a.csv", task=TASK, **options):
+    """The keys of what is wrong with a file, before it is read."""
+    files = source(text, name, **options)
+    return [mistake.key for mistake in [*files.check()] or [*files.check_columns(task.columns)]]
+
+
+def rows(text, name="a.csv", **options):
+    """Texts and labels of a file that is in order."""
+    assert problems(text, name, **options) == []
+    train = source(text, name, **options).load(TASK)["train"]
+    return train["text"][:], train["label"][:]
+
+
+@pytest.mark.parametrize(("delimiter", "cell"), [(";", ";"), ("|", "|"), ("\t", "\t"), ("\\t", "\t")])
+def test_csv_delimiter(delimiter, cell):
+    """Cells are split by the delimiter alone, also where quotes enclose it."""
+    text = f'text;label\n"one{cell} two";a\nthree, four;b\n'.replace(";", cell)
+    assert rows(text, delimiter=delimiter) == ([f"one{cell} two", "three, four"], ["a", "b"])
+
+
+@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+def test_csv_delimiter_that_has_to_be_set_is_named(delimiter):
+    """A file of one column that another delimiter splits is one message, with that delimiter."""
+    files = source("text;label\nx, y;a\nz;b\n".replace(";", delimiter))
+    (mistake,) = files.check_columns(TASK.columns)
+    assert mistake.key == "delimiter"
+    assert f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'" in mistake.fix
+
+
+def test_csv_delimiter_of_a_header_with_commas():
+    """The delimiter that leads to the columns of the task is named where commas split the header too."""
+    assert problems("text;label;a, b\nx;1;2, 3\ny;0;4, 5\n") == ["delimiter"]
+
+
+def test_tsv_delimiter_can_be_set():
+    """The name of a file does not decide where a delimiter is set."""
+    assert rows("text;label\nx\ty;a\n", "a.tsv", delimiter=";") == (["x\ty"], ["a"])
+
+
+@pytest.mark.parametrize("delimiter", [";;", "", '"', "\n"])
+def test_csv_delimiter_that_cannot_be(delimiter):
+    """It is one character that does not end lines or enclose cells."""
+    assert problems("text,label\nx,a\n", delimiter=delimiter) == ["delimiter"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"columns": {"text": 1, "label": 0}},
+        {"columns": {"text": "1", "label": "0"}},
+        {"column_names": ["label", "text"]},
+        {"column_names": ["y", "x"], "columns": {"text": "x", "label": 0}},
+    ],
+    ids=str,
+)
+def test_csv_without_a_header(options, suffix):
+    """The first row is data; columns go by position, counted from 0, or by `column_names`."""
+    text = "a,one\nb,two\n".replace(",", "," if suffix == "csv" else "\t")
+    assert rows(text, f"a.{suffix}", header=False, **options) == (["one", "two"], ["a", "b"])
+
+
+HEADERLESS = {
+    "a label that recurs": "good film\t1\nbad film\t0\nfine film\t1\n",
+    "numbers": "good film,fine film,0.5\nbad film,no film,1.25\n",
+    "a repeated value": "x,x,a\ny,z,b\n",
+    "an empty value": "x,,a\ny,z,b\n",
+    "a sentence": "the film was very good indeed,a\nfine,b\n",
+}
+
+
+@pytest.mark.parametrize("case", HEADERLESS)
+def test_csv_first_row_that_looks_like_data(case):
+    """It is one message to set `header`, never the name of a column."""
+    name = "a.tsv" if "\t" in HEADERLESS[case] else "a.csv"
+    keys = problems(HEADERLESS[case], name)
+    assert set(keys) <= {"header", "files.train", "files.validation"}
+    assert "header" in keys or case == "a repeated value"
+
+
+def test_csv_first_row_whose_value_is_taken_for_a_position():
+    """`label=1` finds no column called by the first label of a file without a header."""
+    assert set(problems("text,1\nbad,0\nfine,1\n", columns={"label": 1})) == {"header"}
+
+
+@pytest.mark.parametrize("names", [(0, 1), ("0", "1")])
+def test_csv_columns_named_by_numbers(names):
+    """A header of numbers names columns, as pandas writes them, also behind an index."""
+    columns = dict(zip(("text", "label"), names, strict=True))
+    assert rows("0,1\nx,1\ny,0\n", columns=columns) == (["x", "y"], [1, 0])
+    assert rows(",0,1\n0,x,1\n1,y,0\n", columns=columns) == (["x", "y"], [1, 0])
+
+
+def test_csv_columns_named_by_truth_values():
+    """YAML's true is the name `true`."""
+    assert rows("true,false\nx,a\n", columns={"text": True, "label": False}) == (["x"], ["a"])
+
+
+@pytest.mark.parametrize("typed", [{"a": 1}, [{"a": 1}]])
+def test_columns_that_are_no_names(typed):
+    """A mapping is one message."""
+    assert problems("text,label\nx,a\n", columns={"text": typed}) == ["columns.text"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"column_names": ["text", "label"]},
+        {"column_names": ["text"], "header": False},
+        {"column_names": ["text", "text"], "header": False},
+        {"column_names": ["1", "0"], "header": False},
+    ],
+    ids=str,
+)
+def test_csv_column_names_that_cannot_be(options):
+    """They need a file without a header, one name for each column, and no name that is the position of another."""
+    keys = problems("x,a\ny,b\n", columns={"text": 0, "label": 1}, **options)
+    assert {key.removeprefix("dataset.") for key in keys} == {"column_names"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"delimiter": ";"}, {"header": False}, {"column_names": ["a"]}, {"comment": "#"}, {"quoting": True}],
+    ids=str,
+)
+def test_csv_options_of_a_file_that_has_no_columns(options):
+    """An option that would change nothing is an error."""
+    assert problems('{"text": "x", "label": "a"}\n', "a.jsonl", **options) == [*options]
+
+
+def test_csv_comments():
+    """Lines that start with the prefix are skipped between rows, not inside quotes; lines are counted on."""
+    text = '# made by hand\ntext,label\n# "note\n#no,a\n"x\n# y",a\nz # w,b\n,c\n'
+    assert rows(text, comment="#", on_bad_row="drop") == (["x\n# y", "z # w"], ["a", "b"])
+    with pytest.raises(ConfigError) as caught:
+        source(text, comment="#").load(TASK)
+    assert "at a.csv:8" in caught.value.mistakes[0].got
+
+
+GLUE = 'text\tlabel\n"Fine," she said.\t1\nhe said "no"\t0\n"\t1\nsize 5"\t0\n'
+
+
+def test_tsv_quotes_that_are_text():
+    """Quotes that enclose no cells are a part of the texts, as in GLUE."""
+    texts, labels = rows(GLUE, "a.tsv")
+    assert texts == ['"Fine," she said.', 'he said "no"', '"', 'size 5"']
+    assert labels == [1, 0, 1, 0]
+
+
+def test_tsv_quotes_never_join_lines():
+    """Two cells that each have one quote are two rows."""
+    text = 'text\tlabel\n"one\t0\ntwo "quoted" words\t1\nthree"\t1\n'
+    assert rows(text, "a.tsv")[0] == ['"one', 'two "quoted" words', 'three"']
+
+
+ENCLOSED = {
+    "a doubled quote": ('plain\ta\n"say ""hi"""\ta\n', 'say "hi"'),
+    "all cells": ('"x"\t"a"\n"y"\t"b"\n', "y"),
+    "two lines": ('plain\ta\n"two\nlines"\ta\n', "two\nlines"),
+    "a tab": ('plain\ta\n"a\ttab"\ta\n', "a\ttab"),
+}
+
+
+@pytest.mark.parametrize("case", ENCLOSED)
+def test_tsv_quotes_that_enclose_cells(case):
+    """A file as a writer of CSV makes it is read as one."""
+    text, last = ENCLOSED[case]
+    assert rows(f"text\tlabel\n{text}", "a.tsv")[0][-1] == last
+
+
+@pytest.mark.parametrize(("quoting", "text"), [(True, "Fine."), (False, '"Fine."')])
+def test_tsv_quotes_that_may_be_either_are_an_error(quoting, text):
+    """Where both readings make sense, `quoting` decides."""
+    file = 'text\tlabel\n"Fine."\t1\nNo.\t0\n'
+    assert set(problems(file, "a.tsv")) == {"quoting"}
+    assert rows(file, "a.tsv", quoting=quoting)[0] == [text, "No."]
+
+
+def test_csv_quotes_can_be_text():
+    """`quoting=false` reads the quotes of a csv file as text."""
+    assert rows('text,label\n"Fine" he said,a\n', quoting=False)[0] == ['"Fine" he said']
+
+
+def test_csv_options_on_the_command_line(compose):
+    """A delimiter or a prefix that Hydra's grammar has only in quotes needs none."""
+    cfg = compose("dataset=local", "dataset.files.train=a.csv", "dataset.delimiter=;", "dataset.comment=#")
+    assert (cfg.dataset.delimiter, cfg.dataset.comment) == (";", "#")
+
+
+def test_csv_streams_as_it_is_read():
+    """A file with a delimiter of its own and without a header gives the same rows as a stream."""
+    text = 'x;1\n"y;z";0\n'
+    options = {"delimiter": ";", "header": False, "columns": {"text": 0, "label": 1}}
+    stream = source(text, streaming=True, **options).load(Regression())["train"]
+    assert sorted(row["text"] for row in stream) == ["x", "y;z"]
