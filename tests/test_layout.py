@@ -22,7 +22,19 @@ FLOORS = [
     {"data", "models"},
     {"training", "tracking", "hardware"},
     {"allowed"},
-    {"hub", "files", "console", "plotting", "provenance", "signatures", "signals", "collector", "kept", "intervals"},
+    {
+        "hub",
+        "files",
+        "yaml_files",
+        "console",
+        "plotting",
+        "provenance",
+        "signatures",
+        "signals",
+        "collector",
+        "kept",
+        "intervals",
+    },
     {"errors"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

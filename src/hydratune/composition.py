@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import outside
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.yaml_files import check_yaml, read_yaml
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
@@ -39,7 +42,9 @@ class Option:
     @property
     def summary(self) -> str:
         """The first comment line of the file, without Hydra's own headers."""
-        lines = (line.lstrip("# ").rstrip() for line in self.path.read_text(encoding="utf-8").splitlines())
+        lines = (
+            line.lstrip("# ").rstrip() for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        )
         return next((line for line in lines if line and not line.startswith("@package")), "")
 
 
@@ -56,7 +61,7 @@ def options(*folders: Path) -> list[Option]:
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
-            if group != "." and not _is_hydra(group):
+            if group != "." and not _is_hydra(group) and path.is_file():
                 found.append(Option(group, path.stem, path))
     return sorted(found, key=lambda option: (option.group, option.name))
 
@@ -173,8 +178,10 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     search = [f"hydra.searchpath=[{','.join([*places, f'file://{request.config_dir}'])}]"] if request.config_dir else []
     try:
         cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, RecursionError) as error:
+        raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
-        raise ConfigError(uncomposed(error)) from error
+        raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg
 
@@ -184,7 +191,7 @@ def check_search_path(request: Request) -> None:
     path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
     wanted: list[Any] = []
     if request.config_path and path.is_file():  # the primary config is the only file that may name any
-        raw: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        raw: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
         node = raw.get("hydra") if isinstance(raw, dict) else None
         wanted += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
     for override in request.parsed:
@@ -192,6 +199,15 @@ def check_search_path(request: Request) -> None:
             wanted += _listed(override.value())
     if mistakes := [*outside.search_path(wanted, CONFIG_MODULE)]:
         raise ConfigError(*mistakes)
+
+
+def _user_files(request: Request) -> Iterator[Path]:
+    """Yield the config files that are not ours."""
+    searched = [o.value() for o in request.parsed if o.key_or_group == "hydra.searchpath" and not o.is_sweep_override()]
+    named = [str(one).removeprefix("file://") for value in searched for one in _listed(value)]
+    for folder in (request.config_path, request.config_dir, *map(Path, named)):
+        if folder and folder.is_dir():
+            yield from sorted(path for path in folder.rglob("*.yaml") if path.is_file())
 
 
 def _listed(value: Any) -> list[Any]:

@@ -20,6 +20,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--name", help="for copy: its new name; my_OPTION if left out")
     parser.add_argument("--config-dir", type=Path, help="list the options of your own conf directory too")
     given = parser.parse_args(arguments)
+    if given.config_dir and not given.config_dir.is_dir():
+        fix = f"Paths are relative to {Path.cwd()}."
+        raise ConfigError(Mistake("--config-dir", "a directory that exists", repr(str(given.config_dir)), fix))
     if given.what == "copy":
         if not given.option or not given.directory:
             parser.error("copy needs GROUP/OPTION and a directory, e.g. hydratune configs copy dataset/local my_conf")

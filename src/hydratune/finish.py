@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydratune import composition
 from hydratune.build import build
@@ -29,6 +29,7 @@ from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
 from hydratune.train import checked, train
+from hydratune.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +62,7 @@ class Retraining:
         """Raises ConfigError where something else was trained in its directory."""
         path = self.directory / ".hydra" / "overrides.yaml"
         if path.is_file():
-            before, now = typed([*map(str, OmegaConf.load(path))]), typed([*self.overrides])
+            before, now = typed([*map(str, read_yaml(path))]), typed([*self.overrides])
             if sorted(before) != sorted(now):
                 where = os.path.relpath(self.directory)
                 expected = f"{shlex.join(before)}, with which {where} was trained"

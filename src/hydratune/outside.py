@@ -6,14 +6,18 @@ read from. `validation` looks at each `_target_`; the rest is here.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed
-from hydratune.errors import Mistake, one_of
+from hydratune.errors import Mistake, one_line, one_of
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
 _CODE = (
@@ -27,6 +31,8 @@ _CODE = (
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 _FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w.-])+")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_SECTIONS = ("formatters", "loggers", "root")
 _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 
 
@@ -39,16 +45,52 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
             yield Mistake(key, "nothing, since it can run code", "a value", fix)
     for key in _LOGGING:
         yield from _logging(_given(raw, key), key)
+        yield from _unknown_handlers(_given(raw, key), key)
+    if hydra.job.get("chdir"):
+        fix = "Leave it out: relative paths are read from the directory where the command starts."
+        yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
     if "/" in str(name := hydra.job.name):
         yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
-    if (folder := hydra.output_subdir) not in (".hydra", None):
+    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+        yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
+    if not isinstance(hydra.verbose, bool | str | ListConfig):
+        yield Mistake(
+            "hydra.verbose", "true, false, or names of loggers", repr(hydra.verbose), "Set hydra.verbose=true."
+        )
+    if (folder := hydra.output_subdir) != ".hydra":
         yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
 
 
+def place(hydra: DictConfig, name: str) -> Iterator[Mistake]:
+    """Yield what makes a directory for results unusable, as far as that shows before it is created.
+
+    Args:
+        hydra: Hydra's part of a config.
+        name: `run.dir` or `sweep.dir`.
+    """
+    key = f"hydra.{name}"
+    expected, fix = "a directory that can be created", f"Set {key} to another place."
+    try:
+        text = str(OmegaConf.select(hydra, name))
+        path = Path(text).resolve()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        yield Mistake(key, expected, one_line(error), fix)
+        return
+    if not text or path == Path.cwd():
+        yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
+    elif not there.is_dir():
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
+    elif not os.access(there, os.W_OK):
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
+
+
 def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
-    """A mistake for each package of a search path that Hydra would import to read configs from it."""
+    """A mistake for each package of a search path that Hydra would import, and for each folder that does not exist."""
     for value in values:
-        package = str(value).removeprefix("pkg://")
+        package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
+        if value and package == str(value) and "${" not in folder and not Path(folder).is_dir():
+            yield Mistake("hydra.searchpath", "folders that exist", repr(value), f"Paths are relative to {Path.cwd()}.")
         if package == str(value) or package == shipped or package in allowed.listed():
             continue
         fix = f"Name a folder, file://DIR, or list {package} under [tool.hydratune] allow or in {allowed.VARIABLE}."
@@ -78,6 +120,14 @@ def _logging(node: Any, key: str) -> Iterator[Mistake]:
         yield Mistake(key, one_of(_STREAMS), repr(node), f"Set {key}={_STREAMS[0]}.")
 
 
+def _unknown_handlers(node: Any, key: str) -> Iterator[Mistake]:
+    """Yield a mistake for each handler that the root logger names and nothing defines."""
+    defined, named = (_given(node, name) for name in ("handlers", "root.handlers"))
+    for name in named if isinstance(named, list) and isinstance(defined, Mapping) else ():
+        if name not in defined:
+            yield Mistake(f"{key}.root.handlers", one_of(defined), repr(name), f"Leave out {name}.")
+
+
 def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
     if name in ("()", "class") and value not in (*_CLASSES, *allowed.listed()):
         yield Mistake(key, one_of(_CLASSES), repr(value), "Leave it out.")
@@ -87,5 +137,11 @@ def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
         if not _FILE.fullmatch(str(value)):
             fix = f"Set {key}='${{hydra.runtime.output_dir}}/NAME.log'."
             yield Mistake(key, "a file of the run's directory", repr(value), fix)
+    elif name == "version" and value != 1:
+        yield Mistake(key, "1", repr(value), "Leave it out.")
+    elif name == "level" and value not in logging.getLevelNamesMapping() and not isinstance(value, int):
+        yield Mistake(key, one_of(_LEVELS), repr(value), f"Set {key}=INFO.")
+    elif (name in _SECTIONS and not isinstance(value, Mapping | None)) or (name == "handlers" and value is None):
+        yield Mistake(key, "keys with values", repr(value), "Leave it out.")
     else:
         yield from _logging(value, key)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hydratune import card, hub
 from hydratune.errors import FAILED, ConfigError, Mistake
@@ -20,6 +20,7 @@ from hydratune.files import CONFIG, METRICS, MODEL
 from hydratune.provenance import console_script
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.later import log_to_run
+from hydratune.yaml_files import read_config
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +96,7 @@ def _finished(directory: Path) -> DictConfig:
     if missing:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
-    cfg = OmegaConf.load(directory / CONFIG)
-    assert isinstance(cfg, DictConfig)
-    return cfg
+    return read_config(directory / CONFIG)
 
 
 def _record(directory: Path, url: str) -> None:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import METRICS
 from hydratune.finished.opening import directory_of
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.train import train
+from hydratune.yaml_files import read_yaml
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,4 +44,4 @@ def main(arguments: Sequence[str]) -> int:
 
 def _load(directory: Path, name: str) -> Any:
     """What Hydra wrote down when the run began."""
-    return OmegaConf.load(directory / ".hydra" / f"{name}.yaml")
+    return read_yaml(directory / ".hydra" / f"{name}.yaml")

@@ -24,7 +24,7 @@ from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune import composition, outside
 from hydratune.build import build
 from hydratune.composition import Request
-from hydratune.errors import FAILED, ConfigError, Mistake
+from hydratune.errors import FAILED, ConfigError, Mistake, one_line
 from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
@@ -36,6 +36,7 @@ from hydratune.sweep.plan import make_plan, write_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.study import Study
 from hydratune.validation import check_config
+from hydratune.yaml_files import check_yaml
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,9 @@ def _same_command(wanted: Path, request: Request) -> Path | None:
         places = sorted(wanted.parent.glob("*/"), reverse=True)
     for place in places:
         written = place / ".hydra" / "overrides.yaml"
-        if written.is_file() and _without_places(OmegaConf.load(written)) == typed:
+        if not written.is_file() or [*check_yaml([written])]:  # a run that was killed while it began
+            continue
+        if _without_places(OmegaConf.load(written)) == typed:
             return place
     return None
 
@@ -151,6 +154,8 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
 def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     """Trains every configuration of a sweep that is not trained yet, or shows what it would train."""
     plan, cfg = make_plan(request)
+    if mistakes := [*outside.place(cfg.hydra, "sweep.dir")]:
+        raise ConfigError(*mistakes)
     if dry:
         show_plan(plan, cfg)
         return 0
@@ -243,8 +248,10 @@ def _run_hydra(arguments: Sequence[str]) -> int:
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
     errors: list[ConfigError | RunFailedError] = []
+    begun: list[DictConfig] = []
 
     def job(cfg: DictConfig) -> None:
+        begun.append(cfg)
         try:
             _job(cfg)
         except (ConfigError, RunFailedError) as error:
@@ -258,6 +265,11 @@ def _run_hydra(arguments: Sequence[str]) -> int:
         return FAILED
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.uncomposed(error)) from error
+    except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if begun or isinstance(error, ConfigError):
+            raise
+        fix = "Leave out what is set below hydra."
+        raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
     return 0
 
 

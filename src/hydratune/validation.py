@@ -63,6 +63,8 @@ def check_config(cfg: DictConfig) -> None:
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     mistakes += bounds(plain, {mistake.key for mistake in mistakes})
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
+    if "hydra" in cfg and not mistakes:  # the directory is named after other values
+        mistakes += outside.place(cfg.hydra, "run.dir")
     if mistakes:
         raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
 

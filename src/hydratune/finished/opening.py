@@ -26,6 +26,7 @@ from hydratune.run import training_arguments
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.validation import check_targets
+from hydratune.yaml_files import read_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -105,8 +106,10 @@ def open_run(name: str, uri: str) -> FinishedRun:
         fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(directory / CONFIG), resolve=True)
+        plain = OmegaConf.to_container(read_config(directory / CONFIG), resolve=True)
         metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
     except (OmegaConfBaseException, OSError, ValueError) as error:
         got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
         raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
