@@ -122,6 +122,7 @@ class Source(ABC):
         self.group_by_column = column_name(self.group_by_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
+        self._joined: set[str] = set()  # columns of lists of texts that the log has reported
 
     @property
     def label_names(self) -> list[str] | None:
@@ -281,9 +282,18 @@ class Source(ABC):
         return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
 
     def under_task_names(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str] = ()) -> Dataset:
-        """Return `rows` with the columns of the task, and those of `extra` behind a `_`."""
+        """Return `rows` with the columns of the task, and those of `extra` behind a `_`.
+
+        Where the task reads a text and the data has a list of texts, e.g. of sentences, they are joined with spaces.
+        """
         names = {ours: self._theirs(ours) for ours in wanted}
-        return splitting.renamed(rows, names, extra)
+        renamed = splitting.renamed(rows, names, extra)
+        texts = [name for name, column in wanted.items() if column.kind == "text"]
+        lists = {name for name in texts if splitting.holds_lists_of_texts(renamed, name)}
+        if new := sorted(lists - self._joined):
+            log.info("data: the texts of each list in %s are joined with spaces", ", ".join(new))
+        self._joined |= lists
+        return splitting.join_texts(renamed, lists)
 
     def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
         """Raises for bad rows, or drops them from `splits`."""

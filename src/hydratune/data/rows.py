@@ -170,6 +170,15 @@ def _empty(column: Any) -> Any:
     return pc.or_(pc.fill_null(pc.equal(pc.list_value_length(column), 0), True), _has_null(column))
 
 
+def _no_references(column: Any) -> Any:
+    """Blank texts; lists that are empty, or have a blank text or null in them."""
+    import pyarrow as pa
+
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return _blank(column)
+    return pa.array([not texts or any(not (text or "").strip() for text in texts) for texts in column.to_pylist()])
+
+
 def _has_null(column: Any) -> Any:
     """Lists that are null or have a null in them."""
     import pyarrow as pa
@@ -188,6 +197,12 @@ def _not_finite(column: Any) -> Any:
 KINDS: dict[str, Kind] = {
     "text": Kind("texts", "a text", _is_text, _blank),
     "texts": Kind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
+    "references": Kind(
+        "texts, or lists of texts",
+        "a text, or a list of texts,",
+        lambda f: _is_text(f) or _is_text(_inside(f)),
+        _no_references,
+    ),
     "label": Kind("strings, whole numbers or truth values", "a label", _is_label, _no_label),
     "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None, _has_null),
     "number": Kind("numbers", "a finite number", _is_number, _not_finite),

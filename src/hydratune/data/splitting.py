@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -68,6 +68,26 @@ def with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[st
 
     features = Features({**rows.features, name: feature})
     return rows.map(lambda batch: {name: values(batch)}, batched=True, features=features)
+
+
+def holds_lists_of_texts(rows: Any, name: str) -> bool:
+    """Whether a column has a list of texts in each row, e.g. the sentences of a document."""
+    inner = getattr((rows.features or {}).get(name), "feature", None)
+    return getattr(inner, "dtype", "") in ("string", "large_string")
+
+
+def join_texts(rows: Any, names: Iterable[str]) -> Any:
+    """`rows` with the texts of a list as one text, with spaces between them; null where one of them is null."""
+    from datasets import Value
+
+    for name in names:
+        if holds_lists_of_texts(rows, name):
+            rows = with_column(rows, name, Value("string"), partial(_joined, name=name))
+    return rows
+
+
+def _joined(batch: Mapping[str, Sequence[Any]], name: str) -> list[str | None]:
+    return [None if texts is None or None in texts else " ".join(texts) for texts in batch[name]]
 
 
 def hold_out(

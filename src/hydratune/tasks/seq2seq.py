@@ -11,6 +11,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import first_and_last
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.references import texts_of
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Seq2Seq(Task):
-    """Columns `source` and `target`. Evaluation generates.
+    """Columns `source` and `target`, a text or a list of references. Evaluation generates.
+
+    Of several references, training and the loss take the first one, and the metrics take all of them: BLEU and chrF
+    as sacrebleu does, ROUGE by the best F-measure, and an exact match of any.
 
     Args:
         prefix: What each source begins with, e.g. `summarize: ` for T5.
@@ -29,7 +33,7 @@ class Seq2Seq(Task):
     """
 
     auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"
-    columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("text", target=True)}
+    columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("references", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ("source",)
     known_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "exact_match")
     shares: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "exact_match")
@@ -92,8 +96,9 @@ class Seq2Seq(Task):
 
         def encode(batch: Batch) -> dict[str, Any]:
             encoded = self.encode(batch, processor, max_length)
-            targets = processor(text_target=batch["target"], **cut(self.max_target_length - len(ends)))
-            lost = zip(encoded["truncated"], truncated(processor, targets, batch["target"]), strict=True)
+            first = [texts_of(reference)[0] for reference in batch["target"]]
+            targets = processor(text_target=first, **cut(self.max_target_length - len(ends)))
+            lost = zip(encoded["truncated"], truncated(processor, targets, first), strict=True)
             return {
                 **encoded,
                 "labels": [[*ids, *ends] for ids in targets["input_ids"]],
@@ -102,7 +107,7 @@ class Seq2Seq(Task):
             }
 
         key = {
-            "task": "seq2seq/2",
+            "task": "seq2seq/3",
             "max_length": max_length,
             "max_target_length": self.max_target_length,
             "prefix": self.prefix,
@@ -144,7 +149,7 @@ class Seq2Seq(Task):
         return ({"prediction": text} for text in self._texts(predictions))
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
-        """The target and what was generated."""
+        """The target, or all references, and the generated text."""
         said = self.say(prediction.predictions, evaluated)
         for target, one in zip(evaluated.rows["target"], said, strict=True):
             yield {"label": target, **one}
