@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.data.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.conll import layout_of, read_conll, read_conllu
+from hydratune.data.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
 from hydratune.data.objects import peek_names, read_json, read_jsonl
 from hydratune.data.opening import is_compressed, lines, open_binary, read_text
 from hydratune.data.scan import Bad, Reader, ReadOptions, Record, not_text
@@ -78,6 +79,7 @@ FORMATS: dict[str, Format] = {
     "conll": Format((".conll", ".bio", ".iob"), read_conll),
     "conllu": Format((".conllu",), read_conllu),
     "squad": Format((), _read_squad, types=_SQUAD, document=True),
+    IMAGE_FOLDER: Format((), read_image_folder, document=True),
 }
 SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
 SUFFIXES = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
@@ -138,6 +140,8 @@ def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
         return list(types)
     if name in ("parquet", "arrow"):
         return list(binary_schema(path, name).names)
+    if name == IMAGE_FOLDER:
+        return image_folder_columns(path)
     if name in CONLL:
         return list(layout_of(path, options, is_conllu=name == "conllu").names)
     if name in SEPARATED:

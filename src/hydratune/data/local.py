@@ -10,6 +10,7 @@ from pathlib import Path
 from hydratune.data.base import SPLITS, Raw, Source, column_name
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
 from hydratune.data.hints import doubtful_header, unreadable
+from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
 from hydratune.data.paths import PathError, expand
@@ -25,7 +26,8 @@ class LocalFiles(Source):
 
     Args:
         files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal;
-            `glob:data/*.csv` is a pattern; a folder stands for the files directly inside it.
+            `glob:data/*.csv` is a pattern; a folder stands for the files directly inside it, or for its images, whose
+            labels are the names of the folders inside it.
         splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
             A split without files of its own is read from the files of train.
         format: How to read them; null to tell it from their names.
@@ -130,7 +132,7 @@ class LocalFiles(Source):
             yield Mistake("streaming", "false, since the file is read as a whole", documents[0], "Leave it out.")
 
     def _format_of(self, path: Path) -> str | None:
-        return self.format or SUFFIXES.get(suffix(path))
+        return self.format or (IMAGE_FOLDER if path.is_dir() else SUFFIXES.get(suffix(path)))
 
     def _check_file(self, split: str, path: Path) -> Iterator[Mistake]:
         key, name = f"files.{split}", self._format_of(path)
@@ -143,7 +145,10 @@ class LocalFiles(Source):
             try:
                 columns = peek_columns(path, name, self.options(name, split))
             except ConfigError as error:
-                yield from (replace(one, key=one.key.removeprefix("dataset.")) for one in error.mistakes)
+                yield from (
+                    replace(one, key=key if one.key == "dataset.files" else one.key.removeprefix("dataset."))
+                    for one in error.mistakes
+                )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")

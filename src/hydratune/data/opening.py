@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from hydratune.data.image_folder import folder_digest
 from hydratune.errors import one_line
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -74,6 +75,8 @@ def read_text(path: Path, encoding: str) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file's bytes as they are on the disk."""
+    """SHA-256 of the file's bytes as they are on the disk; of a folder of images, of their paths."""
+    if path.is_dir():
+        return folder_digest(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

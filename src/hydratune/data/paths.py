@@ -6,9 +6,11 @@ import glob
 from collections.abc import Iterable
 from pathlib import Path
 
+from hydratune.data.image_folder import is_image_folder
 from hydratune.errors import did_you_mean
 
 PATTERN = "glob:"
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")  # beside images: the rows
 
 
 class PathError(ValueError):
@@ -30,7 +32,7 @@ def expand(given: str) -> list[Path]:
 
     Args:
         given: A literal path, in which `*`, `?`, `[ ]` and `::` have no special meaning, or a pattern after `glob:`.
-            A folder selects the files directly inside it, without hidden ones.
+            A folder selects the files directly inside it, without hidden ones, or itself if it holds images.
 
     Raises:
         PathError: If there is no such file, or none in the folder, or none that the pattern matches.
@@ -65,6 +67,8 @@ def _inside(folder: Path) -> list[Path]:
         fix = f"Set dataset=saved dataset.path={folder}."
         raise PathError("a folder of data files", f"{str(folder)!r}, which save_to_disk wrote", fix)
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    if is_image_folder(folder) and not any(path.suffix.lower() in _TABLES for path in files):
+        return [folder]
     if not files:
         fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*.csv'."
         raise PathError("a folder with files", f"{str(folder)!r}, which has none", fix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
 from hydratune.data.rows import BadRow, Column
@@ -17,6 +17,7 @@ from hydratune.tasks.one_label import OneLabel
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset, DatasetDict
+    from PIL.Image import Image
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,7 @@ class ImageClassification(OneLabel):
         return super().arguments(objective) | {"remove_unused_columns": False}
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: what cannot be opened as an image."""
+        """Adds: files that cannot be opened as images, and images whose values have no known range."""
         yield from super().bad_rows(splits, label_names)
         for split, rows in splits.items():
             for row, value in enumerate(arrow_column(_as_images(rows), "image").to_pylist()):
@@ -84,20 +85,54 @@ def _as_images(rows: Any) -> Any:
     return rows.cast_column("image", Image())
 
 
+# Modes of Pillow whose values have a known range. `I` and `F` hold numbers of any size.
+_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", *_SIXTEEN_BIT)
+
+
 def _why_no_image(value: Mapping[str, Any]) -> str:
-    """What is wrong with an image as Arrow has it, by its header alone; empty where nothing is."""
+    """The reason why an image cannot be used, by its header alone; empty if it can.
+
+    Args:
+        value: Bytes and path, as Arrow has them.
+    """
     from PIL import Image
 
     try:
-        Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]).close()
+        with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
+            mode = image.mode
     except OSError as error:  # UnidentifiedImageError is one
         return one_line(error)
-    return ""
+    return "" if mode in _MODES else f"an image of mode {mode}, whose values have no known range"
+
+
+def eight_bit(image: Image, mode: Literal["L", "RGB"]) -> Image:
+    """An image with 8 bits a channel.
+
+    Values of 16 bits are scaled by 65535 to 255, where Pillow clips them to 255. Transparent pixels are drawn on
+    white, as browsers do, since their own color is not visible.
+
+    Args:
+        image: Of one of `_MODES`.
+        mode: `L` for gray or `RGB` for color.
+    """
+    import numpy as np
+    import PIL.Image
+
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.uint32)
+        image = PIL.Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    elif image.mode not in ("1", "L"):
+        image = image.convert("RGB")  # not every mode has a way to gray
+    return image.convert(mode)
 
 
 @dataclass
 class _Collator:
-    """Processes the images of a batch as the checkpoint's were: in colour, or grey where it knows one channel."""
+    """Processes the images of a batch as the checkpoint's were: in color, or gray if it has one channel."""
 
     processor: Any
 
@@ -105,8 +140,8 @@ class _Collator:
         import torch
 
         mean = getattr(self.processor, "image_mean", None)
-        mode = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
-        images = [row["image"].convert(mode) for row in rows]
+        mode: Literal["L", "RGB"] = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
+        images = [eight_bit(row["image"], mode) for row in rows]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
         labels = {"labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else {}
         return {"pixel_values": pixels, **labels}
