@@ -29,14 +29,12 @@ def mistakes(compose, *overrides, **options):
     [
         (["trainer.args.bf16_full_eval=true"], "trainer.args.bf16_full_eval"),
         (["trainer.args.fp16_full_eval=true"], "trainer.args.fp16_full_eval"),
-        (
-            ["trainer.args.dataloader_drop_last=true", "trainer._target_=transformers.Seq2SeqTrainer"],
-            "trainer.args.dataloader_drop_last",
-        ),
+        (["hardware=fsdp", "hardware.eval_precision=fp32"], "hardware.eval_precision"),
+        (["hardware.eval_precision=fp32", "trainer.args.deepspeed=ds.json"], "hardware.eval_precision"),
     ],
 )
 def test_check_config_refuses_arguments_that_spoil_evaluation(compose, overrides, key):
-    """They round the saved weights, or drop rows of validation and test."""
+    """They round the saved weights, or cannot evaluate in another precision."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*overrides))
     assert [mistake.key for mistake in caught.value.mistakes] == [key]

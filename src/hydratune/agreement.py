@@ -120,9 +120,11 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     for name, (expected, fix) in REFUSED.items():
         if args.get(name):
             yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
-    if args.get("dataloader_drop_last") and not ours:
-        expected, fix = "false, since this Trainer would drop rows in evaluation too", "Leave it out."
-        yield Mistake("trainer.args.dataloader_drop_last", expected, "true", fix)
+    engines = ("hardware.fsdp_config", "trainer.args.fsdp", "trainer.args.deepspeed")
+    sharded = [key for key in engines if select(plain, key)]
+    if select(plain, "hardware.eval_precision") and sharded:
+        fix = "Leave it out, or set hardware.precision=fp32."
+        yield Mistake("hardware.eval_precision", f"null with {sharded[0]}, which casts weights itself", "'fp32'", fix)
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
         fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."

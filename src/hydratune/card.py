@@ -37,6 +37,7 @@ class Trained:
         needs: What the hub served: key of the config -> repository.
         rows: Split -> how many, in words.
         metrics: Under Trainer's names.
+        precision: The precision of training, `precision`, and that of evaluation, `eval_precision`.
     """
 
     cfg: DictConfig
@@ -46,6 +47,7 @@ class Trained:
     needs: Mapping[str, hub.Repository]
     rows: Mapping[str, str]
     metrics: Mapping[str, Any]
+    precision: Mapping[str, str]
 
     def served(self, kind: str) -> list[str]:
         """The hub's ids of `datasets`, or of those `models` whose weights were taken."""
@@ -127,6 +129,7 @@ def _story(trained: Trained) -> Iterator[tuple[str, str]]:
     yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
     yield "objective", f"{cfg.objective}, by which the weights were chosen among the checkpoints"
     yield "seed", str(cfg.seed)
+    yield "precision", "{precision} in training, {eval_precision} in evaluation".format(**trained.precision)
 
 
 def _checkpoint(trained: Trained, name: str) -> str:

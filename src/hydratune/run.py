@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import allowed, card, collector, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
-from hydratune.errors import SAVED, optional_record
+from hydratune.errors import SAVED, ConfigError, Mistake, optional_record
 from hydratune.exact import EXACT, exactness
 from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from hydratune.tasks.base import Prepared, Task
 
 log = logging.getLogger(__name__)
+
+PRECISIONS = "precisions"  # the key of metrics.json for the precisions of training and evaluation
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     hub.settle(needs := {**source.needs(), **model.needs()})
     from hydratune.training.gathered import gather_weights
     from hydratune.training.lean import lean_steps
+    from hydratune.training.precision import precisions
     from hydratune.training.progress import EndWhenAsked
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
     args = training_arguments(cfg, built, machine, job.directory / CHECKPOINTS)
+    _check_evaluation(cfg, machine)
     push = _push(args, default_repo_id(cfg, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
@@ -90,6 +94,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
     loaded = job.kept.network(key, lambda: _network(cfg.seed, task, model, adapter, made))
     machine.suit(args, loaded.module, data.splits["train"], given={**cfg.model, **cfg.trainer.args})
+    precision = precisions(args, loaded.module, machine.eval_precision)
     # 4. Put the adapter into it.
     task.initialize(loaded, data)
     network = adapter.apply(loaded)
@@ -114,12 +119,15 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         ],
     )
     _suit(trainer, job)
+    if machine.eval_precision:
+        trainer.eval_precision = machine.eval_precision
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     machine.fit(trainer, checkpoint)
     machine.say()
     log.info("exact: %s", exact := exactness(trainer))
     tracking = build(cfg.tracking) if job.first else NoTracking()
-    with tracking.start(facts(cfg, job)) as run_log:
+    described = facts(cfg, job)
+    with tracking.start(replace(described, params={**described.params, **precision})) as run_log:
         if job.first:
             record.beginning(cfg, job, splits, run_log)
             run_log.tags({EXACT: exact})
@@ -133,7 +141,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
             if job.first:
-                write_json(job.directory / METRICS, metrics)
+                write_json(job.directory / METRICS, {**metrics, PRECISIONS: precision})
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         # 7. Evaluate on test, once.
         if "test" in data.splits:
@@ -152,14 +160,16 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             processor.model_max_length = made.longest  # what `truncation=True` cuts to, wherever the model is loaded
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: said_length(splits[split]) for split in splits}
-        trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics)
+        trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics, precision)
         with optional_record("model card"):
             card.write(job.directory / MODEL, trained)
         # 9. Record predictions and plots, which must not cost the model.
         if "test" in data.splits:
             with optional_record("predictions"):
                 record.predictions(job, task, splits["test"], tested, test, run_log)
-        write_json(job.directory / METRICS, metrics)  # the last file: a run that has it is finished
+        write_json(
+            job.directory / METRICS, {**metrics, PRECISIONS: precision}
+        )  # the last file: a run that has it is finished
         run_log.artifact(job.directory / METRICS)
         with optional_record("model in MLflow"):
             run_log.model(replace(known, step=metrics["step"], metrics=metrics))
@@ -227,11 +237,31 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
 
 def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
     """Batches of texts of about one length, where the Trainer is one of ours: others would shuffle evaluation, too."""
+    groups = task.processor == "tokenizer" and _evaluates_all(node)
+    return {"train_sampling_strategy": "group_by_length"} if groups else {}
+
+
+def _evaluates_all(node: DictConfig) -> bool:
+    """Whether the Trainer of `node` has our evaluation: all rows, in their order and in the precision that is set."""
     from hydratune.training.trainer import Trainer
 
     trainer = allowed.load(node._target_, "trainer._target_")
-    groups = task.processor == "tokenizer" and isinstance(trainer, type) and issubclass(trainer, Trainer)
-    return {"train_sampling_strategy": "group_by_length"} if groups else {}
+    return isinstance(trainer, type) and issubclass(trainer, Trainer)
+
+
+def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
+    """Raises ConfigError for options of evaluation that another Trainer than ours ignores."""
+    if _evaluates_all(cfg.trainer):
+        return
+    mistakes, path = [], cfg.trainer._target_
+    if cfg.trainer.args.get("dataloader_drop_last"):
+        expected = f"false, since {path} would drop rows of validation and test too"
+        mistakes.append(Mistake("trainer.args.dataloader_drop_last", expected, "true", "Leave it out."))
+    if hardware.eval_precision:
+        fix = "Leave it out, or set hardware.precision=fp32."
+        mistakes.append(Mistake("hardware.eval_precision", f"null for {path}", repr(hardware.eval_precision), fix))
+    if mistakes:
+        raise ConfigError(*mistakes)
 
 
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:

@@ -68,6 +68,7 @@ class Evaluation:
         digest: A hash of their content.
         dataset: The config of the data.
         metrics: Name -> value, without a prefix.
+        precision: The precision of the evaluation, e.g. `bf16`.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Evaluation:
     digest: str
     dataset: Mapping[str, Any]
     metrics: Mapping[str, float]
+    precision: str
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -135,7 +137,8 @@ def evaluate(
         )
         measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
     described: Any = redact(OmegaConf.to_container(cfg.dataset))
-    return Evaluation(called, split, len(rows), content_hash(rows), described, scores(measured, "test"))
+    digest, found = content_hash(rows), scores(measured, "test")
+    return Evaluation(called, split, len(rows), digest, described, found, loaded.precision)
 
 
 # --- what is asked for -----------------------------------------------------------------------------------
@@ -257,7 +260,8 @@ def _record(directory: Path, found: Evaluation) -> int:
 
     prefix = f"eval_on_{found.name}"
     try:
-        log_to_run(where, {f"{prefix}/{name}": value for name, value in found.metrics.items()})
+        values = {f"{prefix}/{name}": value for name, value in found.metrics.items()}
+        log_to_run(where, values, {f"{prefix}.precision": found.precision})
     except ConfigError as error:
         log.warning("MLflow was not told: %s", error)
         return FAILED

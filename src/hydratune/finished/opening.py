@@ -73,12 +73,14 @@ class Loaded:
         processor: Its tokenizer or image processor.
         longest: The most tokens of an input, as in training.
         args: `TrainingArguments` of the run, without what is over.
+        precision: The precision in which it evaluates, e.g. `bf16`.
     """
 
     network: PreTrainedModel
     processor: Any
     longest: int | None
     args: Any
+    precision: str
 
     @property
     def head(self) -> dict[str, Any]:
@@ -168,10 +170,13 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
     """
     import transformers
 
+    from hydratune.training.precision import precisions
+
     folder = run.directory / MODEL
     given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
-    machine = build(run.cfg.hardware)
-    args = training_arguments(run.cfg, task, machine, output_dir, **_OVER, **given)
+    cfg = _for_evaluation(run.cfg)
+    machine = build(cfg.hardware)
+    args = training_arguments(cfg, task, machine, output_dir, **_OVER, **given)
     machine.say()
     try:
         reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
@@ -183,7 +188,18 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
     if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
         network.to(args.device)
     collector.settle()
-    return Loaded(network.eval(), processor, task.longest(network.config, processor), args)
+    precision = precisions(args, network, cfg.hardware.get("eval_precision"))["eval_precision"]
+    return Loaded(network.eval(), processor, task.longest(network.config, processor), args, precision)
+
+
+def _for_evaluation(cfg: DictConfig) -> DictConfig:
+    """The config with the precision of evaluation in the place of that of training, where it has another."""
+    cfg = cfg.copy()
+    if precision := cfg.hardware.get("eval_precision"):
+        cfg.hardware.precision = precision
+        for name in ("bf16", "fp16"):
+            cfg.trainer.args.pop(name, None)
+    return cfg
 
 
 def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:

@@ -34,6 +34,7 @@ class Hardware:
     Args:
         device: `auto` takes a GPU where there is one; `cuda` insists on it.
         precision: `auto` takes bf16 autocast where the processor multiplies bf16 itself, else fp32.
+        eval_precision: Precision of evaluation and predictions; null for that of training, `fp32` for no autocast.
         threads: CPU threads of torch; null for as many cores as this process may use, by affinity and cgroup.
         workers: Processes that collate batches; null for none on a CPU and a few beside a GPU.
         attention: The attention kernel; `auto` for the fastest, null for transformers' choice.
@@ -48,6 +49,7 @@ class Hardware:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
+    eval_precision: Literal["fp32"] | None = None
     threads: int | None = None
     workers: int | None = None
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] | None = "auto"
@@ -99,6 +101,7 @@ class Hardware:
         name = {"cuda": machine.gpu.name if machine.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
         with_threads = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
         self._said = [name, *([] if on_gpu else [with_threads]), str(precision)]
+        self._said += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
         self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
 

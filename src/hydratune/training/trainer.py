@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hydratune.training.guard import GuardedTrainer
 from hydratune.training.parts import StepsOfParts
+from hydratune.training.precision import full_precision
 from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, lengths, seeded_generator
 
 
@@ -23,6 +25,8 @@ class Trainer(GuardedTrainer, StepsOfParts):
     upstream shuffles them where training groups rows by length, so that predictions could not be compared with their
     rows. The scores and the loss of several processes are those of one, at any batch size.
     """
+
+    eval_precision: str | None = None  # `fp32` for evaluation without autocast
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._losses: list[torch.Tensor] = []  # of the batches of the evaluation in progress
@@ -94,7 +98,8 @@ class Trainer(GuardedTrainer, StepsOfParts):
         rows = slice_tensors(inputs, slice(max(own, 1))) if own < count else inputs
         counted = self._counted(rows) if own else 0  # before the step, which may remove labels from its inputs
         self._divisor = None
-        loss, logits, labels = super().prediction_step(model, rows, *args, **kwargs)
+        with full_precision(self.model) if self.eval_precision else nullcontext():
+            loss, logits, labels = super().prediction_step(model, rows, *args, **kwargs)
         if loss is not None:
             if self._divisor is not None and own:  # it counts the labels of all processes, and the loss is scaled up
                 processes = self.args.world_size if self.args.average_tokens_across_devices else 1

@@ -1,0 +1,55 @@
+"""The precision in which a run trains and evaluates, and evaluation without autocast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydratune.errors import ConfigError, Mistake
+
+FULL = "fp32"
+_NAMES = {"float32": FULL, "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+
+
+def precisions(args: Any, network: Any, eval_precision: str | None) -> dict[str, str]:
+    """Returns the `precision` of training and the `eval_precision`: `bf16`, `fp16`, `tf32`, `fp32`, or `fp64`.
+
+    Args:
+        args: `TrainingArguments`, made after the hardware has set up torch.
+        network: The model, whose weights decide where there is no autocast.
+        eval_precision: `fp32` for evaluation without autocast, or None for the precision of training.
+
+    Raises:
+        ConfigError: If evaluation in fp32 is asked for and the weights themselves have fewer bits.
+    """
+    import torch
+
+    weights = next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
+    name = _NAMES.get(str(weights).removeprefix("torch."), str(weights).removeprefix("torch."))
+    if eval_precision and (name != FULL or getattr(network, "is_quantized", False)):
+        actual = "quantized weights" if name == FULL else f"weights in {name}"
+        fix = "Set model.dtype=float32, or hardware.eval_precision=null."
+        raise ConfigError(Mistake("hardware.eval_precision", "weights in fp32", actual, fix))
+    training = "bf16" if args.bf16 else "fp16" if args.fp16 else name
+    if training == FULL and torch.backends.fp32_precision == "tf32":
+        training = "tf32"
+    return {"precision": training, "eval_precision": eval_precision or training}
+
+
+@contextmanager
+def full_precision(model: Any) -> Iterator[None]:
+    """Runs a model without the autocast that accelerate has wrapped around its `forward`, and without TF32."""
+    import torch
+
+    matmul, forward = torch.backends.fp32_precision, vars(model).get("forward")
+    original = vars(model).get("_original_forward")  # accelerate leaves it where it wraps
+    torch.backends.fp32_precision = "ieee"
+    if original is not None:
+        model.forward = original
+    try:
+        yield
+    finally:
+        torch.backends.fp32_precision = matmul
+        if original is not None:
+            model.forward = forward
