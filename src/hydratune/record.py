@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
 from hydratune.data.cache import content_hash
+from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
 from hydratune.data.streaming import is_stream
 from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
@@ -22,6 +24,8 @@ from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from transformers.trainer_utils import PredictionOutput
+
+log = logging.getLogger(__name__)
 
 OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
 SAMPLE = "predictions_sample.json"
@@ -59,6 +63,22 @@ def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -
 def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
     write_text(job.directory / name, text)
     run_log.artifact(job.directory / name)
+
+
+def dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
+    """List the rows that were dropped before training."""
+    with optional_record(DROPPED_ROWS):
+        if count := dropped.list_in(job.directory):
+            log.warning("data: the %s dropped rows are listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            run_log.artifact(job.directory / DROPPED_ROWS)
+
+
+def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
+    """List the rows, too, that a stream has dropped by the end of training."""
+    with optional_record(DROPPED_ROWS):
+        if (count := dropped.merge_epochs()) > len(dropped.before):
+            log.warning("data: %s dropped rows are listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            run_log.artifact(job.directory / DROPPED_ROWS)
 
 
 def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelFacts:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hydratune.adapters import Adapter
     from hydratune.data.base import Source
+    from hydratune.data.dropped import DroppedRows
     from hydratune.hardware.base import Hardware
     from hydratune.models.base import Model, Network
     from hydratune.tasks.base import Prepared, Task
@@ -130,6 +131,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     with tracking.start(replace(described, params={**described.params, **precision})) as run_log:
         if job.first:
             record.beginning(cfg, job, splits, run_log)
+            record.dropped_rows(job, made.dropped, run_log)
             run_log.tags({EXACT: exact})
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
@@ -137,6 +139,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         with signals.finishing(), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)
+        if job.first:
+            record.streamed_dropped_rows(job, made.dropped, run_log)
         metrics = _kept_metrics(trainer, cfg.objective)
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
@@ -190,6 +194,7 @@ class _Material:
     processor: Any
     longest: int | None
     data: Prepared
+    dropped: DroppedRows
 
 
 def _material(source: Source, task: Any, model: Model) -> _Material:
@@ -203,7 +208,7 @@ def _material(source: Source, task: Any, model: Model) -> _Material:
     data = task.prepare(splits, processor, longest, source.label_names)
     for sentence in data.said:
         log.warning("data: %s", sentence)
-    return _Material(task, splits, config, processor, longest, data)
+    return _Material(task, splits, config, processor, longest, data, source.dropped)
 
 
 def _network(seed: int, task: Task, model: Model, adapter: Adapter, made: _Material) -> Network:

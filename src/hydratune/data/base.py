@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hydratune.data import splitting
+from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import (
     LabelNames,
     UnseenLabels,
@@ -123,6 +124,12 @@ class Source(ABC):
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
         self._joined: set[str] = set()  # columns of lists of texts that the log has reported
+        self._dropped = DroppedRows()
+
+    @property
+    def dropped(self) -> DroppedRows:
+        """The rows that `load` has dropped, and those that a stream drops while it is read."""
+        return self._dropped
 
     @property
     def label_names(self) -> list[str] | None:
@@ -133,12 +140,18 @@ class Source(ABC):
     def read(self) -> Raw:
         """All rows with the columns of the data, in splits called train, validation and test."""
 
-    def read_columns(self, needed: Collection[str] | None, rest: bool = False) -> Raw:  # noqa: ARG002
+    def read_columns(
+        self,
+        needed: Collection[str] | None,  # noqa: ARG002
+        rest: bool = False,  # noqa: ARG002
+        numbers: Collection[str] = (),  # noqa: ARG002
+    ) -> Raw:
         """The same rows, of which only some columns may be read.
 
         Args:
             needed: Columns whose values must have one type; None for all.
             rest: Whether the other columns are wanted too.
+            numbers: Columns where values that are no numbers make their rows invalid.
         """
         return self.read()
 
@@ -199,6 +212,17 @@ class Source(ABC):
         named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
         return [*dict.fromkeys(one for one in [*named, self.stratify_by_column, self.group_by_column] if one)]
 
+    def _numbers(self, wanted: Mapping[str, Column]) -> list[str]:
+        """The columns of the data that should hold numbers: those of a task, and several that form lists."""
+        numbers: list[str] = []
+        for name, column in wanted.items():
+            theirs = self._theirs(name)
+            if isinstance(theirs, list) and column.kind == "labels":
+                numbers += theirs
+            elif isinstance(theirs, str) and column.kind == "number":
+                numbers.append(theirs)
+        return numbers
+
     def _missing(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
     ) -> Iterator[Mistake]:
@@ -222,7 +246,8 @@ class Source(ABC):
 
     def load(self, task: Reader) -> DatasetDict:
         """The rows of each split under the task's column names; always with train and validation."""
-        raw = self.read_columns(self._needed(task.columns))
+        self._dropped = DroppedRows()
+        raw = self.read_columns(self._needed(task.columns), numbers=self._numbers(task.columns))
         splits = raw.splits
         missing = [
             mistake
@@ -272,7 +297,7 @@ class Source(ABC):
         Raises:
             ConfigError: If a column of `wanted` is missing.
         """
-        raw = self.read_columns(self._needed(wanted), rest=True)
+        raw = self.read_columns(self._needed(wanted), rest=True, numbers=self._numbers(wanted))
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
         rows = raw.splits[split]
         nested = [*splitting.nested(rows.features)]
@@ -305,7 +330,9 @@ class Source(ABC):
         else:
             found = located(task.bad_rows(still, self._label_names), raw.locate)
         if is_stream(splits.get("train")):
-            splits["train"] = checked(splits["train"], task, self._label_names, self.on_bad_row == "drop")
+            splits["train"] = checked(
+                splits["train"], task, self._label_names, self.on_bad_row == "drop", self._dropped
+            )
             found = [one for one in found if one.split != "train" or self.on_bad_row == "error"]
         lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
         sizes = {split: (_length(rows) or 0) + lost[split] for split, rows in splits.items()}
@@ -320,6 +347,7 @@ class Source(ABC):
             log.warning("data: %s", unseen_counts(unseen, sizes, self.unseen_labels))
         dropped = {split: {one.row for one in found if one.split == split} for split in splits}
         without = [*found, *(unseen if self.unseen_labels == "drop" else ())]
+        self._dropped.before = [*raw.bad, *without]
         for split in {one.split for one in without}:
             numbers = {one.row for one in without if one.split == split}
             splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])

@@ -109,6 +109,10 @@ def _converter(of: Type) -> Callable[[Any], Any] | None:
     return None
 
 
+def _is_number(value: Any) -> bool | None:
+    return None if value is None else isinstance(value, int | float) and not isinstance(value, bool)
+
+
 # --- cells of CSV ----------------------------------------------------------------------------------------
 
 # Numbers whose digits have no other meaning: 007, +1 and an ID of 20 digits are texts, or they would be changed.
@@ -141,6 +145,10 @@ def _convert_cells(of: Type, cells: Sequence[str]) -> list[Any]:
     return list(cells)
 
 
+def _is_number_cell(cell: str) -> bool | None:
+    return any(_CELLS[name].fullmatch(cell) for name in ("int64", "float64")) if cell else None
+
+
 class Typing(NamedTuple):
     """How the types of a format's columns are inferred.
 
@@ -148,6 +156,7 @@ class Typing(NamedTuple):
         widen: Type so far and a value -> type that holds the value too.
         widest: Two types -> the type that holds the values of both.
         convert: Type and values -> values that `pyarrow` takes for a column of this type.
+        is_number: Whether a value is a number; None for a missing one.
         strict: Whether texts and numbers in one column are an error, which they are where the file has types.
         empty: The type of a column without any value.
     """
@@ -155,12 +164,13 @@ class Typing(NamedTuple):
     widen: Callable[[Type, Any], Type]
     widest: Callable[[Type, Type], Type]
     convert: Callable[[Type, Sequence[Any]], list[Any]]
+    is_number: Callable[[Any], bool | None]
     strict: bool
     empty: Type
 
 
-VALUES = Typing(widen_value, widest, _convert_values, strict=True, empty=None)
-CELLS = Typing(widen_cell, widest_cells, _convert_cells, strict=False, empty="string")
+VALUES = Typing(widen_value, widest, _convert_values, _is_number, strict=True, empty=None)
+CELLS = Typing(widen_cell, widest_cells, _convert_cells, _is_number_cell, strict=False, empty="string")
 
 
 # --- Arrow -----------------------------------------------------------------------------------------------

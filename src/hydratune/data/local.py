@@ -215,12 +215,12 @@ class LocalFiles(Source):
         """All rows of the files, with all columns; cached under a hash of the files' content."""
         return self.read_columns(None)
 
-    def read_columns(self, needed: Collection[str] | None, rest: bool = False) -> Raw:
+    def read_columns(self, needed: Collection[str] | None, rest: bool = False, numbers: Collection[str] = ()) -> Raw:
         """The same rows with the needed columns; the other ones may differ between rows and files."""
         files = [
             DataFile(split, path, name := str(self._format_of(path)), self.options(name, split))
             for split, paths in self.paths().items()
             for path in paths
         ]
-        selection = Selection(None if needed is None else tuple(sorted(needed)), rest)
+        selection = Selection(None if needed is None else tuple(sorted(needed)), rest, tuple(numbers))
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)

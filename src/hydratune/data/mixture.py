@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
 from hydratune.data.base import SPLITS, Reader, Source, said_length
+from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.rows import Column
 from hydratune.data.streaming import is_stream
@@ -46,6 +47,11 @@ class Mixture:
 
     def __post_init__(self) -> None:
         self.labels = as_texts(self.labels)
+
+    @property
+    def dropped(self) -> DroppedRows:
+        """The rows that the sources have dropped; a stream in a mixture lists none."""
+        return DroppedRows([bad for source in self.sources.values() for bad in source.dropped.before])
 
     @property
     def label_names(self) -> list[str] | None:

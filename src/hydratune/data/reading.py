@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,7 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
     """
     from datasets import DatasetDict
 
-    for file in files:
-        file.look(selection, most_lines=HEAD if file.split in stream else math.inf)
+    selection = _look(files, selection, stream)
     by_split = {
         split: [file for file in files if file.split == split] for split in dict.fromkeys(f.split for f in files)
     }
@@ -139,6 +138,24 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
         },
         lambda split, row: _number(by_split.get(split, ()), row),
     )
+
+
+def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]) -> Selection:
+    """Reads each file once, or twice if some values are no numbers in a column that should hold them.
+
+    Such values make their rows invalid if most values of the column are numbers; else the column is no column of
+    numbers.
+    """
+    lines = {file.split: HEAD if file.split in stream else math.inf for file in files}
+    for file in files:
+        file.look(selection, lines[file.split])
+    counts = {name: [file.scan.numbers.get(name, [0, 0]) for file in files] for name in selection.numbers}
+    totals = {name: [sum(column) for column in zip(*own, strict=True)] for name, own in counts.items()}
+    mixed = tuple(name for name, (numbers, others) in totals.items() if numbers > others > 0)
+    selection = replace(selection, only_numbers=mixed)
+    for file in files if mixed else ():
+        file.look(selection, lines[file.split])
+    return selection
 
 
 def _check_rows(split: str, files: Sequence[DataFile]) -> None:

@@ -126,6 +126,7 @@ class Scan:
         bad: Lines that are no rows.
         skipped: Of each record that is no row, the number of rows before it.
         types: Column that is read -> the type of all its values.
+        numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
     """
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -134,6 +135,12 @@ class Scan:
     bad: list[Bad] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
     types: dict[str, Type] = field(default_factory=dict)
+    numbers: dict[str, list[int]] = field(default_factory=dict)
+
+    def count_numbers(self, name: str, is_number: bool | None) -> None:
+        """Count a value of a column that should hold numbers; None for a missing one."""
+        if is_number is not None:
+            self.numbers.setdefault(name, [0, 0])[not is_number] += 1
 
     def skip(self, bad: Bad) -> None:
         """Note an invalid line."""
@@ -153,10 +160,14 @@ class Selection:
     Args:
         needed: Columns whose values must have one type; a dotted name leads into objects. None for all columns.
         rest: Whether the other columns are read too; those without one type are stored as JSON.
+        numbers: Columns that should hold numbers.
+        only_numbers: Columns where any other value makes a row invalid.
     """
 
     needed: tuple[str, ...] | None = None
     rest: bool = False
+    numbers: tuple[str, ...] = ()
+    only_numbers: tuple[str, ...] = ()
 
     def of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The selected values of a row."""
@@ -238,6 +249,8 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         if seen.rows < _PEEKED:
             seen.columns.update(dict.fromkeys(_dotted(item.values)))
         values = selection.of(item.values)
+        for name in selection.numbers:
+            seen.count_numbers(name, known.typing.is_number(values.get(name)))
         if wrong := conflict(item, values, seen.types, known.typing, selection):
             seen.skip(wrong)
             continue
@@ -255,7 +268,10 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
 def conflict(
     record: Record, values: Mapping[str, Any], types: Mapping[str, Type], typing: Typing, selection: Selection
 ) -> Bad | None:
-    """The first needed value that its column cannot hold, where the format has types."""
+    """The first needed value that its column cannot hold."""
+    for name in selection.only_numbers:
+        if typing.is_number(values.get(name)) is False:
+            return Bad(record.line, f"a number in {name!r}", shown(values[name]), "Correct or drop the row.")
     if not typing.strict:
         return None
     for name, value in values.items():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hydratune.data.dropped import DroppedRows
 from hydratune.data.rows import BadRow, mistakes
 from hydratune.errors import ConfigError
 
@@ -35,13 +36,13 @@ def typed(stream: Any) -> Any:
     return stream if stream.features else stream.cast(head(stream).features)
 
 
-def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool) -> Any:
+def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool, dropped: DroppedRows) -> Any:
     """The stream without the rows that `task` cannot use; where they are not to be dropped, they end the run."""
     features = stream.features
-    dropped = 0
+    count = 0
 
     def sound(batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
-        nonlocal dropped
+        nonlocal count
         from datasets import Dataset, DatasetDict
 
         rows = Dataset.from_dict(dict(batch), features=features)
@@ -51,8 +52,9 @@ def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool) -
             raise ConfigError(*mistakes(nowhere, {"train": len(rows)}))
         numbers = {one.row for one in bad}
         if numbers:
-            dropped += len(numbers)
-            log.warning("data: %d bad rows of the stream were dropped so far", dropped)
+            count += len(numbers)
+            dropped.add_streamed((replace(one, where="a row of the stream") for one in bad), batch)
+            log.warning("data: %d bad rows of the stream were dropped so far", count)
         return {name: list(_without(values, numbers)) for name, values in batch.items()}
 
     return stream.map(sound, batched=True, batch_size=HEAD, features=features)

@@ -69,7 +69,7 @@ class TableFile:
     def key(self) -> list[Any]:
         """Everything that determines the rows, without the file's name."""
         options = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(self.options).items()}
-        return [self.digest, self.name, options, self.selection.needed, self.selection.rest, [*self.types.items()]]
+        return [self.digest, self.name, options, asdict(self.selection), [*self.types.items()]]
 
     def verify(self) -> None:
         """Raises ValueError if the file's bytes are no longer those of the digest."""

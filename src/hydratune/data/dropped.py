@@ -1,0 +1,64 @@
+"""Rows that were dropped from the data of a run, for a file in the run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydratune.data.rows import BadRow, shown
+from hydratune.files import write_lines
+
+DROPPED_ROWS = "dropped_rows.jsonl"
+
+
+@dataclass
+class DroppedRows:
+    """Rows that were dropped, and why.
+
+    Attributes:
+        before: Those that were dropped before training.
+        path: The file that lists them; None while no run lists them.
+    """
+
+    before: list[BadRow] = field(default_factory=list)
+    path: Path | None = None
+
+    def list_in(self, folder: Path) -> int:
+        """Write the file into a run directory, for a stream to add rows to; return the number of rows so far.
+
+        Without rows, no file is written.
+        """
+        self.path = folder / DROPPED_ROWS
+        self.path.unlink(missing_ok=True)  # of a run that is resumed
+        if self.before:
+            write_lines(self.path, map(_as_json, self.before))
+        return len(self.before)
+
+    def add_streamed(self, bad: Iterable[BadRow], batch: Mapping[str, Sequence[Any]]) -> None:
+        """Append rows of a batch of a stream to the file, also from a DataLoader worker.
+
+        Their lines are not known, so each is listed with its values.
+        """
+        if self.path is None:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            for one in bad:
+                values = {name: shown(column[one.row or 0]) for name, column in batch.items()}
+                file.write(json.dumps({**_as_json(one), "row": values}, ensure_ascii=False) + "\n")
+
+    def merge_epochs(self) -> int:
+        """List each row of a stream once, however many epochs dropped it; return the number of listed rows."""
+        if self.path is None or not self.path.exists():
+            return 0
+        listed = dict.fromkeys(self.path.read_text(encoding="utf-8").splitlines()[len(self.before) :])
+        write_lines(self.path, [*map(_as_json, self.before), *map(json.loads, listed)])
+        return len(self.before) + len(listed)
+
+
+def _as_json(bad: BadRow) -> dict[str, Any]:
+    place = bad.where or (None if bad.row is None else f"row {bad.row + 1} of {bad.split}")
+    column = f" in {bad.column}" if bad.column else ""
+    return {"split": bad.split, "place": place, "reason": f"expected {bad.expected}{column}", "value": bad.got}
