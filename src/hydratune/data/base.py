@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,7 +18,7 @@ from hydratune.data.label_names import (
     split_unseen,
     unseen_counts,
 )
-from hydratune.data.rows import BadRow, Column, located, mistakes
+from hydratune.data.rows import BadRow, Column, column_name, located, mistakes, unknown_columns
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
@@ -382,22 +382,6 @@ class Source(ABC):
             return rows.take(most)
         drawn = rows.shuffle(seed=self.seed) if shuffle else rows
         return drawn.select(range(most)) if most < len(rows) else rows
-
-
-def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Mistake]:
-    """Yield an error for each key of `dataset.columns` that is not a column of the task."""
-    wanted = [*wanted]
-    for name in columns:
-        if name not in wanted:
-            fix = did_you_mean(name, wanted, "Leave it out.")
-            yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
-
-
-def column_name(typed: Any) -> Any:
-    """The name of a column as text: 0 is `0`, true is `true`; anything but a number or a boolean as it is."""
-    if isinstance(typed, bool):
-        return str(typed).lower()
-    return str(typed) if isinstance(typed, int | float) else typed
 
 
 def _length(rows: Any) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hydratune.data.base import SPLITS, Raw, Source, column_name
+from hydratune.data.base import SPLITS, Raw, Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
 from hydratune.data.hints import doubtful_header, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
@@ -15,7 +15,7 @@ from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
 from hydratune.data.paths import PathError, expand
 from hydratune.data.reading import DataFile, read_files
-from hydratune.data.rows import Column
+from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 

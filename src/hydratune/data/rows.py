@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.errors import Mistake
+from hydratune.errors import Mistake, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,6 +82,22 @@ def shown(value: Any) -> str:
     """A value as a message quotes it."""
     text = repr(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
+
+
+def column_name(typed: Any) -> Any:
+    """The name of a column as text: 0 is `0`, true is `true`; anything but a number or a boolean as it is."""
+    if isinstance(typed, bool):
+        return str(typed).lower()
+    return str(typed) if isinstance(typed, int | float) else typed
+
+
+def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Mistake]:
+    """Yield an error for each key of `dataset.columns` that is not a column of the task."""
+    wanted = [*wanted]
+    for name in columns:
+        if name not in wanted:
+            fix = did_you_mean(name, wanted, "Leave it out.")
+            yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
 
 
 # --- kinds of columns ------------------------------------------------------------------------------------

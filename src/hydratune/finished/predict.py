@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.console import plain_console
-from hydratune.data.base import unknown_columns
 from hydratune.data.local import LocalFiles
-from hydratune.data.rows import BadRow, located
+from hydratune.data.rows import BadRow, located, unknown_columns
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.finished.opening import Loaded, build_task, change_config, load, open_run, overriding, talk
 from hydratune.finished.output import check_output, writing
