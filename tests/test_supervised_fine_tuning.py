@@ -27,7 +27,9 @@ CHAT = [
 def prepare(rows, max_length=None, **options):
     """Encoded chats, and what was said of them."""
     task = SupervisedFineTuning(**{"chat_template": "simple", **options})
-    return task.prepare(DatasetDict(train=Dataset.from_list(rows)), byte_tokenizer(), max_length, None)
+    return task.prepare(
+        DatasetDict(train=Dataset.from_list(rows, on_mixed_types="use_json")), byte_tokenizer(), max_length, None
+    )
 
 
 def learned(row):
@@ -157,19 +159,174 @@ def test_bad_chats(messages, message):
 
 
 def test_chats_without_a_system_prompt():
-    """Many data sets have an empty one, and calls of tools in the place of words."""
-    calls = {"role": "assistant", "content": "", "tool_calls": "look(x)"}
-    rows = DatasetDict(train=Dataset.from_list([{"messages": [{"role": "system", "content": ""}, *CHAT[1:4], calls]}]))
+    """Many data sets have an empty one."""
+    rows = DatasetDict(train=Dataset.from_list([{"messages": [{"role": "system", "content": ""}, *CHAT[1:]]}]))
     assert not list(SupervisedFineTuning().bad_rows(rows, None))
 
 
-def test_columns():
-    """Neither chats nor pairs is one mistake."""
-    rows = DatasetDict(train=Dataset.from_list([{"prompt": "x"}]))
-    with pytest.raises(
-        ConfigError, match=r"^dataset\.columns: expected prompt and completion, or messages, got \['prompt'\]"
-    ):
+CALL = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+CALLING = [
+    {"role": "user", "content": "Sun?"},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "yes"},
+    {"role": "assistant", "content": "Yes."},
+]
+TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+
+
+def bad_rows(rows, template="simple"):
+    """The bad rows of chats, tried with a template."""
+    task = SupervisedFineTuning(chat_template=template)
+    task.check_processor(byte_tokenizer())
+    return list(task.bad_rows(DatasetDict(train=Dataset.from_list(rows, on_mixed_types="use_json")), None))
+
+
+def test_tool_calls_are_learned():
+    """OpenAI's form, whose content is null and whose arguments are JSON text: the call is part of the answer."""
+    row = {"messages": CALLING, "tools": TOOLS}
+    assert not bad_rows([row])
+    encoded = prepare([row]).splits["train"][0]
+    call = '<|tool_call|>{"name": "weather", "arguments": {"city": "Rome"}}<|eos|>'
+    assert learned(encoded) == f"{call}Yes.<|eos|>"
+    assert '"name": "weather", "parameters"' in byte_tokenizer().decode(encoded["input_ids"])
+
+
+def test_tools_may_be_json_text():
+    """Data sets store schemas as text, since they have no common type."""
+    import json
+
+    row = {"messages": CALLING, "tools": json.dumps(TOOLS)}
+    assert prepare([row]).splits["train"][0] == prepare([{"messages": CALLING, "tools": TOOLS}]).splits["train"][0]
+
+
+@pytest.mark.parametrize(
+    ("row", "column"), [({"messages": CALLING}, "messages"), ({"messages": CHAT, "tools": TOOLS}, "tools")]
+)
+def test_template_without_tools_rejects_the_row(row, column):
+    """A template that leaves out calls or tools would teach another chat."""
+    plain = {"messages": CHAT} if column == "messages" else {"messages": CHAT, "tools": None}
+    (bad,) = bad_rows([plain, row], CHATML)
+    assert (bad.row, bad.column) == (1, column)
+
+
+STRICT = "{% if messages[0]['role'] != 'user' %}{{ raise_exception('must start with user') }}{% endif %}" + CHATML
+
+
+def test_chat_that_the_template_refuses_is_a_bad_row():
+    """It is one row of many: known by its number, and dropped if that is asked for."""
+    (bad,) = bad_rows([{"messages": CHAT[1:]}, {"messages": CHAT[2:]}], STRICT)
+    assert (bad.row, bad.column) == (1, "messages")
+    assert "must start with user" in bad.got
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Hi?\n\nyou", "completion": "Hello."},
+        {"instruction": "Hi?", "input": "you", "output": "Hello."},
+        {"conversations": [{"from": "human", "value": "Hi?\n\nyou"}, {"from": "gpt", "value": "Hello."}]},
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Hi?\n\nyou"}]},
+                {"role": "assistant", "content": "Hello."},
+            ]
+        },
+    ],
+)
+def test_forms_of_chats(row):
+    """Pairs, Alpaca's form, ShareGPT's, and OpenAI's parts of content make the same tokens."""
+    assert not bad_rows([row])
+    encoded = prepare([row]).splits["train"][0]
+    assert byte_tokenizer().decode(encoded["input_ids"]) == "<|user|>\nHi?\n\nyou\n<|assistant|>\nHello.<|eos|>\n"
+
+
+def test_system_column_comes_first():
+    """A prompt of the system in a column of its own."""
+    row = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}], "system": "Be brief."}
+    text = byte_tokenizer().decode(prepare([row]).splits["train"][0]["input_ids"])
+    assert text.startswith("<|system|>\nBe brief.\n<|user|>")
+
+
+def test_sharegpt_function_calls():
+    """A call of a function is an answer that calls a tool, and its observation the tool's."""
+    turns = [
+        ("human", "Sun?"),
+        ("function_call", '{"name": "weather", "arguments": {}}'),
+        ("observation", "yes"),
+        ("gpt", "Yes."),
+    ]
+    row = {"conversations": [{"from": role, "value": value} for role, value in turns]}
+    assert not bad_rows([row])
+    assert (
+        learned(prepare([row]).splits["train"][0])
+        == '<|tool_call|>{"name": "weather", "arguments": {}}<|eos|>Yes.<|eos|>'
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x.png"}}]},
+        {"role": "assistant", "content": "no", "weight": 0},
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "not JSON"}}]},
+    ],
+)
+def test_messages_that_would_lose_something_are_bad(message):
+    """What templates cannot write is not left out silently."""
+    (bad,) = bad_rows([{"messages": CHAT}, {"messages": [*CHAT, message]}])
+    assert bad.row == 1
+
+
+def test_two_forms_in_one_file_are_an_error():
+    """Which of them to train on is for the user to say."""
+    rows = DatasetDict(train=Dataset.from_list([{"messages": CHAT, "prompt": "x", "completion": "y"}]))
+    with pytest.raises(ConfigError) as error:
         list(SupervisedFineTuning().bad_rows(rows, None))
+    assert error.value.mistakes[0].key == "dataset.columns"
+
+
+def test_file_without_columns_of_the_task_names_its_columns(compose, own_directory):
+    """All of the task's columns are optional, but one of its forms must be there; told before loading."""
+    from hydratune.validation import check_config
+
+    write_rows(own_directory / "a.jsonl", [{"question": "x", "answer": "y"}])
+    cfg = compose(
+        "dataset=local", "dataset.files.train=a.jsonl", "task=supervised_fine_tuning", "model=gpt_tiny", "tracking=none"
+    )
+    with pytest.raises(ConfigError) as error:
+        check_config(cfg)
+    (mistake,) = error.value.mistakes
+    assert mistake.key == "dataset.columns"
+    assert "question" in mistake.got
+
+
+def test_columns():
+    """A question without an answer is no form of a chat."""
+    rows = DatasetDict(train=Dataset.from_list([{"prompt": "x"}]))
+    with pytest.raises(ConfigError) as error:
+        list(SupervisedFineTuning().bad_rows(rows, None))
+    assert error.value.mistakes[0].key == "dataset.columns"
+
+
+def test_refused_chats_are_dropped(train, tiny_gpt, own_directory):
+    """`on_bad_row=drop` leaves out the chats that the template refuses, before anything is encoded."""
+    short = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
+    rows = [{"messages": short}] * 8 + [{"messages": short[1:]}]
+    write_rows(own_directory / "a.jsonl", rows)
+    typed = ["dataset=local", "dataset.files.train=a.jsonl", "task=supervised_fine_tuning", *tiny_gpt]
+    template = STRICT.replace('"', '\\"').replace("\n", "\\n")
+    with pytest.raises(ConfigError) as error:
+        train(*typed, f'task.chat_template="{template}"')
+    assert "a.jsonl:9" in error.value.mistakes[0].got
+    result = train(
+        *typed,
+        f'task.chat_template="{template}"',
+        "dataset.on_bad_row=drop",
+        "trainer.args.max_steps=1",
+        "task.on_long=truncate",
+    )
+    assert result.metrics["eval_perplexity"] > 0
 
 
 def test_learns(train, tiny_gpt, own_directory):

@@ -199,11 +199,11 @@ class _Material:
 
 def _material(source: Source, task: Any, model: Model) -> _Material:
     """Rows as the network takes them, cut to the positions that it has."""
-    splits = source.load(task)
     config = model.load_config()
     task.check_network(config)
     processor = model.load_processor(task.processor, config)
     task.check_processor(processor)
+    splits = source.load(task)
     longest = task.longest(config, processor)
     data = task.prepare(splits, processor, longest, source.label_names)
     for sentence in data.said:

@@ -227,6 +227,10 @@ class Source(ABC):
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
     ) -> Iterator[Mistake]:
         """A mistake for each column that the data should have and has not; `nested` names are known once it is read."""
+        if not any(column.required for column in wanted.values()) and not self._present(wanted, present):
+            fix = f"Set dataset.columns.{next(iter(wanted))} or another of them to a column of the data."
+            yield Mistake("columns", f"{one_of(wanted)} in {where}", f"{list(present)}", fix)
+            return
         for name, column in wanted.items():
             theirs = self._theirs(name)
             must = column.required or name in self.columns
@@ -236,6 +240,14 @@ class Source(ABC):
                     options = [*present, *(nested or ())]
                     fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
                     yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
+
+    def _present(self, wanted: Mapping[str, Column], present: Sequence[str]) -> list[str]:
+        """The columns of the task that the data may have, going by their first names."""
+        theirs = {name: self._theirs(name) for name in wanted}
+        first = {name: one[0] if isinstance(one, list) and one else one for name, one in theirs.items()}
+        return [
+            name for name, one in first.items() if one and (one in present or str(one).partition(".")[0] in present)
+        ]
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
         """A mistake for each column that the training rows should be split by and have not."""

@@ -210,6 +210,12 @@ def _not_finite(column: Any) -> Any:
     return pa.array([value is None or not math.isfinite(value) for value in column.to_pylist()])
 
 
+def _none_suspect(column: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.array([False] * len(column))
+
+
 KINDS: dict[str, Kind] = {
     "text": Kind("texts", "a text", _is_text, _blank),
     "texts": Kind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
@@ -223,4 +229,5 @@ KINDS: dict[str, Kind] = {
     "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None, _has_null),
     "number": Kind("numbers", "a finite number", _is_number, _not_finite),
     "any": Kind("values", "a value", lambda _: True),
+    "optional": Kind("values", "a value", lambda _: True, _none_suspect),
 }

@@ -30,6 +30,7 @@ from hydratune.finished.opening import (
     change_config,
     is_below,
     load,
+    load_processor,
     open_run,
     overriding,
     talk,
@@ -117,7 +118,7 @@ def evaluate(
     hub.settle(source.needs())
     quieten()
     with tempfile.TemporaryDirectory() as folder:
-        loaded = load(replace(run, cfg=cfg), task, Path(folder))
+        loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
         trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
         split, rows = _other_rows(task, source, trained) if is_other else _own_rows(task, source, trained)
         split = own or split

@@ -159,17 +159,39 @@ def build_task(cfg: DictConfig) -> Task:
     return task
 
 
-def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None = None) -> Loaded:
-    """The network, with its adapter where it has one, and its tokenizer, on the device that the run's config asks for.
+def load_processor(run: FinishedRun, task: Task) -> Any:
+    """Load the run's tokenizer or image processor, and let the task check rows with it from here on.
+
+    Raises:
+        ConfigError: If it cannot be loaded, or does not fit the task.
+    """
+    import transformers
+
+    folder = run.directory / MODEL
+    reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
+    try:
+        processor = reader.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable(folder, error) from error
+    task.check_processor(processor)
+    return processor
+
+
+def _unloadable(folder: Path, error: Exception) -> ConfigError:
+    got, fix = f"{str(folder)!r}: {one_line(error)[:300]}", "Restore its files; an adapter needs its checkpoint."
+    return ConfigError(Mistake("RUN", "a model that can be loaded", got, fix))
+
+
+def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_size: int | None = None) -> Loaded:
+    """The network, with its adapter where it has one, on the device that the run's config asks for.
 
     Args:
         run: Its config is checked by now.
         task: That of the run.
+        processor: The run's, from `load_processor`.
         output_dir: Where Trainer may write.
         batch_size: Rows of a batch; None for the run's.
     """
-    import transformers
-
     from hydratune.training.precision import precisions
 
     folder = run.directory / MODEL
@@ -179,12 +201,9 @@ def load(run: FinishedRun, task: Task, output_dir: Path, batch_size: int | None 
     args = training_arguments(cfg, task, machine, output_dir, **_OVER, **given)
     machine.say()
     try:
-        reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
-        processor = reader.from_pretrained(folder, trust_remote_code=False)
         network = _network(run, folder, task)
     except (OSError, ValueError) as error:
-        got, fix = f"{str(folder)!r}: {one_line(error)[:300]}", "Restore its files; an adapter needs its checkpoint."
-        raise ConfigError(Mistake("RUN", "a model that can be loaded", got, fix)) from error
+        raise _unloadable(folder, error) from error
     if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
         network.to(args.device)
     collector.settle()

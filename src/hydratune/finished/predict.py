@@ -20,7 +20,16 @@ from hydratune.console import plain_console
 from hydratune.data.local import LocalFiles
 from hydratune.data.rows import BadRow, located, unknown_columns
 from hydratune.errors import ConfigError, Mistake, did_you_mean
-from hydratune.finished.opening import Loaded, build_task, change_config, load, open_run, overriding, talk
+from hydratune.finished.opening import (
+    Loaded,
+    build_task,
+    change_config,
+    load,
+    load_processor,
+    open_run,
+    overriding,
+    talk,
+)
 from hydratune.finished.output import check_output, writing
 from hydratune.finished.sound import left_out
 from hydratune.report import quieten
@@ -99,9 +108,10 @@ def predict(asked: Asked) -> None:
     task = build_task(cfg)
     source = _source(cfg, asked, task)
     quieten()
+    processor = load_processor(run, task)
     data = _rows(task, source, asked)
     with tempfile.TemporaryDirectory() as folder:
-        loaded = load(replace(run, cfg=cfg), task, Path(folder), asked.batch_size)
+        loaded = load(replace(run, cfg=cfg), task, processor, Path(folder), asked.batch_size)
     predictor = Predictor(task, loaded, run.tuned(task))
     with writing(asked.out) as write:
         for numbers in _chunks(data, predictor.chunk):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hydratune.data.rows import BadRow, Column, shown
-from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.data.rows import BadRow, Column
+from hydratune.errors import ConfigError, Mistake, one_of
 from hydratune.tasks.base import Evaluated, Prepared
+from hydratune.tasks.chat_template import SIMPLE, apply_template, check_chat, encode_chat
+from hydratune.tasks.chats import FORMS, ChatError, Message, complete_forms, messages_of, tools_of
 from hydratune.tasks.encode import IGNORED, Batch, encode_splits
 from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
 
@@ -19,20 +20,13 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
-ROLES = ("system", "user", "assistant", "tool")
-# For tokenizers without a template of their own. An answer ends with the end token, where generation stops.
-SIMPLE = (
-    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
-    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
-)
-
-MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
-
 
 @dataclass(kw_only=True)
 class SupervisedFineTuning(LeftToRight):
-    """Columns `prompt` and `completion`, or `messages`: a list of {role, content}. Loss on the answers only.
+    """Chats in one of the forms of `hydratune.tasks.chats`; the loss is on the answers only.
+
+    The forms are `messages` (a list of {role, content, tool_calls}), ShareGPT's `conversations`, `prompt` and
+    `completion`, and Alpaca's `instruction`, `input` and `output`. Beside each there may be `system` and `tools`.
 
     Answers are what the template puts between `{% generation %}` and `{% endgeneration %}`. In a template without,
     they reach from where the template opens an answer to where the assistant's turn ends, its end token included.
@@ -43,11 +37,17 @@ class SupervisedFineTuning(LeftToRight):
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "prompt": Column("text", required=False),
-        "completion": Column("text", required=False, target=True),
-        "messages": Column("any", required=False),
+        "prompt": Column("optional", required=False),
+        "completion": Column("optional", required=False, target=True),
+        "messages": Column("optional", required=False),
+        "conversations": Column("optional", required=False),
+        "instruction": Column("optional", required=False),
+        "input": Column("optional", required=False),
+        "output": Column("optional", required=False, target=True),
+        "system": Column("optional", required=False),
+        "tools": Column("optional", required=False),
     }
-    inputs: ClassVar[tuple[str, ...]] = ("prompt", "messages")
+    inputs: ClassVar[tuple[str, ...]] = tuple(name for name, column in columns.items() if not column.target)
     known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
     needs_fast: ClassVar[bool] = True
 
@@ -55,50 +55,73 @@ class SupervisedFineTuning(LeftToRight):
     objective: str = "eval_perplexity"
     chat_template: str | None = None
     on_long: Literal["drop", "truncate", "error"] = "drop"
+    _tokenizer: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def check_processor(self, processor: Any) -> None:
+        """Adds: a tokenizer without a chat template. From here on, `bad_rows` also tries the template on each row."""
+        super().check_processor(processor)
+        self._set_template(processor)
+        self._tokenizer = processor
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: chats without an answer, turns of unknown roles or without content."""
-        for rows in splits.values():
-            names = {*rows.column_names}
-            if "messages" not in names and not {"prompt", "completion"} <= names:
-                fix = "Set dataset.columns.prompt and dataset.columns.completion, or dataset.columns.messages."
-                raise ConfigError(
-                    Mistake("dataset.columns", "prompt and completion, or messages", f"{sorted(names)}", fix)
-                )
+        """Adds: chats that cannot be converted, have no answer, or that the chat template refuses."""
+        for split, rows in splits.items():
+            self._check_form(split, rows.column_names)
         yield from super().bad_rows(splits, label_names)
         for split, rows in splits.items():
-            if "messages" in rows.column_names:
-                for row, messages in enumerate(rows["messages"]):
-                    if wrong := _odd_chat(messages or []):
-                        yield BadRow(split, row, "messages", *wrong, "Correct or drop the row.")
+            yield from self._bad_chats(split, rows, answered=True)
 
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
-        """Chats of unknown roles or without content; they need no answer."""
-        from datasets import DatasetDict
+        """Chats that cannot be converted or that the chat template refuses; they need no answer."""
+        if not any(form[0] in rows.column_names for form in FORMS):
+            questions = [form[0] for form in FORMS]
+            fix = f"Set dataset.columns.{questions[0]} or another of them."
+            raise ConfigError(Mistake("dataset.columns", one_of(questions), f"{rows.column_names}", fix))
+        return self._bad_chats("train", rows, answered=False)
 
-        if not {"prompt", "messages"} & {*rows.column_names}:
-            fix = "Set dataset.columns.prompt or dataset.columns.messages."
-            raise ConfigError(Mistake("dataset.columns", "prompt or messages", f"{rows.column_names}", fix))
-        yield from super().bad_rows(DatasetDict(train=rows), None)
-        for row, messages in enumerate(rows["messages"] if "messages" in rows.column_names else ()):
-            if not _unanswered(messages or []):
-                yield BadRow("train", row, "messages", "a turn to answer", shown(messages), "Correct or drop the row.")
-            elif wrong := next(filter(None, map(_odd_message, messages)), None):
-                yield BadRow("train", row, "messages", *wrong, "Correct or drop the row.")
+    def _check_form(self, split: str, names: Sequence[str]) -> None:
+        """Raise ConfigError unless a split has chats in exactly one form."""
+        expected = "chats in one form: " + ", or ".join(" and ".join(form) for form in FORMS)
+        complete = complete_forms(names)
+        if not complete:
+            fix = "Set dataset.columns.prompt and dataset.columns.completion, or dataset.columns.messages."
+            raise ConfigError(Mistake("dataset.columns", expected, f"{sorted(names)} in {split}", fix))
+        if len(complete) > 1:
+            fix = f"Set dataset.columns.{complete[1][0]}=null to leave one out."
+            got = " and ".join(", ".join(form) for form in complete)
+            raise ConfigError(Mistake("dataset.columns", expected, f"{got} in {split}", fix))
+
+    def _bad_chats(self, split: str, rows: Dataset, answered: bool) -> Iterator[BadRow]:
+        for number, row in enumerate(rows):
+            try:
+                messages, tools = messages_of(row), tools_of(row)
+                if not answered:
+                    messages = _unanswered(messages)
+                    if not messages:
+                        raise ChatError("messages", "a turn to answer", "none")
+                elif not any(message["role"] == "assistant" for message in messages):
+                    raise ChatError("messages", "a turn of the assistant", f"{len(messages)} messages without one")
+                if self._tokenizer is not None:
+                    check_chat(self._tokenizer, messages, tools, answered)
+            except ChatError as error:
+                column = error.column if error.column in row else next(form[0] for form in FORMS if form[0] in row)
+                yield BadRow(split, number, column, error.expected, error.got, "Correct or drop the row.")
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
         """Each chat up to where the template opens an answer; a last turn of the assistant is left out."""
-        self._settle_template(processor)
-        chats = batch.get("messages") or [[{"role": "user", "content": prompt}] for prompt in batch["prompt"]]
-        asked = {"tokenize": False, "add_generation_prompt": True}
-        texts = [_apply_template(processor, _unanswered(messages), **asked) for messages in chats]
+        self._set_template(processor)
+        options = {"tokenize": False, "add_generation_prompt": True}
+        texts = [
+            apply_template(processor, _unanswered(messages_of(row)), tools_of(row), **options)
+            for row in _rows_of(batch)
+        ]
         return processor(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
     def ends(self, processor: Any) -> list[int]:
         """The end token, and what the template ends an answer with."""
-        self._settle_template(processor)
+        self._set_template(processor)
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
-        last = [label for label in _encode_chat(processor, turns)["labels"] if label != IGNORED][-1]
+        last = [label for label in encode_chat(processor, turns, None)["labels"] if label != IGNORED][-1]
         known = {*processor.added_tokens_decoder, *processor.all_special_ids}
         return sorted({*([last] if last in known else []), processor.eos_token_id} - {None})
 
@@ -110,25 +133,21 @@ class SupervisedFineTuning(LeftToRight):
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> Prepared:
         """Rows of `input_ids` and `labels`, which count in answers alone."""
-        self._settle_template(processor)
+        self._set_template(processor)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            chats = batch.get("messages") or [
-                [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-                for prompt, completion in zip(batch["prompt"], batch["completion"], strict=True)
-            ]
-            rows = [_encode_chat(processor, messages) for messages in chats]
+            rows = [encode_chat(processor, messages_of(row), tools_of(row)) for row in _rows_of(batch)]
             columns = {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
             starts = [
                 next((i for i, label in enumerate(row) if label != IGNORED), len(row)) for row in columns["labels"]
             ]
             return columns | {"length": [len(row) for row in columns["labels"]], "answer": starts}
 
-        key = {"task": "supervised_fine_tuning/2", "template": processor.chat_template}
+        key = {"task": "supervised_fine_tuning/3", "template": processor.chat_template}
         encoded = encode_splits(splits, encode, processor, key)
         return self._shortened(encoded, max_length)
 
-    def _settle_template(self, tokenizer: Any) -> None:
+    def _set_template(self, tokenizer: Any) -> None:
         """Sets the template, which is then saved with the tokenizer."""
         if self.chat_template is not None:
             tokenizer.chat_template = SIMPLE if self.chat_template == "simple" else self.chat_template
@@ -172,84 +191,20 @@ class SupervisedFineTuning(LeftToRight):
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
         """A prompt in the template, up to where the answer begins."""
-        asked = [{"role": "user", "content": row["prompt"]}] if row.get("prompt") else row["messages"]
-        before = list(takewhile(lambda message: message["role"] != "assistant", asked))
-        return {"text": _apply_template(processor, before, tokenize=False, add_generation_prompt=True)}
+        before = list(takewhile(lambda message: message["role"] != "assistant", messages_of(row)))
+        options = {"tokenize": False, "add_generation_prompt": True}
+        return {"text": apply_template(processor, before, tools_of(row), **options)}
 
 
 def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:
     return {name: row[name][:length] for name in ("input_ids", "labels")}
 
 
-def _odd_chat(messages: list[Any]) -> tuple[str, str] | None:
-    """What was expected of a chat and what it has instead; None where it is in order."""
-    if wrong := next(filter(None, map(_odd_message, messages)), None):
-        return wrong
-    if not any(message["role"] == "assistant" for message in messages):
-        return "a turn of the assistant", f"{len(messages)} messages without one"
-    return None
+def _unanswered(messages: list[Message]) -> list[Message]:
+    """A chat without the answer that it ends with, if it ends with one."""
+    return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
 
 
-def _odd_message(message: Any) -> tuple[str, str] | None:
-    """What was expected of a message and what it has instead; None where it is in order."""
-    if not isinstance(message, dict) or message.get("role") not in ROLES:
-        return f"messages with a role among {list(ROLES)}", shown(message)
-    content = message.get("content")
-    needed = message["role"] in ("user", "assistant") and not message.get("tool_calls")
-    if not isinstance(content, str) or (needed and not content.strip()):
-        return "messages with content", shown(message)
-    return None
-
-
-def _unanswered(messages: list[Any]) -> list[Any]:
-    """A chat without the answer that it ends with, where it ends with one."""
-    last = messages[-1] if messages else None
-    return messages[:-1] if isinstance(last, dict) and last.get("role") == "assistant" else messages
-
-
-def _encode_chat(tokenizer: Any, messages: list[Any]) -> dict[str, list[int]]:
-    """Token ids of a chat, and labels that are ignored outside the assistant's turns."""
-    if MARKED.search(tokenizer.get_chat_template()):
-        asked = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
-        encoded = _apply_template(tokenizer, messages, tokenize=True, **asked)
-        inside = encoded["assistant_masks"]
-    else:
-        text, answers = _render(tokenizer, messages)
-        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
-    if not any(inside):
-        got, fix = f"one without in {shown(messages)}", "Correct the template."
-        raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
-    ids = encoded["input_ids"]
-    return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
-
-
-def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
-    """Whether a token is of an answer; so is one that begins before it and has its first letters."""
-    return any(at < end and (at >= start or stop > start) for start, end in answers)
-
-
-def _render(tokenizer: Any, messages: list[Any]) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a chat, and from where to where the assistant speaks in it, with the end of its turn."""
-    text = _apply_template(tokenizer, messages, tokenize=False)
-    answers = []
-    for turn, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        before = _apply_template(tokenizer, messages[:turn], tokenize=False, add_generation_prompt=True)
-        after = _apply_template(tokenizer, messages[: turn + 1], tokenize=False)
-        if not (text.startswith(after) and after.startswith(before)):
-            got = "one that writes earlier turns in another way"
-            fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
-            raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
-        answers.append((len(before), len(after.rstrip())))
-    return text, answers
-
-
-def _apply_template(tokenizer: Any, turns: list[Any], **options: Any) -> Any:
-    """What the tokenizer makes of some turns."""
-    try:
-        return tokenizer.apply_chat_template(turns, **options)
-    except Exception as error:  # whatever a template raises
-        got, fix = one_line(error), "Correct the template, or the order of the messages."
-        raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error
+def _rows_of(batch: Batch) -> Iterator[dict[str, Any]]:
+    """The rows of a batch of columns."""
+    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))

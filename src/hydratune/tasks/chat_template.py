@@ -1,0 +1,103 @@
+"""Chat templates: from the messages of a chat to tokens, and to which of them are the assistant's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydratune.data.rows import shown
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.tasks.chats import ChatError, Message
+from hydratune.tasks.encode import IGNORED
+
+# For tokenizers without a template of their own. An answer ends with the end token, where generation stops.
+SIMPLE = (
+    "{% if tools %}{{ '<|tools|>\\n' + (tools | tojson) + '\\n' }}{% endif %}"
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}{{ '<|tool_call|>' + (call['function'] | tojson) }}{% endfor %}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
+)
+
+MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+Tools = Sequence[Any] | None
+
+
+def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answered: bool) -> None:
+    """Raise ChatError if the template refuses a chat, or writes it without its tools or calls of tools.
+
+    Args:
+        tokenizer: With a chat template.
+        messages: In the form of chat templates.
+        tools: JSON schemas.
+        answered: Whether the chat ends with an answer; if not, the template opens one.
+    """
+
+    def text(turns: Sequence[Message], offered: Tools) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                list(turns), tools=offered, tokenize=False, add_generation_prompt=not answered
+            )
+        )
+
+    try:
+        full = text(messages, tools)
+        without_calls = [{name: v for name, v in turn.items() if name != "tool_calls"} for turn in messages]
+        loses_calls = without_calls != list(messages) and text(without_calls, tools) == full
+        loses_tools = bool(tools) and text(messages, None) == full
+    except Exception as error:  # whatever a template raises
+        raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
+    if loses_calls:
+        raise ChatError("messages", "a chat template that writes tool_calls", f"one without for {shown(messages)}")
+    if loses_tools:
+        raise ChatError("tools", "a chat template that writes tools", f"one without for {shown(tools)}")
+
+
+def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[str, list[int]]:
+    """Token IDs of a chat, and labels that are ignored outside the assistant's turns."""
+    if MARKED.search(tokenizer.get_chat_template()):
+        options = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
+        encoded = apply_template(tokenizer, messages, tools, tokenize=True, **options)
+        inside = encoded["assistant_masks"]
+    else:
+        text, answers = _render(tokenizer, messages, tools)
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
+    if not any(inside):
+        got, fix = f"one without in {shown(messages)}", "Correct the template."
+        raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
+    ids = encoded["input_ids"]
+    return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
+
+
+def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
+    """Whether a token is of an answer; so is one that begins before it and has its first letters."""
+    return any(at < end and (at >= start or stop > start) for start, end in answers)
+
+
+def _render(tokenizer: Any, messages: list[Message], tools: Tools) -> tuple[str, list[tuple[int, int]]]:
+    """The text of a chat, and the spans of characters of the assistant's turns, each with the end of the turn."""
+    text = apply_template(tokenizer, messages, tools, tokenize=False)
+    answers = []
+    for turn, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        before = apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True)
+        after = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
+        if not (text.startswith(after) and after.startswith(before)):
+            got = "one that writes earlier turns in another way"
+            fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
+            raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
+        answers.append((len(before), len(after.rstrip())))
+    return text, answers
+
+
+def apply_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]], tools: Tools, **options: Any) -> Any:
+    """What the tokenizer makes of some turns."""
+    try:
+        return tokenizer.apply_chat_template(list(turns), tools=tools, **options)
+    except Exception as error:  # whatever a template raises
+        got, fix = one_line(error), "Correct the template, or the order of the messages."
+        raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error

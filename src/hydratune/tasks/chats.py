@@ -1,0 +1,183 @@
+"""Chats in the forms in which people store them, converted to the messages that chat templates take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydratune.data.rows import shown
+
+Message = dict[str, Any]
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+# Columns of each form: OpenAI's messages, ShareGPT's conversations, pairs, Alpaca's instructions. The last column of a
+# form holds the answers; rows to predict for need not have it.
+FORMS: tuple[tuple[str, ...], ...] = (
+    ("messages",),
+    ("conversations",),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+)
+_SHAREGPT_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function_response": "tool",
+} | {role: role for role in ROLES}
+
+
+class ChatError(ValueError):
+    """A chat that cannot be converted.
+
+    Attributes:
+        column: The task's column that is wrong.
+        expected: What would have been right.
+        got: What there is.
+    """
+
+    def __init__(self, column: str, expected: str, got: str) -> None:
+        super().__init__(f"expected {expected}, got {got}")
+        self.column, self.expected, self.got = column, expected, got
+
+
+def complete_forms(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the forms whose columns are all among `names`."""
+    return [form for form in FORMS if {*form} <= {*names}]
+
+
+def messages_of(row: Mapping[str, Any]) -> list[Message]:
+    """Return the messages of a row, each with `role` and `content`, and `tool_calls` if it has any.
+
+    Args:
+        row: Its columns of one of the `FORMS`; also `system`, and `input` next to an instruction.
+
+    Raises:
+        ChatError: If a message cannot be converted without losing something.
+    """
+    chat = next((name for name in ("messages", "conversations") if row.get(name) is not None), None)
+    messages = [_message(message, chat) for message in _parsed_list(row[chat], chat)] if chat else _pair(row)
+    system = row.get("system")
+    if system is not None and not isinstance(system, str):
+        raise ChatError("system", "a text", shown(system))
+    if system and not (messages and messages[0]["role"] == "system"):
+        messages = [{"role": "system", "content": system}, *messages]
+    return messages
+
+
+def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
+    """Return the tools that a row offers, as JSON schemas; None if it has none.
+
+    Raises:
+        ChatError: If they are not a list of objects.
+    """
+    tools = row.get("tools")
+    if tools is None or tools == "" or tools == []:
+        return None
+    schemas = [json.loads(tool) if isinstance(tool, str) else tool for tool in _parsed_list(tools, "tools")]
+    if not all(isinstance(tool, dict) for tool in schemas):
+        raise ChatError("tools", "a list of JSON schemas", shown(tools))
+    return [_without_nulls(tool) for tool in schemas]
+
+
+# --- forms -----------------------------------------------------------------------------------------------
+
+
+def _pair(row: Mapping[str, Any]) -> list[Message]:
+    """A question and an answer, if there is one."""
+    asked, answered = ("prompt", "completion") if row.get("prompt") is not None else ("instruction", "output")
+    texts = {name: row.get(name) for name in (asked, answered)}
+    more = row.get("input") if asked == "instruction" else None
+    for name, text in {**texts, "input": more}.items():
+        if text is not None and not isinstance(text, str):
+            raise ChatError(name, "a text", shown(text))
+    for name in (asked, *([answered] if texts[answered] is not None else [])):
+        if not (texts[name] or "").strip():
+            raise ChatError(name, "a text", shown(texts[name]))
+    question = f"{texts[asked]}\n\n{more}" if more else str(texts[asked])
+    answer = [] if texts[answered] is None else [{"role": "assistant", "content": texts[answered]}]
+    return [{"role": "user", "content": question}, *answer]
+
+
+def _parsed_list(value: Any, column: str) -> list[Any]:
+    """A list, which may be stored as JSON text."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ChatError(column, "a list, or the JSON text of one", shown(value)) from error
+    if not isinstance(parsed, list):
+        raise ChatError(column, "a list", shown(value))
+    return parsed
+
+
+def _message(message: Any, column: str) -> Message:
+    """One message in the form of chat templates, without keys that are null."""
+    if not isinstance(message, dict):
+        raise ChatError(column, "messages with role and content", shown(message))
+    known = {name: value for name, value in message.items() if value is not None}
+    if "from" in known and "role" not in known:
+        known = _from_sharegpt(known, column)
+    if known.get("role") not in ROLES:
+        raise ChatError(column, f"messages with a role among {list(ROLES)}", shown(message))
+    if known.pop("weight", 1) not in (1, True):
+        raise ChatError(column, "messages that all count", f"a weight in {shown(message)}")
+    if known.get("function_call"):
+        raise ChatError(column, "tool_calls, which replaced function_call", shown(message))
+    calls = [_tool_call(call, column) for call in _parsed_list(known.pop("tool_calls", []), column)]
+    content = _text(known.get("content", ""), column)
+    if not content.strip() and not calls and known["role"] in ("user", "assistant"):
+        raise ChatError(column, "messages with content", shown(message))
+    return {**known, "content": content, **({"tool_calls": calls} if calls else {})}
+
+
+def _from_sharegpt(message: Mapping[str, Any], column: str) -> Message:
+    """A message of ShareGPT's form, whose keys are `from` and `value`."""
+    role, value = _SHAREGPT_ROLES.get(str(message["from"]), ""), message.get("value", "")
+    rest = {name: one for name, one in message.items() if name not in ("from", "value")}
+    if message["from"] == "function_call":
+        call = value if isinstance(value, dict) else _json_object(value, column)
+        return {**rest, "role": role, "tool_calls": [{"function": call}]}
+    return {**rest, "role": role, "content": value}
+
+
+def _text(content: Any, column: str) -> str:
+    """The text of a message; parts of text are joined, other parts have no text."""
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
+            raise ChatError(column, "messages of text alone", shown(content))
+        return "".join(map(str, texts))
+    if not isinstance(content, str):
+        raise ChatError(column, "messages with content", shown(content))
+    return content
+
+
+def _tool_call(call: Any, column: str) -> dict[str, Any]:
+    """A call of a tool, with its arguments as an object, as templates expect them."""
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise ChatError(column, "tool_calls with a function and its name", shown(call))
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = _json_object(arguments or "{}", column)
+    elif isinstance(arguments, dict):
+        arguments = _without_nulls(arguments)
+    return {**_without_nulls(call), "type": "function", "function": {**function, "arguments": arguments or {}}}
+
+
+def _json_object(text: Any, column: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise ChatError(column, "arguments in JSON", shown(text)) from error
+    if not isinstance(parsed, dict):
+        raise ChatError(column, "an object of arguments", shown(text))
+    return parsed
+
+
+def _without_nulls(value: Any) -> Any:
+    """A value without keys that are null: Arrow gives each object in a column the keys of all others."""
+    if isinstance(value, dict):
+        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
+    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
