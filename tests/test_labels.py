@@ -12,7 +12,8 @@ from transformers import AutoTokenizer, EvalPrediction
 
 from conftest import predictions, write_rows
 from hydratune.data import LocalFiles, Mixture
-from hydratune.data.base import Raw, Source
+from hydratune.data.base import Source
+from hydratune.data.raw import Raw
 from hydratune.errors import ConfigError
 from hydratune.tasks.base import Evaluated
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -18,6 +18,7 @@ from hydratune.data.label_names import (
     split_unseen,
     unseen_counts,
 )
+from hydratune.data.raw import Raw
 from hydratune.data.rows import BadRow, Column, column_name, located, mistakes, unknown_columns
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
@@ -45,40 +46,6 @@ class Reader(Protocol):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Every row that the task cannot use."""
-
-
-def _nowhere(split: str, row: int) -> str:
-    return f"row {row + 1} of {split}"
-
-
-def _same_number(_: str, row: int) -> int:
-    return row
-
-
-@dataclass(frozen=True)
-class Raw:
-    """Rows as they were read.
-
-    Args:
-        splits: Under the data's own column names.
-        bad: What never became a row, e.g. a ragged line.
-        locate: Split and number of a row -> where a user finds it.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
-        columns: Split -> the names of all its columns, where not all of them were read.
-        number: Split and number of a row -> its position in the files, where records that are no rows count.
-    """
-
-    splits: DatasetDict
-    bad: Sequence[BadRow] = ()
-    locate: Callable[[str, int], str] = _nowhere
-    shuffle_buffer: int = 1
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    number: Callable[[str, int], int] = _same_number
-
-    def names(self, split: str) -> Sequence[str]:
-        """The names of all columns of a split."""
-        names: Sequence[str] = self.columns.get(split) or self.splits[split].column_names
-        return names
 
 
 @dataclass(kw_only=True)

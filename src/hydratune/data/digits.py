@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hydratune.data.base import Raw, Source
+from hydratune.data.base import Source
+from hydratune.data.raw import Raw
 
 HELD_OUT = {"validation": 200, "test": 300}  # of 1,797
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydratune import hub
-from hydratune.data.base import SPLITS, Raw, Source
+from hydratune.data.base import SPLITS, Source
+from hydratune.data.raw import Raw
 from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 

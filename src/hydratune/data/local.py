@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hydratune.data.base import SPLITS, Raw, Source
+from hydratune.data.base import SPLITS, Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
 from hydratune.data.hints import doubtful_header, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
 from hydratune.data.paths import PathError, expand
+from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection

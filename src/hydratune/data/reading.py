@@ -10,10 +10,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.base import Raw
 from hydratune.data.column_types import CELLS, Type, features, kind
 from hydratune.data.formats import FORMATS, binary_schema
 from hydratune.data.opening import digest
+from hydratune.data.raw import Raw
 from hydratune.data.rows import BadRow, mistakes
 from hydratune.data.scan import ReadOptions, Scan, Selection, scan
 from hydratune.data.streaming import HEAD

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydratune.data.base import SPLITS, Raw, Source
+from hydratune.data.base import SPLITS, Source
+from hydratune.data.raw import Raw
 from hydratune.errors import ConfigError, Mistake, one_line, one_of
 
 

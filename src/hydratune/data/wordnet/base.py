@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.base import Raw, Source
+from hydratune.data.base import Source
+from hydratune.data.raw import Raw
 from hydratune.data.wordnet.synsets import EVERY, PartOfSpeech, Synset, distinct, read_synsets, share
 from hydratune.errors import Mistake
 

@@ -1,0 +1,46 @@
+"""The rows of a dataset as they were read, under the names that the data has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hydratune.data.rows import BadRow
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+
+def _nowhere(split: str, row: int) -> str:
+    return f"row {row + 1} of {split}"
+
+
+def _same_number(_: str, row: int) -> int:
+    return row
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Rows as they were read.
+
+    Args:
+        splits: Under the data's own column names.
+        bad: What never became a row, e.g. a ragged line.
+        locate: Split and number of a row -> where a user finds it.
+        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
+        columns: Split -> the names of all its columns, where not all of them were read.
+        number: Split and number of a row -> its position in the files, where records that are no rows count.
+    """
+
+    splits: DatasetDict
+    bad: Sequence[BadRow] = ()
+    locate: Callable[[str, int], str] = _nowhere
+    shuffle_buffer: int = 1
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    number: Callable[[str, int], int] = _same_number
+
+    def names(self, split: str) -> Sequence[str]:
+        """The names of all columns of a split."""
+        names: Sequence[str] = self.columns.get(split) or self.splits[split].column_names
+        return names
