@@ -38,7 +38,7 @@ def test_killed_and_resumed(toy, store, own_directory):
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
     client = connect(store)
-    (experiment,) = [one for one in client.search_experiments() if one.name == "local"]
+    (experiment,) = [one for one in client.search_experiments() if one.name == own_directory.name]
     (killed,) = client.search_runs([experiment.experiment_id])
     assert killed.info.status == "RUNNING"
     done = hydratune("resume", "run")
@@ -87,12 +87,12 @@ def test_the_same_command(toy, store, own_directory):
     assert store
     command = [*toy, "trainer.args.num_train_epochs=60", "resume=auto"]
     with start(*command) as process:
-        while not list(own_directory.glob("outputs/local-*/*/checkpoints/checkpoint-*")):
+        while not list(own_directory.glob("outputs/*-*/*/checkpoints/checkpoint-*")):
             assert process.poll() is None, process.said()
             time.sleep(0.02)
         second = hydratune(*command)
         process.kill()
-    (directory,) = own_directory.glob("outputs/local-*/*")
+    (directory,) = own_directory.glob("outputs/*-*/*")
     assert second.returncode == 2
     assert "where another process is at work. Wait for it, or end it." in second.stderr
     assert hydratune(*toy, "trainer.args.num_train_epochs=2", "resume=auto", "hydra.run.dir=other").returncode == 0

@@ -274,7 +274,7 @@ def test_from_sweep_to_model(toy, store, own_directory):
         }
         assert "test_accuracy" in metrics
     client = connect(store)
-    (found,) = [one for one in client.search_experiments() if one.name == "local"]
+    (found,) = [one for one in client.search_experiments() if one.name == Path.cwd().name]
     assert len(client.search_logged_models([found.experiment_id])) == 2
 
     models = [path.stat().st_mtime_ns for path in sorted(sweep.glob("best/*/*/metrics.json"))]

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import outside
+from hydratune.data.naming import data_name
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.yaml_files import check_yaml, read_yaml
 
@@ -231,8 +232,9 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def register_resolvers() -> None:
-    """Makes `${package_path:...}` known to OmegaConf, and takes `${oc.create:...}` away, which turns text to nodes."""
+    """Register the resolvers of the configs, and remove `${oc.create:...}`, which turns text into nodes."""
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
+    OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
     OmegaConf.clear_resolver("oc.create")
 
 
@@ -242,6 +244,16 @@ def package_path(package: str, *parts: str) -> str:
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")
     return str(Path(spec.origin).parent.joinpath(*parts))
+
+
+def _data_name(separator: str, *, _root_: DictConfig) -> str:
+    """The name of the config's data set, with `separator` in the place of `/`."""
+    choice = str(HydraConfig.get().runtime.choices.get("dataset"))
+    try:
+        config: Any = OmegaConf.to_container(_root_.dataset, resolve=True)
+    except OmegaConfBaseException:  # reported where the data set is checked
+        config = {}
+    return data_name(choice, config if isinstance(config, dict) else {}, separator)
 
 
 def quoted(path: Path) -> str:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import provenance
 from hydratune.data.cache import content_hash
 from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
+from hydratune.data.naming import data_name
 from hydratune.data.streaming import is_stream
 from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
@@ -133,12 +134,13 @@ def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, te
 
 def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFacts]:
     """What each split is, with a hash of its rows; of a stream, of what it is read from."""
-    source = json.dumps(provenance.redact(OmegaConf.to_container(cfg.dataset, resolve=True)))
+    config: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    source = json.dumps(provenance.redact(config))
+    name = data_name(str(job.choices.get("dataset") or cfg.name), config)
     for split, rows in splits.items():
         columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
         digest = provenance.text_hash(f"{split} {source}") if is_stream(rows) else content_hash(rows)
         count = None if is_stream(rows) else len(rows)
-        name = str(job.choices.get("dataset") or cfg.name)
         yield SplitFacts(split, name, digest[:_DIGEST], source, count, columns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -70,12 +71,25 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
 def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
     """The checked config of a run, and Hydra's loader that it came from."""
     with composition.composer(plan.request):
+        experiment = _experiment(plan)
         cfg = checked_job(plan.request, overrides)
         loader = GlobalHydra.instance().config_loader()
     with read_write(cfg.hydra):
         cfg.hydra.run.dir = str(directory)
         cfg.hydra.output_subdir = None  # what a trial did is in its config.yaml and overrides.yaml
+    if experiment and "experiment" in cfg.tracking:
+        cfg.tracking.experiment = experiment
     return cfg, loader
+
+
+def _experiment(plan: Plan) -> str | None:
+    """The experiment of a sweep over data sets, whose trials would else be in experiments of their own."""
+    keys = {re.split("[.@]", key)[0] for parameter in plan.space.parameters for key in parameter.keys}
+    if "dataset" not in keys or "tracking" in keys:
+        return None
+    common = composition.compose_config(plan.request, plan.overrides)
+    name: str | None = common.tracking.get("experiment")
+    return name
 
 
 def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
