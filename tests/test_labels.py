@@ -274,6 +274,16 @@ def test_a_run_counts_unseen_labels_as_errors(train, tiny):
     assert task.tables(rows, {"id2label": {0: "bad", 1: "good"}})["confusion_matrix"].to_numpy().sum() == 8
 
 
+def test_a_test_split_of_unseen_labels_alone(train, tiny):
+    """Everything is an error, and there is no loss, which would be no number."""
+    files = unseen_files()
+    write_rows(Path("test.jsonl"), [{"text": "the book", "label": "other"}] * 3)
+    overrides = [f"dataset.files.{split}={name}" for split, name in files.items()]
+    result = train("dataset=local", *overrides, *tiny, "dataset.unseen_labels=keep")
+    assert result.metrics["test_accuracy"] == 0
+    assert "test_loss" not in result.metrics
+
+
 def test_unseen_entities_are_missed(tiny_model):
     """Entities of a type that train lacks count in recall, and keep their names."""
     task = TokenClassification(metrics=["f1", "recall", "accuracy"])

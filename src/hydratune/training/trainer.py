@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -76,7 +77,11 @@ class Trainer(GuardedTrainer, StepsOfParts):
         self._losses, self._counts = [], []
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" in output.metrics:
-            output.metrics[f"{metric_key_prefix}_loss"] = self._mean_loss()
+            loss = self._mean_loss()
+            if math.isnan(loss) and not any(self._counts):  # the model has none of the labels, so there is no loss
+                del output.metrics[f"{metric_key_prefix}_loss"]
+            else:
+                output.metrics[f"{metric_key_prefix}_loss"] = loss
         return output
 
     def _mean_loss(self) -> float:
