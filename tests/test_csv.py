@@ -213,3 +213,37 @@ def test_csv_streams_as_it_is_read():
     options = {"delimiter": ";", "header": False, "columns": {"text": 0, "label": 1}}
     stream = source(text, streaming=True, **options).load(Regression())["train"]
     assert sorted(row["text"] for row in stream) == ["x", "y;z"]
+
+
+def test_csv_decimal_comma():
+    """Numbers are read with the decimal separator that is set; texts keep their commas."""
+    text = "text;label\n1,5 m;0,5\n2,5 m;-1,25\n3 m;2\n"
+    files = source(text, delimiter=";", decimal=",")
+    assert [*files.check()] == []
+    rows = files.load(Regression())["train"]
+    assert (rows["text"][:], rows["label"][:]) == (["1,5 m", "2,5 m", "3 m"], [0.5, -1.25, 2.0])
+
+
+def test_csv_decimal_comma_that_has_to_be_set():
+    """The message names the key."""
+    with pytest.raises(ConfigError) as caught:
+        source("text;label\nx;0,5\ny;1,25\n", delimiter=";").load(Regression())
+    assert "dataset.decimal=," in caught.value.mistakes[0].fix
+
+
+@pytest.mark.parametrize(
+    "options", [{"columns": {"text": 0, "label": 1}}, {"column_names": ["text", "label"]}], ids=str
+)
+def test_csv_header_that_is_declared_absent(options):
+    """The names of columns never become a row, or a label."""
+    assert set(problems("Text,Label\nx,1\ny,0\nz,1\n", header=False, **options)) == {"header"}
+
+
+def test_csv_first_row_with_a_missing_value_is_data():
+    """It is no header of a column of numbers."""
+    assert problems("x,N/A\ny,1\nz,0\nw,1\n", header=False, columns={"text": 0, "label": 1}) == []
+
+
+def test_text_file_with_columns():
+    """A text file where a task reads columns is one message about its format."""
+    assert set(problems("x\ta\ny\tb\n", "a.txt")) == {"format"}

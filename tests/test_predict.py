@@ -412,3 +412,16 @@ def test_an_unknown_run_id():
     with pytest.raises(ConfigError, match=r"^tracking\.uri: expected a store that exists"):
         predict(Asked("0" * 32, Path("a.csv"), uri="sqlite:///none.db"))
     assert not Path("none.db").exists()
+
+
+def test_predict_reads_a_file_like_the_runs_files(train, tiny):
+    """Without a header and with a delimiter of its own, as in training; another file can be read in another way."""
+    Path("a.csv").write_text("".join(f"{text};{'ab'[i % 2]}\n" for i, text in enumerate(TEXTS * 2)))
+    options = ["dataset.delimiter=;", "dataset.header=false", "dataset.columns.text=0", "dataset.columns.label=1"]
+    result = train(*tiny, "dataset=local", "dataset.files.train=a.csv", *options)
+    Path("new.csv").write_text("good film\n")
+    Path("new.jsonl").write_text('{"text": "good film"}\n')
+    (own,) = said(Path("new.csv"), result)
+    (other,) = said(Path("new.jsonl"), result, "dataset.columns.text=text")
+    assert own["0"] == other["text"] == "good film"
+    assert own["prediction"] == other["prediction"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,13 @@ from hydratune.data.formats import CONLL, SEPARATED
 from hydratune.data.rows import Column, shown
 from hydratune.data.scan import ReadOptions
 from hydratune.data.separated import first_records
-from hydratune.errors import Mistake
+from hydratune.errors import ConfigError, Mistake
 
 _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # rows that are compared with the first one
 _WORDS = 6  # a name of that many words is a sentence
+_FEW = 4  # rows that do not tell a header from data
+_MISSING = ("", "?", "-", "n/a", "na", "nan", "null", "none")
 
 
 def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
@@ -44,22 +45,39 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
             yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
         elif _is_data(rows):
             yield _no_header(path, rows[0], wanted)
-    elif name == "text" and "tokens" in wanted:
-        got, fix = f"text for {path}", "Set dataset.format=conll for a token and its label on each line."
-        yield Mistake("format", "a format with columns", got, fix)
+    elif name == "text":
+        fix = "Set dataset.format=conll for a token and its label on each line."
+        if "tokens" not in wanted:
+            fix = (
+                "Set dataset.format=csv and dataset.delimiter, or tsv, for columns; dataset.header=false without names."
+            )
+        yield Mistake("format", "a format with columns", f"text for {path}", fix)
 
 
 def doubtful_header(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-    """Yield a mistake where a column that is selected by a number is called by a value of the first row.
+    """Yield a mistake where the first row of a file is not what `options.header` says.
 
     `dataset.columns.label=1` may mean a position, and find a column whose first value is 1.
     """
-    rows = first_records(path, options, _ROWS) if any(map(_is_number, options.selected)) else []
-    if rows and not _is_range(rows[0]):
-        for i, title in enumerate(rows[0]):
-            if title in options.selected and _is_number(title) and _recurs(rows, i):
-                yield _no_header(path, rows[0], wanted)
-                return
+    rows = first_records(path, options, _ROWS)
+    if not options.header and _is_header(rows, options):
+        got, fix = f"names: {shown(rows[0])}", "Leave dataset.header and dataset.column_names out."
+        yield Mistake("header", f"true for the first row of {path}", got, fix)
+    elif options.header and not _is_range(rows[0]):
+        numbers = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
+        if any(_recurs(rows, i) for i in numbers):
+            yield _no_header(path, rows[0], wanted)
+
+
+def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
+    """Whether the first row has names: those of the config, or texts above numbers."""
+    first = [title.strip().casefold() for title in rows[0]]
+    if options.column_names and first == [name.casefold() for name in options.column_names]:
+        return True
+    if len(rows) < _FEW or any(title in _MISSING or _is_number(title) for title in first):
+        return False
+    columns = [[value for value in _column(rows, i) if value] for i in range(len(first))]
+    return any(column and all(map(_is_number, column)) for column in columns)
 
 
 def _no_header(path: Path, first: Sequence[str], wanted: Mapping[str, Column]) -> Mistake:
@@ -86,9 +104,9 @@ def _other_delimiter(path: Path, options: ReadOptions, first: Sequence[str], nam
             continue
         try:
             rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), _ROWS)
-        except csv.Error:
+        except ConfigError:  # a question about quotes, which the user did not ask
             continue
-        is_table = len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
+        is_table = bool(rows) and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
         if is_table and (len(first) == 1 or names & ({*rows[0]} - {*first})):
             return delimiter.replace("\t", r"\t")
     return None

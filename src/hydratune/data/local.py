@@ -6,6 +6,7 @@ import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from hydratune.data.base import SPLITS, Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
@@ -42,6 +43,7 @@ class LocalFiles(Source):
             Empty for no comments.
         quoting: Whether quotes enclose cells of csv and tsv files; false where they are a part of the texts, as in
             GLUE. Null for true in csv files; of tsv files it is told from the file.
+        decimal: The decimal separator of numbers that the task reads from csv and tsv files, a point or a comma.
         streaming: Read the training files while they are used, and never as a whole.
         shuffle_buffer: How many rows of a stream are held, to draw the next one from; of no use to a task that
             keeps their order.
@@ -56,6 +58,7 @@ class LocalFiles(Source):
     column_names: list[str] | None = None
     comment: str | None = None
     quoting: bool | None = None
+    decimal: Literal[".", ","] = "."
     streaming: bool = False
     shuffle_buffer: int = 10_000
 
@@ -202,7 +205,7 @@ class LocalFiles(Source):
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
         """Adds: files whose first row is no header; of a missing column, the reason where the file shows one."""
         mistakes = [*super().check_columns(wanted)]
-        if not mistakes and self.header:
+        if not mistakes:
             for path in self._separated():
                 options = self.options(self._format_of(path))
                 mistakes += doubtful_header(path, options, wanted)
@@ -223,5 +226,7 @@ class LocalFiles(Source):
             for split, paths in self.paths().items()
             for path in paths
         ]
-        selection = Selection(None if needed is None else tuple(sorted(needed)), rest, tuple(numbers))
+        selection = Selection(
+            None if needed is None else tuple(sorted(needed)), rest, tuple(numbers), decimal=self.decimal
+        )
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)

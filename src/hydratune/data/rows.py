@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 10  # bad rows that a message shows; all are counted
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
+_DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
 
 class Column(NamedTuple):
@@ -110,9 +112,12 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
     if known.fits(feature):
         return None
     key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
-    return Mistake(
-        key, f"{known.said} in {split}", f"values of type {dtype}", f"Name a column of {known.said} in {key}."
-    )
+    got, fix = f"values of type {dtype}", f"Name a column of {known.said} in {key}."
+    if kind == "number" and _is_text(feature) and (value := next((one for one in rows[name] if one), None)):
+        got += f" such as {shown(value)}"
+        if _DECIMAL_COMMA.fullmatch(value):
+            fix = "Set dataset.decimal=, for numbers with a decimal comma."
+    return Mistake(key, f"{known.said} in {split}", got, fix)
 
 
 def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:

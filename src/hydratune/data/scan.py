@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -153,6 +154,9 @@ class Scan:
         return row + bisect_right(self.skipped, row)
 
 
+_COMMA = re.compile(r" *[-+]?[0-9]*,[0-9]+([eE][-+]?[0-9]+)? *")
+
+
 @dataclass(frozen=True)
 class Selection:
     """The columns that are read.
@@ -162,15 +166,24 @@ class Selection:
         rest: Whether the other columns are read too; those without one type are stored as JSON.
         numbers: Columns that should hold numbers.
         only_numbers: Columns where any other value makes a row invalid.
+        decimal: The decimal separator of numbers in CSV.
     """
 
     needed: tuple[str, ...] | None = None
     rest: bool = False
     numbers: tuple[str, ...] = ()
     only_numbers: tuple[str, ...] = ()
+    decimal: str = "."
 
     def of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The selected values of a row."""
+        if self.decimal == ".":
+            return self._selected(values)
+        cells = {name: values[name] for name in self.numbers if isinstance(values.get(name), str)}
+        points = {name: cell.replace(",", ".") for name, cell in cells.items() if _COMMA.fullmatch(cell)}
+        return {**self._selected(values), **points}
+
+    def _selected(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.needed is None:
             return values
         selected = dict(values) if self.rest else {}

@@ -46,7 +46,15 @@ log = logging.getLogger(__name__)
 ROW = "row"  # the output's column with the position in the file, from 0
 CHUNK = 1000  # rows that are held in memory, at least
 # What may be changed of a run's config: how the file is read, and how much is written.
-CHANGES = ("dataset.columns", "dataset.encoding", "dataset.format", "hardware", "task.max_new_tokens")
+_PARSING = ("delimiter", "header", "column_names", "comment", "decimal", "quoting")
+CHANGES = (
+    "dataset.columns",
+    "dataset.encoding",
+    "dataset.format",
+    *(f"dataset.{name}" for name in _PARSING),
+    "hardware",
+    "task.max_new_tokens",
+)
 
 
 class Asked(NamedTuple):
@@ -152,7 +160,8 @@ def _source(cfg: DictConfig, asked: Asked, task: Task) -> LocalFiles:
         files={"train": str(asked.file)},
         columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
         encoding=node.get("encoding") or "utf-8",
-        format=_format(node, asked),
+        format=node.format if _is_typed("format", asked) or (_is_like(node, asked) and "format" in node) else None,
+        **{name: node[name] for name in _PARSING if name in node and (_is_typed(name, asked) or _is_like(node, asked))},
     )
     mistakes = [*source.check()] or [*source.check_columns(wanted)]
     if mistakes:
@@ -161,12 +170,15 @@ def _source(cfg: DictConfig, asked: Asked, task: Task) -> LocalFiles:
     return source
 
 
-def _format(node: DictConfig, asked: Asked) -> str | None:
-    """The format that the run's config names, for a file that ends as the run's files do; else None: by its name."""
-    if any(override.lstrip("+").startswith("dataset.format=") for override in asked.overrides):
-        return node.format
-    known = str(OmegaConf.to_yaml(node.get("files") or OmegaConf.create({})))
-    return node.get("format") if asked.file.suffix and f"{asked.file.suffix}\n" in known else None
+def _is_typed(name: str, asked: Asked) -> bool:
+    """Whether a key of the dataset is on the command line."""
+    return any(override.lstrip("+").startswith(f"dataset.{name}=") for override in asked.overrides)
+
+
+def _is_like(node: DictConfig, asked: Asked) -> bool:
+    """Whether the file ends as the run's files do, so that it is read as they were."""
+    files = str(OmegaConf.to_yaml(node.get("files") or OmegaConf.create({})))
+    return bool(asked.file.suffix) and f"{asked.file.suffix}\n" in files
 
 
 # --- rows ------------------------------------------------------------------------------------------------
