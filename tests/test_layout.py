@@ -16,6 +16,7 @@ FLOORS = [
     {"launch"},
     {"run", "report", "validation", "card", "push"},
     {"record", "tables", "lineage", "exact"},
+    {"run_params"},
     {"facts", "composition", "build", "agreement"},
     {"outside"},
     {"tasks", "adapters"},

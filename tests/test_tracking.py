@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import predictions
 from hydratune.errors import ConfigError
@@ -40,18 +41,100 @@ def test_one_run_that_finished(train, toy, store):
     assert client.get_experiment(run.info.experiment_id).name == "films"
 
 
-def test_params_are_few_and_flat(train, toy, store):
-    """Params are the choices, what everybody compares, and the other overrides that were typed."""
+def params_of(store):
+    """The params of each run of a store, the oldest run first."""
+    found = sorted(runs(store), key=lambda run: run.info.start_time)
+    return [run.data.params for run in found]
+
+
+def test_params_have_every_resolved_value(train, toy, store):
+    """A value that nobody set is a param too, next to what hardware, task and data decided."""
     train(*toy, "trainer.args.max_steps=1", "trainer.args.weight_decay=0.3")
+    (params,) = params_of(store)
+    expected = {
+        "dataset": "local",
+        "dataset.files.train": "train.jsonl",
+        "dataset.limit.train": "null",
+        "learning_rate": "0.02",
+        "seed": "42",
+        "max_steps": "1",
+        "weight_decay": "0.3",
+        "warmup_steps": "0.1",
+        "lr_scheduler_type": "linear",
+        "optim": "adamw_torch_fused",
+        "adam_beta1": "0.9",
+        "gradient_accumulation_steps": "1",
+        "effective_batch_size": "32",
+        "world_size": "1",
+        "precision": "fp32",
+        "train_sampling_strategy": "group_by_length",
+        "max_length": "32",
+        "task.max_length": "null",
+        "callbacks": "{}",
+        "rows.train": "32",
+    }
+    assert {name: params.get(name) for name in expected} == expected
+    assert len(params["digest.train"]) == 32
     (run,) = runs(store)
-    params = run.data.params
-    assert params["dataset"] == "local"
-    assert params["learning_rate"] == "0.02"
-    assert params["seed"] == "42"
-    assert params["trainer.args.weight_decay"] == "0.3"
-    assert params["dataset.files.train"] == "train.jsonl"
-    assert len(params) < 25
     assert "weight_decay=0.3" in run.info.run_name
+
+
+# Values that the yaml has, that it lacks, of data and network, and a default that is said again.
+ORIGINS = [
+    "trainer.args.weight_decay=0.3",
+    "trainer.args.adam_beta2=0.98",
+    "trainer.args.max_grad_norm=0.5",
+    "trainer.args.adam_beta1=0.9",
+    "dataset.limit.train=8",
+    "dataset.on_bad_row=error",
+    "model.dropout=0.2",
+]
+
+
+def test_params_do_not_depend_on_where_a_value_was_set(compose, train, toy, store, own_directory):
+    """The same values from the command line and from an experiment file are the same params."""
+    from hydratune import composition
+    from hydratune.facts import Job
+    from hydratune.run import run
+
+    folder = own_directory / "conf" / "experiment"
+    folder.mkdir(parents=True)
+    body = OmegaConf.to_yaml(OmegaConf.from_dotlist(ORIGINS))
+    (folder / "mine.yaml").write_text(f"# @package _global_\n{body}")
+    train(*toy, "trainer.args.max_steps=1", *ORIGINS)
+    typed = [*toy, "trainer.args.max_steps=1", "experiment=mine"]
+    cfg = compose(*typed, config_dir=own_directory / "conf")
+    (own_directory / "other").mkdir()
+    run(composition.without_hydra(cfg), Job(own_directory / "other", typed, dict(cfg.hydra.runtime.choices)))
+    first, second = params_of(store)
+    assert first == second
+
+
+def test_params_tell_trainings_apart(train, toy, store):
+    """Runs that differ in the optimizer, the precision, the rows or the dropout differ in a param, with the same names."""
+    changes = ["trainer.args.optim=sgd", "hardware.precision=bf16", "dataset.limit.train=16", "model.dropout=0.3"]
+    for i, change in enumerate(("seed=42", *changes)):
+        train(*toy, "trainer.args.max_steps=1", change, directory=str(i))
+    base, *others = params_of(store)
+    assert [one.keys() for one in others] == [base.keys()] * len(changes)
+    different = [{name for name in base if base[name] != one[name]} for one in others]
+    assert "optim" in different[0]
+    assert different[1] == {"precision"}
+    assert {"rows.train", "digest.train"} < different[2]
+    assert {"dropout", "model.dropout"} == different[3]
+
+
+def test_training_args_are_those_in_effect(train, toy, store, monkeypatch):
+    """The file has what hardware and task have set, and no secret; MLflow has it too."""
+    monkeypatch.setenv("MY_TOKEN", "hf_0123456789abcdefgh")
+    result = train(*toy, "trainer.args.max_steps=1", "trainer.args.hub_token=${oc.env:MY_TOKEN}")
+    text = (result.directory / "training_args.json").read_text()
+    found = json.loads(text)
+    assert found["train_sampling_strategy"] == "group_by_length"
+    assert (found["use_cpu"], found["bf16"], found["max_steps"]) == (True, False, 1)
+    assert "hf_0123456789" not in text
+    (run,) = runs(store)
+    assert "training_args.json" in {file.path for file in connect(store).list_artifacts(run.info.run_id)}
 
 
 def test_provenance_tags(train, toy, store):

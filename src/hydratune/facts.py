@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -17,9 +18,8 @@ from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
-# What everybody compares first; the other params of a run are the overrides that were typed.
-GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")
-COMPARED = ("learning_rate", "num_train_epochs", "per_device_train_batch_size")
+GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups of which options are chosen
+_ORIGINS = ("trainer", "experiment")
 _NAME_LENGTH = 120
 # Overrides that change how a run is watched, not what it learns: no part of its name.
 _UNTOLD = (
@@ -40,7 +40,6 @@ class Part:
 
     Args:
         name: Readable, e.g. `learning_rate=3e-05 seed=2`.
-        params: More of them for the tracker.
         tags: For the tracker.
         key: By which the tracker knows the run, whichever machine trains it; None for one of its own.
         callbacks: For Trainer.
@@ -49,7 +48,6 @@ class Part:
     """
 
     name: str
-    params: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None
     callbacks: Sequence[Any] = ()
@@ -87,13 +85,15 @@ def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:
     return Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or Kept())
 
 
-def facts(cfg: DictConfig, job: Job) -> Facts:
-    """Name, params and tags of a run."""
+def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> Facts:
+    """Name, params and tags of a run.
+
+    Args:
+        cfg: Of the run.
+        job: Where it came from.
+        params: See `hydratune.run_params`; empty where an earlier process has recorded them.
+    """
     typed = dict(_typed_values(cfg, job))
-    params: dict[str, Any] = {group: job.choices[group] for group in GROUPS if job.choices.get(group)}
-    params["seed"] = cfg.seed
-    params |= {name: cfg.trainer.args[name] for name in COMPARED if name in cfg.trainer.args}
-    params |= {key: value for key, value in typed.items() if key.removeprefix("trainer.args.") not in params}
     told = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
     telling = {k: v for k, v in told.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
     chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
@@ -101,6 +101,8 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
     tags["mlflow.source.name"] = provenance.command(job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
+    # Where values came from, which is not a param: two runs with the same values are the same training.
+    tags |= {f"hydratune.{group}": str(job.choices[group]) for group in _ORIGINS if job.choices.get(group)}
     if foreign := foreign_code(cfg):
         tags["hydratune.foreign_code"] = ", ".join(foreign)
     with optional_record("git commit"):
@@ -108,7 +110,7 @@ def facts(cfg: DictConfig, job: Job) -> Facts:
             tags["mlflow.source.git.commit"] = commit
     name = f"{cfg.name} {chosen}".strip()
     if job.part:
-        name, params, tags = job.part.name, params | dict(job.part.params), tags | dict(job.part.tags)
+        name, tags = job.part.name, tags | dict(job.part.tags)
     key = job.part.key if job.part else None
     return Facts(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.kept)
 

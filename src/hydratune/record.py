@@ -19,25 +19,37 @@ from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
 from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.kept import key_of
+from hydratune.run_params import training_args
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
+    from transformers import TrainingArguments
     from transformers.trainer_utils import PredictionOutput
 
 log = logging.getLogger(__name__)
 
 OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
+TRAINING_ARGS = "training_args.json"
 SAMPLE = "predictions_sample.json"
 _SAMPLE_ROWS = 100
 _DIGEST = 32  # characters, of the 36 that MLflow takes
 
 
-def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -> None:
-    """Record the config, the overrides, the environment, uncommitted changes, and the rows.
+def beginning(
+    cfg: DictConfig, job: Job, splits: Sequence[SplitFacts], args: TrainingArguments, run_log: RunLog
+) -> None:
+    """Record the config, the overrides, the training arguments, the environment, uncommitted changes, and the rows.
 
     Only the config is required, since `predict` and `evaluate` read it. The rest is optional.
+
+    Args:
+        cfg: Of the run.
+        job: Of the run.
+        splits: See `known_splits`.
+        args: The effective ones, after hardware and task have set theirs.
+        run_log: Of the run.
 
     Raises:
         ConfigError: If the rows differ from those that the sweep has used so far.
@@ -45,6 +57,7 @@ def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -
     _write(job, run_log, CONFIG, resolved_yaml(cfg))
     texts: dict[str, Callable[[], str]] = {
         OVERRIDES: lambda: OmegaConf.to_yaml(OmegaConf.create(provenance.typed(job.overrides))),
+        TRAINING_ARGS: lambda: json.dumps(training_args(args), indent=2) + "\n",
         ENVIRONMENT: provenance.environment,
         DIFF: provenance.git_diff,
     }
@@ -52,18 +65,22 @@ def beginning(cfg: DictConfig, job: Job, splits: DatasetDict, run_log: RunLog) -
         with optional_record(name):
             if text := make():
                 _write(job, run_log, name, text)
-    check_rows = job.part.check_rows if job.part else job.check_rows
-    with nullcontext() if check_rows else optional_record("datasets"):  # a sweep compares digests, so it needs them
-        known = list(_splits(cfg, job, splits))
-        if check_rows:
-            check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in known})
-        for split in known:
-            run_log.dataset(split)
+    if check_rows := job.part.check_rows if job.part else job.check_rows:
+        check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in splits})
+    for split in splits:
+        run_log.dataset(split)
 
 
 def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
     write_text(job.directory / name, text)
     run_log.artifact(job.directory / name)
+
+
+def known_splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> list[SplitFacts]:
+    """The rows of each split, or nothing if they cannot be hashed; a sweep compares the digests, so it needs them."""
+    with nullcontext() if job.part or job.check_rows else optional_record("datasets"):
+        return list(_splits(cfg, job, splits))
+    return []
 
 
 def dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:

@@ -23,6 +23,7 @@ from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
+from hydratune.run_params import run_params
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.base import NoTracking
 from hydratune.training.arguments import try_out
@@ -127,10 +128,11 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     machine.say()
     log.info("exact: %s", exact := exactness(trainer))
     tracking = build(cfg.tracking) if job.first else NoTracking()
-    described = facts(cfg, job)
-    with tracking.start(replace(described, params={**described.params, **precision})) as run_log:
+    known_splits = record.known_splits(cfg, job, splits)
+    params = run_params(cfg, job, trainer, known_splits, {"max_length": made.longest, **precision})
+    with tracking.start(facts(cfg, job, params)) as run_log:
         if job.first:
-            record.beginning(cfg, job, splits, run_log)
+            record.beginning(cfg, job, known_splits, trainer.args, run_log)
             record.dropped_rows(job, made.dropped, run_log)
             run_log.tags({EXACT: exact})
         for callback in run_log.callbacks(known):

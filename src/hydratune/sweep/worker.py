@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import statistics
 import threading
@@ -29,7 +28,6 @@ from hydratune.provenance import guard_logs, redact
 from hydratune.report import quieten
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import label, read_plan
-from hydratune.sweep.space import short
 from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
@@ -179,10 +177,8 @@ def part(study: Study, claim: Claim, number: int) -> Part:
         callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
     parent = study.attributes().get(PARENT, {}).get("key")
     tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"
-    logs = {f"log10_{short(p.name)}": math.log10(float(claim.point[p.name])) for p in plan.space.parameters
-            if p.log and p.name in claim.point}  # fmt: skip
     origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
-    return Part(label(claim.point, seed), logs, tags, key, callbacks, origin, study.check_rows)
+    return Part(label(claim.point, seed), tags, key, callbacks, origin, study.check_rows)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -22,7 +22,7 @@ class Facts:
     Args:
         name: Short and readable, for tables.
         directory: Where the run leaves its files.
-        params: What the user chose, flat.
+        params: Resolved values of everything that determines the training, flat; empty where they are recorded already.
         tags: Provenance: the git commit, the command, versions.
         key: What finds the run again in its tracker, where another machine may have begun it; None for one of its own.
         waits: Whether the record is delivered when its context ends; False where the process goes on with other runs.

@@ -143,7 +143,7 @@ class Mlflow(Tracking):
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
         if journal.exists():
             turn_to(journal, uri)
-            if drift := _drift(journal.params, params):
+            if params and (drift := _drift(journal.params, params)):
                 tags["param_drift"] = drift[:_LONGEST_TAG]
             journal.write("continue", tags=tags)
         else:
