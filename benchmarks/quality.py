@@ -91,16 +91,16 @@ def table(said: dict[str, dict[int, dict[str, float]]], rows: dict[str, int]) ->
     return made, {"means": means, "differences": differences}
 
 
-def spread(values: list[float]) -> list[float]:
-    """The mean and the 95 % interval."""
+def spread(values: list[float]) -> list[float | None]:
+    """The mean and the 95 % interval, whose limits are None below three seeds."""
     found = mean_interval(values)
     return [found.value, found.low, found.high]
 
 
-def in_words(values: list[float]) -> str:
-    """For example `0.785 (0.771 to 0.799)`."""
+def in_words(values: list[float | None]) -> str:
+    """For example `0.785 (0.771 to 0.799)`, or `0.785` where there is no interval."""
     mean, low, high = values
-    return f"{mean:.4g} ({low:.4g} to {high:.4g})"
+    return f"{mean:.4g}" if low is None or high is None else f"{mean:.4g} ({low:.4g} to {high:.4g})"
 
 
 def main() -> None:

@@ -33,7 +33,8 @@ def log_test(client, run_id, rows, digest, labels=("a", "b")):
     if labels and "labels.json" not in have:
         client.log_text(run_id, json.dumps(labels), "labels.json")
     if digest and not client.get_run(run_id).inputs.dataset_inputs:
-        dataset = Dataset(name="films", digest=digest, source_type="local", source="films")
+        profile = json.dumps({"num_rows": len(rows or ())})
+        dataset = Dataset(name="films", digest=digest, source_type="local", source="films", profile=profile)
         client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "test")])])
 
 
@@ -42,13 +43,13 @@ def record(store):
     """Records a run as a finished one leaves it, without training; returns its id."""
     client = connect(store)
 
-    def add(name, params=None, *, right=None, count=200, digest="d1", status="FINISHED", config=None, experiment="films", **metrics):  # fmt: skip
+    def add(name, params=None, *, right=None, count=200, rows=None, digest="d1", status="FINISHED", config=None, experiment="films", **metrics):  # fmt: skip
         found = client.get_experiment_by_name(experiment)
         where = found.experiment_id if found else client.create_experiment(experiment, f"file://{store[10:]}.files")
         run_id = client.create_run(where, run_name=name).info.run_id
         for key, value in {"seed": 1, **(params or {})}.items():
             client.log_param(run_id, key, value)
-        rows = None if right is None else decoded(right, count)
+        rows = decoded(right, count) if right is not None else rows
         measured = {} if right is None else {"test_accuracy": right / count}
         for key, value in {**measured, "test_runtime": 3.0, **metrics}.items():
             client.log_metric(run_id, key.replace("_", "/", 1), value, step=2)
@@ -95,7 +96,7 @@ def test_two_real_runs(train, toy, store, say, ask, own_directory):
         log_test(client, pointer["run_id"], rows, "d1", ["neg", "pos"])
     code, out = say("bad", "good", "--plot", "both.png")
     assert code == 0
-    assert "trainer.args.max_steps" in out
+    assert "│ max_steps" in out
     assert "│ learning_rate" not in out
     assert "test/accuracy" in out
     assert "runtime" not in out
@@ -103,8 +104,9 @@ def test_two_real_runs(train, toy, store, say, ask, own_directory):
     found = ask("bad", "good")
     assert [run["label"] for run in found["runs"]] == ["A", "B"]
     (one,) = found["comparisons"]
-    assert one["better"] == "B"
-    assert "paired bootstrap over 16 rows" in one["sentence"]
+    assert (one["better"], one["interval"]["p"] < 0.05) == (None, True)
+    assert "exact McNemar test, score interval, 16 rows" in one["sentence"]
+    assert "these two trained models, on this fixed test set" in one["sentence"]
     assert ask(*(run["id"] for run in found["runs"])) == found
 
 
@@ -116,7 +118,31 @@ def test_a_better_run_and_an_equal_one(record, say):
     _, out = say("base", "more")
     assert "B is better than A by 15.0 points, 95 % interval 10." in out
     _, out = say("base", "same")
-    assert "no evidence of a difference between A and B: B minus A is 0.0 points" in out
+    assert "A and B are equal on all 200 rows" in out
+    assert "0.0 to 0.0" not in out
+
+
+def test_few_rows_that_differ_make_no_verdict(record, ask):
+    """Nine rows, all in one direction, are p = 0.004 and no verdict; ten are one."""
+    record("base", {"learning_rate": 1}, right=120)
+    record("nine", {"learning_rate": 2}, right=129)
+    record("ten", {"learning_rate": 3}, right=130)
+    (one,) = ask("base", "nine")["comparisons"]
+    assert (one["better"], one["interval"]["p"]) == (None, pytest.approx(2 / 2**9))
+    assert one["refusal"]
+    (one,) = ask("base", "ten")["comparisons"]
+    assert (one["better"], one["refusal"]) == ("B", "")
+
+
+def test_rows_of_a_group_are_tested_together(record, ask):
+    """Rows with a group are resampled by it, and a verdict needs ten groups that differ."""
+    for name, right in (("base", 100), ("more", 150)):
+        rows = [{**row, "group": i // 10} for i, row in enumerate(decoded(right))]
+        record(name, {"learning_rate": right}, rows=rows)
+    (one,) = ask("base", "more")["comparisons"]
+    assert "200 rows in 20 groups" in one["method"]
+    assert one["better"] is None
+    assert one["refusal"]
 
 
 def test_table_shows_params_literally(record, say):
@@ -135,7 +161,7 @@ def test_another_metric(record, ask):
     record("more", {"epochs": 2}, right=150)
     (one,) = ask("base", "more", "--metric", "f1")["comparisons"]
     assert one["better"] == "B"
-    assert one["unit"] == {"metric": "f1", "is_share": True}
+    assert (one["unit"]["metric"], one["unit"]["is_share"]) == ("f1", True)
 
 
 def test_each_against_the_best(record, ask):
@@ -147,7 +173,8 @@ def test_each_against_the_best(record, ask):
         ("A", "B", "B"),
         ("C", "B", None),
     ]
-    assert "2 comparisons were made at once" in found["remarks"][-1]
+    assert {one["tests"] for one in found["comparisons"]} == {3}
+    assert "B was chosen by the same rows" in found["remarks"][-1]
 
 
 def test_the_last_of_an_experiment(record, ask):
@@ -182,6 +209,69 @@ def test_less_is_better(record, ask):
     assert one["better"].startswith("block=2")
     assert "by 10" in one["sentence"]
     assert " perplexity, 95 % interval" in one["sentence"]
+
+
+OTHERS = {
+    "the optimizer": {"optim": "sgd"},
+    "the precision": {"precision": "bf16"},
+    "the rows": {"rows.train": 60},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_groups_agree_in_everything_but_the_seed(record, ask, case):
+    """AdamW and SGD, fp32 and bf16, 192 and 60 rows are not one configuration."""
+    same = {"optim": "adamw", "precision": "fp32", "rows.train": 192}
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {**same, **(OTHERS[case] if seed == 3 else {}), "seed": seed}, right=100 + seed)
+    assert not [one for one in ask("--experiment", "films")["groups"] if len(one["values"]) > 2]
+
+
+def test_groups_agree_in_their_rows(record, ask):
+    """Runs whose test rows have other digests are not one configuration."""
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {"seed": seed}, right=100 + seed, digest=f"d{seed}")
+    assert ask("--experiment", "films")["groups"] == []
+
+
+def test_two_seeds_make_no_verdict(record, ask):
+    """Groups of two seeds have a range and no interval, and no verdict however far they are apart."""
+    for seed in (1, 2):
+        record(f"low{seed}", {"learning_rate": 1, "seed": seed}, right=20 + seed)
+        record(f"high{seed}", {"learning_rate": 2, "seed": seed}, right=190 + seed)
+    found = ask("--experiment", "films")
+    assert [(one["interval"]["low"], one["interval"]["high"]) for one in found["groups"]] == [(None, None)] * 2
+    (one,) = found["comparisons"]
+    assert (one["better"], one["interval"]["low"]) == (None, None)
+    assert one["refusal"]
+
+
+def test_equal_seeds_have_the_sampling_error_of_the_rows(record, ask):
+    """Three seeds with one accuracy of 0.5 on 200 rows: Wilson's interval and not a width of 0."""
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {"seed": seed}, right=100)
+    (one,) = ask("--experiment", "films")["groups"]
+    assert (one["interval"]["low"], one["interval"]["high"]) == pytest.approx((0.4314, 0.5686), abs=1e-4)
+
+
+def test_precisions_that_differ_are_said(record, ask):
+    """Of a metric that hardly depends on it: the verdict stands beside a remark."""
+    record("one", {"precision": "fp32"}, right=100)
+    record("two", {"precision": "bf16"}, right=150)
+    found = ask("one", "two")
+    assert found["comparisons"][0]["better"] == "B"
+    assert "A in fp32, B in bf16" in found["remarks"][0]
+
+
+def test_perplexities_of_other_precisions_are_not_compared(record, ask):
+    """They depend on the precision of the evaluation, whatever the training had."""
+    for i in range(3):
+        for name, precision, value in (("a", "fp32", 10), ("b", "bf16", 20)):
+            params = {"block": name, "seed": i, "precision": "bf16", "eval_precision": precision}
+            record(f"{name}{i}", params, config=PERPLEXITY, test_perplexity=value + i / 10)
+    found = ask("--experiment", "films")
+    assert found["comparisons"] == []
+    assert "not compared" in found["remarks"][0]
 
 
 def test_one_configuration(record, ask):

@@ -1,84 +1,230 @@
-"""Intervals and tests against answers that are known."""
+"""Intervals and tests against published numbers, against scipy, and against many samples of a known truth."""
 
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from hydratune.compare.statistics import adjusted, over_rows, paired_bootstrap, seeds_test
-from hydratune.compare.words import Comparison, Unit
-from hydratune.intervals import mean_interval
+from hydratune.compare.seeds import compare_groups, seeds_test
+from hydratune.compare.statistics import RowScores, against_best, bca_interval, mcnemar, paired_test, score_interval
+from hydratune.compare.words import Comparison, Group, Unit
+from hydratune.intervals import Interval, Scale, interval_text, mean_interval
+from hydratune.tasks.multi_label_classification import MultiLabelClassification
+from hydratune.tasks.regression import Regression
 from hydratune.tasks.seq2seq import Seq2Seq
 from hydratune.tasks.sequence_classification import SequenceClassification
 
-
-def scores(right):
-    """The accuracy of a run that is right where `right` says so."""
-    rows = [{"label": "a", "prediction": "a" if one else "b"} for one in right]
-    return over_rows(SequenceClassification(), "accuracy", rows, ["a", "b"])
+ROW = np.arange(1000)
 
 
-def test_right_on_forty_more_of_a_thousand():
-    """B is right wherever A is and on 40 more: the interval is the analytic one of a mean of 40 ones in 1000."""
-    first = np.arange(1000) < 700
-    second = np.arange(1000) < 740
-    found = paired_bootstrap(scores(first), scores(second), 1000)
-    half = 1.96 * math.sqrt(0.04 * 0.96 / 1000)
-    assert found.value == pytest.approx(0.04)
-    assert (found.low, found.high) == pytest.approx((0.04 - half, 0.04 + half), abs=0.002)
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    """Enough for these tests; each takes a pass over all rows where a metric is no mean."""
+    monkeypatch.setattr("hydratune.compare.statistics.RESAMPLES", 300)
+
+
+def accuracy(*runs, groups=None):
+    """The accuracy of runs that are right where these arrays say so."""
+    rows = [[{"label": "a", "prediction": "a" if right else "b"} for right in run] for run in runs]
+    return RowScores(SequenceClassification(), "accuracy", rows, ["a", "b"], groups)
+
+
+def errors(*runs, groups=None):
+    """The mean absolute error of runs with these errors."""
+    rows = [[{"label": 0.0, "prediction": float(error)} for error in run] for run in runs]
+    return RowScores(Regression(), "mae", rows, (), groups)
+
+
+def test_mcnemar_is_exact():
+    """Four rows that differ, all in one direction: 2 / 2**4."""
+    assert mcnemar(4, 0) == pytest.approx(0.125)
+    assert mcnemar(9, 1) == pytest.approx(22 / 1024)
+
+
+@pytest.mark.parametrize(("counts", "expected"), [((0, 1, 44), (-0.1181, 0.0594)), ((12, 2, 50), (0.0611, 0.3447))])
+def test_score_interval_has_published_limits(counts, expected):
+    """Those of examples in the literature of Tango's interval."""
+    assert score_interval(*counts) == pytest.approx(expected, abs=2e-4)
+
+
+def test_score_interval_agrees_with_its_test():
+    """It touches 0 where the difference is 1.96 standard errors, and is symmetric."""
+    low, high = score_interval(40, 20, 1000)
+    z = (40 - 20) / math.sqrt(60)
+    touching, _ = score_interval(40, 20, 1000, level=2 * stats.norm.cdf(z) - 1)
+    assert touching == pytest.approx(0, abs=1e-6)
+    assert score_interval(20, 40, 1000) == pytest.approx((-high, -low))
+
+
+def test_score_interval_covers_the_truth():
+    """Of 500 samples about 95 of 100 intervals have the true difference, also where it is 0.008."""
+    draws = np.random.default_rng(1).multinomial(1000, [0.01, 0.002, 0.988], size=500)
+    limits = [score_interval(gained, lost, 1000) for gained, lost, _ in draws]
+    assert 0.92 <= np.mean([low <= 0.008 <= high for low, high in limits]) <= 0.98
+
+
+def test_few_rows_that_differ_are_no_evidence():
+    """Four of 1,000 rows, all in one direction: the p-value of the exact test."""
+    method, found = paired_test(accuracy(ROW >= 4, ROW >= 0), 0, 1)
+    assert method.startswith("exact McNemar")
+    assert (found.value, found.p) == pytest.approx((0.004, 0.125))
+
+
+def test_equal_runs_have_no_interval():
+    """Two runs that never differ have no interval of 0 to 0, and no p-value."""
+    for scores in (accuracy(ROW < 9, ROW < 9), errors(ROW, ROW)):
+        _, found = paired_test(scores, 0, 1)
+        assert found == Interval(0.0)
+        assert scores.differing(0, 1) == 0
 
 
 def test_pairing_is_used():
     """Two runs that are wrong on different rows are less sure to differ than two that are wrong on the same ones."""
-    first, shifted = np.arange(1000) < 700, np.arange(1000) >= 260
-    same = paired_bootstrap(scores(first), scores(np.arange(1000) < 740), 1000)
-    other = paired_bootstrap(scores(first), scores(shifted), 1000)
+    _, same = paired_test(accuracy(ROW < 700, ROW < 740), 0, 1)
+    _, other = paired_test(accuracy(ROW < 700, ROW >= 260), 0, 1)
     assert other.value == pytest.approx(same.value)
     assert other.low < 0 < same.low
 
 
-def test_identical_runs_differ_by_nothing():
-    """No evidence, by an interval without width, and no warning of it."""
-    found = paired_bootstrap(scores(np.arange(50) % 2), scores(np.arange(50) % 2), 50)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
-    said = Comparison("A", "B", Unit("accuracy", True), "test", "a test", found).sentence()
-    assert said.startswith("no evidence of a difference between A and B: B minus A is 0.0 points, 95 % interval 0.0 to")
+def test_bca_is_that_of_scipy():
+    """The same resamples give the limits of `scipy.stats.bootstrap`."""
+    values = np.random.default_rng(1).exponential(size=60)
+    done = stats.bootstrap((values,), np.mean, method="BCa", n_resamples=999, rng=np.random.default_rng(0))
+    without = np.array([np.delete(values, i).mean() for i in range(60)])
+    found = bca_interval(values.mean(), done.bootstrap_distribution, without)
+    assert found == pytest.approx((done.confidence_interval.low, done.confidence_interval.high))
 
 
-def test_the_same_seed_gives_the_same_interval():
-    """Asking twice changes nothing."""
-    first, second = np.arange(30) % 2, np.arange(30) % 3 > 0
-    assert paired_bootstrap(scores(first), scores(second), 30) == paired_bootstrap(scores(first), scores(second), 30)
+def test_permutation_test_is_that_of_scipy():
+    """Exchanging rows of a mean is a test of signs."""
+    random = np.random.default_rng(3)
+    first, second = random.exponential(size=40), random.exponential(size=40) + 0.3
+    method, found = paired_test(errors(first, second), 0, 1)
+    expected = stats.permutation_test(
+        (second - first,), np.mean, permutation_type="samples", n_resamples=5000, rng=np.random.default_rng(0)
+    )
+    assert method.startswith("permutation test")
+    assert found.p == pytest.approx(expected.pvalue, abs=0.03)
+    assert found.low < found.value < found.high
 
 
-def test_intervals_hold_the_truth():
-    """Of many samples about 95 of 100 intervals hold the true difference of 0.1."""
-    drawn = np.random.default_rng(1)
-    held = 0
-    for _ in range(100):
-        first = drawn.random(200) < 0.6
-        second = first | (drawn.random(200) < 0.25)  # right on a quarter of the 0.4 that the first misses
-        found = paired_bootstrap(scores(first), scores(second), 200)
-        held += found.low <= 0.1 <= found.high
-    assert held >= 90
+@pytest.mark.parametrize("metric", ["macro_f1", "matthews_correlation"])
+def test_metrics_that_are_no_mean(metric, monkeypatch):
+    """Resamples and permutations of a metric that is no mean over rows: a clear difference, and none."""
+    monkeypatch.setattr("hydratune.compare.statistics.RESAMPLES", 60)
+    random = np.random.default_rng(0)
+    label = random.integers(3, size=150)
+    runs = [np.where(random.random(150) < share, label, (label + 1) % 3) for share in (0.5, 0.8)]
+    runs.append(np.where(random.random(150) < 0.8, label, (label + 1) % 3))
+    rows = [[{"label": "abc"[a], "prediction": "abc"[b]} for a, b in zip(label, run, strict=True)] for run in runs]
+    scores = RowScores(SequenceClassification(metrics=[metric]), metric, rows, ["a", "b", "c"])
+    _, found = paired_test(scores, 0, 1)
+    assert found.p < 0.02
+    assert 0 < found.low < found.value < found.high
+    _, found = paired_test(scores, 1, 2)
+    assert found.p > 0.05
+    assert found.low < 0 < found.high
+    assert scores.differing(0, 1) == sum(one != other for one, other in zip(runs[0], runs[1], strict=True))
 
 
 def test_scores_of_a_corpus():
     """BLEU, which is no mean over rows, has an interval too, with its value in it."""
     texts = [f"the film number {i} was a very good one" for i in range(20)]
     rows = [{"label": text, "prediction": text} for text in texts]
-    worse = [{"label": text, "prediction": text.replace("very good", "bad")} for text in texts]
+    worse = [{"label": text, "prediction": text.replace("very good", f"bad {i}")} for i, text in enumerate(texts)]
     task = Seq2Seq(metrics=["bleu"])
-    found = paired_bootstrap(over_rows(task, "bleu", worse, ()), over_rows(task, "bleu", rows, ()), 20)
-    assert found.low <= found.value <= found.high
+    _, found = paired_test(RowScores(task, "bleu", [worse, rows], ()), 0, 1)
     assert found.value == pytest.approx(100 - task.rescore(worse, ())["bleu"])
+    assert found.p < 0.01
+
+
+def test_rows_of_a_group_are_drawn_together():
+    """Ten copies of 30 rows are no more evidence than 30 rows: the interval is that of the groups."""
+    random = np.random.default_rng(2)
+    first, second = random.exponential(size=30), random.exponential(size=30) + 0.2
+    alone = errors(first, second)
+    copied = errors(np.repeat(first, 10), np.repeat(second, 10), groups=np.repeat(np.arange(30), 10).tolist())
+    assert (copied.units, copied.is_grouped, alone.is_grouped) == (30, True, False)
+    found, expected = (paired_test(scores, 0, 1)[1] for scores in (copied, alone))
+    assert (found.low, found.high, found.p) == pytest.approx((expected.low, expected.high, expected.p))
+
+
+def test_groups_of_a_metric_that_is_no_mean(monkeypatch):
+    """Groups of other sizes are drawn whole, also where each resample has another number of rows."""
+    monkeypatch.setattr("hydratune.compare.statistics.RESAMPLES", 20)
+    labels = ["a", "b", "c"] * 20
+    rows = [{"label": one, "prediction": one if i % 3 else "a"} for i, one in enumerate(labels)]
+    other = [{"label": one, "prediction": one} for one in labels]
+    groups = [str(i // 7) for i in range(60)]
+    scores = RowScores(SequenceClassification(metrics=["macro_f1"]), "macro_f1", [rows, other], ["a", "b", "c"], groups)
+    assert scores.units == 9
+    assert scores.resampled().shape[0] == 2
+
+
+def test_right_or_wrong_rows_of_a_group_are_not_independent():
+    """No McNemar test where rows belong together."""
+    right = np.arange(60) % 3 > 0
+    scores = accuracy(right, ~right, groups=(np.arange(60) // 2).tolist())
+    assert scores.right_or_wrong(0, 1) is None
+    assert not paired_test(scores, 0, 1)[0].startswith("exact McNemar")
+
+
+def test_subset_accuracy_is_right_or_wrong():
+    """Sets of labels that are all right or not."""
+    rows = [{"labels": ["a"], "predictions": ["a"]}, {"labels": ["a"], "predictions": ["a", "b"]}] * 6
+    right = [row | {"predictions": ["a"]} for row in rows]
+    scores = RowScores(MultiLabelClassification(), "subset_accuracy", [rows, right], ["a", "b"])
+    assert scores.right_or_wrong(0, 1) == (6, 0, 1.0)
+
+
+def test_equal_runs_are_seldom_told_apart():
+    """Of ten equal runs, the best is called better than another in about 5 of 100 tests, not in 60."""
+    random, claims = np.random.default_rng(0), 0
+    for _ in range(60):
+        hard = random.random(100)
+        runs = random.random((10, 100)) < np.clip(1.15 - 0.7 * hard, 0, 1)
+        best = int(runs.mean(axis=1).argmax())
+        claims += any(one.excludes_zero and one.p < 0.05 for one in against_best(accuracy(*runs), best))
+    assert claims <= 9
+
+
+def test_a_better_run_among_many_is_found():
+    """A difference of 18 points is significant among ten runs, with an interval that is wider than that of a pair."""
+    random = np.random.default_rng(0)
+    runs = [random.random(400) < (0.88 if i == 3 else 0.7) for i in range(10)]
+    found = against_best(accuracy(*runs), 3)
+    assert all(one.excludes_zero and one.p < 0.05 for i, one in enumerate(found) if i != 3)
+    _, pair = paired_test(accuracy(runs[0], runs[3]), 0, 1)
+    assert found[0].high - found[0].low > pair.high - pair.low
+    assert found[0].p >= pair.p
 
 
 def test_mean_of_seeds():
-    """Student's interval of 1, 2, 3: 2 and 4.303 times the standard error; of equal values it has no width."""
+    """Student's interval of 1, 2, 3: 2 and 4.303 times the standard error."""
     found = mean_interval([1.0, 2.0, 3.0])
     assert (found.low, found.high) == pytest.approx((2 - 4.3027 / math.sqrt(3), 2 + 4.3027 / math.sqrt(3)), abs=1e-3)
-    assert mean_interval([0.5, 0.5]).low == 0.5
+
+
+def test_two_seeds_have_no_interval():
+    """Two scores are a range."""
+    assert mean_interval([0.2, 0.3]) == Interval(pytest.approx(0.25))
+    assert interval_text([0.3, 0.2], mean_interval([0.3, 0.2])) == "0.2000 to 0.3000, too few seeds to tell"
+
+
+def test_intervals_stay_within_the_range_of_the_metric():
+    """No accuracy is below 0 or above 1."""
+    found = mean_interval([0.0, 0.2, 0.99], Scale(0, 1))
+    assert (found.low, found.high) == (0, 1)
+
+
+def test_equal_scores_have_the_sampling_error_of_the_rows():
+    """Wilson's interval of 0.9 on 100 rows; none where the number of rows is not known."""
+    found = mean_interval([0.9] * 3, Scale(0, 1, rows=100))
+    assert (found.low, found.high) == pytest.approx((0.8256, 0.9448), abs=1e-4)
+    assert mean_interval([1.0] * 3, Scale(0, 1, rows=100)).low < 0.97
+    assert mean_interval([90.0] * 3, Scale(0, 100, rows=100)).low == pytest.approx(82.56, abs=1e-2)
+    assert mean_interval([0.9] * 3, Scale(0, 1)) == Interval(pytest.approx(0.9))
 
 
 def test_which_test_of_seeds():
@@ -92,12 +238,46 @@ def test_which_test_of_seeds():
     assert name == "Welch's t-test"
     assert found.p > 0.5
     assert seeds_test({"1": 1.0, "2": 1.0}, {"3": 2.0, "4": 2.0}) is None
-    assert seeds_test(first, {seed: value + 1 for seed, value in first.items()} | {"1": 1.5}) is None
 
 
-def test_many_tests_at_once():
-    """p-values become those of Benjamini and Hochberg."""
-    assert adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
+def group(name, *values):
+    """A group of seeds."""
+    return Group(name, {str(i): value for i, value in enumerate(values)}, "accuracy", "test", mean_interval(values))
+
+
+def test_many_groups_are_adjusted_for():
+    """Three pairs: p-values are three times as high, and intervals those of 98.3 %."""
+    groups = [group("a", 0.5, 0.61, 0.7), group("b", 0.54, 0.66, 0.75), group("c", 0.6, 0.65, 0.8)]
+    found, _ = compare_groups(groups, Unit("accuracy", True, Scale(0, 1)))
+    _, alone = seeds_test(groups[0].values, groups[1].values)
+    assert found[0].interval.p == pytest.approx(3 * alone.p)
+    half = stats.t.ppf(1 - 0.05 / 6, 2) / stats.t.ppf(0.975, 2) * (alone.high - alone.value)
+    assert found[0].interval.high == pytest.approx(alone.value + half)
+    assert {one.tests for one in found} == {3}
+
+
+def test_two_seeds_are_no_evidence():
+    """Groups of two seeds get no verdict, however far they are apart, and do not count as tests."""
+    groups = [group("a", 0.1, 0.11), group("b", 0.8, 0.81), group("c", 0.1, 0.11, 0.12)]
+    found, _ = compare_groups(groups, Unit("accuracy", True))
+    assert [one.better for one in found] == [None] * 3
+    assert all(one.interval.low is None and one.refusal for one in found)
+
+
+def test_no_verdict_against_a_refusal():
+    """Numbers that would be significant make no verdict where there are too few of them."""
+    interval = Interval(0.004, 0.001, 0.008, 0.01)
+    alone = Comparison("A", "B", Unit("accuracy", True), "test", "a test", "a scope", interval)
+    assert alone.better == "B"
+    refused = Comparison("A", "B", Unit("accuracy", True), "test", "a test", "a scope", interval, refusal="too few")
+    assert refused.better is None
+    assert refused.sentence().startswith("too few: B minus A is 0.4 points (")
+
+
+def test_differences_stay_within_the_range_of_the_metric():
+    """Two accuracies differ by at most 1."""
+    unit = Unit("accuracy", True, Scale(0, 1))
+    assert unit.clip(Interval(0.5, -0.4, 1.4)) == Interval(0.5, -0.4, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +292,6 @@ def test_many_tests_at_once():
 )
 def test_sentences(metric, is_share, interval, sentence):
     """Which is better depends on whether less is, and points are for shares alone."""
-    from hydratune.intervals import Interval
-
-    said = Comparison("A", "B", Unit(metric, is_share), "test", "a test", Interval(*interval)).sentence()
+    said = Comparison("A", "B", Unit(metric, is_share), "test", "a test", "two models", Interval(*interval)).sentence()
     assert said.startswith(sentence)
-    assert said.endswith(f"(test {metric}, a test)")
+    assert said.endswith(f"(test {metric}, a test; two models)")

@@ -22,7 +22,7 @@ def test_leaves_a_self_contained_directory(train, toy):
     result = train(*toy)
     names = {path.name for path in result.directory.iterdir()}
     written = {"config.yaml", "overrides.yaml", "environment.txt", "metrics.json", "predictions.jsonl", "labels.json"}
-    assert names == {*written, "predictions_sample.json", "tables", "checkpoints", "model"}
+    assert names == {*written, "training_args.json", "predictions_sample.json", "tables", "checkpoints", "model"}
     metrics = json.loads((result.directory / "metrics.json").read_text())
     assert {"eval_accuracy", "eval_f1", "eval_loss", "test_accuracy", "test_f1", "train_loss"} <= set(metrics)
     assert metrics["eval_accuracy"] == result.objective

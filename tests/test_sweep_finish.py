@@ -100,32 +100,48 @@ def test_is_a_small_diff(sweep):
     assert lines[:3] == [
         "# @package _global_",
         "# hydratune --config-dir my_conf experiment=mine_best",
-        "# Trial 1 of the sweep mine: eval_accuracy 0.9000.",
+        "# Trial 1 of the sweep mine: eval_accuracy 0.9000 (selected on validation).",
     ]
     body = yaml.safe_load("\n".join(lines))
     assert set(body) == {"defaults", "dataset", "model", "hardware", "trainer"}
     assert body["trainer"] == {"args": {"learning_rate": 0.01, "num_train_epochs": 2, "weight_decay": 0.1}}
 
 
-def test_retrains_over_the_seeds_of_the_sweep(sweep, trained, capsys):
-    """Each has a directory of its own; the end is the mean, its interval, and the best on validation."""
+def test_retrains_with_fresh_seeds(sweep, trained, capsys):
+    """As many as the sweep has, none of which chose the winner; the end is the mean, its interval, and the best run."""
     name = sweep(*GOOD, more=["sweep.seeds=[1,2,3]"])
     assert finish(name, "tracking.registered_model_name=mine") == 0
     assert [arguments[3:5] for arguments, _ in trained] == [
-        [f"seed={seed}", "tracking.registered_model_name=mine"] for seed in (1, 2, 3)
+        [f"seed={seed}", "tracking.registered_model_name=mine"] for seed in (4, 5, 6)
     ]
     out = capsys.readouterr().out
-    assert re.search(r"test accuracy +│ 0.4100 │ 0.4200 │ 0.4300 │ 0.4200 │ 0.3952 to 0.4448", out)
-    assert "best on validation: seed 3, eval_accuracy 0.5300" in out
-    assert f"files    multirun/{name}/best/trial=1/seed=3" in out
+    assert re.search(r"test accuracy +│ 0.4400 │ 0.4500 │ 0.4600 │ 0.4500 │ 0.4252 to 0.4748", out)
+    assert re.search(r"validation accuracy \(selected on\) +│ 0.5400", out)
+    assert "selected on validation, as the best of 3 trials: eval_accuracy 0.9000" in out
+    assert "best on validation: seed 6, eval_accuracy 0.5600" in out
+    assert f"files    multirun/{name}/best/trial=1/seed=6" in out
 
 
-def test_own_seed_and_others(sweep, trained):
-    """Without seeds it is the run's own; --seeds says others."""
+def test_one_fresh_seed_and_others(sweep, trained, capsys):
+    """Without seeds it is one behind the run's own; --seeds names others, and it is said that one chose the winner."""
     name = sweep(*GOOD, more=["seed=7"])
     finish(name)
-    finish(name, "--seeds", "8,9")
-    assert [arguments[3] for arguments, _ in trained] == ["seed=7", "seed=8", "seed=9"]
+    assert "selected this trial" not in capsys.readouterr().out
+    finish(name, "--seeds", "7,9")
+    assert [arguments[3] for arguments, _ in trained] == ["seed=8", "seed=7", "seed=9"]
+    out = capsys.readouterr().out
+    assert "seed 7 selected this trial" in out
+    assert "too few seeds to tell" in out
+
+
+def test_seeds_that_were_swept_are_not_fresh(trained):
+    """A sweep over the seed itself was trained with each of its values."""
+    study = fake_study(["seed=3,8"])
+    add_grid(study, 0.2, 0.1)
+    finish(study.plan.name)
+    assert [argument for arguments, _ in trained for argument in arguments if argument.startswith("seed=")] == [
+        "seed=9"
+    ]
 
 
 def test_seeds_that_are_none():
@@ -151,7 +167,7 @@ def test_again_with_other_overrides(sweep):
     """A directory that something else was trained in is not taken for what is asked for now."""
     name = sweep(*GOOD)
     finish(name)
-    with pytest.raises(ConfigError, match=r"^OVERRIDES: .*remove multirun/.*/best/trial=1/seed=42 to train"):
+    with pytest.raises(ConfigError, match=r"^OVERRIDES: .*remove multirun/.*/best/trial=1/seed=43 to train"):
         finish(name, "trainer.args.num_train_epochs=9")
 
 
@@ -264,7 +280,7 @@ def test_from_sweep_to_model(toy, store, own_directory):
     assert not [name for metrics in trials.values() for name in metrics if name.startswith("test")]
     assert (sweep / "report" / "report.html").is_file()
 
-    assert finish("mine") == 0
+    assert finish("mine", "--seeds", "1,2") == 0
     (best,) = [path.name.partition("=")[2] for path in (sweep / "best").iterdir()]
     for seed in (1, 2):
         metrics = json.loads((sweep / "best" / f"trial={best}" / f"seed={seed}" / "metrics.json").read_text())
@@ -274,11 +290,14 @@ def test_from_sweep_to_model(toy, store, own_directory):
         }
         assert "test_accuracy" in metrics
     client = connect(store)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    seeds = {tuple(sorted(run.data.params.items())) for run in runs if run.data.params.get("seed") == "1"}
+    assert len(seeds) == 2  # the winner, retrained, has the params of its own trial; the other trial has others
     (found,) = [one for one in client.search_experiments() if one.name == Path.cwd().name]
     assert len(client.search_logged_models([found.experiment_id])) == 2
 
     models = [path.stat().st_mtime_ns for path in sorted(sweep.glob("best/*/*/metrics.json"))]
-    assert finish("mine") == 0
+    assert finish("mine", "--seeds", "1,2") == 0
     assert [path.stat().st_mtime_ns for path in sorted(sweep.glob("best/*/*/metrics.json"))] == models
 
 

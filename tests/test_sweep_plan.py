@@ -81,6 +81,8 @@ def test_a_mistake_of_the_sweep_and_one_of_a_job():
         (["sweep.pruner=ashe"], "sweep.pruner: expected one of"),
         (["sweep.pruner=median", "sweep.seeds=[1,2]"], "Set sweep.pruner=wilcoxon."),
         (["sweep.pruner=wilcoxon"], "sweep.pruner: expected seeds to compare"),
+        (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4]"], "Set sweep.seeds=[1,2,3,4,5]."),
+        (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4,5]", "sweep.pruner_args={p_threshold: 0.05}"], "Set sweep.seeds=[1,2,3,4,5,6]."),
         (["sweep=tpe", "sweep.shuffle=true"], "sweep.shuffle: expected false beside a sampler"),
         (["sweep.objectives={eval_acc: maximize}"], "sweep.objectives: expected one of"),
         (["sweep.objectives={eval_loss: low}"], "sweep.objectives.eval_loss: expected one of ['maximize', 'minimize']"),

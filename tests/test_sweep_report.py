@@ -2,6 +2,7 @@
 
 import csv
 import re
+import statistics
 import warnings
 from pathlib import Path
 
@@ -75,18 +76,23 @@ def test_the_table(sweep):
 
 
 def test_seeds(sweep):
-    """The table has the value with each seed, their mean and Student's interval, also before all seeds are done."""
-    full = fake(0.01, 0, 0.8, values={"eval_accuracy": [0.7, 0.8, 0.9]})
+    """The table has each seed's value, their mean, and from three seeds on an interval within the metric's range."""
+    full = fake(0.01, 0, 0.8, values={"eval_accuracy": [0.7, 0.8, 0.81]})
     half = fake(0.1, 0, state="PRUNED", values={"eval_accuracy": [0.1, 0.3]})
-    files = written(sweep(full, half, more=["sweep.seeds=[1,2,7]"]))
-    one, other = rows(files)
-    assert [one[f"eval_accuracy seed={seed}"] for seed in (1, 2, 7)] == ["0.7", "0.8", "0.9"]
-    half_width = 4.302653 * 0.1 / 3**0.5  # Student's t of 2 degrees of freedom
-    assert float(one["eval_accuracy mean"]) == pytest.approx(0.8)
-    assert float(one["eval_accuracy low"]) == pytest.approx(0.8 - half_width)
-    assert float(one["eval_accuracy high"]) == pytest.approx(0.8 + half_width)
-    assert (other["eval_accuracy seed=2"], other["eval_accuracy seed=7"]) == ("0.3", "")
-    assert float(other["eval_accuracy mean"]) == pytest.approx(0.2)
+    wide = fake(0.1, 0.1, 0.5, values={"eval_accuracy": [0.0, 0.5, 1.0]})
+    equal = fake(0.05, 0, 0.9, values={"eval_accuracy": [0.9, 0.9, 0.9]}, metrics={"eval_samples": 100})
+    files = written(sweep(full, half, wide, equal, more=["sweep.seeds=[1,2,7]"]))
+    found = rows(files)
+    limits = [(row["eval_accuracy mean"], row["eval_accuracy low"], row["eval_accuracy high"]) for row in found]
+    assert [found[0][f"eval_accuracy seed={seed}"] for seed in (1, 2, 7)] == ["0.7", "0.8", "0.81"]
+    half_width = 4.302653 * statistics.stdev([0.7, 0.8, 0.81]) / 3**0.5  # Student's t of 2 degrees of freedom
+    assert [float(text) for text in limits[0]] == pytest.approx([0.77, 0.77 - half_width, 0.77 + half_width])
+    assert (found[1]["eval_accuracy seed=2"], found[1]["eval_accuracy seed=7"]) == ("0.3", "")
+    assert limits[1] == ("0.2", "", "")  # too few seeds
+    assert limits[2] == ("0.5", "0.0", "1.0")  # the range of accuracy
+    assert [float(text) for text in limits[3]] == pytest.approx([0.9, 0.8256, 0.9448], abs=1e-4)  # of 100 rows
+    page = files["report.html"].read_text()
+    assert "0.1000 to 0.3000, too few seeds to tell" in page
 
 
 def test_pruned_curves_are_dotted(sweep):

@@ -61,7 +61,7 @@ REFUSED = {
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
 _MOST_WORKERS = 256  # a slip of 100000 would start as many processes
-_SEEDS = 2**32  # numpy takes no more
+SEEDS = 2**32  # numpy takes no more
 
 
 def select(plain: Mapping[str, Any], key: str) -> Any:
@@ -81,8 +81,8 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
     name, seed = plain.get("name"), plain.get("seed")
     if not isinstance(name, str) or not name or "/" in name:
         yield Mistake("name", "text without a slash", repr(name), "It names a folder: set name=my_run.")
-    if isinstance(seed, int) and not 0 <= seed < _SEEDS:
-        yield Mistake("seed", f"a whole number from 0 to {_SEEDS - 1}", repr(seed), "Set seed=42.")
+    if isinstance(seed, int) and not 0 <= seed < SEEDS:
+        yield Mistake("seed", f"a whole number from 0 to {SEEDS - 1}", repr(seed), "Set seed=42.")
     if plain.get("resume") not in (None, "auto"):
         fix = "A run that you can name goes on with: hydratune resume RUN."
         yield Mistake("resume", "auto or null", repr(plain["resume"]), fix)

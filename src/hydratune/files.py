@@ -15,6 +15,7 @@ from typing import Any
 
 # What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
 LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
 # For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -16,10 +17,11 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from hydratune import composition
+from hydratune.agreement import SEEDS
 from hydratune.build import build
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import METRICS
-from hydratune.intervals import mean_interval
+from hydratune.intervals import interval_text, mean_interval
 from hydratune.provenance import console_script, typed
 from hydratune.report import scores
 from hydratune.sweep import board, show
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _CONF = "my_conf"
 _LOCK = ".finish.lock"  # below the sweep's directory
 _SPLITS = {"eval": "validation", "test": "test"}
+_SEED = "seed"  # the key of the config
+_SCOPE = "this configuration over seeds, on these fixed sets; the validation set also selected it"
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def finish(
         plan: Of the sweep.
         cfg: What its trials have in common.
         conf: The conf directory that gets the experiment; None for the usual one.
-        seeds: Of the retrainings; None for those of the sweep.
+        seeds: Of the retrainings; None for as many fresh ones as the sweep has.
         number: Of the trial; None for the best.
         overrides: Of the retrainings alone.
         force: Whether an experiment of this name may be replaced.
@@ -98,12 +102,17 @@ def finish(
     with _in(plan.cwd), _alone(plan):
         made = experiment(plan, row, _conf(plan, conf))
         _check_free(made, force)
-        runs = [_retraining(plan, row, made, seed, overrides) for seed in seeds or plan.seeds or (made.seed,)]
+        used = _selecting_seeds(plan, made)
+        runs = [_retraining(plan, row, made, seed, overrides) for seed in seeds or _fresh_seeds(plan, used)]
         for one in runs:
             one.check()
         with written(made, plan):
             _check_overrides(plan, made, runs[0])
         print(f"trial {row.number}  {row.name}  is now {os.path.relpath(made.path)}")
+        print(_selection(plan, row, found))
+        if again := sorted(used.intersection(one.seed for one in runs)):
+            names = ", ".join(map(str, again))
+            print(f"seed {names} selected this trial, which flatters it: leave --seeds out for fresh seeds")
         print(f"run it   {shlex.join([console_script(), *made.flags, f'experiment={made.name}'])}")
         code = _train_all(runs, made)
         _tell(plan, runs)
@@ -127,6 +136,28 @@ def _winner(plan: Plan, found: Sequence[board.Row], number: int | None) -> board
         expected, fix = f"one of {len(done)} trials, since there are several objectives", f"No other beats {front}."
         raise ConfigError(Mistake("--trial", expected, "none", fix))
     return done[0]
+
+
+def _selecting_seeds(plan: Plan, made: Experiment) -> set[int]:
+    """The seeds that trials of the sweep were trained with: scores with them chose the winner."""
+    used = {made.seed, *plan.seeds}
+    for parameter in plan.space.parameters:
+        if _SEED in parameter.keys:
+            used |= {int(texts[parameter.keys.index(_SEED)]) for texts in parameter.choices} or {int(parameter.high)}
+    return used
+
+
+def _fresh_seeds(plan: Plan, used: set[int]) -> list[int]:
+    """As many seeds as the sweep has, or one, that no trial was trained with: those behind the highest."""
+    count = max(len(plan.seeds), 1)
+    first = max(used) + 1 if max(used) + count < SEEDS else 0
+    return list(itertools.islice((seed for seed in itertools.count(first) if seed not in used), count))
+
+
+def _selection(plan: Plan, row: board.Row, found: Sequence[board.Row]) -> str:
+    """The score that chose a trial, as one that says too much about it."""
+    values = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
+    return f"selected on validation, as the best of {len(board.ranked(plan, found))} trials: {values}"
 
 
 def _in(cwd: str) -> chdir[str]:
@@ -205,7 +236,7 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     if not done:
         return
     console = show.console()
-    console.print(_table({one.seed: metrics for one, metrics in done.items()}))
+    console.print(_table(plan, {one.seed: metrics for one, metrics in done.items()}))
     name, direction = next(iter(plan.objectives.items()))
     choose = max if direction == "maximize" else min
     best = choose(done, key=lambda one: done[one][name])
@@ -213,21 +244,22 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
     console.print(f"files    {os.path.relpath(best.directory)}")
 
 
-def _table(by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
-    """A line a metric: with each seed, their mean, and between what it lies in 95 of 100 cases."""
+def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
+    """A line a metric: its value with each seed, the mean, and its interval from three seeds on."""
     from rich.table import Column, Table
 
     several = len(by_seed) > 1
-    table = Table(
-        Column(no_wrap=True), *(f"seed {seed}" for seed in by_seed), *(("mean", "95 % interval") if several else ())
-    )
+    means = ("mean", "95 % interval") if several else ()
+    table = Table(Column(no_wrap=True), *(f"seed {seed}" for seed in by_seed), *means)
+    table.caption, table.caption_justify = _SCOPE, "left"
     for prefix, split in _SPLITS.items():
         found = [scores(metrics, prefix) for metrics in by_seed.values()]
+        rows = next(iter(by_seed.values())).get(f"{prefix}_samples")
         for name in found[0]:
             values = [float(one[name]) for one in found]
             cells = [f"{value:.4f}" for value in values]
             if several:
-                mean = mean_interval(values)
-                cells += [f"{mean.value:.4f}", f"{mean.low:.4f} to {mean.high:.4f}"]
-            table.add_row(f"{split} {name}", *cells)
+                mean = mean_interval(values, board.scale(plan, name, rows))
+                cells += [f"{mean.value:.4f}", interval_text(values, mean)]
+            table.add_row(f"{split} {name}" + " (selected on)" * (prefix == "eval"), *cells)
     return table

@@ -1,38 +1,107 @@
-"""How sure a mean over seeds is."""
+"""Confidence intervals of scores over seeds, and of proportions over rows."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 LEVEL = 0.95
+MIN_SEEDS = 3  # with two, Student's quantile is 12.7 standard errors: such an interval says nothing
+TOO_FEW_SEEDS = "too few seeds to tell"
+# Metrics that are the share of right rows, whose sampling error follows from their value and the number of rows.
+PROPORTIONS = ("accuracy", "exact_match", "subset_accuracy")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and between what it lies in 95 of 100 cases; `p` is of the test that there is none."""
+    """A value and its confidence interval; `low` and `high` are None where none can be stated.
+
+    Args:
+        value: The estimate.
+        low: The lower limit.
+        high: The upper limit.
+        p: Of the test that the value is 0; None where there is no such test.
+    """
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
     p: float | None = None
 
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval, and 0 is outside of it."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
-def mean_interval(values: Sequence[float]) -> Interval:
-    """The mean of at least two seeds with Student's interval; without width where all are one value."""
+
+@dataclass(frozen=True)
+class Scale:
+    """The values that a metric can have, and what they were measured on.
+
+    Args:
+        low: The lowest possible value.
+        high: The highest possible value.
+        rows: How many rows a proportion was measured on; None for other metrics, or where that is not recorded.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    rows: int | None = None
+
+    def clip(self, value: float) -> float:
+        """The value, limited to the possible ones."""
+        return min(max(value, self.low), self.high)
+
+
+ANY = Scale()
+
+
+def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
+    """The mean over seeds with Student's interval, limited to the possible values.
+
+    Below `MIN_SEEDS` there is no interval. Equal scores say nothing about how much another seed would change, so their
+    interval is the sampling error of the test set where that is known, and there is none otherwise.
+
+    Args:
+        values: The score with each seed, at least one.
+        scale: Of the metric.
+    """
     import numpy as np
     from scipy import stats
 
     mean = float(np.mean(values))
+    if len(values) < MIN_SEEDS:
+        return Interval(mean)
     if is_constant(values):
-        return Interval(mean, mean, mean)
+        return wilson_interval(mean, scale) if scale.rows and math.isfinite(scale.high) else Interval(mean)
     low, high = stats.t.interval(LEVEL, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return Interval(mean, float(low), float(high))
+    return Interval(mean, scale.clip(float(low)), scale.clip(float(high)))
+
+
+def wilson_interval(value: float, scale: Scale) -> Interval:
+    """The score interval of a proportion (Wilson, JASA 22, 1927), which has a width also at 0 and at 1."""
+    from scipy import stats
+
+    assert scale.rows  # callers ask only where it is known
+    right = round(scale.rows * value / scale.high)
+    found = stats.binomtest(right, scale.rows).proportion_ci(LEVEL, method="wilson")
+    return Interval(value, scale.high * float(found.low), scale.high * float(found.high))
+
+
+def interval_text(values: Sequence[float], interval: Interval) -> str:
+    """The limits as a table shows them; without an interval the range of the values, and why there is no more."""
+    if interval.low is not None and interval.high is not None:
+        return f"{interval.low:.4f} to {interval.high:.4f}"
+    if len(values) < MIN_SEEDS:
+        spread = f"{min(values):.4f} to {max(values):.4f}, " if len(values) > 1 else ""
+        return f"{spread}{TOO_FEW_SEEDS}"
+    return "the same with every seed"
 
 
 def is_constant(values: Any) -> bool:
-    """Whether all values are one, but for how numbers are rounded, of which scipy would warn."""
+    """Whether all values are equal up to rounding, of which scipy would warn."""
     import numpy as np
 
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())

@@ -13,7 +13,7 @@ from hydratune.hardware.fit import ran_out
 if TYPE_CHECKING:
     from hydratune.run import RunResult
 
-BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos")
+BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos", "samples")
 
 
 def quieten() -> None:

@@ -143,7 +143,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             trainer.train(resume_from_checkpoint=checkpoint)
         if job.first:
             record.streamed_dropped_rows(job, made.dropped, run_log)
-        metrics = _kept_metrics(trainer, cfg.objective)
+        samples = {one.split: one.rows for one in known_splits}  # by which a proportion is judged
+        metrics = {**_kept_metrics(trainer, cfg.objective), "eval_samples": samples.get("validation")}
         run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
             if job.first:
@@ -155,7 +156,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             test = Evaluated(data.splits["test"], data.head, tuned)
             trainer.compute_metrics = scorer(task, test)
             tested = trainer.predict(test.rows, metric_key_prefix="test")
-            metrics |= tested.metrics
+            metrics |= {**tested.metrics, "test_samples": samples["test"]}
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
         # 8. Save, and push to the hub if asked.
         gather_weights(network, keep=job.first)

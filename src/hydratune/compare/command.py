@@ -11,9 +11,10 @@ from hydratune.errors import USER_MISTAKE, ConfigError, Mistake
 
 _EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a run's directory.
 
-Two runs on the same test rows: a paired bootstrap of the objective's metric over the rows. Runs that differ in
-nothing but their seed form a group; groups are compared by a paired t-test over the same seeds, or by Welch's
-t-test. More runs that are no groups: each against the best.
+Two runs on the same test rows: an exact McNemar test where rows are right or wrong, else a permutation test with a
+bootstrap interval. Rows that belong together (dataset.group_by_column, the context of a question) are one unit.
+Several runs: each against the best, adjusted for all pairs. Runs that differ in nothing but their seed form a group;
+groups of at least three seeds are compared by a paired t-test over the same seeds, or by Welch's t-test.
 
 Exit code 2: a mistake, or runs that have no metric in common."""
 

@@ -1,38 +1,83 @@
-"""Two runs on the same test rows."""
+"""Runs that were tested on the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from hydratune.compare.runs import Run, UnusableError
-from hydratune.compare.statistics import RESAMPLES, over_rows, paired_bootstrap
-from hydratune.files import PREDICTIONS
-from hydratune.intervals import Interval
+from hydratune.compare.statistics import MIN_DIFFERING, RowScores, against_best, paired_test
+from hydratune.compare.words import Comparison, Unit
+from hydratune.files import GROUP, PREDICTIONS
 from hydratune.tasks.base import Task
 
+TWO_MODELS = "these two trained models, on this fixed test set"
 _TRUTHS = ("label", "labels", "answers")  # what a decoded row was to be
 
 
-def compared(first: Run, second: Run, metric: str) -> tuple[str, Interval]:
-    """The test and the difference of a metric, second minus first.
+def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
+    """The difference of a metric, second minus first, and its test.
 
     Raises:
         UnusableError: Where they cannot be tested row by row, with the reason as a sentence.
     """
-    task = _task(first, second, metric)
+    scores = row_scores([first, second], unit.metric)
+    method, interval = paired_test(scores, 0, 1)
+    method = f"{method}, {_rows(scores, first)}"
+    refusal = _refusal(scores, 0, 1, first, second)
+    return Comparison(first.label, second.label, unit, "test", method, TWO_MODELS, unit.clip(interval), refusal=refusal)
+
+
+def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Comparison]:
+    """The difference of each of some runs to the best of them, best minus run, adjusted for all pairs.
+
+    Raises:
+        UnusableError: See `compare_pair`.
+    """
+    scores, place = row_scores(runs, unit.metric), list(runs).index(best)
+    method = f"bootstrap max-T test, {_rows(scores, best)}"
+    pairs = len(runs) * (len(runs) - 1) // 2
+    return [
+        Comparison(
+            run.label,
+            best.label,
+            unit,
+            "test",
+            method,
+            TWO_MODELS,
+            unit.clip(interval),
+            tests=pairs,
+            refusal=_refusal(scores, i, place, run, best),
+        )
+        for i, (run, interval) in enumerate(zip(runs, against_best(scores, place), strict=True))
+        if run is not best
+    ]
+
+
+def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
+    """The metric of runs that were tested on the same rows; raises UnusableError for the first that was not."""
+    first, task = runs[0], _task(runs[0], metric)
+    for run in runs[1:]:
+        check_pair(first, run, metric)
+    if len(first.rows) < 2:
+        raise UnusableError(f"{' and '.join(run.label for run in runs)} were tested on one row, which says nothing")
+    return RowScores(task, metric, [run.rows for run in runs], first.label_names, _groups(task, first.rows))
+
+
+def check_pair(first: Run, second: Run, metric: str) -> None:
+    """Raises UnusableError where two runs cannot be tested on the same rows."""
+    task, both = _task(first, metric), f"{first.label} and {second.label}"
+    if type(task) is not type(_task(second, metric)):
+        raise UnusableError(f"{both} have different tasks")
     if why := different_rows(first, second):
         raise UnusableError(why)
     for run in (first, second):
         if not run.rows:
-            raise UnusableError(f"{run.label} has no {PREDICTIONS}, so {first.label} and {second.label} are not tested")
+            raise UnusableError(f"{run.label} has no {PREDICTIONS}, so {both} are not tested")
     if why := _different_truths(first, second):
         raise UnusableError(why)
-    count = len(first.rows)
-    if count < 2:
-        raise UnusableError(f"{first.label} and {second.label} were tested on one row, which says nothing")
-    sampler = paired_bootstrap(_scorer(task, metric, first), _scorer(task, metric, second), count)
-    return f"paired bootstrap over {count:,} rows, {RESAMPLES:,} resamples", sampler
+    if task.needs_names and first.label_names != second.label_names:
+        raise UnusableError(f"{both} have their labels in another order")
 
 
 def different_rows(first: Run, second: Run) -> str:
@@ -54,24 +99,44 @@ def _different_truths(first: Run, second: Run) -> str:
     return ""
 
 
-def _task(first: Run, second: Run, metric: str) -> Task:
-    task = first.task(metric)
-    if type(task) is not type(second.task(metric)):
-        raise UnusableError(f"{first.label} and {second.label} have different tasks")
+def _task(run: Run, metric: str) -> Task:
+    """The task of a run whose metric can be computed from its rows; raises UnusableError for others."""
+    task = run.task(metric)
     if task.undecoded:
-        raise UnusableError(f"{first.label} and {second.label} cannot be tested row by row: {task.undecoded}")
+        raise UnusableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
     if metric not in task.known_metrics:
         known = ", ".join(task.known_metrics)
         raise UnusableError(f"{metric} cannot be computed from predictions; --metric takes {known} for a test")
+    if run.rows and task.needs_names and not run.label_names:
+        raise UnusableError(f"{run.label} has no labels.json, so the order of its labels is not known")
     return task
+
+
+def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
+    """The group of each row: `dataset.group_by_column`, or an input that several rows share; None where rows differ."""
+    for name in (GROUP, task.shared_input):
+        if name and all(name in row for row in rows):
+            return [str(row[name]) for row in rows]
+    return None
+
+
+def _rows(scores: RowScores, run: Run) -> str:
+    """How many rows, and groups of rows, a test is based on."""
+    rows = f"{len(run.rows):,} rows"
+    return f"{rows} in {scores.units:,} groups" if scores.is_grouped else rows
+
+
+def _refusal(scores: RowScores, first: int, second: int, one: Run, other: Run) -> str:
+    """Why the rows are too few for a verdict; empty where they are enough."""
+    differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
+    if not differing:
+        return f"{one.label} and {other.label} are equal on all {scores.units:,} {units}"
+    if differing < MIN_DIFFERING:
+        what = f"{differing} of {scores.units:,} {units} differ"
+        return f"too few to tell {one.label} and {other.label} apart: {what}"
+    return ""
 
 
 def rescored(run: Run, metric: str) -> float:
     """A metric of a run's own rows, also one that it did not report."""
     return run.task(metric).rescore(run.rows, run.label_names)[metric]
-
-
-def _scorer(task: Task, metric: str, run: Run) -> Callable[[Any], Any]:
-    if task.needs_names and not run.label_names:
-        raise UnusableError(f"{run.label} has no labels.json, so the order of its labels is not known")
-    return over_rows(task, metric, run.rows, run.label_names)

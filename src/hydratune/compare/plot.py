@@ -39,8 +39,11 @@ def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
 def _differences(axes: Any, verdict: Verdict) -> None:
     factor = 100 if verdict.comparisons[0].unit.is_share else 1
     for place, one in enumerate(verdict.comparisons):
-        value, low, high = (factor * v for v in (one.interval.value, one.interval.low, one.interval.high))
-        axes.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", capsize=4)
+        interval, value = one.interval, factor * one.interval.value
+        width = None
+        if interval.low is not None and interval.high is not None:
+            width = [[value - factor * interval.low], [factor * interval.high - value]]
+        axes.errorbar(value, place, xerr=width, fmt="o", capsize=4)
     axes.axvline(0, color="grey", linewidth=1)
     names = [f"{literal(one.second)}\nminus {literal(one.first)}" for one in verdict.comparisons]
     axes.set_yticks(range(len(names)), names, fontsize="small")

@@ -69,14 +69,33 @@ class Run:
         """What the run drew its weights and batches with; empty where it was not recorded."""
         return self.params.get("seed", "")
 
+    @property
+    def eval_precision(self) -> str:
+        """The number format that metrics were computed in; empty where it was not recorded."""
+        return self.params.get("eval_precision") or self.params.get("precision", "")
+
     @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        """Split -> MLflow's record of its rows."""
+        inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
+        context = "mlflow.data.context"
+        return {tag.value: one.dataset for one in inputs for tag in one.tags if tag.key == context}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Split -> the hash of its rows' content."""
+        return {split: str(dataset.digest) for split, dataset in self._inputs.items()}
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Split -> the number of its rows, where that was recorded."""
+        profiles = {split: json.loads(dataset.profile or "{}") for split, dataset in self._inputs.items()}
+        return {split: profile["num_rows"] for split, profile in profiles.items() if profile.get("num_rows")}
+
+    @property
     def test_digest(self) -> str:
         """The hash of the test rows' content; empty where it was not recorded."""
-        inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
-        for one in inputs:
-            if any(tag.key == "mlflow.data.context" and tag.value == "test" for tag in one.tags):
-                return str(one.dataset.digest)
-        return ""
+        return self.digests.get("test", "")
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -1,21 +1,22 @@
-"""What can be said of some runs: which of them is better, by which test, and what was not tested and why."""
+"""The verdict on some runs: which of them is better, by which test, and what was not tested and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
-from hydratune.compare.pairs import compared, different_rows, rescored
+from hydratune.compare.pairs import check_pair, compare_pair, compare_with_best, different_rows, rescored
 from hydratune.compare.runs import FINISHED, Run, UnusableError, measured
-from hydratune.compare.statistics import adjusted, seeds_test
+from hydratune.compare.seeds import compare_groups
 from hydratune.compare.words import Comparison, Group, Unit
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-from hydratune.intervals import Interval, mean_interval
+from hydratune.intervals import PROPORTIONS, Scale, mean_interval
 from hydratune.tasks.base import LESS_IS_BETTER
 
 SEED = "seed"  # the param in which the runs of a group may differ
 _NAME_LENGTH = 60
+_OF_PRECISION = ("loss", "perplexity", "bits_per_byte")  # metrics that a change of precision alone moves
+_ROWS_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where a metric was measured -> the split
 
 
 @dataclass
@@ -55,6 +56,8 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     verdict = Verdict(wanted or next(iter(named.values())))
     finished = [run for run in runs if run.status == FINISHED]
     verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
+    if not _check_precisions(finished, verdict):
+        return verdict
     alike = _alike(finished)
     groups = [runs for runs in alike if len(runs) > 1]
     if len(groups) > 1:
@@ -65,7 +68,7 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
         _describe_groups(groups, finished, verdict)
         verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
     elif len(finished) == 2:
-        _judge_pairs([(finished[0], finished[1])], verdict)
+        _judge_pair(finished[0], finished[1], verdict)
     elif len(finished) > 2:
         _judge_against_best(finished, verdict)
     return verdict
@@ -93,21 +96,33 @@ def _known(run: Run, wanted: str) -> Iterator[str]:
         return
 
 
-# --- pairs -----------------------------------------------------------------------------------------------
+def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
+    """Whether runs that were evaluated in other precisions can be compared; adds a remark where they differ."""
+    precisions = {run.label: run.eval_precision for run in runs if run.eval_precision}
+    if len({*precisions.values()}) < 2:
+        return True
+    given = ", ".join(f"{label} in {precision}" for label, precision in precisions.items())
+    if verdict.metric in _OF_PRECISION:
+        verdict.remarks.append(
+            f"{verdict.metric} depends on the precision of the evaluation, which differs ({given}): not compared"
+        )
+        return False
+    verdict.remarks.append(f"the runs were evaluated in different precisions ({given}), which may explain a difference")
+    return True
 
 
-def _judge_pairs(pairs: Sequence[tuple[Run, Run]], verdict: Verdict) -> None:
-    for first, second in pairs:
-        try:
-            method, interval = compared(first, second, verdict.metric)
-        except UnusableError as error:
-            verdict.remarks.append(str(error))
-            continue
-        unit = _unit(first, verdict.metric)
-        verdict.comparisons.append(Comparison(first.label, second.label, unit, "test", method, interval))
+# --- runs on the same rows -------------------------------------------------------------------------------
+
+
+def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
+    try:
+        verdict.comparisons.append(compare_pair(first, second, _unit(first, verdict.metric)))
+    except UnusableError as error:
+        verdict.remarks.append(str(error))
 
 
 def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
+    """Each run against the best one of those that were tested on the same rows."""
     values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
     if len(values) < 2:
         verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
@@ -115,11 +130,22 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     pick = min if verdict.metric in LESS_IS_BETTER else max
     best_label = pick(values, key=lambda label: values[label])
     (best,) = (run for run in runs if run.label == best_label)
-    _judge_pairs([(run, best) for run in runs if run is not best], verdict)
-    if (count := len(verdict.comparisons)) > 1:
+    usable = [best]
+    for run in runs:
+        if run is not best:
+            try:
+                check_pair(run, best, verdict.metric)
+                usable.append(run)
+            except UnusableError as error:
+                verdict.remarks.append(str(error))
+    usable.sort(key=runs.index)
+    if len(usable) == 2:
+        (other,) = (run for run in usable if run is not best)
+        _judge_pair(other, best, verdict)
+    elif len(usable) > 2:
+        verdict.comparisons += compare_with_best(usable, best, _unit(best, verdict.metric))
         verdict.remarks.append(
-            f"{count} comparisons were made at once: of twenty such intervals about one misses the truth by chance, "
-            f"and {best.label} was chosen by the same rows, which flatters it"
+            f"{best.label} was chosen by the same rows, so intervals and p-values are adjusted for all pairs of runs"
         )
 
 
@@ -135,19 +161,24 @@ def _on_test(run: Run, metric: str) -> float | None:
 
 def _unit(run: Run, metric: str) -> Unit:
     try:
-        return Unit(metric, metric in run.task(metric).shares)
+        is_share = metric in run.task(metric).shares
     except UnusableError:
-        return Unit(metric, False)
+        is_share = False
+    return Unit(metric, is_share, Scale(0, 1) if is_share else Scale())
 
 
 # --- groups of seeds -------------------------------------------------------------------------------------
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in nothing but their seed put together; of each seed the newest."""
+    """Runs that differ in nothing but their seed put together; of each seed the newest.
+
+    Params have the resolved values of everything that determines a training, and the digests name its rows.
+    """
     by_params: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.info.start_time):
-        rest = frozenset((name, value) for name, value in run.params.items() if name != SEED)
+        rows = {f"digest of {split}": digest for split, digest in run.digests.items()}
+        rest = frozenset((name, value) for name, value in {**run.params, **rows}.items() if name != SEED)
         by_params.setdefault(rest, {})[run.seed] = run
     return sorted((list(seeds.values()) for seeds in by_params.values()), key=lambda group: runs.index(group[0]))
 
@@ -165,9 +196,11 @@ def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: 
         verdict.remarks.append(f"not all runs have measured {verdict.metric} in the same place: seeds are not compared")
         return False
     telling = [name for name in differing(runs) if name != SEED]
+    unit = _unit(groups[0][0], verdict.metric)
     for group in groups:
         values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
-        interval = mean_interval([*values.values()])
+        rows = group[0].row_counts.get(_ROWS_OF[place]) if verdict.metric in PROPORTIONS else None
+        interval = mean_interval([*values.values()], replace(unit.scale, rows=rows))
         verdict.groups.append(Group(_called(group, telling), values, verdict.metric, place, interval))
     return True
 
@@ -180,7 +213,7 @@ def _called(group: Sequence[Run], telling: Sequence[str]) -> str:
 
 
 def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdict: Verdict) -> None:
-    """Each group against each, by Student's test of the same seeds or by Welch's of different ones."""
+    """Each group against each."""
     grouped = [run for group in groups for run in group]
     if alone := [runs[0].label for runs in alike if len(runs) == 1]:
         verdict.remarks.append(f"{', '.join(alone)}: no other seed, so not tested against the groups of seeds")
@@ -189,26 +222,10 @@ def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdi
     if verdict.groups[0].place == "test" and (why := _unlike(grouped)):
         verdict.remarks.append(why)
         return
-    unit = _unit(groups[0][0], verdict.metric)
-    for first, second in combinations(verdict.groups, 2):
-        tested = seeds_test(first.values, second.values)
-        if tested is None:
-            verdict.remarks.append(f"{first.name} and {second.name} do not vary from seed to seed: no test is possible")
-            continue
-        verdict.comparisons.append(Comparison(first.name, second.name, unit, first.place, *tested))
-    verdict.comparisons = _adjusted(verdict.comparisons)
+    comparisons, remarks = compare_groups(verdict.groups, _unit(grouped[0], verdict.metric))
+    verdict.comparisons += comparisons
+    verdict.remarks += remarks
 
 
 def _unlike(runs: Sequence[Run]) -> str:
     return next((why for run in runs[1:] if (why := different_rows(runs[0], run))), "")
-
-
-def _adjusted(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same with p-values for so many tests at once; intervals stay those of each test alone."""
-    chances = adjusted([one.interval.p or 0.0 for one in comparisons])
-    pairs = zip(comparisons, chances, strict=True)
-    return [replace(one, interval=_with(one.interval, p), tests=len(comparisons)) for one, p in pairs]
-
-
-def _with(interval: Interval, p: float) -> Interval:
-    return replace(interval, p=p)

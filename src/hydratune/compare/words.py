@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from hydratune.intervals import LEVEL, Interval
+from hydratune.intervals import ANY, LEVEL, MIN_SEEDS, TOO_FEW_SEEDS, Interval, Scale
 from hydratune.tasks.base import LESS_IS_BETTER
 
 ALPHA = 1 - LEVEL
@@ -12,10 +13,17 @@ ALPHA = 1 - LEVEL
 
 @dataclass(frozen=True)
 class Unit:
-    """In what a difference is told: points of a hundred for shares, else the metric as it is."""
+    """Unit of a difference: percentage points for shares, else the metric as it is.
+
+    Args:
+        metric: Name of the metric.
+        is_share: Whether it is a share from 0 to 1.
+        scale: The values that the metric can have.
+    """
 
     metric: str
     is_share: bool
+    scale: Scale = ANY
 
     def amounts(self, *values: float) -> list[str]:
         """The numbers, all with as many decimals as the smallest needs."""
@@ -27,8 +35,15 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """What stands behind the number."""
+        """The word after the number."""
         return "points" if self.is_share else self.metric
+
+    def clip(self, interval: Interval) -> Interval:
+        """The interval of a difference, limited to what two possible values can differ by."""
+        most = self.scale.high - self.scale.low
+        if interval.low is None or interval.high is None or not math.isfinite(most):
+            return interval
+        return Interval(interval.value, max(interval.low, -most), min(interval.high, most), interval.p)
 
 
 @dataclass(frozen=True)
@@ -36,13 +51,15 @@ class Comparison:
     """Two sides and the difference of a metric between them, second minus first.
 
     Args:
-        first: The letter of a run, or what a group of seeds is called.
+        first: The letter of a run, or the name of a group of seeds.
         second: The other one.
         unit: Of the metric.
         place: Where it was measured, e.g. `test`.
         method: The test.
-        interval: The difference and how sure it is.
-        tests: How many tests were made at once, for which `interval.p` was adjusted.
+        scope: What the verdict is about.
+        interval: The difference, its interval and its p-value.
+        tests: How many tests `interval` is adjusted for, both its limits and its p-value.
+        refusal: Why there is no verdict, whatever the numbers say; empty where there is one.
     """
 
     first: str
@@ -50,36 +67,41 @@ class Comparison:
     unit: Unit
     place: str
     method: str
+    scope: str
     interval: Interval
     tests: int = 1
+    refusal: str = ""
 
     @property
     def better(self) -> str | None:
-        """The side that is better by more than chance; None where there is no evidence."""
-        low, high, p = self.interval.low, self.interval.high, self.interval.p
-        if low <= 0 <= high or (p is not None and p >= ALPHA):
+        """The side whose advantage is statistically significant; None where there is no evidence."""
+        interval = self.interval
+        if self.refusal or not interval.excludes_zero or (interval.p is not None and interval.p >= ALPHA):
             return None
-        return self.second if (low > 0) != (self.unit.metric in LESS_IS_BETTER) else self.first
+        return self.second if (interval.value > 0) != (self.unit.metric in LESS_IS_BETTER) else self.first
 
     def sentence(self) -> str:
-        """What a reader needs to know."""
+        """The finding, its numbers, and what it is about."""
         value, low, high = self.interval.value, self.interval.low, self.interval.high
-        how = f"({self.place} {self.unit.metric}, {self.method}{self._chance()})"
-        if self.better is None:
-            said = self.unit.amounts(value, low, high)
-            what = f"{self.second} minus {self.first} is {said[0]} {self.unit.name}"
-            between = f"no evidence of a difference between {self.first} and {self.second}"
-            return f"{between}: {what}, 95 % interval {said[1]} to {said[2]} {how}"
-        worse = self.first if self.better == self.second else self.second
-        said = self.unit.amounts(abs(value), *sorted((abs(low), abs(high))))
-        by = f"by {said[0]} {self.unit.name}, 95 % interval {said[1]} to {said[2]}"
-        return f"{self.better} is better than {worse} {by} {how}"
+        how = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
+        if self.better is not None and low is not None and high is not None:
+            worse = self.first if self.better == self.second else self.second
+            amounts = self.unit.amounts(abs(value), *sorted((abs(low), abs(high))))
+            by = f"by {amounts[0]} {self.unit.name}, 95 % interval {amounts[1]} to {amounts[2]}"
+            return f"{self.better} is better than {worse} {by} {how}"
+        finding = self.refusal or f"no evidence of a difference between {self.first} and {self.second}"
+        if low is None or high is None or self.refusal:
+            (amount,) = self.unit.amounts(value)
+            return f"{finding}: {self.second} minus {self.first} is {amount} {self.unit.name} {how}"
+        amounts = self.unit.amounts(value, low, high)
+        difference = f"{self.second} minus {self.first} is {amounts[0]} {self.unit.name}"
+        return f"{finding}: {difference}, 95 % interval {amounts[1]} to {amounts[2]} {how}"
 
     def _chance(self) -> str:
         if self.interval.p is None:
             return ""
-        told = f"p {self.interval.p:.2g}" if self.interval.p >= 0.0001 else "p below 0.0001"
-        return f", {told}" + (f" adjusted for {self.tests} tests" if self.tests > 1 else "")
+        text = f"p {self.interval.p:.2g}" if self.interval.p >= 0.0001 else "p below 0.0001"
+        return f", {text}" + (f", interval and p adjusted for {self.tests} tests" if self.tests > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -93,7 +115,14 @@ class Group:
     interval: Interval
 
     def sentence(self) -> str:
-        """The mean and how sure it is."""
-        low, mean, high = (f"{v:.4g}" for v in (self.interval.low, self.interval.value, self.interval.high))
-        seeds = f"{len(self.values)} seeds"
-        return f"{self.name}: {self.place} {self.metric} {mean}, 95 % interval {low} to {high} (mean of {seeds}, t)"
+        """The mean and its interval, or why there is none."""
+        mean, low, high = self.interval.value, self.interval.low, self.interval.high
+        begin, count = f"{self.name}: {self.place} {self.metric}", len(self.values)
+        if low is not None and high is not None:
+            equal = len({*self.values.values()}) == 1
+            what = f"{count} equal seeds, sampling error of the rows" if equal else f"mean of {count} seeds, t"
+            return f"{begin} {mean:.4g}, 95 % interval {low:.4g} to {high:.4g} ({what})"
+        if count < MIN_SEEDS:
+            lowest, highest = min(self.values.values()), max(self.values.values())
+            return f"{begin} {lowest:.4g} to {highest:.4g} (range of {count} seeds, {TOO_FEW_SEEDS})"
+        return f"{begin} {mean:.4g} with each of {count} seeds, which says nothing about other seeds"

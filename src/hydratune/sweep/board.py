@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hydratune import allowed
+from hydratune.intervals import PROPORTIONS, Interval, Scale, mean_interval
 from hydratune.sweep.plan import Plan, label
-from hydratune.sweep.study import ERROR, FOLDER, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES
+from hydratune.sweep.study import ERROR, FOLDER, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -37,6 +40,7 @@ class Row:
         trace: The end of its traceback.
         folder: Of its files, below the sweep's.
         last: What it reported last, where it was pruned or runs.
+        samples: Rows of validation; None before the first run ended, or where nobody knows.
     """
 
     number: int
@@ -51,6 +55,7 @@ class Row:
     trace: str
     folder: str
     last: float | None
+    samples: int | None = None
 
 
 def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
@@ -75,6 +80,7 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
                 trace=attrs.get(TRACEBACK, ""),
                 folder=str(attrs.get(FOLDER, trial.number)),
                 last=said[-1] if said else None,
+                samples=int(attrs.get(METRICS, {}).get("eval_samples", 0)) or None,
             )
         )
     return found
@@ -97,6 +103,18 @@ def front(plan: Plan, found: Sequence[Row]) -> list[Row]:
 
     best = [row for row in done if not any(beats(other, row) for other in done)]
     return best[:1] if len(signs) == 1 else best
+
+
+def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
+    """The values that a metric can have, and the rows that it was measured on where it is a proportion of them."""
+    kind: Any = allowed.load(str(plan.identity["task._target_"]), "task._target_")
+    limits = (0.0, 1.0) if metric in getattr(kind, "shares", ()) else (-math.inf, math.inf)
+    return Scale(*limits, rows if metric in PROPORTIONS else None)
+
+
+def mean_of_seeds(plan: Plan, row: Row, objective: str) -> Interval:
+    """The mean of an objective over the seeds so far, of which there is at least one, with its interval."""
+    return mean_interval(row.by_seed[objective], scale(plan, objective.removeprefix("eval_"), row.samples))
 
 
 def counts(found: Sequence[Row]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "wilcoxon": ("WilcoxonPruner", {}),
     "none": ("NopPruner", {}),
 }
+_P_THRESHOLD = 0.1  # of optuna.pruners.WilcoxonPruner
 _DIRECTIONS = ("maximize", "minimize")
 _SCHEMES = ("mysql", "postgresql", "sqlite")
 T = TypeVar("T")
@@ -75,6 +77,10 @@ class Sweep:
             yield Mistake("pruner", "'none' or 'wilcoxon' with seeds", repr(self.pruner), fix)
         if self.pruner == "wilcoxon" and not self.seeds:
             yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
+        elif self.pruner == "wilcoxon" and len(self.seeds) < (least := self._least_seeds()):
+            fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, least + 1))}]."
+            expected = f"at least {least} seeds, since with fewer sweep.pruner=wilcoxon never prunes"
+            yield Mistake("seeds", expected, repr(self.seeds), fix)
         if self.sampler is not None and self.n_trials is None and self.hours is None:
             yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.hours=2.")
         if self.sampler is not None and self.shuffle:
@@ -83,6 +89,16 @@ class Sweep:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
             yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
         yield from self._check_pruner_args()
+
+    def _least_seeds(self) -> int:
+        """How many seeds it takes before the Wilcoxon test of all but the last can be below its threshold.
+
+        The smallest one-sided p-value of n pairs is 1 / 2**n, and nothing is left to prune after the last seed.
+        """
+        threshold = self.pruner_args.get("p_threshold", _P_THRESHOLD)
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:  # optuna refuses it
+            return 0
+        return next(count for count in itertools.count(2) if 0.5 ** (count - 1) < threshold)
 
     def _check_pruner_args(self) -> Iterator[Mistake]:
         from hydratune.signatures import signature

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from hydratune.console import plain_console
 from hydratune.errors import one_line
 from hydratune.files import write_text
-from hydratune.intervals import mean_interval
 from hydratune.sweep import board, plots, show
 
 if TYPE_CHECKING:
@@ -51,8 +50,8 @@ def table(plan: Plan, found: Sequence[board.Row]) -> pd.DataFrame:
     for row in found:
         line: dict[str, Any] = {"number": row.number, "state": row.state, **row.point}
         line |= dict(zip(plan.objectives, row.values, strict=False))
-        for name, values in row.by_seed.items() if plan.seeds else ():
-            line |= _over_seeds(plan, name, values)
+        for name in row.by_seed if plan.seeds else ():
+            line |= _over_seeds(plan, row, name)
         lines.append({**line, "seconds": round(row.seconds, 2), "folder": row.folder, "error": row.error})
     return pd.DataFrame(lines, columns=[*_columns(plan)])
 
@@ -66,13 +65,16 @@ def _columns(plan: Plan) -> Iterator[str]:
     yield from ("seconds", "folder", "error")
 
 
-def _over_seeds(plan: Plan, name: str, values: Sequence[float]) -> Mapping[str, float]:
-    """An objective with each seed so far; from two on their mean too, and between what it lies."""
-    known = {f"{name} seed={seed}": value for seed, value in zip(plan.seeds, values, strict=False)}
-    if len(values) > 1:
-        interval = mean_interval(values)
-        known |= {f"{name} mean": interval.value, f"{name} low": interval.low, f"{name} high": interval.high}
-    return known
+def _over_seeds(plan: Plan, row: board.Row, name: str) -> Mapping[str, float | None]:
+    """An objective with each seed so far, their mean, and its interval from three seeds on."""
+    values = row.by_seed[name]
+    columns: dict[str, float | None] = {
+        f"{name} seed={seed}": value for seed, value in zip(plan.seeds, values, strict=False)
+    }
+    if values:
+        interval = board.mean_of_seeds(plan, row, name)
+        columns |= {f"{name} mean": interval.value, f"{name} low": interval.low, f"{name} high": interval.high}
+    return columns
 
 
 def _page(plan: Plan, found: Sequence[board.Row], summary: str, pictures: Sequence[plots.Plot]) -> str:

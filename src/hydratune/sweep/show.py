@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hydratune.console import plain_console
-from hydratune.intervals import mean_interval
+from hydratune.intervals import interval_text
 from hydratune.sweep.board import (
     DONE,
     FAILED,
@@ -20,6 +20,7 @@ from hydratune.sweep.board import (
     counts,
     ended,
     front,
+    mean_of_seeds,
     ranked,
     seconds_left,
 )
@@ -121,7 +122,7 @@ def _table(plan: Plan) -> Table:
 def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
     values = [f"{value:.4f}" for value in row.values] or ["" if row.last is None else f"({row.last:.4f})"]
     values += [""] * (len(plan.objectives) - len(values))
-    seeds = _seeds(row) if plan.seeds else []
+    seeds = _seeds(plan, row) if plan.seeds else []
     told = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
     style = {DONE: None, RUNNING: "cyan", PRUNED: "dim", FAILED: "red", WAITING: "dim"}[row.state]
     cells = [_cell(row.point.get(one.name)) for one in plan.space.parameters]
@@ -129,12 +130,12 @@ def _add(table: Table, plan: Plan, row: Row, state: str = "") -> None:
     table.add_row(str(row.number), *cells, *values, *seeds, took, told, style="bold" if state == "best" else style)
 
 
-def _seeds(row: Row) -> list[str]:
-    """Between what the mean of the first objective lies, and the values that it is the mean of."""
-    values = next(iter(row.by_seed.values()), ())
-    interval = mean_interval(values) if len(values) > 1 else None
-    between = f"{interval.low:.4f} to {interval.high:.4f}" if interval else ""
-    return [between, " ".join(f"{value:.4f}" for value in values)]
+def _seeds(plan: Plan, row: Row) -> list[str]:
+    """The interval of the mean of the first objective, and the values that it is the mean of."""
+    objective = next(iter(plan.objectives))
+    values = row.by_seed.get(objective, ())
+    limits = interval_text(values, mean_of_seeds(plan, row, objective)) if values else ""
+    return [limits, " ".join(f"{value:.4f}" for value in values)]
 
 
 def _cell(value: Label | None) -> str:

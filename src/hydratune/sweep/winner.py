@@ -61,7 +61,7 @@ def experiment(plan: Plan, row: board.Row, conf: Path) -> Experiment:
     head = [
         "# @package _global_",
         f"# {shlex.join(['hydratune', *flags, f'{_GROUP}={name}'])}",
-        f"# Trial {row.number} of the sweep {plan.name}: {_scores(plan, row)}.",
+        f"# Trial {row.number} of the sweep {plan.name}: {_scores(plan, row)} (selected on validation).",
     ]
     body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(kept, request), _values(kept, request, config)))
     path = conf / _GROUP / f"{name}.yaml"

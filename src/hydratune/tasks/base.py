@@ -78,6 +78,7 @@ class Task(ABC):
     columns: ClassVar[Mapping[str, Column]]  # what it reads of the data
     inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")  # columns that make two rows the same example
     known_metrics: ClassVar[tuple[str, ...]]
+    shared_input: ClassVar[str] = ""  # an input that several rows have in common, e.g. the context of questions
     streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must know where each token is in the text
     pipeline: ClassVar[str | None] = None  # what serves the network: a task of transformers.pipeline

@@ -45,6 +45,7 @@ class QuestionAnswering(Task):
         "answers": Column("any", target=True),
     }
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
+    shared_input: ClassVar[str] = "context"
     needs_fast: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     tuned: ClassVar[tuple[str, ...]] = ("null_threshold",)
