@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from hydratune.data import LocalFiles, Mixture
-from hydratune.data.splitting import leakage, renamed
+from hydratune.data.splitting import leakage, renamed, without_groups
 from hydratune.errors import ConfigError
 from hydratune.tasks.sequence_classification import SequenceClassification
 
@@ -56,6 +56,17 @@ def test_groups_stay_together():
     assert all(not one & other for one, other in itertools.combinations(groups, 2))
     assert sum(map(len, splits.values())) == 100
     assert "_document" not in splits["train"].column_names
+    assert [*splits["test"]["_group"]] == [documents[text] for text in splits["test"]["text"]]
+    assert [*without_groups(splits)["test"].column_names] == ["text", "label"] == splits["train"].column_names
+
+
+def test_test_rows_of_a_file_have_their_groups():
+    """A test file with the column keeps it in its rows, also after a limit drew them."""
+    for name in ("a", "b"):
+        save(f"{name}.jsonl", [{"text": f"{name}{i}", "label": i % 2, "document": i // 2} for i in range(20)])
+    files = {"train": "a.jsonl", "test": "b.jsonl"}
+    test = LocalFiles(files=files, group_by_column="document", limit={"test": 7}).load(TASK)["test"]
+    assert [*test["_group"]] == [int(text[1:]) // 2 for text in test["text"]]
 
 
 def test_stratified():

@@ -234,6 +234,16 @@ def test_predictions_have_their_inputs(train, toy, store, own_directory):
     assert len(sample["data"]) == 16
 
 
+def test_predictions_have_their_groups(train, toy, own_directory):
+    """Rows of a test file with the column of `dataset.group_by_column` name their group; digests do not depend on it."""
+    for split in ("train", "validation", "test"):
+        path = own_directory / f"{split}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps({**row, "film": i // 4}) + "\n" for i, row in enumerate(rows)))
+    result = train(*toy, "trainer.args.max_steps=1", "dataset.group_by_column=film")
+    assert [row["group"] for row in predictions(result)] == [str(i // 4) for i in range(16)]
+
+
 def test_tables_of_labels(train, toy, store):
     """The confusion matrix and the scores of each label are csv and pictures, and add up to the rows."""
     result = train(*toy, "trainer.args.max_steps=1")

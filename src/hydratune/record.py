@@ -14,10 +14,11 @@ from hydratune import provenance
 from hydratune.data.cache import content_hash
 from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
 from hydratune.data.naming import data_name
+from hydratune.data.splitting import GROUPS, without_groups
 from hydratune.data.streaming import is_stream
 from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
-from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
+from hydratune.files import CONFIG, GROUP, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.kept import key_of
 from hydratune.run_params import training_args
 from hydratune.tasks.base import Evaluated, Task
@@ -154,7 +155,7 @@ def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFac
     config: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     source = json.dumps(provenance.redact(config))
     name = data_name(str(job.choices.get("dataset") or cfg.name), config)
-    for split, rows in splits.items():
+    for split, rows in without_groups(splits).items():
         columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
         digest = provenance.text_hash(f"{split} {source}") if is_stream(rows) else content_hash(rows)
         count = None if is_stream(rows) else len(rows)
@@ -162,13 +163,15 @@ def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFac
 
 
 def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each prediction behind the texts that it is for, where there is one a row."""
+    """Each prediction after the texts that it is for, and before its group, where there is one prediction for a row."""
     names = [name for name in task.inputs if name in rows.column_names and name in task.texts()]
-    if len(decoded) != len(rows) or not names:
+    groups = [GROUPS] if GROUPS in rows.column_names else []
+    if len(decoded) != len(rows) or not (names or groups):
         yield from map(dict, decoded)
         return
-    for row, one in zip(rows.select_columns(names), decoded, strict=True):
-        yield {**row, **one}
+    for row, one in zip(rows.select_columns([*names, *groups]), decoded, strict=True):
+        group = {GROUP: str(row.pop(GROUPS))} if groups else {}
+        yield {**row, **one, **group}
 
 
 def _cell(value: Any) -> Any:

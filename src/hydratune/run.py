@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import allowed, card, collector, hub, record, signals
 from hydratune.build import build, refusal
 from hydratune.data.base import said_length
+from hydratune.data.splitting import without_groups
 from hydratune.errors import SAVED, ConfigError, Mistake, optional_record
 from hydratune.exact import EXACT, exactness
 from hydratune.facts import Job, facts, foreign_code
@@ -208,7 +209,7 @@ def _material(source: Source, task: Any, model: Model) -> _Material:
     task.check_processor(processor)
     splits = source.load(task)
     longest = task.longest(config, processor)
-    data = task.prepare(splits, processor, longest, source.label_names)
+    data = task.prepare(without_groups(splits), processor, longest, source.label_names)
     for sentence in data.said:
         log.warning("data: %s", sentence)
     return _Material(task, splits, config, processor, longest, data, source.dropped)

@@ -224,7 +224,10 @@ class Source(ABC):
                 yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
 
     def load(self, task: Reader) -> DatasetDict:
-        """The rows of each split under the task's column names; always with train and validation."""
+        """The rows of each split under the task's column names; always with train and validation.
+
+        Test rows have a column `splitting.GROUPS` too, where `group_by_column` is set and the data have it.
+        """
         self._dropped = DroppedRows()
         raw = self.read_columns(self._needed(task.columns), numbers=self._numbers(task.columns))
         splits = raw.splits
@@ -239,12 +242,9 @@ class Source(ABC):
         missing += [] if streams else self._missing_keys(raw.names("train"))
         if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
-        extra = [name for name in (self.stratify_by_column, self.group_by_column) if name]
+        extra = {split: self._extra(split, raw) for split in splits}
         splits = type(splits)(
-            {
-                split: self.under_task_names(rows, task.columns, extra if split == "train" and not streams else [])
-                for split, rows in splits.items()
-            }
+            {split: self.under_task_names(rows, task.columns, extra[split]) for split, rows in splits.items()}
         )
         splits, self._label_names = task.name_labels(splits, self.labels)
         self._deal_with_bad_rows(splits, raw, task)
@@ -264,6 +264,13 @@ class Source(ABC):
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
         log.info("data: %s", ", ".join(f"{split} {said_length(splits[split])}" for split in splits))
         return splits
+
+    def _extra(self, split: str, raw: Raw) -> list[str]:
+        """The columns that a split keeps besides the task's: what it is split by, and what groups its test rows."""
+        if is_stream(raw.splits[split]):
+            return []
+        names = {"train": [self.stratify_by_column, self.group_by_column], "test": [self.group_by_column]}
+        return [name for name in names.get(split, []) if name and (split == "train" or name in raw.names(split))]
 
     def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, Raw]:
         """Read one split with all columns of the data: test, else validation, else the only one.
@@ -337,7 +344,7 @@ class Source(ABC):
         log.warning("data: %s bad rows were dropped: %s", f"{sum(counts.values()):,}", parts)
 
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
-        """Splits off what is missing of validation and test, and drops the columns that this went by."""
+        """Split off what is missing of validation and test; of the columns that this went by, test keeps its groups."""
         shares = {"validation": self.validation_size, "test": self.test_size}
         left = 1.0  # of all training rows
         for split, share in shares.items():
@@ -352,8 +359,12 @@ class Source(ABC):
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
         for name in (self.stratify_by_column, self.group_by_column):
             for split, rows in splits.items():
-                if name and f"_{name}" in rows.column_names:
+                if not name or f"_{name}" not in (rows.column_names or ()):
+                    continue
+                if split != "test" or name != self.group_by_column:
                     splits[split] = rows.remove_columns(f"_{name}")
+                elif f"_{name}" != splitting.GROUPS:
+                    splits[split] = rows.rename_column(f"_{name}", splitting.GROUPS)
 
     def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
         """At most that many rows, drawn by `seed`; of a stream, or where they are not to be drawn, the first ones."""

@@ -109,7 +109,7 @@ class Mixture:
         for name, source in self.sources.items():
             log.info("data: from %s", name)
             source.labels = source.labels or self.labels
-            loaded[name] = source.load(task)
+            loaded[name] = splitting.without_groups(source.load(task))  # values of two sources may be equal by chance
         weights = [self.weights.get(name, 1.0) for name in loaded]
         shares = [weight / sum(weights) for weight in weights]
         parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset, DatasetDict
 
+GROUPS = "_group"  # a column of test rows: those with the same value belong together
+
+
+def without_groups(splits: DatasetDict) -> DatasetDict:
+    """Return the splits with the columns that a task reads."""
+    has = {split: GROUPS in (rows.column_names or ()) for split, rows in splits.items()}
+    return type(splits)({split: rows.remove_columns(GROUPS) if has[split] else rows for split, rows in splits.items()})
+
 
 def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Sequence[str] = ()) -> Any:
     """`rows` under new names.

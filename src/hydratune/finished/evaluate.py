@@ -21,6 +21,7 @@ from hydratune.data.base import SPLITS, Source
 from hydratune.data.cache import content_hash
 from hydratune.data.label_names import split_unseen, unseen_counts
 from hydratune.data.rows import located
+from hydratune.data.splitting import without_groups
 from hydratune.data.streaming import is_stream
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import write_json
@@ -211,7 +212,7 @@ def _splits(**splits: Dataset) -> Any:
 
 def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
     """The split that the run was tested on, or validated on where it had no test split."""
-    splits = source.load(task)
+    splits = without_groups(source.load(task))
     split = "test" if "test" in splits else "validation"
     return split, task.relabelled(splits[split], source.label_names, trained)
 
