@@ -140,7 +140,7 @@ def _winner(plan: Plan, found: Sequence[board.Row], number: int | None) -> board
 
 def _selecting_seeds(plan: Plan, made: Experiment) -> set[int]:
     """The seeds that trials of the sweep were trained with: scores with them chose the winner."""
-    used = {made.seed, *plan.seeds}
+    used = {*plan.seeds} or {made.seed}
     for parameter in plan.space.parameters:
         if _SEED in parameter.keys:
             used |= {int(texts[parameter.keys.index(_SEED)]) for texts in parameter.choices} or {int(parameter.high)}

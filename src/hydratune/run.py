@@ -157,7 +157,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             test = Evaluated(data.splits["test"], data.head, tuned)
             trainer.compute_metrics = scorer(task, test)
             tested = trainer.predict(test.rows, metric_key_prefix="test")
-            metrics |= {**tested.metrics, "test_samples": samples["test"]}
+            metrics |= {**tested.metrics, "test_samples": samples.get("test")}
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
         # 8. Save, and push to the hub if asked.
         gather_weights(network, keep=job.first)
