@@ -242,7 +242,8 @@ class Source(ABC):
         missing += [] if streams else self._missing_keys(raw.names("train"))
         if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
-        extra = {split: self._extra(split, raw) for split in splits}
+        keys = self.stratify_by_column, self.group_by_column
+        extra = {split: splitting.key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
         splits = type(splits)(
             {split: self.under_task_names(rows, task.columns, extra[split]) for split, rows in splits.items()}
         )
@@ -264,13 +265,6 @@ class Source(ABC):
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
         log.info("data: %s", ", ".join(f"{split} {said_length(splits[split])}" for split in splits))
         return splits
-
-    def _extra(self, split: str, raw: Raw) -> list[str]:
-        """The columns that a split keeps besides the task's: what it is split by, and what groups its test rows."""
-        if is_stream(raw.splits[split]):
-            return []
-        names = {"train": [self.stratify_by_column, self.group_by_column], "test": [self.group_by_column]}
-        return [name for name in names.get(split, []) if name and (split == "train" or name in raw.names(split))]
 
     def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, Raw]:
         """Read one split with all columns of the data: test, else validation, else the only one.
@@ -357,14 +351,7 @@ class Source(ABC):
             left -= share
             how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
-        for name in (self.stratify_by_column, self.group_by_column):
-            for split, rows in splits.items():
-                if not name or f"_{name}" not in (rows.column_names or ()):
-                    continue
-                if split != "test" or name != self.group_by_column:
-                    splits[split] = rows.remove_columns(f"_{name}")
-                elif f"_{name}" != splitting.GROUPS:
-                    splits[split] = rows.rename_column(f"_{name}", splitting.GROUPS)
+        splitting.drop_keys(splits, self.stratify_by_column, self.group_by_column)
 
     def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
         """At most that many rows, drawn by `seed`; of a stream, or where they are not to be drawn, the first ones."""

@@ -23,6 +23,28 @@ def without_groups(splits: DatasetDict) -> DatasetDict:
     return type(splits)({split: rows.remove_columns(GROUPS) if has[split] else rows for split, rows in splits.items()})
 
 
+def key_columns(
+    split: str, rows: Any, present: Sequence[str], stratify_by: str | None, group_by: str | None
+) -> list[str]:
+    """Return the columns that a split keeps besides the task's: what train is split by, and what groups test rows."""
+    if is_stream(rows):
+        return []
+    names = {"train": [stratify_by, group_by], "test": [group_by]}.get(split, [])
+    return [name for name in names if name and (split == "train" or name in present)]
+
+
+def drop_keys(splits: DatasetDict, stratify_by: str | None, group_by: str | None) -> None:
+    """Drop the columns that rows were split by; test keeps its groups, as `GROUPS`."""
+    for name in (stratify_by, group_by):
+        for split, rows in splits.items():
+            if not name or f"_{name}" not in (rows.column_names or ()):
+                continue
+            if split != "test" or name != group_by:
+                splits[split] = rows.remove_columns(f"_{name}")
+            elif f"_{name}" != GROUPS:
+                splits[split] = rows.rename_column(f"_{name}", GROUPS)
+
+
 def renamed(rows: Any, names: Mapping[str, str | list[str] | None], extra: Sequence[str] = ()) -> Any:
     """`rows` under new names.
 
