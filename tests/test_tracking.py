@@ -119,7 +119,7 @@ def test_params_tell_trainings_apart(train, toy, store):
     assert [one.keys() for one in others] == [base.keys()] * len(changes)
     different = [{name for name in base if base[name] != one[name]} for one in others]
     assert "optim" in different[0]
-    assert different[1] == {"precision"}
+    assert different[1] == {"precision", "eval_precision"}
     assert {"rows.train", "digest.train"} < different[2]
     assert {"dropout", "model.dropout"} == different[3]
 
