@@ -11,6 +11,8 @@ import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU, CHRF
 
+from hydratune.tasks.references import Reference, streams, texts_of
+
 
 class GenerationMetric(evaluate.Metric):
     """A metric of predicted and true texts; called `name`, it returns `{name: value}`."""
@@ -28,7 +30,7 @@ class GenerationMetric(evaluate.Metric):
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return {self.name: float(self.score(list(references), list(predictions)))}
 
-    def score(self, references: list[str], predictions: list[str]) -> float:
+    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
         """The value of the metric."""
         raise NotImplementedError
 
@@ -38,10 +40,11 @@ class Rouge1(GenerationMetric):
 
     name = "rouge1"
 
-    def score(self, references: list[str], predictions: list[str]) -> float:
-        """See `rouge_score.rouge_scorer`."""
+    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
+        """See `rouge_score.rouge_scorer`; of several references, the best counts."""
         scorer = RougeScorer([self.name], use_stemmer=False)
-        values = [scorer.score(*pair)[self.name].fmeasure for pair in zip(references, predictions, strict=True)]
+        pairs = zip(map(texts_of, references), predictions, strict=True)
+        values = [scorer.score_multi(*pair)[self.name].fmeasure for pair in pairs]
         return sum(values) / len(values)
 
 
@@ -62,9 +65,9 @@ class Bleu(GenerationMetric):
 
     name = "bleu"
 
-    def score(self, references: list[str], predictions: list[str]) -> float:
+    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
         """See `sacrebleu.metrics.BLEU`."""
-        return CORPUS[self.name]().corpus_score(predictions, [references]).score
+        return CORPUS[self.name]().corpus_score(predictions, streams(references)).score
 
 
 class Chrf(GenerationMetric):
@@ -72,9 +75,9 @@ class Chrf(GenerationMetric):
 
     name = "chrf"
 
-    def score(self, references: list[str], predictions: list[str]) -> float:
+    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
         """See `sacrebleu.metrics.CHRF`."""
-        return CORPUS[self.name]().corpus_score(predictions, [references]).score
+        return CORPUS[self.name]().corpus_score(predictions, streams(references)).score
 
 
 class ExactMatch(GenerationMetric):
@@ -82,23 +85,25 @@ class ExactMatch(GenerationMetric):
 
     name = "exact_match"
 
-    def score(self, references: list[str], predictions: list[str]) -> float:
+    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
         """Of whole texts, without spaces at their ends."""
-        pairs = zip(references, predictions, strict=True)
-        return sum(true.strip() == said.strip() for true, said in pairs) / len(references)
+        pairs = zip(map(texts_of, references), predictions, strict=True)
+        return sum(any(text.strip() == said.strip() for text in texts) for texts, said in pairs) / len(references)
 
 
 # Scores of a whole split that are no mean over its texts.
 CORPUS: dict[str, type[BLEU] | type[CHRF]] = {"bleu": BLEU, "chrf": CHRF}
 
 
-def over_corpus(name: str, references: list[str], predictions: list[str]) -> Callable[[Sequence[int]], float]:
+def over_corpus(
+    name: str, references: Sequence[Reference], predictions: Sequence[str]
+) -> Callable[[Sequence[int]], float]:
     """A function from row numbers to the score of `CORPUS` over those rows, by counts that are made once.
 
     The two calls are those of `sacrebleu.significance`, whose own test says nothing of the size of a difference.
     """
     metric = CORPUS[name]()
-    counts = np.array(metric._extract_corpus_statistics(predictions, [references]))
+    counts = np.array(metric._extract_corpus_statistics(predictions, streams(references)))
     return lambda numbers: float(metric._compute_score_from_stats(counts[numbers].sum(axis=0).tolist()).score)
 
 
