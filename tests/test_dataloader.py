@@ -5,7 +5,7 @@ import torch
 from accelerate.data_loader import prepare_data_loader, skip_first_batches
 from torch.utils.data import BatchSampler, DataLoader
 
-from hydratune.training.dataloader import epoch_seed, seed_workers, set_epoch
+from hydratune.training.dataloader import seed_workers, set_epoch
 from hydratune.training.sampler import LengthGroupedSampler
 
 ROWS = list(range(64))
@@ -64,8 +64,3 @@ def test_set_epoch_seeds_workers_by_epoch():
     set_epoch(resumed, 2, seed=3)
     assert iter(skip_first_batches(resumed, 1).base_dataloader)._base_seed == seeds[2]
     assert len(set(seeds)) == 3
-
-
-def test_epoch_seed_shares_no_orders_between_seeds():
-    """Epoch 1 of seed 1 is not epoch 0 of seed 2."""
-    assert len({epoch_seed(seed, epoch) for seed in range(10) for epoch in range(10)}) == 100

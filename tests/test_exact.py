@@ -1,9 +1,12 @@
 """A run says whether it goes on exactly, and why not."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedDataParallelKwargs
+from datasets import Dataset
 from transformers import (
     AutoTokenizer,
     DataCollatorForLanguageModeling,
@@ -14,7 +17,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
-from hydratune.exact import exactness
+from hydratune.exact import compare_conditions, exactness
 from hydratune.training.saving import SavingTrainer
 from test_tracking import runs
 
@@ -30,11 +33,22 @@ class Tells(Counts, ExportableState):
     """Remembers, and tells checkpoints."""
 
 
-def made(kind=SavingTrainer, collator=default_data_collator, callbacks=(), device="cpu", rows=(), **args):
+ARGUMENTS = {
+    "save_only_model": False,
+    "restore_callback_states_from_checkpoint": True,
+    "torch_compile": False,
+    "dataloader_num_workers": 2,
+    "dataloader_in_order": True,
+    "world_size": 1,
+}
+ROWS = Dataset.from_dict({"x": [1]})
+
+
+def made(kind=SavingTrainer, collator=default_data_collator, callbacks=(), device="cpu", rows=ROWS, ddp=None, **args):
     """A trainer with nothing but what decides."""
     trainer = object.__new__(kind)
-    told = {"save_only_model": False, "restore_callback_states_from_checkpoint": True, **args}
-    trainer.args = SimpleNamespace(device=torch.device(device), **told)
+    trainer.args = SimpleNamespace(device=torch.device(device), **{**ARGUMENTS, **args})
+    trainer.accelerator = SimpleNamespace(ddp_handler=DistributedDataParallelKwargs(**ddp or {}))
     trainer.train_dataset, trainer.data_collator = rows, collator
     trainer.callback_handler = SimpleNamespace(callbacks=callbacks)
     return trainer
@@ -47,6 +61,26 @@ def made(kind=SavingTrainer, collator=default_data_collator, callbacks=(), devic
         ({"rows": iter(())}, "a stream begins at another row (dataset.streaming)"),
         ({"device": "cuda"}, "kernels of a GPU add in an order of their own (hardware.deterministic)"),
         ({"save_only_model": True}, "no checkpoint has the optimizer (trainer.args.save_only_model)"),
+        (
+            {"rows": [1]},
+            "rows of list may be drawn at random when they are read (dataset)",
+        ),
+        (
+            {"rows": ROWS.with_transform(lambda batch: batch)},
+            "rows of Dataset may be drawn at random when they are read (dataset)",
+        ),
+        (
+            {"torch_compile": True},
+            "compiled kernels depend on the shapes of the batches before (hardware.compile)",
+        ),
+        (
+            {"dataloader_in_order": False},
+            "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)",
+        ),
+        (
+            {"world_size": 3},
+            "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)",
+        ),
         ({"collator": Counts()}, "Counts may draw at random (task)"),
         ({"collator": made}, "made may draw at random (task)"),
         (
@@ -62,6 +96,49 @@ def made(kind=SavingTrainer, collator=default_data_collator, callbacks=(), devic
 def test_what_is_not_exact(given, reason):
     """Each reason names what to change."""
     assert exactness(made(**given)) == f"no, because {reason}"
+
+
+@pytest.mark.parametrize(("processes", "ddp"), [(2, {}), (3, {"find_unused_parameters": True})])
+def test_exactness_of_several_processes(processes, ddp):
+    """Two add in any order with the same result; more do where DDP leaves its buckets as they are."""
+    assert exactness(made(world_size=processes, ddp=ddp)) == "yes"
+
+
+def checkpoint(folder, step, best=None, **manifest):
+    """A checkpoint directory with what a comparison reads."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+    return str(path)
+
+
+def resumed(folder, path, **conditions):
+    """A trainer in `folder` that resumes from `path` under these conditions."""
+    trainer = made(output_dir=str(folder))
+    compare_conditions(trainer, path, conditions)
+    return trainer
+
+
+def test_compare_conditions_reports_each_change(tmp_path):
+    """Another number of processes, or whatever else decides bits, is a reason; what stayed is none."""
+    path = checkpoint(tmp_path, 7, conditions={"hardware.processes": "2", "torch": "2.13", "gone": "1"})
+    changed = resumed(tmp_path, path, **{"hardware.processes": "1", "torch": "2.13"})
+    reasons = ["gone changed from 1 to None at step 7", "hardware.processes changed from 2 to 1 at step 7"]
+    assert exactness(changed) == f"no, because {'; '.join(reasons)}"
+    assert exactness(resumed(tmp_path, path, **{"hardware.processes": "2", "torch": "2.13", "gone": "1"})) == "yes"
+
+
+def test_compare_conditions_remembers_changes(tmp_path):
+    """A run that changed once is not exact after a second resume under the same conditions."""
+    path = checkpoint(tmp_path, 9, conditions={"seed": "1"}, departures=["x changed at step 7"])
+    assert exactness(resumed(tmp_path, path, seed="1")) == "no, because x changed at step 7"
+
+
+def test_compare_conditions_reports_lost_best_weights(tmp_path):
+    """An uninterrupted run could still end with them."""
+    path = checkpoint(tmp_path, 9, best=5, conditions={})
+    assert exactness(resumed(tmp_path, path)).startswith("no, because the best weights until step 9 are lost (")
 
 
 def test_random_masks_of_transformers(tiny_model):

@@ -231,6 +231,15 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
+def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts, each with its dotted key."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from flat(value, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, node
+
+
 def register_resolvers() -> None:
     """Register the resolvers of the configs, and remove `${oc.create:...}`, which turns text into nodes."""
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)

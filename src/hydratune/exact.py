@@ -1,9 +1,17 @@
-"""Whether a run that is cut off and goes on ends with the same bits, and what keeps it from that."""
+"""Whether a run that is interrupted and resumed ends with the same bits, and what keeps it from that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import provenance
+from hydratune.composition import flat
+from hydratune.data.cache import content_hash
+from hydratune.data.streaming import is_stream
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -11,12 +19,77 @@ if TYPE_CHECKING:
 EXACT = "exact"  # the tag of a run
 # Code whose collators and callbacks draw and remember nothing that a checkpoint has not.
 _KNOWN = ("hydratune.", "transformers.")
+_NODES = ("objective", "task", "model", "adapter", "trainer")  # of the config: what a run computes
+_PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
+# Training arguments that change neither the rows of a step nor its arithmetic, nor which weights are the best.
+_NEUTRAL = (
+    *("output_dir", "run_name", "report_to", "project", "trackio", "hub_", "push_to_hub", "disable_tqdm", "log"),
+    *("do_", "save_total_limit", "save_on_each_node", "skip_memory_metrics", "resume_from_checkpoint", "local_rank"),
+    *("ddp_timeout", "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "include_num_input_tokens_seen"),
+)
 
 
 def exactness(trainer: Trainer) -> str:
     """`yes`, or `no, because ...` with all reasons."""
-    reasons = list(_obstacles(trainer))
+    reasons = [*_obstacles(trainer), *getattr(trainer, "departures", ())]
     return f"no, because {'; '.join(reasons)}" if reasons else "yes"
+
+
+def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict[str, str]:
+    """Everything that decides the bits of a run beside its lineage, by names for the user.
+
+    Args:
+        cfg: Of the run.
+        trainer: Whose arguments are final: the hardware has divided batches, and chosen precision and kernels.
+        splits: The rows of the data set.
+    """
+    import torch
+
+    args, plain = trainer.args, OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    nodes = {name: plain[name] for name in _NODES}
+    used = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
+    nodes["trainer"] = {**nodes["trainer"], "args": used}
+    validation = splits["validation"]
+    gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
+    versions = provenance.versions()
+    values = {
+        **dict(flat(provenance.redact(nodes))),
+        "validation set": None if is_stream(validation) else content_hash(validation),
+        "hardware.processes": args.world_size,
+        "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
+        "hardware.threads": torch.get_num_threads(),
+        "hardware.precision": torch.backends.fp32_precision,
+        "hardware.attention": getattr(trainer.model.config, "_attn_implementation", None),
+        "hardware.deterministic": torch.are_deterministic_algorithms_enabled(),
+        "hardware.eval_precision": cfg.hardware.get("eval_precision"),
+        "hardware.lean": plain["hardware"].get("lean"),
+        **{name: versions.get(name) for name in _PACKAGES},
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
+def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[str, str]) -> None:
+    """Notes in a Trainer under which conditions it trains, and how they differ from those of its checkpoint.
+
+    Checkpoints have both, so that a run that was resumed under other conditions once is never called exact again.
+    """
+    from hydratune.training import checkpoints
+    from hydratune.training.saving import SavingTrainer
+
+    if not isinstance(trainer, SavingTrainer):
+        return
+    trainer.conditions = now
+    if checkpoint is None:
+        return
+    manifest, step = checkpoints.read(Path(checkpoint)), Path(checkpoint).name.removeprefix(checkpoints.PREFIX)
+    before: Mapping[str, str] = manifest.get("conditions", {})
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    changed = [f"{name} changed from {before.get(name)} to {now.get(name)} at step {step}" for name in names]
+    if why := trainer.best_is_lost(checkpoint):
+        changed.append(f"the best weights until step {step} are lost ({why})")
+    trainer.departures = [*manifest.get("departures", ()), *changed]
 
 
 def _obstacles(trainer: Any) -> Iterator[str]:
@@ -31,8 +104,16 @@ def _obstacles(trainer: Any) -> Iterator[str]:
         yield f"{type(trainer).__name__} forgets some of what it goes on from (trainer._target_)"
     if not has_length(trainer.train_dataset):
         yield "a stream begins at another row (dataset.streaming)"
+    elif not _is_plain(trainer.train_dataset):
+        yield f"rows of {_name(trainer.train_dataset)} may be drawn at random when they are read (dataset)"
     if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():
         yield "kernels of a GPU add in an order of their own (hardware.deterministic)"
+    if args.torch_compile:
+        yield "compiled kernels depend on the shapes of the batches before (hardware.compile)"
+    if args.dataloader_num_workers > 1 and not args.dataloader_in_order:
+        yield "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)"
+    if args.world_size > 2 and _regroups_gradients(trainer):
+        yield "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)"
     if args.save_only_model:
         yield "no checkpoint has the optimizer (trainer.args.save_only_model)"
     if not _is_known(collator) or getattr(collator, "mlm", False):
@@ -42,6 +123,22 @@ def _obstacles(trainer: Any) -> Iterator[str]:
             yield f"{_name(callback)} begins anew (trainer.args.restore_callback_states_from_checkpoint)"
         if not isinstance(callback, ExportableState) and not _is_known(callback) and vars(callback):
             yield f"no checkpoint has what {_name(callback)} remembers, which is no ExportableState (trainer.callbacks)"
+
+
+def _regroups_gradients(trainer: Any) -> bool:
+    """Returns whether DDP puts gradients into other buckets after its first step, and so adds them in another order.
+
+    The sum of two processes does not depend on the order; that of three does.
+    """
+    handler = trainer.accelerator.ddp_handler
+    return handler is not None and (bool(handler.static_graph) or not handler.find_unused_parameters)
+
+
+def _is_plain(rows: Any) -> bool:
+    """Returns whether reading a row twice gives the same values: a table without a transform of the user's."""
+    from datasets import Dataset
+
+    return isinstance(rows, Dataset) and rows.format["type"] != "custom"
 
 
 def _is_known(one: Any) -> bool:

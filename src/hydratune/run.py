@@ -17,7 +17,7 @@ from hydratune.build import build, refusal
 from hydratune.data.base import said_length
 from hydratune.data.splitting import without_groups
 from hydratune.errors import SAVED, ConfigError, Mistake, optional_record
-from hydratune.exact import EXACT, exactness
+from hydratune.exact import EXACT, compare_conditions, conditions, exactness
 from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
 from hydratune.kept import key_of
@@ -127,6 +127,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     checkpoint = last_checkpoint(trainer, lineage(cfg, splits["train"], network))
     machine.fit(trainer, checkpoint)
     machine.say()
+    compare_conditions(trainer, checkpoint, conditions(cfg, trainer, splits))
     log.info("exact: %s", exact := exactness(trainer))
     tracking = build(cfg.tracking) if job.first else NoTracking()
     known_splits = record.known_splits(cfg, job, splits)

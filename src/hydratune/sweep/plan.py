@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import composition
-from hydratune.composition import Request
+from hydratune.composition import Request, flat
 from hydratune.console import plain_console
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.facts import more_is_better
@@ -219,15 +219,6 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
         "sweep.space": [asdict(one) for one in space.parameters],
     }
     return json.loads(json.dumps(whole))  # as it is read back
-
-
-def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested values, each with its dotted key."""
-    if isinstance(node, dict) and node:
-        for name, value in node.items():
-            yield from flat(value, f"{key}.{name}".lstrip("."))
-    else:
-        yield key, node
 
 
 def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:

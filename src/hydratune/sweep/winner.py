@@ -17,11 +17,11 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import composition
-from hydratune.composition import Request
+from hydratune.composition import Request, flat
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import write_text
 from hydratune.sweep import board
-from hydratune.sweep.plan import Plan, flat
+from hydratune.sweep.plan import Plan
 
 _GROUP = "experiment"
 _OF_THE_SWEEP = re.compile(r"(sweep|hydra)($|[./])")  # keys that one run has no use for

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
-import torch
-
-
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for one epoch that no other pair of seed and epoch has, but by a chance of 2^-63."""
-    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1  # torch takes 63 bits
+from hydratune.training.sampler import seeded_generator
 
 
 def seed_workers(loader: Any, seed: int) -> None:
@@ -20,8 +13,8 @@ def seed_workers(loader: Any, seed: int) -> None:
     Without one, each iterator draws from torch's global generator. How many iterators a run makes depends on where it
     was interrupted (persistent workers make theirs once), so that the dropout of a resumed run would differ.
     """
-    generator = torch.Generator().manual_seed(epoch_seed(seed, 0))
-    getattr(loader, "base_dataloader", loader).generator = generator  # accelerate wraps torch's DataLoader
+    loader = getattr(loader, "base_dataloader", loader)  # accelerate wraps torch's
+    loader.generator = seeded_generator(seed, 0)
 
 
 def set_epoch(loader: Any, epoch: int, seed: int) -> None:
@@ -42,4 +35,4 @@ def set_epoch(loader: Any, epoch: int, seed: int) -> None:
         inner = getattr(layer, "batch_sampler", None)
         layer = getattr(layer, "sampler", None) if inner is None else inner
     if (generator := getattr(loader, "generator", None)) is not None:
-        generator.manual_seed(epoch_seed(seed, epoch))
+        generator.set_state(seeded_generator(seed, epoch).get_state())

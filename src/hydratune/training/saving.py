@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Seq2SeqTrainer
+from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 
 from hydratune.training import checkpoints
@@ -32,6 +32,8 @@ class SavingTrainer(Seq2SeqTrainer):
     """
 
     lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
+    conditions: Mapping[str, str] = {}  # what else decides the bits of the run, by names for the user
+    departures: Sequence[str] = ()  # how conditions changed whenever the run was resumed
     leaves_weights = True  # whether anybody looks at them once it has ended
     _staged: Path | None = None  # where a checkpoint is being written
 
@@ -66,7 +68,8 @@ class SavingTrainer(Seq2SeqTrainer):
             written = folder / UNFINISHED / final.name
             self.state.save_to_json(str(written / _STATE))
             (written / _PICKLE).unlink(missing_ok=True)
-            checkpoints.finish(written, final, self.lineage, {"loss": loss})
+            more = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
+            checkpoints.finish(written, final, self.lineage, more)
             (folder / UNFINISHED).rmdir()
             best, most = self.state.best_model_checkpoint, self.args.save_total_limit
             rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
@@ -96,13 +99,22 @@ class SavingTrainer(Seq2SeqTrainer):
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         self._began, self._seconds_before = time.time(), 0.0
         epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
-        best = self.state.best_global_step
-        if best and not self.state.best_model_checkpoint:  # upstream looked where it was before the run was moved
-            self.state.best_model_checkpoint = str(Path(self.args.output_dir) / f"{PREFIX}{best}")
-        if best and (why := checkpoints.fault(Path(str(self.state.best_model_checkpoint)))):
+        if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
+            self.args.eval_on_start = False
+        if best := self.state.best_global_step:  # upstream looked where it was before the run was moved
+            self.state.best_model_checkpoint = str(self._checkpoint_of(best))
+        if best and (why := checkpoints.fault(self._checkpoint_of(best))):
             log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
         return epochs_and_steps
+
+    def _checkpoint_of(self, step: int) -> Path:
+        return Path(self.args.output_dir) / f"{PREFIX}{step}"
+
+    def best_is_lost(self, checkpoint: str) -> str | None:
+        """Returns why the best weights until a checkpoint cannot be read; None where they can, or nothing was best."""
+        best = TrainerState.load_from_json(str(Path(checkpoint) / _STATE)).best_global_step
+        return checkpoints.fault(self._checkpoint_of(best)) if best else None
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)

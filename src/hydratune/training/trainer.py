@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate.utils import find_batch_size, recursively_apply, slice_tensors
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler
 from transformers.trainer_pt_utils import BatchRebalanceSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler as UpstreamsLengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hydratune.training.guard import GuardedTrainer
@@ -42,15 +44,21 @@ class Trainer(GuardedTrainer, StepsOfParts):
         args, rows = self.args, self.train_dataset if train_dataset is None else train_dataset
         seed = args.seed if args.data_seed is None else args.data_seed
         strategy = args.train_sampling_strategy
+
+        def grouped(tokens: Sequence[int]) -> LengthGroupedSampler:
+            size, parts = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
+            return LengthGroupedSampler(tokens, size, seed, parts, args.dataloader_drop_last)
+
         if has_length(rows) and strategy == "group_by_length":
             names = getattr(self.processing_class, "model_input_names", ["input_ids"])
             tokens = lengths(rows, names[0])
             if tokens is not None:
-                size, parts = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
-                return LengthGroupedSampler(tokens, size, seed, parts, args.dataloader_drop_last)
+                return grouped(tokens)
         sampler: Any = super()._get_train_sampler(train_dataset)
         if isinstance(sampler, RandomSampler):  # accelerate would seed it with the sum of seed and epoch
             return ShuffledSampler(len(rows), seed)
+        if isinstance(sampler, UpstreamsLengthGroupedSampler):  # of rows that are no `datasets.Dataset`
+            return grouped(sampler.lengths)
         if isinstance(sampler, BatchRebalanceSampler):  # it adds the epoch to a seed that upstream leaves at 42
             sampler.seed = seeded_generator(seed).initial_seed()
         return sampler
