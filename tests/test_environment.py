@@ -1,5 +1,6 @@
 """A process that inherits the variables of another launcher runs alone; the processes that we start see theirs."""
 
+import json
 import os
 
 import pytest
@@ -69,6 +70,9 @@ def test_is_rank_is_not_inherited(monkeypatch):
 def test_a_run_ignores_other_launchers(toy, own_directory, command):
     """It trains alone to its end, and does not wait for three others."""
     foreign = {**FOREIGN["torchrun"], **FOREIGN["accelerate launch"], **FOREIGN["mpirun"]}
-    done = hydratune(*toy, "tracking=none", "hydra.run.dir=run", "hydra.sweep.dir=run", *command, **foreign)
+    directory = ["hydra.run.dir=run", "hydra.sweep.dir=run", "trainer.args.save_total_limit=3"]
+    done = hydratune(*toy, "tracking=none", *directory, *command, **foreign)
     assert done.returncode == 0, done.stderr
     assert list(own_directory.glob("run/**/metrics.json"))
+    for path in own_directory.glob("run/**/manifest.json"):
+        assert json.loads(path.read_text())["conditions"]["hardware.processes"] == "1"

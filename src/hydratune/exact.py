@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 EXACT = "exact"  # the tag of a run
 # Code whose collators and callbacks draw and remember nothing that a checkpoint has not.
 _KNOWN = ("hydratune.", "transformers.")
-_NODES = ("objective", "task", "model", "adapter", "trainer")  # of the config: what a run computes
+_NODES = ("task", "model", "adapter", "trainer")  # of the config: what a run computes
 _PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
 # Training arguments that change neither the rows of a step nor its arithmetic, nor which weights are the best.
 _NEUTRAL = (
@@ -46,25 +46,25 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
     """
     import torch
 
-    args, plain = trainer.args, OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    nodes = {name: plain[name] for name in _NODES}
+    args = trainer.args
+    plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _NODES}
     used = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
-    nodes["trainer"] = {**nodes["trainer"], "args": used}
+    plain["trainer"]["args"] = used
     validation = splits["validation"]
     gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
     versions = provenance.versions()
     values = {
-        **dict(flat(provenance.redact(nodes))),
+        **dict(flat(provenance.redact(plain))),
+        "objective": cfg.objective,
         "validation set": None if is_stream(validation) else content_hash(validation),
         "hardware.processes": args.world_size,
         "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "hardware.threads": torch.get_num_threads(),
         "hardware.precision": torch.backends.fp32_precision,
-        "hardware.attention": getattr(trainer.model.config, "_attn_implementation", None),
+        "hardware.attention": getattr(getattr(trainer.model, "config", None), "_attn_implementation", None),
         "hardware.deterministic": torch.are_deterministic_algorithms_enabled(),
         "hardware.eval_precision": cfg.hardware.get("eval_precision"),
-        "hardware.lean": plain["hardware"].get("lean"),
+        "hardware.lean": cfg.hardware.get("lean"),
         **{name: versions.get(name) for name in _PACKAGES},
     }
     return {name: str(value) for name, value in values.items()}

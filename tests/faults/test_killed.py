@@ -32,8 +32,9 @@ KINDS = {
     "plain steps": ["hardware.lean=false"],
     "bf16, data workers": [
         "hardware.precision=bf16",
-        "trainer.args.dataloader_num_workers=1",
-        "trainer.args.num_train_epochs=1",
+        "hardware.workers=2",
+        "trainer.args.train_sampling_strategy=random",
+        "trainer.args.num_train_epochs=3",
     ],
     "masked language model": ["task=masked_lm", "objective=eval_loss"],
     "by epoch": ["trainer.args.save_strategy=epoch", "trainer.args.eval_strategy=epoch"],
@@ -136,6 +137,7 @@ def test_killed_in_two_processes(toy, own_directory):
     done = run("whole", "whole_rows")
     assert done.returncode == 0, done.stderr
     assert run("killed", "killed_rows", KILL_AT="13").returncode == 1
+    shutil.copytree("killed", "fewer")
     done = run("killed", "resumed_rows", "resume=auto")
     assert done.returncode == 0, done.stderr
     assert "exact: yes" in (own_directory / "killed" / "hydratune.log").read_text()
@@ -145,3 +147,8 @@ def test_killed_in_two_processes(toy, own_directory):
     assert resumed == {step: rows for step, rows in whole.items() if step >= 12}
     epoch = [row for step in range(8, 16) for row in whole[step]]
     assert len(epoch) == len(set(epoch)) == 32
+    environment = {"FOLDER": "whole_rows", "PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "recording"}
+    done = hydratune("resume", "fewer", "hardware.processes=1", **environment)
+    assert done.returncode == 0, done.stderr
+    log = (own_directory / "fewer" / "hydratune.log").read_text()
+    assert "hardware.processes changed from 2 to 1 at step 12" in log
