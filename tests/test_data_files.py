@@ -92,6 +92,18 @@ def test_local_files_replaced_with_the_same_time_are_read_again(name):
         assert texts(name) == values
 
 
+def test_streams_of_other_content_have_other_hashes():
+    """So that a sweep or a resumed run notices that a streamed file was replaced."""
+    from hydratune.data.cache import source_hash
+
+    hashes = []
+    for values in (["x", "y"], ["x", "z"], ["x", "y"]):
+        write("a.csv", values)
+        stream = source("a.csv", streaming=True).load(AnyColumns("text"))["train"]
+        hashes.append(source_hash(stream.map(lambda row: row)))
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
 def test_local_files_of_the_same_content_are_converted_once(tmp_path):
     """Another name and time is not another cache entry."""
     for name in ("a.csv", "b.csv"):

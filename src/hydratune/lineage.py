@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hydratune.data.cache import content_hash
-from hydratune.data.streaming import is_stream
+from hydratune.data.cache import source_hash
 from hydratune.kept import key_of
 from hydratune.provenance import text_hash
 
@@ -25,8 +24,7 @@ log = logging.getLogger(__name__)
 def lineage(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
     """What a checkpoint must have in common with a run that goes on from it, by names for the user."""
     shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
-    known = {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed)}
-    return known if is_stream(rows) else {**known, "training set": content_hash(rows)}
+    return {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed), "training set": source_hash(rows)}
 
 
 def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
-from hydratune.data.cache import content_hash
+from hydratune.data.cache import source_hash
 from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
 from hydratune.data.naming import data_name
 from hydratune.data.splitting import GROUPS, without_groups
@@ -157,7 +157,9 @@ def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFac
     name = data_name(str(job.choices.get("dataset") or cfg.name), config)
     for split, rows in without_groups(splits).items():
         columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
-        digest = provenance.text_hash(f"{split} {source}") if is_stream(rows) else content_hash(rows)
+        digest = source_hash(rows)
+        if is_stream(rows):  # of the hub, the config has the revision
+            digest = provenance.text_hash(f"{split} {source} {digest}")
         count = None if is_stream(rows) else len(rows)
         yield SplitFacts(split, name, digest[:_DIGEST], source, count, columns)
 

@@ -35,6 +35,13 @@ def content_hash(rows: Dataset) -> str:
     return _HASHES[rows]
 
 
+def source_hash(rows: Any) -> str:
+    """SHA-256 of the content of rows; of a stream, of the description that its reader gives of its source."""
+    if is_stream(rows):
+        return hashlib.sha256(rows.info.description.encode()).hexdigest()
+    return content_hash(rows)
+
+
 _HASHES: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # a data set never changes, and is asked for often
 
 

@@ -86,8 +86,7 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
-    text = json.dumps([_VERSION, str(features), [file.key() for file in files]])
-    cached = cache_dir() / "rows" / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.arrow"
+    cached = cache_dir() / "rows" / f"{_key(files, features)[:32]}.arrow"
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
         part = cached.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same
@@ -104,17 +103,25 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     return Dataset.from_file(str(cached))
 
 
+def _key(files: Sequence[TableFile], features: Features) -> str:
+    """A hash of everything that determines the rows."""
+    text = json.dumps([_VERSION, str(features), [file.key() for file in files]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _verify(files: Sequence[TableFile]) -> None:
     for file in files:
         file.verify()
 
 
 def streamed_rows(files: Sequence[TableFile], features: Features) -> IterableDataset:
-    """The same rows, read while they are used."""
+    """The same rows, read while they are used; the description of the stream is a hash of its content."""
     from datasets import IterableDataset
 
     _verify(files)
-    return IterableDataset.from_generator(_examples, features, {"files": list(files), "features": features})
+    stream = IterableDataset.from_generator(_examples, features, {"files": list(files), "features": features})
+    stream.info.description = _key(files, features)
+    return stream
 
 
 def _examples(files: Sequence[TableFile], features: Features) -> Iterator[dict[str, Any]]:
