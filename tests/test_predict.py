@@ -10,6 +10,8 @@ from PIL import Image
 from conftest import looked_at_every, predictions, write_rows
 from hydratune.errors import ConfigError
 from hydratune.finished import predict as module
+from hydratune.finished.evaluate import evaluate
+from hydratune.finished.opening import open_run
 from hydratune.finished.predict import Asked, predict
 from hydratune.tracking.store import connect
 
@@ -425,3 +427,19 @@ def test_predict_reads_a_file_like_the_runs_files(train, tiny):
     (other,) = said(Path("new.jsonl"), result, "dataset.columns.text=text")
     assert own["0"] == other["text"] == "good film"
     assert own["prediction"] == other["prediction"]
+
+
+def test_predict_and_evaluate_read_a_split_of_a_document(train, toy, own_directory):
+    """Predict the split that is named, and evaluate the run's test split or another one."""
+    toy_rows = {split: Path(f"{split}.jsonl").read_text().splitlines() for split in ("train", "validation", "test")}
+    document = {split: [json.loads(line) for line in lines] for split, lines in toy_rows.items()}
+    file = own_directory / "films.json"
+    file.write_text(json.dumps(document))
+    files = ["dataset.files.train=films.json", "dataset.files.validation=null", "dataset.files.test=null"]
+    result = train(*toy, *files, *(f"dataset.splits.{split}={split}" for split in document))
+    with pytest.raises(ConfigError) as caught:
+        said(file, result)
+    assert [one.key for one in caught.value.mistakes] == ["dataset.splits.train"]
+    assert without_inputs(said(file, result, "dataset.splits.train=test")) == same(predictions(result))
+    run = open_run(str(result.directory), "")
+    assert [evaluate(run, overrides).rows for overrides in ([], ["dataset.splits.test=train"])] == [16, 32]

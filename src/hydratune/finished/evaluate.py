@@ -163,12 +163,17 @@ def _one_file(cfg: DictConfig) -> str | None:
     """The split of files that is scored, which becomes the only one of `cfg`; None for data of other kinds."""
     if not str(cfg.dataset.get("_target_")).endswith(f".{_LOCAL}"):
         return None
-    given = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
-    assert isinstance(given, dict)
-    split = next((one for one in reversed(SPLITS) if given.get(one) not in (None, "???")), None)
+    given: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
+    names: Any = OmegaConf.to_container(cfg.dataset.get("splits") or OmegaConf.create({}))
+    files = {split: path for split, path in given.items() if path not in (None, "???")}
+    files |= {
+        split: files["train"] for split, name in names.items() if name and "train" in files and split not in files
+    }
+    split = next((one for one in reversed(SPLITS) if one in files), None)
     if split is None:
         raise ConfigError(Mistake("dataset.files.test", "a file", "none", "Set dataset.files.test=PATH."))
-    cfg.dataset.files = {"train": given[split]}
+    cfg.dataset.files = {"train": files[split]}
+    cfg.dataset.splits = {"train": names.get(split)}
     cfg.dataset.streaming = False
     return split
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune.console import plain_console
 from hydratune.data.local import LocalFiles
+from hydratune.data.opening import suffix
 from hydratune.data.rows import BadRow, located, unknown_columns
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.finished.opening import (
@@ -52,6 +53,7 @@ CHANGES = (
     "dataset.encoding",
     "dataset.format",
     *(f"dataset.{name}" for name in _PARSING),
+    "dataset.splits.train",
     "hardware",
     "task.max_new_tokens",
 )
@@ -160,6 +162,7 @@ def _source(cfg: DictConfig, asked: Asked, task: Task) -> LocalFiles:
         files={"train": str(asked.file)},
         columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
         encoding=node.get("encoding") or "utf-8",
+        splits={"train": node.splits.train} if _is_typed("splits.train", asked) else {},
         format=node.format if _is_typed("format", asked) or (_is_like(node, asked) and "format" in node) else None,
         **{name: node[name] for name in _PARSING if name in node and (_is_typed(name, asked) or _is_like(node, asked))},
     )
@@ -177,8 +180,9 @@ def _is_typed(name: str, asked: Asked) -> bool:
 
 def _is_like(node: DictConfig, asked: Asked) -> bool:
     """Whether the file ends as the run's files do, so that it is read as they were."""
-    files = str(OmegaConf.to_yaml(node.get("files") or OmegaConf.create({})))
-    return bool(asked.file.suffix) and f"{asked.file.suffix}\n" in files
+    files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
+    paths = [one for given in files.values() for one in (given if isinstance(given, list) else [given]) if one]
+    return suffix(asked.file) != "" and suffix(asked.file) in {suffix(Path(path)) for path in paths}
 
 
 # --- rows ------------------------------------------------------------------------------------------------
