@@ -10,6 +10,7 @@ from hydratune.data import LocalFiles
 from hydratune.errors import ConfigError
 from hydratune.tasks.multi_label_classification import MultiLabelClassification
 from hydratune.tasks.regression import Regression
+from hydratune.tasks.sequence_classification import SequenceClassification
 
 SCORES = "text,label\ngood,0.5\nbad,1\nfine,N/A\nawful,0.25\n"
 
@@ -70,6 +71,22 @@ def test_stream_value_that_is_no_number_is_dropped():
     """A stream has the same rows and types."""
     stream = load(Regression(), SCORES, on_bad_row="drop", streaming=True)
     assert sorted(row["label"] for row in stream) == [0.25, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"), [(["0", "1", "N/A", "0"], [0, 1, 0]), (["0", "1", "many", "0"], ["0", "1", "many", "0"])]
+)
+def test_csv_label_that_is_missing_among_ids(values, kept):
+    """A mark of a missing value is no label; a word is one."""
+    text = "text,label\n" + "".join(f"good {i},{value}\n" for i, value in enumerate(values))
+    assert load(SequenceClassification(), text, on_bad_row="drop")["label"][:] == kept
+
+
+def test_csv_label_called_none():
+    """A label that `dataset.labels` names is one."""
+    text = "text,label\na,0\nb,1\nc,none\nd,0\n"
+    rows = load(SequenceClassification(), text, labels=["0", "1", "none"], on_bad_row="drop")
+    assert [str(label) for label in rows["label"]] == ["0", "1", "none", "0"]
 
 
 def listed(result):

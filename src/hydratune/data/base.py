@@ -19,7 +19,7 @@ from hydratune.data.label_names import (
     unseen_counts,
 )
 from hydratune.data.raw import Raw
-from hydratune.data.rows import BadRow, Column, column_name, located, mistakes, unknown_columns
+from hydratune.data.rows import MISSING, BadRow, Column, column_name, located, mistakes, unknown_columns
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
@@ -111,14 +111,15 @@ class Source(ABC):
         self,
         needed: Collection[str] | None,  # noqa: ARG002
         rest: bool = False,  # noqa: ARG002
-        numbers: Collection[str] = (),  # noqa: ARG002
+        kinds: Mapping[str, Collection[str]] | None = None,  # noqa: ARG002
     ) -> Raw:
         """The same rows, of which only some columns may be read.
 
         Args:
             needed: Columns whose values must have one type; None for all.
             rest: Whether the other columns are wanted too.
-            numbers: Columns where values that are no numbers make their rows invalid.
+            kinds: Columns of numbers (`number`), where other values make their rows invalid, and of labels (`label`),
+                where a mark of a missing value among numbers does.
         """
         return self.read()
 
@@ -179,16 +180,18 @@ class Source(ABC):
         named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
         return [*dict.fromkeys(one for one in [*named, self.stratify_by_column, self.group_by_column] if one)]
 
-    def _numbers(self, wanted: Mapping[str, Column]) -> list[str]:
-        """The columns of the data that should hold numbers: those of a task, and several that form lists."""
-        numbers: list[str] = []
+    def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
+        """The columns of the data that should hold numbers (`number`), and those of labels (`label`)."""
+        kinds: dict[str, list[str]] = {"number": [], "label": []}
         for name, column in wanted.items():
             theirs = self._theirs(name)
             if isinstance(theirs, list) and column.kind == "labels":
-                numbers += theirs
-            elif isinstance(theirs, str) and column.kind == "number":
-                numbers.append(theirs)
-        return numbers
+                kinds["number"] += theirs
+            elif isinstance(theirs, str) and column.kind in kinds:
+                kinds[column.kind].append(theirs)
+        if any(name.casefold() in MISSING for name in self.labels or ()):  # a label called None
+            kinds["label"] = []
+        return kinds
 
     def _missing(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
@@ -229,7 +232,7 @@ class Source(ABC):
         Test rows have a column `splitting.GROUPS` too, where `group_by_column` is set and the data have it.
         """
         self._dropped = DroppedRows()
-        raw = self.read_columns(self._needed(task.columns), numbers=self._numbers(task.columns))
+        raw = self.read_columns(self._needed(task.columns), kinds=self._kinds(task.columns))
         splits = raw.splits
         missing = [
             mistake
@@ -277,7 +280,7 @@ class Source(ABC):
         Raises:
             ConfigError: If a column of `wanted` is missing.
         """
-        raw = self.read_columns(self._needed(wanted), rest=True, numbers=self._numbers(wanted))
+        raw = self.read_columns(self._needed(wanted), rest=True, kinds=self._kinds(wanted))
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
         rows = raw.splits[split]
         nested = [*splitting.nested(rows.features)]

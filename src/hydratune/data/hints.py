@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydratune.data.conll import layout_of
 from hydratune.data.formats import CONLL, SEPARATED
-from hydratune.data.rows import Column, shown
+from hydratune.data.rows import MISSING, Column, shown
 from hydratune.data.scan import ReadOptions
 from hydratune.data.separated import first_records
 from hydratune.errors import ConfigError, Mistake
@@ -17,7 +17,6 @@ _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # rows that are compared with the first one
 _WORDS = 6  # a name of that many words is a sentence
 _FEW = 4  # rows that do not tell a header from data
-_MISSING = ("", "?", "-", "n/a", "na", "nan", "null", "none")
 
 
 def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
@@ -74,7 +73,7 @@ def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
     first = [title.strip().casefold() for title in rows[0]]
     if options.column_names and first == [name.casefold() for name in options.column_names]:
         return True
-    if len(rows) < _FEW or any(title in _MISSING or _is_number(title) for title in first):
+    if len(rows) < _FEW or any(title in ("", *MISSING) or _is_number(title) for title in first):
         return False
     columns = [[value for value in _column(rows, i) if value] for i in range(len(first))]
     return any(column and all(map(_is_number, column)) for column in columns)

@@ -219,14 +219,17 @@ class LocalFiles(Source):
         """All rows of the files, with all columns; cached under a hash of the files' content."""
         return self.read_columns(None)
 
-    def read_columns(self, needed: Collection[str] | None, rest: bool = False, numbers: Collection[str] = ()) -> Raw:
+    def read_columns(
+        self, needed: Collection[str] | None, rest: bool = False, kinds: Mapping[str, Collection[str]] | None = None
+    ) -> Raw:
         """The same rows with the needed columns; the other ones may differ between rows and files."""
         files = [
             DataFile(split, path, name := str(self._format_of(path)), self.options(name, split))
             for split, paths in self.paths().items()
             for path in paths
         ]
+        numbers, ids = (tuple((kinds or {}).get(kind, ())) for kind in ("number", "label"))
         selection = Selection(
-            None if needed is None else tuple(sorted(needed)), rest, tuple(numbers), decimal=self.decimal
+            None if needed is None else tuple(sorted(needed)), rest, numbers, ids, decimal=self.decimal
         )
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)

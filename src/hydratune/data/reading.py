@@ -144,14 +144,18 @@ def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]
     """Reads each file once, or twice if some values are no numbers in a column that should hold them.
 
     Such values make their rows invalid if most values of the column are numbers; else the column is no column of
-    numbers.
+    numbers. Labels may be words, so among numbers only marks of missing values make their rows invalid.
     """
     lines = {file.split: HEAD if file.split in stream else math.inf for file in files}
     for file in files:
         file.look(selection, lines[file.split])
-    counts = {name: [file.scan.numbers.get(name, [0, 0]) for file in files] for name in selection.numbers}
+    counts = {
+        name: [file.scan.numbers.get(name, [0, 0]) for file in files] for name in {*selection.numbers, *selection.ids}
+    }
     totals = {name: [sum(column) for column in zip(*own, strict=True)] for name, own in counts.items()}
-    mixed = tuple(name for name, (numbers, others) in totals.items() if numbers > others > 0)
+    words = {name for file in files for name in file.scan.words if name in selection.ids}
+    mixed = tuple(sorted(name for name, (numbers, others) in totals.items() if numbers > others > 0))
+    mixed = tuple(name for name in mixed if name not in words)
     selection = replace(selection, only_numbers=mixed)
     for file in files if mixed else ():
         file.look(selection, lines[file.split])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN = 10  # bad rows that a message shows; all are counted
+MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # usual marks of a missing value
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hydratune.data.column_types import Type, Typing, has_long, kind, kind_of_value
-from hydratune.data.rows import shown
+from hydratune.data.rows import MISSING, shown
 from hydratune.errors import ConfigError, Mistake
 
 
@@ -128,6 +128,7 @@ class Scan:
         skipped: Of each record that is no row, the number of rows before it.
         types: Column that is read -> the type of all its values.
         numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
+        words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
     """
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -137,11 +138,14 @@ class Scan:
     skipped: list[int] = field(default_factory=list)
     types: dict[str, Type] = field(default_factory=dict)
     numbers: dict[str, list[int]] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
 
-    def count_numbers(self, name: str, is_number: bool | None) -> None:
-        """Count a value of a column that should hold numbers; None for a missing one."""
+    def count_number(self, name: str, value: Any, is_number: bool | None) -> None:
+        """Count a value of a column that should hold numbers; `is_number` is None for no value."""
         if is_number is not None:
             self.numbers.setdefault(name, [0, 0])[not is_number] += 1
+            if not is_number and str(value).strip().casefold() not in MISSING:
+                self.words.add(name)
 
     def skip(self, bad: Bad) -> None:
         """Note an invalid line."""
@@ -165,6 +169,7 @@ class Selection:
         needed: Columns whose values must have one type; a dotted name leads into objects. None for all columns.
         rest: Whether the other columns are read too; those without one type are stored as JSON.
         numbers: Columns that should hold numbers.
+        ids: Columns of labels, which may be words or numbers.
         only_numbers: Columns where any other value makes a row invalid.
         decimal: The decimal separator of numbers in CSV.
     """
@@ -172,6 +177,7 @@ class Selection:
     needed: tuple[str, ...] | None = None
     rest: bool = False
     numbers: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     only_numbers: tuple[str, ...] = ()
     decimal: str = "."
 
@@ -262,8 +268,8 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         if seen.rows < _PEEKED:
             seen.columns.update(dict.fromkeys(_dotted(item.values)))
         values = selection.of(item.values)
-        for name in selection.numbers:
-            seen.count_numbers(name, known.typing.is_number(values.get(name)))
+        for name in (*selection.numbers, *selection.ids):
+            seen.count_number(name, values.get(name), known.typing.is_number(values.get(name)))
         if wrong := conflict(item, values, seen.types, known.typing, selection):
             seen.skip(wrong)
             continue
