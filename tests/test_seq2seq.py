@@ -74,7 +74,7 @@ def test_two_encoders_learn_to_write(train, own_directory, tiny_model):
         "model=minilm_seq2seq",
         f"model.encoder={tiny_model}",
         "trainer.args.max_steps=300",
-        "trainer.args.learning_rate=0.02",
+        "trainer.args.learning_rate=0.01",
     ]
     result = train(*files(own_directory), *LEARN, *model, *looked_at_every(100))
     assert result.metrics["test_exact_match"] == 1
