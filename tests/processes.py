@@ -25,11 +25,9 @@ HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 FORKS = multiprocessing.get_context("forkserver")
 IMPORTED = [  # by a run sooner or later
     "datasets",
-    "evaluate",
     "hydratune.cli",
     "hydratune.run",
     "hydratune.sweep.worker",
-    "hydratune.tasks.metrics",
     "hydratune.training.lean",
     "hydratune.training.trainer",
     "matplotlib.figure",

@@ -405,3 +405,47 @@ def test_a_run_whose_process_is_gone(record, store, capsys):
     dispatch(["compare", *ids])
     assert "KILLED" in capsys.readouterr().out
     assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "RUNNING"]
+
+
+DIRECTIONS = {
+    "of the user": ({"trainer": {}}, {"hydratune.objective": "eval_accuracy", "hydratune.direction": "min"}, "A"),
+    "of the metric": ({}, {}, "B"),
+}
+
+
+@pytest.mark.parametrize("case", DIRECTIONS)
+def test_direction_is_the_recorded_one(record, ask, store, case):
+    """`greater_is_better` of the user, which a run records with its objective, counts more than the definition."""
+    config, tags, better = DIRECTIONS[case]
+    runs = [record(f"run{i}", {"rate": i}, right=right, config=ACCURACY | config) for i, right in enumerate((100, 160))]
+    for run_id in runs:
+        for name, value in tags.items():
+            connect(store).set_tag(run_id, name, value)
+    (one,) = ask("run0", "run1")["comparisons"]
+    assert one["better"] == better
+
+
+def test_direction_that_nobody_tells(record, ask):
+    """A number that is not a metric of the task is not ranked."""
+    record("one", {"rate": 1}, right=120, test_size=3)
+    record("two", {"rate": 2}, right=150, test_size=4)
+    found = ask("one", "two", "--metric", "size")
+    assert found["comparisons"] == []
+    assert len(found["remarks"]) == 1
+
+
+def test_extra_metric_is_compared(record, ask, own_directory, monkeypatch):
+    """A metric of the user is computed from the rows, if its function is allowed here; lower is better if it says so."""
+    (own_directory / "costs_of_user.py").write_text(
+        "def cost(predictions, references):\n    return sum(a != b for a, b in zip(predictions, references)) / len(references)\n"
+    )
+    monkeypatch.syspath_prepend(own_directory)
+    function = {"_target_": "costs_of_user.cost", "_partial_": True}
+    node = {"_target_": "hydratune.tasks.metric.Metric", "function": function, "higher_is_better": False, "low": 0}
+    config = {"objective": "eval_cost", "task": {**ACCURACY["task"], "extra_metrics": {"cost": node}}}
+    record("one", {"rate": 1}, right=100, config=config)
+    record("two", {"rate": 2}, right=160, config=config)
+    assert ask("one", "two")["comparisons"] == []
+    monkeypatch.setenv("HYDRATUNE_ALLOW", "costs_of_user")
+    (one,) = ask("one", "two")["comparisons"]
+    assert (one["better"], one["interval"]["value"]) == ("B", pytest.approx(-0.3))

@@ -292,6 +292,7 @@ def test_differences_stay_within_the_range_of_the_metric():
 )
 def test_sentences(metric, is_share, interval, sentence):
     """Which is better depends on whether less is, and points are for shares alone."""
-    said = Comparison("A", "B", Unit(metric, is_share), "test", "a test", "two models", Interval(*interval)).sentence()
+    unit = Unit(metric, is_share, higher_is_better=metric != "mse")
+    said = Comparison("A", "B", unit, "test", "a test", "two models", Interval(*interval)).sentence()
     assert said.startswith(sentence)
     assert said.endswith(f"(test {metric}, a test; two models)")

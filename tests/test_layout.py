@@ -73,11 +73,8 @@ RUNTIME = {
     "tracking/callback.py",
     "sweep/callbacks.py",
     "tasks/tables.py",
-    "tasks/metrics.py",
-    "tasks/label_metrics.py",
     "tasks/sequence_metrics.py",
     "tasks/masking.py",
-    "tasks/generation_metrics.py",
 }
 FILES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 

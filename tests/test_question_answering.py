@@ -1,5 +1,10 @@
 """Spans: windows, official scores, no answers."""
 
+import random
+import re
+import string
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +21,6 @@ from hydratune.tasks.question_answering import QuestionAnswering
 
 CASES = [
     ("", ["a dog"]),
-    ("the", ["The!"]),
     ("the dog", ["dog"]),
     ("dog", ["a cat", "the DOG."]),
     ("big dog barks", ["dog barks loudly", "a dog"]),
@@ -27,25 +31,79 @@ CASES = [
 ]
 
 
+def official_words(text):
+    """Normalization of both scripts: lower case, then no punctuation, then no articles, then single spaces."""
+    kept = "".join(c for c in text.lower() if c not in string.punctuation)
+    return re.sub(r"\b(?:a|an|the)\b", " ", kept).split()
+
+
+def official_overlap(said, answer):
+    """The harmonic mean of precision and recall of the words; nothing in common is 0."""
+    common = sum((Counter(said) & Counter(answer)).values())
+    if common == 0:
+        return 0.0
+    precision, recall = common / len(said), common / len(answer)
+    return 2 * precision * recall / (precision + recall)
+
+
+def official_version_1(said, answers):
+    """evaluate-v1.1.py: the best over all answers as they are."""
+    words = official_words(said)
+    return {
+        "exact_match": max(words == official_words(answer) for answer in answers),
+        "f1": max(official_overlap(words, official_words(answer)) for answer in answers),
+    }
+
+
+def official_version_2(said, answers):
+    """evaluate-v2.0.py: the best over the answers with words, or over the empty one; empty agrees with empty."""
+    golds = [words for answer in answers if (words := official_words(answer))] or [[]]
+    words = official_words(said)
+    return {
+        "exact_match": max(words == gold for gold in golds),
+        "f1": max(official_overlap(words, gold) if words and gold else float(words == gold) for gold in golds),
+    }
+
+
+PIECES = ["a", "an", "the", "The", "dog", "Dog", "cat", ".", "!", "'s", "-", " ", "  ", "\u00a0", "\u200b", "\ufeff", "é", "猫", "ß", "İ", "…", "3", "5"]  # fmt: skip
+
+
+@pytest.mark.parametrize("official", [official_version_1, official_version_2])
+def test_scores_are_the_official_ones(official):
+    """Random answers of articles, punctuation, spaces and other scripts score as the script of the version says."""
+    draw = random.Random(0)
+
+    def text():
+        return draw.choice(["", " "]).join(draw.choices(PIECES, k=draw.randrange(4)))
+
+    for _ in range(6000):
+        said, answers = text(), [text() for _ in range(draw.randrange(1, 4))]
+        scores = squad.scores([said], [answers], version_2=official is official_version_2)
+        expected = {name: 100 * value for name, value in official(said, answers).items()}
+        assert scores == pytest.approx(expected), (said, answers)
+
+
 @pytest.mark.parametrize(("said", "answers"), CASES)
-def test_scores_are_the_official_ones(said, answers):
-    """Exact match and F1 of awkward answers are those of another implementation of the official script."""
+def test_scores_of_version_1_are_those_of_torchmetrics(said, answers):
+    """Exact match and F1 of awkward answers are those of another implementation, but of two empty answers."""
     prediction = [{"prediction_text": said, "id": "1"}]
     target = [{"answers": {"text": answers, "answer_start": [0] * len(answers)}, "id": "1"}]
-    expected = reference(prediction, target)
-    if not squad.normalized(said) and any(not squad.normalized(answer) for answer in answers):
-        expected["f1"] = torch.tensor(100.0)  # SQuAD 2's script: nothing is right where nothing is asked for
-    scores = squad.scores([said], [answers])
-    assert scores["exact_match"] == pytest.approx(expected["exact_match"].item(), abs=1e-4)
-    assert scores["f1"] == pytest.approx(expected["f1"].item(), abs=1e-4)
+    expected = {name: value.item() for name, value in reference(prediction, target).items()}
+    assert squad.scores([said], [answers], version_2=False) == pytest.approx(expected, abs=1e-4)
 
 
 def test_scores_of_no_answers():
     """No prediction is right where there is no answer, and wrong where there is one; both kinds are reported."""
-    scores = squad.scores(["", "dog", ""], [[], [], ["dog"]])
+    scores = squad.scores(["", "dog", ""], [[], [], ["dog"]], version_2=True)
     assert scores["f1"] == pytest.approx(100 / 3)
     assert (scores["f1_no_answer"], scores["f1_has_answer"]) == (50, 0)
     assert scores["exact_match_no_answer"] == 50
+
+
+def test_scores_of_an_answer_without_words():
+    """Version 2: an answer of an article alone is dropped, but its question has an answer."""
+    scores = squad.scores(["", "the dog"], [["the"], ["a", "dog"]], version_2=True)
+    assert scores == {"exact_match": 100, "f1": 100}
 
 
 def test_the_threshold_is_the_best_one():
@@ -113,6 +171,34 @@ def test_windows_find_every_answer(tokenizer, max_length):
         r["answers"]["text"][0] for r in ROWS
     ]
     assert len(rows) > 12 or max_length == 384
+
+
+EDGES = ["\u200b", "\ufeff", "\u00a0", "\u2060", "\u00ad", "\x00", " "]
+
+
+@pytest.mark.parametrize("edge", EDGES, ids=lambda edge: f"U+{ord(edge):04X}")
+def test_windows_find_an_answer_with_edges_that_have_no_token(tokenizer, edge):
+    """Characters that the tokenizer leaves out at the ends of an answer do not make it no answer."""
+    text = f"{edge}Paris{edge}"
+    context = f"Ada went to {text}."
+    rows = [{"question": "Where?", "context": context, "answers": {"text": [text], "answer_start": [12]}}]
+    data = prepare(tokenizer, rows, 48, doc_stride=4)
+    (row,) = data.splits["train"]
+    first, last = (row["offsets"][row[name]] for name in ("start_positions", "end_positions"))
+    assert context[first[0] : last[1]] == "Paris"
+    assert data.said == []
+
+
+@pytest.mark.parametrize(
+    ("context", "answer", "counted"),
+    [("dog " * 200, "dog " * 60, 1), ("the \u200b dog", "\u200b", 1), ("the dog " * 200, "the dog", 0)],
+)
+def test_answers_in_no_window_are_counted(tokenizer, context, answer, counted):
+    """An answer that is longer than what windows share, or that has no token, is trained as none, and told."""
+    answers = {"text": [answer], "answer_start": [context.index(answer)]}
+    data = prepare(tokenizer, [{"question": "q", "context": context, "answers": answers}], 48, doc_stride=8)
+    assert [sum(rows["unaligned"]) for rows in data.splits.values()] == [counted, counted]
+    assert len([said for said in data.said if "no window" in said]) == 2 * counted
 
 
 def test_evaluation_keeps_little():

@@ -24,7 +24,6 @@ CASES = {
     "identical": (["the cat sat on the mat"], ["the cat sat on the mat"]),
     "nothing predicted": (["the cat sat"], [""]),
     "nothing asked for": (["", "a b c d"], ["the cat", "a b c d"]),
-    "another script": (["猫が座った"], ["猫が寝た"]),
 }
 
 
@@ -41,10 +40,9 @@ def test_scores_are_those_of_the_libraries(case):
         scorer = RougeScorer([kind], use_stemmer=False)
         values = [scorer.score(a, b)[kind].fmeasure for a, b in zip(true, said, strict=True)]
         reference[kind] = sum(values) / len(values)
-    for name, metric in GENERATION.items():
-        assert metric().compute(references=true, predictions=said)[name] == pytest.approx(reference[name], abs=1e-6), (
-            name
-        )
+    for metric in GENERATION:
+        value = metric.compute({"references": true, "predictions": said, "tokenizer": "13a"})
+        assert value == pytest.approx(reference[metric.name], abs=1e-6), metric.name
 
 
 def files(folder):

@@ -85,7 +85,7 @@ def test_the_default_is_in_order(compose):
         ),
         (
             "objective=accuracy",
-            "objective: expected one of ['eval_loss', 'eval_accuracy', 'eval_f1', 'eval_matthews_correlation'], "
+            "objective: expected one of ['eval_loss', 'eval_accuracy', 'eval_f1', 'eval_macro_f1', 'eval_matthews_correlation'], "
             "got 'accuracy'. Set objective=eval_accuracy.",
         ),
         (

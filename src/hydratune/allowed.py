@@ -28,6 +28,7 @@ _KINDS = {
     "hydratune.models.base.Model",
     "hydratune.sweep.options.Sweep",
     "hydratune.tasks.base.Task",
+    "hydratune.tasks.metric.Metric",
     "hydratune.tracking.base.Tracking",
     "hydratune.training.trainer.Trainer",
     "optuna.samplers._base.BaseSampler",
@@ -37,8 +38,8 @@ _KINDS = {
     "transformers.training_args.TrainingArguments",
 }
 _SPOKEN = (
-    "a dataset, task, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, TrainingArguments, "
-    "Trainer or TrainerCallback"
+    "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
+    "TrainingArguments, Trainer or TrainerCallback"
 )
 # What Hydra itself may build, below `hydra`.
 HYDRA = (

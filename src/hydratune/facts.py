@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import allowed, provenance
+from hydratune.build import build
 from hydratune.errors import optional_record
 from hydratune.kept import Kept
-from hydratune.tasks.base import LESS_IS_BETTER
 from hydratune.tracking.base import Facts
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
@@ -128,9 +128,9 @@ def foreign_code(cfg: DictConfig) -> list[str]:
 
 
 def more_is_better(cfg: DictConfig) -> bool:
-    """Whether a higher objective is the better one."""
+    """Whether a higher objective is better: as the user says, or else by the definition of the metric."""
     given = cfg.trainer.args.get("greater_is_better")
-    return cfg.objective.removeprefix("eval_") not in LESS_IS_BETTER if given is None else bool(given)
+    return build(cfg.task).arguments(str(cfg.objective))["greater_is_better"] if given is None else bool(given)
 
 
 def resolved_yaml(cfg: DictConfig) -> str:

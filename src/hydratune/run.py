@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PRECISIONS = "precisions"  # the key of metrics.json for the precisions of training and evaluation
+_FOLLOW_OBJECTIVE = ("reduce_lr_on_plateau", "greedy")  # values of `lr_scheduler_type`
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     with args.main_process_first():  # other processes of the run read what it has cached
         made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
+    task.check_head(data.head, cfg.objective)
     collector.settle()
     # 3. Load the network under the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
@@ -239,10 +241,19 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     machine = hardware.prepare(given=cfg.trainer.args)
     fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
     ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
+    ours |= _plateau(cfg.trainer.args, {**ours, **cfg.trainer.args}["greater_is_better"])
     args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
     args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch takes no whole 0
     hardware.alone(args)
     return args
+
+
+def _plateau(args: DictConfig, greater_is_better: bool) -> dict[str, Any]:
+    """The mode of schedules that follow the objective, which would otherwise lower the rate while a score rises."""
+    if args.get("lr_scheduler_type") not in _FOLLOW_OBJECTIVE:
+        return {}
+    given = args.get("lr_scheduler_kwargs") or {}
+    return {"lr_scheduler_kwargs": {"mode": "max" if greater_is_better else "min", **given}}
 
 
 def _sampling(node: DictConfig, task: Task) -> dict[str, str]:

@@ -104,9 +104,7 @@ def _task(run: Run, metric: str) -> Task:
     task = run.task(metric)
     if task.undecoded:
         raise UnusableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
-    if metric not in task.known_metrics:
-        known = ", ".join(task.known_metrics)
-        raise UnusableError(f"{metric} cannot be computed from predictions; --metric takes {known} for a test")
+    _check_metric(task, run, metric)
     if run.rows and task.needs_names and not run.label_names:
         raise UnusableError(f"{run.label} has no labels.json, so the order of its labels is not known")
     return task
@@ -137,6 +135,15 @@ def _refusal(scores: RowScores, first: int, second: int, one: Run, other: Run) -
     return ""
 
 
+def _check_metric(task: Task, run: Run, metric: str) -> None:
+    known = task.row_metrics(run.label_names)
+    if metric not in known:
+        takes = ", ".join(known)
+        raise UnusableError(f"{metric} cannot be computed from predictions; --metric takes {takes} for a test")
+
+
 def rescored(run: Run, metric: str) -> float:
     """A metric of a run's own rows, also one that it did not report."""
-    return run.task(metric).rescore(run.rows, run.label_names)[metric]
+    task = run.task(metric)
+    _check_metric(task, run, metric)
+    return task.rescore(run.rows, run.label_names)[metric]

@@ -6,17 +6,22 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from hydratune import allowed
-from hydratune.errors import one_line
+from hydratune.build import build
+from hydratune.errors import ConfigError, one_line
 from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS
 from hydratune.tasks.base import Task
+from hydratune.tasks.metric import LOSS, Metric
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import DIRECTORY
+from hydratune.tracking.view import DIRECTION, OBJECTIVE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,7 +132,8 @@ class Run:
     def task(self, metric: str) -> Task:
         """The run's task as its config describes it, with one metric alone.
 
-        The config may be anybody's: only a class of allowed code that is a task is called, and nothing below it.
+        The config may be anybody's: only a class of allowed code that is a task is called, and below it only the
+        metric that was asked for, if it is one of `extra_metrics` and its function is of allowed code.
 
         Raises:
             UnusableError: Where there is no such task here.
@@ -140,9 +146,33 @@ class Run:
             kind = allowed.load(path, "task._target_")
             if not isinstance(kind, type) or not issubclass(kind, Task):
                 raise UnusableError(f"{self.label} names {path} as its task, which is none")
-            return kind(**{**node, "metrics": [metric]})
-        except (ImportError, TypeError) as error:
+            extra = dict(node.pop("extra_metrics", None) or {})
+            if metric not in extra:
+                return kind(**{**node, "metrics": [metric]})
+            return kind(**{**node, "metrics": [], "extra_metrics": {metric: self._extra_metric(metric, extra[metric])}})
+        except (ConfigError, ImportError, TypeError) as error:
             raise UnusableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
+
+    def _extra_metric(self, name: str, node: Any) -> Metric:
+        """A metric of `task.extra_metrics`, if the config describes one."""
+        built = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
+        if not isinstance(built, Metric):
+            raise UnusableError(f"{self.label} has {name} in task.extra_metrics, which is not a metric")
+        return built
+
+    def definition(self, metric: str) -> Metric | None:
+        """Direction and range of a metric; None if neither the task nor the recorded objective tells.
+
+        A direction that was recorded with the objective counts more: the user may have set `greater_is_better`.
+        """
+        try:
+            found = self.task(metric).metric(metric)
+        except UnusableError:
+            found = LOSS if metric == LOSS.name else None
+        recorded = self.record.data.tags
+        if recorded.get(OBJECTIVE) == f"eval_{metric}" and DIRECTION in recorded:
+            return replace(found or Metric(name=metric), higher_is_better=recorded[DIRECTION] == "max")
+        return found
 
     def history(self, metric: str) -> tuple[list[int], list[float]]:
         """Steps and values of a metric, in their order."""

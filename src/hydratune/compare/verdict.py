@@ -11,7 +11,7 @@ from hydratune.compare.seeds import compare_groups
 from hydratune.compare.words import Comparison, Group, Unit
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.intervals import PROPORTIONS, Scale, mean_interval
-from hydratune.tasks.base import LESS_IS_BETTER
+from hydratune.tasks.metric import LOSS, Metric
 
 SEED = "seed"  # the param in which the runs of a group may differ
 _NAME_LENGTH = 60
@@ -25,12 +25,14 @@ class Verdict:
 
     Args:
         metric: Empty where the runs have no objective in common.
+        definition: Its direction and its range.
         comparisons: Differences and their tests.
         groups: Of seeds, where there are any to speak of.
         remarks: What was left out, and what to keep in mind.
     """
 
     metric: str
+    definition: Metric = LOSS
     comparisons: list[Comparison] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -53,7 +55,10 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     if not wanted and len({*named.values()}) != 1:
         got = ", ".join(f"{metric} of {label}" for label, metric in named.items()) or "none"
         return Verdict("", remarks=[f"the runs have no objective in common ({got}): name one with --metric"])
-    verdict = Verdict(wanted or next(iter(named.values())))
+    metric = wanted or next(iter(named.values()))
+    if (definition := _definition(runs, metric)) is None:
+        return Verdict("", remarks=[f"the runs do not agree on, or do not say, which direction of {metric} is better"])
+    verdict = Verdict(metric, definition)
     finished = [run for run in runs if run.status == FINISHED]
     verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
     if not _check_precisions(finished, verdict):
@@ -74,6 +79,12 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     return verdict
 
 
+def _definition(runs: Sequence[Run], metric: str) -> Metric | None:
+    """The definition that the runs agree on; None if they name two directions, or none."""
+    found = [one for run in runs if (one := run.definition(metric)) is not None]
+    return found[0] if len({one.higher_is_better for one in found}) == 1 else None
+
+
 def differing(runs: Sequence[Run]) -> list[str]:
     """The params that are not the same in all runs, in the order in which runs name them."""
     names = dict.fromkeys(name for run in runs for name in run.params)
@@ -91,7 +102,7 @@ def _known(run: Run, wanted: str) -> Iterator[str]:
     """Metrics that were recorded, or that predictions can be scored with."""
     yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
     try:
-        yield from run.task(wanted).known_metrics
+        yield from run.task(wanted).row_metrics(run.label_names)
     except UnusableError:
         return
 
@@ -116,7 +127,7 @@ def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
 
 def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
     try:
-        verdict.comparisons.append(compare_pair(first, second, _unit(first, verdict.metric)))
+        verdict.comparisons.append(compare_pair(first, second, _unit(verdict)))
     except UnusableError as error:
         verdict.remarks.append(str(error))
 
@@ -127,7 +138,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     if len(values) < 2:
         verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
         return
-    pick = min if verdict.metric in LESS_IS_BETTER else max
+    pick = max if verdict.definition.higher_is_better else min
     best_label = pick(values, key=lambda label: values[label])
     (best,) = (run for run in runs if run.label == best_label)
     usable = [best]
@@ -143,7 +154,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
         (other,) = (run for run in usable if run is not best)
         _judge_pair(other, best, verdict)
     elif len(usable) > 2:
-        verdict.comparisons += compare_with_best(usable, best, _unit(best, verdict.metric))
+        verdict.comparisons += compare_with_best(usable, best, _unit(verdict))
         verdict.remarks.append(
             f"{best.label} was chosen by the same rows, so intervals and p-values are adjusted for all pairs of runs"
         )
@@ -159,12 +170,9 @@ def _on_test(run: Run, metric: str) -> float | None:
         return None
 
 
-def _unit(run: Run, metric: str) -> Unit:
-    try:
-        is_share = metric in run.task(metric).shares
-    except UnusableError:
-        is_share = False
-    return Unit(metric, is_share, Scale(0, 1) if is_share else Scale())
+def _unit(verdict: Verdict) -> Unit:
+    metric = verdict.definition
+    return Unit(verdict.metric, metric.is_share, Scale(metric.low, metric.high), metric.higher_is_better)
 
 
 # --- groups of seeds -------------------------------------------------------------------------------------
@@ -196,7 +204,7 @@ def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: 
         verdict.remarks.append(f"not all runs have measured {verdict.metric} in the same place: seeds are not compared")
         return False
     telling = [name for name in differing(runs) if name != SEED]
-    unit = _unit(groups[0][0], verdict.metric)
+    unit = _unit(verdict)
     for group in groups:
         values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
         rows = group[0].row_counts.get(_ROWS_OF[place]) if verdict.metric in PROPORTIONS else None
@@ -222,7 +230,7 @@ def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdi
     if verdict.groups[0].place == "test" and (why := _unlike(grouped)):
         verdict.remarks.append(why)
         return
-    comparisons, remarks = compare_groups(verdict.groups, _unit(grouped[0], verdict.metric))
+    comparisons, remarks = compare_groups(verdict.groups, _unit(verdict))
     verdict.comparisons += comparisons
     verdict.remarks += remarks
 

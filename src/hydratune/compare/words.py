@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from hydratune.intervals import ANY, LEVEL, MIN_SEEDS, TOO_FEW_SEEDS, Interval, Scale
-from hydratune.tasks.base import LESS_IS_BETTER
 
 ALPHA = 1 - LEVEL
 
@@ -19,11 +18,13 @@ class Unit:
         metric: Name of the metric.
         is_share: Whether it is a share from 0 to 1.
         scale: The values that the metric can have.
+        higher_is_better: Its direction.
     """
 
     metric: str
     is_share: bool
     scale: Scale = ANY
+    higher_is_better: bool = True
 
     def amounts(self, *values: float) -> list[str]:
         """The numbers, all with as many decimals as the smallest needs."""
@@ -78,7 +79,7 @@ class Comparison:
         interval = self.interval
         if self.refusal or not interval.excludes_zero or (interval.p is not None and interval.p >= ALPHA):
             return None
-        return self.second if (interval.value > 0) != (self.unit.metric in LESS_IS_BETTER) else self.first
+        return self.second if (interval.value > 0) == self.unit.higher_is_better else self.first
 
     def sentence(self) -> str:
         """The finding, its numbers, and what it is about."""

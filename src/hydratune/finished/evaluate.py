@@ -127,6 +127,7 @@ def evaluate(
         data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained)
         for sentence in data.said:
             log.warning("data: %s", sentence)
+        task.check_head(data.head)
         test = Evaluated(data.splits["test"], data.head, run.tuned(task))
         trainer = make_trainer(
             cfg.trainer,

@@ -13,6 +13,7 @@ from hydratune import allowed
 from hydratune.intervals import PROPORTIONS, Interval, Scale, mean_interval
 from hydratune.sweep.plan import Plan, label
 from hydratune.sweep.study import ERROR, FOLDER, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES
+from hydratune.tasks.metric import LOSS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -108,7 +109,10 @@ def front(plan: Plan, found: Sequence[Row]) -> list[Row]:
 def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
     """The values that a metric can have, and the rows that it was measured on where it is a proportion of them."""
     kind: Any = allowed.load(str(plan.identity["task._target_"]), "task._target_")
-    limits = (0.0, 1.0) if metric in getattr(kind, "shares", ()) else (-math.inf, math.inf)
+    known = {one.name: one for one in (LOSS, *getattr(kind, "known_metrics", ()))}
+    extra = (plan.identity.get(f"task.extra_metrics.{metric}.{end}") for end in ("low", "high"))
+    low, high = (known[metric].low, known[metric].high) if metric in known else extra
+    limits = (-math.inf if low is None else low, math.inf if high is None else high)
     return Scale(*limits, rows if metric in PROPORTIONS else None)
 
 

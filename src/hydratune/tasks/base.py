@@ -5,14 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.models.base import Network, max_positions
 from hydratune.tasks.encode import Batch, encode_texts
 from hydratune.tasks.labels import TRUE_NAMES
+from hydratune.tasks.metric import LOSS, PREDICTIONS, REFERENCES, SCORES, Metric, is_valid_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel, TrainerCallback
 
-# Metrics of which less is better; of all others more is.
-LESS_IS_BETTER = ("loss", "perplexity", "bits_per_byte", "mse", "mae")
 EXAMPLE = 200  # characters of an example, which any network takes
 
 
@@ -68,7 +67,8 @@ class Task(ABC):
     """A kind of problem; one subclass and one yaml a task (see docs/adding_a_task.md).
 
     Args:
-        metrics: Names of the metrics to compute, of those that the task knows.
+        metrics: Names of the metrics to compute, of `known_metrics`; null for those that fit the data, where allowed.
+        extra_metrics: Name -> `hydratune.tasks.metric.Metric`, computed in addition (see docs/adding_a_task.md).
         objective: The metric that picks the best checkpoint, `eval_` and its name, or `eval_loss`.
         max_length: Cut texts to this many tokens; null for as many as the network has positions.
     """
@@ -77,23 +77,80 @@ class Task(ABC):
     processor: ClassVar[str] = "tokenizer"  # what turns a row into the network's inputs; or `image_processor`
     columns: ClassVar[Mapping[str, Column]]  # what it reads of the data
     inputs: ClassVar[tuple[str, ...]] = ("text", "text_pair")  # columns that make two rows the same example
-    known_metrics: ClassVar[tuple[str, ...]]
+    known_metrics: ClassVar[tuple[Metric, ...]]
+    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES)  # what `extra_metrics` may be computed from
     shared_input: ClassVar[str] = ""  # an input that several rows have in common, e.g. the context of questions
     streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must know where each token is in the text
     pipeline: ClassVar[str | None] = None  # what serves the network: a task of transformers.pipeline
     tuned: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation, for test to take
-    shares: ClassVar[tuple[str, ...]] = ()  # metrics from 0 to 1, whose differences are told in points of a hundred
     needs_names: ClassVar[bool] = False  # whether `rescore` needs the names of the labels, in the order of their ids
     undecoded: ClassVar[str] = ""  # why `decode` yields no rows, where it never does
 
-    metrics: list[str]
+    metrics: list[str] | None
     objective: str = "eval_loss"
+    extra_metrics: dict[str, Any] = field(default_factory=dict)
     max_length: int | None = None
 
-    def objectives(self) -> list[str]:
-        """What evaluation will report and `objective` may name."""
-        return ["eval_loss", *(f"eval_{name}" for name in self.metrics)]
+    def __post_init__(self) -> None:
+        """Names each extra metric by its key."""
+        extra = self.extra_metrics.items()
+        self.extra_metrics = {n: replace(m, name=n) if isinstance(m, Metric) else m for n, m in extra}
+
+    def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:  # noqa: ARG002 (others need it)
+        """Names of the metrics to compute, of `known_metrics`.
+
+        Args:
+            head: That of `Prepared`; None before the data is read, for all that may be computed.
+        """
+        return [*(self.metrics or ())]
+
+    def objectives(self, head: Mapping[str, Any] | None = None) -> list[str]:
+        """Names of the numbers that evaluation reports and that `objective` may name; see `metric_names`."""
+        return ["eval_loss", *(f"eval_{name}" for name in (*self.metric_names(head), *self.extra_metrics))]
+
+    def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
+        """Raises ConfigError if the metrics or the objective are not defined for the data's head."""
+        if objective is not None and objective not in (options := self.objectives(head)):
+            fix = f"Set objective={nearest(objective, options) or options[-1]}."
+            raise ConfigError(Mistake("objective", one_of(options), repr(objective), fix))
+
+    def definitions(self) -> dict[str, Metric]:
+        """Name -> definition of every metric that the task can report."""
+        return {metric.name: metric for metric in (LOSS, *self.known_metrics, *self.extra_metrics.values())}
+
+    def metric(self, name: str) -> Metric | None:
+        """The definition of a metric, also of a part of one, e.g. `f1_person`; None for other numbers."""
+        definitions = self.definitions()
+        if name in definitions:
+            return definitions[name]
+        whole = max((one for one in definitions if name.startswith(f"{one}_")), key=len, default=None)
+        return definitions[whole] if whole else None
+
+    def row_metrics(self, names: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 (others need it)
+        """Names of the metrics that `rescore` can compute from rows of `decode`; `names` are those of the labels."""
+        return [
+            name
+            for name, metric in self.definitions().items()
+            if name != LOSS.name and SCORES not in metric.inputs.values()
+        ]
+
+    def with_metric(self, name: str) -> Self:
+        """The same task with one metric alone."""
+        if name in self.extra_metrics:
+            return replace(self, metrics=[], extra_metrics={name: self.extra_metrics[name]})
+        return replace(self, metrics=[name], extra_metrics={})
+
+    def scores(self, head: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, float]:
+        """Name -> value of all metrics of a task whose metrics each have a function."""
+        definitions = self.definitions()
+        named = {name: definitions[name].compute(inputs) for name in self.metric_names(head)}
+        return named | self.extra_scores(**inputs)
+
+    def extra_scores(self, **inputs: Any) -> dict[str, float]:
+        """Name -> value of the extra metrics whose inputs are given."""
+        metrics = self.extra_metrics.items()
+        return {name: metric.compute(inputs) for name, metric in metrics if {*metric.inputs.values()} <= {*inputs}}
 
     def keeps_order(self) -> bool:
         """Whether rows that follow each other belong together, so that a split or a limit must not part them."""
@@ -114,17 +171,39 @@ class Task(ABC):
 
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported."""
-        for name in self.metrics:
-            if name not in self.known_metrics:
-                fix = did_you_mean(name, self.known_metrics, f"Set task.metrics=[{self.known_metrics[0]}].")
-                yield Mistake("metrics", one_of(self.known_metrics), repr(name), fix)
+        known = [metric.name for metric in self.known_metrics]
+        for name in self.metrics or ():
+            if name not in known:
+                fix = did_you_mean(name, known, f"Set task.metrics=[{known[0]}].")
+                yield Mistake("metrics", one_of(known), repr(name), fix)
+        for name, metric in self.extra_metrics.items():
+            yield from (mistake.under(f"extra_metrics.{name}") for mistake in self._check_extra(name, metric, known))
         if self.max_length is not None and self.max_length < 1:
             yield Mistake("max_length", "a number of tokens above 0 or null", repr(self.max_length), "Raise it.")
+
+    def _check_extra(self, name: str, metric: Any, known: Sequence[str]) -> Iterator[Mistake]:
+        """Mistakes of one of `extra_metrics`, below its key."""
+        if not self.metric_inputs:
+            fix = "Leave task.extra_metrics out."
+            yield Mistake("", f"no extra metrics: {type(self).__name__} predicts no rows", repr(name), fix)
+        elif not is_valid_name(name) or name in known:
+            fix = "Give it another name: letters, digits and _, and not that of another metric."
+            yield Mistake("", "a name of its own", repr(name), fix)
+        elif not isinstance(metric, Metric):
+            function = "{_target_: my_package.my_metric, _partial_: true}"
+            fix = f"Write {{_target_: hydratune.tasks.metric.Metric, function: {function}}}."
+            yield Mistake("", "a node of hydratune.tasks.metric.Metric", repr(metric), fix)
+        else:
+            yield from metric.check(self.metric_inputs)
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Arguments of `TrainingArguments` that the task decides where the user said nothing."""
         counted = {"include_num_input_tokens_seen": "non_padding"} if self.processor == "tokenizer" else {}
-        return {"greater_is_better": objective.removeprefix("eval_") not in LESS_IS_BETTER, **counted}
+        metric = self.metric(objective.removeprefix("eval_"))
+        if metric is None:
+            fix = did_you_mean(objective, self.objectives(), "Name a metric that the task reports.")
+            raise ConfigError(Mistake("objective", one_of(self.objectives()), repr(objective), fix))
+        return {"greater_is_better": metric.higher_is_better, **counted}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Raises ConfigError where the kind of network cannot have this task's head."""
@@ -284,7 +363,7 @@ class Task(ABC):
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """A function from row numbers, which may repeat, to a metric of those rows; for those without `ratios`."""
-        alone = replace(self, metrics=[metric])
+        alone = self.with_metric(metric)
         return lambda numbers: alone.rescore([rows[i] for i in numbers], names)[metric]
 
 

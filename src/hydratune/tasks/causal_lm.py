@@ -13,7 +13,8 @@ from hydratune.data.streaming import is_stream
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared
 from hydratune.tasks.encode import Batch, encode_splits
-from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
+from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, LeftToRight, chosen, mean_scores
+from hydratune.tasks.metric import Metric, error
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ class CausalLm(LeftToRight):
     """
 
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
-    known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "bits_per_byte", "accuracy")
+    known_metrics: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, error("bits_per_byte"), TOKEN_ACCURACY)
     streams: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["perplexity"])

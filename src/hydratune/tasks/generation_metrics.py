@@ -1,112 +1,104 @@
-"""Scores of generated texts, by rouge-score and sacrebleu, as modules of `evaluate`."""
+"""Metrics of generated texts, computed by rouge-score and sacrebleu."""
 
 from __future__ import annotations
 
+import functools
+import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import datasets
-import evaluate
-import numpy as np
-from rouge_score.rouge_scorer import RougeScorer
-from sacrebleu.metrics import BLEU, CHRF
+import regex
 
+from hydratune.tasks.metric import PREDICTIONS, REFERENCES, Metric, percentage, share
 from hydratune.tasks.references import Reference, streams, texts_of
 
+if TYPE_CHECKING:
+    from sacrebleu.metrics import BLEU, CHRF
 
-class GenerationMetric(evaluate.Metric):
-    """A metric of predicted and true texts; called `name`, it returns `{name: value}`."""
+# Scripts without spaces between words: each character is a token, with its combining marks.
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_TOKEN = regex.compile(rf"[{_UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{_UNSPACED}]]+", regex.V1)
+UNSPACED = regex.compile(rf"[{_UNSPACED}]")
 
-    name: ClassVar[str] = ""
-
-    def __init__(self) -> None:
-        super().__init__(module_type="metric", keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        text = datasets.Value("string")
-        features = datasets.Features({"predictions": text, "references": text})
-        return evaluate.MetricInfo(description=type(self).__doc__ or "", citation="", features=features)
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {self.name: float(self.score(list(references), list(predictions)))}
-
-    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
-        """The value of the metric."""
-        raise NotImplementedError
+# --- ROUGE -----------------------------------------------------------------------------------------------
 
 
-class Rouge1(GenerationMetric):
-    """Mean F-measure of shared words, 0 to 1."""
+class UnicodeTokenizer:
+    """Tokenizer for rouge-score, whose own drops every letter that is not ASCII; of ASCII texts both make the same."""
 
-    name = "rouge1"
-
-    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
-        """See `rouge_score.rouge_scorer`; of several references, the best counts."""
-        scorer = RougeScorer([self.name], use_stemmer=False)
-        pairs = zip(map(texts_of, references), predictions, strict=True)
-        values = [scorer.score_multi(*pair)[self.name].fmeasure for pair in pairs]
-        return sum(values) / len(values)
+    def tokenize(self, text: str) -> list[str]:
+        """Words of letters, digits and combining marks, without case; single characters in unspaced scripts."""
+        return _TOKEN.findall(unicodedata.normalize("NFC", text).casefold())
 
 
-class Rouge2(Rouge1):
-    """Mean F-measure of shared pairs of words, 0 to 1."""
+def rouge(predictions: Sequence[str], references: Sequence[Reference], kind: str) -> float:
+    """Mean F-measure over texts; of several references, the best counts. See `rouge_score.rouge_scorer`.
 
-    name = "rouge2"
+    Args:
+        predictions: Generated texts.
+        references: True texts, one or several for each.
+        kind: `rouge1` for words, `rouge2` for pairs of words, `rougeL` for the longest common subsequence.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
 
-
-class RougeL(Rouge1):
-    """Mean F-measure of the longest common subsequence of words, 0 to 1."""
-
-    name = "rougeL"
-
-
-class Bleu(GenerationMetric):
-    """sacreBLEU over the whole split, 0 to 100."""
-
-    name = "bleu"
-
-    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
-        """See `sacrebleu.metrics.BLEU`."""
-        return CORPUS[self.name]().corpus_score(predictions, streams(references)).score
+    scorer = RougeScorer([kind], tokenizer=UnicodeTokenizer())
+    pairs = zip(map(texts_of, references), predictions, strict=True)
+    return sum(scorer.score_multi(*pair)[kind].fmeasure for pair in pairs) / len(references)
 
 
-class Chrf(GenerationMetric):
-    """chrF over the whole split, 0 to 100."""
-
-    name = "chrf"
-
-    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
-        """See `sacrebleu.metrics.CHRF`."""
-        return CORPUS[self.name]().corpus_score(predictions, streams(references)).score
+# --- scores of a whole split, which are not means over its texts -----------------------------------------
 
 
-class ExactMatch(GenerationMetric):
-    """Share of predictions that are the reference, 0 to 1."""
-
-    name = "exact_match"
-
-    def score(self, references: Sequence[Reference], predictions: Sequence[str]) -> float:
-        """Of whole texts, without spaces at their ends."""
-        pairs = zip(map(texts_of, references), predictions, strict=True)
-        return sum(any(text.strip() == said.strip() for text in texts) for texts, said in pairs) / len(references)
+def bleu(predictions: Sequence[str], references: Sequence[Reference], tokenizer: str) -> float:
+    """sacreBLEU; see `sacrebleu.metrics.BLEU`."""
+    return _corpus("bleu", tokenizer).corpus_score(predictions, streams(references)).score
 
 
-# Scores of a whole split that are no mean over its texts.
-CORPUS: dict[str, type[BLEU] | type[CHRF]] = {"bleu": BLEU, "chrf": CHRF}
+def chrf(predictions: Sequence[str], references: Sequence[Reference]) -> float:
+    """chrF; see `sacrebleu.metrics.CHRF`."""
+    return _corpus("chrf").corpus_score(predictions, streams(references)).score
 
 
 def over_corpus(
-    name: str, references: Sequence[Reference], predictions: Sequence[str]
+    name: str, references: Sequence[Reference], predictions: Sequence[str], tokenizer: str
 ) -> Callable[[Sequence[int]], float]:
-    """A function from row numbers to the score of `CORPUS` over those rows, by counts that are made once.
+    """A function from row numbers to BLEU or chrF of those rows, by counts that are made once.
 
-    The two calls are those of `sacrebleu.significance`, whose own test says nothing of the size of a difference.
+    The two calls are those of `sacrebleu.significance`, whose own test does not give the size of a difference.
     """
-    metric = CORPUS[name]()
+    import numpy as np
+
+    metric = _corpus(name, tokenizer)
     counts = np.array(metric._extract_corpus_statistics(predictions, streams(references)))
     return lambda numbers: float(metric._compute_score_from_stats(counts[numbers].sum(axis=0).tolist()).score)
 
 
-GENERATION: dict[str, type[GenerationMetric]] = {
-    metric.name: metric for metric in (Rouge1, Rouge2, RougeL, Bleu, Chrf, ExactMatch)
-}
+def _corpus(name: str, tokenizer: str = "") -> BLEU | CHRF:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return BLEU(tokenize=tokenizer) if name == "bleu" else CHRF()
+
+
+# --- texts as a whole ------------------------------------------------------------------------------------
+
+
+def exact_match(predictions: Sequence[str], references: Sequence[Reference]) -> float:
+    """Share of predictions that are a reference, without whitespace at their ends."""
+    pairs = zip(map(texts_of, references), predictions, strict=True)
+    return sum(any(text.strip() == said.strip() for text in texts) for texts, said in pairs) / len(references)
+
+
+TOKENIZER = "tokenizer"  # input of the task: the tokenizer of BLEU
+_TEXTS = {PREDICTIONS: PREDICTIONS, REFERENCES: REFERENCES}
+BLEU_SCORE = Metric(name="bleu", function=bleu, low=0, high=100, inputs={**_TEXTS, TOKENIZER: TOKENIZER})
+CORPUS = (BLEU_SCORE, percentage("chrf", chrf))
+MEANS = (
+    *(share(kind, functools.partial(rouge, kind=kind)) for kind in ("rouge1", "rouge2", "rougeL")),
+    share("exact_match", exact_match),
+)
+GENERATION: tuple[Metric, ...] = (*MEANS, *CORPUS)
+
+
+def unsuited(texts: Sequence[Any]) -> float:
+    """Share of texts in a script without spaces, of whose words BLEU's default tokenizer does not know the ends."""
+    return sum(bool(UNSPACED.search(" ".join(texts_of(text)))) for text in texts) / max(len(texts), 1)

@@ -2,125 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
-import datasets
-import evaluate
-import numpy as np
-from scipy import stats
-from sklearn import metrics as sklearn_metrics
+from hydratune.tasks.metric import correlation, error, share
 
-# --- label sets: (rows, labels) sparse matrices of 0 and 1, at least two labels --------------------------
+# --- label sets: (rows, labels) matrices of 0 and 1, at least two labels ----------------------------------
 
 
-def micro_f1(references: Any, predictions: Any) -> float:
-    """F1 over all labels of all rows together; 0 where no label is true or none is predicted."""
-    return float(sklearn_metrics.f1_score(references, predictions, average="micro", zero_division=0))
+def micro_f1(predictions: Any, references: Any) -> float:
+    """F1 over all labels of all rows together; 0 if no label is true or none is predicted."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(references, predictions, average="micro", zero_division=0)
 
 
-def macro_f1(references: Any, predictions: Any) -> float:
-    """Mean of each label's F1; a label that is neither true nor predicted counts as 0."""
-    return float(sklearn_metrics.f1_score(references, predictions, average="macro", zero_division=0))
+def macro_f1(predictions: Any, references: Any) -> float:
+    """Mean F1 of the labels; a label that is neither true nor predicted counts as 0."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(references, predictions, average="macro", zero_division=0)
 
 
-def subset_accuracy(references: Any, predictions: Any) -> float:
+def subset_accuracy(predictions: Any, references: Any) -> float:
     """Share of rows with exactly the right labels."""
-    return float(sklearn_metrics.accuracy_score(references, predictions))
+    from sklearn.metrics import accuracy_score
+
+    return accuracy_score(references, predictions)
+
+
+MULTI_LABEL = (share("micro_f1", micro_f1), share("macro_f1", macro_f1), share("subset_accuracy", subset_accuracy))
 
 
 def best_threshold(references: Any, probabilities: Any) -> float:
-    """The probability from which on a label is predicted for the highest micro F1; 0.5 where no label is true.
+    """The threshold with the highest micro F1, where a label is predicted from it on; 0.5 if no label is true.
 
     Args:
         references: (rows, labels) of 0 and 1.
         probabilities: (rows, labels) from 0 to 1.
     """
+    import numpy as np
+    from sklearn.metrics import precision_recall_curve
+
     if not references.any():
         return 0.5
-    precision, recall, thresholds = sklearn_metrics.precision_recall_curve(references.ravel(), probabilities.ravel())
+    precision, recall, thresholds = precision_recall_curve(references.ravel(), probabilities.ravel())
     f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
     return float(thresholds[f1[:-1].argmax()])  # the curve's last point has no threshold
 
 
-MULTI_LABEL: dict[str, Callable[[Any, Any], float]] = {
-    metric.__name__: metric for metric in (micro_f1, macro_f1, subset_accuracy)
-}
-
-# --- numbers ---------------------------------------------------------------------------------------------
+# --- numbers: (rows,) floats; a prediction that is not finite makes every metric nan ----------------------
 
 
-class NumberMetric(evaluate.Metric):
-    """A metric of (rows,) numbers; called `name`, it returns `{name: value}`, nan where a prediction is not finite."""
+def pearson(predictions: Any, references: Any) -> float:
+    """Pearson correlation; 0 if a side is constant or has fewer than two rows. See `scipy.stats.pearsonr`."""
+    from scipy.stats import pearsonr
 
-    name = ""
-
-    def __init__(self) -> None:
-        super().__init__(module_type="metric", keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-        return evaluate.MetricInfo(
-            description=type(self).__doc__ or "", citation="", features=datasets.Features(features)
-        )
-
-    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-        return {self.name: self.of(references, predictions)}
-
-    def of(self, references: Any, predictions: Any) -> float:
-        """The value of the metric over any numbers."""
-        true, said = np.asarray(references, dtype=float), np.asarray(predictions, dtype=float)
-        return float(self.score(true, said)) if np.isfinite(said).all() else float("nan")
-
-    def score(self, references: Any, predictions: Any) -> float:
-        """The value of the metric over finite numbers."""
-        raise NotImplementedError
+    return _correlation(pearsonr, references, predictions)
 
 
-class Pearson(NumberMetric):
-    """Pearson correlation, from -1 to 1; 0 where either side is constant or has fewer than two rows."""
+def spearman(predictions: Any, references: Any) -> float:
+    """Pearson correlation of ranks, with the mean rank for ties; 0 as for `pearson`. See `scipy.stats.spearmanr`."""
+    from scipy.stats import spearmanr
 
-    name = "pearson"
-
-    def score(self, references: Any, predictions: Any) -> float:
-        """See `scipy.stats.pearsonr`, which would warn and say nan of constants."""
-        return 0.0 if _constant(references, predictions) else stats.pearsonr(references, predictions).statistic
+    return _correlation(spearmanr, references, predictions)
 
 
-class Spearman(NumberMetric):
-    """Pearson correlation of ranks, where ties share the mean of theirs; 0 as for `Pearson`."""
+def mse(predictions: Any, references: Any) -> float:
+    """Mean of the squared differences; see `sklearn.metrics.mean_squared_error`."""
+    from sklearn.metrics import mean_squared_error
 
-    name = "spearman"
-
-    def score(self, references: Any, predictions: Any) -> float:
-        """See `scipy.stats.spearmanr`, which would warn and say nan of constants."""
-        return 0.0 if _constant(references, predictions) else stats.spearmanr(references, predictions).statistic
+    return mean_squared_error(references, predictions) if _finite(predictions) else math.nan
 
 
-class MeanSquaredError(NumberMetric):
-    """Mean of the squared differences; less is better."""
+def mae(predictions: Any, references: Any) -> float:
+    """Mean of the absolute differences; see `sklearn.metrics.mean_absolute_error`."""
+    from sklearn.metrics import mean_absolute_error
 
-    name = "mse"
-
-    def score(self, references: Any, predictions: Any) -> float:
-        """See `sklearn.metrics.mean_squared_error`."""
-        return sklearn_metrics.mean_squared_error(references, predictions)
+    return mean_absolute_error(references, predictions) if _finite(predictions) else math.nan
 
 
-class MeanAbsoluteError(NumberMetric):
-    """Mean of the absolute differences; less is better."""
+def _finite(values: Any) -> bool:
+    import numpy as np
 
-    name = "mae"
-
-    def score(self, references: Any, predictions: Any) -> float:
-        """See `sklearn.metrics.mean_absolute_error`."""
-        return sklearn_metrics.mean_absolute_error(references, predictions)
+    return bool(np.isfinite(values).all())
 
 
-def _constant(*columns: Any) -> bool:
-    return any(len(column) < 2 or np.ptp(column) == 0 for column in columns)
+def _correlation(statistic: Any, references: Any, predictions: Any) -> float:
+    """A correlation of scipy, which would warn of constants and return nan."""
+    import numpy as np
+
+    if not _finite(predictions):
+        return math.nan
+    if any(len(column) < 2 or np.ptp(column) == 0 for column in (references, predictions)):
+        return 0.0
+    return statistic(references, predictions).statistic
 
 
-REGRESSION: dict[str, type[NumberMetric]] = {
-    metric.name: metric for metric in (Pearson, Spearman, MeanSquaredError, MeanAbsoluteError)
-}
+REGRESSION = (correlation("pearson", pearson), correlation("spearman", spearman), error("mse", mse), error("mae", mae))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tasks.encode import IGNORED, Batch
+from hydratune.tasks.metric import error, share
 
 if TYPE_CHECKING:
     import torch
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel
 
 UNDECODED = "a language model has a prediction for each token, and no row of its own to draw anew"
+PERPLEXITY = error("perplexity", low=1)  # per token
+TOKEN_ACCURACY = share("accuracy")  # of the most probable token
 PART = 1024  # tokens whose scores are held in float32 at once
 
 
@@ -70,6 +73,7 @@ class LeftToRight(Task):
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     pipeline: ClassVar[str | None] = "text-generation"
     undecoded: ClassVar[str] = UNDECODED
+    metric_inputs: ClassVar[tuple[str, ...]] = ()  # no rows are predicted in evaluation
 
     max_new_tokens: int = 64
 

@@ -10,7 +10,15 @@ from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task
 from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
-from hydratune.tasks.language_modeling import UNDECODED, chosen, mean_scores, token_scores
+from hydratune.tasks.language_modeling import (
+    PERPLEXITY,
+    TOKEN_ACCURACY,
+    UNDECODED,
+    chosen,
+    mean_scores,
+    token_scores,
+)
+from hydratune.tasks.metric import Metric
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +41,8 @@ class MaskedLm(Task):
     pipeline: ClassVar[str | None] = "fill-mask"
     undecoded: ClassVar[str] = UNDECODED
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
-    known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
+    known_metrics: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, TOKEN_ACCURACY)
+    metric_inputs: ClassVar[tuple[str, ...]] = ()
 
     metrics: list[str] = field(default_factory=lambda: ["perplexity"])
     objective: str = "eval_perplexity"

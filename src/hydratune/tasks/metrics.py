@@ -1,79 +1,68 @@
-"""The common metrics as modules of `evaluate`, computed by scikit-learn; `evaluate.load` would need the hub."""
+"""Metrics of one label per row, computed by scikit-learn from (rows,) label ids."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import datasets
-import evaluate
-from sklearn import metrics as sklearn_metrics
+from hydratune.tasks.metric import Metric, correlation, share
 
 
-class ClassificationMetric(evaluate.Metric):
-    """A metric of predicted and true label ids; called `name`, it returns `{name: value}`."""
+def accuracy(predictions: Any, references: Any) -> float:
+    """Share of rows with the right label; see `sklearn.metrics.accuracy_score`."""
+    from sklearn.metrics import accuracy_score
 
-    name = ""
-
-    def __init__(self) -> None:
-        super().__init__(module_type="metric", keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": datasets.Value("int32"), "references": datasets.Value("int32")}
-        return evaluate.MetricInfo(
-            description=type(self).__doc__ or "", citation="", features=datasets.Features(features)
-        )
-
-    def _compute(self, predictions: Any, references: Any, num_labels: int) -> dict[str, float]:
-        return {self.name: float(self.score(references, predictions, num_labels))}
-
-    def score(self, references: Any, predictions: Any, num_labels: int) -> float:
-        """The value of the metric over (rows,) ids of `num_labels` labels, not all of which need occur."""
-        raise NotImplementedError
+    return accuracy_score(references, predictions)
 
 
-class Accuracy(ClassificationMetric):
-    """Share of rows with the right label."""
+def f1(predictions: Any, references: Any) -> float:
+    """F1 of label 1 of two labels; 0 if it is neither true nor predicted. See `sklearn.metrics.f1_score`."""
+    from sklearn.metrics import f1_score
 
-    name = "accuracy"
-
-    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
-        """See `sklearn.metrics.accuracy_score`."""
-        return sklearn_metrics.accuracy_score(references, predictions)
+    return f1_score(references, predictions, labels=[1], average="macro", zero_division=0)  # of label 1 alone
 
 
-class F1(ClassificationMetric):
-    """F1 of label 1 where there are two labels, as GLUE scores MRPC; the macro average otherwise."""
+def macro_f1(predictions: Any, references: Any) -> float:
+    """Mean F1 of the labels that are true or predicted in some row; see `sklearn.metrics.f1_score`."""
+    from sklearn.metrics import f1_score
 
-    name = "f1"
-
-    def score(self, references: Any, predictions: Any, num_labels: int) -> float:
-        """See `sklearn.metrics.f1_score`; 0 where a class has neither predictions nor rows."""
-        labels = [1] if num_labels == 2 else None  # of label 1 alone; a true label that the head lacks is another
-        return sklearn_metrics.f1_score(references, predictions, labels=labels, average="macro", zero_division=0)
+    return f1_score(references, predictions, average="macro", zero_division=0)
 
 
-class MacroF1(ClassificationMetric):
-    """Mean of the F1 of each label that occurs."""
+def matthews_correlation(predictions: Any, references: Any) -> float:
+    """Matthews correlation; 0 for chance, and if only one label occurs. See `sklearn.metrics.matthews_corrcoef`."""
+    from sklearn.metrics import matthews_corrcoef
 
-    name = "macro_f1"
-
-    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
-        """See `sklearn.metrics.f1_score`; 0 where a class has no prediction."""
-        return sklearn_metrics.f1_score(references, predictions, average="macro", zero_division=0)
-
-
-class MatthewsCorrelation(ClassificationMetric):
-    """Matthews correlation, from -1 to 1; 0 is chance."""
-
-    name = "matthews_correlation"
-
-    def score(self, references: Any, predictions: Any, num_labels: int) -> float:  # noqa: ARG002
-        """See `sklearn.metrics.matthews_corrcoef`; 0 where all is one label, of which it would warn."""
-        if len({*references, *predictions}) == 1:
-            return 0.0
-        return sklearn_metrics.matthews_corrcoef(references, predictions)
+    if len({*references, *predictions}) == 1:  # scikit-learn would warn
+        return 0.0
+    return matthews_corrcoef(references, predictions)
 
 
-CLASSIFICATION: dict[str, type[ClassificationMetric]] = {
-    metric.name: metric for metric in (Accuracy, F1, MacroF1, MatthewsCorrelation)
-}
+ACCURACY = share("accuracy", accuracy)
+F1 = share("f1", f1)  # of two labels only
+MACRO_F1 = share("macro_f1", macro_f1)
+CLASSIFICATION = (ACCURACY, F1, MACRO_F1, correlation("matthews_correlation", matthews_correlation))
+
+
+def as_evaluate(metric: Metric, kind: str = "int32") -> Any:
+    """The metric as a module of `evaluate`, e.g. for `evaluate.combine`; `evaluate.load` would need the Hub.
+
+    Args:
+        metric: A metric whose inputs are `predictions` and `references`.
+        kind: Type of one prediction and of one reference, as `datasets.Value` names it.
+    """
+    import datasets
+    import evaluate
+
+    class Module(evaluate.Metric):
+        """One metric under its name."""
+
+        def _info(self) -> evaluate.MetricInfo:
+            value = datasets.Value(kind)
+            features = datasets.Features({"predictions": value, "references": value})
+            return evaluate.MetricInfo(description=metric.function.__doc__ or "", citation="", features=features)
+
+        def _compute(self, predictions: Any, references: Any) -> Mapping[str, float]:
+            return {metric.name: metric.compute({"predictions": predictions, "references": references})}
+
+    return Module(module_type="metric", keep_in_memory=True)

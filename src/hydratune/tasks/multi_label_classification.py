@@ -14,6 +14,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import Network
 from hydratune.tasks.base import Evaluated, Prepared, Task, column_values
 from hydratune.tasks.encode import IGNORED, encode_splits, say_truncated
+from hydratune.tasks.label_metrics import MULTI_LABEL, best_threshold
 from hydratune.tasks.labels import (
     Labels,
     collect_labels,
@@ -22,6 +23,7 @@ from hydratune.tasks.labels import (
     unknown_labels,
     with_true_names,
 )
+from hydratune.tasks.metric import PREDICTIONS, REFERENCES, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +50,8 @@ class MultiLabelClassification(Task):
         "text_pair": Column("text", required=False),
         "labels": Column("labels", target=True),
     }
-    known_metrics: ClassVar[tuple[str, ...]] = ("micro_f1", "macro_f1", "subset_accuracy")
-    shares: ClassVar[tuple[str, ...]] = known_metrics
+    known_metrics: ClassVar[tuple[Metric, ...]] = MULTI_LABEL
+    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, "label_names")
     needs_names: ClassVar[bool] = True
     streams: ClassVar[bool] = True
     tuned: ClassVar[tuple[str, ...]] = ("threshold",)
@@ -169,17 +171,18 @@ class MultiLabelClassification(Task):
         """The metrics that the config names, and the threshold where it is tuned."""
         from scipy.sparse import csr_matrix
 
-        from hydratune.tasks.label_metrics import best_threshold
-
         references, predicted, values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
         if self.tune_threshold:
-            values["threshold"] = evaluated.tuned.get("threshold") or best_threshold(references, predicted)
+            tuned = evaluated.tuned.get("threshold")
+            values["threshold"] = best_threshold(references, predicted) if tuned is None else tuned
             predicted = (predicted >= values["threshold"]).astype("uint8")
+        names = [*evaluated.head["id2label"].values()]
         if (true_names := evaluated.true_names()) is not None:
-            references = _label_matrix(true_names, [*evaluated.head["id2label"].values()])
+            references = _label_matrix(true_names, names)
             predicted = csr_matrix(predicted)
             predicted.resize(references.shape)  # labels that the head does not have are never predicted
-        return self._scores(csr_matrix(references), csr_matrix(predicted)) | values
+            names = _with_unseen(names, true_names)
+        return self._scores(csr_matrix(references), csr_matrix(predicted), names) | values
 
     def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The names of the labels that are predicted."""
@@ -208,7 +211,7 @@ class MultiLabelClassification(Task):
         """The metrics that the config names."""
         true, predicted = column_values(rows, "labels", "predictions")
         names = _with_unseen(names, true)
-        return self._scores(_label_matrix(true, names), _label_matrix(predicted, names))
+        return self._scores(_label_matrix(true, names), _label_matrix(predicted, names), names)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Subset accuracy and micro F1."""
@@ -216,11 +219,11 @@ class MultiLabelClassification(Task):
         both = 2.0 * len(true & said)
         return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
 
-    def _scores(self, true: Any, said: Any) -> dict[str, float]:
-        """The metrics of (rows, labels) sparse matrices of 0 and 1."""
-        from hydratune.tasks.label_metrics import MULTI_LABEL
-
-        return {name: MULTI_LABEL[name](true, said) for name in self.metrics}
+    def _scores(self, references: Any, predictions: Any, names: Sequence[str]) -> dict[str, float]:
+        """The metrics of (rows, labels) sparse matrices of 0 and 1, which extra metrics need as arrays."""
+        if self.extra_metrics:
+            predictions, references = predictions.toarray(), references.toarray()
+        return self.scores(predictions=predictions, references=references, label_names=[*names])
 
 
 def _with_unseen(names: Sequence[str], true: Sequence[Sequence[str]]) -> list[str]:

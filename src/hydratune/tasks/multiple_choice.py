@@ -13,6 +13,8 @@ from hydratune.data.rows import BadRow, Column, shown
 from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.metric import Metric
+from hydratune.tasks.metrics import ACCURACY
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +38,7 @@ class MultipleChoice(Task):
         "label": Column("label", target=True),
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
-    known_metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
-    shares: ClassVar[tuple[str, ...]] = ("accuracy",)
+    known_metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
@@ -125,12 +126,9 @@ class MultipleChoice(Task):
 
         return without_labels
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names."""
-        from hydratune.tasks.metrics import CLASSIFICATION
-
-        pairs = {"predictions": prediction.predictions, "references": prediction.label_ids}
-        return {name: CLASSIFICATION[name]().compute(**pairs, num_labels=0)[name] for name in self.metrics}
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+        """The metrics that the config names; of two choices with the same text, either is right."""
+        return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The chosen text and its number, from 0."""
@@ -144,11 +142,9 @@ class MultipleChoice(Task):
             yield {"label": choices[int(label)], **one}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names; of two choices with the same text either is right."""
-        from hydratune.tasks.metrics import CLASSIFICATION
-
-        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
-        return {name: float(CLASSIFICATION[name]().score(true, said, 0)) for name in self.metrics}
+        """The metrics that the config names, of the texts of the choices."""
+        references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return self.scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Accuracy."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.label_names import LabelNames
 from hydratune.data.rows import BadRow
+from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Task, column_values
 from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
+from hydratune.tasks.metric import PREDICTIONS, REFERENCES, SCORES, Metric
+from hydratune.tasks.metrics import CLASSIFICATION, F1, MACRO_F1
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +25,33 @@ if TYPE_CHECKING:
 class OneLabel(Task):
     """A task with a column `label`: a string, an id or a truth value."""
 
-    known_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1", "matthews_correlation")
-    shares: ClassVar[tuple[str, ...]] = ("accuracy", "f1", "macro_f1")
+    known_metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
+    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, SCORES, "label_names")
     needs_names: ClassVar[bool] = True
 
-    metrics: list[str] = field(default_factory=lambda: ["accuracy"])
+    metrics: list[str] | None = None
     objective: str = "eval_accuracy"
+
+    def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:
+        """Those that the config names; for null all, but only one of `f1` (two labels) and `macro_f1` (more)."""
+        if self.metrics is not None:
+            return self.metrics
+        known = [metric.name for metric in self.known_metrics]
+        if head is None:
+            return known
+        return [name for name in known if name != (MACRO_F1 if head["num_labels"] == 2 else F1).name]
+
+    def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
+        """Adds: F1 is that of the second of two labels, and not defined for more."""
+        if F1.name in self.metric_names(head) and head["num_labels"] != 2:
+            fix = f"Set task.metrics=[accuracy,{MACRO_F1.name}], and the objective to one of them."
+            got = f"{F1.name} with {head['num_labels']} labels"
+            raise ConfigError(Mistake("task.metrics", f"{MACRO_F1.name} for more than two labels", got, fix))
+        super().check_head(head, objective)
+
+    def row_metrics(self, names: Sequence[str] = ()) -> list[str]:
+        """Adds: F1 for two labels only."""
+        return [name for name in super().row_metrics(names) if name != F1.name or len(names) in (0, 2)]
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Adds: labels that are none of the known ones."""
@@ -42,23 +66,30 @@ class OneLabel(Task):
         """Labels by their names."""
         return named_labels(rows, own, trained)
 
-    def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, torch.Tensor]:  # noqa: ARG002
-        """(batch, labels) -> (batch,) the best label and (batch,) its probability."""
-        scores = logits[0] if isinstance(logits, tuple) else logits
-        best = scores.float().softmax(dim=-1).max(dim=-1)
-        return best.indices, best.values
+    def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002
+        """(batch, labels) -> (batch,) the best label and (batch,) its probability.
+
+        Also (batch, labels) all probabilities, if one of `extra_metrics` takes `scores`.
+        """
+        values = logits[0] if isinstance(logits, tuple) else logits
+        probabilities = values.float().softmax(dim=-1)
+        best = probabilities.max(dim=-1)
+        needs_all = any(SCORES in metric.inputs.values() for metric in self.extra_metrics.values())
+        return (best.indices, best.values, *((probabilities,) if needs_all else ()))
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
         """The metrics that the config names."""
         names, true = [*evaluated.head["id2label"].values()], prediction.label_ids
         if (true_names := evaluated.true_names()) is not None:
             true = _true_ids(true_names, names)
-        return self._scores(true, prediction.predictions[0], len(names))
+        predicted, _, *probabilities = prediction.predictions
+        more = {SCORES: probabilities[0]} if probabilities else {}
+        return self._scores(true, predicted, names, **more)
 
     def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
         """The name of the predicted label and its probability."""
         names = evaluated.head["id2label"]
-        for best, probability in zip(*predictions, strict=True):
+        for best, probability in zip(*predictions[:2], strict=True):
             yield {"prediction": names[int(best)], "probability": float(probability)}
 
     def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
@@ -77,7 +108,7 @@ class OneLabel(Task):
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """The metrics that the config names."""
-        return self._scores(*_ids(rows, names), len(names))
+        return self._scores(*_ids(rows, names), names)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Accuracy, and the F1 of two labels, which is that of the second."""
@@ -93,14 +124,13 @@ class OneLabel(Task):
     ) -> Callable[[Sequence[int]], float]:
         """Looks the ids up once."""
         true, said = _ids(rows, names)
-        alone = replace(self, metrics=[metric])
-        return lambda numbers: alone._scores(true[numbers], said[numbers], len(names))[metric]
+        alone = self.with_metric(metric)
+        return lambda numbers: alone._scores(true[numbers], said[numbers], names)[metric]
 
-    def _scores(self, true: Any, said: Any, count: int) -> dict[str, float]:
-        """The metrics of (rows,) ids of `count` labels."""
-        from hydratune.tasks.metrics import CLASSIFICATION
-
-        return {name: float(CLASSIFICATION[name]().score(true, said, count)) for name in self.metrics}
+    def _scores(self, references: Any, predictions: Any, names: Sequence[str], **more: Any) -> dict[str, float]:
+        """The metrics of (rows,) ids of labels."""
+        inputs = {PREDICTIONS: predictions, REFERENCES: references, "label_names": [*names], **more}
+        return self.scores({"num_labels": len(names)}, **inputs)
 
 
 def _true_ids(true: Sequence[str], names: Sequence[str]) -> Any:

@@ -13,6 +13,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks import squad
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated
+from hydratune.tasks.metric import Metric, percentage
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class QuestionAnswering(Task):
     inputs: ClassVar[tuple[str, ...]] = ("question", "context")
     shared_input: ClassVar[str] = "context"
     needs_fast: ClassVar[bool] = True
-    known_metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
+    known_metrics: ClassVar[tuple[Metric, ...]] = (percentage("exact_match"), percentage("f1"))
     tuned: ClassVar[tuple[str, ...]] = ("null_threshold",)
 
     metrics: list[str] = field(default_factory=lambda: ["exact_match", "f1"])
@@ -123,7 +124,7 @@ class QuestionAnswering(Task):
         def encode(batch: Batch) -> dict[str, Any]:
             return self.encode(batch, processor, max_length)
 
-        key = {"task": "question_answering/2", "max_length": length, "stride": stride}
+        key = {"task": "question_answering/3", "max_length": length, "stride": stride}
         encoded = encode_splits(splits, encode, processor, key)
         encoded, cut_said = say_truncated(encoded, _question_length(length, stride), "questions")
         said = [
@@ -131,7 +132,7 @@ class QuestionAnswering(Task):
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return Prepared(encoded, {}, [*said, *cut_said])
+        return Prepared(encoded, {}, [*said, *cut_said, *_unaligned(encoded, length, stride)])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
@@ -176,12 +177,15 @@ class QuestionAnswering(Task):
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """SQuAD's scores; those of questions with and without answers where both occur."""
-        scores = squad.scores([row["prediction"] for row in rows], [row["answers"] for row in rows])
-        return {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
+        predictions, references = ([row[key] for row in rows] for key in ("prediction", "answers"))
+        scores = squad.scores(predictions, references, self.version_2_with_negative)
+        chosen = {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
+        return chosen | self.extra_scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Both scores of all questions."""
-        return {name: (value, 1.0) for name, value in squad.scores([row["prediction"]], [row["answers"]]).items()}
+        scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
+        return {name: (value, 1.0) for name, value in scores.items()}
 
     def _said(self, found: squad.Candidates, tuned: Mapping[str, float]) -> str:
         return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""
@@ -190,7 +194,8 @@ class QuestionAnswering(Task):
         """That of validation, or the best one here."""
         if evaluated.tuned:
             return evaluated.tuned["null_threshold"]
-        gains = (squad.f1(one.best.text, known) - (not known) for one, known in zip(found, answers, strict=True))
+        pairs = zip(found, answers, strict=True)
+        gains = (squad.f1(one.best.text, known, True) - squad.f1("", known, True) for one, known in pairs)
         return squad.best_threshold([one.doubt for one in found], gains)
 
     def _candidates(self, predictions: Any, evaluated: Evaluated) -> list[squad.Candidates]:
@@ -253,28 +258,24 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
     samples = encoded.pop("overflow_to_sample_mapping")
     all_offsets = encoded.pop("offset_mapping")
     ids = batch.get("id") or [None] * len(questions)
-    columns: dict[str, list[Any]] = {name: [] for name in (*(_ANSWERED if "answers" in batch else ()), *_KEPT)}
+    columns: dict[str, list[Any]] = {name: [] for name in _KEPT}
+    context_offsets = []
     last = None
     for window, sample in enumerate(samples):
         is_first, last = sample != last, sample
         sides = encoded.sequence_ids(window)
         offsets = [span if side == 1 else None for span, side in zip(all_offsets[window], sides, strict=True)]
-        if "answers" in batch:
-            answers = _answers(batch["answers"][sample])
-            for name, place in zip(_POSITIONS, _positions(offsets, answers), strict=True):
-                columns[name].append(place)
-            # As one text, since Arrow cannot tell of what an empty list is, should a batch have no answers.
-            columns["known"].append(json.dumps([text for text, _ in answers]) if is_first else None)
+        context_offsets.append(offsets)
         columns["offsets"].append([span or [] for span in offsets])
         columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
         columns["question"].append(whole[sample] if is_first else None)
         columns["truncated"].append(is_first and questions[sample] != whole[sample])
         columns["context"].append(batch["context"][sample] if is_first else None)
+    if "answers" in batch:
+        columns |= _answer_columns(samples, context_offsets, [_answers(given) for given in batch["answers"]])
     return {**encoded, **columns}
 
 
-_POSITIONS = ("start_positions", "end_positions")
-_ANSWERED = (*_POSITIONS, "known")
 _KEPT = ("offsets", "id", "question", "context", "truncated")
 
 
@@ -291,14 +292,67 @@ def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]
     return [text[:end] if over else text for text, end, over in zip(questions, ends, long, strict=True)]
 
 
-def _positions(offsets: list[Any], answers: list[tuple[str, int]]) -> tuple[int, int]:
-    """First and last token of the first answer; the first token of all where this window has not all of it."""
+def _unaligned(encoded: DatasetDict, length: int, stride: int) -> Iterator[str]:
+    """A warning for each split with answers that no window has."""
+    for split, rows in encoded.items():
+        if count := sum(rows["unaligned"]):
+            yield (
+                f"{count:,} answers of {split} are longer than the overlap of {stride} tokens between windows of "
+                f"{length}, or have no token at all: no window has them, so they are trained as no answer"
+            )
+
+
+def _answer_columns(
+    samples: list[int], offsets: list[list[Any]], answers: list[list[tuple[str, int]]]
+) -> dict[str, list[Any]]:
+    """Where the first answer of each question is in each window, and what the answers are.
+
+    `unaligned` marks the first window of a question with an answer that no window has as a whole.
+
+    Args:
+        samples: Number of the question of each window.
+        offsets: Characters of each token of each window; None outside the context.
+        answers: Text and start of each answer of each question.
+    """
+    names = ("start_positions", "end_positions", "known", "unaligned")
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    windows: dict[int, list[list[Any]]] = {}
+    for sample, window in zip(samples, offsets, strict=True):
+        windows.setdefault(sample, []).append(window)
+    for sample, of_question in windows.items():
+        span = _covered(of_question, answers[sample])
+        places = [_positions(window, span) for window in of_question]
+        starts, ends = zip(*places, strict=True)
+        columns["start_positions"] += starts
+        columns["end_positions"] += ends
+        rest = len(of_question) - 1
+        # As one text, since Arrow cannot infer the type of an empty list, should a batch have no answers.
+        columns["known"] += [json.dumps([text for text, _ in answers[sample]]), *[None] * rest]
+        columns["unaligned"] += [bool(answers[sample]) and not any(map(any, places)), *[False] * rest]
+    return columns
+
+
+def _covered(windows: list[list[Any]], answers: list[tuple[str, int]]) -> tuple[int, int] | None:
+    """The characters of the first answer that some token has; None if there are none.
+
+    Tokenizers leave out spaces, and some of them zero-width characters and others.
+    """
     if not answers:
-        return 0, 0
+        return None
     text, start = answers[0]
-    end = start + len(text.rstrip())
-    start += len(text) - len(text.lstrip())  # since most tokens leave spaces out
-    inside = [i for i, span in enumerate(offsets) if span and span[0] < end and span[1] > start]
+    end = start + len(text)
+    spans = [span for window in windows for span in window if span and span[0] < min(end, span[1]) and span[1] > start]
+    if not spans:
+        return None
+    return max(start, min(first for first, _ in spans)), min(end, max(last for _, last in spans))
+
+
+def _positions(offsets: list[Any], span: tuple[int, int] | None) -> tuple[int, int]:
+    """First and last token of a span of characters; the first token of all if this window has not all of it."""
+    if span is None:
+        return 0, 0
+    start, end = span
+    inside = [i for i, one in enumerate(offsets) if one and one[0] < end and one[1] > start]
     if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
         return 0, 0
     return inside[0], inside[-1]

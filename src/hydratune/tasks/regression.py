@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.rows import Column
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import encode_splits, say_truncated
+from hydratune.tasks.label_metrics import REGRESSION
+from hydratune.tasks.metric import Metric
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,7 @@ class Regression(Task):
         "text_pair": Column("text", required=False),
         "label": Column("number", target=True),
     }
-    known_metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "mse", "mae")
+    known_metrics: ClassVar[tuple[Metric, ...]] = REGRESSION
     streams: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["pearson"])
@@ -69,10 +71,10 @@ class Regression(Task):
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""
-        from hydratune.tasks.label_metrics import REGRESSION
+        import numpy as np
 
-        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
-        return {name: REGRESSION[name]().of(true, said) for name in self.metrics}
+        references, predictions = (np.array([row[key] for row in rows], dtype=float) for key in ("label", "prediction"))
+        return self.scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """The two mean errors."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import first_and_last
 from hydratune.tasks.base import Evaluated, Prepared, Task
 from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
+from hydratune.tasks.generation_metrics import BLEU_SCORE, CORPUS, GENERATION, MEANS, TOKENIZER, over_corpus, unsuited
+from hydratune.tasks.metric import Metric
 from hydratune.tasks.references import texts_of
 
 if TYPE_CHECKING:
@@ -30,13 +32,13 @@ class Seq2Seq(Task):
         prefix: What each source begins with, e.g. `summarize: ` for T5.
         max_target_length: Cut targets to this many tokens, and stop generating there.
         num_beams: Beams of the search; 1 takes the most probable token each time.
+        bleu_tokenizer: Tokenizer of sacreBLEU; `zh` or `char` for scripts without spaces between words.
     """
 
     auto_model: ClassVar[str] = "AutoModelForSeq2SeqLM"
     columns: ClassVar[Mapping[str, Column]] = {"source": Column("text"), "target": Column("references", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ("source",)
-    known_metrics: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "bleu", "chrf", "exact_match")
-    shares: ClassVar[tuple[str, ...]] = ("rouge1", "rouge2", "rougeL", "exact_match")
+    known_metrics: ClassVar[tuple[Metric, ...]] = GENERATION
     streams: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["rougeL"])
@@ -44,6 +46,7 @@ class Seq2Seq(Task):
     prefix: str = ""
     max_target_length: int = 128
     num_beams: int = 1
+    bleu_tokenizer: Literal["13a", "intl", "zh", "char"] = "13a"
 
     def check(self) -> Iterator[Mistake]:
         """Adds: bounds of the numbers."""
@@ -113,7 +116,18 @@ class Seq2Seq(Task):
             "prefix": self.prefix,
         }
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length, "sources or targets")
-        return Prepared(rows, {}, said)
+        return Prepared(rows, {}, [*said, *self.warnings(splits)])
+
+    def warnings(self, splits: DatasetDict) -> Iterator[str]:
+        """Sentences for the user: BLEU would take whole sentences for words."""
+        if BLEU_SCORE.name not in self.metrics or self.bleu_tokenizer in ("zh", "char"):
+            return
+        for split in sorted({*splits} - {"train"}):
+            if (share := unsuited(splits[split]["target"])) > 0.1:
+                yield (
+                    f"{share:.0%} of the targets of {split} are in scripts without spaces between words, for which "
+                    f"bleu with the tokenizer {self.bleu_tokenizer} is meaningless: set task.bleu_tokenizer=zh or char"
+                )
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest source and target: `input_ids`, `labels` (batch, seq) int64."""
@@ -156,26 +170,24 @@ class Seq2Seq(Task):
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names."""
-        from hydratune.tasks.generation_metrics import GENERATION
-
-        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
-        return {name: float(GENERATION[name]().score(true, said)) for name in self.metrics}
+        references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
+        more: dict[str, Any] = {TOKENIZER: self.bleu_tokenizer}
+        return self.scores(predictions=predictions, references=references, **more)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Those that are a mean over texts."""
-        means = replace(self, metrics=[name for name in self.metrics if name in self.shares])
+        names_of_means = [metric.name for metric in MEANS if metric.name in self.metrics]
+        means = replace(self, metrics=names_of_means, extra_metrics={})
         return {name: (value, 1.0) for name, value in means.rescore([row], names).items()}
 
     def resampled(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Counts once what each text adds to BLEU and chrF."""
-        from hydratune.tasks.generation_metrics import CORPUS, over_corpus
-
-        if metric not in CORPUS:
+        if metric not in [one.name for one in CORPUS]:
             return super().resampled(metric, rows, names)
-        true, said = ([row[key] for row in rows] for key in ("label", "prediction"))
-        return over_corpus(metric, true, said)
+        references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
+        return over_corpus(metric, references, predictions, self.bleu_tokenizer)
 
     def _texts(self, predictions: Iterable[Any]) -> list[str]:
         padding = self._tokenizer.pad_token_id

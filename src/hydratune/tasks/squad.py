@@ -23,34 +23,47 @@ def normalized(answer: str) -> str:
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
 
-def exact_match(said: str, answers: Sequence[str]) -> float:
-    """1 where the prediction is one of the answers, 0 otherwise; no answers stand for the empty one."""
-    return float(any(normalized(said) == normalized(answer) for answer in answers or [""]))
+def exact_match(prediction: str, answers: Sequence[str], version_2: bool) -> float:
+    """1 if the prediction is one of the answers, else 0."""
+    return max(float(normalized(prediction) == normalized(answer)) for answer in _gold(answers, version_2))
 
 
-def f1(said: str, answers: Sequence[str]) -> float:
-    """The best overlap of words with one of the answers; an empty side only fits an empty one."""
-    return max(_f1(normalized(said).split(), normalized(answer).split()) for answer in answers or [""])
+def f1(prediction: str, answers: Sequence[str], version_2: bool) -> float:
+    """The best overlap of words with one of the answers, from 0 to 1."""
+    words = normalized(prediction).split()
+    return max(_f1(words, normalized(answer).split(), version_2) for answer in _gold(answers, version_2))
 
 
-def _f1(said: list[str], answer: list[str]) -> float:
-    if not said or not answer:
-        return float(said == answer)
-    shared = (Counter(said) & Counter(answer)).total()
-    return 2 * shared / (len(said) + len(answer))
+def _gold(answers: Sequence[str], version_2: bool) -> Sequence[str]:
+    """The answers to compare with: version 2 drops those of articles and punctuation alone.
+
+    The empty answer stands for none.
+    """
+    return [answer for answer in answers if not version_2 or normalized(answer)] or [""]
 
 
-def scores(said: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
-    """`exact_match` and `f1` in percent; where some questions have no answer, also of both kinds of questions."""
+def _f1(words: list[str], answer: list[str], version_2: bool) -> float:
+    """Version 2 scores two empty answers as 1, version 1 as 0: nothing is shared."""
+    if version_2 and not (words and answer):
+        return float(words == answer)
+    shared = (Counter(words) & Counter(answer)).total()
+    return 2 * shared / (len(words) + len(answer)) if shared else 0.0
+
+
+def scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], version_2: bool) -> dict[str, float]:
+    """`exact_match` and `f1` in percent, as the official script of the version computes them.
+
+    If some questions have no answer, also of questions with and without answers, e.g. `f1_no_answer`.
+    """
     kinds = {
-        "": list(range(len(said))),
+        "": list(range(len(predictions))),
         "_has_answer": [i for i, known in enumerate(answers) if known],
         "_no_answer": [i for i, known in enumerate(answers) if not known],
     }
     if not kinds["_no_answer"]:
         kinds = {"": kinds[""]}
     return {
-        f"{name}{kind}": 100 * sum(score(said[i], answers[i]) for i in rows) / len(rows)
+        f"{name}{kind}": 100 * sum(score(predictions[i], answers[i], version_2) for i in rows) / len(rows)
         for kind, rows in kinds.items()
         if rows
         for name, score in (("exact_match", exact_match), ("f1", f1))
@@ -105,7 +118,7 @@ def best_threshold(doubts: Sequence[float], gains: Iterable[float]) -> float:
 
     Args:
         doubts: Of each question.
-        gains: What answering gains over not answering: the F1 of the span, minus 1 where there is no answer.
+        gains: What answering gains over not answering: the F1 of the span, minus that of no answer.
     """
     total, best, threshold = 0.0, 0.0, float("-inf")
     for doubt, gain in sorted(zip(doubts, gains, strict=True)):

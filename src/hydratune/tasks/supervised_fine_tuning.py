@@ -13,7 +13,8 @@ from hydratune.tasks.base import Evaluated, Prepared
 from hydratune.tasks.chat_template import SIMPLE, apply_template, check_chat, encode_chat
 from hydratune.tasks.chats import FORMS, ChatError, Message, complete_forms, messages_of, tools_of
 from hydratune.tasks.encode import IGNORED, Batch, encode_splits
-from hydratune.tasks.language_modeling import LeftToRight, chosen, mean_scores
+from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, LeftToRight, chosen, mean_scores
+from hydratune.tasks.metric import Metric
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ class SupervisedFineTuning(LeftToRight):
         "tools": Column("optional", required=False),
     }
     inputs: ClassVar[tuple[str, ...]] = tuple(name for name, column in columns.items() if not column.target)
-    known_metrics: ClassVar[tuple[str, ...]] = ("perplexity", "accuracy")
+    known_metrics: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, TOKEN_ACCURACY)
     needs_fast: ClassVar[bool] = True
 
     metrics: list[str] = field(default_factory=lambda: ["perplexity"])

@@ -13,6 +13,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task, column_values
 from hydratune.tasks.encode import IGNORED, Batch, cut, encode_splits
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
+from hydratune.tasks.metric import Metric, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +53,7 @@ class TokenClassification(Task):
     columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
-    known_metrics: ClassVar[tuple[str, ...]] = (*_ENTITY_METRICS, "accuracy")
-    shares: ClassVar[tuple[str, ...]] = known_metrics
+    known_metrics: ClassVar[tuple[Metric, ...]] = (*map(share, _ENTITY_METRICS), share("accuracy"))
 
     metrics: list[str] = field(default_factory=lambda: ["f1"])
     objective: str = "eval_f1"
@@ -163,7 +163,8 @@ class TokenClassification(Task):
         if {*self.metrics} & {*_ENTITY_METRICS}:
             scores |= entity_scores(true, said, self.scheme)
         kinds = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
-        return {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
+        chosen = {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
+        return chosen | self.extra_scores(predictions=said, references=true)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """All but those of each type."""
