@@ -44,6 +44,7 @@ class Part:
         key: By which the tracker knows the run, whichever machine trains it; None for one of its own.
         callbacks: For Trainer.
         origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
+        objectives: Names of the metrics that the sweep ranks by, besides the run's own objective.
         check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
     """
 
@@ -52,6 +53,7 @@ class Part:
     key: str | None = None
     callbacks: Sequence[Any] = ()
     origin: Sequence[str] = ()
+    objectives: Sequence[str] = ()
     check_rows: RowCheck = lambda name, digests: None  # noqa: ARG005
 
 

@@ -93,7 +93,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     with args.main_process_first():  # other processes of the run read what it has cached
         made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
-    task.check_head(data.head, cfg.objective)
+    for objective in (cfg.objective, *(job.part.objectives if job.part else ())):
+        task.check_head(data.head, objective)
     collector.settle()
     # 3. Load the network under the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)

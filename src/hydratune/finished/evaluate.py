@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "evaluations"  # in a run's directory
 # What may be changed of a run's config; the model is as it was trained.
-CHANGES = ("dataset", "hardware", "task.metrics", "trainer.args.per_device_eval_batch_size")
+CHANGES = ("dataset", "hardware", "task.extra_metrics", "task.metrics", "trainer.args.per_device_eval_batch_size")
 # Changes that leave the data where it was.
 _SAME_DATA = ("dataset.limit", "dataset.on_bad_row", "dataset.unseen_labels")
 _LOCAL = "LocalFiles"

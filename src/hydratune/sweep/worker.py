@@ -178,7 +178,8 @@ def part(study: Study, claim: Claim, number: int) -> Part:
     parent = study.attributes().get(PARENT, {}).get("key")
     tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"
     origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
-    return Part(label(claim.point, seed), tags, key, callbacks, origin, study.check_rows)
+    metrics = [name for name in plan.objectives if not name.endswith("_runtime")]
+    return Part(label(claim.point, seed), tags, key, callbacks, origin, metrics, study.check_rows)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -262,7 +262,7 @@ def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
     classes = _class_names(rows, column) or ()
     by_text = {label_text(value): name for value, name in names.items()}
     by_class = {i: names[name] for i, name in enumerate(classes) if name in names}
-    return _renamed(rows, column, lambda value: by_class.get(value) or by_text.get(label_text(value), str(value)))
+    return _renamed(rows, column, lambda value: by_class.get(value, by_text.get(label_text(value), str(value))))
 
 
 def _renamed(rows: Any, column: str, name: Any) -> Any:
