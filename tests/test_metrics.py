@@ -21,7 +21,7 @@ from hydratune import allowed
 from hydratune.build import build
 from hydratune.composition import Request, without_hydra
 from hydratune.errors import ConfigError
-from hydratune.facts import Job, more_is_better
+from hydratune.facts import Job, Part, more_is_better
 from hydratune.run import run, training_arguments
 from hydratune.sweep.plan import make_plan
 from hydratune.tasks.base import Evaluated
@@ -154,6 +154,14 @@ def test_f1_of_three_labels_ends_a_run_before_training(train, tiny, own_director
     files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
     with pytest.raises(ConfigError) as caught:
         train("dataset=local", *files, *tiny, "objective=eval_f1")
+    assert [mistake.key for mistake in caught.value.mistakes] == ["objective"]
+
+
+def test_objective_of_a_sweep_is_checked_before_training(compose, toy, own_directory):
+    """Two labels have no macro F1 unless the config names it: the sweep would miss its number after the training."""
+    cfg = without_hydra(compose(*toy, "tracking=none"))
+    with pytest.raises(ConfigError) as caught:
+        run(cfg, Job(own_directory, part=Part("a trial", objectives=["eval_macro_f1"])))
     assert [mistake.key for mistake in caught.value.mistakes] == ["objective"]
 
 
