@@ -233,6 +233,26 @@ def test_unused_columns_of_parquet_may_differ():
     assert texts(["a.parquet", "b.parquet"]) == ["x", "y"]
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+@pytest.mark.parametrize("kind", ["dictionary", "string_view"])
+def test_categories_and_views_are_texts(name, kind):
+    """As pandas and Polars write them."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    of = pa.string_view() if kind == "string_view" else pa.dictionary(pa.int8(), pa.string())
+    table = pa.table({"text": pa.array(["x", "y", "x", None], of)})
+    if name == "a.parquet":
+        pyarrow.parquet.write_table(table, name)
+    else:
+        with pa.ipc.new_file(name, table.schema) as writer:
+            writer.write_table(table)
+    for streaming in (False, True):
+        loaded = source(name, streaming=streaming).load(AnyColumns("text"))["train"]
+        assert loaded.features["text"].dtype == "string"
+        assert [row["text"] for row in loaded] == ["x", "y", "x", None]
+
+
 def test_column_of_the_split_is_read_too():
     """The column to stratify by is no column of the task."""
     Path("a.csv").write_text("text,kind\n" + "".join(f"t{i},{'ab'[i % 2]}\n" for i in range(20)))
@@ -284,6 +304,12 @@ def test_folder_is_read_as_its_files():
     for name in ("data/2.csv", "data/1.csv", "data/.hidden.jsonl"):
         write(name, [name])
     assert texts("data") == ["data/1.csv", "data/2.csv"]
+
+
+def test_pattern_and_splits_compose_as_typed(compose):
+    """Without quotes for Hydra."""
+    cfg = compose("dataset=local", "dataset.files.train=glob:data/*.csv", "dataset.splits.test=[test,oos_test]")
+    assert (cfg.dataset.files.train, [*cfg.dataset.splits.test]) == ("glob:data/*.csv", ["test", "oos_test"])
 
 
 @pytest.mark.parametrize("names", [[], ["a.csv", "b.jsonl"], ["a.csv", "README.md"], [".hidden.csv"]])
@@ -385,6 +411,20 @@ def test_document_of_splits_with_objects_and_names():
         "a.json", "text", "label", splits={"train": "train", "validation": "val"}, column_names=["text", "label"]
     )
     assert named == rows
+
+
+def test_names_of_columns_of_objects_are_an_error():
+    """They have names."""
+    Path("a.jsonl").write_text('{"text": "x"}\n')
+    assert {*errors("a.jsonl", column_names=["text"])} == {"column_names"}
+
+
+def test_document_with_its_rows_under_a_name():
+    """What is beside them does not count, also in the error that names them."""
+    rows = [{"text": "x"}, {"text": "y"}]
+    Path("a.json").write_text(json.dumps({"version": "1.0", "reviews": rows, "count": 2}))
+    assert load("a.json", "text", splits={"train": "reviews", "validation": "reviews"}) == rows
+    assert errors("a.json") == ["splits.train", "splits.validation"]
 
 
 def test_document_of_splits_reports_bad_rows_by_their_lines():

@@ -117,7 +117,19 @@ def binary_schema(path: Path, name: str) -> pa.Schema:
     import pyarrow.parquet
 
     with _opened(path) as source:
-        return pyarrow.parquet.read_schema(source) if name == "parquet" else _stream_or_file(source).schema
+        schema = pyarrow.parquet.read_schema(source) if name == "parquet" else _stream_or_file(source).schema
+    return _plain_schema(schema)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema without encodings that `datasets` does not read: categories of pandas, views of Polars."""
+    import pyarrow as pa
+
+    for i, column in enumerate(schema):
+        of = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        of = pa.string() if pa.types.is_string_view(of) else pa.binary() if pa.types.is_binary_view(of) else of
+        schema = schema.set(i, column.with_type(of))
+    return schema
 
 
 def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
@@ -126,12 +138,14 @@ def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> 
 
     with _opened(path) as source:
         if name == "parquet":
-            yield from pyarrow.parquet.ParquetFile(source).iter_batches(size, columns=list(columns))
-            return
-        reader = _stream_or_file(source)
-        batches = reader if hasattr(reader, "__iter__") else map(reader.get_batch, range(reader.num_record_batches))
+            batches = pyarrow.parquet.ParquetFile(source).iter_batches(size, columns=list(columns))
+        else:
+            reader = _stream_or_file(source)
+            is_stream = hasattr(reader, "__iter__")
+            batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
         for batch in batches:
-            yield batch.select(list(columns))
+            selected = batch.select(list(columns))
+            yield selected.cast(_plain_schema(selected.schema))
 
 
 def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from hydratune.data.opening import lines, read_text
 from hydratune.data.rows import shown
 from hydratune.data.scan import Bad, ReadOptions, Record, not_text
+from hydratune.errors import ConfigError, Mistake
 
 # Digits that may be more than a column holds.
 _LONG = re.compile(r"\d{19}")
@@ -140,14 +141,12 @@ def _behind_gap(text: str, at: int) -> int:
 
 
 def split_names(path: Path, encoding: str) -> list[str]:
-    """The names of the splits of a document that is one object: split -> list of rows; else none."""
+    """The names of the lists of rows in a document that is one object; none for other files."""
     try:
         document = json.loads(read_text(path, encoding))
     except ValueError:
         return []
-    if not isinstance(document, dict) or not all(map(_is_rows, document.values())):
-        return []
-    return [*document]
+    return [name for name, value in document.items() if _is_rows(value)] if isinstance(document, dict) else []
 
 
 def _is_rows(value: Any) -> bool:
@@ -175,6 +174,9 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
     if given and isinstance(given[0], list) and given[0]:
         return options.names(len(given[0]))
     rows = [row for row in given if isinstance(row, dict)]
+    if rows and options.column_names:
+        got, fix = repr([*options.column_names]), "Leave it out: dataset.columns takes the names in the file."
+        raise ConfigError(Mistake("dataset.column_names", "null for rows that are objects", got, fix))
     if not rows:
         raise ValueError(f"a row is not an object: {shown(given[0])}" if given else "no rows")
     return list(dict.fromkeys(name for row in rows for name in row))

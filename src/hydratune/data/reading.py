@@ -69,7 +69,7 @@ class DataFile:
                 self.scan = scan(self.path, self.options, known, selection, most_lines)
         except ConfigError:
             raise
-        except (ValueError, csv.Error, OSError) as error:
+        except (ValueError, NotImplementedError, csv.Error, OSError) as error:
             raise self.error(f"{self.path}: {one_line(error)}") from error
 
     def _look_at_schema(self, selection: Selection) -> None:

@@ -87,9 +87,8 @@ class ReadOptions:
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
-        useless |= {
-            key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment", "column_names")
-        }
+        useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
+        useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_useless in useless.items() if is_useless):
             got = repr(getattr(self, key))
             yield Mistake(key, f"the default, since {', '.join(formats)} files do without it", got, "Leave it out.")
