@@ -17,6 +17,7 @@ from hydratune.tracking import process
 from hydratune.tracking.store import connect
 
 ACCURACY = {"objective": "eval_accuracy", "task": {"_target_": "hydratune.tasks.sequence_classification.SequenceClassification"}}  # fmt: skip
+QUESTIONS = {"objective": "eval_exact_match", "task": {"_target_": "hydratune.tasks.question_answering.QuestionAnswering"}}  # fmt: skip
 PERPLEXITY = {"objective": "eval_perplexity", "task": {"_target_": "hydratune.tasks.causal_lm.CausalLm"}}
 
 
@@ -162,6 +163,19 @@ def test_another_metric(record, ask):
     (one,) = ask("base", "more", "--metric", "f1")["comparisons"]
     assert one["better"] == "B"
     assert (one["unit"]["metric"], one["unit"]["is_share"]) == ("f1", True)
+
+
+def test_questions_about_one_context_are_tested_together(record, ask):
+    """Five questions about each of 24 paragraphs are 24 groups, whatever `dataset.group_by_column` was."""
+    for name, right in (("base", 60), ("more", 110)):
+        rows = [
+            {"context": f"text {i // 5}", "answers": ["yes"], "prediction": "yes" if i < right else "no"}
+            for i in range(120)
+        ]
+        record(name, {"learning_rate": right}, rows=rows, config=QUESTIONS)
+    (one,) = ask("base", "more")["comparisons"]
+    assert "120 rows in 24 groups" in one["method"]
+    assert (one["better"], one["unit"]["metric"]) == ("B", "exact_match")
 
 
 def test_each_against_the_best(record, ask):

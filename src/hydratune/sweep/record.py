@@ -95,7 +95,10 @@ class Recorded:
                 f"best_{short_name(name)}": value for name, value in zip(plan.objectives, best[0].values, strict=True)
             }
             told = {f"best.{short(name)}": said(value) for name, value in best[0].point.items()}
-            note = f"Best: trial {best[0].number}, {best[0].name}. Table and plots: artifacts, report/."
+            note = (
+                f"Best: trial {best[0].number}, {best[0].name}, selected on validation, where its score is too high by "
+                "chance. Table and plots: artifacts, report/."
+            )
             self._log.tags({"best_trial": str(best[0].number), **told, "mlflow.note.content": note})
         self._log.metrics(values, step=board.ended(found))
 
