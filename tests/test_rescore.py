@@ -9,7 +9,7 @@ from PIL import Image
 
 from conftest import predictions, write_rows
 from hydratune.build import build
-from hydratune.compare.statistics import over_rows
+from hydratune.compare.statistics import RowScores
 
 WORDS = ("good", "bad", "great", "awful")
 TEXTS = [f"the {thing} was {word}" for thing in ("film", "book") for word in WORDS]
@@ -98,4 +98,5 @@ def test_decoded_rows_are_scored_as_predictions_are(rescored, case):
     drawn = np.array([np.arange(8), [0, 0, 1, 5, 5, 7, 7, 7], [4, 3, 3, 2, 6, 1, 1, 1]])
     for name in task.metrics:
         expected = [task.rescore([rows[i] for i in numbers], names)[name] for numbers in drawn]
-        assert over_rows(task, name, rows, names)(drawn) == pytest.approx(expected, abs=1e-6), name
+        scores = RowScores(task, name, [rows], names)
+        assert scores.drawn(drawn)[0] == pytest.approx(expected, abs=1e-6), name

@@ -67,7 +67,17 @@ class RowScores:
         """(runs,) the metric over all rows."""
         import numpy as np
 
-        return self._drawn(np.arange(self.units)[None])[:, 0]
+        return self.drawn(np.arange(self.units)[None])[:, 0]
+
+    def drawn(self, draws: Any) -> Any:
+        """(draws, any number) numbers of units, which may repeat -> (runs, draws) values of the metric over them."""
+        import numpy as np
+
+        if self._parts is not None:
+            weights = np.stack([np.bincount(draw, minlength=self.units) for draw in draws]).astype(float)
+            return _quotient(self._sums @ weights.T)
+        rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
+        return np.array([[self._score(run * self._rows + one) for one in rows] for run in range(len(self._said))])
 
     def resampled(self) -> Any:
         """(runs, RESAMPLES) the metric over units that are drawn with replacement, the same ones for all runs."""
@@ -75,7 +85,7 @@ class RowScores:
 
         random = np.random.default_rng(SEED)
         sizes = _batches(RESAMPLES, self.units)
-        return np.concatenate([self._drawn(random.integers(self.units, size=(n, self.units))) for n in sizes], axis=1)
+        return np.concatenate([self.drawn(random.integers(self.units, size=(n, self.units))) for n in sizes], axis=1)
 
     def jackknife(self) -> Any:
         """(runs, blocks) the metric without each unit in turn, or without each of `_BLOCKS` blocks of units."""
@@ -84,7 +94,7 @@ class RowScores:
         if self._parts is not None:
             return _quotient(self._sums.sum(axis=2, keepdims=True) - self._sums)
         blocks = np.arange(self.units) % min(_BLOCKS, self.units)
-        rest = [self._drawn(np.flatnonzero(blocks != i)[None]) for i in range(blocks.max() + 1)]
+        rest = [self.drawn(np.flatnonzero(blocks != i)[None]) for i in range(blocks.max() + 1)]
         return np.concatenate(rest, axis=1)
 
     def exchanged(self, first: int, second: int) -> Any:
@@ -121,16 +131,6 @@ class RowScores:
             return None
         one, other = scores
         return int((other > one).sum()), int((one > other).sum()), float(full)
-
-    def _drawn(self, draws: Any) -> Any:
-        """(draws, units) numbers of units, which may repeat -> (runs, draws) values."""
-        import numpy as np
-
-        if self._parts is not None:
-            weights = np.stack([np.bincount(draw, minlength=self.units) for draw in draws]).astype(float)
-            return _quotient(self._sums @ weights.T)
-        rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
-        return np.array([[self._score(run * self._rows + one) for one in rows] for run in range(len(self._said))])
 
     def _mixed(self, first: int, second: int, swap: Any) -> Any:
         """(draws, units) -> (draws,) values of rows that are the second run's where `swap` says so."""
@@ -265,16 +265,6 @@ def against_best(scores: RowScores, best: int) -> list[Interval]:
         p = float((1 + (largest >= abs(value) / error).sum()) / (1 + RESAMPLES))
         found.append(Interval(float(value), float(value - critical * error), float(value + critical * error), p))
     return found
-
-
-def over_rows(task: Task, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Callable[[Any], Any]:
-    """A function from (n,) row numbers, which may repeat, to a metric over those rows."""
-    import numpy as np
-
-    parts = _parts(task, metric, [rows], names)
-    if parts is None:
-        return task.resampled(metric, rows, names)
-    return lambda numbers: float(_quotient(parts[0][np.asarray(numbers)].sum(axis=0)))
 
 
 def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Any:
