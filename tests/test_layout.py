@@ -13,7 +13,7 @@ FLOORS = [
     {"resume", "sweeps", "finish"},
     {"train", "configs", "compare", "finished", "rank"},
     {"sweep"},
-    {"launch"},
+    {"launch", "preflight"},
     {"run", "report", "validation", "card", "push"},
     {"record", "tables", "lineage", "exact"},
     {"run_params"},

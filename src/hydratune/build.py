@@ -47,7 +47,7 @@ def _built(value: Any, key: str) -> Any:
         return call()
     except ConfigError:
         raise
-    except (ImportError, TypeError, ValueError) as error:  # ImportError: what an argument needs is not installed
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:  # also for packages that are not installed
         raise refusal(key, value["_target_"], error) from error
 
 

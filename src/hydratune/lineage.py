@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from hydratune.data.cache import source_hash
+from hydratune.errors import ConfigError, Mistake
+from hydratune.files import CHECKPOINTS
 from hydratune.kept import key_of
 from hydratune.provenance import text_hash
 
@@ -25,6 +28,24 @@ def lineage(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
     """What a checkpoint must have in common with a run that goes on from it, by names for the user."""
     shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
     return {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed), "training set": source_hash(rows)}
+
+
+def check_seed(cfg: DictConfig, directory: Path) -> None:
+    """Compare the seed with that of a run's checkpoints, before anything is loaded.
+
+    Raises:
+        ConfigError: All checkpoints that can be read were trained with another seed.
+    """
+    from hydratune.training.checkpoints import candidates, read
+
+    seeds = {}
+    for checkpoint in candidates(directory / CHECKPOINTS):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # `newest` tells which are damaged
+            seeds[checkpoint.name] = str(read(checkpoint)["lineage"]["seed"])
+    if seeds and str(cfg.seed) not in seeds.values():
+        name, seed = next(iter(seeds.items()))
+        fix = f"Set seed={seed}, or begin a new run."
+        raise ConfigError(Mistake("seed", f"{seed}, with which {name} was trained", str(cfg.seed), fix))
 
 
 def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:

@@ -13,7 +13,7 @@ from hydratune.files import METRICS
 from hydratune.finished.opening import directory_of
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.train import train
+from hydratune.train import DRY, train
 from hydratune.yaml_files import read_yaml
 
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="the run's directory, or its MLflow run id")
     parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
+    parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, and train nothing")
     given = parser.parse_args(arguments)
     directory = directory_of(given.run, given.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     folders = [source.path for source in runtime.config_sources if source.provider == "command-line"]
     flags = [part for folder in folders for part in ("--config-dir", str(folder))]
     typed = [text.removeprefix("++") for text in _load(directory, "overrides")]
-    return train([*flags, *typed, *given.overrides], directory)
+    dry = [DRY] if given.dry else []
+    return train([*flags, *typed, *given.overrides, *dry], directory)
 
 
 def _load(directory: Path, name: str) -> Any:

@@ -28,11 +28,13 @@ from hydratune.errors import FAILED, ConfigError, Mistake, one_line
 from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
+from hydratune.lineage import check_seed
+from hydratune.preflight import preflight
 from hydratune.provenance import console_script
 from hydratune.report import advice, show
 from hydratune.run import run
 from hydratune.sweep.parent import NoProgressError, conclude, show_plan, side_by_side
-from hydratune.sweep.plan import make_plan, write_plan
+from hydratune.sweep.plan import Plan, checked_job, make_plan, write_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.study import Study
 from hydratune.validation import check_config
@@ -72,8 +74,10 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
         return _run_hydra([*rest, *overrides])
+    if continued:
+        check_seed(cfg, continued)
     if dry:
-        print("one run; every key of its config is in order")
+        print(f"one run; no errors found\n{preflight([cfg])}")
         return 0
     place = continued or Path(cfg.hydra.run.dir).absolute()
     if cfg.resume and not continued and (found := _same_command(place, request)):
@@ -82,6 +86,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if (continued or several > 1) and (place / METRICS).is_file():
         print(f"{os.path.relpath(place)}: finished, nothing to do")
         return 0
+    preflight([cfg])
     if several > 1:
         continued = _shared(place, number, request)
     new = _missing_parents(place)
@@ -156,8 +161,10 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     plan, cfg = make_plan(request)
     if mistakes := [*outside.place(cfg.hydra, "sweep.dir")]:
         raise ConfigError(*mistakes)
+    covered = preflight(_corners(plan))
     if dry:
         show_plan(plan, cfg)
+        print(covered)
         return 0
     is_new, new = not plan.directory.exists(), _missing_parents(plan.directory)
     try:
@@ -177,6 +184,13 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)
         raise
     return code or conclude(Study(plan, build(cfg.sweep)), cfg)
+
+
+def _corners(plan: Plan) -> Iterator[DictConfig]:
+    """Compose configs that contain each choice, and both ends of each range, at least once."""
+    for point in plan.space.corners():
+        with composition.composer(plan.request):
+            yield checked_job(plan.request, plan.job(point, plan.replicates[0]))
 
 
 def _missing_parents(path: Path) -> list[Path]:

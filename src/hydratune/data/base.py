@@ -19,7 +19,7 @@ from hydratune.data.label_names import (
     unseen_counts,
 )
 from hydratune.data.raw import Raw
-from hydratune.data.rows import MISSING, BadRow, Column, column_name, located, mistakes, unknown_columns
+from hydratune.data.rows import MISSING, ONE_COLUMN, BadRow, Column, column_name, located, mistakes, unknown_columns
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
@@ -163,6 +163,8 @@ class Source(ABC):
         for name, column in wanted.items():
             if column.required and self._theirs(name) in (None, []):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
+            if isinstance(several := self.columns.get(name), list) and column.kind in ONE_COLUMN:
+                yield Mistake(f"columns.{name}", "the name of one column", repr(several), "Name one of them.")
         seen = self.peek()
         for where, present in seen.items():
             yield from self._missing(wanted, present, where)

@@ -14,6 +14,7 @@ from hydratune.errors import Mistake, did_you_mean, one_of
 if TYPE_CHECKING:
     from datasets import Dataset
 
+ONE_COLUMN = ("text", "label", "number")  # kinds that several columns cannot make up together
 SHOWN = 10  # bad rows that a message shows; all are counted
 MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # usual marks of a missing value
 _TEXT = ("string", "large_string")

@@ -89,6 +89,34 @@ class Model(ABC):
             quantization: A `BitsAndBytesConfig` for weights of fewer bits, where an adapter asks for it.
         """
 
+    def outline(self, auto_model: str, config: PretrainedConfig) -> Network:
+        """Build the architecture without storage for its parameters, to check names and sizes.
+
+        Args:
+            auto_model: As for `load_network`.
+            config: That of `load_config`, after `load_processor`; it is not changed.
+
+        Raises:
+            ConfigError: The values of the config do not fit together.
+        """
+        import copy
+
+        import torch
+
+        with attention(self.attn_implementation), quiet(), torch.device("meta"), fitting(config):
+            module = self._empty(auto_model, copy.deepcopy(config))
+        body = f"{module.base_model_prefix}."
+        new = [name for name, _ in module.named_parameters() if not name.startswith(body)]
+        return Network(module, tuple(new))
+
+    def _empty(self, auto_model: str, config: PretrainedConfig) -> PreTrainedModel:
+        """Build the network of a config; inside `outline`, its parameters have no values."""
+        import transformers
+
+        return getattr(transformers, auto_model).from_config(
+            config, attn_implementation=self.attn_implementation, trust_remote_code=False
+        )
+
     def finished(self, network: Network) -> Network:
         """The network with weights frozen, described in a line."""
         module, new = network.module, network.new
@@ -294,6 +322,18 @@ def attention(implementation: str | None) -> Iterator[None]:
         raise ConfigError(
             Mistake("model.attn_implementation", "a kernel that this network has here", got, fix)
         ) from error
+
+
+@contextmanager
+def fitting(config: PretrainedConfig) -> Iterator[None]:
+    """Turn what transformers raises for sizes that do not fit together into a mistake."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        got, fix = f"{type(error).__name__}: {one_line(error)[:300]}", "Change the fields below model.config."
+        raise ConfigError(Mistake("model.config", f"sizes that fit a {config.model_type}", got, fix)) from error
 
 
 @contextmanager

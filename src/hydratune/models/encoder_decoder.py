@@ -26,7 +26,7 @@ from hydratune.models.base import (
 )
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 @dataclass(kw_only=True)
@@ -105,6 +105,12 @@ class EncoderDecoder(Model):
         new = [*(f"encoder.{name}" for name in unread), *(f"decoder.{name}" for name in unwritten)]
         new += [name for name, _ in network.named_parameters() if name.startswith("enc_to_dec_proj.")]
         return self.finished(Network(network, tuple(sorted(new))))
+
+    def _empty(self, auto_model: str, config: PretrainedConfig) -> PreTrainedModel:  # noqa: ARG002
+        """Build both sides."""
+        from transformers import EncoderDecoderModel
+
+        return EncoderDecoderModel(config=config)
 
     def _load_side(self, auto_model: str, key: str, name: str, config: PretrainedConfig) -> tuple[Any, set[str]]:
         """One of the two networks, and the names of its weights that its checkpoint has not."""

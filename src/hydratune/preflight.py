@@ -1,0 +1,141 @@
+"""Checks that need torch and transformers, but no rows and no weights; `--dry` and each run make the same ones."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import hub
+from hydratune.build import build
+from hydratune.errors import ConfigError, Mistake
+from hydratune.hardware.distributed import Distributed
+from hydratune.kept import key_of
+from hydratune.models.base import Network, freeze
+from hydratune.report import quieten
+from hydratune.run import training_arguments
+from hydratune.training.arguments import try_out
+
+_LIGHT = ("keys and values", "data columns")  # which `check_config` has checked before
+_NEVER = ("rows", "weights", "memory")
+_OURS = ("hydratune.", "transformers.")  # code that may be built twice
+
+
+@dataclass
+class Coverage:
+    """What was checked, in the words of `--dry`.
+
+    Args:
+        checked: Names of the checks that passed.
+        unchecked: Names of what only the run shows.
+        mistakes: Of the checks that did not pass.
+    """
+
+    checked: list[str] = field(default_factory=lambda: [*_LIGHT])
+    unchecked: list[str] = field(default_factory=lambda: [*_NEVER])
+    mistakes: list[Mistake] = field(default_factory=list)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Make one check; its mistakes are collected, so that later checks can add theirs."""
+        try:
+            yield
+        except ConfigError as error:
+            self.mistakes += error.mistakes
+        else:
+            self.checked.append(name)
+
+    def __str__(self) -> str:
+        checked, unchecked = (", ".join(dict.fromkeys(names)) for names in (self.checked, self.unchecked))
+        return f"checked: {checked}\nnot checked: {unchecked}"
+
+
+def preflight(configs: Iterable[DictConfig]) -> Coverage:
+    """Check one or more configs that passed `check_config`.
+
+    What several configs have in common is checked once. Nothing is written, and nothing is logged.
+
+    Raises:
+        ConfigError: With the mistakes of all configs together.
+    """
+    found, seen = Coverage(), set[str]()
+    quieten()
+    with _silence():
+        for cfg in configs:
+            key = key_of(cfg.model, cfg.adapter, cfg.task, cfg.trainer, cfg.hardware)
+            if key not in seen:
+                seen.add(key)
+                _check(cfg, found)
+    if found.mistakes:
+        raise ConfigError(*found.mistakes)
+    return found
+
+
+def _check(cfg: DictConfig, found: Coverage) -> None:
+    source, task, model = (build(node) for node in (cfg.dataset, cfg.task, cfg.model))
+    hub.settle({**source.needs(), **model.needs()})
+    args = _arguments(cfg, task, found)
+    network = None
+    with found.part("model config and tokenizer"):
+        config = model.load_config()
+        task.check_network(config)
+        task.check_processor(model.load_processor(task.processor, config))
+        network = _outline(model, task, config, found)
+    if network is None:
+        return
+    if model.freeze:
+        with found.part("frozen parameters"):
+            freeze(network.module, model.freeze)
+    with found.part("adapter"):
+        adapted = build(cfg.adapter).apply(network)
+        if args is not None:
+            with found.part("optimizer and trackers"):
+                try_out(args, adapted)
+
+
+def _arguments(cfg: DictConfig, task: Any, found: Coverage) -> Any:
+    """Build the training arguments and the callbacks; None where only the processes of a run can."""
+    hardware = build(cfg.hardware)
+    if isinstance(hardware, Distributed):
+        found.unchecked.append("training arguments of several processes")
+        return None
+    from accelerate.state import AcceleratorState
+
+    args = None
+    with found.part("training arguments"):
+        args = training_arguments(cfg, task, hardware, Path("checkpoints"))
+    AcceleratorState._reset_state(reset_partial_state=True)  # the run decides its device and precision by itself
+    for name, node in cfg.trainer.callbacks.items():
+        if str(node.get("_target_")).startswith(_OURS):
+            with found.part("callbacks"):
+                build(OmegaConf.select(cfg, f"trainer.callbacks.{name}"))
+    return args
+
+
+def _outline(model: Any, task: Any, config: Any, found: Coverage) -> Network | None:
+    """Build the architecture without weights, where the model is of a class of ours."""
+    if not type(model).__module__.startswith(_OURS) or getattr(model, "trust_remote_code", False):
+        found.unchecked.append("architecture of custom code")
+        return None
+    outline: Network = model.outline(task.auto_model, config)
+    found.checked.append("architecture")
+    return outline
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Suppress log lines and warnings: the run itself makes them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,192 @@
+"""Every command in README.md and docs/ composes and validates as it is typed in bash."""
+
+import argparse
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from hydratune.cli import VERBS, dispatch
+from hydratune.composition import Request, composer, shipped_dir
+from hydratune.errors import ConfigError
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+# What stands for a value of the reader's own.
+PLACEHOLDERS = {
+    "KEY=VALUE": "dataset.format=csv",
+    "OVERRIDE": "dataset=local",
+    "N": "1",
+    "task=NAME": "task=sequence_classification",
+    "experiment=NAME": "experiment=digits",
+    "model.revision=COMMIT": f"model.revision={COMMIT}",
+    "model.pretrained_model_name_or_path=...": "model.pretrained_model_name_or_path=OWNER/NAME",
+    "sweep.storage=postgresql://...": "sweep.storage=sqlite:///study.db",
+    "hydra.run.dir=/shared/my_run": "hydra.run.dir=shared/my_run",
+    "/abs/path/of/my_conf": "primary",
+    "hardware.launch.nnodes=$WORLD_SIZE": "hardware.launch.nnodes=2",
+    "hardware.launch.node_rank=$RANK": "hardware.launch.node_rank=1",
+    "hardware.launch.rdzv_endpoint=$MASTER_ADDR:29500": "hardware.launch.rdzv_endpoint=host0:29500",
+    "hardware.launch.nnodes=$SLURM_NNODES": "hardware.launch.nnodes=2",
+    "hardware.launch.node_rank=$SLURM_NODEID": "hardware.launch.node_rank=1",
+    "hardware.launch.rdzv_endpoint=$HEAD:29500": "hardware.launch.rdzv_endpoint=host0:29500",
+}
+# What shows an error.
+WRONG = {"hydratune dataset=locl trainer.args.learning_rat=3e-5 sede=7"}
+# A word of a command that ends in `...` -> what belongs there.
+REST = {
+    "dataset@dataset.sources.a=local": "dataset.sources.a.files.train=a.csv dataset.sources.b.path=OWNER/NAME",
+    "task.encoding=indicators": "dataset=local dataset.files.train=a.csv",
+    "hardware.launch.nnodes=2": "hardware.launch.rdzv_endpoint=host0:29500",
+    "hydra/launcher=submitit_slurm": "trainer.args.learning_rate=1e-5,3e-5",
+}
+# A word of a command that begins with `...` and does not continue the command before it -> what it continues.
+BASES = {
+    "model.trust_remote_code=true": "hydratune model=pretrained model.pretrained_model_name_or_path=OWNER/NAME",
+    "dataset.streaming=true": "hydratune dataset=local dataset.files.train=a.csv dataset.files.validation=b.csv",
+    "dataset.on_bad_row=drop": "hydratune dataset=local dataset.files.train=a.csv",
+    "dataset.test_size=0.1": "hydratune dataset=local dataset.files.train=a.csv",
+}
+
+
+class Command(NamedTuple):
+    """A command of a page.
+
+    Args:
+        text: As it is printed.
+        base: What a leading `...` continues.
+    """
+
+    text: str
+    base: str = ""
+
+
+def commands(page: Path) -> Iterator[Command]:
+    """Yield what begins with `hydratune` or with `...`, and the variants that a row of the recipes adds."""
+    blocks = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    text, base = page.read_text(encoding="utf-8"), ""
+    for block in blocks.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            found = re.search(r"^(?:\$ )?(hydratune .*)|^srun bash -c '(hydratune .*)'", line)
+            if found:
+                yield Command(found[1] or found[2])
+    for paragraph in re.split(r"\n\n|\n(?=\|)", blocks.sub("", text)):
+        spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", paragraph)]
+        ours = [span for span in spans if span.startswith(("hydratune ", "... "))]
+        for span in ours:
+            yield Command(span, base)
+            base = span if span.startswith("hydratune ") else base
+        if paragraph.startswith("|") and ours:
+            variants = [span for span in spans if span not in ours and re.match(r"[+~]*[\w./@]+=", span)]
+            yield from (Command(f"... {variant}", ours[0] if ours[0] in base else base) for variant in variants)
+
+
+def words(command: Command) -> list[str]:
+    """Split a command as bash would, with the placeholders filled in."""
+    text = re.sub(r"\[(?=--|KEY|OVERRIDE)|(?<=\.\.\.)\]|(?<=[A-Zla-z])\](?= \[|$)", "", command.text)
+    first, *rest = shlex.split(text, comments=True)
+    head = []
+    if first == "...":
+        base = next((base for word, base in BASES.items() if word in rest), command.base)
+        head = words(Command(base))
+    extra = [
+        word for key, more in REST.items() if "..." in rest and any(key in one for one in rest) for word in more.split()
+    ]
+    filled = [PLACEHOLDERS.get(word, word) for word in rest]
+    return [*head, *(word for word in filled if not word.endswith("...") or word == "RUN..."), *extra]
+
+
+class Parsed(Exception):  # noqa: N818 (it is no error)
+    """Ends a command once its arguments are parsed."""
+
+
+@pytest.fixture
+def reader(own_directory, monkeypatch):
+    """Make the files that the recipes name, and end each command before it loads anything."""
+    (own_directory / "my_conf" / "dataset").mkdir(parents=True)
+    (own_directory / "my_conf" / "dataset" / "my_local.yaml").write_text("defaults: [local]\nfiles: {train: a.csv}\n")
+    primary = (shipped_dir() / "train.yaml").read_text(encoding="utf-8")
+    (own_directory / "primary").mkdir()
+    own = primary.replace("\nhydra:\n", "\nhydra:\n  searchpath: [pkg://hydratune.conf]\n")
+    (own_directory / "primary" / "train.yaml").write_text(own, encoding="utf-8")
+    names = ["text", "label", "review", "stars", "sentence1", "sentence2", "document", "toxic", "obscene"]
+    rows = "".join(",".join([*(["good"] * 7), "0", "1"]) + "\n" for _ in range(4))
+    for name in ("a.csv", "b.csv", "new.csv", "reviews.csv"):
+        (own_directory / name).write_text(",".join(names) + "\n" + rows)
+    keys = ("prompt", "completion", "document", "summary")
+    (own_directory / "a.jsonl").write_text(json.dumps(dict.fromkeys(keys, "good")) + "\n")
+    (own_directory / "a.txt").write_text("good\n")
+    answers = [{"text": "good", "answer_start": 0}]
+    entry = {"context": "good", "qas": [{"id": "1", "question": "what", "answers": answers}]}
+    squad = json.dumps({"data": [{"title": "x", "paragraphs": [entry]}]})
+    for name in ("a.json", "xquad.en.json"):
+        (own_directory / name).write_text(squad)
+    for name in ("a.conll", "wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"):
+        (own_directory / name).write_text("good\tO\n\n")
+    (own_directory / "tinyshakespeare.txt").write_text("good\n")
+    monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
+    monkeypatch.setattr("hydratune.hub.check", lambda _: ())
+    monkeypatch.setattr("hydratune.train.preflight", lambda configs: [*configs] and "")
+    for name in ("parse_args", "parse_intermixed_args"):
+        monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
+
+
+def stopping(parse):
+    """Parse, then raise `Parsed`; but Hydra's own flags are parsed as they are."""
+
+    def stop(self, *args, **kwargs):
+        namespace = parse(self, *args, **kwargs)
+        if self.prog.startswith("hydratune "):
+            raise Parsed(namespace)
+        return namespace
+
+    return stop
+
+
+def validate(arguments: list[str]) -> None:
+    """Do what `--dry` does; of a command with a verb, parse its arguments and its overrides."""
+    if arguments[0] not in VERBS:
+        assert dispatch([*arguments, "--dry"]) == 0
+        return
+    try:
+        dispatch(arguments)
+    except Parsed as done:
+        request = Request(tuple(getattr(done.args[0], "overrides", ())))
+        with composer(request):
+            assert len(request.parsed) == len(request.overrides)
+
+
+def is_mention(arguments: list[str]) -> bool:
+    """Whether a span only names a verb."""
+    return all(word in (*VERBS, "-m", "report", "plan", "finish") for word in arguments)
+
+
+@pytest.mark.usefixtures("reader")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_valid_as_typed(page, monkeypatch):
+    """Each one composes and passes the checks of `--dry` that need neither rows nor weights."""
+    monkeypatch.setattr("sys.argv", ["hydratune"])
+    wrong = {}
+    for command in commands(page):
+        arguments = words(command)
+        if is_mention(arguments):
+            continue
+        try:
+            validate(arguments)
+        except (ConfigError, SystemExit, AssertionError, ValueError) as error:
+            if command.text in WRONG or getattr(error, "code", None) == 0:  # of --help
+                continue
+            wrong[command.text] = f"{shlex.join(arguments)}\n  {error}"
+    assert not wrong, "\n".join(f"{text}\n  {error}" for text, error in wrong.items())
+
+
+def test_commands_are_found():
+    """The README has recipes, variants of them, and commands that continue others."""
+    found = [*commands(PAGES[0])]
+    assert len(found) > 60
+    assert sum(command.text.startswith("...") for command in found) > 10
