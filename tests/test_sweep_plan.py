@@ -102,15 +102,22 @@ def test_mistakes_of_options(overrides, message):
     assert message in str(error.value)
 
 
-def test_dry(capsys, own_directory):
-    """`--dry` shows the jobs, imports nothing heavy and writes nothing."""
+def test_mistakes_of_keys_need_no_heavy_import():
+    """What keys and values alone show is reported before torch and transformers are imported."""
     heavy = {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules}
-    assert dispatch(["-m", f"{LR}=1e-5,3e-5", f"{WD}=0,0.1", "--dry"]) == 0
+    with pytest.raises(ConfigError):
+        dispatch(["-m", f"{LR}=1e-5,3e-5", "sede=1", "--dry"])
+    assert {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules} == heavy
+
+
+def test_dry(toy, capsys, own_directory):
+    """`--dry` shows the jobs and writes nothing."""
+    before = sorted(own_directory.iterdir())
+    assert dispatch(["-m", *toy, f"{LR}=1e-5,3e-5", f"{WD}=0,0.1", "--dry"]) == 0
     out = capsys.readouterr().out
     assert "4 trials" in out
     assert "3e-05" in out
-    assert {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules} == heavy
-    assert list(own_directory.iterdir()) == []
+    assert sorted(own_directory.iterdir()) == before
 
 
 def test_no_secret_on_disk(tmp_path, monkeypatch):

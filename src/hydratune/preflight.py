@@ -64,39 +64,43 @@ def preflight(configs: Iterable[DictConfig]) -> Coverage:
     Raises:
         ConfigError: With the mistakes of all configs together.
     """
-    found, seen = Coverage(), set[str]()
+    found, networks, seen = Coverage(), dict[str, Any](), set[str]()
     quieten()
     with _silence():
         for cfg in configs:
-            key = key_of(cfg.model, cfg.adapter, cfg.task, cfg.trainer, cfg.hardware)
-            if key not in seen:
-                seen.add(key)
-                _check(cfg, found)
+            nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter)
+            whole, part = key_of(*nodes, cfg.trainer, cfg.hardware), key_of(*nodes)
+            if whole in seen:
+                continue
+            seen.add(whole)
+            source, task, model = (build(node) for node in nodes[:3])
+            hub.settle({**source.needs(), **model.needs()})
+            args = _arguments(cfg, task, found)
+            if part not in networks:
+                networks[part] = _network(cfg, task, model, found)
+            if args is not None and networks[part] is not None:
+                with found.part("optimizer and trackers"):
+                    try_out(args, networks[part])
     if found.mistakes:
         raise ConfigError(*found.mistakes)
     return found
 
 
-def _check(cfg: DictConfig, found: Coverage) -> None:
-    source, task, model = (build(node) for node in (cfg.dataset, cfg.task, cfg.model))
-    hub.settle({**source.needs(), **model.needs()})
-    args = _arguments(cfg, task, found)
-    network = None
+def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
+    """Build the network with its adapter, without weights; None where that is not possible."""
+    network = adapted = None
     with found.part("model config and tokenizer"):
         config = model.load_config()
         task.check_network(config)
         task.check_processor(model.load_processor(task.processor, config))
         network = _outline(model, task, config, found)
-    if network is None:
-        return
-    if model.freeze:
-        with found.part("frozen parameters"):
-            freeze(network.module, model.freeze)
-    with found.part("adapter"):
-        adapted = build(cfg.adapter).apply(network)
-        if args is not None:
-            with found.part("optimizer and trackers"):
-                try_out(args, adapted)
+    if network is not None:
+        if model.freeze:
+            with found.part("frozen parameters"):
+                freeze(network.module, model.freeze)
+        with found.part("adapter"):
+            adapted = build(cfg.adapter).apply(network)
+    return adapted
 
 
 def _arguments(cfg: DictConfig, task: Any, found: Coverage) -> Any:
