@@ -116,6 +116,13 @@ def test_csv_columns_named_by_truth_values():
     assert rows("true,false\nx,a\n", columns={"text": True, "label": False}) == (["x"], ["a"])
 
 
+def test_csv_column_named_by_a_truth_value_in_another_case():
+    """YAML reads True as true, so the message says to quote the name."""
+    Path("a.csv").write_text("True,label\nx,a\n")
+    (mistake,) = LocalFiles(files={"train": "a.csv"}, columns={"text": True}).check_columns(TASK.columns)
+    assert "'True'" in mistake.fix
+
+
 @pytest.mark.parametrize("typed", [{"a": 1}, [{"a": 1}]])
 def test_columns_that_are_no_names(typed):
     """A mapping is one message."""

@@ -211,6 +211,8 @@ class Source(ABC):
                 if must and one not in present and not inside:
                     options = [*present, *(nested or ())]
                     fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
+                    if one in ("true", "false") and (same := [o for o in options if o.casefold() == one]):
+                        fix = f"Quote the name: \"dataset.columns.{name}='{same[0]}'\"."
                     yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
 
     def _present(self, wanted: Mapping[str, Column], present: Sequence[str]) -> list[str]:
