@@ -105,6 +105,20 @@ def test_unknown_labels(finished):
     assert scored(finished, *OTHER, "dataset.unseen_labels=drop").rows == 1
 
 
+def test_evaluate_maps_ids_of_other_data(train, toy):
+    """A mapping takes the place of a list of names, and a list that of a mapping."""
+    rows = [json.loads(line) for line in Path("test.jsonl").read_text().splitlines()]
+    ids = {"neg": 1, "pos": 2}
+    other([{**row, "label": ids[row["label"]]} for row in rows])
+    files = "dataset.files.test=other.jsonl"
+    result = train(*toy, "dataset.labels=[neg,pos]")
+    expected = scored(result).metrics["accuracy"]
+    assert scored(result, files, "dataset.labels={1:neg,2:pos}").metrics["accuracy"] == pytest.approx(expected)
+    with pytest.raises(ConfigError) as error:
+        scored(result, files, "dataset.on_bad_row=drop")
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+
+
 def test_evaluate_keeps_rows_with_unseen_labels(finished):
     """They are in the denominator, and never right, whatever becomes of invalid rows."""
     other([{"text": "a film", "label": label} for label in ("pos", "neutral", "neutral", "neg")])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _PLACES = ("outputs", "multirun")
+_LABELS = "dataset.labels"  # a list or a mapping; names of other data are not merged with those of the run
 # Arguments of training that have nothing to do once it is over.
 _OVER = {
     "eval_strategy": "no",
@@ -270,7 +271,8 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
             cfg[group] = OmegaConf.create(OmegaConf.to_container(composed[group], resolve=True))
     for override in request.parsed:
         if override.key_or_group not in groups:
-            OmegaConf.update(cfg, override.key_or_group, override.value(), force_add=True)
+            key = override.key_or_group
+            OmegaConf.update(cfg, key, override.value(), merge=key != _LABELS, force_add=True)
     return cfg, []
 
 
