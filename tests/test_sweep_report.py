@@ -49,6 +49,54 @@ def test_all_pictures(sweep):
     assert "not drawn" not in files["report.html"].read_text()
 
 
+def picture(study, name, module=None):
+    """A figure of plotly, or the axes of matplotlib."""
+    module = module or optuna.visualization.matplotlib
+    (plot,) = [one for one in plots.of(study.plan, study.trials()) if one.name == name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return plot.draw(module)
+
+
+def test_legend_of_learning_curves_has_the_colors_of_the_lines(sweep):
+    """It names the best trials, best first, each with the color of its own line."""
+    many = [fake(0.001 * (i + 1), 0, i / 10, said=(i / 20, i / 10)) for i in range(9)]
+    axes = picture(sweep(*many, CUT), "learning_curves")
+    lines = {line.get_label(): line.get_color() for line in axes.lines}
+    legend = axes.get_legend()
+    named = {
+        text.get_text(): line.get_color() for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True)
+    }
+    assert [*named] == [f"Trial{i}" for i in (8, 7, 6, 5, 4)]
+    assert all(lines[label] == color for label, color in named.items())
+    assert len({*named.values()}) == 5
+    pyplot.close("all")
+
+
+def test_importances_have_one_title(sweep):
+    """That of optuna, which is aligned to the left, is gone."""
+    axes = picture(sweep(*GOOD), "parameter_importances")
+    assert axes.get_title() and not axes.get_title(loc="left") and not axes.get_title(loc="right")
+    pyplot.close("all")
+
+
+def test_parallel_coordinates_show_every_trial(sweep):
+    """Pruned trials are there with their last value, and no line is white on a white page."""
+    study = sweep(*GOOD, CUT)
+    page = picture(study, "parallel_coordinates", optuna.visualization)
+    drawn = [trace for trace in page.data if trace.mode == "lines"]
+    assert sorted(float(trace.customdata[0][1]) for trace in drawn) == [0.3, 0.4, 0.7, 0.9]
+    colors = [re.findall(r"\d+", trace.line.color) for trace in drawn]
+    assert len({*map(tuple, colors)}) == 4
+    assert all(min(map(int, color)) < 150 for color in colors)
+    axes = picture(study, "parallel_coordinates")
+    (lines,) = axes.figure.axes[0].collections
+    lines.update_scalarmappable()
+    assert len(lines.get_segments()) == 4
+    assert all(min(color[:3]) < 0.6 for color in lines.get_colors())
+    pyplot.close("all")
+
+
 def test_the_page_needs_no_network(sweep):
     """It loads nothing, and has plotly's code once."""
     page = written(sweep(*GOOD))["report.html"].read_text()

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FRONTS = (2, 3)  # objectives that a front can be drawn of
-_LEGEND = 12  # curves that a picture names
-_GREY = "#999999"
+_NAMED = 5  # the best trials, whose curves have a color and a name
+_GREY, _PALE = "#999999", "#c6d3e1"
+_SCALE = "viridis"  # optuna's own color scale ends in white, which hides the worst trial on a white page
 
 
 @dataclass(frozen=True)
@@ -89,12 +90,39 @@ class _Copies:
         self.plain = _renamed(plan, trials, str)
         self._formulas = _renamed(plan, trials, literal)
         self._tooltips = _renamed(plan, trials, literal_html)
+        self._ended = [_with_last_value(trial) for trial in trials] if len(plan.objectives) == 1 else trials
+        self._plain_ended = _renamed(plan, self._ended, str)
+        self._formulas_ended = _renamed(plan, self._ended, literal)
 
-    def of(self, module: Any, tooltips: bool = False) -> optuna.Study:
-        """Return the copy for `optuna.visualization` or its matplotlib twin; plotly reads tags in tooltips only."""
+    def of(self, module: Any, tooltips: bool = False, ended: bool = False) -> optuna.Study:
+        """Return the copy for a plotting library.
+
+        Args:
+            module: `optuna.visualization`, or its matplotlib twin.
+            tooltips: Whether plotly shows the values in tooltips, the only place where it reads tags.
+            ended: Whether pruned trials count as complete, with their last value.
+        """
         if module.__name__.endswith("matplotlib"):
-            return self._formulas
-        return self._tooltips if tooltips else self.plain
+            return self._formulas_ended if ended else self._formulas
+        return self._plain_ended if ended else self._tooltips if tooltips else self.plain
+
+    def has_pruned(self, number: int | None) -> bool:
+        """Whether a plot of one objective has pruned trials with a value."""
+        return number is None and any(t.state.name == "PRUNED" and t.intermediate_values for t in self.plain.trials)
+
+
+def _with_last_value(trial: FrozenTrial) -> FrozenTrial:
+    """Return a pruned trial as a complete one with the value that it reported last; other trials as they are."""
+    import optuna
+
+    if trial.state.name != "PRUNED" or not trial.intermediate_values:
+        return trial
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.COMPLETE,
+        value=trial.intermediate_values[max(trial.intermediate_values)],
+        params=trial.params,
+        distributions=trial.distributions,
+    )
 
 
 def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], str]) -> optuna.Study:
@@ -144,9 +172,17 @@ def _of_objective(seen: _Copies, name: str, number: int | None) -> Iterator[Plot
     def titled(title: str, function: str, **more: Any) -> Callable[[Any], Any]:
         return lambda module: _titled(getattr(module, function)(seen.of(module), **common, **more), title)
 
-    title = f"{name}: parallel coordinates"
-    draw = titled(title, "plot_parallel_coordinate", params=shared)
-    yield Plot(f"parallel_coordinates{end}", title, draw, few or no_key)
+    def coordinates(title: str) -> Callable[[Any], Any]:
+        def draw(module: Any) -> Any:
+            study = seen.of(module, ended=number is None)
+            ended = [trial.params for trial in study.trials if trial.state.name == "COMPLETE"]
+            params = [key for key in shared if all(key in one for one in ended)]
+            return _titled(_visible(module.plot_parallel_coordinate(study, params=params, **common)), title)
+
+        return draw
+
+    title = f"{name}: parallel coordinates" + " (pruned trials: last value)" * seen.has_pruned(number)
+    yield Plot(f"parallel_coordinates{end}", title, coordinates(title), few or no_key)
     title = f"{name}: what it depends on"
     draw = titled(title, "plot_param_importances")
     yield Plot(f"parameter_importances{end}", title, draw, few or alike or alone)
@@ -172,40 +208,79 @@ def _curves(plan: Plan, seen: _Copies) -> Plot:
     name = short_name(next(iter(plan.objectives)))
     what = "seed by seed" if plan.seeds else "evaluation by evaluation"
     title = f"{name}: {what} (dotted: pruned)"
-    pruned = {f"Trial{trial.number}" for trial in seen.plain.trials if trial.state.name == "PRUNED"}
-    missing = (
-        "" if any(trial.intermediate_values for trial in seen.plain.trials) else "no trial has reported while it ran"
-    )
+    trials = seen.plain.trials
+    pruned = {f"Trial{trial.number}" for trial in trials if trial.state.name == "PRUNED"}
+    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.intermediate_values]
+    is_max = next(iter(plan.objectives.values())) == "maximize"
+    ranked = sorted(done, key=lambda trial: trial.values[0], reverse=is_max)
+    best = [f"Trial{trial.number}" for trial in ranked[:_NAMED]]
+    missing = "" if any(trial.intermediate_values for trial in trials) else "no trial has reported while it ran"
 
     def draw(module: Any) -> Any:
         figure = _titled(module.plot_intermediate_values(seen.of(module)), title)
-        _mark(figure, pruned, "seed" if plan.seeds else "evaluation", name)
+        _style_curves(figure, best, pruned)
+        _name_axes(figure, "seed" if plan.seeds else "evaluation", name)
         return figure
 
     return Plot("learning_curves", title, draw, missing)
 
 
-def _mark(figure: Any, pruned: set[str], step: str, name: str) -> None:
-    """Names the axes, and tells the curves of pruned trials from the others."""
+def _style_curves(figure: Any, best: Sequence[str], pruned: set[str]) -> None:
+    """Color and name the curves of the best trials; the others are pale, and those of pruned ones are dotted.
+
+    Optuna builds the legend before the lines get their colors here, so a new one replaces it.
+    """
     if hasattr(figure, "update_layout"):
-        figure.update_layout(xaxis_title=step, yaxis_title=name)
         for trace in figure.data:
+            trace.update(showlegend=trace.name in best)
             if trace.name in pruned:
                 trace.update(line_dash="dot", line_color=_GREY, marker_symbol="x")
+            elif trace.name not in best:
+                trace.update(line_color=_PALE)
         return
-    figure.set_xlabel(step)
-    figure.set_ylabel(name)
-    for i, line in enumerate(figure.lines):
-        line.set(color=f"C{i}")  # optuna's own colours end at 20
-        if line.get_label() in pruned:
-            line.set(linestyle=":", marker="x", color=_GREY)
-    if len(figure.lines) > _LEGEND and figure.get_legend():
-        figure.get_legend().remove()
+    if legend := figure.get_legend():
+        legend.remove()
+    lines = {str(line.get_label()): line for line in figure.lines}
+    for label, line in lines.items():
+        line.set(color=_PALE, zorder=1)
+        if label in pruned:
+            line.set(color=_GREY, linestyle=":", marker="x")
+    for i, label in enumerate(best):
+        lines[label].set(color=f"C{i}", zorder=2)
+    if best:
+        figure.legend(handles=[lines[label] for label in best], title="best trials")
+
+
+def _name_axes(figure: Any, x: str, y: str) -> None:
+    if hasattr(figure, "update_layout"):
+        figure.update_layout(xaxis_title=x, yaxis_title=y)
+    else:
+        figure.set_xlabel(x)
+        figure.set_ylabel(y)
+
+
+def _visible(figure: Any) -> Any:
+    """Give a figure of parallel coordinates colors that are all visible on white, in optuna's direction."""
+    if hasattr(figure, "update_layout"):
+        from plotly.colors import sample_colorscale
+
+        figure.update_traces(marker_colorscale=_SCALE, selector={"mode": "markers"})  # the color bar
+        is_reversed = any(bar.marker.reversescale for bar in figure.select_traces(selector={"mode": "markers"}))
+        for line in figure.select_traces(selector={"mode": "lines"}):
+            position = 1 - line.y[0] if is_reversed else line.y[0]  # the objective's, from 0 to 1
+            line.update(line_color=sample_colorscale(_SCALE, [position])[0], opacity=0.8)
+        return figure
+    for axes in figure.figure.axes:
+        for lines in axes.collections:
+            suffix = "_r" if lines.get_cmap().name.endswith("_r") else ""
+            lines.set_cmap(f"{_SCALE}{suffix}")
+    return figure
 
 
 def _titled(figure: Any, title: str) -> Any:
     """A figure of plotly, or axes of matplotlib, under another title."""
     if hasattr(figure, "update_layout"):
         return figure.update_layout(title=title)
+    figure.set_title("", loc="left")  # where optuna puts some titles
     figure.set_title(title)
     return figure
