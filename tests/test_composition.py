@@ -1,6 +1,7 @@
 """Overrides, groups and options."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from hydratune import composition
 from hydratune.composition import Option, Request, check_choices, force_values, jobs, options, shipped_dir
@@ -84,3 +85,24 @@ def test_config_dir_adds_options(tmp_path, compose):
     assert Option("model", "small", folder / "small.yaml") in options(shipped_dir(), folder.parent)
     cfg = compose("model=small", config_dir=folder.parent)
     assert cfg.model.pretrained_model_name_or_path == "me/small"
+
+
+@pytest.mark.parametrize(
+    ("sources", "name", "flags"),
+    [
+        ([("pkg", "main", "hydratune.conf")], "train", []),
+        (
+            [("pkg", "main", "hydratune.conf"), ("file", "command-line", "my_conf")],
+            "train",
+            ["--config-dir", "my_conf"],
+        ),
+        ([("file", "main", "conf")], "mine", ["--config-path", "conf", "--config-name", "mine"]),
+    ],
+)
+def test_config_flags_name_the_users_configs(own_directory, sources, name, flags):
+    """The command of a run can be pasted: it has the flags without which its configs are not found."""
+    found = [{"schema": schema, "provider": provider, "path": path} for schema, provider, path in sources]
+    for one in found:
+        one["path"] = str(own_directory / one["path"]) if one["schema"] == "file" else one["path"]
+    node = OmegaConf.create({"runtime": {"config_sources": found}, "job": {"config_name": name}})
+    assert composition.config_flags(node) == flags

@@ -15,7 +15,7 @@ FLOORS = [
     {"sweep"},
     {"launch", "preflight"},
     {"run", "report", "validation", "card", "push"},
-    {"record", "tables", "lineage", "exact"},
+    {"record", "sample", "tables", "lineage", "exact"},
     {"run_params"},
     {"facts", "composition", "build", "agreement"},
     {"outside"},

@@ -230,7 +230,7 @@ def test_predictions_have_their_inputs(train, toy, store, own_directory):
     (table,) = json.loads(run.data.tags["mlflow.loggedArtifacts"])
     path = connect(store).download_artifacts(run.info.run_id, table["path"])
     sample = json.loads(Path(path).read_text())
-    assert sample["columns"] == ["text", "label", "prediction", "probability"]
+    assert sample["columns"] == ["row", "prediction", "text", "label", "probability"]
     assert len(sample["data"]) == 16
 
 

@@ -73,7 +73,7 @@ def write(folder: Path, trained: Trained) -> None:
         "## Metrics",
         _metrics(trained.columns()),
         "## How",
-        _fenced("bash", _private(provenance.command(trained.job.overrides))),
+        _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
         ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
         _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
         "## Licence",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import re
 from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from hydratune.yaml_files import check_yaml, read_yaml
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
+# Hydra's name of a source of configs -> the flag that names it.
+_FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
 # An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
 _SYMBOL = re.compile(r"^([^=]+=)([;#,\t])$")
 
@@ -224,6 +227,16 @@ def uncomposed(error: Exception) -> Mistake:
         return Mistake(typed, "an override in Hydra's grammar", reason, fix)
     fix = "Run `hydratune configs` to see what there is."
     return Mistake("overrides", "a config that composes", one_line(error), fix)
+
+
+def config_flags(hydra: Any) -> list[str]:
+    """Return the flags of a command that name the user's own configs, from the `hydra` node of a composed config."""
+    flags = []
+    for source in hydra.runtime.config_sources:
+        if source.schema == "file" and source.provider in _FLAGS:
+            flags += [_FLAGS[source.provider], os.path.relpath(source.path)]
+    name = hydra.job.config_name
+    return [*flags, "--config-name", str(name)] if name not in (None, CONFIG_NAME) else flags
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

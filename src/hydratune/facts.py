@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import allowed, provenance
 from hydratune.build import build
+from hydratune.composition import config_flags
 from hydratune.errors import optional_record
 from hydratune.kept import Kept
 from hydratune.tracking.base import Facts
@@ -69,6 +70,7 @@ class Job:
         kept: What earlier runs of this process left to this one.
         first: Whether this process writes down what the run comes to; others of the same run only train with it.
         check_rows: Of a run outside a sweep that must train on the sweep's rows; as in `Part`.
+        flags: Those of the command that name the user's own configs, e.g. `--config-dir my_conf`.
     """
 
     directory: Path
@@ -78,13 +80,17 @@ class Job:
     kept: Kept = field(default_factory=Kept)
     first: bool = True
     check_rows: RowCheck | None = None
+    flags: Sequence[str] = ()
 
 
 def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:
     """The job that Hydra is running in this process; a secret that was typed is in it as `${oc.env:NAME}`."""
     meta = HydraConfig.get()
     typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
-    return Job(Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or Kept())
+    flags = config_flags(meta)
+    return Job(
+        Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or Kept(), flags=flags
+    )
 
 
 def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> Facts:
@@ -100,7 +106,7 @@ def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxy
     telling = {k: v for k, v in told.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
     chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
     tags = {f"version.{package}": number for package, number in provenance.versions().items()}
-    tags["mlflow.source.name"] = provenance.command(job.overrides)
+    tags["mlflow.source.name"] = provenance.command([*job.flags], job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
     # Where values came from, which is not a param: two runs with the same values are the same training.

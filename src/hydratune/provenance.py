@@ -100,9 +100,9 @@ def console_script() -> str:
     return os.path.relpath(ours)
 
 
-def command(overrides: list[str]) -> str:
+def command(flags: list[str], overrides: list[str]) -> str:
     """The command that composes the same run again; `++` before a key is added by us, not typed."""
-    return shlex.join(["hydratune", *typed(overrides)])
+    return shlex.join(["hydratune", *flags, *typed(overrides)])
 
 
 def typed(overrides: list[str]) -> list[str]:

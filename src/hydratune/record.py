@@ -21,6 +21,7 @@ from hydratune.facts import Job, resolved_yaml
 from hydratune.files import CONFIG, GROUP, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
 from hydratune.kept import key_of
 from hydratune.run_params import training_args
+from hydratune.sample import SAMPLE, write_sample
 from hydratune.tasks.base import Evaluated, Task
 from hydratune.tracking.base import ModelFacts, RunLog, SplitFacts
 
@@ -33,8 +34,6 @@ log = logging.getLogger(__name__)
 
 OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
 TRAINING_ARGS = "training_args.json"
-SAMPLE = "predictions_sample.json"
-_SAMPLE_ROWS = 100
 _DIGEST = 32  # characters, of the 36 that MLflow takes
 
 
@@ -135,11 +134,10 @@ def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, te
         return
     write_lines(job.directory / PREDICTIONS, decoded)
     run_log.artifact(job.directory / PREDICTIONS)
-    sample = decoded[:_SAMPLE_ROWS]
-    cells = [[_cell(row.get(name)) for name in decoded[0]] for row in sample]
-    write_json(job.directory / SAMPLE, {"columns": [*decoded[0]], "data": cells})  # as mlflow.log_table writes it
-    run_log.artifact(job.directory / SAMPLE)
-    run_log.tags({"mlflow.loggedArtifacts": json.dumps([{"path": SAMPLE, "type": "table"}])})
+    with optional_record(SAMPLE):
+        for path, folder in write_sample(job.directory, decoded, test.rows):
+            run_log.artifact(path, folder)
+        run_log.tags({"mlflow.loggedArtifacts": json.dumps([{"path": SAMPLE, "type": "table"}])})
     if "id2label" in test.head:
         write_json(job.directory / LABELS, list(test.head["id2label"].values()))
         run_log.artifact(job.directory / LABELS)
@@ -174,8 +172,3 @@ def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) ->
     for row, one in zip(rows.select_columns([*names, *groups]), decoded, strict=True):
         group = {GROUP: str(row.pop(GROUPS))} if groups else {}
         yield {**row, **one, **group}
-
-
-def _cell(value: Any) -> Any:
-    """What a table of MLflow shows: text, or JSON of lists and dicts."""
-    return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)

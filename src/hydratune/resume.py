@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydratune.composition import config_flags
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import METRICS
 from hydratune.finished.opening import directory_of
@@ -35,10 +36,9 @@ def main(arguments: Sequence[str]) -> int:
     if (directory / METRICS).is_file():
         print(f"{given.run}: finished, nothing to do")
         return 0
-    runtime = _load(directory, "hydra").hydra.runtime
-    os.chdir(runtime.cwd)  # relative paths count from where the run was started
-    folders = [source.path for source in runtime.config_sources if source.provider == "command-line"]
-    flags = [part for folder in folders for part in ("--config-dir", str(folder))]
+    node = _load(directory, "hydra").hydra
+    os.chdir(node.runtime.cwd)  # relative paths count from where the run was started
+    flags = config_flags(node)
     typed = [text.removeprefix("++") for text in _load(directory, "overrides")]
     dry = [DRY] if given.dry else []
     return train([*flags, *typed, *given.overrides, *dry], directory)
