@@ -81,7 +81,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     from hydratune.training.gathered import gather_weights
     from hydratune.training.lean import lean_steps
     from hydratune.training.precision import precisions
-    from hydratune.training.progress import EndWhenAsked
+    from hydratune.training.progress import EndWhenAsked, closing_bars
 
     quieten()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
@@ -144,7 +144,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             trainer.add_callback(callback)
         trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
-        with signals.finishing(), lean_steps(trainer) if machine.lean else nullcontext():
+        with signals.finishing(), closing_bars(trainer), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)
         if job.first:
             record.streamed_dropped_rows(job, made.dropped, run_log)

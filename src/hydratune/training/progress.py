@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import ProgressCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune import signals
 
@@ -83,3 +85,21 @@ class Progress(ProgressCallback):
         if scores:
             line = "  ".join(f"{name} {value:.4f}" for name, value in islice(scores.items(), _SCORES))
             self.training_bar.write(f"step {state.global_step}, epoch {state.epoch:.2f}:  {line}")
+
+    def close(self) -> None:
+        """End the lines of bars that are still open, so that what is printed next begins on a line of its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+        self.prediction_bar = self.training_bar = None
+
+
+@contextmanager
+def closing_bars(trainer: Trainer) -> Iterator[None]:
+    """Close the trainer's progress bars when the block ends, also if it ends with an error."""
+    try:
+        yield
+    finally:
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, Progress):
+                callback.close()
