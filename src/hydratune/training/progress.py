@@ -66,6 +66,9 @@ def _any_process(asked: bool, args: TrainingArguments) -> bool:
 class Progress(ProgressCallback):
     """Replaces the stock callback, which prints a dict every `logging_steps`."""
 
+    training_bar: Any
+    prediction_bar: Any
+
     def on_log(
         self,
         args: TrainingArguments,  # noqa: ARG002
