@@ -277,6 +277,19 @@ def test_path_is_literal(name, streaming):
     assert texts(name, streaming=streaming) == ["right"]
 
 
+@pytest.mark.parametrize(("path", "keys"), [("a[1]", []), ("a*", []), ("a::b", ["path"])])
+def test_path_of_a_saved_data_set_is_literal(path, keys):
+    """Or refused, where `datasets` would read it in another way."""
+    from hydratune.data import SavedDataset
+
+    Dataset.from_dict({"text": ["x"]}).save_to_disk("saved")
+    Path("saved").rename(path)
+    one = SavedDataset(path=path)
+    assert [mistake.key for mistake in one.check()] == keys
+    if not keys:
+        assert one.read().splits["train"]["text"][:] == ["x"]
+
+
 def test_path_that_is_only_a_pattern_is_an_error():
     """What it matches is not read without request."""
     write("a.csv", ["x"])

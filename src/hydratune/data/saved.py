@@ -28,6 +28,8 @@ class SavedDataset(Source):
         if not any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
             fix = f"Paths are read from {Path.cwd()}."
             yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
+        elif "::" in self.path:  # `datasets` takes it for a chain of file systems
+            yield Mistake("path", "a path without '::'", repr(self.path), "Rename the directory.")
 
     def read(self) -> Raw:
         """The splits of the directory."""
