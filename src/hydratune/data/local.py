@@ -125,9 +125,9 @@ class LocalFiles(Source):
         if wrong := [*self.options(None).check(sorted(name for name in formats if name))]:
             yield from wrong
             return
-        for split in self._given():
-            for path in paths.get(split, ()):
-                yield from self._check_file(split, path)
+        files = ((split, path) for split, own in paths.items() for path in own)
+        yield from dict.fromkeys(mistake for split, path in files for mistake in self._check_file(split, path))
+        for split in paths:
             if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
                 got = ", ".join(map(str, paths[split]))
                 yield Mistake(f"files.{split}", "one format a split", got, "Convert one of them.")
