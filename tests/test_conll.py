@@ -102,6 +102,12 @@ def test_conll_token_that_is_a_number_sign():
     assert tokens == [["#", "1"], ["#tag", "x"], ["x"]]
 
 
+def test_conll_hashtag_without_a_label_is_no_comment():
+    """It is an invalid line; `#begin document` is a comment."""
+    text = "#begin document (bc/cctv); part 000\nAnn\tO\n\n#tag\nx\tO\n"
+    assert rows(text, on_bad_row="drop")[0] == [["Ann"]]
+
+
 def test_conll_comment_that_may_be_a_token_is_rejected():
     """A comment of as many words as there are columns is an error, unless `comment` says what it is."""
     text = "# newdoc\nAnn B-PER\nsaid O\n"

@@ -47,6 +47,18 @@ def test_csv_delimiter_that_has_to_be_set_is_named(delimiter):
     assert f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'" in mistake.fix
 
 
+def test_csv_delimiter_of_a_header_in_quotes():
+    """A header that is no row of CSV with commas is one with another delimiter."""
+    assert set(problems('"text";"label"\n"x";"a"\n"y";"b"\n')) == {"delimiter"}
+
+
+def test_csv_comment_before_the_header_has_to_be_declared():
+    """The message names the key."""
+    text = "# made by hand\ntext,label\nx,a\ny,b\n"
+    assert set(problems(text)) == {"comment"}
+    assert rows(text, comment="#")[0] == ["x", "y"]
+
+
 def test_csv_delimiter_of_a_header_with_commas():
     """The delimiter that leads to the columns of the task is named where commas split the header too."""
     assert problems("text;label;a, b\nx;1;2, 3\ny;0;4, 5\n") == ["delimiter"]
@@ -152,7 +164,7 @@ def test_csv_column_names_that_cannot_be(options):
 )
 def test_csv_options_of_a_file_that_has_no_columns(options):
     """An option that would change nothing is an error."""
-    assert problems('{"text": "x", "label": "a"}\n', "a.jsonl", **options) == [*options]
+    assert {*problems('{"text": "x", "label": "a"}\n', "a.jsonl", **options)} == {*options}
 
 
 def test_csv_comments():

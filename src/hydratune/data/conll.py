@@ -66,7 +66,9 @@ class Layout:
             return bool(self.comment) and line.text.startswith(self.comment)
         if not line.text.startswith("#"):
             return False
-        return self.is_conllu or (starts and len(line.cells) != len(self.names) and bool(_COMMENT.match(line.text)))
+        others = starts and len(line.cells) != len(self.names)
+        words = len(line.text.split())  # "#begin document", and not a hashtag whose label is missing
+        return self.is_conllu or (others and (bool(_COMMENT.match(line.text)) or 1 < words != len(self.names)))
 
 
 def read_conll(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,9 +37,10 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
         if "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
             yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
-        elif delimiter := _other_delimiter(path, options, rows[0], {*wanted, *options.selected}):
-            got = f"{options.delimiter or ','!r}, which leaves {shown(rows[0])} for columns in {path}"
-            yield Mistake("delimiter", "the character between cells", got, f"Set 'dataset.delimiter={delimiter}'.")
+        elif hint := another_delimiter(path, options, rows[0], {*wanted, *options.selected}):
+            yield hint
+        elif not options.comment and rows[0][0].startswith("#") and len(rows[0]) < len(rows[-1]):
+            yield Mistake("comment", f"# for the first row of {path}", shown(rows[0]), "Set 'dataset.comment=#'.")
         elif not options.header:
             yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
         elif _is_data(rows):
@@ -96,18 +97,27 @@ def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], w
     return Mistake("columns", f"the columns of {path} that the task reads", got, f"Set {keys}.")
 
 
-def _other_delimiter(path: Path, options: ReadOptions, first: Sequence[str], names: set[str]) -> str | None:
-    """The delimiter, as typed, that splits all rows alike: one column into several, or into some of `names`."""
-    for delimiter in _DELIMITERS:
-        if delimiter == (options.delimiter or ","):
-            continue
+def another_delimiter(
+    path: Path, options: ReadOptions, first: Sequence[str] = ("",), names: Collection[str] = ()
+) -> Mistake | None:
+    """Name the delimiter that splits all rows alike, and one column into several or into some called by `names`.
+
+    Args:
+        path: Of the file.
+        options: How it is read.
+        first: Its first row, as it is read; one cell where it cannot be read.
+        names: Of columns that are missing.
+    """
+    for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
         try:
             rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), _ROWS)
         except ConfigError:  # a question about quotes, which the user did not ask
             continue
         is_table = bool(rows) and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
-        if is_table and (len(first) == 1 or names & ({*rows[0]} - {*first})):
-            return delimiter.replace("\t", r"\t")
+        if is_table and (len(first) == 1 or {*names} & ({*rows[0]} - {*first})):
+            got = f"{options.delimiter or ','!r}, which does not give the columns of {path}: {shown(rows[0])}"
+            typed = delimiter.replace("\t", r"\t")
+            return Mistake("delimiter", "the character between cells", got, f"Set 'dataset.delimiter={typed}'.")
     return None
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from hydratune.data.base import SPLITS, Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
-from hydratune.data.hints import doubtful_header, unreadable
+from hydratune.data.hints import another_delimiter, doubtful_header, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import split_names
 from hydratune.data.opening import suffix
@@ -155,12 +155,16 @@ class LocalFiles(Source):
                 )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
+                if isinstance(error, csv.Error) and (hint := another_delimiter(path, self.options(name, split))):
+                    yield hint
+                    return
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
                 yield Mistake(key, f"a readable {name} file in {self.encoding}", got, "Check the file.")
                 return
             repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:
-                yield Mistake(key, "different column names", f"{repeated} twice in {path}", "Rename one.")
+                fix = "Rename one, or set dataset.header=false if the first row is data."
+                yield Mistake(key, "different column names", f"{repeated} twice in {path}", fix)
 
     def _check_splits(self, split: str, path: Path, name: str) -> Iterator[Mistake]:
         """Names of splits that a file does not have."""
