@@ -97,6 +97,7 @@ def test_metric_clip(value, clipped):
         (["objective=eval_accuracy"], "max"),
         (["objective=eval_loss"], "min"),
         (["objective=eval_accuracy", "trainer.args.greater_is_better=false"], "min"),
+        (["objective=eval_accuracy", "+trainer.args.greater_is_better=null"], "max"),
         (["objective=eval_accuracy", "+trainer.args.lr_scheduler_kwargs={mode:min,patience:2}"], "min"),
     ],
 )
@@ -373,3 +374,12 @@ def test_extra_metric_that_returns_no_number():
     with pytest.raises(ConfigError) as caught:
         task.rescore([{"label": "a", "prediction": "b"}], ["a", "b"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["task.extra_metrics.odd.function"]
+
+
+def test_example_of_metric_runs():
+    """The example in the docstring gives the shown value."""
+    import doctest
+
+    from hydratune.tasks import metric
+
+    assert doctest.testmod(metric) == (0, 3)

@@ -242,7 +242,9 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     machine = hardware.prepare(given=cfg.trainer.args)
     fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
     ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
-    ours |= _plateau(cfg.trainer.args, {**ours, **cfg.trainer.args}["greater_is_better"])
+    direction = cfg.trainer.args.get("greater_is_better")
+    ours["greater_is_better"] = task.higher_is_better(cfg.objective) if direction is None else direction
+    ours |= _plateau(cfg.trainer.args, ours["greater_is_better"])
     args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
     args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch takes no whole 0
     hardware.alone(args)

@@ -97,6 +97,14 @@ class Task(ABC):
         extra = self.extra_metrics.items()
         self.extra_metrics = {n: replace(m, name=n) if isinstance(m, Metric) else m for n, m in extra}
 
+    def higher_is_better(self, objective: str) -> bool:
+        """The direction of an objective; raises ConfigError if no metric of the task has that name."""
+        metric = self.metric(objective.removeprefix("eval_"))
+        if metric is None:
+            fix = did_you_mean(objective, self.objectives(), "Name a metric that the task reports.")
+            raise ConfigError(Mistake("objective", one_of(self.objectives()), repr(objective), fix))
+        return metric.higher_is_better
+
     def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:  # noqa: ARG002 (others need it)
         """Names of the metrics to compute, of `known_metrics`.
 
@@ -199,11 +207,7 @@ class Task(ABC):
     def arguments(self, objective: str) -> dict[str, Any]:
         """Arguments of `TrainingArguments` that the task decides where the user said nothing."""
         counted = {"include_num_input_tokens_seen": "non_padding"} if self.processor == "tokenizer" else {}
-        metric = self.metric(objective.removeprefix("eval_"))
-        if metric is None:
-            fix = did_you_mean(objective, self.objectives(), "Name a metric that the task reports.")
-            raise ConfigError(Mistake("objective", one_of(self.objectives()), repr(objective), fix))
-        return {"greater_is_better": metric.higher_is_better, **counted}
+        return {"greater_is_better": self.higher_is_better(objective), **counted}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Raises ConfigError where the kind of network cannot have this task's head."""
