@@ -39,8 +39,9 @@ def test_learns_a_number(own_directory, tiny_model, train, precision):
         "trainer.args.learning_rate=0.003",
         "trainer.args.num_train_epochs=20",
         "trainer.args.per_device_train_batch_size=4",
+        *(["objective=eval_mse"] if precision == "fp32" else []),
     )
-    assert result.objective > 0.95
+    assert result.metrics["eval_pearson"] > 0.95
     if precision == "fp32":  # so small a network tells the words apart in the last bits of bf16
         assert result.metrics["test_mse"] < 0.1
     lines = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
