@@ -51,7 +51,8 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
     if "/" in str(name := hydra.job.name):
         yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
-    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+    mode = getattr(hydra.mode, "name", hydra.mode)  # text in a config that was read from a file, as in a rank
+    if mode == "MULTIRUN":
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
         yield Mistake(
