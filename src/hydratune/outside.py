@@ -36,7 +36,7 @@ _SECTIONS = ("formatters", "loggers", "root")
 _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 
 
-def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
+def code(hydra: DictConfig) -> Iterator[Mistake]:
     """What below `hydra` would be code, or would write outside the run's directory, whatever it resolves to."""
     raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
     for key in _CODE:
@@ -46,13 +46,17 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
     for key in _LOGGING:
         yield from _logging(_given(raw, key), key)
         yield from _unknown_handlers(_given(raw, key), key)
+
+
+def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
+    """Yield what below `hydra` is code, or is a setting that a run cannot have."""
+    yield from code(hydra)
     if hydra.job.get("chdir"):
         fix = "Leave it out: relative paths are read from the directory where the command starts."
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
     if "/" in str(name := hydra.job.name):
         yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
-    mode = getattr(hydra.mode, "name", hydra.mode)  # text in a config that was read from a file, as in a rank
-    if mode == "MULTIRUN":
+    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
         yield Mistake(

@@ -70,7 +70,7 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
     checks = None if part else row_check(Path(frozen).parents[1])
     cfg: Any = OmegaConf.load(frozen)
     HydraConfig.instance().cfg = cfg  # `set_config` asks for types, which a file has not
-    if mistakes := [*outside.mistakes(cfg.hydra)]:
+    if mistakes := [*outside.code(cfg.hydra)]:
         raise ConfigError(*mistakes)
     if rank:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
