@@ -11,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import study, write_rows
-from hydratune import composition, launch
+from hydratune import composition, launch, outside
 from hydratune.errors import SAVED, ConfigError
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.tracking.store import connect
@@ -328,6 +328,14 @@ def test_what_all_processes_read(compose, own_directory):
     assert frozen["vars"]["begun"] == int(time.strftime("%Y"))
     assert frozen["tracking"]["uri"] == "${oc.env:STORE}"
     assert frozen["hydra"]["runtime"]["choices"]["hardware"] == "ddp"
+
+
+@pytest.mark.parametrize(("mode", "keys"), [("RUN", []), ("MULTIRUN", ["hydra.mode"])])
+def test_a_rank_checks_the_frozen_config(compose, mode, keys):
+    """Hydra's mode is a text in a file, and no enumeration."""
+    node = OmegaConf.to_container(compose().hydra, resolve=False)
+    frozen = OmegaConf.create({"hydra": {**node, "mode": mode}})
+    assert [mistake.key for mistake in outside.mistakes(frozen.hydra)] == keys
 
 
 @pytest.mark.parametrize(

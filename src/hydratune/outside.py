@@ -56,7 +56,7 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
     if "/" in str(name := hydra.job.name):
         yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
-    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+    if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a text in the config that a rank reads
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
         yield Mistake(
