@@ -19,7 +19,7 @@ from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
 
 @dataclass(kw_only=True)
@@ -184,7 +184,11 @@ class LocalFiles(Source):
         mistakes = [*super()._missing(wanted, present, where, nested)]
         if mistakes and nested is None:
             path, name = Path(where), str(self._format_of(Path(where)))
-            reasons = unreadable(path, name, self.options(name), wanted)
+            try:
+                reasons = [*unreadable(path, name, self.options(name), wanted)]
+            except (OSError, ValueError, csv.Error) as error:  # rows behind the first, e.g. of a corrupt archive
+                fix = "Check the file."
+                reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
             mistakes = [*self._undecided(path), *reasons] or mistakes
         yield from mistakes
 
