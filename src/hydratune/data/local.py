@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -216,7 +217,8 @@ class LocalFiles(Source):
         if not mistakes:
             for path in self._separated():
                 options = self.options(self._format_of(path))
-                mistakes += doubtful_header(path, options, wanted)
+                with suppress(OSError, ValueError, csv.Error):  # reported with its line when all rows are read
+                    mistakes += doubtful_header(path, options, wanted)
         yield from mistakes
 
     def _separated(self) -> Iterator[Path]:
