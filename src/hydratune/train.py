@@ -175,7 +175,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
     try:
         with _undone(plan.directory, new) if is_new else nullcontext():
-            code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where])
+            code = _run_hydra([*flags, *plan.overrides, *side_by_side(cfg), name, where], is_sweep=True)
     except NoProgressError as error:
         print(f"hydratune: {error}", file=sys.stderr)
         code = FAILED
@@ -256,7 +256,7 @@ def checked(request: Request) -> DictConfig:
     return configs[0]
 
 
-def _run_hydra(arguments: Sequence[str]) -> int:
+def _run_hydra(arguments: Sequence[str], is_sweep: bool = False) -> int:
     """Hydra's own main, with errors raised and not printed."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     sys.argv = ["hydratune", *arguments]
@@ -280,7 +280,7 @@ def _run_hydra(arguments: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.uncomposed(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if begun or isinstance(error, ConfigError):
+        if is_sweep or begun or isinstance(error, ConfigError):  # not raised by Hydra itself
             raise
         fix = "Leave out what is set below hydra."
         raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
