@@ -260,7 +260,8 @@ def _records(
         ConfigError: If a column of the file has a name that the output uses.
     """
     for i, columns, prediction in zip(numbers, data.columns.select(numbers), predictions, strict=True):
-        if taken := [name for name in (ROW, *prediction) if name in columns]:
+        same = {name for name in prediction if name in columns and columns[name] == prediction[name]}
+        if taken := [name for name in (ROW, *prediction) if name in columns and name not in same]:
             others = ",".join(name for name in columns if name not in taken)
             fix = f"Rename the column, or choose the columns to write: --columns={others}."
             raise ConfigError(Mistake("FILE", f"no column called {', '.join(taken)}", "one", fix))
