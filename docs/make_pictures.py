@@ -20,8 +20,7 @@ from PIL import Image  # noqa: E402 (the tests' helpers come from the line above
 
 import browser  # noqa: E402
 from hydratune.tracking.store import connect  # noqa: E402
-from hydratune.tracking.ui import comparison  # noqa: E402
-from hydratune.tracking.view import PARENT, TRAINING  # noqa: E402
+from hydratune.tracking.view import PARENT, TRAINING, sweep_page  # noqa: E402
 from test_ui import serving  # noqa: E402
 
 PICTURES = ROOT / "docs" / "img"
@@ -60,8 +59,9 @@ def take(driver, base: str, address: str, pointer: dict[str, str]) -> None:
     browser.wait_text(driver, f"{len(found)} matching runs", "learning_rate=0.001")
     close_assistant(driver)
     save(driver, "runs.png")
-    driver.get(base + comparison([{**pointer, "run_id": run_id} for run_id in ids]))
-    browser.wait_text(driver, "Show diff only")
+    parent = next(run.data.tags[PARENT] for run in found if PARENT in run.data.tags)
+    driver.get(base + sweep_page(client, pointer["experiment_id"], parent))
+    close_assistant(driver)
     browser.wait("the axes", lambda: driver.execute_script("return document.querySelector('.parcoords')"))
     save(driver, "compare.png")
     driver.get(f"{base}/#/experiments/{pointer['experiment_id']}/runs/{ids[0]}/model-metrics?{TRAINING}")

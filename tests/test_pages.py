@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 from types import SimpleNamespace
 
@@ -12,8 +13,8 @@ import browser
 from conftest import toy_rows, write_rows
 from hydratune.tracking import ui
 from hydratune.tracking.store import connect
-from hydratune.tracking.ui import comparison, pointers
-from hydratune.tracking.view import view
+from hydratune.tracking.ui import pointers
+from hydratune.tracking.view import sweep_page, view
 from processes import HYDRATUNE
 from test_ui import serving
 
@@ -43,8 +44,10 @@ def pages(eight_runs):
     with serving(eight_runs[0]) as (base, line), browser.browsing() as driver:
         address = next(word for word in line.split() if word.startswith(base))
         client = connect(pointer["uri"])
-        sweep = comparison(pointers(eight_runs[0].parent))
-        yield SimpleNamespace(driver=driver, base=base, address=address, client=client, comparison=sweep, **pointer)
+        own = json.loads((eight_runs[0].parent / "mlflow.json").read_text())
+        sweep = sweep_page(client, own["experiment_id"], own["run_id"])
+        yield SimpleNamespace(driver=driver, base=base, address=address, client=client, sweep=sweep,
+                              pointers=pointers(eight_runs[0].parent), **pointer)  # fmt: skip
 
 
 def names():
@@ -86,31 +89,26 @@ def _columns(driver):
     return found if "learning_rate" in found else None
 
 
-def compare(pages):
-    """Opens the comparison that `hydratune ui` prints for the directory of the sweep."""
-    pages.driver.get(pages.base + pages.comparison)
-    return browser.wait_text(pages.driver, "Comparing 8 Runs", "Show diff only", *names())
-
-
 @pytest.mark.slow
 @needs_browser
-def test_parallel_coordinates(pages):
-    """The comparison draws the params that differ, without being asked, and a metric."""
-    compare(pages)
+def test_sweep_page_draws_the_objective(pages):
+    """It shows the sweep's runs alone, and draws what was changed, by its logarithm where it was searched by it."""
+    pages.driver.get(pages.base + pages.sweep)
+    browser.wait_text(pages.driver, "8 matching runs", "Sort: best/accuracy")
     axes = browser.wait("the axes", lambda: _texts(pages.driver, ".parcoords .axis-title"))
-    assert axes[:2] == ["learning_rate", "seed"]
-    assert len(axes) == 3
-
-
-def _texts(driver, selector):
-    return driver.execute_script(f"return [...document.querySelectorAll('{selector}')].map(e => e.textContent)")
+    assert axes == ["learning_rate", "seed", "best/accuracy"]
 
 
 @pytest.mark.slow
 @needs_browser
 def test_show_diff_only(pages):
-    """The switch leaves the params in which runs differ, and hides those in which they agree."""
-    assert "num_train_epochs" in compare(pages)
+    """MLflow's switch leaves the params in which runs differ, and hides those in which they agree."""
+    runs = [one["run_id"] for one in pages.pointers]
+    page = (
+        f'/#/compare-runs?runs={json.dumps(runs)}&experiments=["{pages.experiment_id}"]&workflowType=machine_learning'
+    )
+    pages.driver.get(pages.base + page.replace(" ", ""))
+    assert "num_train_epochs" in browser.wait_text(pages.driver, "Comparing 8 Runs", "Show diff only", *names())
     switch = "[...document.querySelectorAll('button[role=switch]')][0]"
     assert pages.driver.execute_script(f"return {switch}.closest('div').parentElement.innerText").strip()
     pages.driver.execute_script(f"{switch}.click()")
@@ -121,6 +119,16 @@ def test_show_diff_only(pages):
 def _without(driver, word):
     shown = driver.execute_script("return document.body.innerText")
     return shown if word not in shown else ""
+
+
+@pytest.mark.slow
+def test_sweep_page_has_a_plain_address(pages):
+    """Terminals end a link at a quote or a bracket."""
+    assert re.fullmatch(r"[\w/#?=&-]+", pages.sweep)
+
+
+def _texts(driver, selector):
+    return driver.execute_script(f"return [...document.querySelectorAll('{selector}')].map(e => e.textContent)")
 
 
 @pytest.mark.slow
@@ -168,6 +176,8 @@ def test_a_sweeps_directory(eight_runs, monkeypatch, capsys):
     ui.main([str(sweep)])
     out = capsys.readouterr().out
     assert f"/runs/{own['run_id']}?workflowType=machine_learning" in out
-    assert f"the 8 runs side by side: http://127.0.0.1:5000{comparison(pointers(sweep))}" in out
+    page = sweep_page(connect(own["uri"]), own["experiment_id"], own["run_id"])
+    assert f"the 8 runs side by side: http://127.0.0.1:5000{page}" in out
+    assert len(pointers(sweep)) == 8
     drawn = {one.path for one in connect(own["uri"]).list_artifacts(own["run_id"], "report")}
     assert {"report/parallel_coordinates.png", "report/report.html"} <= drawn

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
-import json
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,7 +16,7 @@ from hydratune.provenance import redact
 from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import absolute_uri, existing
-from hydratune.tracking.view import TRAINING, runs_page
+from hydratune.tracking.view import TRAINING, runs_page, sweep_page
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -50,7 +49,8 @@ def main(arguments: Sequence[str]) -> None:
     if len(found) > 1:
         if own := delivery.pointer(given.run):
             print(f"the sweep: {base}/#/experiments/{own['experiment_id']}/runs/{own['run_id']}?{TRAINING}", flush=True)
-        print(f"the {len(found)} runs side by side: {base}{comparison(found)}", flush=True)
+            page = sweep_page(client, own["experiment_id"], own["run_id"])
+            print(f"the {len(found)} runs side by side: {base}{page}", flush=True)
     elif "run_id" in pointer:
         page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
         print(f"the run: {base}{page}", flush=True)
@@ -68,13 +68,6 @@ def _page(client: MlflowClient, experiment_id: str | None) -> str:
             return "/#/experiments"
         (experiment_id,) = found
     return runs_page(client, experiment_id)
-
-
-def comparison(found: Sequence[Mapping[str, str]]) -> str:
-    """The path of the page that draws what was changed and a metric as parallel coordinates."""
-    runs = json.dumps([one["run_id"] for one in found])  # first in the address, or MLflow does not read it
-    experiments = json.dumps(sorted({one["experiment_id"] for one in found}))
-    return f"/#/compare-runs?runs={runs}&experiments={experiments}&{TRAINING}".replace(" ", "")
 
 
 def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:

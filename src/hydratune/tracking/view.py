@@ -37,6 +37,44 @@ def runs_page(client: MlflowClient, experiment_id: str) -> str:
     return f"{page}&viewStateShareKey={KEY}"
 
 
+def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
+    """Return the path of a page with the runs of a sweep: parallel coordinates of the objective and what was changed.
+
+    Args:
+        client: Of the store.
+        experiment_id: The sweep's experiment.
+        sweep_id: The run that the sweep's runs are nested in.
+    """
+    only = f"tags.`{PARENT}` = '{sweep_id}'"
+    page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
+    runs = client.search_runs([experiment_id], only, max_results=_MOST_RUNS)
+    state = view([run.data for run in runs])
+    if state is None:
+        return f"/#/experiments/{experiment_id}/runs/{sweep_id}?{TRAINING}"
+    key = f"{KEY}-{sweep_id}"
+    state |= {"searchFilter": only, **_charts(state, [run.data.params for run in runs])}
+    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
+    return f"{page}&viewStateShareKey={key}"
+
+
+def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """The charts of a page as MLflow's Share button writes them: the objective as lines over params, and as bars."""
+    objective = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
+    varied = [name for name in _differing(params) if f"log10_{name}" not in params[0]]  # MLflow's axes are linear
+    shared = {"runsCountToCompare": _MOST_RUNS, "metricSectionId": KEY, "deleted": False, "isGenerated": False}
+    lines = {"type": "PARALLEL", "uuid": f"{KEY}-lines", "selectedParams": varied, "selectedMetrics": [objective]}
+    bars = {"type": "BAR", "uuid": f"{KEY}-bars", "metricKey": objective}
+    section = {"uuid": KEY, "name": "sweep", "display": True, "isReordered": True}
+    charts = [{**shared, **lines, "showAllRuns": True}, {**shared, **bars}]
+    return {"compareRunCharts": charts, "compareRunSections": [section], "isAccordionReordered": True}
+
+
+def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """The params that are not the same in all runs."""
+    names = dict.fromkeys(name for one in params for name in one)
+    return [name for name in names if len({one.get(name) for one in params}) > 1]
+
+
 def view(runs: Sequence[Any]) -> dict[str, Any] | None:
     """The state of a runs page as MLflow's Share button writes it, of the `data` of runs; None without an objective."""
     aims = Counter((run.tags[OBJECTIVE], run.tags.get(DIRECTION, "max")) for run in runs if OBJECTIVE in run.tags)
@@ -62,7 +100,7 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
 def _told(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """The params that are worth a column: three of them always, and those in which runs differ."""
     names = list(dict.fromkeys([*_ALWAYS, *(name for one in params for name in one)]))
-    differ = [name for name in names if len({one.get(name) for one in params}) > 1]
+    differ = [name for name in names if name in _differing(params)]
     yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])
 
 
