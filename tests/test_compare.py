@@ -199,6 +199,32 @@ def test_the_last_of_an_experiment(record, ask):
     assert [run["name"] for run in ask("--experiment", "films", "--last", 2)["runs"]] == ["run2", "run3"]
 
 
+def test_compare_of_an_experiment_takes_finished_runs(record, ask, store):
+    """Sweeps, pruned and failed runs are left out of an experiment's, unless all are asked for."""
+    ids = [record(f"run{i}", right=120 + i) for i in range(3)]
+    record("pruned", status="KILLED")
+    record("failed", status="FAILED")
+    parent = record("sweep")
+    connect(store).set_tag(ids[0], "mlflow.parentRunId", parent)
+    assert [run["name"] for run in ask("--experiment", "films")["runs"]] == ["run0", "run1", "run2"]
+    assert len(ask("--experiment", "films", "--all")["runs"]) == 6
+
+
+def test_compare_shows_many_runs_in_rows(record, capsys, monkeypatch):
+    """From six runs on each has a line; no cell is cut, and columns without room are named."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for i in range(8):
+        record(
+            f"run{i}", {"learning_rate": i / 7, "a_param_of_a_long_name": "x" * 30 + str(i)}, right=120 + i, test_f1=0.5
+        )
+    dispatch(["compare", "--experiment", "films"])
+    out = capsys.readouterr().out
+    assert "…" not in out
+    row = next(line for line in out.splitlines() if line.startswith("│ H"))
+    assert "0.6350" in row and str(7 / 7) in row
+    assert "a_param_of_a_long_name" in out.rpartition("└")[2]
+
+
 @pytest.mark.parametrize(("seeds", "method"), [((1, 2, 3), "paired t-test"), ((4, 5, 6), "Welch's t-test")])
 def test_groups_of_seeds(record, ask, seeds, method):
     """Runs that differ in their seed alone are a group, and groups are tested by the seeds that they have."""

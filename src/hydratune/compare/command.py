@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     from hydratune.compare.verdict import judge
     from hydratune.tracking.mlflow import Mlflow
 
-    runs = chosen(Stores(given.uri or Mlflow.uri), given.runs, given.experiment, given.last)
+    runs = chosen(Stores(given.uri or Mlflow.uri), given.runs, given.experiment, given.last, given.all)
     verdict = judge(runs, given.metric)
     write = show.as_json if given.json else show.as_csv if given.csv else show.table
     write(runs, verdict)
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's id, name or directory")
     parser.add_argument("--experiment", metavar="NAME", help="the runs of an MLflow experiment")
     parser.add_argument("--last", type=int, metavar="N", help="only the newest ones")
+    parser.add_argument("--all", action="store_true", help="also sweeps and runs that have not finished")
     parser.add_argument("--metric", metavar="NAME", help="e.g. f1; the objective's if left out")
     parser.add_argument("--uri", help="an MLflow store; that of this directory if left out")
     output = parser.add_mutually_exclusive_group()

@@ -10,6 +10,9 @@ from hydratune.compare.runs import Run
 from hydratune.compare.verdict import Verdict
 from hydratune.plotting import literal, no_warnings
 
+_LEGEND_COLUMNS = 13  # runs in a line of the legend, which is below the plots
+_FIT = 8  # differences that a plot of the usual height has room for
+
 
 def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
     """Writes a PNG: the training loss, the objective on validation, and each difference with its interval."""
@@ -17,12 +20,16 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     count = 2 + bool(verdict.comparisons)
-    figure = Figure(figsize=(5 * count, 4), layout="constrained")
+    lines = -(-len(runs) // _LEGEND_COLUMNS)
+    height = 4 + 0.2 * lines + 0.4 * max(0, len(verdict.comparisons) - _FIT)
+    figure = Figure(figsize=(5 * count, height), layout="constrained")
     FigureCanvasAgg(figure)
     loss, objective, *rest = figure.subplots(1, count)
     _curves(loss, runs, "train/loss")
     _curves(objective, runs, f"eval/{verdict.metric or 'loss'}")
-    loss.legend(fontsize="small")
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize="small"
+    )
     if rest:
         _differences(rest[0], verdict)
     with no_warnings():

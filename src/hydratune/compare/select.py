@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.store import absolute_uri, existing
+from hydratune.tracking.view import PARENT
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +25,7 @@ Found = tuple["MlflowClient", str, Path | None]  # a run's store, its id, and it
 MOST = 702  # runs that have letters of their own
 _SEARCHED = 1000  # the newest runs, among which the nearest name is looked for
 _SHOWN = 5
+_FINISHED = "FINISHED"
 
 
 @dataclass
@@ -42,8 +45,17 @@ class Stores:
         return self._clients[address]
 
 
-def chosen(stores: Stores, names: Sequence[str], experiment: str | None, last: int | None) -> list[Run]:
+def chosen(
+    stores: Stores, names: Sequence[str], experiment: str | None, last: int | None, everything: bool = False
+) -> list[Run]:
     """At least two runs, with a letter each, in the order of `names` and then the older first.
+
+    Args:
+        stores: Where runs without a directory are looked up.
+        names: Directories, IDs, or names of runs.
+        experiment: Adds the runs of an experiment; None for all experiments if `last` is set, else for no more runs.
+        last: How many of the newest runs of the experiment; None for all.
+        everything: Whether these may also be sweeps and runs that have not finished.
 
     Raises:
         ConfigError: With every name that does not lead to one run.
@@ -57,7 +69,7 @@ def chosen(stores: Stores, names: Sequence[str], experiment: str | None, last: i
             mistakes += error.mistakes
     if experiment is not None or last is not None:
         try:
-            found += _last(stores.client(), experiment, last)
+            found += _last(stores.client(), experiment, last, everything)
         except ConfigError as error:
             mistakes += error.mistakes
     if mistakes:
@@ -94,20 +106,21 @@ def _named(stores: Stores, name: str) -> Found:
     return client, matches[0].info.run_id, None
 
 
-def _last(client: MlflowClient, experiment: str | None, last: int | None) -> Iterator[Found]:
-    """The newest runs of an experiment, or of all, the older first."""
+def _last(client: MlflowClient, experiment: str | None, last: int | None, everything: bool) -> Iterator[Found]:
+    """The newest runs of an experiment, or of all, the older first; without `everything`, finished ones alone."""
     if last is not None and last < 2:
         raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
     ids = _experiments(client)
     if experiment is not None and experiment not in ids:
         fix = did_you_mean(experiment, ids, f"There are {', '.join(sorted(ids)[:_SHOWN]) or 'none'}.")
         raise ConfigError(Mistake("--experiment", "an experiment of the store", repr(experiment), fix))
-    newest = client.search_runs(
-        [ids[experiment]] if experiment is not None else [*ids.values()],
-        order_by=["attributes.start_time DESC"],
-        max_results=last or MOST,
-    )
-    return ((client, run.info.run_id, None) for run in reversed(newest))
+    where = [ids[experiment]] if experiment is not None else [*ids.values()]
+    newest = client.search_runs(where, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
+    sweeps = {run.data.tags.get(PARENT) for run in newest}
+    kept = [run for run in newest if everything or (run.info.status == _FINISHED and run.info.run_id not in sweeps)]
+    if omitted := len(newest) - len(kept):
+        print(f"{omitted} sweeps or runs that have not finished are left out; --all adds them", file=sys.stderr)
+    return ((client, run.info.run_id, None) for run in reversed(kept[: last or MOST]))
 
 
 def _experiments(client: MlflowClient) -> dict[str, str]:

@@ -8,12 +8,19 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydratune.compare.runs import PLACES, Run
 from hydratune.compare.verdict import Verdict, differing
 from hydratune.console import plain_console
 from hydratune.report import BOOKKEEPING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+_MOST_COLUMNS = 5  # runs that are shown next to each other; more of them get a line each
+_BORDER = 3  # characters around a cell
 
 
 def shown_metrics(runs: Sequence[Run]) -> list[str]:
@@ -35,21 +42,55 @@ def shared_metrics(runs: Sequence[Run]) -> list[str]:
 
 def table(runs: Sequence[Run], verdict: Verdict) -> None:
     """Prints who the letters are, what differs and what was measured, side by side, and the verdict."""
-    from rich.table import Table
-
     console = plain_console(soft_wrap=True)
     width = max(len(run.status) for run in runs)
     for run in runs:
         console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}")
+    draw = _runs_in_columns if len(runs) <= _MOST_COLUMNS else _runs_in_rows
+    grid, omitted = draw(runs, verdict, console.width)
+    console.print(grid, soft_wrap=False)
+    if omitted:
+        console.print(f"{len(omitted)} more columns do not fit: {', '.join(omitted)}; --csv has all of them")
+    for sentence in verdict.sentences():
+        console.print(sentence)
+
+
+def _runs_in_columns(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:  # noqa: ARG001
+    """A line for each param that differs and each metric."""
+    from rich.table import Table
+
     grid = Table("", *(run.label for run in runs))
     for name in differing(runs):
         grid.add_row(name, *(run.params.get(name, "-") for run in runs))
     grid.add_section()
     for name in shown_metrics(runs):
         grid.add_row(name, *(_number(run.metrics.get(name)) for run in runs))
-    console.print(grid, soft_wrap=False)
-    for sentence in verdict.sentences():
-        console.print(sentence)
+    return grid, []
+
+
+def _runs_in_rows(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:
+    """A line for each run, and the names of columns for which the terminal has no room.
+
+    The metric that the verdict is about comes first, then the params that differ, then the other metrics.
+    """
+    from rich.table import Table
+
+    metrics = {name: [_number(run.metrics.get(name)) for run in runs] for name in shown_metrics(runs)}
+    params = {name: [run.params.get(name, "-") for run in runs] for name in differing(runs)}
+    judged = {name: cells for name, cells in metrics.items() if name.partition("/")[2] == verdict.metric}
+    grid, columns, omitted = Table(""), [[run.label for run in runs]], list[str]()
+    room = width - max(len(run.label) for run in runs) - _BORDER
+    for name, cells in {**judged, **params, **metrics}.items():
+        needed = max(map(len, (name, *cells))) + _BORDER
+        if needed > room:
+            omitted.append(name)
+            continue
+        room -= needed
+        grid.add_column(name, no_wrap=True)
+        columns.append(cells)
+    for row in zip(*columns, strict=True):
+        grid.add_row(*row)
+    return grid, omitted
 
 
 def _number(value: float | None) -> str:
