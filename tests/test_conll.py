@@ -150,3 +150,15 @@ def test_conll_without_labels_can_be_predicted_for():
     wanted = {"tokens": Column("texts")}
     assert [*files.check(), *files.check_columns(wanted)] == []
     assert files.read_one(wanted)[1].splits["validation"]["tokens"][:] == [["Ann", "said"], ["no"]]
+
+
+@pytest.mark.parametrize("header", ["token\tlabel", "Word NER"])
+def test_conll_header_is_no_token(header):
+    """A first line with the names of the columns is skipped; the same words as tokens are not."""
+    text = f"{header}\nAnn B-PER\ntoken O\n\nin O\n\n".replace(" ", "\t" if "\t" in header else " ")
+    assert rows(text) == ([["Ann", "token"], ["in"]], [["B-PER", "O"], ["O"]])
+
+
+def test_conll_names_that_are_tags_too_are_no_header():
+    """A tag that other lines have is no name of a column."""
+    assert rows("word tag\nx tag\n\n") == ([["word", "x"]], [["tag", "tag"]])

@@ -266,3 +266,19 @@ def test_csv_first_row_with_a_missing_value_is_data():
 def test_text_file_with_columns():
     """A text file where a task reads columns is one message about its format."""
     assert set(problems("x\ta\ny\tb\n", "a.txt")) == {"format"}
+
+
+@pytest.mark.parametrize("delimiter", [None, ";"])
+def test_csv_line_of_excel_before_the_header_has_to_be_declared(delimiter):
+    """`sep=;` tells Excel the delimiter; the message has both options."""
+    text = "sep=;\r\ntext;label\r\ngood;pos\r\nbad;neg\r\n"
+    (mistake,) = {*source(text, delimiter=delimiter).check_columns(TASK.columns)}
+    assert (mistake.key, mistake.fix) == ("comment", "Set 'dataset.comment=\"sep=\"' 'dataset.delimiter=;'.")
+    assert rows(text, comment="sep=", delimiter=";")[0] == ["good", "bad"]
+
+
+def test_csv_encoding_of_a_file_in_utf16_is_named():
+    """Excel's "Unicode text"."""
+    Path("a.csv").write_text("text,label\nx,y\n", encoding="utf-16")
+    (mistake,) = {*LocalFiles(files={"train": "a.csv"}).check()}
+    assert (mistake.key, mistake.fix) == ("encoding", "Set dataset.encoding=utf-16.")

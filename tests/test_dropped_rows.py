@@ -135,3 +135,11 @@ def test_run_lists_the_dropped_rows_of_a_stream(train, tiny, own_directory, work
     )
     (row,) = listed(result)
     assert (row["split"], row["value"], row["row"]["label"]) == ("train", "' '", "7.0")
+
+
+def test_row_with_several_errors_counts_once():
+    """The count is the same as with `on_bad_row=drop`."""
+    with pytest.raises(ConfigError) as caught:
+        load(SequenceClassification(), "text,label\ngood,pos\nbad,neg\n,\n")
+    (total,) = [mistake for mistake in caught.value.mistakes if mistake.key == "dataset"]
+    assert total.got == "2 that cannot: 1 of 3 in train, 1 of 3 in validation"

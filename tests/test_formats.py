@@ -340,3 +340,12 @@ def test_rows_are_converted_once(tmp_path):
         (copy, *_) = (tmp_path / "cache" / "rows").iterdir()
         times.add(copy.stat().st_mtime_ns)
     assert len(times) == 1
+
+
+@pytest.mark.parametrize("splits", [{}, {"train": "data"}])
+def test_squad_read_as_json_has_to_be_declared(splits):
+    """Its articles are no rows."""
+    Path("a.json").write_text('{"version": "1.1", "data": [{"title": "t", "paragraphs": []}]}')
+    source = LocalFiles(files={"train": "a.json"}, splits=splits)
+    wanted = {"question": Column("text"), "context": Column("text")}
+    assert [mistake.key for mistake in source.check_columns(wanted)] == ["format"]

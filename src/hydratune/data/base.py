@@ -15,6 +15,7 @@ from hydratune.data.label_names import (
     UnseenLabels,
     as_texts,
     check_label_names,
+    doubtful_names,
     split_unseen,
     unseen_counts,
 )
@@ -255,6 +256,8 @@ class Source(ABC):
             {split: self.under_task_names(rows, task.columns, extra[split]) for split, rows in splits.items()}
         )
         splits, self._label_names = task.name_labels(splits, self.labels)
+        for doubt in doubtful_names(self._label_names or ()) if self.labels is None else ():
+            log.warning("data: %s", doubt)
         self._deal_with_bad_rows(splits, raw, task)
         if empty := [split for split in splits if _length(splits[split]) == 0]:
             got = f"none in {', '.join(empty)}"
@@ -305,7 +308,8 @@ class Source(ABC):
         if new := sorted(lists - self._joined):
             log.info("data: the texts of each list in %s are joined with spaces", ", ".join(new))
         self._joined |= lists
-        return splitting.join_texts(renamed, lists)
+        labels = [name for name, column in wanted.items() if column.kind == "label"]
+        return splitting.with_whole_labels(splitting.join_texts(renamed, lists), labels)
 
     def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
         """Raises for bad rows, or drops them from `splits`."""

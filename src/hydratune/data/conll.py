@@ -20,6 +20,7 @@ CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEP
 _USUAL = ("tokens", "labels")  # names of the columns of a file with one or two of them
 _WORD_ID = re.compile(r"\d+")  # not the range of a multiword token (1-2), nor an empty node (1.1)
 _COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # not a hashtag
+_HEADER = re.compile(r"(id|index|tokens?|words?|form|lemma|pos|chunk|ner|labels?|tags?|(ner|pos|chunk)_tags?)", re.I)
 _SEEN = 10_000  # lines whose majority decides on the layout of a file
 
 
@@ -41,6 +42,7 @@ class Layout:
         sample: The first values of each column.
         is_conllu: Whether it is CoNLL-U, where only lines of words count.
         sentences: Number of sentences among the first lines.
+        has_header: Whether the first line that is no comment names the columns, and is no token.
     """
 
     delimiter: str
@@ -50,6 +52,7 @@ class Layout:
     sample: tuple[tuple[str, ...], ...] = ()
     is_conllu: bool = False
     sentences: int = 0
+    has_header: bool = False
 
     def split(self, text: str) -> list[str]:
         """The cells of a line."""
@@ -100,12 +103,16 @@ class _Sentence:
 
 
 def _read(path: Path, options: ReadOptions, layout: Layout) -> Iterator[Record | Bad]:
-    sentence = _Sentence()
+    sentence, has_header = _Sentence(), layout.has_header
     for line in _lines(path, options, layout):
         if not line.text.strip() or line.cells[0] == "-DOCSTART-":
             yield from _finished(sentence, layout)
             sentence = _Sentence()
-        elif not layout.is_comment(line, not sentence.rows):
+        elif layout.is_comment(line, not sentence.rows):
+            continue
+        elif has_header:
+            has_header = False
+        else:
             sentence.start = sentence.start or line.number
             if wrong := not_text(line.number, line.text, options.encoding) or _wrong(line, layout, options, sentence):
                 yield wrong._replace(same_record=sentence.is_broken)
@@ -162,11 +169,13 @@ def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout
     cells = [_split(text, delimiter) for text in data]
     widths = Counter(map(len, cells)).most_common(1)
     width = len(CONLLU) if is_conllu else widths[0][0] if widths else 0
-    columns = [*zip(*(row for row in cells if len(row) == width), strict=True)]
+    has_header = not is_conllu and _is_header(cells)
+    rows = [row for row in cells[has_header:] if len(row) == width]
+    columns = [*zip(*rows, strict=True)]
     tags = frozenset(columns[-1]) if columns else frozenset()
     sample = tuple(column[:3] for column in columns)
     names = _names(options, is_conllu, columns)
-    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences)
+    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences, has_header)
 
 
 def _is_data(text: str, options: ReadOptions) -> bool:
@@ -187,6 +196,14 @@ def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str
         return options.names(len(CONLLU), [typed.get(name.casefold(), name) for name in CONLLU])
     usual = 0 < width <= len(_USUAL) and not _is_index(columns[0])
     return options.names(width, _USUAL[:width] if usual else ())
+
+
+def _is_header(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line names the columns: with usual names, of which the last one is no tag elsewhere."""
+    first = [*cells[0]] if cells else []
+    if len(first) < len(_USUAL) or not all(_HEADER.fullmatch(name) for name in first):
+        return False
+    return all(row[-1] != first[-1] for row in cells[1:])
 
 
 def _is_index(column: Sequence[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from hydratune.data.scan import ReadOptions
 from hydratune.data.separated import first_records
 from hydratune.errors import ConfigError, Mistake
 
+_EXCEL = re.compile("sep=(.?)$", re.I)  # the line by which Excel is told the delimiter
 _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # rows that are compared with the first one
 _WORDS = 6  # a name of that many words is a sentence
@@ -37,6 +39,10 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
         if "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
             yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
+        elif not options.comment and (sep := _EXCEL.match(rows[0][0])):
+            delimiter = sep[1] or options.delimiter or ","
+            fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
+            yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", shown(rows[0]), fix)
         elif hint := another_delimiter(path, options, rows[0], {*wanted, *options.selected}):
             yield hint
         elif not options.comment and rows[0][0].startswith("#") and len(rows[0]) < len(rows[-1]):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from hydratune.data.rows import SHOWN, BadRow
+from hydratune.data.rows import MISSING, SHOWN, BadRow
 from hydratune.errors import Mistake
 
 # Names in the order of the ids, or value in the data -> name; None to take them from the data.
 LabelNames = Sequence[str] | Mapping[str, str] | None
 UnseenLabels = Literal["error", "keep", "drop"]
 
+_NO_LABEL = (*MISSING, "-")  # SNLI marks rows on which its annotators did not agree by -
 _SCALARS = (str, bool, int)
 
 
@@ -50,6 +52,18 @@ def check_label_names(labels: Any) -> Iterator[Mistake]:
         yield Mistake("labels", "different names", repr(labels), "Name each label once.")
     elif len({label_text(name) for name in names}) != len({*names}):
         yield Mistake("labels", "different names", repr(labels), "Spell true and false in one way.")
+
+
+def doubtful_names(names: Sequence[str]) -> Iterator[str]:
+    """Sentences on label names of the data that may not be labels of their own."""
+    if missing := [name for name in names if name.strip().casefold() in _NO_LABEL]:
+        yield (
+            f"the labels {missing} may mark rows without a label; to leave these out, name the others in "
+            "dataset.labels and set dataset.on_bad_row=drop"
+        )
+    folded = Counter(name.strip().casefold() for name in names)
+    if alike := [name for name in names if folded[name.strip().casefold()] > 1]:
+        yield f"the labels {alike} differ in case or spaces alone; to join them, map each to a name in dataset.labels"
 
 
 def split_unseen(

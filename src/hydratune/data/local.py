@@ -13,8 +13,8 @@ from hydratune.data.base import SPLITS, Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
 from hydratune.data.hints import another_delimiter, doubtful_header, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
-from hydratune.data.objects import split_names
-from hydratune.data.opening import suffix
+from hydratune.data.objects import is_squad, split_names
+from hydratune.data.opening import codec, starts_as_utf16, suffix
 from hydratune.data.paths import PathError, expand
 from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
@@ -156,6 +156,9 @@ class LocalFiles(Source):
                 )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
+                if isinstance(error, ValueError) and codec(self.encoding) == "utf-8-sig" and starts_as_utf16(path):
+                    yield Mistake("encoding", f"utf-16 for {path}", repr(self.encoding), "Set dataset.encoding=utf-16.")
+                    return
                 if isinstance(error, csv.Error) and (hint := another_delimiter(path, self.options(name, split))):
                     yield hint
                     return
@@ -196,6 +199,10 @@ class LocalFiles(Source):
     def _undecided(self, path: Path) -> Iterator[Mistake]:
         """The splits of a file that holds several, where none of them was chosen."""
         if self._format_of(path) != "json" or not (names := split_names(path, self.encoding)):
+            return
+        if is_squad(path, self.encoding):
+            fix = "Set dataset.format=squad, and leave dataset.splits out."
+            yield Mistake("format", f"squad for the nested form of {path}", "json", fix)
             return
         for split, paths in self.paths().items():
             if path in paths and not self._names(split):

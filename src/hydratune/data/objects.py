@@ -149,6 +149,13 @@ def split_names(path: Path, encoding: str) -> list[str]:
     return [name for name, value in document.items() if _is_rows(value)] if isinstance(document, dict) else []
 
 
+def is_squad(path: Path, encoding: str) -> bool:
+    """Whether a sound document has the nested form of SQuAD."""
+    document = json.loads(read_text(path, encoding))
+    articles: Any = document.get("data") if isinstance(document, dict) else None
+    return bool(articles) and _is_rows(articles) and "paragraphs" in articles[0]
+
+
 def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict | list) for row in value)
 

@@ -10,7 +10,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,6 +72,13 @@ def read_text(path: Path, encoding: str) -> str:
     """The whole text of a file; UnicodeError for bytes that are not in the encoding."""
     with open_binary(path) as file, io.TextIOWrapper(file, encoding=codec(encoding)) as text:
         return text.read()
+
+
+def starts_as_utf16(path: Path) -> bool:
+    """Whether a file starts with the byte order mark of UTF-16, as Excel's "Unicode text" does."""
+    with suppress(OSError, ValueError), open_binary(path) as file:  # a corrupt file has an error of its own
+        return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return False
 
 
 def digest(path: Path) -> str:

@@ -74,11 +74,12 @@ def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[Ba
 
 def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
     """The first ten bad rows, each with its place, and the count of all."""
-    counts = Counter(one.split for one in bad)
+    rows = {(one.split, one.row, one.where if one.row is None else "") for one in bad}  # one may have several errors
+    counts = Counter(split for split, _, _ in rows)
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
     fix = "Mend them, or leave them out with dataset.on_bad_row=drop."
-    total = Mistake("dataset", "rows that can be trained on", f"{len(bad):,} that cannot: {per_split}{more}", fix)
+    total = Mistake("dataset", "rows that can be trained on", f"{len(rows):,} that cannot: {per_split}{more}", fix)
     return [*(one.mistake() for one in bad[:SHOWN]), total]
 
 
@@ -115,6 +116,8 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
         return None
     key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
     got, fix = f"values of type {dtype}", f"Name a column of {known.said} in {key}."
+    if kind == "label" and _is_number(feature):
+        fix += " Numbers with a fraction are for task=regression."
     if kind == "number" and _is_text(feature) and (value := next((one for one in rows[name] if one), None)):
         got += f" such as {shown(value)}"
         if _DECIMAL_COMMA.fullmatch(value):

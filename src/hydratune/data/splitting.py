@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset, DatasetDict
 
+_MOST_EXACT = 2**53  # whole numbers below it are exact as floats
 GROUPS = "_group"  # a column of test rows: those with the same value belong together
 
 
@@ -113,6 +114,24 @@ def join_texts(rows: Any, names: Iterable[str]) -> Any:
     for name in names:
         if holds_lists_of_texts(rows, name):
             rows = with_column(rows, name, Value("string"), partial(_joined, name=name))
+    return rows
+
+
+def with_whole_labels(rows: Any, names: Iterable[str]) -> Any:
+    """`rows` with labels such as 5.0 as whole numbers, where all labels of a column are whole.
+
+    JSON of star ratings has them, and so has what pandas writes of IDs beside missing values.
+    """
+    import pyarrow.compute as pc
+    from datasets import Value
+
+    for name in names:
+        if is_stream(rows) or getattr(rows.features.get(name), "dtype", "") not in ("float32", "float64"):
+            continue
+        values = rows.select_columns(name).with_format("arrow")[:][name]
+        is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), _MOST_EXACT))
+        if pc.all(is_id).as_py():  # which leaves nulls out
+            rows = rows.cast_column(name, Value("int64"))
     return rows
 
 

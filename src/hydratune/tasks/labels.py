@@ -212,6 +212,9 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
     if is_bool and (len(truths) == 1 or (len(names) != 2 and not (truths or numbers))):
         got, fix = f"{_some(names)}", "Set dataset.labels=[false,true], or two names in the order false, true."
         raise ConfigError(Mistake("dataset.labels", "names for false and true", got, fix))
+    if is_bool and tuple(name.casefold() for name in names) in _TRUE_FIRST:
+        got, fix = f"{_some(names)}", f"Set dataset.labels={{true:{names[0]},false:{names[1]}}}."
+        raise ConfigError(Mistake("dataset.labels", "names in the order false, true", got, fix))
     if is_bool and truths:
         return truths
     if truths and [*same][:2] != [*_TRUTH]:  # whether 0 means false or the first name, nobody can tell
@@ -222,6 +225,7 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
 
 
 _TRUTH = ("false", "true")
+_TRUE_FIRST = (("yes", "no"), ("y", "n"), ("positive", "negative"), ("pos", "neg"))
 
 
 def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
