@@ -51,6 +51,9 @@ BASES = {
     "dataset.streaming=true": "hydratune dataset=local dataset.files.train=a.csv dataset.files.validation=b.csv",
     "dataset.on_bad_row=drop": "hydratune dataset=local dataset.files.train=a.csv",
     "dataset.test_size=0.1": "hydratune dataset=local dataset.files.train=a.csv",
+    "dataset.delimiter=;": "hydratune dataset=local dataset.files.train=semicolons.csv",
+    "dataset.header=false": "hydratune dataset=local dataset.files.train=bare.csv",
+    "dataset.format=conll": "hydratune task=token_classification dataset=local dataset.files.train=columns.conll",
 }
 
 
@@ -118,8 +121,18 @@ def reader(own_directory, monkeypatch):
     rows = "".join(",".join([*(["good"] * 7), "0", "1"]) + "\n" for _ in range(4))
     for name in ("a.csv", "b.csv", "new.csv", "reviews.csv"):
         (own_directory / name).write_text(",".join(names) + "\n" + rows)
+    (own_directory / "semicolons.csv").write_text("text;label\ngood;0\n")
+    (own_directory / "bare.csv").write_text("good,0\n")
+    (own_directory / "reviews").mkdir()
+    (own_directory / "reviews" / "a.csv").write_text("text,label\ngood,0\n")
     keys = ("prompt", "completion", "document", "summary")
-    (own_directory / "a.jsonl").write_text(json.dumps(dict.fromkeys(keys, "good")) + "\n")
+    nested = {"review": {"body": "good", "meta": {"stars": 1}}}
+    (own_directory / "a.jsonl").write_text(json.dumps(dict.fromkeys(keys, "good") | nested) + "\n")
+    splits = {name: [["good", "yes"]] for name in ("train", "val", "test", "oos_test")}
+    (own_directory / "data.json").write_text(json.dumps(splits))
+    for split in ("train", "test"):
+        (own_directory / "data" / split / "cat").mkdir(parents=True)
+        (own_directory / "data" / split / "cat" / "1.png").touch()
     (own_directory / "a.txt").write_text("good\n")
     answers = [{"text": "good", "answer_start": 0}]
     entry = {"context": "good", "qas": [{"id": "1", "question": "what", "answers": answers}]}
@@ -128,6 +141,8 @@ def reader(own_directory, monkeypatch):
         (own_directory / name).write_text(squad)
     for name in ("a.conll", "wnut17train.conll", "emerging.dev.conll", "emerging.test.annotated"):
         (own_directory / name).write_text("good\tO\n\n")
+    (own_directory / "columns.conll").write_text("1\tgood\tO\n\n")
+    (own_directory / "a.conllu").write_text("\t".join(["1", "good", "good", "ADJ", *("_" * 6)]) + "\n\n")
     (own_directory / "tinyshakespeare.txt").write_text("good\n")
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
     monkeypatch.setattr("hydratune.hub.check", lambda _: ())
