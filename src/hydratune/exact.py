@@ -1,4 +1,4 @@
-"""Whether a run that is interrupted and resumed ends with the same bits, and what keeps it from that."""
+"""Check whether a resume is bit-exact, and name the reasons if it is not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def exactness(trainer: Trainer) -> str:
 
 
 def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict[str, str]:
-    """Everything that decides the bits of a run beside its lineage, by names for the user.
+    """Every condition besides the lineage that affects bit-exactness, by names for the user.
 
     Args:
         cfg: Of the run.

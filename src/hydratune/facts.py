@@ -136,7 +136,7 @@ def foreign_code(cfg: DictConfig) -> list[str]:
 
 
 def more_is_better(cfg: DictConfig) -> bool:
-    """Whether a higher objective is better: as the user says, or else by the definition of the metric."""
+    """Return whether a higher objective is better: as the user says, or else by the definition of the metric."""
     given = cfg.trainer.args.get("greater_is_better")
     return build(cfg.task).higher_is_better(str(cfg.objective)) if given is None else bool(given)
 

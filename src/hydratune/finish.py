@@ -112,7 +112,7 @@ def finish(
         print(_selection(plan, row, found))
         if again := sorted(used.intersection(one.seed for one in runs)):
             names = ", ".join(map(str, again))
-            print(f"seed {names} selected this trial, which flatters it: leave --seeds out for fresh seeds")
+            print(f"seed {names} selected this trial, so its scores are too high: leave --seeds out for fresh seeds")
         print(f"run it   {shlex.join([console_script(), *made.flags, f'experiment={made.name}'])}")
         code = _train_all(runs, made)
         _tell(plan, runs)
@@ -155,7 +155,7 @@ def _fresh_seeds(plan: Plan, used: set[int]) -> list[int]:
 
 
 def _selection(plan: Plan, row: board.Row, found: Sequence[board.Row]) -> str:
-    """The score that chose a trial, as one that says too much about it."""
+    """The score that selected a trial, labeled as such because it has a selection bias."""
     values = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
     return f"selected on validation, as the best of {len(board.ranked(plan, found))} trials: {values}"
 
@@ -261,5 +261,5 @@ def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
             if several:
                 mean = mean_interval(values, board.scale(plan, name, rows))
                 cells += [f"{mean.value:.4f}", interval_text(values, mean)]
-            table.add_row(f"{split} {name}" + " (selected on)" * (prefix == "eval"), *cells)
+            table.add_row(f"{split} {name}" + " (selection)" * (prefix == "eval"), *cells)
     return table

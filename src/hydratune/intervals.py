@@ -32,7 +32,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether there is an interval, and 0 is outside of it."""
+        """Return whether there is an interval, and 0 is outside of it."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -101,7 +101,7 @@ def interval_text(values: Sequence[float], interval: Interval) -> str:
 
 
 def is_constant(values: Any) -> bool:
-    """Whether all values are equal up to rounding, of which scipy would warn."""
+    """Return whether all values are equal up to rounding, of which scipy would warn."""
     import numpy as np
 
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())

@@ -29,7 +29,7 @@ _OURS = ("hydratune.", "transformers.")  # code that may be built twice
 
 @dataclass
 class Coverage:
-    """What was checked, in the words of `--dry`.
+    """The checks that `--dry` reports as made or not made.
 
     Args:
         checked: Names of the checks that passed.

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="the run's directory, or its MLflow run id")
     parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
-    parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, and train nothing")
+    parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, without training")
     given = parser.parse_args(arguments)
     directory = directory_of(given.run, given.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():

@@ -66,7 +66,7 @@ def _finish(arguments: Sequence[str]) -> int:
     )
     _add_name(parser)
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the retraining alone, e.g. a name to register")
-    parser.add_argument("--seeds", metavar="1,2,3", help="as many as the sweep has, and others than those, if left out")
+    parser.add_argument("--seeds", metavar="1,2,3", help="seeds to retrain with; fresh ones if left out")
     parser.add_argument("--trial", type=int, metavar="N", help="another than the best by the first objective")
     parser.add_argument("--config-dir", type=Path, help="your conf directory; the sweep's, or my_conf, if left out")
     parser.add_argument("--force", action="store_true", help="replace an experiment of this name")

@@ -13,10 +13,10 @@ _EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a
 
 Two runs on the same test rows: an exact McNemar test where rows are right or wrong, else a permutation test with a
 bootstrap interval. Rows that belong together (dataset.group_by_column, the context of a question) are one unit.
-Several runs: each against the best, adjusted for all pairs. Runs that differ in nothing but their seed form a group;
+Several runs: each against the best, adjusted for all pairs. Runs that differ only in their seed form a group;
 groups of at least three seeds are compared by a paired t-test over the same seeds, or by Welch's t-test.
 
-Exit code 2: a mistake, or runs that have no metric in common."""
+Exit code 2: an error, or runs that have no metric in common."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -60,7 +60,7 @@ def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
     for run in runs[1:]:
         check_pair(first, run, metric)
     if len(first.rows) < 2:
-        raise UnusableError(f"{' and '.join(run.label for run in runs)} were tested on one row, which says nothing")
+        raise UnusableError(f"{' and '.join(run.label for run in runs)} were tested on one row, which is too few")
     return RowScores(task, metric, [run.rows for run in runs], first.label_names, _groups(task, first.rows))
 
 
@@ -106,7 +106,7 @@ def _task(run: Run, metric: str) -> Task:
         raise UnusableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
     _check_metric(task, run, metric)
     if run.rows and task.needs_names and not run.label_names:
-        raise UnusableError(f"{run.label} has no labels.json, so the order of its labels is not known")
+        raise UnusableError(f"{run.label} has no labels.json, so the order of its labels is unknown")
     return task
 
 

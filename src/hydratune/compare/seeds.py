@@ -1,4 +1,4 @@
-"""Groups of runs that differ in nothing but their seed."""
+"""Groups of runs that differ only in their seed."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class RowScores:
 
     @property
     def is_grouped(self) -> bool:
-        """Whether some units have several rows."""
+        """Return whether some units have several rows."""
         return self.units < self._rows
 
     def observed(self) -> Any:

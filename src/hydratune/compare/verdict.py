@@ -21,14 +21,14 @@ _ROWS_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where
 
 @dataclass
 class Verdict:
-    """What was found of one metric.
+    """The verdict on one metric.
 
     Args:
         metric: Empty where the runs have no objective in common.
         definition: Its direction and its range.
         comparisons: Differences and their tests.
-        groups: Of seeds, where there are any to speak of.
-        remarks: What was left out, and what to keep in mind.
+        groups: Groups of runs over seeds.
+        remarks: Runs that were left out, and caveats.
     """
 
     metric: str
@@ -108,7 +108,7 @@ def _known(run: Run, wanted: str) -> Iterator[str]:
 
 
 def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
-    """Whether runs that were evaluated in other precisions can be compared; adds a remark where they differ."""
+    """Return whether runs that were evaluated in other precisions can be compared; adds a remark where they differ."""
     precisions = {run.label: run.eval_precision for run in runs if run.eval_precision}
     if len({*precisions.values()}) < 2:
         return True
@@ -179,7 +179,7 @@ def _unit(verdict: Verdict) -> Unit:
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in nothing but their seed put together; of each seed the newest.
+    """Group runs that differ only in their seed; of each seed, take the newest.
 
     Params have the resolved values of everything that determines a training, and the digests name its rows.
     """

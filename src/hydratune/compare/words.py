@@ -107,7 +107,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed."""
+    """Runs that differ only in their seed."""
 
     name: str
     values: dict[str, float]
@@ -116,7 +116,7 @@ class Group:
     interval: Interval
 
     def sentence(self) -> str:
-        """The mean and its interval, or why there is none."""
+        """The mean and its confidence interval, or the reason why it has no interval."""
         mean, low, high = self.interval.value, self.interval.low, self.interval.high
         begin, count = f"{self.name}: {self.place} {self.metric}", len(self.values)
         if low is not None and high is not None:
@@ -126,4 +126,4 @@ class Group:
         if count < MIN_SEEDS:
             lowest, highest = min(self.values.values()), max(self.values.values())
             return f"{begin} {lowest:.4g} to {highest:.4g} (range of {count} seeds, {TOO_FEW_SEEDS})"
-        return f"{begin} {mean:.4g} with each of {count} seeds, which says nothing about other seeds"
+        return f"{begin} {mean:.4g} with each of {count} seeds, so the variance over seeds is unknown"

@@ -80,7 +80,7 @@ def kind_of_value(value: Any) -> str | None:
 
 
 def has_long(value: Any) -> bool:
-    """Whether there is a whole number in a value that a column of 64 bits cannot hold."""
+    """Return whether there is a whole number in a value that a column of 64 bits cannot hold."""
     if isinstance(value, dict | list):
         return any(map(has_long, value.values() if isinstance(value, dict) else value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63

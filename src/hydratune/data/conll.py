@@ -179,7 +179,7 @@ def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout
 
 
 def _is_data(text: str, options: ReadOptions) -> bool:
-    """Whether a line is neither blank nor the mark of a document, nor a comment by its prefix."""
+    """Return whether a line is neither blank nor the mark of a document, nor a comment by its prefix."""
     is_comment = bool(options.comment) and text.startswith(str(options.comment))
     return bool(text.strip()) and text.split()[0] != "-DOCSTART-" and not is_comment
 
@@ -207,7 +207,7 @@ def _is_header(cells: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_index(column: Sequence[str]) -> bool:
-    """Whether values count tokens: each is one more than the one before, or starts anew."""
+    """Return whether values count tokens: each is one more than the one before, or starts again."""
     if not all(cell.isdecimal() for cell in column):
         return False
     numbers = [int(cell) for cell in column]

@@ -76,7 +76,7 @@ def doubtful_header(path: Path, options: ReadOptions, wanted: Mapping[str, Colum
 
 
 def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
-    """Whether the first row has names: those of the config, or texts above numbers."""
+    """Return whether the first row has names: those of the config, or texts above numbers."""
     first = [title.strip().casefold() for title in rows[0]]
     if options.column_names and first == [name.casefold() for name in options.column_names]:
         return True
@@ -128,7 +128,7 @@ def another_delimiter(
 
 
 def _is_data(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row looks like the others, not like names."""
+    """Return whether the first row looks like the others, not like names."""
     first = rows[0]
     if _is_range(first):  # as pandas names columns without names
         return False
@@ -139,7 +139,7 @@ def _is_data(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_range(first: Sequence[str]) -> bool:
-    """Whether names are the numbers from 0, perhaps behind an index without a name."""
+    """Return whether names are the numbers from 0, perhaps behind an index without a name."""
     names = first[1:] if first[0] == "" else first
     return [*names] == [str(i) for i in range(len(names))]
 

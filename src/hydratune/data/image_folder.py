@@ -17,7 +17,7 @@ _SPLITS = frozenset(("dev", "eval", "test", "train", "training", "val", "valid",
 
 
 def is_image_folder(folder: Path) -> bool:
-    """Whether a folder has images, directly or in the folders of classes."""
+    """Return whether a folder has images, directly or in the folders of classes."""
     return next(_images(folder), None) is not None
 
 
@@ -33,13 +33,13 @@ def image_folder_columns(folder: Path) -> list[str]:
     """The columns of a folder of images.
 
     Raises:
-        ConfigError: If there is no image, if images are inside and beside the folders of classes, or if the folders
-            are splits.
+        ConfigError: If there is no image, if images are both inside and next to the folders of classes, or if the
+            folders are splits.
     """
     depths = {len(path.relative_to(folder).parts) > 1: path for path in _images(folder)}
     if not depths:
         fix = "Name a folder with one folder of images for each class."
-        raise ConfigError(Mistake("dataset.files", "a folder of images", f"{str(folder)!r}, which has none", fix))
+        raise ConfigError(Mistake("dataset.files", "a folder of images", f"{str(folder)!r}, which has no image", fix))
     classes = {path.name for path in folder.iterdir() if path.is_dir() and is_image_folder(path)}
     if classes and {name.lower() for name in classes} <= _SPLITS:
         train = next((name for name in sorted(classes) if name.lower().startswith("train")), min(classes))

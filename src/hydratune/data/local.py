@@ -29,7 +29,7 @@ class LocalFiles(Source):
 
     Args:
         files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal;
-            `glob:data/*.csv` is a pattern; a folder stands for the files directly inside it, or for its images, whose
+            `glob:data/*.csv` is a pattern; a folder selects the files directly inside it, or its images, whose
             labels are the names of the folders inside it.
         splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
             A split without files of its own is read from the files of train.
@@ -43,7 +43,7 @@ class LocalFiles(Source):
             and in CoNLL files the lines before a sentence that start with `#` and have not the columns of a token.
             Empty for no comments.
         quoting: Whether quotes enclose cells of csv and tsv files; false where they are a part of the texts, as in
-            GLUE. Null for true in csv files; of tsv files it is told from the file.
+            GLUE. Null for true in csv files; inferred from the content of tsv files.
         decimal: The decimal separator of numbers that the task reads from csv and tsv files, a point or a comma.
         streaming: Read the training files while they are used, and never as a whole.
         shuffle_buffer: How many rows of a stream are held, to draw the next one from; of no use to a task that

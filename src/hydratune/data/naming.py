@@ -55,7 +55,7 @@ def _described(config: Mapping[str, Any]) -> str:
 
 
 def _of_path(given: str) -> str:
-    """The last part of a path that tells something of the data."""
+    """The last part of a path that describes the data."""
     is_pattern = given.startswith(PATTERN)
     path = Path(given.removeprefix(PATTERN)).expanduser()
     if not is_pattern and is_compressed(path):

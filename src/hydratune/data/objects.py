@@ -24,7 +24,7 @@ def _no_constant(name: str) -> Any:
 
 
 def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
-    """One object or list a line; blank lines are none."""
+    """One object or list per line; blank lines are skipped."""
     rows = _Rows(options)
     for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
@@ -35,10 +35,10 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
         try:
             row = json.loads(line, parse_constant=_no_constant)
         except ValueError as error:
-            yield Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Mend the line.")
+            yield Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Correct the line.")
             continue
         if "\\ud" in line.lower() and _has_half_pair(row):
-            yield Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Mend the line.")
+            yield Bad(number, "text", f"half of a surrogate pair in {shown(row)}", "Correct the line.")
             continue
         yield rows.record(number, row, line)
 
@@ -78,7 +78,7 @@ class _Rows:
 
 
 def read_json(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
-    """The rows of a document, of some splits of a document, or of lines where it is none."""
+    """The rows of a document, of some splits of a document, or of a file of lines."""
     text = read_text(path, options.encoding)
     try:
         document = json.loads(text, parse_constant=_null)
@@ -127,7 +127,7 @@ def _starts(text: str, names: Sequence[str]) -> list[int]:
         name, at = decoder.raw_decode(text, at)
         at = _behind_gap(text, at)
         if name in names and name in starts:
-            raise ValueError(f"the split {name!r} is there twice")
+            raise ValueError(f"the split {name!r} occurs twice")
         starts[name] = at
         _, at = decoder.raw_decode(text, at)
         at = _behind_gap(text, at)
@@ -141,7 +141,7 @@ def _behind_gap(text: str, at: int) -> int:
 
 
 def split_names(path: Path, encoding: str) -> list[str]:
-    """The names of the lists of rows in a document that is one object; none for other files."""
+    """The names of the lists of rows in a document that is one object; empty for other files."""
     try:
         document = json.loads(read_text(path, encoding))
     except ValueError:
@@ -199,5 +199,5 @@ def _row(line: str) -> dict[str, Any] | list[Any] | None:
 
 
 def _is_array_of_rows(rows: list[Any]) -> bool:
-    """Whether the first line is a whole document: an array of objects or of lists."""
+    """Return whether the first line is a whole document: an array of objects or of lists."""
     return len(rows) == 1 and isinstance(rows[0], list) and _is_rows(rows[0])

@@ -22,7 +22,7 @@ _CORRUPT = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the name ends like that of a compressed file."""
+    """Return whether the name ends like that of a compressed file."""
     return path.suffix.lower() in _OPENERS
 
 

@@ -71,7 +71,7 @@ def _inside(folder: Path) -> list[Path]:
         return [folder]
     if not files:
         fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*.csv'."
-        raise PathError("a folder with files", f"{str(folder)!r}, which has none", fix)
+        raise PathError("a folder with files", f"{str(folder)!r}, which has no file", fix)
     return sorted(files)
 
 

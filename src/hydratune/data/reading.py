@@ -20,7 +20,7 @@ from hydratune.data.streaming import HEAD
 from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
 from hydratune.errors import ConfigError, Mistake, one_line
 
-_FIX = "Mend the file: every row needs the same columns and types."
+_FIX = "Correct the file: every row needs the same columns and types."
 
 
 @dataclass
@@ -47,7 +47,7 @@ class DataFile:
 
     @property
     def is_binary(self) -> bool:
-        """Whether the file has typed columns."""
+        """Return whether the file has typed columns."""
         return FORMATS[self.name].read is None
 
     def look(self, selection: Selection, most_lines: float) -> None:
@@ -83,7 +83,7 @@ class DataFile:
             if selection.rest or selection.needed is None or _is_selected(name, selection.needed)
         }
 
-    def error(self, got: str, expected: str = "readable rows", fix: str = "Mend the file.") -> ConfigError:
+    def error(self, got: str, expected: str = "readable rows", fix: str = "Correct the file.") -> ConfigError:
         """An error of this file."""
         return ConfigError(Mistake(f"dataset.files.{self.split}", expected, got, fix))
 
@@ -99,7 +99,7 @@ class DataFile:
 
 
 def _is_selected(name: str, needed: Sequence[str]) -> bool:
-    """Whether a column is needed, or something inside it."""
+    """Return whether a column is needed, or something inside it."""
     return any(one == name or one.startswith(f"{name}.") for one in needed)
 
 

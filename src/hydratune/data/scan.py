@@ -57,7 +57,7 @@ class ReadOptions:
         header: Whether the first row names the columns.
         column_names: Names of the columns, in order, of files without a header.
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
-        quoting: Whether quotes enclose cells; false where they are text, None to tell it from the file.
+        quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
         selected: Names and positions of columns that the config refers to.
         splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
@@ -91,7 +91,7 @@ class ReadOptions:
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_useless in useless.items() if is_useless):
             got = repr(getattr(self, key))
-            yield Mistake(key, f"the default, since {', '.join(formats)} files do without it", got, "Leave it out.")
+            yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
 
     def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
         """Name the columns of a file without a header.
@@ -204,7 +204,7 @@ class Selection:
         return selected
 
     def is_needed(self, name: str) -> bool:
-        """Whether the values of a column must have one type."""
+        """Return whether the values of a column must have one type."""
         return self.needed is None or name in self.needed
 
 

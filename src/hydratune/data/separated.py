@@ -56,7 +56,7 @@ def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str
 
 
 def resolved(path: Path, options: ReadOptions) -> ReadOptions:
-    """Fill in what is told from the file: whether quotes enclose cells."""
+    """Fill in what is inferred from the file: whether quotes enclose cells."""
     if options.quoting is not None:
         return options
     if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs

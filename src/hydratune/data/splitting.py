@@ -102,7 +102,7 @@ def with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[st
 
 
 def holds_lists_of_texts(rows: Any, name: str) -> bool:
-    """Whether a column has a list of texts in each row, e.g. the sentences of a document."""
+    """Return whether a column has a list of texts in each row, e.g. the sentences of a document."""
     inner = getattr((rows.features or {}).get(name), "feature", None)
     return getattr(inner, "dtype", "") in ("string", "large_string")
 

@@ -239,7 +239,7 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
 
 
 def is_below(key: str, roots: Sequence[str]) -> bool:
-    """Whether a dotted key is one of `roots` or inside one."""
+    """Return whether a dotted key is one of `roots` or inside one."""
     return any(key == root or key.startswith(f"{root}.") for root in roots)
 
 

@@ -174,12 +174,12 @@ def _source(cfg: DictConfig, asked: Asked, task: Task) -> LocalFiles:
 
 
 def _is_typed(name: str, asked: Asked) -> bool:
-    """Whether a key of the dataset is on the command line."""
+    """Return whether a key of the dataset is on the command line."""
     return any(override.lstrip("+").startswith(f"dataset.{name}=") for override in asked.overrides)
 
 
 def _is_like(node: DictConfig, asked: Asked) -> bool:
-    """Whether the file ends as the run's files do, so that it is read as they were."""
+    """Return whether the file ends as the run's files do, so that it is read as they were."""
     files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
     paths = [one for given in files.values() for one in (given if isinstance(given, list) else [given]) if one]
     return suffix(asked.file) != "" and suffix(asked.file) in {suffix(Path(path)) for path in paths}
@@ -243,7 +243,7 @@ def _written(rows: Dataset, asked: Asked) -> list[str]:
 
 
 def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
-    """Whether a column is the file's own and holds values that JSON has."""
+    """Return whether a column is the file's own and holds values that JSON has."""
     from datasets import Json
 
     from_object = "." in name and name.partition(".")[0] in features  # it was read for the task

@@ -42,7 +42,7 @@ def ignore_other_launchers() -> None:
         del os.environ[name]
     if names:
         log.warning(
-            "ignored environment variables of another launcher: %s; this process trains alone, and hardware=ddp "
-            "starts several",
+            "ignored environment variables of another launcher: %s; this process trains alone; set "
+            "hardware=ddp to start several",
             ", ".join(names),
         )

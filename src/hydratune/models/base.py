@@ -326,7 +326,7 @@ def attention(implementation: str | None) -> Iterator[None]:
 
 @contextmanager
 def fitting(config: PretrainedConfig) -> Iterator[None]:
-    """Turn what transformers raises for sizes that do not fit together into a mistake."""
+    """Turn the errors of transformers for incompatible sizes into a ConfigError."""
     try:
         yield
     except (ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

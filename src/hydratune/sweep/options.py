@@ -79,7 +79,7 @@ class Sweep:
             yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
         elif self.pruner == "wilcoxon" and len(self.seeds) < (least := self._least_seeds()):
             fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, least + 1))}]."
-            expected = f"at least {least} seeds, since with fewer sweep.pruner=wilcoxon never prunes"
+            expected = f"at least {least} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
             yield Mistake("seeds", expected, repr(self.seeds), fix)
         if self.sampler is not None and self.n_trials is None and self.hours is None:
             yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.hours=2.")

@@ -107,7 +107,7 @@ class _Copies:
         return self._plain_ended if ended else self._tooltips if tooltips else self.plain
 
     def has_pruned(self, number: int | None) -> bool:
-        """Whether a plot of one objective has pruned trials with a value."""
+        """Return whether a plot of one objective has pruned trials with a value."""
         return number is None and any(t.state.name == "PRUNED" and t.intermediate_values for t in self.plain.trials)
 
 

@@ -50,9 +50,9 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
     except Exception as error:  # whatever a template raises
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:
-        raise ChatError("messages", "a chat template that writes tool_calls", f"one without for {shown(messages)}")
+        raise ChatError("messages", "a chat template that writes tool_calls", f"one without them for {shown(messages)}")
     if loses_tools:
-        raise ChatError("tools", "a chat template that writes tools", f"one without for {shown(tools)}")
+        raise ChatError("tools", "a chat template that writes tools", f"one without them for {shown(tools)}")
 
 
 def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[str, list[int]]:
@@ -66,14 +66,14 @@ def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[s
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
     if not any(inside):
-        got, fix = f"one without in {shown(messages)}", "Correct the template."
+        got, fix = f"no answer in {shown(messages)}", "Correct the template."
         raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
     ids = encoded["input_ids"]
     return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
 
 
 def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
-    """Whether a token is of an answer; so is one that begins before it and has its first letters."""
+    """Return whether a token is of an answer; so is one that begins before it and has its first letters."""
     return any(at < end and (at >= start or stop > start) for start, end in answers)
 
 
@@ -87,7 +87,7 @@ def _render(tokenizer: Any, messages: list[Message], tools: Tools) -> tuple[str,
         before = apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True)
         after = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
         if not (text.startswith(after) and after.startswith(before)):
-            got = "one that writes earlier turns in another way"
+            got = "a template that changes earlier turns"
             fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
             raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
         answers.append((len(before), len(after.rstrip())))

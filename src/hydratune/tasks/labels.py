@@ -324,13 +324,13 @@ def _holds_text(rows: Any, column: str) -> bool:
 
 
 def _holds_labels(rows: Dataset, column: str) -> bool:
-    """Whether the column can hold labels: texts, whole numbers, or truth values."""
+    """Return whether the column can hold labels: texts, whole numbers, or truth values."""
     dtype = str(getattr(_inside(rows, column), "dtype", "")) if column in rows.column_names else ""
     return dtype.startswith(("string", "large_string", "int", "uint", "bool"))
 
 
 def _is_number(name: str) -> bool:
-    """Whether a name is how a whole number is written."""
+    """Return whether a name is how a whole number is written."""
     digits = name.removeprefix("-")
     return digits.isdecimal() and digits.isascii() and str(int(name)) == name
 

@@ -47,7 +47,7 @@ class Metric:
 
     @property
     def is_share(self) -> bool:
-        """Whether values are shares from 0 to 1, whose differences are shown in percentage points."""
+        """Return whether values are shares from 0 to 1, whose differences are shown in percentage points."""
         return (self.low, self.high) == (0, 1)
 
     @property
@@ -56,7 +56,7 @@ class Metric:
         return "maximize" if self.higher_is_better else "minimize"
 
     def is_better(self, value: float, other: float) -> bool:
-        """Whether `value` is strictly better than `other`."""
+        """Return whether `value` is strictly better than `other`."""
         return value > other if self.higher_is_better else value < other
 
     def clip(self, value: float) -> float:
@@ -119,7 +119,7 @@ class Metric:
 
 
 def is_valid_name(name: object) -> bool:
-    """Whether a metric may have this name: trackers, overrides and Trainer must take it."""
+    """Return whether a metric may have this name: trackers, overrides and Trainer must take it."""
     return isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z]\w*", name)) and name not in RESERVED
 
 

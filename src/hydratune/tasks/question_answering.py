@@ -298,7 +298,7 @@ def _unaligned(encoded: DatasetDict, length: int, stride: int) -> Iterator[str]:
         if count := sum(rows["unaligned"]):
             yield (
                 f"{count:,} answers of {split} are longer than the overlap of {stride} tokens between windows of "
-                f"{length}, or have no token at all: no window has them, so they are trained as no answer"
+                f"{length}, or have no token: no window has them, so they are trained as unanswerable"
             )
 
 

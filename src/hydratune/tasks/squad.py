@@ -37,7 +37,7 @@ def f1(prediction: str, answers: Sequence[str], version_2: bool) -> float:
 def _gold(answers: Sequence[str], version_2: bool) -> Sequence[str]:
     """The answers to compare with: version 2 drops those of articles and punctuation alone.
 
-    The empty answer stands for none.
+    An empty answer means that the question has no answer.
     """
     return [answer for answer in answers if not version_2 or normalized(answer)] or [""]
 

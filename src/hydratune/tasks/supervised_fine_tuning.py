@@ -27,7 +27,7 @@ class SupervisedFineTuning(LeftToRight):
     """Chats in one of the forms of `hydratune.tasks.chats`; the loss is on the answers only.
 
     The forms are `messages` (a list of {role, content, tool_calls}), ShareGPT's `conversations`, `prompt` and
-    `completion`, and Alpaca's `instruction`, `input` and `output`. Beside each there may be `system` and `tools`.
+    `completion`, and Alpaca's `instruction`, `input` and `output`. Each may also have `system` and `tools`.
 
     Answers are what the template puts between `{% generation %}` and `{% endgeneration %}`. In a template without,
     they reach from where the template opens an answer to where the assistant's turn ends, its end token included.

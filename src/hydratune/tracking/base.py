@@ -107,7 +107,7 @@ class RunLog:
         return None
 
     def is_blocked(self) -> bool:
-        """Whether the tracker refuses the run until the user intervenes."""
+        """Return whether the tracker refuses the run until the user intervenes."""
         return False
 
 

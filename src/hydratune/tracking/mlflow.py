@@ -235,7 +235,7 @@ class MlflowRunLog(RunLog):
         return shlex.join([console_script(), "ui", os.path.relpath(self._journal.directory)])
 
     def is_blocked(self) -> bool:
-        """Whether the run or its experiment was deleted in MLflow, so that it takes no entries."""
+        """Return whether the run or its experiment was deleted in MLflow, so that it takes no entries."""
         return self._sender.is_blocked
 
     def close(self, status: str) -> None:

@@ -127,7 +127,7 @@ def _signature(pipeline: str, example: Mapping[str, str]) -> ModelSignature:
 
 
 def _has_columns(pipeline: str, example: Mapping[str, str]) -> bool:
-    """Whether a served request names its columns.
+    """Return whether a served request names its columns.
 
     MLflow evaluates the unnamed texts of a text classifier as Python literals if all texts of a request are literals:
     `123` would reach the tokenizer as a number. It does not touch texts in a named column.

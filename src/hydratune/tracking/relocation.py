@@ -24,7 +24,7 @@ _BUSY_SECONDS = 120.0  # how long SQLite waits for another process that writes
 
 
 def relocate_artifacts(database: Path) -> None:
-    """Point a SQLite store at the artifacts beside it after its directory was moved.
+    """Point a SQLite store at the artifacts next to it after its directory was moved.
 
     MLflow stores absolute artifact addresses and would create the old directory again to write there. Only addresses
     that `store.experiment_id` chose are changed, and only if the old folder is gone or the artifacts moved along.

@@ -171,7 +171,7 @@ def _deleted_experiment(uri: str, experiment: Experiment) -> DeletedError:
 
 
 def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the ID of the experiment called `name`, created if necessary; a local store has its artifacts beside it.
+    """Return the ID of the experiment called `name`, created if necessary; a local store has its artifacts next to it.
 
     Raises:
         DeletedError: If the experiment was deleted.

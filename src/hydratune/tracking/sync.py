@@ -45,7 +45,7 @@ def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Ite
 
 
 def _recorded_uri(journal: Journal) -> str:
-    """The address that the run recorded; a local store is found again if the project was moved."""
+    """The address that the run recorded; that of a local store follows a project that was moved."""
     return store.stored_uri(journal.uri, journal.directory_before, journal.directory)
 
 
