@@ -109,8 +109,9 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     assert done.stderr.splitlines()[-2:] == [
         "dataset.columns.label: expected labels among ['neg', 'pos'], got 'unknown' at test.jsonl:1. "
         "Correct or drop the row.",
-        "dataset: expected rows that can be trained on, got 1 that cannot: 1 of 1 in test. "
-        "Mend them, or leave them out with dataset.on_bad_row=drop.",
+        "dataset.unseen_labels: expected labels that the model has in every split, got 1 of 1 rows of test have a label "
+        "that no training row has, such as 'unknown'. Set dataset.unseen_labels=keep to count them as errors, or drop to "
+        "leave them out of the score.",
     ]
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
