@@ -261,5 +261,5 @@ def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
             if several:
                 mean = mean_interval(values, board.scale(plan, name, rows))
                 cells += [f"{mean.value:.4f}", interval_text(values, mean)]
-            table.add_row(f"{split} {name}" + " (selection)" * (prefix == "eval"), *cells)
+            table.add_row(f"{split} {name}" + " (selected on)" * (prefix == "eval"), *cells)
     return table
