@@ -165,7 +165,7 @@ def test_the_default_is_in_order(compose):
             "trainer.processing_class=x",
             "trainer.processing_class: expected nothing, since the run decides it, got 'x'. Set model.",
         ),
-        ("+dataset.labels=[1,2]", "dataset.labels: expected names as text, got [1, 2]. Put them in quotes; yaml reads no as false."),
+        ("+dataset.labels=[1.5]", "dataset.labels: expected names as text, got [1.5]. Set dataset.labels=[a,b], or null."),
         ("+dataset.columns={text: a, label: a}", "dataset.columns: expected a different column for each, got ['a'] twice. Set one of them to null."),
         ("seed=-1", "seed: expected a whole number from 0 to 4294967295, got -1. Set seed=42."),
         ("name=../x", "name: expected text without a slash, got '../x'. It names a folder: set name=my_run."),
