@@ -363,7 +363,7 @@ def test_few_rows_are_held(finished, own_directory, monkeypatch):
         ({"out": Path("test.jsonl")}, "--out: expected a file of its own, got 'test.jsonl'."),
         ({"batch_size": 0}, "--batch-size: expected a number above 0, got 0. Leave it out."),
         ({"limit": 0}, "--limit: expected a number above 0, got 0. Leave it out."),
-        ({"overrides": ["seed=3"]}, "seed: expected one of ['dataset.columns', 'dataset.encoding', 'dataset.format'"),
+        ({"overrides": ["seed=3"]}, "seed: expected one of ['dataset.column_names', 'dataset.columns', "),
         ({"overrides": ["dataset.columns.text=a,b"]}, "dataset.columns.text: expected one value, got 'a,b'."),
         ({"overrides": ["dataset.columns.text=none"]}, "dataset.columns.text: expected a column of test.jsonl:"),
     ],
