@@ -9,7 +9,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             importlib.import_module(name)
         gc.collect()
         gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def own_log_files() -> Iterator[None]:
+    """Close the log files that commands of a test leave open, whose directories are removed after it."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and handler not in before:
+            root.removeHandler(handler)
+            handler.close()
 
 
 @pytest.fixture(autouse=True)
