@@ -49,7 +49,7 @@ def test_labels_of_dollar_signs(train, toy, own_directory):
         ("hydratune.provenance.environment", "environment.txt"),
         ("hydratune.tables.write", "tables"),
         ("hydratune.card.write", "model card"),
-        ("hydratune.record.content_hash", "datasets"),
+        ("hydratune.record.source_hash", "datasets"),
         ("hydratune.tasks.one_label.OneLabel.decode", "predictions"),
     ],
 )

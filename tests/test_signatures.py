@@ -98,7 +98,7 @@ def test_annotations_of_own_classes():
     hardware = signature("hydratune.hardware.base.Hardware").parameters
     assert expectation(hardware["precision"], "fp8") == "one of ['auto', 'bf16', 'fp16', 'tf32', 'fp32']"
     assert expectation(hardware["threads"], "many") == "a whole number or null"
-    task = signature("hydratune.tasks.sequence_classification.SequenceClassification").parameters
+    task = signature("hydratune.tasks.multi_label_classification.MultiLabelClassification").parameters
     assert expectation(task["metrics"], "accuracy") == "a list"
 
 

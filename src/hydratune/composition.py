@@ -235,7 +235,7 @@ def config_flags(hydra: Any) -> list[str]:
     for source in hydra.runtime.config_sources:
         if source.schema == "file" and source.provider in _FLAGS:
             flags += [_FLAGS[source.provider], os.path.relpath(source.path)]
-    name = hydra.job.config_name
+    name = OmegaConf.select(hydra, "job.config_name")
     return [*flags, "--config-name", str(name)] if name not in (None, CONFIG_NAME) else flags
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
@@ -109,5 +111,31 @@ def _leave() -> None:
         torch.distributed.destroy_process_group()
 
 
+def _exit(code: int) -> NoReturn:
+    """End the process, after what Python does at its end except for the destruction of objects.
+
+    Torch's destructor of a DDP reducer holds the GIL and joins a thread of gloo. If the other processes died during a
+    collective operation, that thread waits for the GIL, and the process would never end.
+    """
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _exit_code(arguments: Sequence[str]) -> int:
+    try:
+        return main(*arguments)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else FAILED
+    except BaseException:
+        traceback.print_exc()
+        return FAILED
+
+
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    _exit(_exit_code(sys.argv[1:]))

@@ -40,9 +40,11 @@ def pointer(directory: Path) -> dict[str, str] | None:
     """
     try:
         found = dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
-        return found | {"uri": store.stored_uri(found["uri"], found.get("directory", ""), directory)}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
+    if "uri" in found:
+        found["uri"] = store.stored_uri(found["uri"], found.get("directory", ""), directory)
+    return found
 
 
 class Delivery:
