@@ -48,9 +48,10 @@ def measure(kind: str, rows: int, labels: int) -> float:
     }
     data = Dataset.from_dict(columns)
     task = SequenceClassification(metrics=["accuracy", "macro_f1"])
+    head = {"num_labels": labels, "id2label": {i: str(i) for i in range(labels)}}
     reduced = {
         "preprocess_logits_for_metrics": task.reduce_logits,
-        "compute_metrics": lambda p: task.compute_metrics(p, Evaluated(data, {"num_labels": labels})),
+        "compute_metrics": lambda p: task.compute_metrics(p, Evaluated(data, head)),
     }
     plain = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
     with tempfile.TemporaryDirectory() as folder:
