@@ -111,10 +111,10 @@ def execution(database):
 
 @pytest.fixture
 def machines(toy_files, own_directory):
-    """Two directories with the same files, as two machines have them."""
-    folders = [own_directory / name for name in ("one", "two")]
+    """Two directories of the same name with the same files, as two machines have them."""
+    folders = [own_directory / name / "films" for name in ("one", "two")]
     for folder in folders:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         for override in toy_files[1:]:
             shutil.copy(override.partition("=")[2], folder)
     return folders
