@@ -28,6 +28,9 @@ from hydratune.provenance import guard_logs, redact
 from hydratune.run import run
 from hydratune.sweep.retraining import row_check
 
+# An error holds the frames of the run, and with them the objects that must not be destroyed: see `_exit`.
+_errors: list[BaseException] = []
+
 
 def main(frozen: str, parent: str, *origin: str) -> int:
     """Trains with the others, and writes down how it ended.
@@ -81,6 +84,9 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
     job = replace(hydra_job(part), first=rank == 0, check_rows=checks)
     try:
         result = run(without_hydra(cfg), job)
+    except BaseException as error:
+        _errors.append(error)
+        raise
     finally:
         _leave()
     return {"metrics": result.metrics, "link": result.link, "pushed": result.pushed, "tracked": result.tracked}
