@@ -10,27 +10,9 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from any_columns import AnyColumns
 from hydratune.data import LocalFiles
-from hydratune.data.rows import Column
 from hydratune.errors import ConfigError
-
-
-class AnyColumns:
-    """A task that takes whatever values its columns have."""
-
-    inputs = ()
-
-    def __init__(self, *names):
-        self.columns = {name: Column("any") for name in names}
-
-    def bad_rows(self, splits, label_names):  # noqa: ARG002
-        return iter(())
-
-    def name_labels(self, splits, names):
-        return splits, names
-
-    def keeps_order(self):
-        return True
 
 
 def source(train, **options):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
+from any_columns import AnyColumns
 from hydratune.data import LocalFiles, SavedDataset
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError
@@ -15,24 +16,6 @@ from hydratune.tasks.sequence_classification import SequenceClassification
 
 TASK = SequenceClassification()
 ROWS = [{"text": f"text {i}, with a comma", "label": "ab"[i % 2]} for i in range(6)]
-
-
-class AnyColumns:
-    """A task that takes whatever it is given."""
-
-    inputs = ()
-
-    def __init__(self, *names):
-        self.columns = {name: Column("any") for name in names}
-
-    def bad_rows(self, splits, label_names):  # noqa: ARG002
-        return iter(())
-
-    def name_labels(self, splits, names):
-        return splits, names
-
-    def keeps_order(self):
-        return True
 
 
 class Texts(AnyColumns):

@@ -57,7 +57,7 @@ class Comparison:
         unit: Of the metric.
         place: Where it was measured, e.g. `test`.
         method: The test.
-        scope: What the verdict is about.
+        scope: The models, configurations, and rows that the verdict holds for.
         interval: The difference, its interval and its p-value.
         tests: How many tests `interval` is adjusted for, both its limits and its p-value.
         refusal: Why there is no verdict, whatever the numbers say; empty where there is one.

@@ -14,7 +14,7 @@ from hydratune.data.scan import ReadOptions
 from hydratune.data.separated import first_records
 from hydratune.errors import ConfigError, Mistake
 
-_EXCEL = re.compile("sep=(.?)$", re.I)  # the line by which Excel is told the delimiter
+_EXCEL = re.compile("sep=(.?)$", re.I)  # the line that names the delimiter for Excel
 _DELIMITERS = (";", "\t", "|", ",")
 _ROWS = 100  # rows that are compared with the first one
 _WORDS = 6  # a name of that many words is a sentence

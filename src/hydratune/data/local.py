@@ -32,7 +32,7 @@ class LocalFiles(Source):
             `glob:data/*.csv` is a pattern; a folder selects the files directly inside it, or its images, whose
             labels are the names of the folders inside it.
         splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
-            A split without files of its own is read from the files of train.
+            A split without files is read from the files of train.
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
         delimiter: The character between the cells of csv and tsv files, e.g. `;`; null for a comma and a tab.

@@ -11,7 +11,7 @@ from hydratune.data.formats import SUFFIXES
 from hydratune.data.opening import is_compressed
 from hydratune.data.paths import PATTERN
 
-# Options for any data: what is named is the data.
+# Options that read any data: runs take the name of the data instead.
 _GENERAL = ("hub", "local", "mixture", "saved")
 # Names of files and folders that tell nothing of the data, and the name of the split in others.
 _SPLIT = "train|training|dev|val|valid|validation|test|all"

@@ -76,7 +76,7 @@ def read_text(path: Path, encoding: str) -> str:
 
 def starts_as_utf16(path: Path) -> bool:
     """Whether a file starts with the byte order mark of UTF-16, as Excel's "Unicode text" does."""
-    with suppress(OSError, ValueError), open_binary(path) as file:  # a corrupt file has an error of its own
+    with suppress(OSError, ValueError), open_binary(path) as file:  # reading it reports a corrupt file
         return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return False
 

@@ -10,7 +10,8 @@ from hydratune.data.image_folder import is_image_folder
 from hydratune.errors import did_you_mean
 
 PATTERN = "glob:"
-_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")  # beside images: the rows
+# Suffixes of files of rows that are stored next to images.
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
 
 
 class PathError(ValueError):

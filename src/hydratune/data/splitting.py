@@ -120,7 +120,7 @@ def join_texts(rows: Any, names: Iterable[str]) -> Any:
 def with_whole_labels(rows: Any, names: Iterable[str]) -> Any:
     """`rows` with labels such as 5.0 as whole numbers, where all labels of a column are whole.
 
-    JSON of star ratings has them, and so has what pandas writes of IDs beside missing values.
+    JSON of star ratings has them, and so have IDs in a column with missing values that pandas wrote.
     """
     import pyarrow.compute as pc
     from datasets import Value

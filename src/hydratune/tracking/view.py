@@ -100,7 +100,8 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
 def _told(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """The params that are worth a column: three of them always, and those in which runs differ."""
     names = list(dict.fromkeys([*_ALWAYS, *(name for one in params for name in one)]))
-    differ = [name for name in names if name in _differing(params)]
+    varied = {*_differing(params)}
+    differ = [name for name in names if name in varied]
     yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])
 
 
