@@ -161,6 +161,31 @@ def test_a_view_prefers_the_kept_weights():
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/f1`", False)
 
 
+class FakeClient:
+    """A store that has the given runs and remembers the tags of their experiment."""
+
+    def __init__(self, *runs):
+        self.runs = [SimpleNamespace(data=one) for one in runs]
+        self.tags = {}
+
+    def search_runs(self, *_, **__):
+        return self.runs
+
+    def set_experiment_tag(self, _, key, value):
+        self.tags[key] = json.loads(value)
+
+
+def test_sweep_page_charts_the_logarithm():
+    """A param that was searched by its logarithm is drawn by it; the table has the param itself."""
+    trials = [data(["eval/loss"], seed="1", rate=f"1e-{i}", log10_rate=f"-{i}.0") for i in (3, 4)]
+    sweep_page(client := FakeClient(*trials), "1", "parent")
+    (state,) = client.tags.values()
+    (lines,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL"]
+    assert lines["selectedParams"] == ["log10_rate"]
+    assert "params.`rate`" in state["selectedColumns"]
+    assert not [column for column in state["selectedColumns"] if "log10" in column]
+
+
 def test_no_view_without_an_objective():
     """Runs of others, or none, leave the page as MLflow has it."""
     assert view([data(tags={})]) is None

@@ -1,6 +1,7 @@
 """`hydratune -m`: what is asked for is trained once, kept, gone on with, and told."""
 
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from conftest import study
 from hydratune.cli import dispatch
+from hydratune.compare.runs import Run
+from hydratune.compare.verdict import differing
 from hydratune.errors import ConfigError
 from hydratune.sweep import parent, trial
 from hydratune.sweep.study import ChangedDataError, Study
@@ -244,6 +247,19 @@ def test_in_mlflow(sweep, store):
     assert {run.info.status for run in runs} == {"FINISHED"}
     params = [set(run.data.params) for run in runs if run is not parent]
     assert all(one == params[0] for one in params)
+
+
+def test_trial_records_the_logarithm_for_charts(sweep, store):
+    """MLflow has it beside the value that was drawn; `compare` does not."""
+    space = [f"{LR}=tag(log,interval(0.001,0.1))", "sweep=random", "sweep.n_trials=2"]
+    sweep(*space, "trainer.args.max_steps=1")
+    client = connect(store)
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    for run in trials:
+        drawn = float(run.data.params["learning_rate"])
+        assert float(run.data.params["log10_learning_rate"]) == pytest.approx(math.log10(drawn), abs=1e-5)
+    assert differing([Run(str(i), run, client) for i, run in enumerate(trials)]) == ["learning_rate"]
 
 
 def test_a_failed_trial_in_mlflow(sweep, store):

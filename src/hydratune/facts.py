@@ -47,6 +47,7 @@ class Part:
         origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
         objectives: Names of the metrics that the sweep ranks by, besides the run's own objective.
         check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
+        chart_params: Params that only MLflow's charts use, e.g. `log10_learning_rate`.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Part:
     origin: Sequence[str] = ()
     objectives: Sequence[str] = ()
     check_rows: RowCheck = lambda name, digests: None  # noqa: ARG005
+    chart_params: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,14 @@ def run_params(
         values = _values(cfg, job, trainer, decided)
         for split in splits:
             values |= {f"rows.{split.split}": split.rows, f"digest.{split.split}": split.digest}
+        values |= job.part.chart_params if job.part else {}
         return {name: _text(value) for name, value in values.items()}
     return {}
+
+
+def param_name(key: str) -> str:
+    """Return the param that records a key of the config, e.g. `learning_rate` for `trainer.args.learning_rate`."""
+    return key.removeprefix("trainer.args.")
 
 
 def _values(cfg: DictConfig, job: Job, trainer: Trainer, decided: Mapping[str, Any]) -> dict[str, Any]:

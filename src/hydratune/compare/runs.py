@@ -21,7 +21,7 @@ from hydratune.tasks.base import Task
 from hydratune.tasks.metric import LOSS, Metric
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import DIRECTORY
-from hydratune.tracking.view import DIRECTION, OBJECTIVE
+from hydratune.tracking.view import DIRECTION, LOG10, OBJECTIVE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,8 +61,8 @@ class Run:
 
     @property
     def params(self) -> dict[str, str]:
-        """What was chosen."""
-        return dict(self.record.data.params)
+        """The settings of the run, without the params that only MLflow's charts use."""
+        return {name: value for name, value in self.record.data.params.items() if not name.startswith(LOG10)}
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import statistics
 import threading
@@ -26,13 +27,15 @@ from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
 from hydratune.provenance import guard_logs, redact
 from hydratune.report import quieten
+from hydratune.run_params import param_name
 from hydratune.sweep import isolated
-from hydratune.sweep.plan import label, read_plan
+from hydratune.sweep.plan import Plan, label, read_plan
 from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
 from hydratune.tracking import sender
 from hydratune.tracking.delivery import SWEEP
+from hydratune.tracking.view import LOG10
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +182,15 @@ def part(study: Study, claim: Claim, number: int) -> Part:
     tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"
     origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
     metrics = [name for name in plan.objectives if not name.endswith("_runtime")]
-    return Part(label(claim.point, seed), tags, key, callbacks, origin, metrics, study.check_rows)
+    charts = _chart_params(plan, claim.point)
+    return Part(label(claim.point, seed), tags, key, callbacks, origin, metrics, study.check_rows, charts)
+
+
+def _chart_params(plan: Plan, point: Mapping[str, Any]) -> dict[str, float]:
+    """Return the logarithms of the values that were drawn from a log-uniform range, for the axes of charts."""
+    drawn = [one for one in plan.space.parameters if one.log and one.name in point]
+    values = {param_name(key): float(point[one.name]) for one in drawn for key in one.keys}
+    return {f"{LOG10}{name}": float(f"{math.log10(value):.6g}") for name, value in values.items()}
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -19,6 +19,7 @@ KEY = "hydratune"  # of our view, in the page's address
 TAG = f"mlflow.sharedViewState.{KEY}"
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, DIRECTION = "hydratune.objective", "hydratune.direction"  # tags of a run: `eval_accuracy`, `max` or `min`
+LOG10 = "log10_"  # prefix of params that only charts use, since MLflow's axes are linear
 _ALWAYS = ("dataset", "model", "seed")  # params that have a column even where all runs agree
 _NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, for what was changed to be read
 _MOST_RUNS, _MOST_COLUMNS = 200, 12
@@ -60,7 +61,8 @@ def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
 def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
     """The charts of a page as MLflow's Share button writes them: the objective as lines over params, and as bars."""
     objective = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
-    varied = [name for name in _differing(params) if f"log10_{name}" not in params[0]]  # MLflow's axes are linear
+    names = _differing(params)
+    varied = [name for name in names if f"{LOG10}{name}" not in names]
     shared = {"runsCountToCompare": _MOST_RUNS, "metricSectionId": KEY, "deleted": False, "isGenerated": False}
     lines = {"type": "PARALLEL", "uuid": f"{KEY}-lines", "selectedParams": varied, "selectedMetrics": [objective]}
     bars = {"type": "BAR", "uuid": f"{KEY}-bars", "metricKey": objective}
@@ -99,9 +101,7 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
 
 def _told(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
     """The params that are worth a column: three of them always, and those in which runs differ."""
-    names = list(dict.fromkeys([*_ALWAYS, *(name for one in params for name in one)]))
-    varied = {*_differing(params)}
-    differ = [name for name in names if name in varied]
+    differ = [name for name in _differing(params) if not name.startswith(LOG10)]
     yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])
 
 
