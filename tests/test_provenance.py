@@ -34,6 +34,30 @@ def test_redact():
     }
 
 
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("mysql+pymysql://me:pass@host/db", "mysql+pymysql://***@host/db"),
+        ("postgresql://:pass@host/db", "postgresql://***@host/db"),
+        ("https://token-without-a-known-form@host/x", "https://***@host/x"),
+        ("git+https://me@host/x", "git+https://***@host/x"),
+        ("postgresql://host/db?user=me&password=pass", "postgresql://host/db?user=me&password=***"),
+        ("postgresql://host/db?password=pass&sslmode=require", "postgresql://host/db?password=***&sslmode=require"),
+    ],
+)
+def test_redact_masks_credentials_of_urls(url, masked):
+    """Passwords, user names of HTTP, which can be tokens, and passwords among the parameters of a query."""
+    assert redact(url) == masked
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me@host/db", "postgresql+psycopg://me@host:5432/db", "ssh://git@host/x", "http://host:80/a@b"]
+)
+def test_redact_keeps_urls_without_a_password(url):
+    """A user name alone is no secret."""
+    assert redact(url) == url
+
+
 def test_secrets_from_the_environment_stay_there(compose, monkeypatch):
     """`${oc.env:...}` resolves for the run and is masked in the config that it writes."""
     monkeypatch.setenv("STORE", "postgresql://me:canary@host/db")

@@ -34,7 +34,13 @@ _TOKEN = re.compile(r"\b(?:hf_\w{16,}|gh[a-z]_\w{16,}|sk-[\w-]{16,}|AKIA[0-9A-Z]
 # Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
 _SECRET_VARIABLE = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|CREDENTIALS?)$", re.IGNORECASE)
 _SHORTEST = 8  # characters
-_URL_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# The user information of a URL that holds a password; of HTTP also a user name alone, since it can be a token.
+_URL_CREDENTIALS = re.compile(
+    r"(?:(?<=http://)|(?<=https://))[^/@\s]+(?=@)|(?<=://)[^/@\s:]*:[^/@\s]*(?=@)", re.IGNORECASE
+)
+_URL_PARAMETER = re.compile(
+    r"(?<=[?&])((?:ssl)?password|passwd|secret|api_?key|(?:access_)?token)=[^&#\s'\"]+", re.IGNORECASE
+)
 
 
 def git_commit() -> str | None:
@@ -136,7 +142,8 @@ def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
         return value
     for secret in secrets:
         value = value.replace(secret, MASK)
-    return _TOKEN.sub(MASK, _URL_CREDENTIALS.sub(MASK, value))
+    value = _URL_PARAMETER.sub(rf"\1={MASK}", _URL_CREDENTIALS.sub(MASK, value))
+    return _TOKEN.sub(MASK, value)
 
 
 def guard_logs() -> None:

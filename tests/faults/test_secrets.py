@@ -141,7 +141,8 @@ def test_what_is_typed_is_refused(compose, secret):
 
     for override in (f"trainer.args.hub_token=hf_{secret}", f"+vars.api_key={secret}", f"+vars.x=password-{secret}",
                      f"tracking.uri=http://me:{secret}@host", f"tracking.uri='http://me:{secret}@host/${{oc.env:HOME}}'",
-                     f"sweep.storage=postgresql://me:{secret}@host/db"):  # fmt: skip
+                     f"sweep.storage=postgresql://me:{secret}@host/db",
+                     f"sweep.storage='postgresql://host/db?user=me&password={secret}'"):  # fmt: skip
         with pytest.raises(ConfigError, match="expected no secret in a config, got one") as caught:
             check_config(compose(override))
         assert secret not in str(caught.value)
@@ -157,6 +158,13 @@ def test_references_are_none(compose, monkeypatch, uri):
     for name in ("A", "B", "TRACKING"):
         monkeypatch.setenv(name, "http://x")
     check_config(compose(f"tracking.uri='{uri}'"))
+
+
+def test_check_config_accepts_a_database_user_without_password(compose):
+    """PostgreSQL can take the password from ~/.pgpass or identify the user by the socket."""
+    from hydratune.validation import check_config
+
+    check_config(compose("sweep.storage=postgresql://me@host/db"))
 
 
 def test_what_is_masked(monkeypatch):
