@@ -32,6 +32,7 @@ FLOORS = [
         "provenance",
         "signatures",
         "signals",
+        "slurm",
         "collector",
         "kept",
         "intervals",

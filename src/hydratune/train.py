@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
 import shlex
@@ -21,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
-from hydratune import composition, outside
+from hydratune import composition, outside, slurm
 from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, Mistake, one_line
@@ -38,7 +39,7 @@ from hydratune.sweep.plan import Plan, checked_job, make_plan, write_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.study import Study
 from hydratune.validation import check_config
-from hydratune.yaml_files import check_yaml
+from hydratune.yaml_files import check_yaml, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +80,10 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if dry:
         print(f"one run; no errors found\n{preflight([cfg])}")
         return 0
-    place = continued or Path(cfg.hydra.run.dir).absolute()
-    if cfg.resume and not continued and (found := _same_command(place, request)):
-        place = continued = found
     several, number = machines(cfg)
+    wanted = Path(cfg.hydra.run.dir).absolute()
+    continued = continued or _previous(cfg, wanted, request, several)
+    place = continued or wanted
     if (continued or several > 1) and (place / METRICS).is_file():
         print(f"{os.path.relpath(place)}: finished, nothing to do")
         return 0
@@ -95,7 +96,24 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     except OSError as error:
         raise _unwritable("hydra.run.dir", place, error) from error
     with _alone(directory), nullcontext() if continued else _undone(directory, new):
-        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}"])
+        job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
+        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job])
+
+
+def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) -> Path | None:
+    """Return the run to resume, or None for a new one.
+
+    With `resume=auto` it is the last run of the same command. A job that Slurm has requeued resumes the run that the
+    job itself began, so that it never starts over silently. The machines of one run share its directory anyway.
+    """
+    if cfg.resume:
+        return _same_command(wanted, request)
+    if not slurm.restarts() or machines > 1:
+        return None
+    found = _same_command(wanted, request, slurm.job_id())
+    end = f"resuming {os.path.relpath(found)}" if found else "starting a new run: the job left no run of this command"
+    print(f"hydratune: Slurm requeued job {slurm.job_id()}; {end}", file=sys.stderr)
+    return found
 
 
 @contextmanager
@@ -121,18 +139,27 @@ def _shared(wanted: Path, number: int, request: Request) -> Path:
     return directory
 
 
-def _same_command(wanted: Path, request: Request) -> Path | None:
-    """The last run of the same command in the place where a new one would be; `hydra.run.dir` may name it."""
+def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> Path | None:
+    """Return the last run of the same command, of this Slurm job if given, or None.
+
+    Args:
+        wanted: Directory that a new run would have; `hydra.run.dir` may name it.
+        request: The command.
+        job_id: ID of the Slurm job that began the run; None for any run.
+    """
     typed = _without_places(request.overrides)
     if any(text.startswith("hydra.run.dir=") for text in request.overrides):
-        places = [wanted] if wanted.is_dir() else []
+        numbered = wanted.parent.glob(f"{glob.escape(wanted.name)}-*/") if job_id else ()
+        places = [*sorted(numbered, reverse=True), *([wanted] if wanted.is_dir() else [])]
     else:
         places = sorted(wanted.parent.glob("*/"), reverse=True)
     for place in places:
-        written = place / ".hydra" / "overrides.yaml"
+        written, hydra = (place / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
         if not written.is_file() or [*check_yaml([written])]:  # a run that was killed while it began
             continue
-        if _without_places(OmegaConf.load(written)) == typed:
+        if _without_places(OmegaConf.load(written)) != typed:
+            continue
+        if job_id is None or (not [*check_yaml([hydra])] and read_yaml(hydra).hydra.job.get("id") == job_id):
             return place
     return None
 
@@ -251,7 +278,7 @@ def checked(request: Request) -> DictConfig:
             check_config(cfg)
         except ConfigError as error:
             mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
-    if mistakes:
+    if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]
 
