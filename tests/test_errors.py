@@ -1,10 +1,11 @@
 """Messages have one form and name the nearest valid name."""
 
+import shlex
 from contextlib import nullcontext
 
 import pytest
 
-from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, optional_record
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, optional_record, setting
 
 
 def test_form_of_a_mistake():
@@ -60,3 +61,15 @@ def test_optional_record_raises_own_invariants():
         exec(check, scope)  # noqa: S102
         with pytest.raises(AssertionError) if raised else nullcontext(), optional_record("plot.png"):
             scope["check"]()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["label", " label", "a b", "true", "0", "01", "it's", 'say "x"', "$HOME", "a\\", 'b\\"', "x=1", "[a]", "a,b", "ö"],
+)
+def test_setting_can_be_pasted(value):
+    """The shell and Hydra read the same text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (typed,) = shlex.split(setting("a.b", value))
+    assert str(OverridesParser.create().parse_override(typed).value()) == value

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 log = logging.getLogger(__name__)
+
+_YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that are other values without quotes
 
 # How the command line ends.
 FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
@@ -89,6 +93,14 @@ def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
     """A question that names the nearest option, or `otherwise`."""
     close = nearest(name, options)
     return f"Did you mean {close}?" if close else otherwise
+
+
+def setting(key: str, value: str) -> str:
+    """`key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
+    if re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
+        return f"{key}={value}"
+    escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
+    return shlex.quote(f'{key}="{escaped}"')
 
 
 def one_of(options: Iterable[Any]) -> str:

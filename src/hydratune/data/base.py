@@ -14,13 +14,14 @@ from hydratune.data.label_names import (
     LabelNames,
     UnseenLabels,
     as_texts,
-    check_label_names,
     doubtful_names,
     split_unseen,
     unseen_counts,
 )
 from hydratune.data.raw import Raw
 from hydratune.data.rows import MISSING, ONE_COLUMN, BadRow, Column, column_name, located, mistakes, unknown_columns
+from hydratune.data.source_checks import SPLITS, check_source
+from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.streaming import checked, head, is_stream
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
+_KEYS = ("stratify_by_column", "group_by_column", "split_column")  # keys that name a column of the data
 
 
 class Reader(Protocol):
@@ -64,6 +65,10 @@ class Source(ABC):
         test_size: Share of all training rows that is held out where there is no test split; 0 for none.
         stratify_by_column: A column of the data whose values keep their shares in what is held out.
         group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
+        split_column: A column of the data that names the split of each row, where all rows are in train. Null where
+            there is none: a column of train that looks like one is an error. False to train on all rows then.
+        split_values: Split -> its values in `split_column`; rows with other values are left out. Null for the usual
+            names (train; dev, val, validation; test), where other values are an error.
         on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
         unseen_labels: What to do with validation and test rows whose label no training row has: `error`; `keep`, so
             that they count as errors of the model; or `drop`, which leaves them out of the score.
@@ -77,6 +82,8 @@ class Source(ABC):
     test_size: float = 0.0
     stratify_by_column: str | None = None
     group_by_column: str | None = None
+    split_column: str | bool | None = None
+    split_values: dict[str, str | list[str] | None] | None = None
     on_bad_row: Literal["error", "drop"] = "error"
     unseen_labels: UnseenLabels = "error"
     seed: int = 0
@@ -89,6 +96,8 @@ class Source(ABC):
         }
         self.stratify_by_column = column_name(self.stratify_by_column)
         self.group_by_column = column_name(self.group_by_column)
+        if self.split_column is not False:
+            self.split_column = column_name(self.split_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
         self._joined: set[str] = set()  # columns of lists of texts that the log has reported
@@ -133,30 +142,8 @@ class Source(ABC):
         return {}
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong before anything heavy is imported or read."""
-        for ours, theirs in self.columns.items():
-            if not all(isinstance(one, str) for one in (theirs if isinstance(theirs, list) else [theirs or ""])):
-                fix = f"Set dataset.columns.{ours}=NAME."
-                yield Mistake(f"columns.{ours}", "the name of a column or a list of names", repr(theirs), fix)
-        named = [name for name in self.columns.values() if isinstance(name, str)]
-        if repeated := sorted({name for name in named if named.count(name) > 1}):
-            yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
-        for split, rows in self.limit.items():
-            if split not in SPLITS:
-                yield Mistake(f"limit.{split}", one_of(SPLITS), repr(split), _nearest_split("limit", split))
-            elif rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
-                yield Mistake(f"limit.{split}", "a number of rows above 0 or null", repr(rows), "Leave it out.")
-        if not 0 < self.validation_size < 1:
-            fix = "Set dataset.validation_size=0.1."
-            yield Mistake("validation_size", "a share between 0 and 1", repr(self.validation_size), fix)
-        if not 0 <= self.test_size < 1 - self.validation_size:
-            fix = "Set dataset.test_size=0.1, or 0 for no test split."
-            expected = "a share from 0 that leaves rows to train on"
-            yield Mistake("test_size", expected, repr(self.test_size), fix)
-        if self.stratify_by_column and self.group_by_column:
-            got = f"{self.stratify_by_column!r} beside dataset.group_by_column"
-            yield Mistake("stratify_by_column", "one way to split", got, "Set one of them to null.")
-        yield from check_label_names(self.labels)
+        """Errors that can be reported before anything heavy is imported or read."""
+        yield from check_source(self)
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
         """What the task's columns and the data's do not agree on, as far as can be told without loading."""
@@ -181,7 +168,7 @@ class Source(ABC):
         """The columns of the data that the task and the splits go by."""
         theirs = [self._theirs(name) for name in wanted]
         named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
-        return [*dict.fromkeys(one for one in [*named, self.stratify_by_column, self.group_by_column] if one)]
+        return [*dict.fromkeys(str(one) for one in [*named, *(getattr(self, key) for key in _KEYS)] if one)]
 
     def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
         """The columns of the data that should hold numbers (`number`), and those of labels (`label`)."""
@@ -226,8 +213,8 @@ class Source(ABC):
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
         """A mistake for each column that the training rows should be split by and have not."""
-        for key in ("stratify_by_column", "group_by_column"):
-            if (one := getattr(self, key)) and one not in present:
+        for key in _KEYS:
+            if (one := getattr(self, key)) and one not in present and one.partition(".")[0] not in present:
                 fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
                 yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
 
@@ -237,7 +224,8 @@ class Source(ABC):
         Test rows have a column `splitting.GROUPS` too, where `group_by_column` is set and the data have it.
         """
         self._dropped = DroppedRows()
-        raw = self.read_columns(self._needed(task.columns), kinds=self._kinds(task.columns))
+        needed = self._needed(task.columns)
+        raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
         splits = raw.splits
         missing = [
             mistake
@@ -276,6 +264,14 @@ class Source(ABC):
         log.info("data: %s", ", ".join(f"{split} {said_length(splits[split])}" for split in splits))
         return splits
 
+    def _split(self, raw: Raw, needed: Collection[str]) -> Raw:
+        """The rows in the splits that a column names; raises ConfigError for such a column that no key refers to."""
+        if isinstance(self.split_column, str):
+            return split_rows(raw, self.split_column, self.split_values)
+        if self.split_column is None:
+            check_unsplit(raw, needed)
+        return raw
+
     def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, Raw]:
         """Read one split with all columns of the data: test, else validation, else the only one.
 
@@ -288,6 +284,8 @@ class Source(ABC):
             ConfigError: If a column of `wanted` is missing.
         """
         raw = self.read_columns(self._needed(wanted), rest=True, kinds=self._kinds(wanted))
+        if self.split_column in raw.names("train"):  # other data may lack it
+            raw = self._split(raw, ())
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
         rows = raw.splits[split]
         nested = [*splitting.nested(rows.features)]
@@ -381,7 +379,3 @@ def said_length(rows: Any) -> str:
     """How many rows, as a message says it."""
     length = _length(rows)
     return "as a stream" if length is None else f"{length:,} rows"
-
-
-def _nearest_split(key: str, split: str) -> str:
-    return did_you_mean(split, SPLITS, f"Set dataset.{key}.train.")

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydratune import hub
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import Source
 from hydratune.data.raw import Raw
+from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import typed
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
 from hydratune.data.hints import another_delimiter, doubtful_header, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
@@ -20,6 +20,7 @@ from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
+from hydratune.data.source_checks import SPLITS
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 
 
@@ -79,7 +80,7 @@ class LocalFiles(Source):
 
     def options(self, name: str | None, split: str = "train") -> ReadOptions:
         """How files of a format are parsed."""
-        theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column]
+        theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column, self.split_column or None]
         named = (name for one in theirs for name in (one if isinstance(one, list) else [one]))
         selected = frozenset(name for name in named if isinstance(name, str))
         names = tuple(map(column_name, self.column_names)) if self.column_names else None
@@ -115,6 +116,9 @@ class LocalFiles(Source):
                 return
         for split in set(self.splits) - set(SPLITS):
             yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
+        if self.split_column and (others := [split for split in self._given() if split != "train"]):
+            fix = f"Leave dataset.files.{others[0]} out, or set dataset.split_column=false."
+            yield Mistake("split_column", "rows in train alone", f"files of {others[0]}", fix)
         paths: dict[str, list[Path]] = {}
         for split, names in self._given().items():
             for name in names:

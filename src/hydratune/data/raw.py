@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ class Raw:
         shuffle_buffer: How many rows of a stream are held, to draw the next one from.
         columns: Split -> the names of all its columns, where not all of them were read.
         number: Split and number of a row -> its position in the files, where records that are no rows count.
+        split_names: Column of the training rows -> its distinct values, where all of these are usual names of splits.
+            Empty for data of which all columns are in `splits`.
     """
 
     splits: DatasetDict
@@ -39,6 +41,7 @@ class Raw:
     shuffle_buffer: int = 1
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     number: Callable[[str, int], int] = _same_number
+    split_names: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def names(self, split: str) -> Sequence[str]:
         """The names of all columns of a split."""

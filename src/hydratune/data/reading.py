@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.column_types import CELLS, Type, features, kind
-from hydratune.data.formats import FORMATS, binary_schema
+from hydratune.data.formats import FORMATS, binary_batches, binary_schema
 from hydratune.data.opening import digest
 from hydratune.data.raw import Raw
 from hydratune.data.rows import BadRow, mistakes
 from hydratune.data.scan import ReadOptions, Scan, Selection, scan
+from hydratune.data.split_column import candidates, joined
 from hydratune.data.streaming import HEAD
 from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
 from hydratune.errors import ConfigError, Mistake, one_line
@@ -73,6 +75,7 @@ class DataFile:
             raise self.error(f"{self.path}: {one_line(error)}") from error
 
     def _look_at_schema(self, selection: Selection) -> None:
+        import pyarrow as pa
         from datasets import Features
 
         schema = binary_schema(self.path, self.name)
@@ -82,6 +85,22 @@ class DataFile:
             for name, feature in Features.from_arrow_schema(schema).items()
             if selection.rest or selection.needed is None or _is_selected(name, selection.needed)
         }
+        self.scan.split_names = self._split_names(
+            [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
+        )
+
+    def _split_names(self, names: Sequence[str]) -> dict[str, set[str]]:
+        """Columns of texts that may name the split of each row, and their values."""
+        for size in (1, HEAD):  # nearly always, the first row rules all columns out
+            batches = binary_batches(self.path, self.name, names, size) if names else iter(())
+            batches = itertools.islice(batches, 1) if size == 1 else batches
+            columns: dict[str, list[Any]] = {name: [] for name in names}
+            for batch in batches:
+                for name in names:
+                    columns[name] += batch.column(name).unique().to_pylist()
+            distinct = {name: set(values) for name, values in candidates(columns).items() if values}
+            names = [*distinct]
+        return distinct
 
     def error(self, got: str, expected: str = "readable rows", fix: str = "Correct the file.") -> ConfigError:
         """An error of this file."""
@@ -137,6 +156,7 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
             for split, own in by_split.items()
         },
         lambda split, row: _number(by_split.get(split, ()), row),
+        joined([file.scan.split_names for file in by_split.get("train", ())]),
     )
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import Source
 from hydratune.data.raw import Raw
+from hydratune.data.source_checks import SPLITS
 from hydratune.errors import ConfigError, Mistake, one_line, one_of
 
 

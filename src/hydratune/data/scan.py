@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hydratune.data.column_types import Type, Typing, has_long, kind, kind_of_value
 from hydratune.data.rows import MISSING, shown
+from hydratune.data.split_column import split_of
 from hydratune.errors import ConfigError, Mistake
 
 
@@ -128,6 +129,7 @@ class Scan:
         types: Column that is read -> the type of all its values.
         numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
         words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
+        split_names: Column -> its distinct values, of columns where all of them are usual names of splits.
     """
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -138,6 +140,7 @@ class Scan:
     types: dict[str, Type] = field(default_factory=dict)
     numbers: dict[str, list[int]] = field(default_factory=dict)
     words: set[str] = field(default_factory=set)
+    split_names: dict[str, set[str]] = field(default_factory=dict)
 
     def count_number(self, name: str, value: Any, is_number: bool | None) -> None:
         """Count a value of a column that should hold numbers; `is_number` is None for no value."""
@@ -145,6 +148,18 @@ class Scan:
             self.numbers.setdefault(name, [0, 0])[not is_number] += 1
             if not is_number and str(value).strip().casefold() not in MISSING:
                 self.words.add(name)
+
+    def note_splits(self, values: Mapping[str, Any]) -> None:
+        """Note the values of columns that may name the split of each row."""
+        if not self.rows:
+            names = [name for name in (*values, *_dotted(values)) if split_of(_first(values, name))]
+            self.split_names = {name: set() for name in names}
+        for name in [*self.split_names]:
+            value = _first(values, name)
+            if split_of(value) is None:
+                del self.split_names[name]
+            else:
+                self.split_names[name].add(value)
 
     def skip(self, bad: Bad) -> None:
         """Note an invalid line."""
@@ -219,6 +234,11 @@ def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
                 yield f"{name}.{inner}"
 
 
+def _first(values: Mapping[str, Any], name: str) -> Any:
+    """The value that a name leads to; None where there is none."""
+    return values[name] if name in values else next(_inside(values, name.split(".")), None)
+
+
 def resolve(value: Any, dotted: str) -> list[Any]:
     """The values that a dotted name leads to inside a value; several where names have dots of their own.
 
@@ -272,6 +292,7 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         if wrong := conflict(item, values, seen.types, known.typing, selection):
             seen.skip(wrong)
             continue
+        seen.note_splits(item.values)
         for name, value in values.items():
             before = seen.types.get(name)
             seen.types[name] = known.types[name] if name in known.types else known.typing.widen(before, value)

@@ -17,10 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import hub
 from hydratune.build import build
 from hydratune.console import plain_console
-from hydratune.data.base import SPLITS, Source
+from hydratune.data.base import Source
 from hydratune.data.cache import content_hash
 from hydratune.data.label_names import split_unseen, unseen_counts
 from hydratune.data.rows import located
+from hydratune.data.source_checks import SPLITS
 from hydratune.data.splitting import without_groups
 from hydratune.data.streaming import is_stream
 from hydratune.errors import FAILED, ConfigError, Mistake
@@ -122,7 +123,7 @@ def evaluate(
         loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
         trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
         split, rows = _other_rows(task, source, trained) if is_other else _own_rows(task, source, trained)
-        split = own or split
+        split = own if own and split == "train" else split  # the only split, unless a column names several
         log.info("data: %s rows of %s", f"{len(rows):,}", split)
         data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained)
         for sentence in data.said:

@@ -1,0 +1,51 @@
+"""Checks of the options that all datasets have, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hydratune.data.label_names import check_label_names
+from hydratune.data.split_column import check_values
+from hydratune.errors import Mistake, did_you_mean, one_of
+
+if TYPE_CHECKING:
+    from hydratune.data.base import Source
+
+SPLITS = ("train", "validation", "test")
+
+
+def check_source(source: Source) -> Iterator[Mistake]:
+    """Yield an error for each invalid option."""
+    for ours, theirs in source.columns.items():
+        if not all(isinstance(one, str) for one in (theirs if isinstance(theirs, list) else [theirs or ""])):
+            fix = f"Set dataset.columns.{ours}=NAME."
+            yield Mistake(f"columns.{ours}", "the name of a column or a list of names", repr(theirs), fix)
+    named = [name for name in source.columns.values() if isinstance(name, str)]
+    if repeated := sorted({name for name in named if named.count(name) > 1}):
+        yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
+    for split, rows in source.limit.items():
+        if split not in SPLITS:
+            fix = did_you_mean(split, SPLITS, "Set dataset.limit.train.")
+            yield Mistake(f"limit.{split}", one_of(SPLITS), repr(split), fix)
+        elif rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            yield Mistake(f"limit.{split}", "a number of rows above 0 or null", repr(rows), "Leave it out.")
+    yield from _check_splitting(source)
+    yield from check_label_names(source.labels)
+
+
+def _check_splitting(source: Source) -> Iterator[Mistake]:
+    """Yield an error for each invalid option of how rows are split."""
+    if not 0 < source.validation_size < 1:
+        fix = "Set dataset.validation_size=0.1."
+        yield Mistake("validation_size", "a share between 0 and 1", repr(source.validation_size), fix)
+    if not 0 <= source.test_size < 1 - source.validation_size:
+        fix = "Set dataset.test_size=0.1, or 0 for no test split."
+        yield Mistake("test_size", "a share from 0 that leaves rows to train on", repr(source.test_size), fix)
+    if source.stratify_by_column and source.group_by_column:
+        got = f"{source.stratify_by_column!r} beside dataset.group_by_column"
+        yield Mistake("stratify_by_column", "one way to split", got, "Set one of them to null.")
+    if source.split_values is not None and not source.split_column:
+        fix = "Set dataset.split_column=NAME, or leave dataset.split_values out."
+        yield Mistake("split_values", "null without dataset.split_column", repr(source.split_values), fix)
+    yield from check_values(source.split_values)

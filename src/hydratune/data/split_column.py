@@ -1,0 +1,238 @@
+"""A column of one file or split that names the split of each row, such as `partition` in MASSIVE."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hydratune.data.raw import Raw
+from hydratune.data.rows import shown
+from hydratune.data.streaming import HEAD, is_stream
+from hydratune.errors import ConfigError, Mistake, did_you_mean, setting
+
+log = logging.getLogger(__name__)
+
+# Split -> its usual names, in any case.
+USUAL = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "develop", "development"),
+    "test": ("test", "testing"),
+}
+_SPLIT = {name: split for split, names in USUAL.items() for name in names}
+_BATCH = 1000  # rows of a stream that are looked at together
+SplitValues = Mapping[str, "str | list[str] | None"]
+
+
+def split_of(value: Any) -> str | None:
+    """The split that a value is a usual name of."""
+    return _SPLIT.get(value.strip().casefold()) if isinstance(value, str) else None
+
+
+def are_splits(values: Collection[Any]) -> bool:
+    """Whether values are names of train and of another split, and nothing else."""
+    splits = {split_of(value) for value in values}
+    return None not in splits and "train" in splits and len(splits) > 1
+
+
+def candidates(columns: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
+    """Column -> its distinct values, for the columns whose values are all usual names of splits."""
+    distinct: dict[str, set[str]] = {}
+    for name, values in columns.items():
+        seen: set[str] = set()
+        for value in values:
+            if split_of(value) is None:
+                break
+            seen.add(value)
+        else:
+            distinct[name] = seen
+    return distinct
+
+
+def joined(files: Sequence[Mapping[str, Collection[str]]]) -> dict[str, set[str]]:
+    """The `candidates` of several files together: columns that name splits in each of them."""
+    names = [name for name in files[0] if all(name in file for file in files)] if files else []
+    return {name: {value for file in files for value in file[name]} for name in names}
+
+
+def check_values(values: SplitValues | None) -> Iterator[Mistake]:
+    """What is wrong with `dataset.split_values`."""
+    if values is None:
+        return
+    listed = {split: _listed(given) for split, given in values.items()}
+    for split in (one for one in listed if one not in USUAL):
+        yield Mistake(f"split_values.{split}", f"one of {[*USUAL]}", repr(split), "Rename it.")
+    names = Counter(name for given in listed.values() for name in given)
+    if twice := [name for name, count in names.items() if count > 1]:
+        yield Mistake("split_values", "each value for one split", f"{twice} for two", "List each value once.")
+    if not listed.get("train"):
+        fix = "Set dataset.split_values.train=VALUE, or leave dataset.split_values out for the usual names."
+        yield Mistake("split_values.train", "the values of training rows", repr(values.get("train")), fix)
+
+
+def check_unsplit(raw: Raw, needed: Collection[str]) -> None:
+    """Raise ConfigError if a column of the training rows seems to name their splits.
+
+    Args:
+        raw: The rows.
+        needed: Columns that the task reads, which may hold such values.
+    """
+    rows = raw.splits["train"]
+    columns = raw.split_names or ({} if is_stream(rows) else candidates(_texts(rows)))
+    for name, values in columns.items():
+        if name not in needed and are_splits(values):
+            set_it = setting("dataset.split_column", name)
+            fix = f"Set {set_it} to split the rows by it, or dataset.split_column=false to train on all of them."
+            got = f"{sorted(values)} in the column {name!r} of the training rows"
+            raise ConfigError(Mistake("dataset.split_column", "rows of one split", got, fix))
+
+
+def _texts(rows: Any) -> dict[str, Iterable[Any]]:
+    """The columns of texts of a dataset."""
+    texts = [name for name, one in rows.features.items() if getattr(one, "dtype", "") in ("string", "large_string")]
+    return {name: rows[name] for name in texts}
+
+
+# --- split the rows --------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Parts:
+    """The rows of each split.
+
+    Attributes:
+        column: The name of the column.
+        by_value: Value -> split; None for the usual names.
+        numbers: Split -> the positions of its rows before they were split.
+        values: Value -> its number of rows.
+        first: Value -> the position of its first row.
+    """
+
+    column: str
+    by_value: dict[str, str] | None
+    numbers: dict[str, list[int]] = field(default_factory=lambda: {split: [] for split in USUAL})
+    values: Counter[Any] = field(default_factory=Counter)
+    first: dict[Any, int] = field(default_factory=dict)
+
+    def split(self, value: Any) -> str | None:
+        """The split of a value; None for a value of no split."""
+        if self.by_value is None:
+            return split_of(value)
+        return self.by_value.get(str(value).strip()) if value is not None else None
+
+    def add(self, number: int, value: Any, most_train: float) -> str | None:
+        """Count a row, and return its split."""
+        self.values[value] += 1
+        self.first.setdefault(value, number)
+        split = self.split(value)
+        if split and (split != "train" or len(self.numbers[split]) < most_train):
+            self.numbers[split].append(number)
+        return split
+
+
+def split_rows(raw: Raw, column: str, values: SplitValues | None) -> Raw:
+    """Split the rows by the values of a column.
+
+    Args:
+        raw: Rows, all of them in train.
+        column: Of the data; names the split of each row.
+        values: Split -> its values; None for the usual names of splits. Rows with other values are left out.
+
+    Raises:
+        ConfigError: If there are other splits, or no such column, or values that name no split.
+    """
+    from datasets import DatasetDict
+
+    if others := [split for split in raw.splits if split != "train"]:
+        fix = "Leave the other splits out, or dataset.split_column."
+        raise ConfigError(Mistake("dataset.split_column", "rows in train alone", f"a split {others[0]}", fix))
+    rows = raw.splits["train"]
+    if column not in (rows.column_names or rows.features):
+        fix = "Set it to one of them, or to null."
+        raise ConfigError(Mistake("dataset.split_column", f"a column of {list(raw.names('train'))}", repr(column), fix))
+    by_value = None
+    if values is not None:
+        by_value = {name: split for split, given in values.items() for name in _listed(given)}
+    parts = _Parts(column, by_value)
+    own = _streamed(rows, parts) if is_stream(rows) else _selected(rows, parts)
+    _check_parts(parts, raw, values, own)
+    return replace(
+        raw,
+        splits=DatasetDict(own),
+        locate=lambda split, row: _place(parts, raw, split, row),
+        number=lambda split, row: raw.number("train", parts.numbers[split][row]),
+        columns=dict.fromkeys(own, raw.names("train")),
+    )
+
+
+def _selected(rows: Any, parts: _Parts) -> dict[str, Any]:
+    for number, value in enumerate(_named(rows.features[parts.column], rows[parts.column])):
+        parts.add(number, value, float("inf"))
+    return {split: rows.select(numbers) for split, numbers in parts.numbers.items() if numbers}
+
+
+def _streamed(rows: Any, parts: _Parts) -> dict[str, Any]:
+    """Train as a stream; the other splits in memory, from one reading of the rows."""
+    from datasets import Dataset
+
+    feature = rows.features[parts.column]
+    held: dict[str, list[Any]] = {split: [] for split in USUAL if split != "train"}
+    for number, row in enumerate(rows):
+        (value,) = _named(feature, [row[parts.column]])
+        split = parts.add(number, value, HEAD)
+        if split in held:
+            held[split].append(row)
+    own = {split: Dataset.from_list(some, features=rows.features) for split, some in held.items() if some}
+
+    def trains(batch: Mapping[str, Sequence[Any]]) -> list[bool]:
+        return [parts.split(value) == "train" for value in _named(feature, batch[parts.column])]
+
+    if parts.numbers["train"]:
+        own["train"] = rows.filter(trains, batched=True, batch_size=_BATCH)
+        rule = repr((rows.info.description, parts.column, parts.by_value))
+        own["train"].info.description = hashlib.sha256(rule.encode()).hexdigest()
+    return own
+
+
+def _named(feature: Any, values: Iterable[Any]) -> Iterable[Any]:
+    """Values, as their names if they are ids of a `ClassLabel`."""
+    names = getattr(feature, "names", None)
+    return values if names is None else [names[value] if value in range(len(names)) else None for value in values]
+
+
+def _listed(given: str | list[str] | None) -> list[str]:
+    return [str(given)] if isinstance(given, str | int) else [str(one) for one in given or ()]
+
+
+def _check_parts(parts: _Parts, raw: Raw, values: SplitValues | None, own: Mapping[str, Any]) -> None:
+    """Raise ConfigError for values that name no split, and for splits without rows; log the rows that are left out."""
+    present = sorted({str(value).strip() for value in parts.values if value is not None})
+    for split, given in (values or {}).items():
+        if missing := [name for name in _listed(given) if name not in present]:
+            expected, got = f"values of the column {parts.column!r}: {present}", ", ".join(map(repr, missing))
+            fix = did_you_mean(missing[0], present, "Correct the value.")
+            raise ConfigError(Mistake(f"dataset.split_values.{split}", expected, got, fix))
+    unknown = {value: count for value, count in parts.values.items() if parts.split(value) is None}
+    if unknown and values is None:
+        value, count = next(iter(unknown.items()))
+        where = raw.locate("train", parts.first[value])
+        got = f"{shown(value)} in {count:,} rows, first at {where}"
+        example = "'dataset.split_values={train: train, validation: dev, test: [test, other]}'"
+        fix = f"Name the values of each split, e.g. {example}; the column has {present}."
+        expected = f"names of splits in the column {parts.column!r}"
+        raise ConfigError(Mistake("dataset.split_values", expected, got, fix))
+    if "train" not in own:
+        fix = "Set dataset.split_values.train to one of them."
+        raise ConfigError(Mistake("dataset.split_column", f"rows to train on in {parts.column!r}", f"{present}", fix))
+    for value, count in unknown.items():
+        log.warning(
+            "data: %s rows with %s %s are in no split of dataset.split_values", f"{count:,}", parts.column, shown(value)
+        )
+
+
+def _place(parts: _Parts, raw: Raw, split: str, row: int) -> str:
+    numbers = parts.numbers.get(split, [])
+    return raw.locate("train", numbers[row]) if row < len(numbers) else f"row {row + 1} of {split}"
