@@ -1,5 +1,6 @@
 """The card of a saved model says what it is, and its code works."""
 
+import json
 import re
 
 import pytest
@@ -46,6 +47,25 @@ def test_the_story(train, toy, tiny_model):
     assert "transformers 5." in text
     assert "per_device_train_batch_size: 32" in text
     assert str(result.directory.parent) not in text
+
+
+def test_card_has_the_effective_training_arguments(train, toy):
+    """What hardware and task have set and what follows from several settings; a file has all arguments, no directory."""
+    result = train(*toy, "hardware.attention=sdpa", "trainer.args.gradient_accumulation_steps=2")
+    text = card(result).text
+    expected = {
+        "learning_rate": "0.02",
+        "effective_batch_size": "64",
+        "world_size": "1",
+        "precision": "fp32",
+        "train_sampling_strategy": "group_by_length",
+        "attention": "sdpa",
+    }
+    assert {name: f"| {name} | {value} |" in text for name, value in expected.items()} == dict.fromkeys(expected, True)
+    file = (result.directory / "model" / "training_args.json").read_text()
+    found, ours = json.loads(file), json.loads((result.directory / "training_args.json").read_text())
+    assert {**found, "output_dir": ours["output_dir"]} == ours
+    assert str(result.directory.parent) not in file
 
 
 def test_code_of_a_classifier(train, toy):

@@ -15,13 +15,26 @@ from omegaconf import DictConfig
 
 from hydratune import hub, provenance
 from hydratune.facts import Job, resolved_yaml
-from hydratune.files import write_text
+from hydratune.files import TRAINING_ARGS, write_json, write_text
 from hydratune.report import scores
+from hydratune.run_params import FIRST
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
 
 CARD = "README.md"
+# Params on the card besides the first ones of MLflow's table.
+_EFFECTIVE = (
+    "train_sampling_strategy",
+    "effective_batch_size",
+    "world_size",
+    "device",
+    "precision",
+    "eval_precision",
+    "attention",
+    "max_length",
+    "trainable_parameters",
+)
 _PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that says where the model is
 
 
@@ -38,6 +51,8 @@ class Trained:
         rows: Split -> how many, in words.
         metrics: Under Trainer's names.
         precision: The precision of training, `precision`, and that of evaluation, `eval_precision`.
+        params: See `hydratune.run_params`.
+        training_args: The effective ones, as plain values without secrets.
     """
 
     cfg: DictConfig
@@ -48,6 +63,8 @@ class Trained:
     rows: Mapping[str, str]
     metrics: Mapping[str, Any]
     precision: Mapping[str, str]
+    params: Mapping[str, str]
+    training_args: Mapping[str, Any]
 
     def served(self, kind: str) -> list[str]:
         """The hub's ids of `datasets`, or of those `models` whose weights were taken."""
@@ -60,7 +77,7 @@ class Trained:
 
 
 def write(folder: Path, trained: Trained) -> None:
-    """Leaves the card in a model's folder, in the place of any that a library has left there."""
+    """Write the card, in place of any that a library has written, and the training arguments to a model's folder."""
     from huggingface_hub import ModelCard
 
     is_adapter = (folder / "adapter_config.json").is_file()
@@ -72,6 +89,9 @@ def write(folder: Path, trained: Trained) -> None:
         _table(("", ""), _story(trained)),
         "## Metrics",
         _metrics(trained.columns()),
+        "## Training arguments",
+        _table(("", ""), list(_arguments(trained.params))),
+        f"All of them, after hardware and task have set theirs, are in [{TRAINING_ARGS}]({TRAINING_ARGS}).",
         "## How",
         _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
         ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
@@ -82,6 +102,7 @@ def write(folder: Path, trained: Trained) -> None:
     metadata = _metadata(trained, pipeline, is_adapter)
     card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
     write_text(folder / CARD, str(card))
+    write_json(folder / TRAINING_ARGS, _private(trained.training_args))
 
 
 def point_to(folder: Path, repo_id: str) -> None:
@@ -130,6 +151,13 @@ def _story(trained: Trained) -> Iterator[tuple[str, str]]:
     yield "objective", f"{cfg.objective}, by which the weights were chosen among the checkpoints"
     yield "seed", str(cfg.seed)
     yield "precision", "{precision} in training, {eval_precision} in evaluation".format(**trained.precision)
+
+
+def _arguments(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the params that say how the steps were taken."""
+    for name in (*FIRST, *_EFFECTIVE):
+        if params.get(name, "null") != "null":
+            yield name, params[name]
 
 
 def _checkpoint(trained: Trained, name: str) -> str:
@@ -182,9 +210,13 @@ def _results(trained: Trained, pipeline: str | None) -> Iterator[EvalResult]:
                 )
 
 
-def _private(text: str) -> str:
-    """A text without the directories that the user works in: a card may be published."""
-    return text.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~")
+def _private(value: Any) -> Any:
+    """Replace the directories that the user works in, in all texts of a value: a card may be published."""
+    if isinstance(value, Mapping):
+        return {name: _private(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_private(inner) for inner in value]
+    return value.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~") if isinstance(value, str) else value
 
 
 def _fenced(language: str, text: str) -> str:

@@ -18,6 +18,7 @@ CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl
 GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
 LABELS = "labels.json"  # names, in the order of their ids
 CHECKPOINTS, MODEL = "checkpoints", "model"
+TRAINING_ARGS = "training_args.json"  # also in MODEL
 # For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
 

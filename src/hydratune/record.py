@@ -18,7 +18,17 @@ from hydratune.data.splitting import GROUPS, without_groups
 from hydratune.data.streaming import is_stream
 from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
-from hydratune.files import CONFIG, GROUP, LABELS, MODEL, PREDICTIONS, write_json, write_lines, write_text
+from hydratune.files import (
+    CONFIG,
+    GROUP,
+    LABELS,
+    MODEL,
+    PREDICTIONS,
+    TRAINING_ARGS,
+    write_json,
+    write_lines,
+    write_text,
+)
 from hydratune.kept import key_of
 from hydratune.run_params import training_args
 from hydratune.sample import SAMPLE, write_sample
@@ -33,7 +43,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
-TRAINING_ARGS = "training_args.json"
 _DIGEST = 32  # characters, of the 36 that MLflow takes
 
 

@@ -24,7 +24,7 @@ from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
-from hydratune.run_params import run_params
+from hydratune.run_params import run_params, training_args
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.base import NoTracking
 from hydratune.training.arguments import try_out
@@ -172,9 +172,9 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             processor.model_max_length = made.longest  # what `truncation=True` cuts to, wherever the model is loaded
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: said_length(splits[split]) for split in splits}
-        trained = card.Trained(cfg, job, task.auto_model, task.processor, needs, rows, metrics, precision)
         with optional_record("model card"):
-            card.write(job.directory / MODEL, trained)
+            kinds, settings = (task.auto_model, task.processor), (precision, params, training_args(args))
+            card.write(job.directory / MODEL, card.Trained(cfg, job, *kinds, needs, rows, metrics, *settings))
         # 9. Record predictions and plots, which must not cost the model.
         if "test" in data.splits:
             with optional_record("predictions"):

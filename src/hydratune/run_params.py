@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NODES = ("dataset", "model", "adapter", "task")  # config groups whose values, and the chosen option, are params
 # These come first, since MLflow's table has few columns.
-_FIRST = (
+FIRST = (
     "learning_rate",
     "num_train_epochs",
     "max_steps",
@@ -114,7 +114,7 @@ def _values(cfg: DictConfig, job: Job, trainer: Trainer, decided: Mapping[str, A
 def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]:
     """The arguments with an effect, and what follows from several of them."""
     args = training_args(trainer.args)
-    for name in dict.fromkeys((*_FIRST, *args)):
+    for name in dict.fromkeys((*FIRST, *args)):
         if not any(name == one or name.startswith(f"{one}_") for one in _WITHOUT_EFFECT):
             yield name, args[name]
     if args["seed"] != cfg.seed:
