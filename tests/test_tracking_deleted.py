@@ -11,6 +11,7 @@ from hydratune.tracking.base import Facts
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import connect
+from mlflow_server import Server
 
 
 @pytest.fixture
@@ -94,3 +95,45 @@ def test_run_deleted_during_a_run_blocks_it(record, store, caplog):
     run_log, _ = record(during=delete)
     assert run_log.is_blocked()
     assert f"mlflow runs restore --run-id {ids[0]}" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, empty_store):
+    """The address of a server, which is not asked before training, and a client of it."""
+    server = Server(tmp_path_factory.mktemp("server"), empty_store)
+    server.start()
+    yield server.uri, connect(server.uri)
+    server.kill()
+
+
+@pytest.mark.slow
+def test_experiment_deleted_on_a_server_blocks_a_run_until_restored(server, own_directory, caplog):
+    """`sync` uploads everything once the experiment is restored, as with a local store."""
+    uri, client = server
+    number = client.create_experiment("films")
+    client.delete_experiment(number)
+    with Mlflow(uri=uri, experiment="films").start(Facts("run", own_directory, {"lr": 0.1}, {})) as run_log:
+        run_log.metrics({"eval_loss": 0.5}, 1)
+    assert run_log.is_blocked()
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {number}" in caplog.text
+    assert dispatch(["sync", str(own_directory)]) == FAILED
+    client.restore_experiment(number)
+    assert dispatch(["sync", str(own_directory)]) == 0
+    (run,) = client.search_runs([number])
+    assert (run.info.status, run.data.metrics["eval/loss"], run.data.params["lr"]) == ("FINISHED", 0.5, "0.1")
+
+
+@pytest.mark.slow
+def test_run_deleted_on_a_server_blocks_it_until_restored(server, own_directory, caplog):
+    """An entry that was written after the deletion is there once the run is restored."""
+    uri, client = server
+    with Mlflow(uri=uri, experiment="books").start(Facts("run", own_directory, {}, {})) as run_log:
+        wait_until_sent(own_directory)
+        (run,) = client.search_runs([client.get_experiment_by_name("books").experiment_id])
+        client.delete_run(run.info.run_id)
+        run_log.metrics({"eval_loss": 0.5}, 1)
+    assert run_log.is_blocked()
+    assert f"MLFLOW_TRACKING_URI={uri} mlflow runs restore --run-id {run.info.run_id}" in caplog.text
+    client.restore_run(run.info.run_id)
+    assert dispatch(["sync", str(own_directory)]) == 0
+    assert client.get_run(run.info.run_id).data.metrics["eval/loss"] == 0.5
