@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import allowed, card, collector, hub, record, signals
 from hydratune.build import build, refusal
-from hydratune.data.base import said_length
 from hydratune.data.splitting import without_groups
+from hydratune.data.streaming import said_length
 from hydratune.errors import SAVED, ConfigError, Mistake, optional_record
 from hydratune.exact import EXACT, compare_conditions, conditions, exactness
 from hydratune.facts import Job, facts, foreign_code

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hydratune.data import splitting
+from hydratune.data.cell_lists import split_cells
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import (
     LabelNames,
@@ -19,15 +21,25 @@ from hydratune.data.label_names import (
     unseen_counts,
 )
 from hydratune.data.raw import Raw
-from hydratune.data.rows import MISSING, ONE_COLUMN, BadRow, Column, column_name, located, mistakes, unknown_columns
+from hydratune.data.rows import (
+    LISTS,
+    MISSING,
+    ONE_COLUMN,
+    BadRow,
+    Column,
+    column_name,
+    located,
+    mistakes,
+    unknown_columns,
+)
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
-from hydratune.data.streaming import checked, head, is_stream
+from hydratune.data.streaming import checked, head, is_stream, length, said_length
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.hub import Repository
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import DatasetDict
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +72,8 @@ class Source(ABC):
             leads into a struct (`translation.en`); a list of names is one column of lists.
         labels: Names of the labels in the order of their ids, or a mapping from values in the data to names; null
             to take them from the training rows.
+        list_separator: What separates the elements of a list in one text, where the task reads lists: `;` for `a;b`,
+            or `brackets` for lists as JSON or Python writes them. Null where the data has lists.
         limit: Split -> the most rows to keep, drawn by `seed` (of a stream the first ones); null for all.
         validation_size: Share of all training rows that is held out where there is no validation split.
         test_size: Share of all training rows that is held out where there is no test split; 0 for none.
@@ -77,6 +91,7 @@ class Source(ABC):
 
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)
     labels: list[str] | dict[str, str] | None = None
+    list_separator: str | None = None
     limit: dict[str, int | None] = field(default_factory=dict)
     validation_size: float = 0.1
     test_size: float = 0.0
@@ -100,7 +115,6 @@ class Source(ABC):
             self.split_column = column_name(self.split_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
-        self._joined: set[str] = set()  # columns of lists of texts that the log has reported
         self._dropped = DroppedRows()
 
     @property
@@ -153,6 +167,10 @@ class Source(ABC):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
             if isinstance(several := self.columns.get(name), list) and column.kind in ONE_COLUMN:
                 yield Mistake(f"columns.{name}", "the name of one column", repr(several), "Name one of them.")
+        has_target = any(column.target for column in wanted.values())  # unlike rows to predict for
+        if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
+            got = repr(self.list_separator)
+            yield Mistake("list_separator", "null, since the task reads no lists", got, "Leave it out.")
         seen = self.peek()
         for where, present in seen.items():
             yield from self._missing(wanted, present, where)
@@ -240,14 +258,13 @@ class Source(ABC):
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         keys = self.stratify_by_column, self.group_by_column
         extra = {split: splitting.key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
-        splits = type(splits)(
-            {split: self.under_task_names(rows, task.columns, extra[split]) for split, rows in splits.items()}
-        )
+        splits = self.under_task_names(splits, task.columns, extra)
         splits, self._label_names = task.name_labels(splits, self.labels)
-        for doubt in doubtful_names(self._label_names or ()) if self.labels is None else ():
+        rows = length(splits["train"])
+        for doubt in doubtful_names(self._label_names or (), rows or math.inf) if self.labels is None else ():
             log.warning("data: %s", doubt)
         self._deal_with_bad_rows(splits, raw, task)
-        if empty := [split for split in splits if _length(splits[split]) == 0]:
+        if empty := [split for split in splits if length(splits[split]) == 0]:
             got = f"none in {', '.join(empty)}"
             raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
         if streams and "validation" not in splits:
@@ -294,25 +311,33 @@ class Source(ABC):
         bad = [one for one in raw.bad if one.split == split]
         return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
 
-    def under_task_names(self, rows: Dataset, wanted: Mapping[str, Column], extra: Sequence[str] = ()) -> Dataset:
-        """Return `rows` with the columns of the task, and those of `extra` behind a `_`.
+    def under_task_names(
+        self, splits: DatasetDict, wanted: Mapping[str, Column], extra: Mapping[str, Sequence[str]] | None = None
+    ) -> DatasetDict:
+        """Return the rows with the columns of the task, and those of `extra` (split -> names) behind a `_`.
 
         Where the task reads a text and the data has a list of texts, e.g. of sentences, they are joined with spaces.
+        Where it reads a list and the data has a text, `list_separator` splits it.
         """
         names = {ours: self._theirs(ours) for ours in wanted}
-        renamed = splitting.renamed(rows, names, extra)
+        renamed = type(splits)(
+            {split: splitting.renamed(rows, names, (extra or {}).get(split, ())) for split, rows in splits.items()}
+        )
         texts = [name for name, column in wanted.items() if column.kind == "text"]
-        lists = {name for name in texts if splitting.holds_lists_of_texts(renamed, name)}
-        if new := sorted(lists - self._joined):
-            log.info("data: the texts of each list in %s are joined with spaces", ", ".join(new))
-        self._joined |= lists
+        lists = {name for name in texts for rows in renamed.values() if splitting.holds_lists_of_texts(rows, name)}
+        if lists:
+            log.info("data: the texts of each list in %s are joined with spaces", ", ".join(sorted(lists)))
+            renamed = type(splits)({split: splitting.join_texts(rows, lists) for split, rows in renamed.items()})
+        if self.list_separator:
+            kinds = {name: column.kind for name, column in wanted.items() if column.kind in LISTS}
+            renamed = split_cells(renamed, kinds, self.list_separator)
         labels = [name for name, column in wanted.items() if column.kind == "label"]
-        return splitting.with_whole_labels(splitting.join_texts(renamed, lists), labels)
+        return splitting.with_whole_labels(renamed, labels)
 
     def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
         """Raises for bad rows, or drops them from `splits`."""
         still = type(splits)(
-            {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if _length(rows) != 0}
+            {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
         )
         if "train" not in still:
             found: list[BadRow] = []
@@ -324,7 +349,7 @@ class Source(ABC):
             )
             found = [one for one in found if one.split != "train" or self.on_bad_row == "error"]
         lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
-        sizes = {split: (_length(rows) or 0) + lost[split] for split, rows in splits.items()}
+        sizes = {split: (length(rows) or 0) + lost[split] for split, rows in splits.items()}
         found = [replace(one, unseen_label=one.unseen_label and one.split != "train") for one in found]
         found, unseen, errors = split_unseen(found, self.unseen_labels, sizes)
         bad = [*raw.bad, *found]
@@ -368,14 +393,3 @@ class Source(ABC):
             return rows.take(most)
         drawn = rows.shuffle(seed=self.seed) if shuffle else rows
         return drawn.select(range(most)) if most < len(rows) else rows
-
-
-def _length(rows: Any) -> int | None:
-    """How many rows; None for a stream."""
-    return None if is_stream(rows) else len(rows)
-
-
-def said_length(rows: Any) -> str:
-    """How many rows, as a message says it."""
-    length = _length(rows)
-    return "as a stream" if length is None else f"{length:,} rows"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # The type of a column or of a value inside it: None while there are only nulls (or empty cells); a dtype of
 # `datasets`; ("list", type of the elements); name -> type for objects that all have the same names; or JSON.
 Type = None | str | tuple[str, Any] | dict[str, Any]
+MOST_EXACT = 2**53  # whole numbers below it are exact as floats
 JSON = "json"  # values of several types, or objects with different names: stored as their JSON
 
 _SCALARS = {str: "string", bool: "bool", int: "int64", float: "float64"}
@@ -123,6 +124,19 @@ _CELLS = {
 }
 
 
+def is_whole_number(cell: str) -> bool:
+    """Return whether a cell is a whole number, and not a text of digits such as 007."""
+    return bool(_CELLS["int64"].fullmatch(cell))
+
+
+def is_whole(number: int | float | str) -> bool:
+    """Return whether a number, or a cell of one, is whole, as 5 and 5.0 are, and exact as a float if it is one."""
+    if isinstance(number, int) or (isinstance(number, str) and is_whole_number(number)):
+        return True
+    value = float(number)
+    return value.is_integer() and abs(value) < MOST_EXACT
+
+
 def widen_cell(before: Type, cell: str) -> Type:
     """The narrowest type of column that holds a cell and all cells of type `before`."""
     if before == "string" or not cell:
@@ -139,9 +153,10 @@ def widest_cells(one: Type, other: Type) -> Type:
 def _convert_cells(of: Type, cells: Sequence[str]) -> list[Any]:
     if of == "bool":
         return [cell.lower() == "true" if cell else None for cell in cells]
-    if of in ("int64", "float64"):
-        number = int if of == "int64" else float
-        return [number(cell) if cell else None for cell in cells]
+    if of == "int64":  # labels such as 5.0 are whole numbers, too
+        return [None if not cell else int(cell) if is_whole_number(cell) else int(float(cell)) for cell in cells]
+    if of == "float64":
+        return [float(cell) if cell else None for cell in cells]
     return list(cells)
 
 

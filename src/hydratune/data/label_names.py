@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -15,6 +16,10 @@ UnseenLabels = Literal["error", "keep", "drop"]
 
 _NO_LABEL = (*MISSING, "-")  # SNLI marks rows on which its annotators did not agree by -
 _SCALARS = (str, bool, int)
+_SEPARATORS = (";", ",", "|")  # of labels that may be lists
+_MANY = 50  # labels from which a column with a label for each row is reported
+_NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)")
+_FRACTION = re.compile(r"[-+]?\d*[.,]\d*[1-9]\d*")
 
 
 def label_text(value: Any) -> str:
@@ -54,8 +59,20 @@ def check_label_names(labels: Any) -> Iterator[Mistake]:
         yield Mistake("labels", "different names", repr(labels), "Spell true and false in one way.")
 
 
-def doubtful_names(names: Sequence[str]) -> Iterator[str]:
-    """Sentences on label names of the data that may not be labels of their own."""
+def doubtful_names(names: Sequence[str], rows: float) -> Iterator[str]:
+    """Sentences on label names of the data that may not be labels of their own.
+
+    Args:
+        names: All of them.
+        rows: Number of training rows.
+    """
+    if len(names) >= _MANY and 2 * len(names) > rows:
+        yield f"{len(names):,} different labels in {rows:,} training rows; dataset.columns may name a wrong column"
+    if lists := [name for name in names if _is_list(name, {*names})]:
+        yield (
+            f"the labels {lists[:SHOWN]} may be lists of several labels; for these, set "
+            "task=multi_label_classification and dataset.list_separator"
+        )
     if missing := [name for name in names if name.strip().casefold() in _NO_LABEL]:
         yield (
             f"the labels {missing} may mark rows without a label; to leave these out, name the others in "
@@ -64,6 +81,27 @@ def doubtful_names(names: Sequence[str]) -> Iterator[str]:
     folded = Counter(name.strip().casefold() for name in names)
     if alike := [name for name in names if folded[name.strip().casefold()] > 1]:
         yield f"the labels {alike} differ in case or spaces alone; to join them, map each to a name in dataset.labels"
+
+
+def _is_list(name: str, names: set[str]) -> bool:
+    """Return whether a name is a list in brackets, or consists of other names."""
+    if name.startswith("[") and name.endswith("]"):
+        return True
+    parts = ([part.strip() for part in name.split(separator)] for separator in _SEPARATORS if separator in name)
+    return any(names.issuperset(part) for part in parts)
+
+
+def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
+    """An error for names of the data that are numbers with a fraction, which are scores, or lists with commas."""
+    numbers = [name.strip() for name in names if name.strip().casefold() not in _NO_LABEL]
+    fractions = [name for name in numbers if _FRACTION.fullmatch(name)]
+    if not fractions or not all(_NUMBER.fullmatch(name) for name in numbers):
+        return
+    comma = " dataset.decimal=," if "," in fractions[0] else ""
+    lists = "task=multi_label_classification dataset.list_separator=, for lists, or " if comma else ""
+    fix = f"Set task=regression{comma} for numbers, {lists}dataset.labels to all names if each is a label."
+    got = f"numbers such as {fractions[0]!r}"
+    yield Mistake(f"dataset.columns.{column}", "labels, as words or whole numbers", got, fix)
 
 
 def split_unseen(

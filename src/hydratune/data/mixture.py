@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
-from hydratune.data.base import Reader, Source, said_length
+from hydratune.data.base import Reader, Source
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.rows import Column
 from hydratune.data.source_checks import SPLITS
-from hydratune.data.streaming import is_stream
+from hydratune.data.streaming import is_stream, said_length
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.hub import Repository
 

@@ -193,7 +193,10 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
 
 
 def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:
-    """The types of each split's columns; a column of CSV has one type in all files of all splits."""
+    """The types of each split's columns; a column of CSV has one type in all files of all splits.
+
+    Labels such as 5.0 are whole numbers, if all labels of the column are whole.
+    """
     types = {split: _joined(files, selection) for split, files in by_split.items()}
     cells = [split for split, files in by_split.items() if FORMATS[files[0].name].typing is CELLS]
     for name in dict.fromkeys(name for split in cells for name in types[split]):
@@ -201,6 +204,9 @@ def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> 
         joined = reduce(CELLS.widest, (types[split][name] for split in own))
         for split in own:
             types[split][name] = joined or CELLS.empty
+    fractions = {name for files in by_split.values() for file in files for name in file.scan.fractions}
+    for own_types in types.values():
+        own_types |= {n: "int64" for n in selection.ids if own_types.get(n) == "float64" and n not in fractions}
     return types
 
 

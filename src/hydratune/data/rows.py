@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.errors import Mistake, did_you_mean, one_of
+from hydratune.errors import Mistake, did_you_mean, one_of, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 ONE_COLUMN = ("text", "label", "number")  # kinds that several columns cannot make up together
+LISTS = ("texts", "labels")  # kinds of columns that hold lists
 SHOWN = 10  # bad rows that a message shows; all are counted
 MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # usual marks of a missing value
+BRACKETS = "brackets"  # instead of a separator: cells are lists as JSON or Python writes them
+_SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, the likeliest first
+_LOOKED_AT = 1000  # cells in which a message looks for a separator
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
@@ -118,11 +122,24 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
     got, fix = f"values of type {dtype}", f"Name a column of {known.said} in {key}."
     if kind == "label" and _is_number(feature):
         fix += " Numbers with a fraction are for task=regression."
+    if kind in LISTS and (_is_text(feature) or kind == "labels"):
+        got += f" such as {shown(value)}" if (value := next((one for one in rows[name] if one), None)) else ""
+        separator = setting("dataset.list_separator", _separator(kind, rows[name]))
+        fix = f"Set {separator} for lists in one cell, or name a column of {known.said} in {key}."
     if kind == "number" and _is_text(feature) and (value := next((one for one in rows[name] if one), None)):
         got += f" such as {shown(value)}"
         if _DECIMAL_COMMA.fullmatch(value):
             fix = "Set dataset.decimal=, for numbers with a decimal comma."
     return Mistake(key, f"{known.said} in {split}", got, fix)
+
+
+def _separator(kind: str, cells: Iterable[Any]) -> str:
+    """The separator that lists in cells seem to have; a comma where none is seen."""
+    texts = [str(cell).strip() for cell, _ in zip(cells, range(_LOOKED_AT), strict=False) if cell not in (None, "")]
+    if any(text.startswith("[") and text.endswith("]") for text in texts):
+        return BRACKETS
+    has = any if kind == "labels" else all  # a row may have one label, but rarely one token
+    return next((one for one in _SEPARATORS if has(one in text for text in texts)), ",")
 
 
 def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from hydratune.data.column_types import Type, Typing, has_long, kind, kind_of_value
+from hydratune.data.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value
 from hydratune.data.rows import MISSING, shown
 from hydratune.data.split_column import split_of
 from hydratune.errors import ConfigError, Mistake
@@ -129,6 +129,7 @@ class Scan:
         types: Column that is read -> the type of all its values.
         numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
         words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
+        fractions: Columns of labels with a number that is not whole, or not exact as a float.
         split_names: Column -> its distinct values, of columns where all of them are usual names of splits.
     """
 
@@ -140,6 +141,7 @@ class Scan:
     types: dict[str, Type] = field(default_factory=dict)
     numbers: dict[str, list[int]] = field(default_factory=dict)
     words: set[str] = field(default_factory=set)
+    fractions: set[str] = field(default_factory=set)
     split_names: dict[str, set[str]] = field(default_factory=dict)
 
     def count_number(self, name: str, value: Any, is_number: bool | None) -> None:
@@ -288,7 +290,10 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
             seen.columns.update(dict.fromkeys(_dotted(item.values)))
         values = selection.of(item.values)
         for name in (*selection.numbers, *selection.ids):
-            seen.count_number(name, values.get(name), known.typing.is_number(values.get(name)))
+            value: Any = values.get(name)
+            seen.count_number(name, value, is_number := known.typing.is_number(value))
+            if is_number and name in selection.ids and not is_whole(value):
+                seen.fractions.add(name)
         if wrong := conflict(item, values, seen.types, known.typing, selection):
             seen.skip(wrong)
             continue

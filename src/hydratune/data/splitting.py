@@ -7,14 +7,14 @@ from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from hydratune.data.streaming import is_stream
+from hydratune.data.column_types import MOST_EXACT
+from hydratune.data.streaming import head, is_stream
 from hydratune.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset, DatasetDict
 
-_MOST_EXACT = 2**53  # whole numbers below it are exact as floats
 GROUPS = "_group"  # a column of test rows: those with the same value belong together
 
 
@@ -117,22 +117,40 @@ def join_texts(rows: Any, names: Iterable[str]) -> Any:
     return rows
 
 
-def with_whole_labels(rows: Any, names: Iterable[str]) -> Any:
-    """`rows` with labels such as 5.0 as whole numbers, where all labels of a column are whole.
+def with_whole_labels(splits: Any, names: Iterable[str]) -> Any:
+    """Splits with labels such as 5.0 as whole numbers, where all labels of a column are whole.
 
-    JSON of star ratings has them, and so have IDs in a column with missing values that pandas wrote.
+    JSON of star ratings has them, and so have IDs in a column with missing values that pandas wrote. Of a stream,
+    the first rows decide, and later labels with a fraction become null.
     """
-    import pyarrow.compute as pc
     from datasets import Value
 
     for name in names:
-        if is_stream(rows) or getattr(rows.features.get(name), "dtype", "") not in ("float32", "float64"):
+        own = {split: rows for split, rows in splits.items() if _is_float(rows, name)}
+        if not all(_is_whole(head(rows) if is_stream(rows) else rows, name) for rows in own.values()):
             continue
-        values = rows.select_columns(name).with_format("arrow")[:][name]
-        is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), _MOST_EXACT))
-        if pc.all(is_id).as_py():  # which leaves nulls out
-            rows = rows.cast_column(name, Value("int64"))
-    return rows
+        for split, rows in own.items():
+            if is_stream(rows):
+                splits[split] = with_column(rows, name, Value("int64"), partial(_whole, name=name))
+            else:
+                splits[split] = rows.cast_column(name, Value("int64"))
+    return splits
+
+
+def _is_float(rows: Any, name: str) -> bool:
+    return getattr((rows.features or {}).get(name), "dtype", "") in ("float32", "float64")
+
+
+def _is_whole(rows: Any, name: str) -> bool:
+    import pyarrow.compute as pc
+
+    values = rows.select_columns(name).with_format("arrow")[:][name]
+    is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), MOST_EXACT))
+    return bool(pc.all(is_id).as_py())  # which leaves nulls out
+
+
+def _whole(batch: Mapping[str, Sequence[Any]], name: str) -> list[int | None]:
+    return [int(value) if value is not None and value == value // 1 else None for value in batch[name]]
 
 
 def _joined(batch: Mapping[str, Sequence[Any]], name: str) -> list[str | None]:

@@ -24,6 +24,17 @@ def is_stream(rows: Any) -> bool:
     return not hasattr(rows, "__len__")
 
 
+def length(rows: Any) -> int | None:
+    """The number of rows; None for a stream."""
+    return None if is_stream(rows) else len(rows)
+
+
+def said_length(rows: Any) -> str:
+    """The number of rows, for a message."""
+    count = length(rows)
+    return "as a stream" if count is None else f"{count:,} rows"
+
+
 def head(stream: Any) -> Dataset:
     """The first rows, in memory."""
     from datasets import Dataset

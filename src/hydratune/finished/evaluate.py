@@ -232,7 +232,7 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     split, raw = source.read_one(task.columns)
     if is_stream(raw.splits[split]):
         raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
-    rows = source.under_task_names(raw.splits[split], task.columns)
+    rows = source.under_task_names(raw.splits, task.columns)[split]
     rows = task.relabelled(rows, source.labels, trained)
     bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
     bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 ROW = "row"  # the output's column with the position in the file, from 0
 CHUNK = 1000  # rows that are held in memory, at least
 # What may be changed of a run's config: how the file is read, and how much is written.
-_PARSING = ("delimiter", "header", "column_names", "comment", "decimal", "quoting")
+_PARSING = ("delimiter", "header", "column_names", "comment", "decimal", "list_separator", "quoting")
 CHANGES = (
     "dataset.columns",
     "dataset.encoding",
@@ -210,7 +210,7 @@ def _rows(task: Task, source: LocalFiles, asked: Asked) -> InputRows:
     split, raw = source.read_one(wanted)
     rows = raw.splits[split]
     rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
-    inputs = source.under_task_names(rows, wanted)
+    inputs = source.under_task_names(type(raw.splits)({split: rows}), wanted)[split]
     found = located(_bad_rows(task, inputs), raw.locate)
     lines = raw.bad if asked.limit is None else ()  # those behind the limit are not asked about
     log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.label_names import LabelNames, label_text
+from hydratune.data.label_names import LabelNames, check_fractions, label_text
 from hydratune.data.rows import BadRow
 from hydratune.data.splitting import with_column
 from hydratune.data.streaming import head, is_stream
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 TRUE_NAMES = "true_names"  # the column of the names of true labels, where a split has labels that the head has not
+_LISTS = "labels"  # the column of tasks that read lists of labels
 _SHOWN = 5  # names that a message lists
 _NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
 
@@ -85,7 +86,10 @@ def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -
         return splits, listed  # the type of the column is reported with the invalid rows
     listed = listed or _class_names(samples[0], column)
     if listed is None:
-        return splits, None if is_stream(splits["train"]) else _labels(samples[0], None, column).names
+        found = _labels(samples[0], None, column).names
+        if wrong := [*check_fractions(found, column)]:
+            raise ConfigError(*wrong)
+        return splits, None if is_stream(splits["train"]) else found
     for rows in samples:
         _by_value(rows, listed, column)
     _check_ids(samples, listed, column)
@@ -324,7 +328,9 @@ def _holds_text(rows: Any, column: str) -> bool:
 
 
 def _holds_labels(rows: Dataset, column: str) -> bool:
-    """Return whether the column can hold labels: texts, whole numbers, or truth values."""
+    """Return whether the column can hold labels: texts, whole numbers, or truth values, or lists of these."""
+    if column == _LISTS and column in rows.column_names and not _is_list(rows, column):
+        return False
     dtype = str(getattr(_inside(rows, column), "dtype", "")) if column in rows.column_names else ""
     return dtype.startswith(("string", "large_string", "int", "uint", "bool"))
 

@@ -1,0 +1,87 @@
+"""Lists that files write into one cell: `2,3`, `a;b`, or `["a", "b"]`."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from hydratune.data.column_types import is_whole_number
+from hydratune.data.rows import BRACKETS
+from hydratune.data.splitting import with_column
+from hydratune.data.streaming import head, is_stream
+
+_SCALARS = (str, int, bool)
+
+
+def split_cells(splits: Any, kinds: Mapping[str, str], separator: str) -> Any:
+    """Splits whose cells are split into lists; columns that hold lists, or neither texts nor whole numbers, stay.
+
+    Labels that are whole numbers in all splits become numbers, since those are ids.
+
+    Args:
+        splits: A `DatasetDict`; train may be a stream.
+        kinds: Column -> its kind, `texts` or `labels`.
+        separator: Between the elements, or `BRACKETS`.
+    """
+    for name, kind in kinds.items():
+        own = {split: rows for split, rows in splits.items() if _is_cell(rows, name)}
+        samples = [head(rows) if is_stream(rows) else rows for rows in own.values()]
+        as_numbers = kind == "labels" and _are_numbers(samples, name, separator)
+        for split, rows in own.items():
+            splits[split] = _split(rows, name, separator, as_numbers)
+    return splits
+
+
+def elements(cell: Any, separator: str) -> list[Any] | None:
+    """The elements of a cell, without blanks around them; None for a null, and for what is not a list in brackets."""
+    if cell is None:
+        return None
+    if separator != BRACKETS:
+        parts = str(cell).split(None if separator.isspace() and separator != "\t" else separator)
+        return [part.strip() for part in parts if part.strip()]
+    if not str(cell).strip():
+        return []
+    value = _literal(str(cell))
+    is_list = isinstance(value, list | tuple) and all(isinstance(one, _SCALARS) for one in value)
+    return [str(one) for one in value] if is_list else None
+
+
+def _literal(cell: str) -> Any:
+    try:
+        return json.loads(cell)
+    except ValueError:
+        pass
+    try:
+        return ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _is_cell(rows: Any, name: str) -> bool:
+    dtype = str(getattr((rows.features or {}).get(name), "dtype", ""))
+    return dtype.startswith(("string", "large_string", "int", "uint"))
+
+
+def _are_numbers(samples: Sequence[Any], name: str, separator: str) -> bool:
+    """Whether all elements are whole numbers, and there are some."""
+    lists = [elements(cell, separator) for rows in samples for cell in rows[name]]
+    texts = {text for one in lists for text in one or ()}
+    return bool(texts) and all(map(is_whole_number, texts))
+
+
+def _split(rows: Any, name: str, separator: str, as_numbers: bool) -> Any:
+    from datasets import List, Value
+
+    feature = List(Value("int64" if as_numbers else "string"))
+    return with_column(rows, name, feature, partial(_lists, name=name, separator=separator, as_numbers=as_numbers))
+
+
+def _lists(batch: Mapping[str, Sequence[Any]], name: str, separator: str, as_numbers: bool) -> list[Any]:
+    lists = [elements(cell, separator) for cell in batch[name]]
+    if not as_numbers:
+        return lists
+    # Behind the head of a stream there may be words: a null makes their row invalid.
+    return [one and [int(text) if is_whole_number(text) else None for text in one] for one in lists]
