@@ -7,6 +7,7 @@ import pytest
 
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
+from hydratune.models.pretrained import Pretrained
 from hydratune.sweep.worker import visible_gpus as gpus
 
 WANDB = "+trainer.callbacks.w._target_=transformers.integrations.WandbCallback"
@@ -106,3 +107,25 @@ def test_dry_run_leaves_the_process_as_it_was(toy):
 
     assert dispatch(["--dry", *toy]) == 0
     assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_run_loads_config_and_tokenizer_once(toy, monkeypatch):
+    """The run uses what the checks before it have loaded."""
+    calls = []
+    for name in ("load_config", "load_processor"):
+        original = getattr(Pretrained, name)
+
+        def load(self, *args, original=original, name=name):
+            calls.append(name)
+            return original(self, *args)
+
+        monkeypatch.setattr(Pretrained, name, load)
+    assert dispatch([*toy, "tracking=none", "trainer.args.max_steps=1"]) == 0
+    assert calls == ["load_config", "load_processor"]
+
+
+def test_run_logs_notes_of_the_checks(toy):
+    """The checks log nothing; what they have to say of the tokenizer is in the run's log, once."""
+    typed = ["model.config.pad_token_id=1", "trainer.args.max_steps=1", "hydra.run.dir=run"]
+    assert dispatch([*toy, "tracking=none", *typed]) == 0
+    assert next(Path("run").glob("*.log")).read_text().count("model: pads with 0") == 1

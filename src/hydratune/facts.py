@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +18,9 @@ from hydratune.errors import optional_record
 from hydratune.kept import Kept
 from hydratune.tracking.base import Facts
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
+
+if TYPE_CHECKING:
+    from hydratune.models.base import Checkpoint
 
 GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups of which options are chosen
 _ORIGINS = ("trainer", "experiment")
@@ -73,6 +76,7 @@ class Job:
         first: Whether this process writes down what the run comes to; others of the same run only train with it.
         check_rows: Of a run outside a sweep that must train on the sweep's rows; as in `Part`.
         flags: Those of the command that name the user's own configs, e.g. `--config-dir my_conf`.
+        checkpoint: Config and processor that the checks before the run have loaded; None to load them.
     """
 
     directory: Path
@@ -83,6 +87,7 @@ class Job:
     first: bool = True
     check_rows: RowCheck | None = None
     flags: Sequence[str] = ()
+    checkpoint: Checkpoint | None = None
 
 
 def hydra_job(part: Part | None = None, kept: Kept | None = None) -> Job:

@@ -17,9 +17,9 @@ from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake
 from hydratune.hardware.distributed import Distributed
 from hydratune.kept import key_of
-from hydratune.models.base import Network, freeze
+from hydratune.models.base import Checkpoint, Network, freeze
 from hydratune.report import quieten
-from hydratune.run import training_arguments
+from hydratune.run import load_checkpoint, training_arguments
 from hydratune.training.arguments import try_out
 
 _LIGHT = ("keys and values", "data columns")  # which `check_config` has checked before
@@ -35,11 +35,13 @@ class Coverage:
         checked: Names of the checks that passed.
         unchecked: Names of what only the run shows.
         mistakes: Of the checks that did not pass.
+        checkpoint: Config and processor of the last model, which the run need not load again.
     """
 
     checked: list[str] = field(default_factory=lambda: [*_LIGHT])
     unchecked: list[str] = field(default_factory=lambda: [*_NEVER])
     mistakes: list[Mistake] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -90,10 +92,9 @@ def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
     """Build the network with its adapter, without weights; None where that is not possible."""
     network = adapted = None
     with found.part("model config and tokenizer"):
-        config = model.load_config()
-        task.check_network(config)
-        task.check_processor(model.load_processor(task.processor, config))
-        network = _outline(model, task, config, found)
+        found.checkpoint = load_checkpoint(cfg, task, model)
+        task.check_processor(found.checkpoint.processor)
+        network = _outline(model, task, found.checkpoint.config, found)
     if network is not None:
         if model.freeze:
             with found.part("frozen parameters"):

@@ -22,6 +22,7 @@ from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
 from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
+from hydratune.models.base import Checkpoint
 from hydratune.push import TAG, Push, default_repo_id
 from hydratune.report import quieten, scores
 from hydratune.run_params import run_params, training_args
@@ -91,7 +92,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     callbacks = build(cfg.trainer.callbacks)
     # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
     with args.main_process_first():  # other processes of the run read what it has cached
-        made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), lambda: _material(source, built, model))
+        make = functools.partial(_material, cfg, source, built, model, job.checkpoint)
+        made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
     for objective in (cfg.objective, *(job.part.objectives if job.part else ())):
         task.check_head(data.head, objective)
@@ -205,11 +207,25 @@ class _Material:
     dropped: DroppedRows
 
 
-def _material(source: Source, task: Any, model: Model) -> _Material:
-    """Rows as the network takes them, cut to the positions that it has."""
+def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
+    """Load the network's config and its tokenizer or image processor.
+
+    Raises:
+        ConfigError: They fit neither each other nor the task.
+    """
     config = model.load_config()
     task.check_network(config)
     processor = model.load_processor(task.processor, config)
+    return Checkpoint(key_of(cfg.task, cfg.model), config, processor, tuple(model.notes))
+
+
+def _material(cfg: DictConfig, source: Source, task: Any, model: Model, loaded: Checkpoint | None) -> _Material:
+    """Rows as the network takes them, cut to the positions that it has."""
+    if loaded is None or loaded.key != key_of(cfg.task, cfg.model):
+        loaded = load_checkpoint(cfg, task, model)
+    config, processor = loaded.config, loaded.processor
+    for note in loaded.notes:
+        log.warning("model: %s", note)
     task.check_processor(processor)
     splits = source.load(task)
     longest = task.longest(config, processor)

@@ -30,6 +30,7 @@ from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
 from hydratune.launch import is_distributed, launch, machines, other_machine
 from hydratune.lineage import check_seed
+from hydratune.models.base import Checkpoint
 from hydratune.preflight import preflight
 from hydratune.provenance import console_script
 from hydratune.report import advice, show
@@ -87,7 +88,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if (continued or several > 1) and (place / METRICS).is_file():
         print(f"{os.path.relpath(place)}: finished, nothing to do")
         return 0
-    preflight([cfg])
+    checkpoint = preflight([cfg]).checkpoint
     if several > 1:
         continued = _shared(place, number, request)
     new = _missing_parents(place)
@@ -97,7 +98,8 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         raise _unwritable("hydra.run.dir", place, error) from error
     with _alone(directory), nullcontext() if continued else _undone(directory, new):
         job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
-        return _run_hydra([*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job])
+        arguments = [*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job]
+        return _run_hydra(arguments, checkpoint=checkpoint)
 
 
 def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) -> Path | None:
@@ -283,8 +285,8 @@ def checked(request: Request) -> DictConfig:
     return configs[0]
 
 
-def _run_hydra(arguments: Sequence[str], is_sweep: bool = False) -> int:
-    """Hydra's own main, with errors raised and not printed."""
+def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
+    """Run Hydra's own main, with errors raised and not printed; a single run takes what `preflight` has loaded."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
@@ -294,7 +296,7 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False) -> int:
     def job(cfg: DictConfig) -> None:
         begun.append(cfg)
         try:
-            _job(cfg)
+            _job(cfg, checkpoint)
         except (ConfigError, RunFailedError) as error:
             errors.append(error)
 
@@ -314,10 +316,10 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False) -> int:
     return 0
 
 
-def _job(cfg: DictConfig) -> None:
+def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     """One run, inside Hydra."""
     job = hydra_job()
-    job = replace(job, check_rows=row_check(job.directory))
+    job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
     log.info("run: %s", os.path.relpath(job.directory))
     try:
         result = (launch if is_distributed(cfg) else run)(cfg, job)

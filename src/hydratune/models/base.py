@@ -38,6 +38,22 @@ class Network(NamedTuple):
     commit: str | None = None
 
 
+class Checkpoint(NamedTuple):
+    """The config of a model and its tokenizer or image processor, as a run uses them.
+
+    Args:
+        key: The settings that it was loaded by.
+        config: Of the network; it is changed while the network is loaded.
+        processor: Of the kind that the task needs.
+        notes: For the log.
+    """
+
+    key: str
+    config: PretrainedConfig
+    processor: Any
+    notes: tuple[str, ...]
+
+
 @dataclass(kw_only=True)
 class Model(ABC):
     """Where a network and its tokenizer come from.
@@ -55,6 +71,7 @@ class Model(ABC):
     freeze: list[str] = field(default_factory=list)
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     attn_implementation: str | None = None
+    notes: list[str] = field(default_factory=list, init=False, repr=False)  # for the log, from loading the processor
 
     def check(self) -> Iterator[Mistake]:
         """What can be told to be wrong before anything heavy is imported."""
@@ -232,8 +249,8 @@ def _numbers_from_padding(config: Any) -> bool:
     return config.model_type.startswith(kin)
 
 
-def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> None:
-    """Raises ConfigError where a tokenizer is not the one that the weights were trained with.
+def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
+    """Raise ConfigError for a tokenizer that the weights were not trained with; return what the user should know.
 
     Many networks have some rows more than tokens, to round their number up: Qwen's have 400, DeepSeek's 2,400 of
     102,400. Another padding shifts the positions of RoBERTa and its kin; elsewhere it does no harm, and checkpoints
@@ -241,18 +258,18 @@ def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> None:
     """
     rows = getattr(text_part(config), "vocab_size", None)
     if rows is None:  # CANINE reads characters
-        return
+        return []
     tokens, fix = len(tokenizer), "Use the tokenizer that was saved with these weights."
     if tokens - _spare(tokenizer, rows) > rows or rows - tokens > max(1024, rows // 25):
         got = f"a tokenizer of {tokens:,} tokens and a network of {rows:,}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
     known, padding = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
     if None in (known, padding) or known == padding:
-        return
+        return []
     if _numbers_from_padding(config):
         got = f"a tokenizer that pads with {padding} and a network that pads with {known}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
-    log.warning("model: pads with %s, as the tokenizer does; its config said %s", padding, known)
+    return [f"pads with {padding}, as the tokenizer does; its config said {known}"]
 
 
 def _spare(tokenizer: Any, rows: int) -> int:

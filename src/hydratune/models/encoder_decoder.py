@@ -73,7 +73,7 @@ class EncoderDecoder(Model):
         """The encoder's tokenizer; the decoder starts with its first special token and ends with its last."""
         tokenizer = load_tokenizer("model.encoder", self.encoder)
         for side in (config.encoder, config.decoder):
-            check_fit(tokenizer, side, "model.encoder")
+            self.notes += check_fit(tokenizer, side, "model.encoder")
         config.decoder_start_token_id, config.eos_token_id = first_and_last(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
         return tokenizer

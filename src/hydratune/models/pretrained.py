@@ -101,7 +101,7 @@ class Pretrained(Model):
                 KEY,
                 load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision, self.trust_remote_code),
             )
-        check_fit(tokenizer, config, key)
+        self.notes += check_fit(tokenizer, config, key)
         if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
             tokenizer.pad_token = tokenizer.eos_token
         for part in (config, text_part(config)):
