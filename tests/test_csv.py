@@ -31,14 +31,17 @@ def rows(text, name="a.csv", **options):
     return train["text"][:], train["label"][:]
 
 
-@pytest.mark.parametrize(("delimiter", "cell"), [(";", ";"), ("|", "|"), ("\t", "\t"), ("\\t", "\t")])
+@pytest.mark.parametrize(
+    ("delimiter", "cell"),
+    [(";", ";"), ("|", "|"), ("\t", "\t"), ("\\t", "\t"), ("||", "||"), ("::", "::"), (" ||| ", " ||| ")],
+)
 def test_csv_delimiter(delimiter, cell):
     """Cells are split by the delimiter alone, also where quotes enclose it."""
     text = f'text;label\n"one{cell} two";a\nthree, four;b\n'.replace(";", cell)
     assert rows(text, delimiter=delimiter) == ([f"one{cell} two", "three, four"], ["a", "b"])
 
 
-@pytest.mark.parametrize("delimiter", [";", "|", "\t"])
+@pytest.mark.parametrize("delimiter", [";", "|", "\t", "||", "::", "|||"])
 def test_csv_delimiter_that_has_to_be_set_is_named(delimiter):
     """A file of one column that another delimiter splits is one message, with that delimiter."""
     files = source("text;label\nx, y;a\nz;b\n".replace(";", delimiter))
@@ -69,9 +72,9 @@ def test_tsv_delimiter_can_be_set():
     assert rows("text;label\nx\ty;a\n", "a.tsv", delimiter=";") == (["x\ty"], ["a"])
 
 
-@pytest.mark.parametrize("delimiter", [";;", "", '"', "\n"])
+@pytest.mark.parametrize("delimiter", ["", '"', "\n", '|"|'])
 def test_csv_delimiter_that_cannot_be(delimiter):
-    """It is one character that does not end lines or enclose cells."""
+    """It has no characters that end lines or enclose cells."""
     assert problems("text,label\nx,a\n", delimiter=delimiter) == ["delimiter"]
 
 
@@ -282,3 +285,75 @@ def test_csv_encoding_of_a_file_in_utf16_is_named():
     Path("a.csv").write_text("text,label\nx,y\n", encoding="utf-16")
     (mistake,) = {*LocalFiles(files={"train": "a.csv"}).check()}
     assert (mistake.key, mistake.fix) == ("encoding", "Set dataset.encoding=utf-16.")
+
+
+def bad(text, name="a.csv", **options):
+    """The message of the first invalid row."""
+    with pytest.raises(ConfigError) as caught:
+        source(text, name, **options).load(TASK)
+    return caught.value.mistakes[0]
+
+
+def test_csv_delimiter_of_several_characters_is_never_text():
+    """A part of it is, and so is all of it inside quotes; a short row is invalid."""
+    text = 'text||label\n"a||b"||x\nc|d||y\ne|f\n'
+    assert rows(text, delimiter="||", on_bad_row="drop") == (["a||b", "c|d"], ["x", "y"])
+    assert "a.csv:4" in bad(text, delimiter="||").got
+
+
+def test_csv_delimiter_of_several_characters_has_a_reserved_character():
+    """The character that stands for it is never read as one."""
+    assert "a.csv:2" in bad("text||label\na\ufdd0b\nc||y\n", delimiter="||").got
+
+
+RAGGED = {
+    "more cells": ("text,label\nHello, world,a\nx,b\n", {}, "Quote"),
+    "fewer cells": ("text,label\nHello\nx,b\n", {}, "Add the cells"),
+    "trailing delimiters": ("text,label\nHello,a,\nx,b,\n", {}, "Remove what follows"),
+    "another delimiter": ("a;b,text,label\n1;x, y\n2;v, w, x, y\n", {}, "'dataset.delimiter=;'"),
+    "one column": ("text\nHello, world\nx, y, z\n", {"columns": {"label": "text"}}, "dataset.delimiter="),
+    "quotes are text": (
+        'text\tlabel\n"Hello\tworld\ta\nx"\tb\n',
+        {"delimiter": r"\t", "quoting": False},
+        "quoting=true",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_csv_row_of_another_length(name):
+    """The message has the delimiter, and the fix goes by what is in the row."""
+    text, options, fix = RAGGED[name]
+    mistake = bad(text, **options)
+    assert fix in mistake.fix
+    assert repr(options.get("delimiter", ",").replace("\\t", "\t")) in mistake.expected
+
+
+def test_csv_spaces_after_delimiters():
+    """The message names the key, with which neither names nor cells start with a space, also before quotes."""
+    text = 'text, label\n"x, y", a\nz, b\n'
+    assert problems(text) == ["skip_initial_space"]
+    assert rows(text, skip_initial_space=True) == (["x, y", "z"], ["a", "b"])
+
+
+def test_csv_spaces_of_an_optional_column():
+    """It is not left out without a word."""
+    assert set(problems("text,label, text_pair\nx,a, z\ny,b, z\n")) == {"skip_initial_space"}
+
+
+def test_csv_spaces_of_a_column_that_is_not_read():
+    """Other columns may be called anything."""
+    assert problems("text,stars, label\nx,1, a\ny,0, b\n", columns={"label": "stars"}) == []
+
+
+def test_csv_spaces_behind_a_name():
+    """The name can be pasted into a shell."""
+    (mistake,) = source("text,label \nx,a\ny,b\n").check_columns(TASK.columns)
+    assert (mistake.key, "'dataset.columns.label=\"label \"'" in mistake.fix) == ("columns.label", True)
+
+
+def test_jsonl_name_with_spaces_can_be_pasted():
+    """Names of other files, too."""
+    Path("a.jsonl").write_text('{"text": "x", "the label": "a"}\n')
+    (mistake,) = LocalFiles(files={"train": "a.jsonl"}).check_columns(TASK.columns)
+    assert "'dataset.columns.label=\"the label\"'" in mistake.fix

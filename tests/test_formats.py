@@ -108,8 +108,8 @@ BAD_FILES = {
     "a.csv": (
         b'text,label\ngood,a\nragged\n"a, quoted\nline",b\ntoo,many,cells\ncaf\xe9,a\n',
         [
-            "expected 2 cells, got 1 ('ragged') at a.csv:3. Quote cells that hold a separator.",
-            "expected 2 cells, got 3 ('too,many,cells') at a.csv:6.",
+            "expected 2 cells separated by ',', got 1 ('ragged') at a.csv:3. Add the cells that are missing; an empty one needs its delimiter, too.",
+            "expected 2 cells separated by ',', got 3 ('too,many,cells') at a.csv:6.",
             "expected text in utf-8, got the byte 0xe9 behind 'caf' at a.csv:7. Convert the file to UTF-8, or",
         ],
         ["good", "a, quoted\nline"],

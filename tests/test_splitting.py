@@ -303,7 +303,7 @@ def test_a_ragged_stream(content):
     one = stream()
     Path("a.csv").write_text(f"text,label\n{content}")
     one.files["train"] = "a.csv"
-    with pytest.raises(ConfigError, match=r"expected 2 cells, got 3 \('x,a,more'\) at a\.csv:"):
+    with pytest.raises(ConfigError, match=r"expected 2 cells separated by ',', got 3 \('x,a,more'\) at a\.csv:"):
         one.load(TASK)
 
 

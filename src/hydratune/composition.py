@@ -32,7 +32,7 @@ CONFIG_NAME = "train"
 # Hydra's name of a source of configs -> the flag that names it.
 _FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
 # An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
-_SYMBOL = re.compile(r"^([^=]+=)([;#,\t])$")
+_SYMBOL = re.compile(r"^([^=]+=)([;#, \t])$")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from hydratune.data.rows import (
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.streaming import checked, head, is_stream, length, said_length
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
 from hydratune.hub import Repository
 
 if TYPE_CHECKING:
@@ -217,6 +217,8 @@ class Source(ABC):
                 if must and one not in present and not inside:
                     options = [*present, *(nested or ())]
                     fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
+                    if (close := nearest(one, options)) and isinstance(theirs, str | None):
+                        fix = f"Set {setting(f'dataset.columns.{name}', close)}." if " " in close else fix
                     if one in ("true", "false") and (same := [o for o in options if o.casefold() == one]):
                         fix = f"Quote the name: \"dataset.columns.{name}='{same[0]}'\"."
                     yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)

@@ -11,17 +11,17 @@ from hydratune.data.conll import layout_of
 from hydratune.data.formats import CONLL, SEPARATED
 from hydratune.data.rows import MISSING, Column, shown
 from hydratune.data.scan import ReadOptions
-from hydratune.data.separated import first_records
-from hydratune.errors import ConfigError, Mistake
+from hydratune.data.separated import COMPARED, delimiter_setting, first_records, tables
+from hydratune.errors import Mistake, setting
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the line that names the delimiter for Excel
-_DELIMITERS = (";", "\t", "|", ",")
-_ROWS = 100  # rows that are compared with the first one
 _WORDS = 6  # a name of that many words is a sentence
 _FEW = 4  # rows that do not tell a header from data
 
 
-def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+def unreadable(
+    path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
+) -> Iterator[Mistake]:
     """Yield the one mistake that explains why columns are missing, if there is one.
 
     Args:
@@ -29,13 +29,14 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
         name: Its format.
         options: How it is read.
         wanted: What the task reads.
+        needed: Names of the columns that are read, of which some may be optional.
     """
     if name in CONLL:
         layout = layout_of(path, options, is_conllu=name == "conllu")
         if "tokens" in wanted and "tokens" not in layout.names:
             yield _choose(path, layout.names, layout.sample, wanted)
     elif name in SEPARATED:
-        rows = first_records(path, options, _ROWS)
+        rows = first_records(path, options, COMPARED)
         if "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
             yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
@@ -43,10 +44,12 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
             delimiter = sep[1] or options.delimiter or ","
             fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
             yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", shown(rows[0]), fix)
-        elif hint := another_delimiter(path, options, rows[0], {*wanted, *options.selected}):
+        elif hint := another_delimiter(path, options, rows[0], needed):
             yield hint
         elif not options.comment and rows[0][0].startswith("#") and len(rows[0]) < len(rows[-1]):
             yield Mistake("comment", f"# for the first row of {path}", shown(rows[0]), "Set 'dataset.comment=#'.")
+        elif hint := _spaced(path, options, rows[0], needed):
+            yield hint
         elif not options.header:
             yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
         elif _is_data(rows):
@@ -60,19 +63,36 @@ def unreadable(path: Path, name: str, options: ReadOptions, wanted: Mapping[str,
         yield Mistake("format", "a format with columns", f"text for {path}", fix)
 
 
-def doubtful_header(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-    """Yield a mistake where the first row of a file is not what `options.header` says.
+def doubtful_header(
+    path: Path, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
+) -> Iterator[Mistake]:
+    """Yield an error where the first row is not what `options.header` says, or has spaces around names that are read.
 
     `dataset.columns.label=1` may mean a position, and find a column whose first value is 1.
     """
-    rows = first_records(path, options, _ROWS)
+    rows = first_records(path, options, COMPARED)
     if not options.header and _is_header(rows, options):
         got, fix = f"names: {shown(rows[0])}", "Leave dataset.header and dataset.column_names out."
         yield Mistake("header", f"true for the first row of {path}", got, fix)
+    elif hint := _spaced(path, options, rows[0], needed):
+        yield hint
     elif options.header and not _is_range(rows[0]):
         numbers = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
         if any(_recurs(rows, i) for i in numbers):
             yield _no_header(path, rows[0], wanted)
+
+
+def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Collection[str]) -> Mistake | None:
+    """Report names of columns that are read, but for spaces around them, e.g. behind the delimiter."""
+    spaced = [title for title in first if title not in needed and title.strip() in {*needed} - {*first}]
+    if not options.header or not spaced:
+        return None
+    if spaced[0].startswith(" ") and not options.skip_initial_space:
+        fix = "Set dataset.skip_initial_space=true."
+        return Mistake("skip_initial_space", f"cells without a space before them in {path}", shown(first), fix)
+    name = spaced[0].strip()
+    fix = f"Set {setting(f'dataset.columns.{name}', spaced[0])}."
+    return Mistake(f"columns.{name}", f"the name of a column of {path}", f"{name!r} for {spaced[0]!r}", fix)
 
 
 def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
@@ -114,16 +134,10 @@ def another_delimiter(
         first: Its first row, as it is read; one cell where it cannot be read.
         names: Of columns that are missing.
     """
-    for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
-        try:
-            rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), _ROWS)
-        except ConfigError:  # a question about quotes, which the user did not ask
-            continue
-        is_table = bool(rows) and len(rows[0]) > 1 and all(len(row) == len(rows[0]) for row in rows)
-        if is_table and (len(first) == 1 or {*names} & ({*rows[0]} - {*first})):
+    for delimiter, rows in tables(path, options):
+        if len(first) == 1 or {*names} & ({*rows[0]} - {*first}):
             got = f"{options.delimiter or ','!r}, which does not give the columns of {path}: {shown(rows[0])}"
-            typed = delimiter.replace("\t", r"\t")
-            return Mistake("delimiter", "the character between cells", got, f"Set 'dataset.delimiter={typed}'.")
+            return Mistake("delimiter", "what separates cells", got, f"Set {delimiter_setting(delimiter)}.")
     return None
 
 

@@ -36,7 +36,8 @@ class LocalFiles(Source):
             A split without files is read from the files of train.
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
-        delimiter: The character between the cells of csv and tsv files, e.g. `;`; null for a comma and a tab.
+        delimiter: What separates the cells of csv and tsv files, e.g. `;` or `||`; null for a comma and a tab.
+        skip_initial_space: Whether spaces after a delimiter are not a part of the cell in csv and tsv files.
         header: Whether the first row of csv and tsv files names the columns; if not, `columns` takes their positions,
             counted from 0, or `column_names`.
         column_names: Names of the columns, in their order, of csv and tsv files without a header and of CoNLL files.
@@ -56,6 +57,7 @@ class LocalFiles(Source):
     format: str | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
+    skip_initial_space: bool = False
     header: bool = True
     column_names: list[str] | None = None
     comment: str | None = None
@@ -86,7 +88,17 @@ class LocalFiles(Source):
         names = tuple(map(column_name, self.column_names)) if self.column_names else None
         delimiter = "\t" if self.delimiter == r"\t" or (name == "tsv" and not self.delimiter) else self.delimiter
         splits = self._names(split) if name == "json" else ()
-        return ReadOptions(self.encoding, delimiter, self.header, names, self.comment, self.quoting, selected, splits)
+        return ReadOptions(
+            encoding=self.encoding,
+            delimiter=delimiter,
+            header=self.header,
+            column_names=names,
+            comment=self.comment,
+            quoting=self.quoting,
+            skip_initial_space=self.skip_initial_space,
+            selected=selected,
+            splits=splits,
+        )
 
     def check(self) -> Iterator[Mistake]:
         """Adds: unknown splits, formats and encodings, files that do not exist or cannot be read."""
@@ -193,7 +205,7 @@ class LocalFiles(Source):
         if mistakes and nested is None:
             path, name = Path(where), str(self._format_of(Path(where)))
             try:
-                reasons = [*unreadable(path, name, self.options(name), wanted)]
+                reasons = [*unreadable(path, name, self.options(name), wanted, self._needed(wanted))]
             except (OSError, ValueError, csv.Error) as error:  # rows behind the first, e.g. of a corrupt archive
                 fix = "Check the file."
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
@@ -229,7 +241,7 @@ class LocalFiles(Source):
             for path in self._separated():
                 options = self.options(self._format_of(path))
                 with suppress(OSError, ValueError, csv.Error):  # reported with its line when all rows are read
-                    mistakes += doubtful_header(path, options, wanted)
+                    mistakes += doubtful_header(path, options, wanted, self._needed(wanted))
         yield from mistakes
 
     def _separated(self) -> Iterator[Path]:

@@ -54,11 +54,12 @@ class ReadOptions:
 
     Args:
         encoding: A codec of Python.
-        delimiter: The character between cells; None for a comma, or for what CoNLL files have.
+        delimiter: What separates cells; None for a comma, or for what CoNLL files have.
         header: Whether the first row names the columns.
         column_names: Names of the columns, in order, of files without a header.
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
         quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
+        skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
         selected: Names and positions of columns that the config refers to.
         splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
@@ -69,16 +70,16 @@ class ReadOptions:
     column_names: tuple[str, ...] | None = None
     comment: str | None = None
     quoting: bool | None = None
+    skip_initial_space: bool = False
     selected: frozenset[str] = frozenset()
     splits: tuple[str, ...] = ()
 
     def check(self, formats: Collection[str]) -> Iterator[Mistake]:
         """Yield what is wrong with the options for files of some formats, under the keys of the dataset."""
         is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
-        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
-            yield Mistake(
-                "delimiter", "one character", repr(self.delimiter), "Set 'dataset.delimiter=;', or leave it out."
-            )
+        if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
+            fix = "Set 'dataset.delimiter=;', or leave it out."
+            yield Mistake("delimiter", "characters that are neither quotes nor line ends", repr(self.delimiter), fix)
         names = self.column_names or ()
         if self.header and is_csv and names:
             fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
@@ -88,6 +89,7 @@ class ReadOptions:
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
+        useless["skip_initial_space"] = self.skip_initial_space and not is_csv
         useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_useless in useless.items() if is_useless):

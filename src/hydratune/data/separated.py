@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +14,9 @@ from hydratune.data.opening import digest, lines
 from hydratune.data.quotes import quotes_enclose
 from hydratune.data.rows import shown
 from hydratune.data.scan import Bad, ReadOptions, Record, not_text
+from hydratune.errors import ConfigError
+
+COMPARED = 100  # rows that are compared with each other
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
@@ -21,14 +24,17 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
+    other: str | None = None  # what to set, once for all rows
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
             yield Bad(start, "a row of csv", str(cells), _QUOTES_FIX)
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
         elif len(cells) != len(columns):
+            other = _other_delimiter(path, options, len(columns)) if other is None else other
+            expected = f"{len(columns)} cells separated by {delimiter!r}"
             got = f"{len(cells)} ({shown(delimiter.join(cells))})"
-            yield Bad(start, f"{len(columns)} cells", got, "Quote cells that hold a separator.")
+            yield Bad(start, expected, got, other or _ragged_fix(len(columns), cells, options))
         elif wrong := not_text(start, "".join(cells), options.encoding):
             yield wrong
         else:
@@ -36,6 +42,44 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
 
 
 _QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
+
+
+_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # those that messages propose; the longer ones first
+
+
+def _other_delimiter(path: Path, options: ReadOptions, width: int) -> str:
+    """The delimiter to set for a file whose rows differ in length; empty where it is not to blame."""
+    for delimiter, _ in tables(path, options, 1 if width == 1 else 2):
+        return f"Set {delimiter_setting(delimiter)}."
+    return ""
+
+
+def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
+    """The fix for a row that is not as long as the header."""
+    if len(cells) < width:
+        return "Add the cells that are missing; an empty one needs its delimiter, too."
+    if not "".join(cells[width:]).strip():
+        return "Remove what follows the last cell, or add as many delimiters to the header."
+    if options.quoting is False:
+        return "Replace delimiters inside of cells, or quote these cells and set dataset.quoting=true."
+    return "Quote cells that hold a delimiter."
+
+
+def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
+    """Other delimiters that split all of the first rows alike, into `least` cells or more, with these rows."""
+    for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
+        try:
+            rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), COMPARED)
+        except ConfigError:  # a question about quotes, which the user did not ask
+            continue
+        if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
+            yield delimiter, rows
+
+
+def delimiter_setting(delimiter: str) -> str:
+    """How the delimiter is set on the command line."""
+    typed = delimiter.replace("\t", r"\t")
+    return f"'dataset.delimiter={typed}'"
 
 
 def peek_csv(path: Path, options: ReadOptions) -> list[str]:
@@ -72,7 +116,7 @@ def _resolved_tsv(path: Path, options: ReadOptions, _: str) -> ReadOptions:
 
 
 class _Lines:
-    """The lines of a file for `csv.reader`, without comments between rows.
+    """The lines of a file for `csv.reader`, without comments between rows, and with one character as delimiter.
 
     Attributes:
         between: Whether the next line starts a row; set by the caller.
@@ -82,6 +126,7 @@ class _Lines:
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self.between, self.start = True, 0
         self._comment = options.comment
+        self._delimiter = options.delimiter if options.delimiter and len(options.delimiter) > 1 else None
         self._lines = enumerate(lines(path, options.encoding), 1)
 
     def __iter__(self) -> _Lines:
@@ -93,9 +138,14 @@ class _Lines:
             number, line = next(self._lines)
         if self.between:
             self.start, self.between = number, False
-        return line
+        if self._delimiter is None:
+            return line
+        if _UNIT in line:
+            raise csv.Error(f"the character {_UNIT!r} in a file with the delimiter {self._delimiter!r}")
+        return line.replace(self._delimiter, _UNIT)
 
 
+_UNIT = "\ufdd0"  # stands for a delimiter of several characters; Unicode reserves it for such uses
 _Cells = tuple[int, "list[str] | csv.Error"]
 
 
@@ -104,15 +154,21 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
     csv.field_size_limit(sys.maxsize)
     source = _Lines(path, options)
     quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
-    reader: Any = csv.reader(source, delimiter=options.delimiter or ",", quoting=quoting, strict=True)
+    delimiter = options.delimiter or ","
+    one = delimiter if len(delimiter) == 1 else _UNIT
+    skip = options.skip_initial_space
+    reader: Any = csv.reader(source, delimiter=one, quoting=quoting, skipinitialspace=skip, strict=True)
     while True:
         source.between = True
         try:
-            cells: list[str] | csv.Error = next(reader)
+            cells: list[str] = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            cells = error
+            yield source.start, error
+            continue
+        if one != delimiter:  # inside quotes it is text
+            cells = [cell.replace(one, delimiter) for cell in cells]
         yield source.start, cells
 
 

@@ -47,7 +47,16 @@ log = logging.getLogger(__name__)
 ROW = "row"  # the output's column with the position in the file, from 0
 CHUNK = 1000  # rows that are held in memory, at least
 # What may be changed of a run's config: how the file is read, and how much is written.
-_PARSING = ("delimiter", "header", "column_names", "comment", "decimal", "list_separator", "quoting")
+_PARSING = (
+    "delimiter",
+    "header",
+    "column_names",
+    "comment",
+    "decimal",
+    "list_separator",
+    "quoting",
+    "skip_initial_space",
+)
 CHANGES = (
     "dataset.columns",
     "dataset.encoding",
