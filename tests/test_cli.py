@@ -1,7 +1,6 @@
 """The command line as a user meets it: exit codes, one message, nothing half-written, light starts."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from hydratune import signals
 from hydratune.cli import VERBS, dispatch
 from hydratune.errors import one_of
 from hydratune.tracking.store import connect
@@ -213,44 +211,11 @@ def test_interruption(toy, own_directory, store, sent):
     finally:
         process.kill()
     assert process.returncode == 75
-    assert "hydratune: the step is finished and saved first; once more to end at once" in err.splitlines()
+    assert "hydratune: ending after this step and a checkpoint; Ctrl-C ends at once" in err.splitlines()
     assert "resume runs/x" in err
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
     assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
-
-
-@pytest.fixture
-def handlers(monkeypatch):
-    """Our handlers of signals, in this process, and nothing asked of it."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-    before = {number: signal.getsignal(number) for number in numbers}
-    monkeypatch.setattr(signals, "_asked", [])
-    signals.install()
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_a_second_signal():
-    """The first one of a training is only noted; the second raises at once, and so does the first one elsewhere."""
-    went_on = []
-
-    def work():
-        with signals.finishing():
-            os.kill(os.getpid(), signal.SIGUSR1)
-            signals.check()
-            went_on.append(signals.is_asked())
-            os.kill(os.getpid(), signal.SIGTERM)
-            went_on.append("to here")
-
-    with pytest.raises(SystemExit) as end:
-        work()
-    assert went_on == [True]
-    assert end.value.code == 143
-    with pytest.raises(KeyboardInterrupt):
-        os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])

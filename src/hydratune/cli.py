@@ -13,6 +13,8 @@ from hydratune import allowed, collector, signals
 from hydratune.errors import (
     FAILED,
     INTERRUPTED,
+    SAVED,
+    TERMINATED,
     USER_MISTAKE,
     ConfigError,
     Mistake,
@@ -34,15 +36,13 @@ VERBS = {
     "ui": "hydratune.tracking.ui:main",
     "sync": "hydratune.tracking.sync:main",
 }
+_RESUMABLE = ("train", "resume", "sweep")
 
 
 def main() -> None:
-    """The console script; exits with 0, 1 after a failure, 2 after a mistake, 130 after Ctrl-C, 143 after SIGTERM.
-
-    A training that was asked to end, by either, and has saved a checkpoint to go on from, exits with 75.
-    """
+    """Run the console script; docs/faults.md lists its exit codes."""
     collector.spare()
-    signals.install()
+    signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
     guard_logs()
     try:
         sys.exit(dispatch(sys.argv[1:]))
@@ -54,6 +54,11 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
+
+
+def _is_resumable(arguments: Sequence[str]) -> bool:
+    """Return whether the same command continues what it began, should it be asked to end."""
+    return not arguments or arguments[0] not in VERBS or arguments[0] in _RESUMABLE
 
 
 def dispatch(arguments: Sequence[str]) -> int:

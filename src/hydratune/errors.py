@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that are other values without quotes
 
-# How the command line ends.
+# Exit codes of the command line; docs/faults.md says when each is used.
 FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-SAVED = 75  # asked to end, after a checkpoint was saved: EX_TEMPFAIL of sysexits.h, "try again"
+SAVED = 75  # asked to end, and the same command continues: EX_TEMPFAIL of sysexits.h, "try again"
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune import signals
 from hydratune.build import build
 from hydratune.errors import SAVED, ConfigError, Mistake, PrunedError
 from hydratune.facts import Job, facts
@@ -25,8 +28,9 @@ from hydratune.run import RunResult
 
 RANKS = "ranks"  # a folder of the run's: what all processes read, and for each how it ended and its log
 FROZEN = "job.yaml"
+ENDED = "ended"  # the key of the exit code of a rank that was asked to end
 _PROCESS = "hydratune.rank"
-_LONGEST_END = 120  # seconds that processes may take to finish a step and to save
+_LONGEST_END = 1800  # seconds that ranks may take to finish a step and to save; by then torch ends a collective itself
 
 
 class RankFailedError(RuntimeError):
@@ -75,13 +79,17 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
     try:
         exits = _processes(hardware, local, directory / RANKS, job)
     except (KeyboardInterrupt, SystemExit) as asked:
-        end = _ends(directory).get(0)
-        if is_first and end is None:
+        ends = _ends(directory)
+        if is_first and 0 not in ends:
             _tell(cfg, job, asked)
-        if end and end.get("ended") == SAVED:
+        if has_saved(ends) and not job.part:
             raise SystemExit(SAVED) from asked
         raise
     ends = _ends(directory)
+    if has_saved(ends) or _were_asked(ends, exits):  # by a signal that this process has not received, or not yet
+        if is_first and 0 not in ends:
+            _tell(cfg, job, SystemExit(SAVED))
+        raise SystemExit(SAVED)
     if mistakes := [Mistake(**one) for end in ends.values() for one in end.get("mistakes", [])]:
         raise ConfigError(*mistakes)
     if any("pruned" in end for end in ends.values()):
@@ -137,7 +145,16 @@ def _processes(hardware: Distributed, local: int, folder: Path, job: Job) -> Map
             elastic_launch(config, sys.executable)("-P", "-m", _PROCESS, *given)
         except ChildFailedError as error:
             return {rank: failure.exitcode for rank, failure in error.failures.items()}
+        finally:
+            _kill_ranks()  # torch's agent leaves them if a second request interrupts its waiting
     return {}
+
+
+def _kill_ranks() -> None:
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if _PROCESS in child.cmdline():
+                child.kill()
 
 
 def _quieten() -> None:
@@ -151,6 +168,17 @@ def _ends(directory: Path) -> dict[int, dict[str, Any]]:
     """Rank -> how its process ended, of those that could still say it."""
     paths = (directory / RANKS).glob("*.json")
     return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def has_saved(ends: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Return whether the ranks were asked to end and have saved a checkpoint, which they do together."""
+    return any(end.get(ENDED) == SAVED for end in ends.values())
+
+
+def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> bool:
+    """Return whether every rank that failed was asked to end, some of them before they could handle signals."""
+    signaled = [-number for number in signals.NUMBERS]
+    return bool(exits) and all(ENDED in ends.get(rank, {}) or code in signaled for rank, code in exits.items())
 
 
 def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:

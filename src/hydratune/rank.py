@@ -20,10 +20,11 @@ from omegaconf import OmegaConf
 
 from hydratune import collector, outside, signals
 from hydratune.composition import register_resolvers, without_hydra
-from hydratune.errors import FAILED, USER_MISTAKE, ConfigError, PrunedError, one_line
+from hydratune.errors import FAILED, SAVED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
 from hydratune.files import write_json
 from hydratune.hardware.environment import mark_as_rank
+from hydratune.launch import ENDED
 from hydratune.provenance import guard_logs, redact
 from hydratune.run import run
 from hydratune.sweep.retraining import row_check
@@ -62,8 +63,10 @@ def main(frozen: str, parent: str, *origin: str) -> int:
         write_json(end, redact({"at": time.time(), "error": last, "traceback": whole}))
         return FAILED
     except SystemExit as error:
-        write_json(end, {"ended": error.code})
-        raise
+        write_json(end, {ENDED: error.code})
+        if error.code != SAVED:
+            raise
+        # All ranks save and end together. With another exit code torch's agent would start them again.
     return 0
 
 

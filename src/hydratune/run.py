@@ -20,6 +20,7 @@ from hydratune.errors import SAVED, ConfigError, Mistake, optional_record
 from hydratune.exact import EXACT, compare_conditions, conditions, exactness
 from hydratune.facts import Job, facts, foreign_code
 from hydratune.files import CHECKPOINTS, METRICS, MODEL, write_json
+from hydratune.hardware.environment import is_rank
 from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.models.base import Checkpoint
@@ -144,7 +145,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             run_log.tags({EXACT: exact})
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
-        trainer.add_callback(EndWhenAsked(None if job.part else SystemExit(SAVED)))
+        # A sweep in this process ends by the request itself; a rank reports to `launch` that it has saved.
+        trainer.add_callback(EndWhenAsked(None if job.part and not is_rank() else SystemExit(SAVED)))
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         with signals.finishing(), closing_bars(trainer), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)

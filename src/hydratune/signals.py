@@ -1,52 +1,103 @@
-"""Ctrl-C, SIGTERM and Slurm's SIGUSR1 and SIGUSR2, which must not get lost, nor lose work."""
+"""Requests to end: Ctrl-C, SIGTERM, and Slurm's SIGUSR1 and SIGUSR2.
+
+Slurm sends a signal to every process of a job step, and `srun` sends SIGTERM twice within a few milliseconds. So every
+process of a run handles all of these signals, and a repeat within `REPEAT_SECONDS` is the same request. Only Ctrl-C is
+from the keyboard, where a repeat means: now.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import RawValue
 from types import FrameType
+from typing import Any
 
 from hydratune.errors import TERMINATED
 
-_asked: list[BaseException] = []
-_finishing: list[bool] = []  # whether the first signal waits for the end of a step
+NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+REPEAT_SECONDS = 5.0  # within which a repeat of a signal other than SIGINT is ignored
+
+_exit_codes: list[int] = [TERMINATED]  # what a process that is asked to end exits with, other than by Ctrl-C
+_asked: list[BaseException] = []  # requests that count, as the exceptions that they stand for
+_received: dict[int, float] = {}  # signal -> when it came for the first time, in seconds of time.monotonic
+_launcher_handlers: dict[int, Callable[..., Any]] = {}  # signal -> the handler that `install` replaced
+_finishing: list[bool] = []  # whether the first request waits for the end of a step
+_training: list[Any] = []  # the flag that `training_flag` returns
 _started_by: list[tuple[int, bool]] = []  # a process, and whether it is the parent
 
 
-def install() -> None:
-    """Makes them unwind, so that MLflow is told before the process ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _raise)
+def install(exit_code: int = TERMINATED) -> None:
+    """Handles all requests to end: the process unwinds, so that checkpoints and records are complete.
+
+    Args:
+        exit_code: Of a process that is asked to end by a signal other than SIGINT.
+    """
+    _exit_codes[:] = [exit_code]
+    for number in NUMBERS:
+        before = signal.signal(number, _handle)
+        if callable(before) and before not in (_handle, signal.default_int_handler):
+            _launcher_handlers[number] = before
+
+
+def install_below(parent: int, exit_code: int = TERMINATED) -> None:
+    """Handles requests in a process that another process starts and ends: Ctrl-C is for that one, a repeat is ignored.
+
+    Args:
+        parent: The ID of that process.
+        exit_code: Of this process, if it is asked to end.
+    """
+    install(exit_code)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in NUMBERS[1:]:
+        signal.signal(number, _handle_first)
+    end_with(parent)
+
+
+def training_flag() -> Any:
+    """Return a flag, shared with processes that this one starts, that is true inside `finishing`."""
+    if not _training:
+        _training.append(RawValue(ctypes.c_bool, bool(_finishing)))
+    return _training[0]
+
+
+def install_in_data_worker(training: Any) -> None:
+    """Leaves requests to the process that trains: it ends its DataLoader workers itself, after it has saved.
+
+    SIGTERM is obeyed once it does not train, with exit code 0: PyTorch sends it to end workers, and raises an error in
+    the training process if a worker ends with another code.
+
+    Args:
+        training: The `training_flag` of that process.
+    """
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None if training.value else os._exit(0))
 
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """Inside, the first signal raises nothing, and whoever works there asks `is_asked`; the second raises as ever."""
-    _finishing.append(True)
+    """Only note the first request inside, for the caller to read by `is_asked`; an urgent one raises as elsewhere."""
+    _set_finishing(True)
     try:
         yield
     finally:
-        _finishing.clear()
+        _set_finishing(False)
     check()
 
 
 def is_asked() -> bool:
-    """Whether this process was asked to end."""
+    """Return whether this process was asked to end."""
     return bool(_asked)
 
 
 def end(instead: BaseException | None = None) -> None:
-    """Raises what the signal stands for, or something else; another process of the run may have had the signal."""
-    raise instead or (_asked[-1] if _asked else SystemExit(TERMINATED))
-
-
-def install_below(number: int) -> None:
-    """For a process that the one of this number has started and ends: Ctrl-C is for that one, SIGTERM counts once."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _raise_once)
-    end_with(number)
+    """Raises what the request stands for, or something else; another process of the run may have had the signal."""
+    raise instead or (_asked[-1] if _asked else SystemExit(_exit_codes[0]))
 
 
 def end_with(number: int) -> None:
@@ -55,7 +106,7 @@ def end_with(number: int) -> None:
 
 
 def check() -> None:
-    """Raises again what was asked for: an exception that a signal raises inside a finalizer is dropped by Python."""
+    """Raises a request again: Python drops an exception that a handler raises inside a finalizer."""
     if len(_asked) > len(_finishing):
         raise _asked[-1]
     if is_orphan():
@@ -65,6 +116,13 @@ def check() -> None:
 def is_orphan() -> bool:
     """Whether this process was to end with another, which is gone."""
     return any((is_parent and os.getppid() != number) or not _exists(number) for number, is_parent in _started_by)
+
+
+def call_launcher_handlers() -> None:
+    """Call the launcher's own handlers of the signals that came, e.g. submitit's, which requeues the job."""
+    for number in list(_received):
+        if handler := _launcher_handlers.get(number):
+            handler(number, None)
 
 
 def _exists(number: int) -> bool:
@@ -77,13 +135,41 @@ def _exists(number: int) -> bool:
     return True
 
 
-def _raise_once(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # else a second one would disturb the work of ending
-    _raise(number, frame)
+def _is_urgent(number: int) -> bool:
+    """Tell a request to end without saving from a repeat by a scheduler or a launcher."""
+    if number == signal.SIGINT:
+        return True
+    return number in _received and time.monotonic() - _received[number] >= REPEAT_SECONDS
 
 
-def _raise(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)
-    _asked.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED))
+def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)
+    if _asked and not _is_urgent(number):
+        _received.setdefault(number, time.monotonic())
+        return
+    code = TERMINATED if _asked else _exit_codes[0]
+    _received.setdefault(number, time.monotonic())
+    _asked.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(code))
     if len(_asked) > len(_finishing):
         raise _asked[-1]
-    os.write(2, b"\nhydratune: the step is finished and saved first; once more to end at once\n")
+    os.write(2, b"\nhydratune: ending after this step and a checkpoint; Ctrl-C ends at once\n")
+
+
+def _handle_first(number: int, frame: FrameType | None) -> None:
+    if not _asked:
+        _handle(number, frame)
+
+
+def _set_finishing(value: bool) -> None:
+    _finishing[:] = [True] * value
+    for flag in _training:
+        flag.value = value
+
+
+def reset() -> None:
+    """Forgets all requests: of the parent of a fork, or of an earlier test."""
+    _asked.clear()
+    _received.clear()
+    _finishing.clear()
+
+
+os.register_at_fork(after_in_child=reset)

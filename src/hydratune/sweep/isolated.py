@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from hydratune import collector, signals
 from hydratune.build import build
-from hydratune.errors import FAILED, one_line
+from hydratune.errors import FAILED, SAVED, one_line
 from hydratune.files import METRICS
 from hydratune.kept import Kept
 from hydratune.provenance import guard_logs
@@ -41,6 +41,8 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
             raise
     if process.returncode == _PRUNED:
         return Trained(pruned=True)
+    if process.returncode in (SAVED, *(-number for number in signals.NUMBERS)):  # no failure of the trial
+        raise SystemExit(SAVED)
     if process.returncode:
         lines = said.strip().splitlines() or [f"its process ended with {process.returncode}"]
         return Trained(error=RuntimeError(lines[-1]))
@@ -67,9 +69,8 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     from hydratune.sweep.worker import one_run
 
     collector.spare()
-    signals.install()
+    signals.install_below(int(parent), SAVED)
     guard_logs()
-    signals.end_with(int(parent))
     study, claim = opened(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
     trained = one_run(study, claim, int(number), Kept())

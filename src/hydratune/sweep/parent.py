@@ -68,9 +68,9 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
             time.sleep(_POLL)
             continue
         before = _ended(study)
-        _launch(cfg, context, arguments, study.options.workers, started)
+        preempted = _launch(cfg, context, arguments, study.options.workers, started)
         started += study.options.workers
-        tries = 0 if _ended(study) > before else tries + 1
+        tries = 0 if preempted or _ended(study) > before else tries + 1
         if tries == _TRIES:
             raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
 
@@ -88,9 +88,9 @@ def _ended(study: Study) -> int:
     return sum(t.state.is_finished() + t.user_attrs.get(FAILURES, 0) for t in study.trials())
 
 
-def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> None:
-    """Starts workers and waits until they end."""
-    from hydratune.sweep.worker import STARTED_BY, work
+def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> bool:
+    """Starts workers, waits until they end, and returns whether any was preempted."""
+    from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=cfg)
@@ -102,12 +102,13 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     except Exception as error:  # a worker that was killed takes the pool of its launcher with it
         log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
-        return
+        return False
     for one in returned:
         if isinstance(one._return_value, ConfigError):
             raise one._return_value
         if one.status == JobStatus.FAILED:
             log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
+    return any(one._return_value == PREEMPTED for one in returned)
 
 
 def _wait_for_workers() -> None:

@@ -39,6 +39,7 @@ from hydratune.tracking.view import LOG10
 
 log = logging.getLogger(__name__)
 
+PREEMPTED = -1
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
 _BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
 _TOLD = 1.0  # seconds, after which the study knows of a trial's end, and the next one trains
@@ -46,7 +47,12 @@ _KEPT = 4  # networks and data sets that a worker holds in memory
 
 
 def work(cfg: DictConfig) -> int:
-    """What the launcher runs, inside Hydra; returns how many trials were trained here."""
+    """Train trials, in the process that the launcher starts.
+
+    Returns:
+        The number of trials that were trained here, or `PREEMPTED` if a signal asked this worker to end. The launcher
+        hears of a preemption as of any other return, so that the parent replaces the worker without waiting.
+    """
     hydra = HydraConfig.get()
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
     plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
@@ -58,11 +64,19 @@ def work(cfg: DictConfig) -> int:
     ignore_other_launchers()  # here, since each trial restores the environment
     try:
         done = _work(Study(plan, options, waits=True), Kept(_KEPT))
+    except SystemExit:
+        if launcher == _BASIC:  # in the parent's process, which was asked
+            raise
+        done = PREEMPTED
     finally:
         if signals.is_orphan():  # else it would wait for work that nobody gives
             os._exit(TERMINATED)
         sender.wait()
-    log.info("worker %d: nothing is left", number)
+    if done == PREEMPTED:
+        log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
+        signals.call_launcher_handlers()
+    else:
+        log.info("worker %d: nothing is left", number)
     return done
 
 
@@ -94,10 +108,10 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
         signals.end_with(int(parent))
+    if launcher != _BASIC and threading.current_thread() is threading.main_thread():
+        signals.install()  # in place of the launcher's own, which are called once the trial is saved
     if launcher != _JOBLIB:
         return
-    if threading.current_thread() is threading.main_thread():
-        signals.install()
     share = available_cpus() // workers
     if hasattr(os, "sched_setaffinity") and share:
         mine = sorted(os.sched_getaffinity(0))[number % workers * share :][:share]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from hydratune import signals
 from hydratune.training.sampler import seeded_generator
 
 
@@ -15,6 +18,35 @@ def seed_workers(loader: Any, seed: int) -> None:
     """
     loader = getattr(loader, "base_dataloader", loader)  # accelerate wraps torch's
     loader.generator = seeded_generator(seed, 0)
+
+
+def protect_workers(loader: Any) -> None:
+    """Makes the workers of a DataLoader survive a signal that is sent to all processes of a job.
+
+    A worker that ends makes the training process fail, which would otherwise save a checkpoint.
+    """
+    loader = getattr(loader, "base_dataloader", loader)
+    if loader.num_workers:
+        loader.worker_init_fn = _WorkerInit(loader.worker_init_fn, signals.training_flag())
+
+
+@dataclass(frozen=True)
+class _WorkerInit:
+    """The `worker_init_fn` of a DataLoader; a class, for workers that are not forked.
+
+    Args:
+        before: The function that the DataLoader had.
+        training: The flag of the process that trains.
+    """
+
+    before: Callable[[int], None] | None
+    training: Any
+
+    def __call__(self, worker_id: int) -> None:
+        """Runs in the worker."""
+        signals.install_in_data_worker(self.training)
+        if self.before:
+            self.before(worker_id)
 
 
 def set_epoch(loader: Any, epoch: int, seed: int) -> None:

@@ -16,7 +16,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
-from hydratune.training.dataloader import seed_workers, set_epoch
+from hydratune.training.dataloader import protect_workers, seed_workers, set_epoch
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +128,7 @@ class SavingTrainer(Seq2SeqTrainer):
     def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
         loader = super()._get_dataloader(*args, **kwargs)
         seed_workers(loader, self.args.seed)
+        protect_workers(loader)
         return loader
 
     def _run_epoch(self, **kwargs: Any) -> None:
