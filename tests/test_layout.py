@@ -25,6 +25,7 @@ FLOORS = [
     {"allowed"},
     {
         "hub",
+        "env_variables",
         "files",
         "yaml_files",
         "console",

@@ -22,7 +22,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import outside
+from hydratune import env_variables, outside
 from hydratune.data.naming import data_name
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.yaml_files import check_yaml, read_yaml
@@ -255,6 +255,7 @@ def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def register_resolvers() -> None:
     """Register the resolvers of the configs, and remove `${oc.create:...}`, which turns text into nodes."""
+    env_variables.register()
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
     OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
     OmegaConf.clear_resolver("oc.create")

@@ -23,10 +23,13 @@ from hydratune.errors import Mistake, one_line, one_of
 _CODE = (
     "hydra.job.env_set",
     "hydra.launcher.additional_parameters",
-    "hydra.launcher.ray.init.address",
     "hydra.launcher.ray.init.runtime_env",
     "hydra.launcher.setup",
 )
+# Where a sweep connects to Ray: data, but whoever answers there receives the sweep's credentials and runs its pickles.
+RAY_ADDRESS = "hydra.launcher.ray.init.address"
+_RAY_HERE = ("auto", "local")  # clusters of this machine
+_RAY_HOST = re.compile(r"(ray://)?([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 # The classes and objects that a logging config may name, and the files that it may write.
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -43,6 +46,14 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         if _given(raw, key) and key not in allowed.listed():
             fix = f"Set it outside of configs, or list {key} under [tool.hydratune] allow or in {allowed.VARIABLE}."
             yield Mistake(key, "nothing, since it can run code", "a value", fix)
+    address = _given(raw, RAY_ADDRESS)
+    if (
+        address is not None
+        and address not in _RAY_HERE
+        and not (isinstance(address, str) and _RAY_HOST.fullmatch(address))
+    ):
+        fix = f"Set {RAY_ADDRESS}=HOST:6379."
+        yield Mistake(RAY_ADDRESS, "HOST:PORT, ray://HOST:PORT, auto, or local", repr(address), fix)
     for key in _LOGGING:
         yield from _logging(_given(raw, key), key)
         yield from _unknown_handlers(_given(raw, key), key)
@@ -88,6 +99,21 @@ def place(hydra: DictConfig, name: str) -> Iterator[Mistake]:
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
     elif not os.access(there, os.W_OK):
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
+
+
+def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield a mistake if a file names the host of a Ray cluster, so that no config sends credentials to a stranger.
+
+    Args:
+        hydra: Hydra's part of a config.
+        typed: The keys of the overrides on the command line.
+    """
+    address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
+    if address is None or address in _RAY_HERE or RAY_ADDRESS in allowed.listed():
+        return
+    if not any(f"{RAY_ADDRESS}.".startswith(f"{key}.") for key in typed):
+        fix = f"Type {RAY_ADDRESS}={address}, or set RAY_ADDRESS in the environment."
+        yield Mistake(RAY_ADDRESS, "an address on the command line or in RAY_ADDRESS", "one from a config file", fix)
 
 
 def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:

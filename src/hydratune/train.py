@@ -188,7 +188,9 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
 def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     """Trains every configuration of a sweep that is not trained yet, or shows what it would train."""
     plan, cfg = make_plan(request)
-    if mistakes := [*outside.place(cfg.hydra, "sweep.dir")]:
+    with composition.composer(request):
+        keys = [override.key_or_group for override in request.parsed]
+    if mistakes := [*outside.place(cfg.hydra, "sweep.dir"), *outside.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*mistakes)
     covered = preflight(_corners(plan))
     if dry:

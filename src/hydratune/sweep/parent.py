@@ -22,7 +22,7 @@ from hydratune.errors import FAILED as FAILED_CODE
 from hydratune.errors import ConfigError, one_line
 from hydratune.files import remove_soon
 from hydratune.provenance import console_script
-from hydratune.sweep import board, show
+from hydratune.sweep import board, ray_cluster, show
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
@@ -45,6 +45,8 @@ class NoProgressError(RuntimeError):
 def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
     """Trains what is left of the sweep whose plan lies in its directory."""
     plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
+    if _is_ray(cfg):
+        ray_cluster.connect(cfg.hydra.launcher.ray.init)
     study = Study(plan, options)
     lock = FileLock(plan.directory / _PARENT_LOCK)
     try:
@@ -93,7 +95,8 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
-    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=work, config=cfg)
+    task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
     try:
         returned: Sequence[Any] = launcher.launch([list(arguments) for _ in range(workers)], initial_job_idx=first)
     except (KeyboardInterrupt, SystemExit):
@@ -109,6 +112,10 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         if one.status == JobStatus.FAILED:
             log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
     return any(one._return_value == PREEMPTED for one in returned)
+
+
+def _is_ray(cfg: DictConfig) -> bool:
+    return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
 
 
 def _wait_for_workers() -> None:

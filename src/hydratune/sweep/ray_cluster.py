@@ -1,0 +1,106 @@
+"""Connect a sweep to Ray, and give its workers the environment variables that they need."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune import allowed, env_variables
+from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.outside import RAY_ADDRESS
+
+LAUNCHER = ".RayLauncher"
+_VARIABLE = "RAY_ADDRESS"  # which Ray reads as well
+# Credentials that a run reads from the environment although no config names them.
+_CREDENTIALS = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME")
+_OBJECT_STORE = 78_643_200  # bytes, the minimum: workers exchange nothing through it
+_REACHABLE = 10  # seconds to open a connection
+_RETRIES = "2"  # attempts, where Ray's own default of 20 makes a wrong token take 20 seconds and an old address minutes
+
+
+def connect(settings: DictConfig) -> None:
+    """Connect this process to a running cluster, or start Ray on this machine.
+
+    hydra-ray-launcher does not call `ray.init` after that. Its own call always sets `object_store_memory`, which a
+    running cluster refuses.
+
+    Args:
+        settings: `hydra.launcher.ray.init`. Without an `address`, the variable RAY_ADDRESS counts.
+
+    Raises:
+        ConfigError: If the cluster cannot be reached, or refuses the token or the settings.
+    """
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", _RETRIES)  # read when ray is imported
+    import ray
+
+    if ray.is_initialized():
+        return
+    arguments: Any = OmegaConf.to_container(settings, resolve=True)
+    configured = arguments.pop("address", None)
+    address = str(configured or os.environ.get(_VARIABLE) or "local")
+    if address == "local":
+        arguments.setdefault("object_store_memory", _OBJECT_STORE)
+    key = RAY_ADDRESS if configured else _VARIABLE
+    _check_reachable(key, address)
+    try:
+        with _own_signal_handler():
+            ray.init(address=address, **arguments)
+    except (OSError, RuntimeError, ValueError, TypeError, ray.exceptions.RayError) as error:
+        raise ConfigError(_refused(key, address, error)) from error
+
+
+def with_environment(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Return a task that first sets the variables that its worker needs, since a worker inherits those of `ray start`.
+
+    The values travel inside the pickled task. Ray writes arguments of tasks to no log, unlike a `runtime_env`.
+    """
+    names = {name: os.environ[name] for name in (*_CREDENTIALS, allowed.VARIABLE) if name in os.environ}
+    return functools.partial(_run, task, {**names, **env_variables.resolved()})
+
+
+def _run(task: Callable[[DictConfig], Any], environment: Mapping[str, str], cfg: DictConfig) -> Any:
+    os.environ.update(environment)
+    return task(cfg)
+
+
+def _check_reachable(key: str, address: str) -> None:
+    """Open and close a connection, since Ray waits for minutes for an address where nothing listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():  # auto, local
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        fix = "Start Ray there with `ray start --head`, or correct the address."
+        raise ConfigError(Mistake(key, "a Ray cluster that answers", f"{address!r}: {one_line(error)}", fix)) from error
+
+
+def _refused(key: str, address: str, error: Exception) -> Mistake:
+    """Return the mistake for an exception of `ray.init`."""
+    import ray
+
+    reasons = f"{error} {error.__cause__}"
+    if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in reasons:
+        fix = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster."
+        return Mistake("RAY_AUTH_TOKEN", "the token of the cluster", f"one that {address} refuses, or none", fix)
+    fix = "See docs/ray.md for the addresses and settings that a running cluster accepts."
+    return Mistake(key, "a Ray cluster that accepts these settings", f"{address!r}: {one_line(error)[:300]}", fix)
+
+
+@contextmanager
+def _own_signal_handler() -> Iterator[None]:
+    """Restore the handler of SIGTERM that `ray.init` replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # not the main thread, where Ray replaces nothing
+            signal.signal(signal.SIGTERM, handler)

@@ -1,0 +1,118 @@
+"""A Ray cluster of this machine: a head and a second node, each with one CPU, private ports and a private directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+TESTS = Path(__file__).parents[1]
+RAY = Path(sys.executable).with_name("ray")
+TOKEN = "0123456789abcdef0123456789abcdef"
+AUTHENTICATION = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+_READY = 120  # seconds
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
+}  # Ray's default niceness, 15, starves workers here
+_SHARED = ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0", "--block"]
+
+
+@dataclass
+class Node:
+    """What one `ray start --block` has started."""
+
+    process: subprocess.Popen[bytes]
+
+    def processes(self) -> list[psutil.Process]:
+        """The command itself and everything below it."""
+        if self.process.poll() is not None:
+            return []
+        command = psutil.Process(self.process.pid)
+        return [command, *command.children(recursive=True)]
+
+    def kill(self) -> None:
+        """End all processes by SIGKILL, as when a machine loses power."""
+        for process in self.processes():
+            try:
+                process.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End the node as Ctrl-C on `ray start --block` does, and kill what is left after ten seconds."""
+        processes = self.processes()
+        self.process.terminate()
+        for process in psutil.wait_procs(processes, timeout=10)[1]:
+            process.kill()
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running head.
+
+    Attributes:
+        address: `HOST:PORT` of its control service.
+        client: `ray://HOST:PORT` of its client server.
+        folder: Ray's temporary directory, which holds its logs.
+    """
+
+    address: str
+    client: str
+    folder: Path
+
+    @contextmanager
+    def second_node(self) -> Iterator[Node]:
+        """Add a node and stop it."""
+        with _node(self.folder, f"--address={self.address}") as node:
+            yield node
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """Start a head with token authentication, and stop it."""
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="ray"))  # short, since it is part of the names of sockets
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        port, client = _free_port(), _free_port()
+        ports = [f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
+        stack.enter_context(_node(folder, "--head", "--node-ip-address=127.0.0.1", *ports, f"--temp-dir={folder}"))
+        yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", folder)
+
+
+@contextmanager
+def _node(folder: Path, *arguments: str) -> Iterator[Node]:
+    """Start a node without the variables of the tests' sweeps, wait until it is ready, and stop it."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRATUNE_", "SWEEP_"))}
+    environment |= {**AUTHENTICATION, **_QUIET, "PYTHONPATH": str(TESTS)}
+    output = Path(tempfile.mkstemp(dir=folder)[1])
+    with output.open("w") as file:
+        command = [str(RAY), "start", *arguments, *_SHARED]
+        node = Node(subprocess.Popen(command, env=environment, cwd=folder, stdout=file, stderr=file))
+    try:
+        end = time.monotonic() + _READY
+        while "Ray runtime started" not in (said := output.read_text()):
+            assert node.process.poll() is None, said
+            assert time.monotonic() < end, said
+            time.sleep(0.1)
+        yield node
+    finally:
+        node.stop()
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
