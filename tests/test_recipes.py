@@ -28,6 +28,7 @@ PLACEHOLDERS = {
     "model.pretrained_model_name_or_path=...": "model.pretrained_model_name_or_path=OWNER/NAME",
     "sweep.storage=postgresql://...": "sweep.storage=sqlite:///study.db",
     "hydra.run.dir=/shared/my_run": "hydra.run.dir=shared/my_run",
+    "hydra.sweep.dir=/shared/my_sweep": "hydra.sweep.dir=shared/my_sweep",
     "/abs/path/of/my_conf": "primary",
     "hardware.launch.nnodes=$WORLD_SIZE": "hardware.launch.nnodes=2",
     "hardware.launch.node_rank=$RANK": "hardware.launch.node_rank=1",
@@ -144,6 +145,7 @@ def reader(own_directory, monkeypatch):
     (own_directory / "columns.conll").write_text("1\tgood\tO\n\n")
     (own_directory / "a.conllu").write_text("\t".join(["1", "good", "good", "ADJ", *("_" * 6)]) + "\n\n")
     (own_directory / "tinyshakespeare.txt").write_text("good\n")
+    monkeypatch.setenv("SWEEP_STORAGE", "postgresql://USER@HOST/DATABASE")
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
     monkeypatch.setattr("hydratune.hub.check", lambda _: ())
     monkeypatch.setattr("hydratune.train.preflight", lambda configs: [*configs] and "")

@@ -125,6 +125,8 @@ def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
     if package and importlib.util.find_spec(package[1]) is None:
         fix = "Install it; the demo's packages come with pip install 'hydratune[demo]'."
         return Mistake(key, f"the package {package[1]} to be installed", "none", fix)
+    if variable := re.search(r"Environment variable '(.+)' not found", str(error)):
+        return Mistake(key, f"the environment variable {variable[1]}", "none", f"Run `export {variable[1]}=VALUE`.")
     got = f"{raw!r}: {str(error).splitlines()[0].rstrip('.')}"
     return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
 

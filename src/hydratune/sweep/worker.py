@@ -6,6 +6,7 @@ import gc
 import logging
 import math
 import os
+import socket
 import statistics
 import threading
 import time
@@ -19,7 +20,7 @@ from omegaconf import DictConfig
 
 from hydratune import collector, signals
 from hydratune.build import build
-from hydratune.errors import TERMINATED, one_line
+from hydratune.errors import TERMINATED, ConfigError, Mistake, one_line
 from hydratune.facts import Part
 from hydratune.files import CHECKPOINTS, remove_soon
 from hydratune.hardware.environment import ignore_other_launchers
@@ -29,7 +30,7 @@ from hydratune.provenance import guard_logs, redact
 from hydratune.report import quieten
 from hydratune.run_params import param_name
 from hydratune.sweep import isolated
-from hydratune.sweep.plan import Plan, label, read_plan
+from hydratune.sweep.plan import PLAN, Plan, label, read_plan
 from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import Trained, quiet_terminal, train
@@ -55,7 +56,7 @@ def work(cfg: DictConfig) -> int:
     """
     hydra = HydraConfig.get()
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
-    plan, options = read_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
+    plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     if launcher != _BASIC:  # this process did not begin with our command
         collector.spare()
         guard_logs()
@@ -78,6 +79,15 @@ def work(cfg: DictConfig) -> int:
     else:
         log.info("worker %d: nothing is left", number)
     return done
+
+
+def _shared_plan(directory: Path) -> Plan:
+    """Read the plan of a sweep, or raise ConfigError where this machine does not have the sweep's directory."""
+    if not (directory / PLAN).is_file():
+        fix = "Set hydra.sweep.dir=/SHARED/NAME to a directory of a network file system."
+        got = f"{str(directory)!r}, which {socket.gethostname()} does not have"
+        raise ConfigError(Mistake("hydra.sweep.dir", "a directory that all machines share", got, fix))
+    return read_plan(directory)
 
 
 def _work(study: Study, kept: Kept) -> int:
