@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_rows
-from hydratune.data import LocalFiles
+from hydratune.data import LocalFiles, Mixture
 from hydratune.errors import ConfigError
 from hydratune.tasks.multi_label_classification import MultiLabelClassification
 from hydratune.tasks.regression import Regression
@@ -135,6 +135,26 @@ def test_run_lists_the_dropped_rows_of_a_stream(train, tiny, own_directory, work
     )
     (row,) = listed(result)
     assert (row["split"], row["value"], row["row"]["label"]) == ("train", "' '", "7.0")
+
+
+def test_mixture_lists_the_dropped_rows_of_its_streams():
+    """Rows that are dropped while a stream is read follow those that were dropped before."""
+    sources = {}
+    for name in "ab":
+        write_rows(Path(f"{name}.jsonl"), [{"text": f"{name} {i}", "label": "xy"[i % 2]} for i in range(9)])
+        with Path(f"{name}.jsonl").open("a") as file:
+            file.write(json.dumps({"text": " ", "label": {"a": "x", "b": "y"}[name]}) + "\n{oops\n")
+        write_rows(Path("v.jsonl"), [{"text": "v", "label": "x"}])
+        files = {"train": f"{name}.jsonl", "validation": "v.jsonl"}
+        sources[name] = LocalFiles(files=files, streaming=True, on_bad_row="drop")
+    mixture = Mixture(sources=sources, labels=["x", "y"], stopping_strategy="all_exhausted")
+    splits = mixture.load(SequenceClassification())
+    assert mixture.dropped.list_in(Path()) == 2
+    rows = [*splits["train"]]
+    assert not [row for row in rows if row["text"] == " "]
+    assert mixture.dropped.merge_epochs() == 4
+    values = [json.loads(line)["value"] for line in Path("dropped_rows.jsonl").read_text().splitlines()]
+    assert "' '" in values[2:]
 
 
 def test_row_with_several_errors_counts_once():

@@ -332,3 +332,26 @@ def test_squad_read_as_json_has_to_be_declared(splits):
     source = LocalFiles(files={"train": "a.json"}, splits=splits)
     wanted = {"question": Column("text"), "context": Column("text")}
     assert [mistake.key for mistake in source.check_columns(wanted)] == ["format"]
+
+
+ON_ONE_LINE = [{"text": "x", "label": "a"}, [], {"text": " ", "label": "b"}, {"text": "y", "label": "b"}]
+
+
+@pytest.mark.parametrize(("indent", "places"), [(None, [", row 2", ", row 3"]), (1, [":6", ":7"])])
+def test_json_document_names_its_rows(indent, places):
+    """A document on one line names the number of a row, others its line."""
+    Path("a.json").write_text(json.dumps(ON_ONE_LINE, indent=indent))
+    source = LocalFiles(files={"train": "a.json", "validation": "a.json"})
+    with pytest.raises(ConfigError) as caught:
+        source.load(SequenceClassification())
+    messages = " ".join(mistake.got for mistake in caught.value.mistakes)
+    assert all(f"at a.json{place}" in messages for place in places)
+
+
+def test_json_splits_on_one_line_name_their_rows():
+    """Rows are counted within the split."""
+    Path("a.json").write_text(json.dumps({"test": ON_ONE_LINE[:1], "train": ON_ONE_LINE}))
+    source = LocalFiles(files={"train": "a.json"}, splits={"train": "train", "validation": "test"})
+    with pytest.raises(ConfigError) as caught:
+        source.load(SequenceClassification())
+    assert "at a.json, row 3 of train" in " ".join(mistake.got for mistake in caught.value.mistakes)

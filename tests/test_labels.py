@@ -368,6 +368,22 @@ def test_a_mixture_knows_the_labels_of_all_sources():
     assert one.label_names == ["-1", "2", "10"]
 
 
+def test_a_mixture_has_the_labels_of_all_training_rows():
+    """A label that another source trains on is not unseen; one that no source trains on is."""
+    files = {}
+    for name, labels in (("x", "ab"), ("y", "bc")):
+        write_rows(Path(f"{name}.jsonl"), [{"text": f"{name}{i}", "label": labels[i % 2]} for i in range(20)])
+        files[name] = {"train": f"{name}.jsonl", "validation": f"{name}_validation.jsonl"}
+        rows = [{"text": f"v{i}", "label": label} for i, label in enumerate("abc")]
+        write_rows(Path(f"{name}_validation.jsonl"), rows)
+    splits = Mixture(sources={name: LocalFiles(files=one) for name, one in files.items()}).load(TASK)
+    assert splits["validation"]["label"][:] == [*"abcabc"]
+    write_rows(Path("y_validation.jsonl"), [{"text": "v", "label": "d"}])
+    with pytest.raises(ConfigError) as caught:
+        Mixture(sources={name: LocalFiles(files=one) for name, one in files.items()}).load(TASK)
+    assert "dataset.unseen_labels" in {mistake.key for mistake in caught.value.mistakes}
+
+
 # --- files in formats that people use --------------------------------------------------------------------
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"

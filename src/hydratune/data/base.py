@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hydratune.data import splitting
+from hydratune.data.bad_rows import drop_bad_rows
 from hydratune.data.cell_lists import split_cells
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import (
@@ -17,8 +18,6 @@ from hydratune.data.label_names import (
     UnseenLabels,
     as_texts,
     doubtful_names,
-    split_unseen,
-    unseen_counts,
 )
 from hydratune.data.raw import Raw
 from hydratune.data.rows import (
@@ -28,13 +27,11 @@ from hydratune.data.rows import (
     BadRow,
     Column,
     column_name,
-    located,
-    mistakes,
     unknown_columns,
 )
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
-from hydratune.data.streaming import checked, head, is_stream, length, said_length
+from hydratune.data.streaming import checked, is_stream, length, said_length
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
 from hydratune.hub import Repository
 
@@ -243,6 +240,10 @@ class Source(ABC):
 
         Test rows have a column `splitting.GROUPS` too, where `group_by_column` is set and the data have it.
         """
+        return self.finish(self.open(task), task)
+
+    def open(self, task: Reader) -> Raw:
+        """All rows under the task's column names, invalid ones among them; from then on, `label_names` is set."""
         self._dropped = DroppedRows()
         needed = self._needed(task.columns)
         raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
@@ -254,8 +255,7 @@ class Source(ABC):
                 task.columns, raw.names(split), f"the {split} split", [*splitting.nested(rows.features)]
             )
         ]
-        streams = is_stream(splits["train"])
-        missing += [] if streams else self._missing_keys(raw.names("train"))
+        missing += [] if is_stream(splits["train"]) else self._missing_keys(raw.names("train"))
         if missing:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
         keys = self.stratify_by_column, self.group_by_column
@@ -265,7 +265,22 @@ class Source(ABC):
         rows = length(splits["train"])
         for doubt in doubtful_names(self._label_names or (), rows or math.inf) if self.labels is None else ():
             log.warning("data: %s", doubt)
-        self._deal_with_bad_rows(splits, raw, task)
+        return replace(raw, splits=splits)
+
+    def finish(self, raw: Raw, task: Reader, label_names: list[str] | None = None) -> DatasetDict:
+        """The valid rows of `open` in the splits of a run, as `load` returns them.
+
+        Args:
+            raw: The result of `open`.
+            task: The same task.
+            label_names: Of all data of a run that this is a part of; None if it is all.
+        """
+        splits, streams = raw.splits, is_stream(raw.splits["train"])
+        names = label_names or self._label_names
+        drop = self.on_bad_row == "drop"
+        self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
+        if streams:
+            splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
         if empty := [split for split in splits if length(splits[split]) == 0]:
             got = f"none in {', '.join(empty)}"
             raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
@@ -335,43 +350,6 @@ class Source(ABC):
             renamed = split_cells(renamed, kinds, self.list_separator)
         labels = [name for name, column in wanted.items() if column.kind == "label"]
         return splitting.with_whole_labels(renamed, labels)
-
-    def _deal_with_bad_rows(self, splits: DatasetDict, raw: Raw, task: Reader) -> None:
-        """Raises for bad rows, or drops them from `splits`."""
-        still = type(splits)(
-            {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
-        )
-        if "train" not in still:
-            found: list[BadRow] = []
-        else:
-            found = located(task.bad_rows(still, self._label_names), raw.locate)
-        if is_stream(splits.get("train")):
-            splits["train"] = checked(
-                splits["train"], task, self._label_names, self.on_bad_row == "drop", self._dropped
-            )
-            found = [one for one in found if one.split != "train" or self.on_bad_row == "error"]
-        lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
-        sizes = {split: (length(rows) or 0) + lost[split] for split, rows in splits.items()}
-        found = [replace(one, unseen_label=one.unseen_label and one.split != "train") for one in found]
-        found, unseen, errors = split_unseen(found, self.unseen_labels, sizes)
-        bad = [*raw.bad, *found]
-        if bad and self.on_bad_row == "error":
-            errors = [*mistakes(bad, sizes), *errors]
-        if errors:
-            raise ConfigError(*errors)
-        if unseen:
-            log.warning("data: %s", unseen_counts(unseen, sizes, self.unseen_labels))
-        dropped = {split: {one.row for one in found if one.split == split} for split in splits}
-        without = [*found, *(unseen if self.unseen_labels == "drop" else ())]
-        self._dropped.before = [*raw.bad, *without]
-        for split in {one.split for one in without}:
-            numbers = {one.row for one in without if one.split == split}
-            splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])
-        if not bad:
-            return
-        counts = {split: len(dropped[split]) + lost[split] for split in splits}
-        parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
-        log.warning("data: %s bad rows were dropped: %s", f"{sum(counts.values()):,}", parts)
 
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
         """Split off what is missing of validation and test; of the columns that this went by, test keeps its groups."""

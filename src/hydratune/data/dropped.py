@@ -21,10 +21,12 @@ class DroppedRows:
     Attributes:
         before: Those that were dropped before training.
         path: The file that lists them; None while no run lists them.
+        parts: Those of the sources of a mixture, whose streams list their rows in the same file.
     """
 
     before: list[BadRow] = field(default_factory=list)
     path: Path | None = None
+    parts: Sequence[DroppedRows] = ()
 
     def list_in(self, folder: Path) -> int:
         """Write the file into a run directory, for a stream to add rows to; return the number of rows so far.
@@ -32,6 +34,8 @@ class DroppedRows:
         Without rows, no file is written.
         """
         self.path = folder / DROPPED_ROWS
+        for part in self.parts:
+            part.path = self.path
         self.path.unlink(missing_ok=True)  # of a run that is resumed
         if self.before:
             write_lines(self.path, map(_as_json, self.before))

@@ -48,11 +48,12 @@ class Mixture:
 
     def __post_init__(self) -> None:
         self.labels = as_texts(self.labels)
+        self._dropped = DroppedRows()
 
     @property
     def dropped(self) -> DroppedRows:
-        """The rows that the sources have dropped; a stream in a mixture lists none."""
-        return DroppedRows([bad for source in self.sources.values() for bad in source.dropped.before])
+        """The rows that `load` has dropped from the sources, and those that their streams drop while they are read."""
+        return self._dropped
 
     @property
     def label_names(self) -> list[str] | None:
@@ -106,11 +107,17 @@ class Mixture:
         """The mixed training rows; validation and test one after the other."""
         from datasets import DatasetDict, concatenate_datasets, interleave_datasets
 
-        loaded = {}
+        opened, loaded = {}, {}
+        for name, source in self.sources.items():
+            source.labels = source.labels or self.labels
+            opened[name] = source.open(task)
+        label_names = self.label_names  # a label of any source is one that the model has
         for name, source in self.sources.items():
             log.info("data: from %s", name)
-            source.labels = source.labels or self.labels
-            loaded[name] = splitting.without_groups(source.load(task))  # values of two sources may be equal by chance
+            rows = source.finish(opened[name], task, label_names)
+            loaded[name] = splitting.without_groups(rows)  # values of two sources may be equal by chance
+        parts_dropped = [source.dropped for source in self.sources.values()]
+        self._dropped = DroppedRows([bad for part in parts_dropped for bad in part.before], parts=parts_dropped)
         weights = [self.weights.get(name, 1.0) for name in loaded]
         shares = [weight / sum(weights) for weight in weights]
         parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +106,33 @@ class DataFile:
         """An error of this file."""
         return ConfigError(Mistake(f"dataset.files.{self.split}", expected, got, fix))
 
-    def place(self, line: int) -> str:
-        """File and line, as in messages."""
-        return f"{self.path}:{line}" if line else str(self.path)
+    @cached_property
+    def shares_lines(self) -> bool:
+        """Whether several rows start on one line, as in a JSON document without line breaks."""
+        lines = [*self.scan.lines, *(bad.line for bad in self.scan.bad if not bad.same_record)]
+        return self.name == "json" and len({*lines}) < len(lines)
+
+    def place(self, line: int, number: int) -> str:
+        """File and line, as in messages; the number of the record, from 1, where its line does not tell it.
+
+        Args:
+            line: Of the record; 0 where the format has no lines.
+            number: Of the record among all of the file, from 0.
+        """
+        if not self.shares_lines:
+            return f"{self.path}:{line}" if line else str(self.path)
+        splits = f" of {', '.join(self.options.splits)}" if self.options.splits else ""
+        return f"{self.path}, row {number + 1}{splits}"
 
     def bad(self) -> list[BadRow]:
         """The lines that are no rows."""
-        return [
-            BadRow(self.split, None, "", bad.expected, bad.got, bad.fix, self.place(bad.line)) for bad in self.scan.bad
-        ]
+        number, rows = -1, []
+        for bad in self.scan.bad:
+            number += not bad.same_record
+            position = self.scan.skipped[number] + number
+            place = self.place(bad.line, position)
+            rows.append(BadRow(self.split, None, "", bad.expected, bad.got, bad.fix, place))
+        return rows
 
 
 def _is_selected(name: str, needed: Sequence[str]) -> bool:
@@ -279,6 +297,6 @@ def _locate(files: Sequence[DataFile], split: str, row: int) -> str:
         if not file.scan.lines:
             return f"{file.path}, row {row + 1}" if len(files) == 1 else f"row {row + 1} of {split}"
         if row < len(file.scan.lines):
-            return file.place(file.scan.lines[row])
+            return file.place(file.scan.lines[row], file.scan.number(row))
         row -= len(file.scan.lines)
     return f"row {row + 1} of {split}"
