@@ -10,6 +10,7 @@ from hydratune.compare.seeds import compare_groups, seeds_test
 from hydratune.compare.statistics import RowScores, against_best, bca_interval, mcnemar, paired_test, score_interval
 from hydratune.compare.words import Comparison, Group, Unit
 from hydratune.intervals import Interval, Scale, interval_text, mean_interval
+from hydratune.tasks.metrics import macro_f1, matthews_correlation
 from hydratune.tasks.multi_label_classification import MultiLabelClassification
 from hydratune.tasks.regression import Regression
 from hydratune.tasks.seq2seq import Seq2Seq
@@ -296,3 +297,31 @@ def test_sentences(metric, is_share, interval, sentence):
     said = Comparison("A", "B", unit, "test", "a test", "two models", Interval(*interval)).sentence()
     assert said.startswith(sentence)
     assert said.endswith(f"(test {metric}, a test; two models)")
+
+
+@pytest.mark.parametrize("reference", [macro_f1, matthews_correlation])
+def test_resampled_metric_equals_that_of_scikit_learn(reference):
+    """For rows that repeat, labels that do not occur, and a true label that the model does not have."""
+    random = np.random.default_rng(0)
+    true, said = random.choice(list("abce"), 60, p=[0.6, 0.3, 0.05, 0.05]), random.choice(list("abcd"), 60)
+    rows = [{"label": a, "prediction": b} for a, b in zip(true.tolist(), said.tolist(), strict=True)]
+    name = reference.__name__
+    score = SequenceClassification(metrics=[name]).resampled(name, rows, list("abcd"))
+    for size in (60, 6, 2):
+        for _ in range(20):
+            drawn = random.integers(60, size=size)
+            assert score(drawn) == pytest.approx(reference(said[drawn], true[drawn]))
+
+
+def test_resampled_macro_f1_of_label_sets_equals_that_of_all_rows():
+    """As `rescore` computes it: labels of the model count always, others where they are true."""
+    random = np.random.default_rng(0)
+    sets = [[[label for label in "abcd" if random.random() < 0.3] for _ in range(40)] for _ in range(2)]
+    rows = [{"labels": a, "predictions": [x for x in b if x != "d"]} for a, b in zip(*sets, strict=True)]
+    task = MultiLabelClassification(metrics=["macro_f1"])
+    score = task.resampled("macro_f1", rows, list("abc"))
+    for size in (40, 3):
+        for _ in range(10):
+            drawn = random.integers(40, size=size)
+            expected = task.rescore([rows[i] for i in drawn], list("abc"))["macro_f1"]
+            assert score(drawn) == pytest.approx(expected)

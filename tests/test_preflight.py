@@ -55,7 +55,7 @@ def test_mistake_is_found_before_anything_is_written(overrides, flags, toy, own_
     [
         ([], "frozen parameters"),
         (["model.freeze=[embeddings]"], "rows"),
-        (["hardware=ddp", "hardware.device=cpu"], "training arguments of several processes"),
+        (["hardware=ddp", "hardware.device=cpu"], "communication and sharding of several processes"),
     ],
 )
 def test_dry_run_says_what_it_did_not_check(overrides, name, toy, capsys):
@@ -107,6 +107,22 @@ def test_dry_run_leaves_the_process_as_it_was(toy):
 
     assert dispatch(["--dry", *toy]) == 0
     assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["trainer.args.lr_scheduler_type=nope"], "trainer.args"),
+        (["trainer.args.report_to=wandb"], "trainer.args.report_to"),
+        (["trainer.args.per_device_train_batch_size=1"], "trainer.args.per_device_train_batch_size"),
+    ],
+)
+@pytest.mark.parametrize("hardware", ["ddp", "fsdp"])
+def test_dry_run_checks_the_arguments_of_several_processes(hardware, overrides, key, toy):
+    """What each process would refuse, and a batch that the processes cannot share."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["--dry", *toy, "tracking=none", f"hardware={hardware}", "hardware.device=cpu", *overrides])
+    assert [mistake.key for mistake in caught.value.mistakes] == [key]
 
 
 def test_run_loads_config_and_tokenizer_once(toy, monkeypatch):

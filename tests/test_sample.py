@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as Pillow
 
@@ -36,3 +37,19 @@ def test_sample_has_thumbnails_of_images(tmp_path):
         red, _, blue = thumbnail.convert("RGB").getpixel((5, 5))
         assert (thumbnail.size, blue > 200, red < 50) == ((64, 32), True, True)
     assert {folder for path, folder in files.items() if path.suffix == ".webp"} == {"table_images/predictions_sample"}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_thumbnail_of_a_large_jpeg_is_that_of_its_pixels(tmp_path, mode):
+    """A file that is decoded at a small size looks the same, also turned as its camera says."""
+    image = Pillow.new("RGB", (1600, 800), "white")
+    image.paste("black", (0, 0, 800, 800))
+    exif = Pillow.Exif()
+    exif[274] = 3  # upside down
+    image.convert(mode).save(tmp_path / "image.jpg", exif=exif)
+    rows = Dataset.from_dict({"image": [str(tmp_path / "image.jpg")]}, features=Features(image=Image()))
+    files = dict(write_sample(tmp_path, [{"prediction": "a"}], rows))
+    (path,) = [path for path in files if path.suffix == ".webp"]
+    with Pillow.open(path) as thumbnail:
+        left, right = (thumbnail.convert("L").getpixel((x, 16)) for x in (5, 58))
+        assert (thumbnail.size, left > 200, right < 50) == ((64, 32), True, True)

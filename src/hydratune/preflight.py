@@ -58,10 +58,14 @@ class Coverage:
         return f"checked: {checked}\nnot checked: {unchecked}"
 
 
-def preflight(configs: Iterable[DictConfig]) -> Coverage:
+def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
     """Check one or more configs that passed `check_config`.
 
     What several configs have in common is checked once. Nothing is written, and nothing is logged.
+
+    Args:
+        configs: Of single runs.
+        dry: Whether no run follows; the processes of a distributed run check their training arguments themselves.
 
     Raises:
         ConfigError: With the mistakes of all configs together.
@@ -77,7 +81,7 @@ def preflight(configs: Iterable[DictConfig]) -> Coverage:
             seen.add(whole)
             source, task, model = (build(node) for node in nodes[:3])
             hub.settle({**source.needs(), **model.needs()})
-            args = _arguments(cfg, task, found)
+            args = _arguments(cfg, task, found, dry)
             if part not in networks:
                 networks[part] = _network(cfg, task, model, found)
             if args is not None and networks[part] is not None:
@@ -104,12 +108,19 @@ def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
     return adapted
 
 
-def _arguments(cfg: DictConfig, task: Any, found: Coverage) -> Any:
-    """Build the training arguments and the callbacks; None where only the processes of a run can."""
+def _arguments(cfg: DictConfig, task: Any, found: Coverage, dry: bool) -> Any:
+    """Build the training arguments and the callbacks; return None if the processes of a distributed run will do so.
+
+    The arguments of a distributed run are built as for a single process. They open a CUDA device, which stays in use
+    until this process ends and would be missing in the run's own processes.
+    """
     hardware = build(cfg.hardware)
     if isinstance(hardware, Distributed):
-        found.unchecked.append("training arguments of several processes")
-        return None
+        found.unchecked.append("communication and sharding of several processes")
+        with found.part("batch per process"):
+            hardware.shares(cfg.trainer.args, hardware.local_processes() * hardware.launch.nnodes)
+        if not dry:
+            return None
     from accelerate.state import AcceleratorState
 
     args = None

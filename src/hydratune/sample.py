@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,16 +50,27 @@ def _thumbnails(directory: Path, rows: Any) -> Iterator[tuple[Path, dict[str, st
     if column is None:
         return
     (directory / _IMAGES).mkdir(parents=True, exist_ok=True)
-    for i in range(min(ROWS, len(rows))):
+    files = rows.select_columns([column]).cast_column(column, Image(decode=False))
+    for i in range(min(ROWS, len(files))):
         name = f"{_IMAGES}/{i}.webp"
-        _small(rows[i][column]).save(directory / name)
+        _small(files[i][column]).save(directory / name)
         yield directory / name, {"type": "image", "filepath": name, "compressed_filepath": name}
 
 
-def _small(image: Image) -> Image:
+def _small(file: Mapping[str, Any]) -> Image:
+    """Return a small copy of an image; a JPEG file is decoded at about that size, which takes a tenth of the time.
+
+    Args:
+        file: Bytes or path, as `datasets` stores an image.
+    """
+    import PIL.Image
+    from PIL import ImageOps
+
     from hydratune.tasks.image_classification import eight_bit
 
-    small = eight_bit(image, "RGB")
+    with PIL.Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
+        image.draft("RGB", (_PIXELS, _PIXELS))
+        small = eight_bit(ImageOps.exif_transpose(image), "RGB")
     small.thumbnail((_PIXELS, _PIXELS))
     return small
 

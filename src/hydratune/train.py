@@ -79,7 +79,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
     if continued:
         check_seed(cfg, continued)
     if dry:
-        print(f"one run; no errors found\n{preflight([cfg])}")
+        print(f"one run; no errors found\n{preflight([cfg], dry)}")
         return 0
     several, number = machines(cfg)
     wanted = Path(cfg.hydra.run.dir).absolute()
@@ -192,7 +192,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         keys = [override.key_or_group for override in request.parsed]
     if mistakes := [*outside.place(cfg.hydra, "sweep.dir"), *outside.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*mistakes)
-    covered = preflight(_corners(plan))
+    covered = preflight(_corners(plan), dry)
     if dry:
         show_plan(plan, cfg)
         print(covered)

@@ -38,6 +38,24 @@ def matthews_correlation(predictions: Any, references: Any) -> float:
     return matthews_corrcoef(references, predictions)
 
 
+def macro_f1_of_counts(hits: Any, true: Any, predicted: Any) -> float:
+    """`macro_f1` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    occurs = true + predicted > 0
+    return float((2 * hits[occurs] / (true + predicted)[occurs]).mean())
+
+
+def matthews_correlation_of_counts(hits: Any, true: Any, predicted: Any) -> float:
+    """`matthews_correlation` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    rows = true.sum(dtype=float)
+    spread = (rows**2 - (predicted.astype(float) ** 2).sum()) * (rows**2 - (true.astype(float) ** 2).sum())
+    if spread == 0:
+        return 0.0
+    return float((hits.sum() * rows - (true.astype(float) * predicted).sum()) / spread**0.5)
+
+
+# Metrics of `CLASSIFICATION` that are functions of these counts.
+OF_COUNTS = {"macro_f1": macro_f1_of_counts, "matthews_correlation": matthews_correlation_of_counts}
+
 ACCURACY = share("accuracy", accuracy)
 F1 = share("f1", f1)  # of two labels only
 MACRO_F1 = share("macro_f1", macro_f1)

@@ -219,6 +219,28 @@ class MultiLabelClassification(Task):
         both = 2.0 * len(true & said)
         return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
 
+    def resampled(
+        self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> Callable[[Sequence[int]], float]:
+        """Compute macro F1 from counts of labels."""
+        import numpy as np
+
+        if metric != "macro_f1" or metric in self.extra_metrics:
+            return super().resampled(metric, rows, names)
+        true, predicted = column_values(rows, "labels", "predictions")
+        every = _with_unseen(names, true)
+        references, predictions = (_label_matrix(one, every).tocsr() for one in (true, predicted))
+        hits = references.multiply(predictions).tocsr()
+        is_known = np.arange(len(every)) < len(names)
+
+        def from_counts(numbers: Sequence[int]) -> float:
+            weights = np.bincount(numbers, minlength=len(rows)).astype(float)
+            both, true_rows, said_rows = (weights @ matrix for matrix in (hits, references, predictions))
+            f1 = 2 * both / np.maximum(true_rows + said_rows, 1)
+            return float(f1[is_known | (true_rows > 0)].mean())
+
+        return from_counts
+
     def _scores(self, references: Any, predictions: Any, names: Sequence[str]) -> dict[str, float]:
         """The metrics of (rows, labels) sparse matrices of 0 and 1, which extra metrics need as arrays."""
         if self.extra_metrics:

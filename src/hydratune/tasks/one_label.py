@@ -12,7 +12,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.tasks.base import Evaluated, Task, column_values
 from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
 from hydratune.tasks.metric import PREDICTIONS, REFERENCES, SCORES, Metric
-from hydratune.tasks.metrics import CLASSIFICATION, F1, MACRO_F1
+from hydratune.tasks.metrics import CLASSIFICATION, F1, MACRO_F1, OF_COUNTS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,8 +122,19 @@ class OneLabel(Task):
     def resampled(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
-        """Looks the ids up once."""
+        """Look the IDs up once; compute macro F1 and the Matthews correlation from counts of labels."""
+        import numpy as np
+
         true, said = _ids(rows, names)
+        if metric in OF_COUNTS and metric not in self.extra_metrics:
+            labels = 1 + max(true.max(), said.max())
+            right = np.where(true == said, true, labels)  # the last one counts the rows that are wrong
+
+            def from_counts(numbers: Sequence[int]) -> float:
+                counts = (np.bincount(ids[numbers], minlength=labels + 1)[:labels] for ids in (right, true, said))
+                return OF_COUNTS[metric](*counts)
+
+            return from_counts
         alone = self.with_metric(metric)
         return lambda numbers: alone._scores(true[numbers], said[numbers], names)[metric]
 
