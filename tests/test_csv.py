@@ -357,3 +357,30 @@ def test_jsonl_name_with_spaces_can_be_pasted():
     Path("a.jsonl").write_text('{"text": "x", "the label": "a"}\n')
     (mistake,) = LocalFiles(files={"train": "a.jsonl"}).check_columns(TASK.columns)
     assert "'dataset.columns.label=\"the label\"'" in mistake.fix
+
+
+def test_csv_test_file_without_labels():
+    """The message names the command that predicts them."""
+    Path("a.csv").write_text("text,label\nx,a\ny,b\n")
+    Path("b.csv").write_text("id,text\n1,x\n2,y\n")
+    (mistake,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
+    assert (mistake.key, "hydratune predict RUN b.csv" in mistake.fix) == ("columns.label", True)
+
+
+def test_csv_test_file_with_labels_of_another_name():
+    """The name is proposed."""
+    Path("a.csv").write_text("text,label\nx,a\ny,b\n")
+    Path("b.csv").write_text("text,labels\nx,a\n")
+    (mistake,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
+    assert "labels" in mistake.fix
+
+
+@pytest.mark.parametrize(("names", "hint"), [(["pos/1.txt", "neg/2.txt"], "one csv"), (["x/a.tsv"], "**/*.tsv")])
+def test_folder_of_folders(names, hint):
+    """The message goes by the files inside."""
+    for name in names:
+        path = Path("data", name)
+        path.parent.mkdir(parents=True)
+        path.write_text("text\tlabel\nx\ta\n")
+    (mistake,) = LocalFiles(files={"train": "data"}).check()
+    assert hint in mistake.fix

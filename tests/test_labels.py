@@ -328,6 +328,16 @@ def test_unseen_labels_of_a_set(tiny_model):
     assert task.tables(decoded, data.head)["per_label"].loc["new", "support"] == 1
 
 
+def test_mapping_of_numbers_without_their_zeros():
+    """A column of 01 and 02 has texts, so the mapping needs these."""
+    Path("a.csv").write_text("text,label\nx,01\ny,02\n")
+    files = dict.fromkeys(("train", "validation"), "a.csv")
+    with pytest.raises(ConfigError) as caught:
+        LocalFiles(files=files, labels={1: "a", 2: "b"}).load(TASK)
+    assert (caught.value.mistakes[0].key, "01: a" in caught.value.mistakes[0].fix) == ("dataset.labels", True)
+    assert LocalFiles(files=files, labels={"01": "a", "02": "b"}).load(TASK)["train"]["label"][:] == ["a", "b"]
+
+
 # --- mixtures --------------------------------------------------------------------------------------------
 
 

@@ -453,3 +453,14 @@ def test_data_of_another_task(name, text, task, own_directory, compose):
     with pytest.raises(ConfigError, match=rf"Or set task={task}, which reads such columns\.") as caught:
         check_config(compose("dataset=local", f"dataset.files.train={name}"))
     assert "task=" not in str(caught.value.mistakes[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [("text,stars\nx,1\ny,2\n", "dataset.columns.label"), ("text;label\nx;1\n", "dataset.delimiter")]
+)
+def test_data_of_this_task_proposes_no_other(text, key, own_directory, compose):
+    """Data with a text could train a language model, which nobody asked for."""
+    (own_directory / "a.csv").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose("dataset=local", "dataset.files.train=a.csv"))
+    assert (caught.value.mistakes[0].key, "task=" in caught.value.mistakes[0].fix) == (key, False)

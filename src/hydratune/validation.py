@@ -298,9 +298,20 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
 def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
     """What the task and the data do not agree on, and which shipped task would fit where another does."""
     found = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
-    if found and (fitting := [name for name, columns in _shipped_tasks() if not any(dataset.check_columns(columns))]):
+    is_missing = bool(found) and found[0].key.startswith("dataset.columns")
+    others = (
+        [(name, columns) for name, columns in _shipped_tasks() if _reads_more(columns, task.columns)]
+        if is_missing
+        else []
+    )
+    if fitting := [name for name, columns in others if not any(dataset.check_columns(columns))]:
         found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
     yield from found
+
+
+def _reads_more(columns: Mapping[str, Column], others: Mapping[str, Column]) -> bool:
+    """Return whether a task needs a column that another does not read, so that data with it are likely meant for it."""
+    return any(column.required and name not in others for name, column in columns.items())
 
 
 def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Column]]]:

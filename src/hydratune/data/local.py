@@ -21,7 +21,7 @@ from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
 from hydratune.data.source_checks import SPLITS
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
 
 
 @dataclass(kw_only=True)
@@ -202,7 +202,9 @@ class LocalFiles(Source):
     ) -> Iterator[Mistake]:
         """Explains missing columns by the form of the file, where it can."""
         mistakes = [*super()._missing(wanted, present, where, nested)]
-        if mistakes and nested is None:
+        if mistakes and nested is None and (unlabeled := self._unlabeled(wanted, present, where, mistakes)):
+            mistakes = unlabeled
+        elif mistakes and nested is None:
             path, name = Path(where), str(self._format_of(Path(where)))
             try:
                 reasons = [*unreadable(path, name, self.options(name), wanted, self._needed(wanted))]
@@ -211,6 +213,19 @@ class LocalFiles(Source):
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
             mistakes = [*self._undecided(path), *reasons] or mistakes
         yield from mistakes
+
+    def _unlabeled(
+        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, mistakes: Sequence[Mistake]
+    ) -> list[Mistake]:
+        """Errors of a validation or test file that lacks labels alone, as those of competitions do."""
+        splits = [split for split, paths in self.paths().items() if Path(where) in paths]
+        targets = {f"columns.{name}": name for name, column in wanted.items() if column.target}
+        if "train" in splits or not splits or not all(mistake.key in targets for mistake in mistakes):
+            return []
+        if any(nearest(self._theirs(targets[mistake.key]), present) for mistake in mistakes):
+            return []
+        fix = f"Leave dataset.files.{splits[0]} out; after the run, `hydratune predict RUN {where}` predicts labels."
+        return [replace(mistake, fix=fix) for mistake in mistakes]
 
     def _undecided(self, path: Path) -> Iterator[Mistake]:
         """The splits of a file that holds several, where none of them was chosen."""

@@ -70,10 +70,20 @@ def _inside(folder: Path) -> list[Path]:
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     if is_image_folder(folder) and not any(path.suffix.lower() in _TABLES for path in files):
         return [folder]
+    if _has_texts_by_class(folder) and not any(path.suffix.lower() in _TABLES for path in files):
+        fix = "Write the texts, and the names of their folders as labels, into one csv, jsonl or parquet file."
+        raise PathError("a folder of data files", f"{str(folder)!r}, which has folders of text files", fix)
     if not files:
-        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*.csv'."
+        inside = next((path.suffix for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix), ".csv")
+        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*{inside}'."
         raise PathError("a folder with files", f"{str(folder)!r}, which has no file", fix)
     return sorted(files)
+
+
+def _has_texts_by_class(folder: Path) -> bool:
+    """Return whether the folders inside a folder are those of labels, with a text in each file, as in aclImdb."""
+    classes = [path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.txt"))]
+    return len(classes) > 1
 
 
 def _siblings(path: Path) -> Iterable[str]:

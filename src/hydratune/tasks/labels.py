@@ -269,8 +269,20 @@ def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
         return rows
     classes = _class_names(rows, column) or ()
     by_text = {label_text(value): name for value, name in names.items()}
+    _check_zeros(head(rows) if is_stream(rows) else rows, by_text, column)
     by_class = {i: names[name] for i, name in enumerate(classes) if name in names}
     return _renamed(rows, column, lambda value: by_class.get(value, by_text.get(label_text(value), str(value))))
+
+
+def _check_zeros(rows: Dataset, names: Mapping[str, str], column: str) -> None:
+    """Raise ConfigError for values such as 01 where a mapping has 1."""
+    texts = [value for value in _present(rows, column) if isinstance(value, str) and value not in names]
+    zeros = [text for text in texts if text.isdecimal() and str(int(text)) in names]
+    if zeros:
+        key = str(int(zeros[0]))
+        expected = f"the values of the data, such as {zeros[0]!r}"
+        fix = f"Write {{{zeros[0]}: {names[key]}}} on the command line, and quote {zeros[0]!r} in YAML."
+        raise ConfigError(Mistake("dataset.labels", expected, key, fix))
 
 
 def _renamed(rows: Any, column: str, name: Any) -> Any:
