@@ -19,6 +19,7 @@ FLOORS = [
     {"run_params"},
     {"facts", "composition", "build", "agreement"},
     {"outside"},
+    {"launchers"},
     {"tasks", "adapters"},
     {"data", "models"},
     {"training", "tracking", "hardware"},

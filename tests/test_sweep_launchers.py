@@ -62,10 +62,15 @@ def test_submitit(toy, own_directory):
 def test_ray(toy, own_directory):
     """Two tasks of a local Ray do, and nothing of Ray goes on behind the sweep."""
     folder = tempfile.mkdtemp(prefix="ray")  # short, since it is in the names of sockets
-    init = {"num_cpus": 2, "include_dashboard": "false", "_temp_dir": folder}
+    init = {"num_cpus": 2, "include_dashboard": "false"}
     ray = [f"+hydra.launcher.ray.init.{name}={value}" for name, value in init.items()]
     # Workers that are as nice as Ray's own default, 15, hardly ever run beside other tests.
-    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
+        "RAY_TMPDIR": folder,
+    }
     try:
         study, _ = swept(toy, own_directory, "tracking=none", "hydra/launcher=ray", *ray, **quiet)
         assert completed(study) == SIX

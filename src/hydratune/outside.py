@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import allowed
+from hydratune import allowed, launchers
 from hydratune.errors import Mistake, one_line, one_of
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -46,6 +46,7 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         if _given(raw, key) and key not in allowed.listed():
             fix = f"Set it outside of configs, or list {key} under [tool.hydratune] allow or in {allowed.VARIABLE}."
             yield Mistake(key, "nothing, since it can run code", "a value", fix)
+    yield from launchers.mistakes(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
     address = _given(raw, RAY_ADDRESS)
     if (
         address is not None
@@ -99,6 +100,14 @@ def place(hydra: DictConfig, name: str) -> Iterator[Mistake]:
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
     elif not os.access(there, os.W_OK):
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
+
+
+def _directory(hydra: DictConfig, name: str) -> str | None:
+    """Return a resolved path; None if it does not resolve, which `place` reports."""
+    try:
+        return str(OmegaConf.select(hydra, name))
+    except OmegaConfBaseException:
+        return None
 
 
 def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
