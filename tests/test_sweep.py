@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from conftest import study
+from hydratune.build import build
 from hydratune.cli import dispatch
 from hydratune.compare.runs import Run
 from hydratune.compare.verdict import differing
 from hydratune.errors import ConfigError
 from hydratune.sweep import parent, trial
+from hydratune.sweep.plan import read_plan
 from hydratune.sweep.study import ChangedDataError, Study
 from hydratune.tracking.store import connect
 
@@ -110,6 +112,25 @@ def test_no_progress(sweep, monkeypatch, capsys):
     code, done = sweep(f"{LR}=0.01,0.02")
     assert (code, done) == (1, [])
     assert "hydratune: workers ended 3 times without a trial; see " in capsys.readouterr().err
+
+
+def test_preempted_workers_make_progress(sweep, monkeypatch):
+    """Workers that signals end, however often, do not end the sweep: their trials are neither done nor failed."""
+    launch, preempted = parent._launch, []
+
+    def preempting(cfg, *rest):
+        if len(preempted) == 5:
+            return launch(cfg, *rest)
+        study = Study(read_plan(Path("s")), build(cfg.sweep))
+        study.release(study.claim(), is_interrupted=True)
+        return preempted.append(1)
+
+    monkeypatch.setattr(parent, "_launch", preempting)
+    code, done = sweep(f"{LR}=0.01,0.02", "sweep.retries=0", "trainer.args.max_steps=1")
+    assert code == 0
+    assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
+    assert [one.user_attrs.get("interruptions", 0) for one in done] == [5, 0]
+    assert not any(one.user_attrs.get("failures") for one in done)
 
 
 def test_failed_trials_again(sweep, monkeypatch):

@@ -18,6 +18,11 @@ def restarts() -> int:
     return _number("SLURM_RESTART_COUNT") if job_id() else 0
 
 
+def nodes() -> int:
+    """Return the number of nodes of the job step that this process is a task of; 1 outside a step."""
+    return _number("SLURM_STEP_NUM_NODES", 1)
+
+
 def check_tasks(nnodes: int, node_rank: int) -> Iterator[Mistake]:
     """Yield an error if the tasks of a job step would each train a copy of the same run.
 

@@ -14,28 +14,33 @@ import psutil
 from filelock import FileLock, Timeout
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from hydratune import slurm as slurm_job
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
 from hydratune.errors import ConfigError, one_line
 from hydratune.files import remove_soon
+from hydratune.outside import RAY_ADDRESS
 from hydratune.provenance import console_script
 from hydratune.sweep import board, ray_cluster, show
 from hydratune.sweep.monitor import Monitor
 from hydratune.sweep.plan import Plan, read_plan
 from hydratune.sweep.record import Recorded
 from hydratune.sweep.report import PAGE, REPORT
-from hydratune.sweep.study import FAILURES, Study
+from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
 
 log = logging.getLogger(__name__)
 
 _PARENT_LOCK = ".parent.lock"
 _TRIES = 3  # starts of workers that all ended without a trial
 _POLL = 2  # seconds
+_RETRY = 30  # seconds between two requests to sbatch
 _TRACES = 3  # tracebacks that are shown at the end
 _LONGEST_END = 30  # seconds that workers may take to end
+_SLURM = ".SlurmLauncher"
 
 
 class NoProgressError(RuntimeError):
@@ -48,6 +53,8 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     if _is_ray(cfg):
         ray_cluster.connect(cfg.hydra.launcher.ray.init)
     study = Study(plan, options)
+    if warning := sqlite_warning(study.url, cfg):
+        log.warning("%s", warning)
     lock = FileLock(plan.directory / _PARENT_LOCK)
     try:
         lock.acquire(blocking=False)
@@ -77,6 +84,18 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
             raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
 
 
+def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
+    """Return a warning if workers on several machines share an SQLite file."""
+    on_slurm = str(cfg.hydra.launcher._target_).endswith(_SLURM) or slurm_job.nodes() > 1
+    on_ray = _is_ray(cfg) and ("RAY_ADDRESS" in os.environ or OmegaConf.select(cfg, RAY_ADDRESS))
+    if not url.startswith("sqlite") or not (on_slurm or on_ray):
+        return None
+    return (
+        "sweep: workers on several machines share an SQLite file, whose locks fail on many network file systems; "
+        "set sweep.storage to a PostgreSQL or MySQL database"
+    )
+
+
 def _remove_left(study: Study) -> None:
     """Removes the checkpoints of finished trials: of the last ones, and of those whose workers were killed."""
     for trial in study.trials():
@@ -86,20 +105,22 @@ def _remove_left(study: Study) -> None:
 
 
 def _ended(study: Study) -> int:
-    """How many attempts have ended, well or badly."""
-    return sum(t.state.is_finished() + t.user_attrs.get(FAILURES, 0) for t in study.trials())
+    """How many attempts have ended: completed, pruned, failed, or preempted."""
+    counters = (FAILURES, INTERRUPTIONS)
+    return sum(t.state.is_finished() + sum(t.user_attrs.get(name, 0) for name in counters) for t in study.trials())
 
 
 def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> bool:
-    """Starts workers, waits until they end, and returns whether any was preempted."""
+    """Start workers, wait until they end, and return whether any was preempted."""
     from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
     task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
+    start = _launch_on_slurm if str(cfg.hydra.launcher._target_).endswith(_SLURM) else _launch_anywhere
     try:
-        returned: Sequence[Any] = launcher.launch([list(arguments) for _ in range(workers)], initial_job_idx=first)
-    except (KeyboardInterrupt, SystemExit):
+        returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
+    except (ConfigError, KeyboardInterrupt, SystemExit):
         _wait_for_workers()
         raise
     except Exception as error:  # a worker that was killed takes the pool of its launcher with it
@@ -116,6 +137,34 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
 
 def _is_ray(cfg: DictConfig) -> bool:
     return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
+
+
+def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    return launcher.launch(jobs, initial_job_idx=first)
+
+
+def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    """Start as many workers as are not in the queue.
+
+    Raises:
+        ConfigError: This machine has no Slurm, or sbatch rejects the first request.
+    """
+    from hydratune.sweep import slurm
+
+    if mistake := slurm.unavailable():
+        raise ConfigError(mistake)
+    while (running := slurm.unfinished()) >= len(jobs):  # one of them has just ended, or the others have taken over
+        time.sleep(_POLL)
+    try:
+        with slurm.without_copies():
+            return launcher.launch(jobs[running:], initial_job_idx=first)
+    except Exception as error:
+        mistake = slurm.rejection(error)
+        if mistake and not first:
+            raise ConfigError(mistake) from error
+        if mistake:  # it has accepted the same request before
+            time.sleep(_RETRY)
+        raise
 
 
 def _wait_for_workers() -> None:

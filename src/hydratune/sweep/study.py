@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
-OWNER, FAILURES, SECONDS = "owner", "failures", "seconds"  # of a trial
+OWNER, FAILURES, INTERRUPTIONS, SECONDS = "owner", "failures", "interruptions", "seconds"  # of a trial
 ERROR, TRACEBACK = "error", "traceback"
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _LONGEST_ERROR = 3000  # characters
@@ -243,10 +243,17 @@ class Study:
         self._claimed.discard(claim.trial._trial_id)
         return ended
 
-    def release(self, claim: Claim) -> None:
-        """Leaves a trial that was cut off to whoever comes next."""
+    def release(self, claim: Claim, *, is_interrupted: bool) -> None:
+        """Leave an unfinished trial to another worker.
+
+        Args:
+            claim: The trial.
+            is_interrupted: Whether a signal ended the worker: neither a success nor a failure of the trial.
+        """
         with contextlib.suppress(Exception), self._lock():
             if self._is_mine(claim):
+                if is_interrupted:
+                    claim.trial.set_user_attr(INTERRUPTIONS, claim.trial.user_attrs.get(INTERRUPTIONS, 0) + 1)
                 claim.trial.set_user_attr(OWNER, None)
 
     def noted(self, claim: Claim) -> Mapping[str, Any]:

@@ -97,8 +97,8 @@ def _work(study: Study, kept: Kept) -> int:
         try:
             with study.beating(claim):
                 _configuration(study, claim, kept)
-        except BaseException:
-            study.release(claim)
+        except BaseException as error:
+            study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
         signals.check()
         if not done:  # nothing of a trial is alive, and all is imported
