@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -40,7 +41,7 @@ def started(toy, monkeypatch):
         return directory
 
     monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
-    monkeypatch.setattr("hydratune.train.preflight", lambda configs: [*configs])
+    monkeypatch.setattr("hydratune.train.preflight", lambda configs: SimpleNamespace(checkpoint=[*configs] and None))
     monkeypatch.setattr("sys.argv", ["hydratune"])
     return run
 

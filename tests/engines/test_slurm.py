@@ -188,13 +188,13 @@ def test_tasks_that_would_train_copies(user):
 # --- sweeps ----------------------------------------------------------------------------------------------
 
 SWEEP = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "sweep.workers=2", "sweep.name=s"]
-FOUR = "trainer.args.weight_decay=0,0.1,0.2,0.3"
+TWO = "trainer.args.weight_decay=0,0.1"
 
 
 def sweeps(user, *overrides):
     """Start a sweep on the cluster."""
     more = {"PYTHONPATH": str(HERE), "HYDRATUNE_ALLOW": "waiting.WaitForSignal", **user.cluster.environment}
-    return start("-m", *user.overrides, *SWEEP, FOUR, *overrides, cwd=user.directory, **more)
+    return start("-m", *user.overrides, *SWEEP, TWO, *overrides, cwd=user.directory, **more)
 
 
 def test_sweep_of_preempted_and_canceled_workers(user):
@@ -210,9 +210,9 @@ def test_sweep_of_preempted_and_canceled_workers(user):
     assert process.returncode == 0, said
     (study,) = studies(f"sqlite:///{one.directory}/multirun/s/study.db")
     trials = study.get_trials()
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 4
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
     assert not any(trial.user_attrs.get("failures") for trial in trials)
-    assert sorted(trial.user_attrs.get("interruptions", 0) for trial in trials) == [0, 0, 1, 1]
+    assert sorted(trial.user_attrs.get("interruptions", 0) for trial in trials) == [1, 1]
 
 
 def test_sweep_that_asks_for_missing_gpus(user):
