@@ -148,7 +148,7 @@ def reader(own_directory, monkeypatch):
     monkeypatch.setenv("SWEEP_STORAGE", "postgresql://USER@HOST/DATABASE")
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
     monkeypatch.setattr("hydratune.hub.check", lambda _: ())
-    monkeypatch.setattr("hydratune.train.preflight", lambda configs: [*configs] and "")
+    monkeypatch.setattr("hydratune.train.preflight", lambda configs, *_: [*configs] and "")
     for name in ("parse_args", "parse_intermixed_args"):
         monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
 

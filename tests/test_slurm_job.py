@@ -41,7 +41,9 @@ def started(toy, monkeypatch):
         return directory
 
     monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
-    monkeypatch.setattr("hydratune.train.preflight", lambda configs: SimpleNamespace(checkpoint=[*configs] and None))
+    monkeypatch.setattr(
+        "hydratune.train.preflight", lambda configs, *_: SimpleNamespace(checkpoint=[*configs] and None)
+    )
     monkeypatch.setattr("sys.argv", ["hydratune"])
     return run
 
