@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -49,10 +50,17 @@ class Started:
         pid: Of the process.
     """
 
-    def __init__(self, arguments: list[str], cwd: Path, environment: dict[str, str], session: bool) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        cwd: Path,
+        environment: dict[str, str],
+        session: bool,
+        enter: Callable[[], None] | None = None,
+    ) -> None:
         folder = tempfile.mkdtemp(dir=Path.cwd().parent)  # of a test, which works in a directory below its own
         self._said = [Path(folder, name) for name in ("out", "err")]
-        self._process = FORKS.Process(target=_main, args=(arguments, cwd, environment, self._said, session))
+        self._process = FORKS.Process(target=_main, args=(arguments, cwd, environment, self._said, session, enter))
         self._process.start()
         self.pid = int(self._process.pid or 0)
         while self.poll() is None and not self._said[-1].exists():  # it is not on its own yet
@@ -103,9 +111,23 @@ class Started:
         self._process.join()
 
 
-def start(*arguments: str, cwd: Path | None = None, session: bool = False, **environment: str) -> Started:
-    """`hydratune ARGUMENTS` in the background, with more in its environment; in a session of its own, if so."""
-    return Started([str(one) for one in arguments], cwd or Path.cwd(), {**os.environ, **environment}, session)
+def start(
+    *arguments: str,
+    cwd: Path | None = None,
+    session: bool = False,
+    enter: Callable[[], None] | None = None,
+    **environment: str,
+) -> Started:
+    """Starts `hydratune ARGUMENTS` in the background.
+
+    Args:
+        arguments: Of the command.
+        cwd: Its working directory.
+        session: Whether it has a session of its own.
+        enter: Called first in its process, e.g. to enter a network namespace; a function of a module, for pickle.
+        environment: More variables of its environment.
+    """
+    return Started([str(one) for one in arguments], cwd or Path.cwd(), {**os.environ, **environment}, session, enter)
 
 
 def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -115,11 +137,20 @@ def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> s
     return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
 
 
-def _main(arguments: list[str], cwd: Path, environment: dict[str, str], said: list[Path], session: bool) -> None:
+def _main(
+    arguments: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    said: list[Path],
+    session: bool,
+    enter: Callable[[], None] | None,
+) -> None:
     """What the fork does."""
     from hydratune.cli import main
 
     gc.freeze()  # what it was forked with is no garbage
+    if enter:
+        enter()
     if session:
         os.setsid()
     os.chdir(cwd)

@@ -291,15 +291,6 @@ def test_alone(monkeypatch):
     assert "ddp_backend" not in Distributed(device="cpu", fsdp_config={}).prepare()
 
 
-def test_the_place_to_meet():
-    """One machine meets itself at a free port; several meet statically by their numbers, or as they say."""
-    assert Launch().rendezvous()["rdzv_endpoint"] == "127.0.0.1:0"
-    several = Launch(nnodes=2, node_rank=1, rdzv_endpoint="a:1").rendezvous()
-    assert several == {"rdzv_backend": "static", "rdzv_endpoint": "a:1", "rdzv_configs": {"rank": 1}}
-    c10d = Launch(nnodes=2, rdzv_endpoint="a:1", rdzv_backend="c10d", rdzv_conf={"join_timeout": 9}).rendezvous()
-    assert c10d == {"rdzv_backend": "c10d", "rdzv_endpoint": "a:1", "rdzv_configs": {"join_timeout": 9}}
-
-
 def test_more_processes_than_gpus(monkeypatch):
     """Two processes on one GPU would wait for each other for ever."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)

@@ -35,6 +35,7 @@ FLOORS = [
         "signatures",
         "signals",
         "slurm",
+        "watchdog",
         "collector",
         "kept",
         "intervals",
@@ -64,6 +65,7 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
+    "hardware/agent.py",
     "training/dataloader.py",
     "training/gathered.py",
     "training/guard.py",

@@ -45,6 +45,10 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.mistakes)))
 
 
+class MachineLostError(Exception):
+    """Another machine of the run does not answer any more; the message names it."""
+
+
 class PrunedError(Exception):
     """A run that its sweep ended early, since others were better by then."""
 

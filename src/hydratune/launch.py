@@ -1,4 +1,4 @@
-"""A run of several processes: torch's own agent starts them, and their end is told as that of one process would be."""
+"""A run of several processes: torch's agent starts them, and their end is reported like that of one process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import logging
 import os
 import re
+import shlex
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,18 +19,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune import signals
 from hydratune.build import build
-from hydratune.errors import SAVED, ConfigError, Mistake, PrunedError
+from hydratune.errors import SAVED, ConfigError, MachineLostError, Mistake, PrunedError
 from hydratune.facts import Job, facts
 from hydratune.files import CONFIG, write_text
-from hydratune.hardware.distributed import Distributed
+from hydratune.hardware.distributed import DDP_TIMEOUT, Distributed
 from hydratune.hardware.environment import ignore_other_launchers
+from hydratune.hardware.machines import Machines
+from hydratune.provenance import console_script
 from hydratune.run import RunResult
 
 RANKS = "ranks"  # a folder of the run's: what all processes read, and for each how it ended and its log
 FROZEN = "job.yaml"
 ENDED = "ended"  # the key of the exit code of a rank that was asked to end
 _PROCESS = "hydratune.rank"
-_LONGEST_END = 1800  # seconds that ranks may take to finish a step and to save; by then torch ends a collective itself
 
 
 class RankFailedError(RuntimeError):
@@ -55,6 +56,18 @@ def machines(cfg: DictConfig) -> tuple[int, int]:
     return (hardware.launch.nnodes, hardware.launch.node_rank) if isinstance(hardware, Distributed) else (1, 0)
 
 
+def run_directory(cfg: DictConfig, directory: Path) -> Path:
+    """The directory of the run, of which another machine than the first has a part."""
+    return directory.parents[1] if machines(cfg)[1] else directory
+
+
+def resume_command(cfg: DictConfig, directory: Path) -> str:
+    """Returns the command that resumes a run on this machine."""
+    command = f"{console_script()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
+    several, number = machines(cfg)
+    return command + f" hardware.launch.node_rank={number}  # on the other machines with theirs" * (several > 1)
+
+
 def other_machine(directory: Path, number: int) -> Path:
     """Where another machine than the first leaves what it has to say by itself."""
     return directory / RANKS / f"machine-{number}"
@@ -65,19 +78,24 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
 
     Raises:
         ConfigError: For what the processes found to be mistakes.
+        MachineLostError: If another machine is lost.
         PrunedError: Where the sweep ended the run.
         RankFailedError: With the traceback of the process that failed first.
     """
     ignore_other_launchers()  # which the processes would inherit
     hardware: Distributed = build(cfg.hardware)
     is_first = hardware.launch.node_rank == 0
-    directory = job.directory if is_first else job.directory.parents[1]  # see `other_machine`
+    directory = run_directory(cfg, job.directory)
     local = hardware.local_processes()
     hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # a mistake is told before anything starts
     if is_first:  # the others' processes start once all machines are there, and read the same
         _freeze(cfg, directory / RANKS)
     try:
-        exits = _processes(hardware, local, directory / RANKS, job)
+        exits = _processes(cfg, hardware, local, directory, job)
+    except MachineLostError as lost:
+        if is_first:
+            _tell(cfg, job, lost)
+        raise
     except (KeyboardInterrupt, SystemExit) as asked:
         ends = _ends(directory)
         if is_first and 0 not in ends:
@@ -120,34 +138,19 @@ def _resolved(interpolation: str) -> str:
     return str(OmegaConf.create({"value": interpolation}).value)
 
 
-def _processes(hardware: Distributed, local: int, folder: Path, job: Job) -> Mapping[int, int]:
-    """Starts this machine's processes and waits for their end; rank -> exit code of those that failed."""
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+def _processes(cfg: DictConfig, hardware: Distributed, local: int, run: Path, job: Job) -> Mapping[int, int]:
+    """Starts this machine's processes and waits; returns rank -> exit code of those that failed on any machine."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of addresses without a name
+    from hydratune.hardware.agent import run_processes
 
     _quieten()
-    given = [str(folder / FROZEN), str(os.getpid()), *(job.part.origin if job.part else ())]
-    with tempfile.TemporaryDirectory() as scratch:
-        config = LaunchConfig(
-            min_nodes=hardware.launch.nnodes,
-            max_nodes=hardware.launch.nnodes,
-            nproc_per_node=local,
-            run_id=hardware.launch.rdzv_id,
-            max_restarts=hardware.launch.max_restarts,
-            monitor_interval=hardware.launch.monitor_interval,
-            shutdown_timeout=_LONGEST_END,
-            signals_to_handle="",  # ours raise, and torch's agent ends its processes behind any exception
-            logs_specs=DefaultLogsSpecs(log_dir=scratch),
-            **hardware.launch.rendezvous(),
-        )
-        try:
-            elastic_launch(config, sys.executable)("-P", "-m", _PROCESS, *given)
-        except ChildFailedError as error:
-            return {rank: failure.exitcode for rank, failure in error.failures.items()}
-        finally:
-            _kill_ranks()  # torch's agent leaves them if a second request interrupts its waiting
-    return {}
+    given = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.part.origin if job.part else ())]
+    timeout = float(cfg.trainer.args.get("ddp_timeout") or DDP_TIMEOUT)
+    try:
+        with Machines(hardware.launch, run, local, timeout) as machines:
+            return run_processes(hardware.launch, machines, [sys.executable, "-P", "-m", _PROCESS, *given])
+    finally:
+        _kill_ranks()  # torch's agent leaves them if a second request interrupts its waiting
 
 
 def _kill_ranks() -> None:

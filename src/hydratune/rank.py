@@ -18,9 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import OmegaConf
 
-from hydratune import collector, outside, signals
+from hydratune import collector, outside, signals, watchdog
 from hydratune.composition import register_resolvers, without_hydra
-from hydratune.errors import FAILED, SAVED, USER_MISTAKE, ConfigError, PrunedError, one_line
+from hydratune.errors import FAILED, SAVED, TERMINATED, USER_MISTAKE, ConfigError, PrunedError, one_line
 from hydratune.facts import Part, hydra_job
 from hydratune.files import write_json
 from hydratune.hardware.environment import mark_as_rank
@@ -44,6 +44,7 @@ def main(frozen: str, parent: str, *origin: str) -> int:
     mark_as_rank()
     collector.spare()
     signals.install_below(int(parent))
+    watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
     guard_logs()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use
     rank, folder = int(os.environ["RANK"]), Path(frozen).parent

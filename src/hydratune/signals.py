@@ -90,6 +90,11 @@ def finishing() -> Iterator[None]:
     check()
 
 
+def is_finishing() -> bool:
+    """Return whether the first request waits for the end of a step."""
+    return bool(_finishing)
+
+
 def is_asked() -> bool:
     """Return whether this process was asked to end."""
     return bool(_asked)

@@ -25,10 +25,10 @@ from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune import composition, outside, slurm
 from hydratune.build import build
 from hydratune.composition import Request
-from hydratune.errors import FAILED, ConfigError, Mistake, one_line
+from hydratune.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.facts import hydra_job
 from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
-from hydratune.launch import is_distributed, launch, machines, other_machine
+from hydratune.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
 from hydratune.lineage import check_seed
 from hydratune.models.base import Checkpoint
 from hydratune.preflight import preflight
@@ -322,16 +322,21 @@ def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     """One run, inside Hydra."""
     job = hydra_job()
     job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
-    log.info("run: %s", os.path.relpath(job.directory))
+    directory = os.path.relpath(run_directory(cfg, job.directory))
+    log.info("run: %s", directory)
     try:
         result = (launch if is_distributed(cfg) else run)(cfg, job)
     except ConfigError:
         raise
     except (KeyboardInterrupt, SystemExit):
-        log.warning("to go on: %s resume %s", console_script(), shlex.quote(os.path.relpath(job.directory)))
+        log.warning("to go on: %s", resume_command(cfg, job.directory))
         raise
+    except MachineLostError as error:
+        log.error("%s", error)
+        log.warning("to go on: %s", resume_command(cfg, job.directory))
+        raise RunFailedError from error
     except Exception as error:
-        log.exception("run failed: its files are in %s", os.path.relpath(job.directory))
+        log.exception("run failed: its files are in %s", directory)
         if words := advice(error):
             log.error("%s", words)
         raise RunFailedError from error

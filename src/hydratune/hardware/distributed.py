@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.hardware.base import Hardware
 from hydratune.hardware.environment import is_rank
+from hydratune.hardware.rendezvous import is_endpoint
+
+DDP_TIMEOUT = 1800.0  # seconds, upstream's default
 
 _WHOLE = "FULL_STATE_DICT"
 _BATCH, _STEPS = "per_device_train_batch_size", "gradient_accumulation_steps"
@@ -22,49 +26,39 @@ class Launch:
     """How the machines of a run find each other, in torchrun's words.
 
     Args:
-        nnodes: Machines.
-        node_rank: The number of this one, from 0.
-        rdzv_backend: Of the rendezvous; null for `static`, or for a local one where there is one machine.
-        rdzv_endpoint: HOST:PORT, the same on all machines.
-        rdzv_id: A name of the run, the same on all machines.
-        rdzv_conf: More of it.
-        max_restarts: How often all processes are started again after the death of one.
-        monitor_interval: Seconds between two looks at the processes.
+        nnodes: The number of machines.
+        node_rank: The number of this machine, from 0.
+        rdzv_endpoint: HOST:PORT of machine 0, the same on all machines; HOST alone has a port of the run's own.
+        rdzv_id: A name for the run, the same on all machines.
+        join_timeout: Seconds to wait for the other machines at the start; null for `trainer.args.ddp_timeout`.
+        max_restarts: How often all processes are started again after one failed.
+        monitor_interval: Seconds between two checks of the processes.
     """
 
     nnodes: int = 1
     node_rank: int = 0
-    rdzv_backend: str | None = None
     rdzv_endpoint: str | None = None
     rdzv_id: str = "hydratune"
-    rdzv_conf: dict[str, Any] = field(default_factory=dict)
+    join_timeout: float | None = None
     max_restarts: int = 0
     monitor_interval: float = 0.1
 
     def check(self) -> Iterator[Mistake]:
-        """Whether machines can find each other."""
+        """Yields what keeps machines from finding each other."""
         if self.nnodes < 1:
             yield Mistake("nnodes", "a number above 0", repr(self.nnodes), "Set it to the number of machines.")
         elif not 0 <= self.node_rank < self.nnodes:
             fix = "Number the machines from 0."
             yield Mistake("node_rank", f"a number from 0 to {self.nnodes - 1}", repr(self.node_rank), fix)
-        if self.nnodes > 1 and ":" not in (self.rdzv_endpoint or ""):
-            fix = "Set hardware.launch.rdzv_endpoint=HOST:29500, with the name of machine 0."
-            yield Mistake("rdzv_endpoint", "HOST:PORT for several machines", repr(self.rdzv_endpoint), fix)
+        if self.nnodes > 1 and not is_endpoint(self.rdzv_endpoint or ""):
+            fix = "Set hardware.launch.rdzv_endpoint to the name of machine 0, e.g. host0 or host0:29500."
+            yield Mistake("rdzv_endpoint", "HOST or HOST:PORT for several machines", repr(self.rdzv_endpoint), fix)
+        if self.join_timeout is not None and self.join_timeout <= 0:
+            yield Mistake("join_timeout", "a number above 0", repr(self.join_timeout), "Leave it out.")
         if self.max_restarts < 0:
             yield Mistake("max_restarts", "a number from 0", repr(self.max_restarts), "Leave it out.")
         if self.monitor_interval <= 0:
             yield Mistake("monitor_interval", "a number above 0", repr(self.monitor_interval), "Leave it out.")
-
-    def rendezvous(self) -> dict[str, Any]:
-        """Arguments of torch's `LaunchConfig`."""
-        if self.nnodes == 1 and not self.rdzv_backend:  # what `torchrun --standalone` does, with any free port
-            place: dict[str, Any] = {"rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0", "local_addr": "127.0.0.1"}
-            return {**place, "rdzv_configs": dict(self.rdzv_conf)}
-        backend = self.rdzv_backend or "static"
-        numbered = {"rank": self.node_rank} if backend == "static" else {}
-        configs = {**numbered, **self.rdzv_conf}
-        return {"rdzv_backend": backend, "rdzv_endpoint": self.rdzv_endpoint or "", "rdzv_configs": configs}
 
 
 @dataclass(kw_only=True)
@@ -115,8 +109,9 @@ class Distributed(Hardware):
         if not is_rank():  # a finished run that is opened again
             return arguments
         os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # else accelerate counts threads by itself
-        if arguments.get("use_cpu") and "ddp_backend" not in given:
-            arguments["ddp_backend"] = "gloo"
+        if arguments.get("use_cpu"):
+            arguments["ddp_backend"] = given.get("ddp_backend") or "gloo"
+            _join_processes(arguments["ddp_backend"], given)
         if self.fsdp_config is not None:
             arguments |= {"fsdp": True, "fsdp_config": dict(self.fsdp_config)}
         world = int(os.environ["WORLD_SIZE"])
@@ -142,3 +137,11 @@ class Distributed(Hardware):
             raise ConfigError(Mistake(f"trainer.args.{_BATCH}", expected, f"{batch} x {steps}", fix))
         size = max(one for one in range(1, batch + 1) if rows % one == 0)  # no more rows at once than was asked for
         return {_BATCH: size, _STEPS: rows // size}
+
+
+def _join_processes(backend: str, given: Mapping[str, Any]) -> None:
+    """Sets up the process group: on a CPU, upstream would ignore `ddp_timeout` and wait for half an hour."""
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group(backend, timeout=timedelta(seconds=given.get("ddp_timeout") or DDP_TIMEOUT))

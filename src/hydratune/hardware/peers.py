@@ -1,0 +1,139 @@
+"""Connections to the other machines of a run, with heartbeats that show whether they still answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT, _POLL = 1.0, 0.1  # seconds
+_NOTICE = 10.0  # seconds without a heartbeat, after which it is logged
+UNREACHABLE = 8.0  # seconds without a heartbeat, after which processes that were asked to end are not waited for
+
+
+@dataclass
+class Peer:
+    """Another machine of the run.
+
+    Args:
+        rank: Its node rank.
+        host: Its host name.
+        processes: The number of processes that it starts.
+        connection: The connection to it.
+        round: The start of processes that it has joined; 0 is the first, and each restart adds 1.
+        start: The last `start` message of machine 0.
+        end: Its `end` message; None while it runs. `exits`: rank -> exit code of its failed processes. `lost`: the
+            machine that it lost. `interrupted`: whether a signal ended it.
+    """
+
+    rank: int
+    host: str
+    processes: int
+    connection: socket.socket
+    round: int = 0
+    start: Mapping[str, Any] | None = None
+    end: Mapping[str, Any] | None = None
+    is_open: bool = True
+    _heard: float = field(default_factory=time.monotonic)
+    _is_missed: bool = False
+    _received: bytes = b""
+    _sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def __str__(self) -> str:
+        return f"machine {self.rank} ({self.host})"
+
+    @property
+    def silence(self) -> float:
+        """Seconds since anything was received from it."""
+        return time.monotonic() - self._heard
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection is closed although it did not say that it ends."""
+        return self.end is None and not self.is_open
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message; if the machine is gone, the next read from it shows that."""
+        self._send(json.dumps(message).encode() + b"\n")
+
+    def beat(self) -> None:
+        """Sends a heartbeat, and logs once if none is received any more."""
+        self._send(b"\n")
+        if self.end is None and self._is_missed != (self.silence > _NOTICE):
+            self._is_missed = not self._is_missed
+            if self._is_missed:
+                log.warning("%s does not answer; waiting for it", self)
+            else:
+                log.warning("%s answers again", self)
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            try:
+                self.connection.send(data, socket.MSG_DONTWAIT)
+            except BlockingIOError:  # the buffer is full, since the machine does not answer
+                pass
+            except OSError:
+                self.is_open = False
+
+    def read(self) -> None:
+        """Reads what has been received."""
+        try:
+            data = self.connection.recv(2**16, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.is_open = False
+            return
+        self._heard = time.monotonic()
+        *lines, self._received = (self._received + data).split(b"\n")
+        for message in (json.loads(line) for line in lines if line):
+            self.round = message.get("join", self.round)
+            self.start = message.get("start", self.start)
+            self.end = message.get("end", self.end)
+
+
+class Heartbeats:
+    """A thread that sends heartbeats to other machines and reads what they send."""
+
+    def __init__(self) -> None:
+        self.peers: dict[int, Peer] = {}  # node rank -> machine
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeats")
+        self._thread.start()
+
+    def add(self, peer: Peer) -> None:
+        """Adds a machine, in the place of an earlier connection to it."""
+        self.peers = {**self.peers, peer.rank: peer}
+
+    def close(self) -> None:
+        """Ends the thread and closes all connections."""
+        self._closing.set()
+        self._thread.join()
+        for peer in self.peers.values():
+            peer.connection.close()
+
+    def _run(self) -> None:
+        beat = 0.0
+        while not self._closing.is_set():
+            peers = [peer for peer in self.peers.values() if peer.is_open]
+            if time.monotonic() >= beat + _HEARTBEAT:
+                beat = time.monotonic()
+                for peer in peers:
+                    peer.beat()
+            if not peers:
+                self._closing.wait(_POLL)
+                continue
+            ready, _, _ = select.select([peer.connection for peer in peers], [], [], _POLL)
+            for peer in peers:
+                if peer.connection in ready:
+                    peer.read()
