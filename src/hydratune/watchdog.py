@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable
 
-_GRACE = 8.0  # seconds for the main thread
 _POLL = 1.0  # seconds
 
 
-def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int) -> None:
+def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float = 8.0) -> None:
     """Starts the thread.
 
     Torch's calls that wait for another process return to Python, which runs signal handlers, only after
@@ -22,18 +21,20 @@ def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: i
     Args:
         is_patient: Whether a signal may take as long as it needs, as during training, which ends after a step.
         is_orphan: Whether the process that started this one is gone.
-        code: The exit code if the main thread has not ended the process 8 s after a signal or after its parent.
+        code: The exit code if the main thread does not end the process in time.
+        grace: Seconds for the main thread after a signal, or after the end of the process that started this one.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # written to by the C handler, whatever Python does
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # DataLoader workers have signals of their own
-    threading.Thread(target=_watch, args=(read, is_patient, is_orphan, code), daemon=True, name="watchdog").start()
+    arguments = (read, is_patient, is_orphan, code, grace)
+    threading.Thread(target=_watch, args=arguments, daemon=True, name="watchdog").start()
 
 
-def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int) -> None:
+def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float) -> None:
     begin: float | None = None
-    while begin is None or time.monotonic() < begin + _GRACE:
+    while begin is None or time.monotonic() < begin + grace:
         signaled = bool(select.select([read], [], [], _POLL)[0] and os.read(read, 1024))
         if (signaled or is_orphan()) and begin is None:
             begin = time.monotonic()

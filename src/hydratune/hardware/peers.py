@@ -107,20 +107,22 @@ class Heartbeats:
 
     def __init__(self) -> None:
         self.peers: dict[int, Peer] = {}  # node rank -> machine
+        self._connections: list[socket.socket] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="heartbeats")
         self._thread.start()
 
     def add(self, peer: Peer) -> None:
         """Adds a machine, in the place of an earlier connection to it."""
+        self._connections.append(peer.connection)
         self.peers = {**self.peers, peer.rank: peer}
 
     def close(self) -> None:
         """Ends the thread and closes all connections."""
         self._closing.set()
         self._thread.join()
-        for peer in self.peers.values():
-            peer.connection.close()
+        for connection in self._connections:
+            connection.close()
 
     def _run(self) -> None:
         beat = 0.0

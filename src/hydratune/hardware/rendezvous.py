@@ -142,15 +142,25 @@ def connect(host: str, port: int, hello: Mapping[str, Any], waiting: Waiting) ->
         begin = time.monotonic()
         try:
             connection = _attempt(host, port)
-            send(connection, hello)
-            reply = receive(connection)
+            reply = _exchange(connection, hello)
         except (OSError, ValueError) as error:
             waiting.check(f"machine 0 at {host}:{port}: {_reason(error)}")
             time.sleep(max(0, begin + POLL - time.monotonic()))
             continue
         if "refused" in reply:
+            connection.close()
             raise ConfigError(_refusal(reply, hello))
         return connection, reply
+
+
+def _exchange(connection: socket.socket, hello: Mapping[str, Any]) -> dict[str, Any]:
+    """Sends a message and returns the reply; closes the connection if there is none."""
+    try:
+        send(connection, hello)
+        return receive(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _attempt(host: str, port: int) -> socket.socket:
