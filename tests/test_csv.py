@@ -307,6 +307,8 @@ def test_csv_delimiter_of_several_characters_has_a_reserved_character():
 
 
 RAGGED = {
+    "a header without the row names of R": ("text,label\n1,x,a\n2,y,b\n", {}, "Add the name"),
+    "a last cell with delimiters": ("label,text\na,Hello, world\nb,x\n", {}, "dataset.max_splits=1"),
     "more cells": ("text,label\nHello, world,a\nx,b\n", {}, "Quote"),
     "fewer cells": ("text,label\nHello\nx,b\n", {}, "Add the cells"),
     "trailing delimiters": ("text,label\nHello,a,\nx,b,\n", {}, "Remove what follows"),
@@ -315,8 +317,14 @@ RAGGED = {
     "quotes are text": (
         'text\tlabel\n"Hello\tworld\ta\nx"\tb\n',
         {"delimiter": r"\t", "quoting": False},
-        "quoting=true",
+        "Replace delimiters",
     ),
+}
+
+
+RAGGED |= {
+    "a header without the row names of R": ("text,label\n1,x,a\n2,y,b\n", {}, "Add the name"),
+    "a last cell with delimiters": ("label,text\na,Hello, world\nb,x\n", {}, "dataset.max_splits=1"),
 }
 
 
@@ -384,3 +392,40 @@ def test_folder_of_folders(names, hint):
         path.write_text("text\tlabel\nx\ta\n")
     (mistake,) = LocalFiles(files={"train": "data"}).check()
     assert hint in mistake.fix
+
+
+def test_csv_max_splits():
+    """The last cell has the later delimiters, and quotes are text, as in TREC."""
+    text = 'DESC:def What is "an atom ?\nHUM:ind Who ?\n'
+    options = {"header": False, "columns": {"label": 0, "text": 1}, "delimiter": " ", "max_splits": 1}
+    assert rows(text, **options) == (['What is "an atom ?', "Who ?"], ["DESC:def", "HUM:ind"])
+
+
+@pytest.mark.parametrize("options", [{"max_splits": 0}, {"max_splits": 1, "quoting": True}])
+def test_csv_max_splits_that_cannot_be(options):
+    """It is a number from 1, and quotes enclose nothing."""
+    assert problems("text,label\nx,a\n", **options) == ["max_splits"]
+
+
+def test_csv_header_of_a_joined_file_is_no_row():
+    """The names of the columns do not become a text and a label."""
+    text = "text,label\nx,a\ntext,label\ny,b\n"
+    assert "a.csv:3" in bad(text).got
+    assert rows(text, on_bad_row="drop") == (["x", "y"], ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "typed"),
+    [
+        ("a.csv", '{"text": "x", "label": "a"}\n', "dataset.format=jsonl"),
+        ("a.json", "text,label\nx,a\n", "dataset.format=csv"),
+        ("a.txt", "good\t1\nbad\t0\ngood film\t1\n", r"'dataset.delimiter=\t' dataset.header=false"),
+        ("a.txt", "text||label\nx||a\n", "'dataset.delimiter=||' for"),
+    ],
+)
+def test_file_of_another_format_is_named(name, text, typed):
+    """The fix goes by the content."""
+    Path(name).write_text(text)
+    files = LocalFiles(files={"train": name})
+    mistakes = [*files.check()] or [*files.check_columns(TASK.columns)]
+    assert typed in mistakes[0].fix

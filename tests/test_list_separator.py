@@ -93,3 +93,11 @@ def test_list_separator_of_a_task_without_lists():
     """A key without effect is an error."""
     files = source(["a", "b"], "text\tlabel", list_separator=";")
     assert [one.key for one in files.check_columns(SequenceClassification().columns)] == ["list_separator"]
+
+
+def test_lists_of_spans_are_no_labels():
+    """Doccano's spans are one error, not a traceback."""
+    Path("a.jsonl").write_text('{"text": "x", "labels": [[0, 1, "PER"]]}\n' * 3)
+    with pytest.raises(ConfigError) as caught:
+        LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}).load(TASK)
+    assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.columns.labels"}

@@ -304,14 +304,19 @@ def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
         if is_missing
         else []
     )
+    others.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))  # labels may be words
     if fitting := [name for name, columns in others if not any(dataset.check_columns(columns))]:
         found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
     yield from found
 
 
 def _reads_more(columns: Mapping[str, Column], others: Mapping[str, Column]) -> bool:
-    """Return whether a task needs a column that another does not read, so that data with it are likely meant for it."""
-    return any(column.required and name not in others for name, column in columns.items())
+    """Return whether data with the columns of a task are likely meant for it, not for a task that reads `others`.
+
+    Texts alone are meant for no task in particular.
+    """
+    required = {name for name, column in columns.items() if column.required}
+    return len(required) > 1 and bool(required - {*others})
 
 
 def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Column]]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from hydratune.data.conll import layout_of
 from hydratune.data.formats import CONLL, SEPARATED
+from hydratune.data.opening import lines
 from hydratune.data.rows import MISSING, Column, shown
 from hydratune.data.scan import ReadOptions
 from hydratune.data.separated import COMPARED, delimiter_setting, first_records, tables
@@ -37,7 +40,9 @@ def unreadable(
             yield _choose(path, layout.names, layout.sample, wanted)
     elif name in SEPARATED:
         rows = first_records(path, options, COMPARED)
-        if "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
+        if fix := misnamed(path, name, options.encoding):
+            yield Mistake("format", f"jsonl for {path}", f"{name}, with {shown(rows[0])}", fix)
+        elif "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
             yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
         elif not options.comment and (sep := _EXCEL.match(rows[0][0])):
@@ -55,12 +60,35 @@ def unreadable(
         elif _is_data(rows):
             yield _no_header(path, rows[0], wanted)
     elif name == "text":
-        fix = "Set dataset.format=conll for a token and its label on each line."
-        if "tokens" not in wanted:
-            fix = (
-                "Set dataset.format=csv and dataset.delimiter, or tsv, for columns; dataset.header=false without names."
-            )
-        yield Mistake("format", "a format with columns", f"text for {path}", fix)
+        yield Mistake("format", "a format with columns", f"text for {path}", _columns_fix(path, options, wanted))
+
+
+def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> str:
+    """The fix for a file of lines that should have columns."""
+    if "tokens" in wanted:
+        return "Set dataset.format=conll for a token and its label on each line."
+    if table := next(tables(path, replace(options, delimiter="\0")), None):
+        delimiter, rows = table
+        header = " dataset.header=false" if _is_data(rows) else ""
+        return f"Set dataset.format=csv {delimiter_setting(delimiter)}{header} for {len(rows[0])} columns."
+    if {"source", "target"} <= {*wanted}:
+        return "Join parallel files, e.g. by `paste a.en a.de > a.tsv`, and set dataset.header=false."
+    return (
+        "Set dataset.format=csv and dataset.delimiter for columns, dataset.header=false without names, and "
+        "dataset.max_splits=1 if a label and a text with delimiters are on each line."
+    )
+
+
+def misnamed(path: Path, name: str, encoding: str) -> str | None:
+    """The fix for JSON in a file of another suffix, and for other texts in a file called JSON; None for others."""
+    with suppress(OSError, ValueError):
+        first = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
+        if name in SEPARATED and first[:1] in ("{", "["):
+            json.loads(first)
+            return "Set dataset.format=jsonl."
+        if name in ("json", "jsonl") and first and first[0] not in "{[":
+            return "Set dataset.format=csv or tsv if that is what the file has."
+    return None
 
 
 def doubtful_header(

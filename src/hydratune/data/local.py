@@ -11,7 +11,7 @@ from typing import Literal
 
 from hydratune.data.base import Source
 from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
-from hydratune.data.hints import another_delimiter, doubtful_header, unreadable
+from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import is_squad, split_names
 from hydratune.data.opening import codec, starts_as_utf16, suffix
@@ -20,6 +20,7 @@ from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
+from hydratune.data.separated import QUOTES_FIX
 from hydratune.data.source_checks import SPLITS
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
 
@@ -38,6 +39,8 @@ class LocalFiles(Source):
         encoding: Of text files.
         delimiter: What separates the cells of csv and tsv files, e.g. `;` or `||`; null for a comma and a tab.
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell in csv and tsv files.
+        max_splits: The most delimiters of a line in csv and tsv files; later ones are a part of its last cell, e.g. 1
+            for a label and a text with spaces between words. Null for any number.
         header: Whether the first row of csv and tsv files names the columns; if not, `columns` takes their positions,
             counted from 0, or `column_names`.
         column_names: Names of the columns, in their order, of csv and tsv files without a header and of CoNLL files.
@@ -58,6 +61,7 @@ class LocalFiles(Source):
     encoding: str = "utf-8"
     delimiter: str | None = None
     skip_initial_space: bool = False
+    max_splits: int | None = None
     header: bool = True
     column_names: list[str] | None = None
     comment: str | None = None
@@ -96,6 +100,7 @@ class LocalFiles(Source):
             comment=self.comment,
             quoting=self.quoting,
             skip_initial_space=self.skip_initial_space,
+            max_splits=self.max_splits,
             selected=selected,
             splits=splits,
         )
@@ -179,7 +184,9 @@ class LocalFiles(Source):
                     yield hint
                     return
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
-                yield Mistake(key, f"a readable {name} file in {self.encoding}", got, "Check the file.")
+                fix = QUOTES_FIX if isinstance(error, csv.Error) else "Check the file."
+                fix = misnamed(path, name, self.encoding) or fix
+                yield Mistake(key, f"a readable {name} file in {self.encoding}", got, fix)
                 return
             repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:

@@ -119,10 +119,11 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
     if known.fits(feature):
         return None
     key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
+    dtype = dtype if len(dtype) <= _VALUE_LENGTH else f"{dtype[:_VALUE_LENGTH]}..."
     got, fix = f"values of type {dtype}", f"Name a column of {known.said} in {key}."
     if kind == "label" and _is_number(feature):
         fix += " Numbers with a fraction are for task=regression."
-    if kind in LISTS and (_is_text(feature) or kind == "labels"):
+    if kind in LISTS and (_is_text(feature) or (kind == "labels" and _is_label(feature))):
         got += f" such as {shown(value)}" if (value := next((one for one in rows[name] if one), None)) else ""
         separator = setting("dataset.list_separator", _separator(kind, rows[name]))
         fix = f"Set {separator} for lists in one cell, or name a column of {known.said} in {key}."
@@ -192,6 +193,11 @@ def _is_number(feature: Any) -> bool:
     return not hasattr(feature, "names") and _dtype(feature).startswith(("int", "uint", "float", "double"))
 
 
+def _is_element(feature: Any) -> bool:
+    """Whether a feature is that of labels or of indicators, and not of lists or objects."""
+    return _is_label(feature) or _is_number(feature) or _dtype(feature) == "null"
+
+
 def _no_label(column: Any) -> Any:
     """Nulls, and texts of nothing, such as a csv file has for a label that is missing."""
     import pyarrow as pa
@@ -253,7 +259,7 @@ KINDS: dict[str, Kind] = {
         _no_references,
     ),
     "label": Kind("strings, whole numbers or truth values", "a label", _is_label, _no_label),
-    "labels": Kind("lists of labels", "a list of labels", lambda f: _inside(f) is not None, _has_null),
+    "labels": Kind("lists of labels", "a list of labels", lambda f: _is_element(_inside(f)), _has_null),
     "number": Kind("numbers", "a finite number", _is_number, _not_finite),
     "any": Kind("values", "a value", lambda _: True),
     "optional": Kind("values", "a value", lambda _: True, _none_suspect),

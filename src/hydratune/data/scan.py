@@ -60,6 +60,7 @@ class ReadOptions:
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
         quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
+        max_splits: The most delimiters of a line; later ones are a part of its last cell, and quotes are text.
         selected: Names and positions of columns that the config refers to.
         splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
@@ -71,6 +72,7 @@ class ReadOptions:
     comment: str | None = None
     quoting: bool | None = None
     skip_initial_space: bool = False
+    max_splits: int | None = None
     selected: frozenset[str] = frozenset()
     splits: tuple[str, ...] = ()
 
@@ -80,6 +82,9 @@ class ReadOptions:
         if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
             fix = "Set 'dataset.delimiter=;', or leave it out."
             yield Mistake("delimiter", "characters that are neither quotes nor line ends", repr(self.delimiter), fix)
+        if self.max_splits is not None and (self.max_splits < 1 or self.quoting):
+            got = "dataset.quoting=true, since quotes are text then" if self.quoting else repr(self.max_splits)
+            yield Mistake("max_splits", "null or a number from 1", got, "Leave one of them out.")
         names = self.column_names or ()
         if self.header and is_csv and names:
             fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
@@ -89,7 +94,7 @@ class ReadOptions:
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
-        useless["skip_initial_space"] = self.skip_initial_space and not is_csv
+        useless |= {key: bool(getattr(self, key)) and not is_csv for key in ("skip_initial_space", "max_splits")}
         useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_useless in useless.items() if is_useless):

@@ -27,11 +27,13 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     other: str | None = None  # what to set, once for all rows
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
-            yield Bad(start, "a row of csv", str(cells), _QUOTES_FIX)
+            yield Bad(start, "a row of csv", str(cells), QUOTES_FIX)
+        elif cells == columns and options.header and len(cells) > 1:  # of files that were joined
+            yield Bad(start, "a row", "the names of the columns again", "Remove the line.")
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
         elif len(cells) != len(columns):
-            other = _other_delimiter(path, options, len(columns)) if other is None else other
+            other = _file_fix(path, options, len(columns)) if other is None else other
             expected = f"{len(columns)} cells separated by {delimiter!r}"
             got = f"{len(cells)} ({shown(delimiter.join(cells))})"
             yield Bad(start, expected, got, other or _ragged_fix(len(columns), cells, options))
@@ -41,16 +43,19 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
             yield Record(start, dict(zip(columns, cells, strict=True)))
 
 
-_QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
+QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
 
 
 _DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # those that messages propose; the longer ones first
 
 
-def _other_delimiter(path: Path, options: ReadOptions, width: int) -> str:
-    """The delimiter to set for a file whose rows differ in length; empty where it is not to blame."""
+def _file_fix(path: Path, options: ReadOptions, width: int) -> str:
+    """The fix for a whole file whose rows are not as long as the header; empty where single rows are to blame."""
     for delimiter, _ in tables(path, options, 1 if width == 1 else 2):
         return f"Set {delimiter_setting(delimiter)}."
+    rows = first_records(path, options, COMPARED)[1:]
+    if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # as R writes tables
+        return "Add the name of the first column to the header, which lacks one."
     return ""
 
 
@@ -60,9 +65,11 @@ def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
         return "Add the cells that are missing; an empty one needs its delimiter, too."
     if not "".join(cells[width:]).strip():
         return "Remove what follows the last cell, or add as many delimiters to the header."
+    splits = width - 1 if options.header and width > 1 else 1
+    most = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
     if options.quoting is False:
-        return "Replace delimiters inside of cells, or quote these cells and set dataset.quoting=true."
-    return "Quote cells that hold a delimiter."
+        return f"Replace delimiters inside of cells, or {most}."
+    return f"Quote cells that hold a delimiter, or {most}."
 
 
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
@@ -101,6 +108,8 @@ def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str
 
 def resolved(path: Path, options: ReadOptions) -> ReadOptions:
     """Fill in what is inferred from the file: whether quotes enclose cells."""
+    if options.max_splits:
+        return replace(options, quoting=False)
     if options.quoting is not None:
         return options
     if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs
@@ -126,7 +135,8 @@ class _Lines:
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self.between, self.start = True, 0
         self._comment = options.comment
-        self._delimiter = options.delimiter if options.delimiter and len(options.delimiter) > 1 else None
+        self._delimiter = options.delimiter or "," if _is_replaced(options) else None
+        self._most = options.max_splits or -1
         self._lines = enumerate(lines(path, options.encoding), 1)
 
     def __iter__(self) -> _Lines:
@@ -142,11 +152,16 @@ class _Lines:
             return line
         if _UNIT in line:
             raise csv.Error(f"the character {_UNIT!r} in a file with the delimiter {self._delimiter!r}")
-        return line.replace(self._delimiter, _UNIT)
+        return line.replace(self._delimiter, _UNIT, self._most)
 
 
 _UNIT = "\ufdd0"  # stands for a delimiter of several characters; Unicode reserves it for such uses
 _Cells = tuple[int, "list[str] | csv.Error"]
+
+
+def _is_replaced(options: ReadOptions) -> bool:
+    """Whether one character stands for the delimiter in front of `csv.reader`."""
+    return bool(options.max_splits) or len(options.delimiter or ",") > 1
 
 
 def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
@@ -155,7 +170,7 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
     source = _Lines(path, options)
     quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
     delimiter = options.delimiter or ","
-    one = delimiter if len(delimiter) == 1 else _UNIT
+    one = _UNIT if _is_replaced(options) else delimiter
     skip = options.skip_initial_space
     reader: Any = csv.reader(source, delimiter=one, quoting=quoting, skipinitialspace=skip, strict=True)
     while True:

@@ -54,6 +54,7 @@ _PARSING = (
     "comment",
     "decimal",
     "list_separator",
+    "max_splits",
     "quoting",
     "skip_initial_space",
 )
