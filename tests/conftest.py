@@ -20,7 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's librarie
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
-from hydratune import allowed, composition, hub
+from hydratune import allowed, composition, hub, trust
 from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
@@ -74,7 +74,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workdir.mkdir()
     monkeypatch.chdir(workdir)
     hub.is_reachable.cache_clear()
-    allowed._of_project.cache_clear()
+    trust._project.cache_clear()
     monkeypatch.setenv(allowed.VARIABLE, "")  # which a command sets, for its processes
     return workdir
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import functools
 import importlib
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from hydratune import trust
 from hydratune.errors import ConfigError, Mistake, nearest, one_of
 from hydratune.signatures import Found, bases, locate, module_names
 
@@ -37,68 +35,85 @@ _KINDS = {
     "transformers.trainer_callback.TrainerCallback",
     "transformers.training_args.TrainingArguments",
 }
+# Of these kinds, but not safe with data from someone else -> what to name instead.
+_REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.evolution.CmaEsSampler"}
 _SPOKEN = (
     "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
     "TrainingArguments, Trainer or TrainerCallback"
 )
-# What Hydra itself may build, below `hydra`.
-HYDRA = (
-    "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
-    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
-    "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
-    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
-    "hydra_plugins.hydratune.sweeper.HydratuneSweeper",
-)
+# The classes that Hydra may instantiate, by the only nodes below `hydra` where a config may name them.
+_HYDRA = {
+    "hydra.launcher": (
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    ),
+    "hydra.sweeper": (
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        "hydra_plugins.hydratune.sweeper.HydratuneSweeper",
+    ),
+}
 
 
 def settle() -> None:
-    """Reads the list once and leaves it to the processes that this one starts, wherever they start."""
-    with contextlib.suppress(ConfigError):  # a file that cannot be read is told where a config is checked
+    """Read the list once, and pass it to the processes that this one starts, in whatever directory."""
+    with contextlib.suppress(ConfigError):  # a file that cannot be read is reported when a config is checked
         if names := listed():
             os.environ[VARIABLE] = ",".join(names)
 
 
 def listed() -> tuple[str, ...]:
-    """What the user allows beside our own list, by dotted names.
+    """Return what the user allows in addition to our own list, by dotted names.
 
-    From `allow = [...]` under `[tool.hydratune]` in the `pyproject.toml` of the directory that this process began in,
-    and from the environment variable HYDRATUNE_ALLOW, separated by commas. Never from a config.
+    It comes from the environment variable HYDRATUNE_ALLOW, separated by commas, and from `allow = [...]` under
+    `[tool.hydratune]` in the `pyproject.toml` of the directory in which this process started, if the user trusts that
+    list. It never comes from a config.
     """
     named = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
-    return tuple(dict.fromkeys([*_of_project(), *(name for name in named if name)]))
+    return tuple(dict.fromkeys([*trust.trusted_names(), *(name for name in named if name)]))
 
 
-def mistake(path: Any, key: str, more: Iterable[str] = ()) -> Mistake | None:
-    """What is wrong with a config's `_target_` at `key`; None where it may be imported and called.
+def how_to_allow(name: str) -> str:
+    """Return the hint of an error about code that is not on the list."""
+    if _is_in(name, trust.untrusted_names()):
+        return "pyproject.toml lists it, but you have not trusted that list yet: run `hydratune trust`."
+    return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
 
-    Told from source text: nothing is imported.
+
+def mistake(path: Any, key: str) -> Mistake | None:
+    """Return what is wrong with a `_target_` of a config; None if it may be imported and called.
+
+    The source text is inspected; nothing is imported.
 
     Args:
         path: The value of `_target_`.
-        key: Where it stands.
-        more: Classes that may be named here, by their dotted paths.
+        key: The dotted key of `_target_`.
     """
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         return Mistake(key, "the dotted name of a class", repr(path), "Write it out: a.b.Class.")
     own = listed()
-    if path in more:
-        return None
+    if key.startswith("hydra."):  # Hydra imports and instantiates it, whatever its class
+        allowed = _HYDRA.get(key.removesuffix("._target_"), ())
+        if path in allowed or _is_in(path, own):
+            return None
+        return Mistake(key, one_of(allowed) if allowed else "no _target_ here", repr(path), how_to_allow(path))
     known = (*PACKAGES, *own)
     found = locate(path) if _is_in(path, known) else None
     if found and path in own:
         return None
     if not _is_in(path, known) or (found and not _is_in(found.path, known)):
-        fix = f"To run this code, list its package under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
-        return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), fix)
+        return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), how_to_allow(path.partition(".")[0]))
     if found is None:
         return Mistake(key, "a class or function that exists", repr(path), _nearest(path))
     if _is_in(path, own) and _is_in(found.path, own):
         return None
+    if found.path in _REPLACED:
+        fix = f"Set {key}={_REPLACED[found.path]}."
+        return Mistake(key, "a sampler that stores no pickles in the study", repr(path), fix)
     if any(part.startswith("_") for part in path.split(".")) or not _is_kind(found):
-        fix = f"To run this code all the same, list this name under [tool.hydratune] allow or in {VARIABLE}."
-        return Mistake(key, _SPOKEN, repr(path), fix)
+        return Mistake(key, _SPOKEN, repr(path), how_to_allow(path))
     return None
 
 
@@ -119,7 +134,7 @@ def beyond(node: Any) -> list[str]:
     """The `_target_`s of a plain config that only the user's own list allows."""
     own = listed()
     named = {str(one["_target_"]) for _, one in targets(node)}
-    return sorted(path for path in named if path not in HYDRA and _is_in(path, own))
+    return sorted(path for path in named if _is_in(path, own))
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -133,27 +148,6 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]
         yield key, node
     for name, value in node.items():
         yield from targets(value, f"{key}.{name}".lstrip("."))
-
-
-@functools.cache
-def _of_project() -> list[str]:
-    """What the first working directory's pyproject.toml lists, read once.
-
-    A config or a stored run that changes the directory must not bring a list of its own.
-    """
-    project = Path.cwd() / "pyproject.toml"
-    if not project.is_file():
-        return []
-    try:
-        tools = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError) as error:
-        fix = f"Mend {project}."
-        raise ConfigError(Mistake("pyproject.toml", "a readable TOML file", str(error), fix)) from error
-    allow = tools.get("hydratune", {}).get("allow", [])
-    if not isinstance(allow, list) or not all(isinstance(name, str) for name in allow):
-        fix = 'Write allow = ["my_package"].'
-        raise ConfigError(Mistake("pyproject.toml [tool.hydratune] allow", "a list of packages", repr(allow), fix))
-    return allow
 
 
 def _is_in(path: str, packages: Iterable[str]) -> bool:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from hydratune import allowed, collector, signals
+from hydratune import allowed, collector, signals, trust
 from hydratune.errors import (
     FAILED,
     INTERRUPTED,
@@ -35,6 +35,7 @@ VERBS = {
     "push": "hydratune.push:main",
     "ui": "hydratune.tracking.ui:main",
     "sync": "hydratune.tracking.sync:main",
+    "trust": "hydratune.trust:main",
 }
 _RESUMABLE = ("train", "resume", "sweep")
 
@@ -63,6 +64,9 @@ def _is_resumable(arguments: Sequence[str]) -> bool:
 
 def dispatch(arguments: Sequence[str]) -> int:
     """Runs the verb that comes first, or `train` where none does."""
+    if trust.FLAG in arguments:
+        trust.trust_for_this_command()
+        arguments = [argument for argument in arguments if argument != trust.FLAG]
     allowed.settle()
     _check_open_secrets(arguments)
     verb, *rest = arguments or [""]

@@ -6,9 +6,10 @@ import functools
 import importlib.util
 import os
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
 
 from hydratune import env_variables, outside
 from hydratune.data.naming import data_name
@@ -31,6 +33,7 @@ CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
 # Hydra's name of a source of configs -> the flag that names it.
 _FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
+_now = [datetime.now()]  # of `${now:...}`: when this process, or its last composition, began
 # An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
 _SYMBOL = re.compile(r"^([^=]+=)([;#, \t])$")
 
@@ -94,6 +97,10 @@ class Request:
         loader = GlobalHydra.instance().config_loader()  # for `glob(*)`
         return OverridesParser.create(loader).parse_overrides([_SYMBOL.sub(r"\1'\2'", one) for one in self.overrides])
 
+    def sets(self, key: str) -> bool:
+        """Return whether the command line sets a key."""
+        return any(text.lstrip("+").startswith(f"{key}=") for text in self.overrides)
+
 
 def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
     """Each override that names an option that does not exist, with the mistake."""
@@ -137,7 +144,7 @@ def force_values(request: Request) -> list[str]:
     ]
 
 
-def _sets_value(override: Override, groups: Container[str]) -> bool:
+def _sets_value(override: Override, groups: Collection[str]) -> bool:
     plain = not (override.is_add() or override.is_force_add() or override.is_delete())
     key = override.key_or_group
     return plain and key not in groups and "@" not in key and not _is_hydra(key)
@@ -164,14 +171,15 @@ def jobs(request: Request) -> list[list[str]]:
 @contextmanager
 def composer(request: Request) -> Iterator[None]:
     """Hydra's search path as `request` asks for it, for `compose_config` inside."""
-    register_resolvers()
     GlobalHydra.instance().clear()
     start = (
         initialize_config_dir(str(request.config_path.absolute()), version_base="1.3")
         if request.config_path
         else initialize_config_module(CONFIG_MODULE, version_base="1.3")
     )
+    _now[:] = [datetime.now()]
     with start:
+        register_resolvers()
         yield
 
 
@@ -186,8 +194,16 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
         raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
+    listed: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
+    if [*listed["hydra"], *listed["task"]] != _ordered([*search, *overrides]):
+        raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg
+
+
+def _ordered(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra lists them: first its own."""
+    return sorted(overrides, key=lambda text: not _is_hydra(text.lstrip("+~")))
 
 
 def check_search_path(request: Request) -> None:
@@ -254,11 +270,24 @@ def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers of the configs, and remove `${oc.create:...}`, which turns text into nodes."""
+    """Register the resolvers of the configs; none turns text into nodes, and each returns the same value every time.
+
+    Otherwise a config could pass the checks with one value and run with another.
+    """
     env_variables.register()
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
     OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
+    OmegaConf.register_new_resolver("now", lambda pattern: _now[0].strftime(pattern), replace=True)
+    OmegaConf.register_new_resolver("oc.decode", _decoded, replace=True)
     OmegaConf.clear_resolver("oc.create")
+
+
+def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
+    """Return the value that a text stands for, as OmegaConf's `oc.decode` does, if it is a single value."""
+    value = oc.decode(text, _parent_, _node_)
+    if isinstance(value, Container | dict | list):
+        raise ValueError("oc.decode takes single values only")
+    return value
 
 
 def package_path(package: str, *parts: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import threading
 import uuid
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from hydratune.errors import ConfigError, Mistake
 
 # What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
@@ -75,6 +78,21 @@ def remove_soon(folder: Path, seconds: float = 0) -> None:
     remover = threading.Timer(seconds, shutil.rmtree, (folder,), {"ignore_errors": True})
     remover.name = f"remove {folder}"
     remover.start()
+
+
+def check_started_here(stored: str, command: str) -> None:
+    """Return if the current directory is the one that a run or a sweep has stored, from which its paths count.
+
+    A stored directory is not entered, because someone else may have written it. One that does not exist any more was
+    moved, perhaps to here.
+
+    Raises:
+        ConfigError: They differ.
+    """
+    there, here = Path(stored), Path.cwd()
+    if there.is_dir() and there.resolve() != here.resolve():
+        fix = f"Run it there: cd {shlex.quote(stored)} && {command}"
+        raise ConfigError(Mistake("the current directory", f"{stored!r}, where it was started", repr(str(here)), fix))
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from hydratune import composition
 from hydratune.agreement import SEEDS
 from hydratune.build import build
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.files import METRICS
+from hydratune.files import METRICS, check_started_here
 from hydratune.intervals import interval_text, mean_interval
 from hydratune.provenance import console_script, typed
 from hydratune.report import scores
@@ -99,7 +98,8 @@ def finish(
     row = _winner(plan, found, number)
     if not study.is_done():
         print(f"the sweep is not done: {show.summary(plan, found, study.total(), study.options.workers)}")
-    with _in(plan.cwd), _alone(plan):
+    check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
+    with _alone(plan):
         made = experiment(plan, row, _conf(plan, conf))
         _check_free(made, force)
         used = _selecting_seeds(plan, made)
@@ -158,14 +158,6 @@ def _selection(plan: Plan, row: board.Row, found: Sequence[board.Row]) -> str:
     """The score that selected a trial, labeled as such because it has a selection bias."""
     values = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
     return f"selected on validation, as the best of {len(board.ranked(plan, found))} trials: {values}"
-
-
-def _in(cwd: str) -> chdir[str]:
-    """The directory that the sweep's relative paths count from."""
-    if not Path(cwd).is_dir():
-        fix = "Make it again, with the data that was there."
-        raise ConfigError(Mistake("NAME", f"a sweep whose directory {cwd} is still there", "none", fix))
-    return chdir(cwd)
 
 
 def _alone(plan: Plan) -> Any:

@@ -1,12 +1,11 @@
-"""What Hydra does by itself with what stands below `hydra`, before any code of ours: a config must not use it as code.
+"""What Hydra does with the node `hydra` before any code of ours runs: a config must not use it to run code.
 
-Hydra builds callbacks and launchers, sets up logging, changes the environment and imports packages that configs are
-read from. `validation` looks at each `_target_`; the rest is here.
+Hydra instantiates callbacks and launchers, configures logging, changes the environment, and imports packages to read
+configs from them. `validation` checks each `_target_`, `logging_config` checks logging; the rest is here.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import allowed, launchers
-from hydratune.errors import Mistake, one_line, one_of
+from hydratune import allowed, launchers, logging_config
+from hydratune.errors import Mistake, one_line
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
 _CODE = (
@@ -30,22 +29,26 @@ _CODE = (
 RAY_ADDRESS = "hydra.launcher.ray.init.address"
 _RAY_HERE = ("auto", "local")  # clusters of this machine
 _RAY_HOST = re.compile(r"(ray://)?([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
-# The classes and objects that a logging config may name, and the files that it may write.
-_CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
-_STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
-_FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w.-])+")
-_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_SECTIONS = ("formatters", "loggers", "root")
 _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+# The only interpolations: what is checked here must be what Hydra uses, and an interpolation may resolve to something
+# else later, to a node with a `_target_` for example. Keys that Hydra itself fills, prints, or resolves into a path
+# that is checked, and the defaults of other keys.
+_FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
+_DEFAULTS = {
+    "hydra.launcher.name": "${hydra.job.name}",
+    "hydra.launcher.submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
+    "hydra.sweep.subdir": "workers/${hydra:job.num}",
+}
+_PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
+_NAME = re.compile(r"[\w .-]*\w")
 
 
 def code(hydra: DictConfig) -> Iterator[Mistake]:
-    """What below `hydra` would be code, or would write outside the run's directory, whatever it resolves to."""
+    """Yield what below `hydra` can run code or write outside the run's directory, whatever it resolves to."""
     raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
     for key in _CODE:
         if _given(raw, key) and key not in allowed.listed():
-            fix = f"Set it outside of configs, or list {key} under [tool.hydratune] allow or in {allowed.VARIABLE}."
-            yield Mistake(key, "nothing, since it can run code", "a value", fix)
+            yield Mistake(key, "nothing, since it can run code", "a value", allowed.how_to_allow(key))
     yield from launchers.mistakes(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
     address = _given(raw, RAY_ADDRESS)
     if (
@@ -56,8 +59,27 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         fix = f"Set {RAY_ADDRESS}=HOST:6379."
         yield Mistake(RAY_ADDRESS, "HOST:PORT, ray://HOST:PORT, auto, or local", repr(address), fix)
     for key in _LOGGING:
-        yield from _logging(_given(raw, key), key)
-        yield from _unknown_handlers(_given(raw, key), key)
+        yield from logging_config.mistakes(_given(raw, key), key)
+    yield from _interpolations(raw["hydra"], "hydra")
+    name = _given(raw, "hydra.job.name")
+    if not _NAME.fullmatch(str(name)):  # it names the log and a job of Slurm
+        yield Mistake("hydra.job.name", "a name without slashes", repr(name), "Leave it out.")
+    if (subdir := _given(raw, "hydra.sweep.subdir")) != _DEFAULTS["hydra.sweep.subdir"]:
+        yield Mistake("hydra.sweep.subdir", repr(_DEFAULTS["hydra.sweep.subdir"]), repr(subdir), "Leave it out.")
+
+
+def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
+    """Yield a mistake for each interpolation, except for those that are Hydra's or the shipped configs' own."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _interpolations(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _interpolations(value, f"{key}[{i}]")
+    elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key) and _DEFAULTS.get(key) != node:
+        is_listed = any(key == name or key.startswith(f"{name}.") for name in allowed.listed())
+        if not is_listed and not key.startswith((*_LOGGING, "hydra.job.name")):  # which are checked as a whole
+            yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
 
 
 def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
@@ -66,8 +88,6 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
     if hydra.job.get("chdir"):
         fix = "Leave it out: relative paths are read from the directory where the command starts."
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
-    if "/" in str(name := hydra.job.name):
-        yield Mistake("hydra.job.name", "a name without a slash", repr(name), "It names the log: leave it out.")
     if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a text in the config that a rank reads
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
@@ -78,12 +98,15 @@ def mistakes(hydra: DictConfig) -> Iterator[Mistake]:
         yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
 
 
-def place(hydra: DictConfig, name: str) -> Iterator[Mistake]:
+def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
     """Yield what makes a directory for results unusable, as far as that shows before it is created.
+
+    A config must not choose a directory of the user's: its results go below outputs/ or multirun/.
 
     Args:
         hydra: Hydra's part of a config.
         name: `run.dir` or `sweep.dir`.
+        is_typed: Whether the user set it on the command line.
     """
     key = f"hydra.{name}"
     expected, fix = "a directory that can be created", f"Set {key} to another place."
@@ -100,6 +123,10 @@ def place(hydra: DictConfig, name: str) -> Iterator[Mistake]:
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
     elif not os.access(there, os.W_OK):
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
+    home = Path(_PLACES[name]).resolve()
+    if not is_typed and (path == home or not path.is_relative_to(home)):
+        fix = f"To use it, set it on the command line: '{key}={text}'."
+        yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
 
 
 def _directory(hydra: DictConfig, name: str) -> str | None:
@@ -144,44 +171,3 @@ def _given(node: Any, key: str) -> Any:
             return node
         node = node.get(name)
     return None if node == "???" else node
-
-
-def _logging(node: Any, key: str) -> Iterator[Mistake]:
-    """Code that `logging.config.dictConfig` would look up and call, files elsewhere, and what cannot be seen yet."""
-    if isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _logging(value, f"{key}[{i}]")
-    elif isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _named(str(name), value, f"{key}.{name}")
-    elif isinstance(node, str) and "${" in node:
-        yield Mistake(key, "a value that is written out", repr(node), "A logging config takes no interpolations.")
-    elif isinstance(node, str) and node.startswith(("ext://", "cfg://")) and node not in _STREAMS:
-        yield Mistake(key, one_of(_STREAMS), repr(node), f"Set {key}={_STREAMS[0]}.")
-
-
-def _unknown_handlers(node: Any, key: str) -> Iterator[Mistake]:
-    """Yield a mistake for each handler that the root logger names and nothing defines."""
-    defined, named = (_given(node, name) for name in ("handlers", "root.handlers"))
-    for name in named if isinstance(named, list) and isinstance(defined, Mapping) else ():
-        if name not in defined:
-            yield Mistake(f"{key}.root.handlers", one_of(defined), repr(name), f"Leave out {name}.")
-
-
-def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
-    if name in ("()", "class") and value not in (*_CLASSES, *allowed.listed()):
-        yield Mistake(key, one_of(_CLASSES), repr(value), "Leave it out.")
-    elif name == ".":
-        yield Mistake(key, "no attributes of handlers", repr(value), "Leave it out.")
-    elif name == "filename":
-        if not _FILE.fullmatch(str(value)):
-            fix = f"Set {key}='${{hydra.runtime.output_dir}}/NAME.log'."
-            yield Mistake(key, "a file of the run's directory", repr(value), fix)
-    elif name == "version" and value != 1:
-        yield Mistake(key, "1", repr(value), "Leave it out.")
-    elif name == "level" and value not in logging.getLevelNamesMapping() and not isinstance(value, int):
-        yield Mistake(key, one_of(_LEVELS), repr(value), f"Set {key}=INFO.")
-    elif (name in _SECTIONS and not isinstance(value, Mapping | None)) or (name == "handlers" and value is None):
-        yield Mistake(key, "keys with values", repr(value), "Leave it out.")
-    else:
-        yield from _logging(value, key)

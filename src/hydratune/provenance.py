@@ -23,6 +23,9 @@ PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlf
 MASK = "***"
 _LONGEST_DIFF = 1_000_000  # characters
 _GIT_SECONDS = 10
+_STATUS = ("status", "--porcelain", "--ignore-submodules=all")
+_DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
+_WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 
 # `token` alone or behind these words; `pad_token` and its kin are no secrets.
 _SECRET_KEY = re.compile(
@@ -53,9 +56,9 @@ def git_commit() -> str | None:
         OSError: Git is not installed, or the repository has no commit or cannot be read.
         subprocess.TimeoutExpired: Git needs more than 10 seconds.
     """
-    if not _in_repository():
+    if not _repository():
         return None
-    return _git("rev-parse", "--verify", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
+    return _git("rev-parse", "--verify", "HEAD") + ("-dirty" if _git(*_STATUS) else "")
 
 
 @functools.cache
@@ -77,9 +80,9 @@ def git_diff() -> str:
         OSError: Git is not installed, or the repository has no commit or cannot be read.
         subprocess.TimeoutExpired: Git needs more than 10 seconds.
     """
-    if not _in_repository():
+    if not _repository():
         return ""
-    new, diff = _git("status", "--porcelain"), _git("diff", "--no-color", "--no-ext-diff", "HEAD")
+    new, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
     text = f"{new}\n\n{diff}" if new else ""
     rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
     return str(redact(text[:_LONGEST_DIFF])) + rest
@@ -167,16 +170,36 @@ def _of_environment() -> list[str]:
     return sorted(found, key=len, reverse=True)
 
 
-def _in_repository() -> bool:
+def _repository() -> Path | None:
+    """Return the directory with `.git` that the current directory is in."""
     here = Path.cwd()
-    return any((folder / ".git").exists() for folder in (here, *here.parents))
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
 def _git(*arguments: str) -> str:
-    """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences."""
-    # git is found on PATH, as the user's shell would find it
-    command = ["git", *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS)
+    """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences.
+
+    The repository may have come from someone else, with a `.git/config` that names programs. None of them is run: no
+    monitor of files, hook, pager, external diff, text conversion, filter, or transport, also not in submodules. And the
+    files are those of the repository: its config must not name another directory, whose content a diff would show.
+    """
+    root = _repository() or Path.cwd()
+    place = (f"--git-dir={root / '.git'}", f"--work-tree={root}")
+    done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(), *arguments])
     if done.returncode:
         raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])
     return done.stdout.decode(errors="backslashreplace").strip()
+
+
+def _without_filters() -> list[str]:
+    """Return the options that turn off each filter that git's config defines; to list them runs no program."""
+    found = _run_git(["config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
+    names = {name.rpartition(".")[0] for name in found.decode(errors="surrogateescape").split("\0") if name}
+    values = {"clean": "", "smudge": "", "process": "", "required": "false"}
+    return [part for name in sorted(names) for key, value in values.items() for part in ("-c", f"{name}.{key}={value}")]
+
+
+def _run_git(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", *arguments]  # git is found on PATH, as the user's shell would find it
+    return subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS, env=environment)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydratune.composition import config_flags
 from hydratune.errors import ConfigError, Mistake
-from hydratune.files import METRICS
+from hydratune.files import METRICS, check_started_here
 from hydratune.finished.opening import directory_of
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.mlflow import Mlflow
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{given.run}: finished, nothing to do")
         return 0
     node = _load(directory, "hydra").hydra
-    os.chdir(node.runtime.cwd)  # relative paths count from where the run was started
+    check_started_here(str(node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
     flags = config_flags(node)
     typed = [text.removeprefix("++") for text in _load(directory, "overrides")]
     dry = [DRY] if given.dry else []

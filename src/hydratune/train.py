@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import logging
 import os
 import shlex
@@ -130,7 +131,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _shared(wanted: Path, number: int, request: Request) -> Path:
     """A machine's own place in the directory that the machines of a run share; the first one's is the run's."""
-    if not wanted.exists() and not any(text.startswith("hydra.run.dir=") for text in request.overrides):
+    if not wanted.exists() and not request.sets("hydra.run.dir"):
         expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
         raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
     directory = other_machine(wanted, number) if number else wanted
@@ -150,7 +151,7 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
         job_id: ID of the Slurm job that began the run; None for any run.
     """
     typed = _without_places(request.overrides)
-    if any(text.startswith("hydra.run.dir=") for text in request.overrides):
+    if request.sets("hydra.run.dir"):
         numbered = wanted.parent.glob(f"{glob.escape(wanted.name)}-*/") if job_id else ()
         places = [*sorted(numbered, reverse=True), *([wanted] if wanted.is_dir() else [])]
     else:
@@ -190,7 +191,8 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     plan, cfg = make_plan(request)
     with composition.composer(request):
         keys = [override.key_or_group for override in request.parsed]
-    if mistakes := [*outside.place(cfg.hydra, "sweep.dir"), *outside.ray_address(cfg.hydra, keys)]:
+    places = (outside.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
+    if mistakes := [*itertools.chain(*places), *outside.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*mistakes)
     covered = preflight(_corners(plan), dry)
     if dry:
@@ -282,6 +284,8 @@ def checked(request: Request) -> DictConfig:
             check_config(cfg)
         except ConfigError as error:
             mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
+        else:  # the directory is named after other values
+            mistakes += outside.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]
@@ -319,7 +323,9 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
 
 
 def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
-    """One run, inside Hydra."""
+    """One run, inside Hydra, which has composed the config again."""
+    composition.register_resolvers()
+    check_config(cfg)
     job = hydra_job()
     job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
     directory = os.path.relpath(run_directory(cfg, job.directory))

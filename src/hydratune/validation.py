@@ -63,8 +63,6 @@ def check_config(cfg: DictConfig) -> None:
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     mistakes += bounds(plain, {mistake.key for mistake in mistakes})
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
-    if "hydra" in cfg and not mistakes:  # the directory is named after other values
-        mistakes += outside.place(cfg.hydra, "run.dir")
     if mistakes:
         raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
 
@@ -214,7 +212,7 @@ def _targets(node: Any, key: str) -> Iterator[Mistake]:
 
 def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
     path = node["_target_"]
-    if wrong := allowed.mistake(path, f"{key}._target_", allowed.HYDRA if key.startswith("hydra.") else ()):
+    if wrong := allowed.mistake(path, f"{key}._target_"):
         yield wrong
         return
     if "_args_" in node:

@@ -24,7 +24,7 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:
         fix = "Read the code, and name the commit that you have read."
         yield Mistake("revision", "a commit of 40 hex digits, since its code is to run", repr(revision), fix)
     elif (name := f"{repo_id}@{revision}") not in allowed.listed():
-        fix = f"To run it, list {name} under [tool.hydratune] allow in pyproject.toml or in {allowed.VARIABLE}."
+        fix = allowed.how_to_allow(name)
         yield Mistake("trust_remote_code", "false, or a permission outside of configs", "true", fix)
 
 

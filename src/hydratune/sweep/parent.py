@@ -22,7 +22,7 @@ from hydratune import slurm as slurm_job
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
 from hydratune.errors import ConfigError, one_line
-from hydratune.files import remove_soon
+from hydratune.files import check_started_here, remove_soon
 from hydratune.outside import RAY_ADDRESS
 from hydratune.provenance import console_script
 from hydratune.sweep import board, ray_cluster, show
@@ -50,6 +50,7 @@ class NoProgressError(RuntimeError):
 def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
     """Trains what is left of the sweep whose plan lies in its directory."""
     plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
+    check_started_here(plan.cwd, "hydratune -m ...")
     if _is_ray(cfg):
         ray_cluster.connect(cfg.hydra.launcher.ray.init)
     study = Study(plan, options)

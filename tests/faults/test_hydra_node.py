@@ -1,0 +1,276 @@
+"""The node `hydra` of a config from someone else: Hydra uses it before any code of ours, so it must be plain data.
+
+Each payload would create the file `canary`; `test_canary_works` shows that it would be noticed.
+"""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.utils import configure_log
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from hydratune import cli
+from hydratune.composition import Request, composer
+from hydratune.errors import ConfigError
+from hydratune.train import checked
+
+EVIL = {"_target_": "hydratune.files.write_text", "path": "canary", "text": "x"}
+TEXT = "{_target_: hydratune.files.write_text, path: canary, text: x}"
+# What a config file sets below `hydra` -> the key of the error.
+NODES = {
+    "a callback": ({"callbacks": {"x": EVIL}}, "hydra.callbacks.x._target_"),
+    "a callback of an allowed kind": (
+        {"callbacks": {"x": {"_target_": "transformers.TrainingArguments", "output_dir": "canary"}}},
+        "hydra.callbacks.x._target_"),
+    "a callback that is selected": ({"callbacks": {"x": "${vars.evil}"}}, "hydra.callbacks.x"),
+    "all callbacks selected": ({"callbacks": "${vars.all}"}, "hydra.callbacks"),
+    "a callback by oc.select": ({"callbacks": {"x": "${oc.select:vars.evil}"}}, "hydra.callbacks.x"),
+    "a callback by oc.decode": ({"callbacks": {"x": "${oc.decode:${vars.text}}"}}, "hydra.callbacks.x"),
+    "a callback by oc.dict": ({"callbacks": {"x": "${oc.dict.values:vars.all}"}}, "hydra.callbacks.x"),
+    "a callback by oc.deprecated": ({"callbacks": {"x": "${oc.deprecated:vars.evil}"}}, "hydra.callbacks.x"),
+    "a callback of the environment": ({"callbacks": {"x": "${oc.decode:${oc.env:EVIL}}"}}, "hydra.callbacks.x"),
+    "a target by interpolation": ({"callbacks": {"x": {**EVIL, "_target_": "${vars.target}"}}},
+                                  "hydra.callbacks.x._target_"),
+    "a target by the clock": ({"callbacks": {"x": {"_target_": "${vars.${vars.clock}}"}}}, "hydra.callbacks.x._target_"),
+    "a nested interpolation": ({"callbacks": {"x": {"y": ["${vars.evil}"]}}}, "hydra.callbacks.x.y[0]"),
+    "an escaped interpolation": ({"callbacks": {"x": r"\${vars.evil}"}}, "hydra.callbacks.x"),
+    "a launcher": ({"launcher": EVIL}, "overrides"),  # which Hydra's schema refuses
+    "a launcher that is a callback": ({"launcher": {"_target_": "transformers.TrainerCallback"}},
+                                      "hydra.launcher._target_"),
+    "a launcher by interpolation": ({"launcher": {"_target_": "${vars.target}"}}, "hydra.launcher._target_"),
+    "a launcher that is selected": ({"launcher": "${vars.evil}"}, "overrides"),
+    "an argument of a launcher": ({"launcher": {"x": "${vars.evil}"}}, "overrides"),
+    "a target in a launcher": ({"launcher": {"x": EVIL}}, "overrides"),
+    "a sweeper": ({"sweeper": EVIL}, "hydra.sweeper._target_"),
+    "a sweeper by interpolation": ({"sweeper": {"_target_": "${vars.target}"}}, "hydra.sweeper._target_"),
+    "a sweeper where a launcher belongs": (
+        {"launcher": {"_target_": "hydra_plugins.hydratune.sweeper.HydratuneSweeper"}}, "hydra.launcher._target_"),
+    "a log's name": ({"job": {"name": "${vars.evil}"}}, "hydra.job.name"),
+    "a log's name with a line break": ({"job": {"name": "a\n#SBATCH --wrap=evil"}}, "hydra.job.name"),
+    "the directory of workers": ({"sweep": {"subdir": "../../elsewhere"}}, "hydra.sweep.subdir"),
+    "the recorded overrides": ({"overrides": {"hydra": ["hydra.run.dir=elsewhere"]}}, "hydra.overrides"),
+    "the directory of a run": ({"run": {"dir": "elsewhere"}}, "hydra.run.dir"),
+    "an absolute directory": ({"run": {"dir": "${oc.env:HOME}/.config/autostart"}}, "hydra.run.dir"),
+    "a directory above": ({"run": {"dir": "outputs/../elsewhere"}}, "hydra.run.dir"),
+    "outputs itself": ({"run": {"dir": "outputs"}}, "hydra.run.dir"),
+}  # fmt: skip
+_FORMATTER = {"ours": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}}
+_OUTPUT = "${hydra.runtime.output_dir}"
+# Keys of a log file -> the key of the error below `handlers.x`.
+FILES = {
+    "a program of Python": ({"filename": f"{_OUTPUT}/evil.pth"}, "filename"),
+    "a script": ({"filename": f"{_OUTPUT}/evil.py"}, "filename"),
+    "another directory": ({"filename": "evil.log"}, "filename"),
+    "a directory above": ({"filename": f"{_OUTPUT}/../evil.log"}, "filename"),
+    "a directory below": ({"filename": f"{_OUTPUT}/a/evil.log"}, "filename"),
+    "a name by interpolation": ({"filename": f"{_OUTPUT}/${{vars.target}}.log"}, "filename"),
+    "a format": ({"formatter": "mine"}, "formatter"),
+    "a date format": ({"formatter": "dated"}, "formatter"),
+    "no format": ({"formatter": None}, "formatter"),
+    "an unknown argument": ({"errors": "ignore"}, "errors"),
+}
+
+
+@pytest.fixture(autouse=True)
+def canary(own_directory, monkeypatch):
+    """The file that payloads would create."""
+    monkeypatch.setenv("EVIL", TEXT)
+    yield own_directory / "canary"
+    assert not (own_directory / "canary").exists()
+
+
+def written(directory, hydra):
+    """A `--config-path` of someone else, with these values below `hydra`."""
+    shipped = (Path(__file__).parents[2] / "conf" / "train.yaml").read_text()
+    clock = {f"t{second:02}": EVIL["_target_"] for second in range(60)}
+    clock["clock"] = "t${now:%S}"
+    more = {"evil": EVIL, "all": {"x": EVIL}, "text": TEXT, "target": EVIL["_target_"], **clock}
+    more = more if "${vars." in str(hydra) else {}
+    base = yaml.safe_load(shipped)
+    searchpath = {"searchpath": ["pkg://hydratune.conf"]}
+    merged = OmegaConf.merge(OmegaConf.create(base), {"hydra": {**searchpath, **hydra}, "vars": more})
+    (directory / "theirs").mkdir()
+    (directory / "theirs" / "train.yaml").write_text(OmegaConf.to_yaml(merged))
+    return directory / "theirs"
+
+
+def refused(path):
+    """The keys of the errors of a config, and of the command that would run it."""
+    with composer(request := Request(config_path=path)), pytest.raises(ConfigError) as caught:
+        checked(request)
+    keys = [mistake.key for mistake in caught.value.mistakes]
+    with pytest.raises(ConfigError):
+        cli.dispatch(["--config-path", str(path), "--dry"])
+    return keys
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_hydra_node_is_plain_data(own_directory, name):
+    """No value below `hydra` selects code, and none becomes a node after the check."""
+    node, key = NODES[name]
+    assert key in refused(written(own_directory, node))
+
+
+@pytest.mark.parametrize("kind", ["job_logging", "hydra_logging"])
+@pytest.mark.parametrize("name", FILES)
+def test_log_files_are_logs(own_directory, kind, name):
+    """A config chooses neither place, extension, nor format of a log file."""
+    given, key = FILES[name]
+    handler = {"class": "logging.FileHandler", "formatter": "ours", "filename": f"{_OUTPUT}/more.log", **given}
+    formatters = {
+        **_FORMATTER,
+        "mine": {"format": "import os"},
+        "dated": {**_FORMATTER["ours"], "datefmt": "import os;"},
+    }
+    logging = {"version": 1, "formatters": formatters, "handlers": {"x": handler}}
+    assert f"hydra.{kind}.handlers.x.{key}" in refused(written(own_directory, {kind: logging}))
+
+
+def test_more_log_files_of_the_run_are_allowed(own_directory):
+    """A second log in the run's directory, in our format, passes."""
+    handler = {"class": "logging.FileHandler", "formatter": "file", "filename": f"{_OUTPUT}/more.log"}
+    path = written(own_directory, {"job_logging": {"handlers": {"more": handler}}})
+    with composer(request := Request(config_path=path)):
+        checked(request)
+
+
+@pytest.mark.parametrize("typed", ["hydra.run.dir=elsewhere", "hydra.run.dir=outputs/mine", "name=mine"])
+def test_user_chooses_the_directory(typed):
+    """What is typed is the user's own choice."""
+    with composer(request := Request((typed,))):
+        checked(request)
+
+
+@pytest.mark.parametrize("typed", ["name=..", "name=../..", "name=a/../../..", "name=/etc"])
+def test_name_leads_nowhere_else(typed):
+    """A name of a run is no path to another directory."""
+    with composer(request := Request((typed,))), pytest.raises(ConfigError) as caught:
+        checked(request)
+    assert {mistake.key for mistake in caught.value.mistakes} <= {"name", "hydra.run.dir"}
+
+
+def test_clock_stands_still(compose):
+    """Two readings of `now` are equal: what was checked is what is used."""
+    first, second = (compose("+vars.x='${now:%f}'").vars.x for _ in range(2))
+    cfg = compose("+vars.x='${now:%f}'", "+vars.y='${now:%f}'")
+    assert cfg.vars.x == cfg.vars.y
+    assert first.isdigit()
+    assert second.isdigit()
+
+
+def test_canary_works(canary):
+    """The positive control: Hydra runs such nodes if nobody checks them."""
+    (canary.parent / "source").write_text("")
+    instantiate(
+        OmegaConf.create({"x": "${y}", "y": {"_target_": "shutil.copy", "src": "source", "dst": str(canary)}}).x
+    )
+    assert canary.exists()
+    canary.unlink()
+    formatters, handler = (
+        {"x": {"format": "import os; %(message)s"}},
+        {"class": "logging.FileHandler", "filename": str(canary)},
+    )
+    config = {
+        "version": 1,
+        "root": {"handlers": ["x"]},
+        "formatters": formatters,
+        "handlers": {"x": {**handler, "formatter": "x"}},
+    }
+    configure_log(OmegaConf.create(config))
+    assert canary.exists()
+    canary.unlink()
+
+
+PROGRAMS = {
+    "core.fsmonitor": "{}",
+    "core.hooksPath": "hooks",
+    "core.pager": "{}",
+    "diff.external": "{}",
+    "diff.x.textconv": "{}",
+    "diff.x.command": "{}",
+    "filter.x.clean": "{}",
+    "filter.x.process": "{}",
+    "core.sshCommand": "{}",
+    "core.editor": "{}",
+    "core.askPass": "{}",
+    "core.alternateRefsCommand": "{}",
+}
+
+
+@pytest.fixture
+def repository(own_directory, monkeypatch, canary):
+    """A repository with changes whose config names programs that create the canary; a list of other settings."""
+    from hydratune import provenance
+
+    home = own_directory / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    program = own_directory / "evil.sh"
+    program.write_text(f"#!/bin/sh\ntouch {canary}\ncat\n")
+    program.chmod(0o755)
+    root = own_directory / "cloned"
+    (root / "hooks").mkdir(parents=True)
+    for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction"):
+        (root / "hooks" / hook).symlink_to(program)
+    monkeypatch.chdir(root)
+    (root / "a").write_text("1\n")
+    (root / ".gitattributes").write_text("a diff=x filter=x\n")
+    author = ["-c", "user.name=a", "-c", "user.email=b"]
+    for command in (["init", "-q"], ["add", "a", ".gitattributes"], [*author, "commit", "-qm", "x"]):
+        subprocess.run(["git", *command], check=True)  # noqa: S607
+    (root / "a").write_text("2\n")
+
+    def configure(*names):
+        for name in names:
+            value = PROGRAMS[name].format(program)
+            subprocess.run(["git", "config", name, value], check=True)  # noqa: S607
+        return provenance
+
+    return configure
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "all"])
+def test_git_runs_no_program_of_a_repository(repository, name):
+    """The commit and the diff of a repository from someone else are read without its programs."""
+    provenance = repository(*(PROGRAMS if name == "all" else [name]))
+    assert str(provenance.git_commit()).endswith("-dirty")
+    assert "-1\n+2" in provenance.git_diff()
+
+
+@pytest.mark.parametrize("name", ["core.fsmonitor", "diff.external", "diff.x.textconv", "filter.x.clean"])
+def test_git_programs_work(repository, canary, name):
+    """The positive control: plain git runs them."""
+    repository(name)
+    subprocess.run(["git", "status"], check=False, capture_output=True)  # noqa: S607
+    subprocess.run(["git", "diff", "HEAD"], check=False, capture_output=True)  # noqa: S607
+    assert canary.exists()
+    canary.unlink()
+
+
+def test_diff_shows_no_other_directory(repository, own_directory):
+    """`core.worktree` must not bring the user's own files into the record of a run."""
+    provenance = repository()
+    (own_directory / "home" / "a").write_text("private\n")
+    subprocess.run(["git", "config", "core.worktree", str(own_directory / "home")], check=True)  # noqa: S607
+    shown = subprocess.run(["git", "diff", "HEAD"], check=True, capture_output=True, text=True).stdout  # noqa: S607
+    assert "private" in shown  # the positive control
+    assert "private" not in provenance.git_diff()
+
+
+def test_stored_directory_is_not_entered(own_directory):
+    """A run of someone else that says where it was started is not run there."""
+    from hydratune.files import check_started_here
+
+    (own_directory / "there").mkdir()
+    with pytest.raises(ConfigError) as caught:
+        check_started_here(str(own_directory / "there"), "hydratune resume x")
+    assert [mistake.key for mistake in caught.value.mistakes] == ["the current directory"]
+    assert Path.cwd() == own_directory
+    check_started_here(str(own_directory), "hydratune resume x")
+    check_started_here("/nonexistent", "hydratune resume x")
+    (own_directory / "link").symlink_to(own_directory)
+    check_started_here(str(own_directory / "link"), "hydratune resume x")
