@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.files import inside, write_json
 from hydratune.provenance import redact
 from hydratune.tracking import models, process, store
-from hydratune.tracking.journal import Entry
+from hydratune.tracking.journal import Entry, Sent
 from hydratune.tracking.view import PARENT
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Delivery:
 
     def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
         self.client, self._uri, self._directory = client, uri, directory
+        self._is_there = False  # whether the store was seen to have the run
         self._deliver: Mapping[str, Callable[..., None]] = {
             "run": self._run,
             "continue": self._continue,
@@ -73,9 +74,31 @@ class Delivery:
         if new:
             self.client.log_batch(self._run_id, metrics=new)
 
+    def position(self, sent: Sent) -> Sent:
+        """Return where the upload continues: `sent` if this store has that run, otherwise the start.
+
+        The store may be another one or a new one, and the file that says which run it was may be lost.
+        """
+        if sent.end and not self._is_there:
+            where = pointer(self._directory)
+            is_same = where and where["uri"] == redact(self._uri) and where["run_id"] == sent.run_id
+            if not (where and is_same and store.has_run(self.client, where["run_id"])):
+                self.__dict__.pop("_there", None)
+                return Sent()
+        self._is_there = True
+        return sent
+
+    @property
+    def run_id(self) -> str:
+        """The run in the store; empty before it is created."""
+        return (pointer(self._directory) or {}).get("run_id", "")
+
     def check_not_deleted(self) -> None:
-        """Raise DeletedError if the run or its experiment was deleted in MLflow."""
+        """Raise DeletedError if the run or its experiment was deleted in MLflow, StoreDownError if there is none."""
         if pointer(self._directory):
+            self._is_there = store.has_run(self.client, self._run_id)
+            if not self._is_there:
+                raise store.StoreDownError(f"the store does not have the run {self._run_id} any more")
             store.check_not_deleted(self.client, self._uri, self._run_id)
 
     @cached_property

@@ -1,7 +1,7 @@
 """What a run has to tell MLflow, written down in its own directory first.
 
-`tracking.jsonl` has an entry a line in the order in which they happened; `tracking.sent` has the number of bytes
-that a store has taken. Whoever delivers (the run itself, `hydratune sync`) begins there.
+`tracking.jsonl` has an entry a line in the order in which they happened; `tracking.sent` says how many bytes of it
+which run in MLflow has. Whoever uploads (the run itself, `hydratune sync`) starts there.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,18 @@ from hydratune.files import write_text
 
 log = logging.getLogger(__name__)
 
+# Kind of an entry -> the values that every reader needs.
+_NEEDED = {
+    "run": ("key", "experiment", "name", "tags", "began", "uri"),
+    "continue": ("tags",),
+    "params": ("params",),
+    "tags": ("tags",),
+    "metrics": ("points",),
+    "artifact": ("path", "folder"),
+    "dataset": ("split", "name", "digest", "source"),
+    "model": ("folder", "name", "step"),
+    "status": ("status", "ended"),
+}
 DIRECTORY = "hydratune.directory"  # a tag: the absolute path of the run directory
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
 
@@ -40,6 +53,20 @@ class Entry(NamedTuple):
     end: int
 
 
+class Sent(NamedTuple):
+    """How far the upload of a journal is.
+
+    Args:
+        end: Bytes of the journal that the run has.
+        run_id: The run in the store; empty before it is created.
+        refused: Descriptions of entries that the store will never take.
+    """
+
+    end: int = 0
+    run_id: str = ""
+    refused: tuple[str, ...] = ()
+
+
 class Journal:
     """The entries of one run's directory; any number of readers, one process that writes.
 
@@ -48,6 +75,7 @@ class Journal:
         uri: The store that the run was started with, without a password.
         key: What finds the run again in its store.
         directory_before: The run directory's absolute path when the run was last started; empty if not recorded.
+        damaged: How many lines are JSON but no entries; they are skipped.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -57,6 +85,9 @@ class Journal:
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
         self.uri = self.key = self.directory_before = ""
+        self.damaged = sum(not _is_entry(values) for values, _ in self._lines(0))
+        if self.damaged:
+            log.warning("tracking: %d lines of %s are no entries and are skipped", self.damaged, self._path)
         for entry in self.entries(0):
             if entry.kind in ("run", "continue"):
                 self.directory_before = entry.values.get("tags", {}).get(DIRECTORY, "")
@@ -121,7 +152,13 @@ class Journal:
         return kinds[-1:] == ["status"]
 
     def entries(self, start: int) -> Iterator[Entry]:
-        """Whole entries from a byte on."""
+        """Yield whole entries from a byte on; lines that are no entries are skipped."""
+        for values, end in self._lines(start):
+            if _is_entry(values):
+                yield Entry(values.pop("kind"), values, end)
+
+    def _lines(self, start: int) -> Iterator[tuple[Any, int]]:
+        """Yield the JSON document of each line from a byte on, and where the next line begins."""
         if not self.exists():
             return
         with self._path.open("rb") as file:
@@ -130,31 +167,40 @@ class Journal:
                 start += len(line)
                 if not line.endswith(b"\n"):
                     return  # being written, or cut by a kill
-                try:
-                    values = json.loads(line)
-                except ValueError:
-                    continue  # cut by a kill; the next writer ended the line
-                yield Entry(values.pop("kind"), values, start)
+                with suppress(ValueError):  # cut by a kill; the next writer ended the line
+                    yield json.loads(line), start
 
-    def sent(self) -> int:
-        """Bytes that were delivered."""
+    def sent(self) -> Sent:
+        """Return how far the upload is; from the start if that is not recorded."""
         try:
-            return int((self.directory / SENT).read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
+            stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
+            return Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
+        except (FileNotFoundError, KeyError, TypeError, ValueError):
+            return Sent()
 
-    def mark_sent(self, end: int) -> None:
-        """Remembers that a store has everything before a byte."""
-        write_text(self.directory / SENT, str(end))
+    def mark_sent(self, sent: Sent) -> None:
+        """Record how far the upload is."""
+        write_text(self.directory / SENT, json.dumps(sent._asdict()))
 
     def is_delivered(self) -> bool:
-        """Whether nothing waits."""
-        return next(self.entries(self.sent()), None) is None
+        """Return whether the store has every entry, except for those that it refused."""
+        return next(self.entries(self.sent().end), None) is None
 
     def _ends_a_line(self) -> bool:
         with self._path.open("rb") as file:
             file.seek(-1, 2)
             return file.read() == b"\n"
+
+
+def _is_entry(values: Any) -> bool:
+    """Return whether a JSON document has what an entry of its kind needs."""
+    if not isinstance(values, dict) or values.get("kind") not in _NEEDED:
+        return False
+    if not all(name in values for name in _NEEDED[values["kind"]]):
+        return False
+    points = values["points"] if values["kind"] == "metrics" else []
+    are_points = isinstance(points, list) and all(isinstance(one, list) and len(one) == 4 for one in points)
+    return are_points and all(isinstance(values.get(name, {}), dict) for name in ("params", "tags"))
 
 
 def journals(directory: Path) -> list[Journal]:

@@ -28,7 +28,7 @@ from hydratune.tracking import models, process, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
-from hydratune.tracking.sender import Sender, drain, said, turn_to
+from hydratune.tracking.sender import Sender, drain, said
 from hydratune.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
@@ -123,7 +123,6 @@ class Mlflow(Tracking):
         try:
             for journal in waiting:
                 with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # one that runs does it itself
-                    turn_to(journal, uri)
                     drain(journal, Delivery(store.connect(uri), uri, journal.directory))
         except (ConfigError, store.StoreDownError) as error:
             command = shlex.join([console_script(), "sync", os.path.relpath(directory)])
@@ -142,7 +141,6 @@ class Mlflow(Tracking):
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
         if journal.exists():
-            turn_to(journal, uri)
             if params and (drift := _drift(journal.params, params)):
                 tags["param_drift"] = drift[:_LONGEST_TAG]
             journal.write("continue", tags=tags)

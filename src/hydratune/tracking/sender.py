@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,8 @@ from hydratune.errors import one_line
 from hydratune.files import OutsideError
 from hydratune.provenance import redact
 from hydratune.tracking import store
-from hydratune.tracking.delivery import Delivery, pointer
-from hydratune.tracking.journal import Entry, Journal
+from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.journal import Entry, Journal, Sent
 from hydratune.tracking.models import UnfitError
 from hydratune.tracking.store import DeletedError, StoreDownError
 
@@ -32,34 +32,33 @@ _REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS",
 
 
 def drain(journal: Journal, delivery: Delivery) -> None:
-    """Delivers everything that waits, in order.
+    """Upload everything that waits, in order; all of it if the store does not have the run (any more).
+
+    Entries that the store will never take are left out and listed in `tracking.sent`.
 
     Raises:
-        StoreDownError: Where the store fails; what it took is marked as sent.
+        StoreDownError: The store failed; what it took is marked as sent.
     """
     points: list[tuple[str, float, int, int]] = []
-    sent = end = journal.sent()
-    for entry in journal.entries(sent):
+    sent = delivery.position(journal.sent())
+    end, refused = sent.end, [*sent.refused]
+
+    def flush() -> None:
+        refused.extend(_deliver_points(delivery, points))
+        points.clear()
+        journal.mark_sent(Sent(end, delivery.run_id, tuple(refused)))
+
+    for entry in journal.entries(sent.end):
         if points and (entry.kind != "metrics" or len(points) + len(entry.values["points"]) > _MOST_POINTS):
-            _deliver_points(delivery, points)
-            journal.mark_sent(end)
-            points = []
+            flush()
+        end = entry.end
         if entry.kind == "metrics":
             points += map(tuple, entry.values["points"])
         else:
-            _deliver(delivery, entry)
-            journal.mark_sent(entry.end)
-        end = entry.end
+            refused += _deliver(delivery, entry)
+            flush()
     if points:
-        _deliver_points(delivery, points)
-        journal.mark_sent(end)
-
-
-def turn_to(journal: Journal, uri: str) -> None:
-    """Makes a journal that was delivered to another store begin anew."""
-    where = pointer(journal.directory)
-    if where and where["uri"] != redact(uri):
-        journal.mark_sent(0)
+        flush()
 
 
 class Sender:
@@ -89,10 +88,10 @@ class Sender:
         """Whether all is delivered; waits while the store takes entries, but not for one that is down."""
         self._ending.set()
         self._nudged.set()
-        sent, since = self._journal.sent(), time.monotonic()
+        sent, since = self._journal.sent().end, time.monotonic()
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE:
             self._thread.join(timeout=0.1)
-            if (now := self._journal.sent()) != sent:
+            if (now := self._journal.sent().end) != sent:
                 sent, since = now, time.monotonic()
         return self._journal.is_delivered()
 
@@ -151,21 +150,23 @@ def said(error: BaseException) -> str:
     return str(redact(one_line(error)))[: None if isinstance(error, StoreDownError) else 300]
 
 
-def _deliver_points(delivery: Delivery, points: list[tuple[str, float, int, int]]) -> None:
-    """Delivers points together, or one by one where the store refuses them together."""
+def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, int]]) -> list[str]:
+    """Upload points together, or one by one if the store refuses them together; returns the refused ones."""
+    if not points:
+        return []
     try:
-        delivery.metrics(points)
+        delivery.metrics([*points])
     except Exception as error:
         _raise_unless_refused(error, delivery)
         if len(points) == 1:
             log.warning("tracking: MLflow refuses the metric %s: %s", points[0][0], said(error))
-            return
-        for point in points:
-            _deliver_points(delivery, [point])
+            return [f"metric {points[0][0]} at step {points[0][3]}"]
+        return [name for point in points for name in _deliver_points(delivery, [point])]
+    return []
 
 
-def _deliver(delivery: Delivery, entry: Entry) -> None:
-    """Delivers an entry; one that the store will never take is said and left out."""
+def _deliver(delivery: Delivery, entry: Entry) -> list[str]:
+    """Upload an entry; returns its description if the store will never take it."""
     try:
         delivery(entry)
     except Exception as error:
@@ -173,6 +174,8 @@ def _deliver(delivery: Delivery, entry: Entry) -> None:
             raise StoreDownError(said(error)) from error
         _raise_unless_refused(error, delivery)
         log.warning("tracking: MLflow refuses %s: %s", _described(entry), said(error))
+        return [_described(entry)]
+    return []
 
 
 def _raise_unless_refused(error: Exception, delivery: Delivery) -> None:
@@ -190,7 +193,7 @@ def _is_refused(error: Exception) -> bool:
 
     if isinstance(error, MlflowException):
         return error.error_code in _REFUSED
-    return isinstance(error, FileNotFoundError | OutsideError | UnfitError)
+    return isinstance(error, FileNotFoundError | OutsideError | TypeError | UnfitError)
 
 
 def _described(entry: Entry) -> str:

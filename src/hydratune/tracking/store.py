@@ -154,6 +154,19 @@ def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
         raise ConfigError(Mistake("tracking.experiment", "an experiment that is not deleted", repr(name), fix))
 
 
+def has_run(client: MlflowClient, run_id: str) -> bool:
+    """Return whether the store has a run, deleted or not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
 def check_not_deleted(client: MlflowClient, uri: str, run_id: str) -> None:
     """Raise DeletedError if a run or its experiment was deleted."""
     run = client.get_run(run_id)

@@ -14,7 +14,7 @@ from hydratune.provenance import MASK, redact
 from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
-from hydratune.tracking.sender import drain, said, turn_to
+from hydratune.tracking.sender import drain, said
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -50,18 +50,23 @@ def _recorded_uri(journal: Journal) -> str:
 
 
 def _sync(journal: Journal, given: str | None) -> int:
-    """Upload a run's entries; returns 0 if nothing is left to upload."""
+    """Upload a run's entries; returns 0 if the store has all of them."""
     name = os.path.relpath(journal.directory)
     uri = store.absolute_uri(given) if given else _recorded_uri(journal)
     try:
         with FileLock(journal.directory / LOCK, timeout=0):
-            turn_to(journal, uri)
             drain(journal, Delivery(store.connect(uri), uri, journal.directory))
     except Timeout:
         print(f"{name}: the run goes on and delivers by itself")
         return 0
     except store.StoreDownError as error:
         print(f"{name}: not delivered: {said(error)}")
+        return FAILED
+    damaged = [f"{journal.damaged} lines of tracking.jsonl that are no entries"] if journal.damaged else []
+    if missing := [*journal.sent().refused, *damaged]:
+        print(f"{name}: MLflow at {redact(uri)} has everything except for:")
+        for entry in missing:
+            print(f"  {entry}")
         return FAILED
     print(f"{name}: all is in MLflow at {redact(uri)}")
     return 0
