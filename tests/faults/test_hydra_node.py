@@ -4,11 +4,11 @@ Each payload would create the file `canary`; `test_canary_works` shows that it w
 """
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from hydra.core.utils import configure_log
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -169,17 +169,10 @@ def test_canary_works(canary):
     )
     assert canary.exists()
     canary.unlink()
-    formatters, handler = (
-        {"x": {"format": "import os; %(message)s"}},
-        {"class": "logging.FileHandler", "filename": str(canary)},
-    )
-    config = {
-        "version": 1,
-        "root": {"handlers": ["x"]},
-        "formatters": formatters,
-        "handlers": {"x": {**handler, "formatter": "x"}},
-    }
-    configure_log(OmegaConf.create(config))
+    handler = {"class": "logging.FileHandler", "filename": str(canary), "formatter": "x"}
+    config = {"version": 1, "formatters": {"x": {"format": "import os; %(message)s"}}, "handlers": {"x": handler}}
+    code = f"from logging.config import dictConfig; dictConfig({config!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
     assert canary.exists()
     canary.unlink()
 
