@@ -52,6 +52,16 @@ def test_list_separator_column_of_single_ids():
     assert lists(["2", "1", "0"], list_separator=",") == [[2], [1], [0]]
 
 
+@pytest.mark.parametrize(
+    "cells", [["[0 1]", "[1 0]"], ["[0, 1]", "[1, 0]"], ["[0. 1.]", "[1. 0.]"], ["[0.0, 1.0]", "[1.0, 0]"]]
+)
+def test_list_separator_of_indicators(cells):
+    """NumPy prints arrays without commas."""
+    task = MultiLabelClassification(encoding="indicators")
+    rows = source(cells, list_separator="brackets", labels=["x", "y"]).load(task)["train"]
+    assert rows["labels"][:] == [[0, 1], [1, 0]]
+
+
 def test_list_separator_in_a_stream():
     """A stream has the same lists."""
     rows = lists(["2,0", "1", "2"], list_separator=",", labels=["x", "y", "z"], streaming=True)
@@ -101,3 +111,11 @@ def test_lists_of_spans_are_no_labels():
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}).load(TASK)
     assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.columns.labels"}
+
+
+def test_list_separator_is_not_named_for_single_words():
+    """A file with a word on each line has no lists."""
+    Path("a.csv").write_text("tokens,labels\nLondon,B-LOC\nis,O\n")
+    with pytest.raises(ConfigError) as caught:
+        LocalFiles(files={"train": "a.csv", "validation": "a.csv"}).load(TokenClassification())
+    assert "list_separator" not in caught.value.mistakes[0].fix

@@ -92,6 +92,13 @@ def test_split_column_over_files_is_an_error():
     assert wrong(files).key == "dataset.split_column"
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+@pytest.mark.parametrize("other", ["UNASSIGNED", ""])
+def test_split_column_with_rows_of_no_split_is_an_error(name, other):
+    """A few words say that a row is in no split."""
+    assert wrong(write(name, [("good 5", other), *ROWS])).key == "dataset.split_column"
+
+
 def test_split_column_inside_objects_is_an_error():
     """The metadata of a row is looked at, too."""
     rows = [{"text": text, "label": text.split()[0], "meta": {"split": split}} for text, split in ROWS]
@@ -193,3 +200,36 @@ def test_split_column_selects_the_rows_that_are_scored():
         len(LocalFiles(files={"train": "b.csv"}, split_column="partition").read_one(task.columns)[1].splits["train"])
         == 2
     )
+
+
+@pytest.mark.parametrize("names", [("train.csv", "test.csv"), ("train-00000-of-00001.csv", "dev-00000-of-00001.csv")])
+def test_folder_of_several_splits_is_an_error(names):
+    """Test files do not become training rows since they are in the same folder."""
+    Path("data").mkdir()
+    for name in names:
+        write(f"data/{name}", column="n")
+    for given in ("data", "glob:data/*.csv"):
+        (mistake,) = LocalFiles(files={"train": given}).check()
+        assert mistake.key == "files.train"
+        assert all(f"data/{name}" in mistake.fix for name in names)
+    assert [*LocalFiles(files={"train": [f"data/{name}" for name in names]}).check()] == []
+
+
+def test_pattern_over_folders_of_splits_is_an_error():
+    """The names of folders count, too."""
+    for split in ("train", "valid"):
+        Path("data", split).mkdir(parents=True)
+        write(f"data/{split}/part1.csv", column="n")
+    assert [one.key for one in LocalFiles(files={"train": "glob:data/**/*.csv"}).check()] == ["files.train"]
+    assert [*LocalFiles(files={"train": "data/train"}).check()] == []
+
+
+@pytest.mark.parametrize(
+    "names", [("part1.csv", "part2.csv"), ("train1.csv", "train2.csv"), ("latest.csv", "train.csv")]
+)
+def test_folder_of_one_split(names):
+    """Other names have no meaning."""
+    Path("data").mkdir()
+    for name in names:
+        write(f"data/{name}", column="n")
+    assert [*LocalFiles(files={"train": "data"}).check()] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from hydratune.data.rows import BRACKETS
 from hydratune.data.splitting import with_column
 from hydratune.data.streaming import head, is_stream
 
+_ARRAY = re.compile(r"\[\s*\d+\.?(\s+\d+\.?)*\s*\]")  # whole numbers as NumPy prints them
 _SCALARS = (str, int, bool)
 
 
@@ -44,12 +46,16 @@ def elements(cell: Any, separator: str) -> list[Any] | None:
         return [part.strip() for part in parts if part.strip()]
     if not str(cell).strip():
         return []
-    value = _literal(str(cell))
+    value: Any = _literal(str(cell))
+    if isinstance(value, list):
+        value = [int(one) if isinstance(one, float) and one.is_integer() else one for one in value]
     is_list = isinstance(value, list | tuple) and all(isinstance(one, _SCALARS) for one in value)
     return [str(one) for one in value] if is_list else None
 
 
 def _literal(cell: str) -> Any:
+    if _ARRAY.fullmatch(cell.strip()):
+        return [int(number.rstrip(".")) for number in cell.strip(" []\n").split()]
     try:
         return json.loads(cell)
     except ValueError:

@@ -15,7 +15,7 @@ from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, u
 from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import is_squad, split_names
 from hydratune.data.opening import codec, starts_as_utf16, suffix
-from hydratune.data.paths import PathError, expand
+from hydratune.data.paths import PathError, expand, splits_of
 from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
@@ -140,9 +140,11 @@ class LocalFiles(Source):
         for split, names in self._given().items():
             for name in names:
                 try:
-                    paths.setdefault(split, []).extend(expand(name))
+                    paths.setdefault(split, []).extend(own := expand(name))
                 except PathError as error:
                     yield Mistake(f"files.{split}", error.expected, error.got, error.fix)
+                else:
+                    yield from _check_one_split(split, name, own)
         formats = {self._format_of(path) for own in paths.values() for path in own}
         if wrong := [*self.options(None).check(sorted(name for name in formats if name))]:
             yield from wrong
@@ -288,3 +290,13 @@ class LocalFiles(Source):
             None if needed is None else tuple(sorted(needed)), rest, numbers, ids, decimal=self.decimal
         )
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)
+
+
+def _check_one_split(split: str, given: str, paths: Sequence[Path]) -> Iterator[Mistake]:
+    """An error for a folder or pattern that selects files of several splits, by their names."""
+    found = splits_of(paths)
+    if len(found) > 1:
+        got = f"{given!r}, with {', '.join(map(str, found.values()))}"
+        keys = " ".join(f"dataset.files.{name}={path}" for name, path in found.items())
+        fix = f"Set {keys}, or a list of paths to read them together."
+        yield Mistake(f"files.{split}", "files of one split", got, fix)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydratune.data.image_folder import is_image_folder
+from hydratune.data.split_column import split_of
 from hydratune.errors import did_you_mean
 
 PATTERN = "glob:"
@@ -49,6 +52,22 @@ def expand(given: str) -> list[Path]:
             fix = f"A path is literal. For a pattern, set it to '{PATTERN}{given}'."
         raise PathError("a file that exists", repr(given), fix)
     return [path]
+
+
+def splits_of(paths: Sequence[Path]) -> dict[str, Path]:
+    """The splits that the names of files or of their folders have in them -> the first file of each.
+
+    Files whose names have none, or several, do not count.
+    """
+    folders = [path.parent for path in paths]
+    base = os.path.commonpath(folders) if folders else ""
+    splits: dict[str, Path] = {}
+    for path in paths:
+        words = re.split(r"[^a-z]+", os.path.relpath(path, base).lower())
+        named = {split for word in words if (split := split_of(word))}
+        if len(named) == 1:
+            splits.setdefault(named.pop(), path)
+    return splits
 
 
 def _matches(given: str) -> list[Path]:

@@ -31,7 +31,7 @@ class Raw:
         shuffle_buffer: How many rows of a stream are held, to draw the next one from.
         columns: Split -> the names of all its columns, where not all of them were read.
         number: Split and number of a row -> its position in the files, where records that are no rows count.
-        split_names: Column of the training rows -> its distinct values, where all of these are usual names of splits.
+        split_names: Column of the training rows -> its distinct values, where all of these may name splits.
             Empty for data of which all columns are in `splits`.
     """
 

@@ -98,7 +98,7 @@ class DataFile:
             for batch in batches:
                 for name in names:
                     columns[name] += batch.column(name).unique().to_pylist()
-            distinct = {name: set(values) for name, values in candidates(columns).items() if values}
+            distinct = candidates({name: values for name, values in columns.items() if values})
             names = [*distinct]
         return distinct
 

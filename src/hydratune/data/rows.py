@@ -23,6 +23,7 @@ _SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, t
 _LOOKED_AT = 1000  # cells in which a message looks for a separator
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
+_THOUSANDS = re.compile(r"-?[0-9]{1,3},[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
 
@@ -125,22 +126,28 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
         fix += " Numbers with a fraction are for task=regression."
     if kind in LISTS and (_is_text(feature) or (kind == "labels" and _is_label(feature))):
         got += f" such as {shown(value)}" if (value := next((one for one in rows[name] if one), None)) else ""
-        separator = setting("dataset.list_separator", _separator(kind, rows[name]))
-        fix = f"Set {separator} for lists in one cell, or name a column of {known.said} in {key}."
+        fix = f"Name a column of {known.said} in {key}, with one row for each list."
+        if separator := _separator(kind, rows[name]):
+            typed = setting("dataset.list_separator", separator)
+            fix = f"Set {typed} for lists in one cell, or name a column of {known.said} in {key}."
     if kind == "number" and _is_text(feature) and (value := next((one for one in rows[name] if one), None)):
         got += f" such as {shown(value)}"
         if _DECIMAL_COMMA.fullmatch(value):
             fix = "Set dataset.decimal=, for numbers with a decimal comma."
+            fix += " Remove commas that separate thousands." if _THOUSANDS.fullmatch(value) else ""
     return Mistake(key, f"{known.said} in {split}", got, fix)
 
 
-def _separator(kind: str, cells: Iterable[Any]) -> str:
-    """The separator that lists in cells seem to have; a comma where none is seen."""
+def _separator(kind: str, cells: Iterable[Any]) -> str | None:
+    """The separator that lists in cells seem to have.
+
+    Where none is seen, cells have one label each, which may be lists with commas, or they have no lists of texts.
+    """
     texts = [str(cell).strip() for cell, _ in zip(cells, range(_LOOKED_AT), strict=False) if cell not in (None, "")]
     if any(text.startswith("[") and text.endswith("]") for text in texts):
         return BRACKETS
     has = any if kind == "labels" else all  # a row may have one label, but rarely one token
-    return next((one for one in _SEPARATORS if has(one in text for text in texts)), ",")
+    return next((one for one in _SEPARATORS if has(one in text for text in texts)), "," if kind == "labels" else None)
 
 
 def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from hydratune.data.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value
 from hydratune.data.rows import MISSING, shown
-from hydratune.data.split_column import split_of
+from hydratune.data.split_column import may_be_split
 from hydratune.errors import ConfigError, Mistake
 
 
@@ -137,7 +137,7 @@ class Scan:
         numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
         words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
         fractions: Columns of labels with a number that is not whole, or not exact as a float.
-        split_names: Column -> its distinct values, of columns where all of them are usual names of splits.
+        split_names: Column -> its distinct values, of columns where all of them may name splits.
     """
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -161,14 +161,14 @@ class Scan:
     def note_splits(self, values: Mapping[str, Any]) -> None:
         """Note the values of columns that may name the split of each row."""
         if not self.rows:
-            names = [name for name in (*values, *_dotted(values)) if split_of(_first(values, name))]
+            names = [name for name in (*values, *_dotted(values)) if may_be_split(_first(values, name))]
             self.split_names = {name: set() for name in names}
         for name in [*self.split_names]:
             value = _first(values, name)
-            if split_of(value) is None:
-                del self.split_names[name]
+            if may_be_split(value):
+                self.split_names[name].add(value or "")
             else:
-                self.split_names[name].add(value)
+                del self.split_names[name]
 
     def skip(self, bad: Bad) -> None:
         """Note an invalid line."""

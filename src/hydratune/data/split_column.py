@@ -23,6 +23,9 @@ USUAL = {
     "test": ("test", "testing"),
 }
 _SPLIT = {name: split for split, names in USUAL.items() for name in names}
+# Other values of a column of splits: rows that are in none.
+_NO_SPLIT = ("", "none", "unassigned", "unused", "unlabeled", "unlabelled", "unsup", "unsupervised", "extra", "oos")
+_KNOWN = frozenset((*_SPLIT, *_NO_SPLIT))
 _BATCH = 1000  # rows of a stream that are looked at together
 SplitValues = Mapping[str, "str | list[str] | None"]
 
@@ -32,21 +35,26 @@ def split_of(value: Any) -> str | None:
     return _SPLIT.get(value.strip().casefold()) if isinstance(value, str) else None
 
 
+def may_be_split(value: Any) -> bool:
+    """Whether a value may stand in a column that names splits."""
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _KNOWN)
+
+
 def are_splits(values: Collection[Any]) -> bool:
-    """Whether values are names of train and of another split, and nothing else."""
-    splits = {split_of(value) for value in values}
-    return None not in splits and "train" in splits and len(splits) > 1
+    """Whether values name train and another split."""
+    splits = {split_of(value) for value in values} - {None}
+    return "train" in splits and len(splits) > 1
 
 
 def candidates(columns: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
-    """Column -> its distinct values, for the columns whose values are all usual names of splits."""
+    """Column -> its distinct values, for the columns of which all values may name splits."""
     distinct: dict[str, set[str]] = {}
     for name, values in columns.items():
         seen: set[str] = set()
         for value in values:
-            if split_of(value) is None:
+            if not may_be_split(value):
                 break
-            seen.add(value)
+            seen.add(value or "")
         else:
             distinct[name] = seen
     return distinct
