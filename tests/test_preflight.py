@@ -112,7 +112,7 @@ def test_dry_run_leaves_the_process_as_it_was(toy):
 @pytest.mark.parametrize(
     ("overrides", "key"),
     [
-        (["trainer.args.lr_scheduler_type=nope"], "trainer.args"),
+        (["trainer.args.lr_scheduler_type=nope"], "trainer.args.lr_scheduler_type"),
         (["trainer.args.report_to=wandb"], "trainer.args.report_to"),
         (["trainer.args.per_device_train_batch_size=1"], "trainer.args.per_device_train_batch_size"),
     ],
