@@ -25,7 +25,7 @@ from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
 from hydratune.validation import check_config
-from processes import IMPORTED
+from processes import IMPORTED, blank_plot
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
 _MANY = 100  # tests; fewer may do without what runs import
@@ -189,8 +189,20 @@ def compose() -> Callable[..., DictConfig]:
 
 
 @pytest.fixture
-def train(compose: Callable[..., DictConfig], own_directory: Path) -> Callable[..., Any]:
+def drawn_plots() -> None:
+    """Have runs of `train` draw their plots, which other tests do without."""
+
+
+@pytest.fixture
+def train(
+    compose: Callable[..., DictConfig],
+    own_directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Callable[..., Any]:
     """Checks and runs overrides in this process and returns the RunResult; untracked without `store`."""
+    if "drawn_plots" not in request.fixturenames:
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_plot)
 
     def train_overrides(*overrides: str, directory: str = "run") -> Any:
         from hydratune.run import run

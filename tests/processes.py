@@ -137,6 +137,20 @@ def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> s
     return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
 
 
+def blank_plot(_: object, target: Path | str, **__: object) -> None:
+    """Stand in for `matplotlib.figure.Figure.savefig`: an empty file with the first bytes of a PNG."""
+    Path(target).write_bytes(b"\x89PNG")
+
+
+def without_plots() -> None:
+    """Draw nothing in this process: plots take half of a tiny run's time, and have their own tests."""
+    from matplotlib.figure import Figure
+
+    from hydratune.sweep import report
+
+    Figure.savefig, report.write = blank_plot, lambda _: []  # type: ignore[assignment,method-assign]
+
+
 def _main(
     arguments: list[str],
     cwd: Path,
@@ -151,6 +165,7 @@ def _main(
     gc.freeze()  # what it was forked with is no garbage
     if enter:
         enter()
+    without_plots()
     if session:
         os.setsid()
     os.chdir(cwd)

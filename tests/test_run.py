@@ -30,6 +30,7 @@ def test_leaves_a_self_contained_directory(train, toy):
     assert "${" not in (result.directory / "config.yaml").read_text()
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_labels_of_dollar_signs(train, toy, own_directory):
     """Labels that matplotlib could read as formulas are trained and plotted."""
     names = {"neg": "$", "pos": "$$"}

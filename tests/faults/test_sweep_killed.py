@@ -85,7 +85,7 @@ def test_killed_ten_times(toy, store):
 
 def test_a_worker_is_killed(toy, store):
     """The sweep starts another one, which goes on from the checkpoint; each trial is there once."""
-    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=20"))
+    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=10"))
     try:
         wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
         workers(process)[0].kill()
@@ -94,12 +94,12 @@ def test_a_worker_is_killed(toy, store):
         process.kill()
     assert process.returncode == 0, said
     assert [(number, state) for number, state, _, _ in told("s")] == [(n, "COMPLETE") for n in range(4)]
-    assert [(status, count) for _, status, count in in_mlflow(store, "s")] == [*[("FINISHED", 20)] * 4, ("FINISHED", 0)]
+    assert [(status, count) for _, status, count in in_mlflow(store, "s")] == [*[("FINISHED", 10)] * 4, ("FINISHED", 0)]
 
 
 def test_the_parent_is_killed(toy):
     """Its workers end by themselves, and the same command goes on."""
-    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=20")
+    typed = command(toy, "s", "sweep.workers=2", "tracking=none", "trainer.args.num_train_epochs=10")
     process = start(*typed)
     wait_for(lambda: list(Path("s").glob("[0-9]/checkpoints/checkpoint-*")), process)
     left = workers(process)

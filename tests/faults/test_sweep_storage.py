@@ -2,7 +2,7 @@
 
 import errno
 import itertools
-import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -28,6 +28,7 @@ from hydratune.sweep.study import ERROR, OWNER
 from hydratune.tracking import process
 from hydratune.tracking.store import connect
 from mlflow_server import server
+from processes import FORKS, without_plots
 
 __all__ = ["server"]  # a fixture
 
@@ -243,9 +244,12 @@ def test_a_worker_elsewhere_is_dead(elsewhere, sets):
 # --- machines --------------------------------------------------------------------------------------------
 
 
-def _die_elsewhere(typed, step):
+def _die_elsewhere(typed, step, environment):
     """A sweep on a machine of another name, which is gone at the end of a step of its first trial."""
     from killing import _killer
+
+    os.environ.update(environment)
+    without_plots()
 
     make = run.make_trainer
 
@@ -269,9 +273,7 @@ def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
     """
     saves = [f"trainer.args.{what}_{key}" for what in ("save", "eval") for key in ("strategy=steps", "steps=2")]
     typed = [RATES, "sweep.name=mine", "trainer.args.per_device_train_batch_size=4", *saves]
-    gone = multiprocessing.get_context("spawn").Process(
-        target=_die_elsewhere, args=([*toy, "hydra.sweep.dir=s", *typed], 5)
-    )
+    gone = FORKS.Process(target=_die_elsewhere, args=([*toy, "hydra.sweep.dir=s", *typed], 5, dict(os.environ)))
     gone.start()
     gone.join()
     assert gone.exitcode == -signal.SIGKILL
