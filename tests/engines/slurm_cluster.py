@@ -10,14 +10,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 NODES = ("n0", "n1")
 KILL_WAIT = 30  # seconds between SIGTERM and SIGKILL at the time limit; also Slurm's own default
 _CPUS = 8  # of each node, as far as Slurm knows
-_LONGEST = 180  # seconds
+_LONGEST = 300  # seconds
 _FINAL = ("CANCELLED", "COMPLETED", "FAILED", "TIMEOUT")
 _PROGRAMS = ("munged", "sbatch", "scancel", "scontrol", "slurmctld", "slurmd", "squeue", "srun", "unshare")
 _CONFIG = """
@@ -64,45 +64,37 @@ def missing() -> str | None:
 
 
 class Cluster:
-    """Commands on a cluster that runs.
-
-    Attributes:
-        environment: Variables that make Slurm's commands find it.
-    """
+    """Commands on a cluster that runs."""
 
     def __init__(self, folder: Path) -> None:
-        self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("SLURM_")},
-            "SLURM_CONF": str(folder / "slurm.conf"),
-            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
-        }
+        self._config = folder / "slurm.conf"
 
-    def run(self, *command: str, check: bool = True) -> str:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the variables of this process, with those that make Slurm's commands find the cluster."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_")}
+        return {**own, "SLURM_CONF": str(self._config), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+
+    def run(self, *command: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
         """Run a command of Slurm's and return its output."""
-        arguments = [str(word) for word in command]
-        done = subprocess.run(arguments, env=self.environment, capture_output=True, text=True, check=False)
+        variables = environment or self.environment
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout.strip()
-
-    def submit(self, script: Path, *options: str, **environment: str) -> str:
-        """Submit a batch script and return the ID of its job."""
-        more = ",".join(["ALL", *(f"{name}={value}" for name, value in environment.items())])
-        return self.run("sbatch", "--parsable", f"--export={more}", *options, str(script))
 
     def field(self, job: str, name: str) -> str:
         """Return a field of a job from `scontrol show job`, e.g. `JobState`."""
         words = self.run("scontrol", "show", "job", job).split()
         return next(word.partition("=")[2] for word in words if word.startswith(f"{name}="))
 
-    def wait(self, job: str) -> str:
-        """Wait until a job has ended and return its exit code, `CODE:SIGNAL`."""
+    def wait(self, job: str) -> tuple[str, str]:
+        """Wait until a job has ended and return its exit code, `CODE:SIGNAL`, and its state."""
         wait_until(lambda: self.field(job, "JobState") in _FINAL)
-        return self.field(job, "ExitCode")
+        return self.field(job, "ExitCode"), self.field(job, "JobState")
 
 
-def wait_until(condition: object) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     """Wait until a function returns something true."""
-    assert callable(condition)
     end = time.monotonic() + _LONGEST
     while not condition():
         assert time.monotonic() < end, "nothing happened"

@@ -1,10 +1,11 @@
 """Real jobs on a Slurm cluster: the scripts of docs/slurm.md, preemption, the time limit, and sweeps."""
 
+import functools
 import re
 import shutil
 import stat
+import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,14 @@ import safetensors.torch
 from slurm_cluster import missing, running, wait_until
 
 from conftest import toy_rows, write_rows
-from processes import HYDRATUNE, hydratune, start
+from processes import HYDRATUNE, hydratune
 from real_sweeps import studies
 
 REASON = missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "slurm.md"
-ONE_NODE, SEVERAL_NODES = re.findall(r"^```bash\n(#!/bin/bash\n.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+ONE_NODE, SEVERAL_NODES, SWEEP = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 STEP = 3  # at whose end a run waits for a signal
 
 
@@ -72,12 +73,14 @@ class User:
         """Submit a script and return the ID of its job."""
         path = self.directory / "job.sh"
         path.write_text(script)
-        own = {
-            "PATH": f"{self.directory}/bin:{self.cluster.environment['PATH']}",
-            "PYTHONPATH": str(HERE),
-            "HYDRATUNE_ALLOW": "waiting.WaitForSignal",
-        }
-        return self.cluster.submit(path, f"--chdir={self.directory}", f"--output={self.directory}/log", *options, **own)
+        places = [f"--chdir={self.directory}", f"--output={self.directory}/log"]
+        return self.cluster.run("sbatch", "--parsable", *places, *options, str(path), environment=self.environment())
+
+    def environment(self):
+        """Return the variables of the user's shell."""
+        path = f"{self.directory}/bin:{self.cluster.environment['PATH']}"
+        own = {"PATH": path, "PYTHONPATH": str(HERE), "HYDRATUNE_ALLOW": "waiting.WaitForSignal"}
+        return {**self.cluster.environment, **own}
 
     def log(self):
         """Return what the job has printed."""
@@ -96,45 +99,11 @@ def weights(run):
     return {name: tensor.tolist() for name, tensor in tensors.items()}
 
 
-def shorten(user, job):
-    """Make the time limit of a job 20 seconds from now as soon as its run waits; Slurm looks every 30 seconds."""
-    wait_until(lambda: any(user.waiting.glob("*")))
-    user.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+20")
-
-
-def preempted(user):
-    """Run the script for one node until Slurm's signal before the time limit has ended and requeued it once."""
-    user.installs()
-    job = user.submits(ONE_NODE)
-    shorten(user, job)
-    wait_until(lambda: user.cluster.field(job, "Restarts") == "1")
-    user.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")  # else the signal arrives again at once
-    return job, user.cluster.wait(job)
-
-
-def timed_out(user):
-    """Run a bare command into its time limit, requeue its job by hand, and wait for its end."""
-    user.installs()
-    job = user.submits("#!/bin/bash\nsrun hydratune\n", "--open-mode=append", "--time=10")
-    shorten(user, job)
-    user.cluster.wait(job)
-    state = user.cluster.field(job, "JobState")
-    user.cluster.run("scontrol", "requeue", job)
-    user.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
-    return job, state, user.cluster.wait(job)
-
-
-@pytest.fixture(scope="module")
-def timed(user):
-    """Start the runs that wait for Slurm's clock, and return their users and what comes of them."""
-    with ThreadPoolExecutor() as pool:
-        yield {job: (one, pool.submit(job, one)) for job in (preempted, timed_out) for one in [user()]}
-
-
 @pytest.fixture
 def reference(tiny_model, own_directory):
     """Return the weights of the same run that nobody interrupts."""
 
+    @functools.cache
     def train(*overrides):
         one = User(None, own_directory, tiny_model)
         done = hydratune(*one.overrides, *overrides, "hydra.run.dir=reference")
@@ -144,24 +113,35 @@ def reference(tiny_model, own_directory):
     return train
 
 
-def test_signal_before_the_time_limit(timed, reference):
-    """The script for one node saves, exits with 75, requeues its job, and ends with the weights of an undisturbed run."""
-    user, future = timed[preempted]
-    job, code = future.result()
-    assert code == "0:0", user.log()
-    assert user.cluster.field(job, "Restarts") == "1"
-    (run,) = user.directory.glob("outputs/*/*")
-    assert weights(run) == reference()
+def test_time_limit(user, reference):
+    """A run resumes exactly from the step in which it is asked to end: by `--signal`, and by SIGTERM at the limit.
+
+    At the limit, SIGTERM arrives twice and the script ends, so that the job is requeued by hand. Its command does not
+    ask to be resumed.
+    """
+    signaled, limited = user(), user()
+    scripts = {signaled: ONE_NODE, limited: "#!/bin/bash\nsrun hydratune\n"}
+    for one in scripts:
+        one.installs()
+    jobs = {one: one.submits(script) for one, script in scripts.items()}
+    for one, job in jobs.items():
+        wait_until(one.waiting.exists)
+        one.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+10")  # Slurm looks every 30 seconds
+    requeues_with_time(signaled, jobs[signaled])
+    assert limited.cluster.wait(jobs[limited])[1] == "TIMEOUT"
+    assert [*limited.directory.glob(f"outputs/*/*/checkpoints/checkpoint-{STEP}")]
+    limited.cluster.run("scontrol", "requeue", jobs[limited])
+    requeues_with_time(limited, jobs[limited])
+    for one, job in jobs.items():
+        assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
+        (run,) = one.directory.glob("outputs/*/*")
+        assert weights(run) == reference()
 
 
-def test_time_limit(timed, reference):
-    """At the limit SIGTERM arrives twice; the requeued job resumes its run although it was not asked to."""
-    user, future = timed[timed_out]
-    _, state, code = future.result()
-    assert state == "TIMEOUT"
-    assert code == "0:0", user.log()
-    (run,) = user.directory.glob("outputs/*/*")
-    assert weights(run) == reference()
+def requeues_with_time(user, job):
+    """Wait until a job is requeued, and give it more time: its limit is over, and the signal would arrive again."""
+    wait_until(lambda: user.cluster.field(job, "Restarts") == "1")
+    user.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
 
 
 def test_several_nodes(user, reference):
@@ -169,9 +149,9 @@ def test_several_nodes(user, reference):
     one = user()
     one.installs("hardware.processes=1")
     job = one.submits(SEVERAL_NODES)
-    wait_until(lambda: any(one.waiting.glob("*")))
+    wait_until(one.waiting.exists)
     one.cluster.run("scancel", "--signal=USR1", job)
-    assert one.cluster.wait(job) == "0:0", one.log()
+    assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
     assert one.cluster.field(job, "Restarts") == "1"
     assert weights(one.directory / "outputs" / "my_run") == reference("hardware=ddp", "hardware.processes=2")
 
@@ -181,45 +161,68 @@ def test_tasks_that_would_train_copies(user):
     one = user()
     one.installs(waits=False)
     job = one.submits("#!/bin/bash\nsrun --ntasks=2 --cpus-per-task=1 hydratune\n", "--ntasks=2")
-    assert one.cluster.wait(job) == "2:0"
+    assert one.cluster.wait(job) == ("2:0", "FAILED")
     assert not (one.directory / "outputs").exists()
 
 
 # --- sweeps ----------------------------------------------------------------------------------------------
 
-SWEEP = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=60", "sweep.workers=2", "sweep.name=s"]
-TWO = "trainer.args.weight_decay=0,0.1"
 
-
-def sweeps(user, *overrides):
-    """Start a sweep on the cluster."""
-    more = {"PYTHONPATH": str(HERE), "HYDRATUNE_ALLOW": "waiting.WaitForSignal", **user.cluster.environment}
-    return start("-m", *user.overrides, *SWEEP, TWO, *overrides, cwd=user.directory, **more)
-
-
-def test_sweep_of_preempted_and_canceled_workers(user):
-    """Neither SIGUSR2, which submitit asks for, nor `scancel` costs a trial a failure or its steps; all trials end."""
+@pytest.fixture
+def sweeps(user):
+    """Return a user, and a function that starts the page's sweep with more overrides."""
     one = user()
-    ddp = ["hardware=ddp", "hardware.processes=2"]
-    with sweeps(one, *ddp, one.waits(most=2), "sweep.retries=0") as process:
-        wait_until(lambda: process.poll() is not None or len(list(one.waiting.glob("*"))) == 2)
-        workers = one.cluster.run("squeue", "--array", "--noheader", "--format=%i").split()
-        one.cluster.run("scancel", "--signal=USR2", next(job for job in workers if job.endswith("_0")))
-        one.cluster.run("scancel", next(job for job in workers if job.endswith("_1")))
+
+    def start(*overrides):
+        one.installs(*overrides, waits=False)
+        more = {"SWEEP_STORAGE": f"sqlite:///{one.directory}/study.db", **one.environment()}
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            ["/bin/bash", "-c", SWEEP], cwd=one.directory, env=more, stdout=pipe, stderr=pipe, text=True
+        )
+
+    return one, start
+
+
+def test_sweep_of_preempted_and_canceled_workers(sweeps):
+    """Neither SIGUSR2, which submitit asks for, nor `scancel` costs a trial a failure; the trials end elsewhere."""
+    user, start = sweeps
+    with start(user.waits(most=2), "sweep.retries=0") as process:
+        wait_until(lambda: process.poll() is not None or len(list(user.waiting.glob("*"))) == 2)
+        workers = user.cluster.run("squeue", "--array", "--noheader", "--format=%i").split()
+        user.cluster.run("scancel", "--signal=USR2", next(job for job in workers if job.endswith("_0")))
+        user.cluster.run("scancel", next(job for job in workers if job.endswith("_1")))
         said = process.communicate()
     assert process.returncode == 0, said
-    (study,) = studies(f"sqlite:///{one.directory}/multirun/s/study.db")
+    (study,) = studies(f"sqlite:///{user.directory}/study.db")
     trials = study.get_trials()
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 2
     assert not any(trial.user_attrs.get("failures") for trial in trials)
-    assert sorted(trial.user_attrs.get("interruptions", 0) for trial in trials) == [1, 1]
+    assert [trial.user_attrs["interruptions"] for trial in trials] == [1, 1]
 
 
-def test_sweep_that_asks_for_missing_gpus(user):
+def test_sweep_that_asks_for_missing_gpus(sweeps):
     """What sbatch says is the one error, and nothing is left."""
-    one = user()
-    with sweeps(one, "hydra.launcher.gpus_per_node=8") as process:
+    user, start = sweeps
+    with start("hydra.launcher.gpus_per_node=8") as process:
         said = process.communicate()[1]
     assert process.returncode == 2, said
     assert said.count("sbatch: error") == 1
-    assert not (one.directory / "multirun").exists()
+    assert not (user.directory / "multirun").exists()
+
+
+def test_queue_notices_canceled_jobs(user, monkeypatch):
+    """Without accounting, `squeue` tells which jobs of an array are left."""
+    slurm = pytest.importorskip("hydratune.sweep.slurm", reason="submitit is not installed")
+    one = user()
+    for name in ("PATH", "SLURM_CONF"):
+        monkeypatch.setenv(name, one.cluster.environment[name])
+    array = one.submits("#!/bin/bash\nsleep 1000\n", "--array=0-1")
+    queue = slurm.Queue()
+    for number in range(2):
+        queue.register_job(f"{array}_{number}")
+    assert not any(queue.is_done(f"{array}_{number}", mode="force") for number in range(2))
+    one.cluster.run("scancel", f"{array}_0")
+    wait_until(lambda: queue.is_done(f"{array}_0", mode="force"))
+    assert not queue.is_done(f"{array}_1", mode="force")
+    one.cluster.run("scancel", array)
