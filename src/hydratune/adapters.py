@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WEIGHTS = "adapter_model.safetensors"
+# Fields of peft's configs that name a module to import, or a file that may be a pickle.
+_FILE_FIELDS = (
+    *("megatron_config", "megatron_core", "corda_config", "lora_ga_config", "prompt_tuning_init_state_dict_path"),
+    *("tokenizer_name_or_path", "tokenizer_kwargs", "adapters"),
+)
 
 
 class NoAdapter:
@@ -66,6 +71,8 @@ class Adapter(NoAdapter):
 
     def check(self) -> Iterator[Mistake]:
         """Whether what it needs is installed, and whether its options go together."""
+        if isinstance(self.config, Mapping):
+            yield from _file_fields(self.config)
         if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
             fix = "pip install 'hydratune[qlora]', or set adapter=lora."
             yield Mistake("load_in_4bit", "the package bitsandbytes", "none", fix)
@@ -142,11 +149,19 @@ class Adapter(NoAdapter):
         module.save_pretrained(folder)
 
 
+def _file_fields(given: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield a mistake for each field of a peft config by which peft imports a module or reads a file."""
+    for name in _FILE_FIELDS:
+        if given.get(name) and (name, given[name]) != ("megatron_core", "megatron.core"):  # its default
+            expected = "null, since peft would import the module or read the file that it names"
+            yield Mistake(f"config.{name}", expected, "a value", "Leave it out.")
+
+
 def _check_code(config: Any) -> None:
-    """Raises ConfigError for a config of peft that names a module to import."""
-    if getattr(config, "megatron_config", None):
-        fix = "Leave it out."
-        raise ConfigError(Mistake("adapter.config.megatron_config", "none, since it imports a module", "one", fix))
+    """Raise ConfigError for a peft config that names a module to import or a file to read."""
+    given = {name: getattr(config, name, None) for name in _FILE_FIELDS}
+    if mistakes := [mistake.under("adapter") for mistake in _file_fields(given)]:
+        raise ConfigError(*mistakes)
 
 
 def load(folder: str | Path) -> PreTrainedModel:

@@ -41,6 +41,10 @@ REFUSED = {
         "false, since it rounds the weights that the run saves",
         "Leave it out: hardware.precision=bf16 evaluates in bf16 too.",
     ),
+    "deepspeed": (
+        "null, since its checkpoints are pickles and its config says where files are written",
+        "Set hardware=fsdp, which splits the weights among GPUs too.",
+    ),
     "enable_jit_checkpoint": (
         "false, since it saves before the step is finished",
         "Leave it out: a signal ends a run after its step and a checkpoint.",
@@ -120,11 +124,12 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     for name, (expected, fix) in REFUSED.items():
         if args.get(name):
             yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
-    engines = ("hardware.fsdp_config", "trainer.args.fsdp", "trainer.args.deepspeed")
-    sharded = [key for key in engines if select(plain, key)]
-    if select(plain, "hardware.eval_precision") and sharded:
-        fix = "Leave it out, or set hardware.precision=fp32."
-        yield Mistake("hardware.eval_precision", f"null with {sharded[0]}, which casts weights itself", "'fp32'", fix)
+    if isinstance(args.get("accelerator_config"), str):
+        fix = "Write the settings themselves: trainer.args.accelerator_config={split_batches: true}."
+        yield Mistake("trainer.args.accelerator_config", "settings, not a file", repr(args["accelerator_config"]), fix)
+    if select(plain, "hardware.eval_precision") and select(plain, "hardware.fsdp_config"):
+        expected = "null with hardware.fsdp_config, which casts weights itself"
+        yield Mistake("hardware.eval_precision", expected, "'fp32'", "Leave it out, or set hardware.precision=fp32.")
     evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
     if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
         fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."

@@ -15,6 +15,13 @@ from hydratune.signatures import Found, bases, locate, module_names
 
 PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
 VARIABLE = "HYDRATUNE_ALLOW"
+# The configs of peft whose fields were reviewed; `adapters` refuses those that name files.
+_PEFT = (
+    *("boft.config.BOFTConfig", "c3a.config.C3AConfig", "fourierft.config.FourierFTConfig", "hra.config.HRAConfig"),
+    *("ia3.config.IA3Config", "ln_tuning.config.LNTuningConfig", "loha.config.LoHaConfig", "lokr.config.LoKrConfig"),
+    *("lora.config.LoraConfig", "oft.config.OFTConfig", "p_tuning.config.PromptEncoderConfig"),
+    *("prefix_tuning.config.PrefixTuningConfig", "randlora.config.RandLoraConfig", "vera.config.VeraConfig"),
+)
 # What of these packages a config may name: these classes and what inherits from them. A function, or any other class,
 # may write files, download or run what it is given.
 _KINDS = {
@@ -30,7 +37,7 @@ _KINDS = {
     "hydratune.tracking.base.Tracking",
     "hydratune.training.trainer.Trainer",
     "optuna.samplers._base.BaseSampler",
-    "peft.config.PeftConfig",
+    *(f"peft.tuners.{name}" for name in _PEFT),
     "transformers.trainer.Trainer",
     "transformers.trainer_callback.TrainerCallback",
     "transformers.training_args.TrainingArguments",

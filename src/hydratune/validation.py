@@ -29,10 +29,13 @@ CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep
 # Hydra's own keys of a node with a `_target_`.
 # What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
+_FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
 RESERVED = (*build.RESERVED, "_args_")
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",
+    "trainer.args.fsdp": "Set hardware=fsdp.",
+    "trainer.args.fsdp_config": "Set hardware=fsdp and hardware.fsdp_config.",
     "trainer.model": "Set model.",
     "trainer.train_dataset": "Set dataset.",
     "trainer.eval_dataset": "Set dataset.",
@@ -131,6 +134,8 @@ def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
 
 def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
     """The mistake under the key that the user sets, where its own is just `${that.key}`."""
+    if is_secret(mistake.key):  # which must be `${oc.env:NAME}` itself
+        return mistake
     try:
         parent, _, name = mistake.key.rpartition(".")
         raw = OmegaConf.to_container(OmegaConf.select(cfg, parent), resolve=False)[name]  # type: ignore[index, call-overload]
@@ -156,12 +161,16 @@ def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list
 
 
 def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
-    """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes."""
+    """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes.
+
+    A secret comes from the user's environment and from nowhere else: with a token of someone else, a push would send
+    the model to them.
+    """
     for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
         if not isinstance(value, str) or value == "???":
             continue
         written = _INTERPOLATION.sub("", value)
-        if (is_secret(key) and written == value) or redact(written) != written:
+        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or redact(written) != written:
             fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
             if key.endswith("hub_token"):
                 fix = "Run `hf auth login` or set HF_TOKEN in the environment."

@@ -88,8 +88,11 @@ class Mlflow(Tracking):
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
             fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
             yield Mistake("uri", expected, repr(self.uri), fix)
-        if not self.experiment:
-            yield Mistake("experiment", "a name", "''", "Leave it out to take the dataset's.")
+        if self.experiment in ("", ".", ".."):  # the last two would be other folders of artifacts
+            yield Mistake("experiment", "a name", repr(self.experiment), "Leave it out to take the dataset's.")
+        if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run
+            fix = "Use a dash or a dot."
+            yield Mistake("registered_model_name", "a name without / and :", repr(self.registered_model_name), fix)
         path = store.sqlite_path(store.absolute_uri(self.uri))
         if path is not None and path.is_dir():
             fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."

@@ -1,0 +1,93 @@
+"""Values of a config from someone else that would reach a module, a file, or an account of the user."""
+
+import pytest
+
+from hydratune import allowed
+from hydratune.adapters import Adapter
+from hydratune.composition import Request, composer
+from hydratune.errors import ConfigError
+from hydratune.train import checked
+
+LORA = "adapter=lora"
+# What is set -> the key of the error.
+REFUSED = {
+    "trainer.args.deepspeed=/etc/passwd": "trainer.args.deepspeed",
+    "trainer.args.deepspeed={zero_optimization: {}}": "trainer.args.deepspeed",
+    "trainer.args.fsdp=true": "trainer.args.fsdp",
+    "trainer.args.fsdp_config=/etc/passwd": "trainer.args.fsdp_config",
+    "trainer.args.fsdp_config={state_dict_type: SHARDED_STATE_DICT}": "trainer.args.fsdp_config",
+    "trainer.args.accelerator_config=/etc/passwd": "trainer.args.accelerator_config",
+    "trainer.args.resume_from_checkpoint=/etc": "trainer.args.resume_from_checkpoint",
+    "trainer.args.output_dir=/etc": "trainer.args.output_dir",
+    "trainer.args.logging_dir=/etc": "trainer.args.logging_dir",
+    "trainer.args.optim=evil.Optimizer": "trainer.args.optim",
+    "trainer.args.lr_scheduler_type=evil": "trainer.args.lr_scheduler_type",
+    "trainer.args.hub_token=abc": "trainer.args.hub_token",
+    "trainer.args.hub_token='${vars.mine}'": "trainer.args.hub_token",
+    "trainer.args.hub_token='${oc.env:NOPE,abc}'": "trainer.args.hub_token",
+    "trainer.args.hub_token='${oc.env:EMPTY}abc'": "trainer.args.hub_token",
+    "trainer.args.hub_token='${oc.decode:${vars.mine}}'": "trainer.args.hub_token",
+    "tracking.experiment=..": "tracking.experiment",
+    "tracking.experiment=.": "tracking.experiment",
+    "tracking.registered_model_name=../x": "tracking.registered_model_name",
+    "tracking.uri=file:///etc": "tracking.uri",
+    "model.pretrained_model_name_or_path=https://evil.example/x": "model.pretrained_model_name_or_path",
+    "++model.trust_remote_code=true": "model.trust_remote_code",
+    "+model.config.auto_map={AutoModel: evil.E}": "model.config.auto_map",
+    f"{LORA} +adapter.config.megatron_config={{x: 1}}": "adapter.config.megatron_config",
+    f"{LORA} +adapter.config.megatron_core=antigravity": "adapter.config.megatron_core",
+    f"{LORA} +adapter.config.corda_config={{cache_file: evil.pt}}": "adapter.config.corda_config",
+    f"{LORA} +adapter.config.lora_ga_config={{cache_file: evil.pt}}": "adapter.config.lora_ga_config",
+    f"{LORA} adapter.config._target_=peft.XLoraConfig": "adapter.config._target_",
+    f"{LORA} adapter.config._target_=peft.MultitaskPromptTuningConfig": "adapter.config._target_",
+    f"{LORA} adapter.config._target_=peft.ShadowConfig": "adapter.config._target_",
+}
+ALLOWED = [
+    "trainer.args.hub_token='${oc.env:HF_TOKEN}'",
+    "trainer.args.accelerator_config={split_batches: false}",
+    "tracking.experiment=films",
+    "adapter=ia3",
+    "adapter=dora",
+]
+
+
+def keys(typed):
+    """The keys of the errors of a config; a space separates overrides."""
+    overrides = typed.split(" ", 1) if typed.startswith(f"{LORA} ") else [typed]
+    with composer(request := Request((*overrides, "+vars.mine=abc"))), pytest.raises(ConfigError) as caught:
+        checked(request)
+    return [mistake.key for mistake in caught.value.mistakes]
+
+
+@pytest.mark.parametrize("typed", REFUSED)
+def test_value_is_refused(typed, monkeypatch):
+    """It is reported when the config is checked, before anything is loaded."""
+    monkeypatch.setenv("EMPTY", "")
+    assert REFUSED[typed] in keys(typed)
+
+
+@pytest.mark.parametrize("typed", ALLOWED)
+def test_ordinary_value_is_allowed(typed, monkeypatch):
+    """The same keys take what users set."""
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 20)
+    with composer(request := Request((typed,))):
+        checked(request)
+
+
+@pytest.mark.parametrize("name", ["AdaLoraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "OFTConfig", "VeraConfig"])
+def test_reviewed_configs_of_peft_may_be_named(name):
+    """A class that peft moves would drop out of the list."""
+    assert allowed.mistake(f"peft.{name}", "adapter.config._target_") is None
+
+
+def test_stored_peft_config_is_checked_when_it_is_used():
+    """An object that nobody has checked as a config names no module to import either."""
+    from types import SimpleNamespace
+
+    import peft
+
+    config = peft.LoraConfig()
+    config.megatron_core = "antigravity"
+    with pytest.raises(ConfigError) as caught:
+        Adapter(config=config).apply(SimpleNamespace())
+    assert [mistake.key for mistake in caught.value.mistakes] == ["adapter.config.megatron_core"]
