@@ -1,6 +1,7 @@
 """The house keeps its shape: imports run downwards, files stay small, nothing heavy loads at import."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -129,3 +130,12 @@ def test_every_package_is_installed():
     listed = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     there = {".".join(("hydratune", *path.parent.parts)) for path in FILES}
     assert there <= set(listed)
+
+
+@pytest.mark.parametrize("page", ["faults.md", "security.md"])
+def test_pages_cite_tests_that_exist(page):
+    """Each test file that a page names as evidence is there."""
+    root = SOURCE.parents[1]
+    cited = set(re.findall(r"`(tests/[\w/]+\.py)`", (root / "docs" / page).read_text()))
+    assert cited
+    assert not [name for name in sorted(cited) if not (root / name).is_file()]

@@ -29,7 +29,6 @@ def mistakes(compose, *overrides, **options):
         (["trainer.args.bf16_full_eval=true"], "trainer.args.bf16_full_eval"),
         (["trainer.args.fp16_full_eval=true"], "trainer.args.fp16_full_eval"),
         (["hardware=fsdp", "hardware.eval_precision=fp32"], "hardware.eval_precision"),
-        (["hardware=fsdp", "hardware.eval_precision=fp32"], "hardware.eval_precision"),
     ],
 )
 def test_check_config_refuses_arguments_that_spoil_evaluation(compose, overrides, key):
