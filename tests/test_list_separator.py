@@ -105,6 +105,14 @@ def test_list_separator_of_a_task_without_lists():
     assert [one.key for one in files.check_columns(SequenceClassification().columns)] == ["list_separator"]
 
 
+def test_lists_of_codes_are_labels():
+    """A number with a point in a list is no score."""
+    Path("a.jsonl").write_text('{"text": "x", "labels": ["1.1", "2.3"]}\n' * 3)
+    source = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"})
+    source.load(TASK)
+    assert source.label_names == ["1.1", "2.3"]
+
+
 def test_lists_of_spans_are_no_labels():
     """Doccano's spans are one error, not a traceback."""
     Path("a.jsonl").write_text('{"text": "x", "labels": [[0, 1, "PER"]]}\n' * 3)

@@ -14,7 +14,6 @@ from hydratune.data.opening import digest, lines
 from hydratune.data.quotes import quotes_enclose
 from hydratune.data.rows import shown
 from hydratune.data.scan import Bad, ReadOptions, Record, not_text
-from hydratune.errors import ConfigError
 
 COMPARED = 100  # rows that are compared with each other
 
@@ -75,12 +74,11 @@ def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
     """Other delimiters that split all of the first rows alike, into `least` cells or more, with these rows."""
     for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
-        try:
-            rows = first_records(path, replace(options, delimiter=delimiter, quoting=None), COMPARED)
-        except ConfigError:  # a question about quotes, which the user did not ask
-            continue
-        if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
-            yield delimiter, rows
+        for quoting in (False, True) if delimiter == "\t" else (True,):  # to infer it takes the whole file
+            rows = first_records(path, replace(options, delimiter=delimiter, quoting=quoting), COMPARED)
+            if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
+                yield delimiter, rows
+                break
 
 
 def delimiter_setting(delimiter: str) -> str:

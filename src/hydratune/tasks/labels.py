@@ -87,7 +87,7 @@ def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -
     listed = listed or _class_names(samples[0], column)
     if listed is None:
         found = _labels(samples[0], None, column).names
-        if wrong := [*check_fractions(found, column)]:
+        if not _is_list(samples[0], column) and (wrong := [*check_fractions(found, column)]):
             raise ConfigError(*wrong)
         return splits, None if is_stream(splits["train"]) else found
     for rows in samples:
