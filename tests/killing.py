@@ -23,7 +23,8 @@ def train(overrides: Sequence[str], folder: Path, **kill: int) -> int:
         overrides: As typed.
         folder: Of the run.
         kill: `step`: at the end of that step; `ask`: asks it to end, as Slurm would, before the end of that step;
-            `write`: before that many writes of its checkpoints.
+            `evaluate`: asks it to end within the evaluation of that step; `write`: before that many writes of its
+            checkpoints.
     """
     process = FORKS.Process(target=_train, args=(list(overrides), folder, kill))
     process.start()
@@ -93,6 +94,9 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
         if "ask" in kill:
             signals.install()
             made[0].add_callback(_killer(kill["ask"], signal.SIGUSR1))
+        if "evaluate" in kill:
+            signals.install()
+            made[0].add_callback(_killer(kill["evaluate"], signal.SIGUSR1, "on_prediction_step"))
         return made[0]
 
     run.make_trainer = watched
@@ -103,15 +107,16 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     (folder / "history.json").write_text(json.dumps(made[0].state.log_history))
 
 
-def _killer(step: int, number: int) -> Any:
+def _killer(step: int, number: int, event: str = "on_step_end") -> Any:
     from transformers import TrainerCallback
 
-    class Killer(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
-            if state.global_step == step:
-                os.kill(os.getpid(), number)
+    def kill(args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG001
+        if state.global_step == step:
+            os.kill(os.getpid(), number)
 
-    return Killer()
+    killer = TrainerCallback()
+    setattr(killer, event, kill)
+    return killer
 
 
 def _kill_at_write(number: int) -> None:

@@ -58,6 +58,14 @@ def test_ctrl_c_after_a_request_is_urgent(first):
         send(first, signal.SIGINT)
 
 
+def test_first_request_is_passed_on_once():
+    """A process that waits for others, e.g. for workers of a sweep, passes the first request on to them."""
+    passed_on = []
+    with pytest.raises(SystemExit), signals.finishing(lambda: passed_on.append("asked")):
+        send(signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)
+    assert passed_on == ["asked"]
+
+
 def test_late_repeat_is_urgent(monkeypatch):
     """The same signal again, seconds later, ends the process without saving, with another exit code."""
     monkeypatch.setattr(signals, "REPEAT_SECONDS", 0)

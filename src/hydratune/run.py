@@ -146,7 +146,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         for callback in run_log.callbacks(known):
             trainer.add_callback(callback)
         # A sweep in this process ends by the request itself; a rank reports to `launch` that it has saved.
-        trainer.add_callback(EndWhenAsked(None if job.part and not is_rank() else SystemExit(SAVED)))
+        saved = None if job.part and not is_rank() else SystemExit(SAVED)
+        trainer.add_callback(EndWhenAsked(saved, getattr(trainer, "resumes_evaluation", False)))
         # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
         with signals.finishing(), closing_bars(trainer), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)

@@ -27,6 +27,7 @@ _asked: list[BaseException] = []  # requests that count, as the exceptions that 
 _received: dict[int, float] = {}  # signal -> when it came for the first time, in seconds of time.monotonic
 _launcher_handlers: dict[int, Callable[..., Any]] = {}  # signal -> the handler that `install` replaced
 _finishing: list[bool] = []  # whether the first request waits for the end of a step
+_notify: list[Callable[[], None]] = []  # the argument of `finishing`
 _training: list[Any] = []  # the flag that `training_flag` returns
 _started_by: list[tuple[int, bool]] = []  # a process, and whether it is the parent
 
@@ -80,13 +81,19 @@ def install_in_data_worker(training: Any) -> None:
 
 
 @contextmanager
-def finishing() -> Iterator[None]:
-    """Only note the first request inside, for the caller to read by `is_asked`; an urgent one raises as elsewhere."""
+def finishing(notify: Callable[[], None] | None = None) -> Iterator[None]:
+    """Only note the first request inside, for the caller to read by `is_asked`; an urgent one raises as elsewhere.
+
+    Args:
+        notify: Is called on the first request, to pass it on to processes that the caller waits for.
+    """
     _set_finishing(True)
+    _notify[:] = [notify] if notify else []
     try:
         yield
     finally:
         _set_finishing(False)
+        _notify.clear()
     check()
 
 
@@ -102,7 +109,9 @@ def is_asked() -> bool:
 
 def end(instead: BaseException | None = None) -> None:
     """Raises what the request stands for, or something else; another process of the run may have had the signal."""
-    raise instead or (_asked[-1] if _asked else SystemExit(_exit_codes[0]))
+    if not _asked:
+        _asked.append(SystemExit(_exit_codes[0]))
+    raise instead or _asked[-1]
 
 
 def end_with(number: int) -> None:
@@ -157,6 +166,8 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the 
     if len(_asked) > len(_finishing):
         raise _asked[-1]
     os.write(2, b"\nhydratune: ending after this step and a checkpoint; Ctrl-C ends at once\n")
+    for notify in _notify:
+        notify()
 
 
 def _handle_first(number: int, frame: FrameType | None) -> None:

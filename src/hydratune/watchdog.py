@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from hydratune import signals
+
 _POLL = 1.0  # seconds
 
 
@@ -35,7 +37,8 @@ def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: i
 def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float) -> None:
     begin: float | None = None
     while begin is None or time.monotonic() < begin + grace:
-        signaled = bool(select.select([read], [], [], _POLL)[0] and os.read(read, 1024))
+        received = os.read(read, 1024) if select.select([read], [], [], _POLL)[0] else b""
+        signaled = any(number in received for number in signals.NUMBERS)  # SIGCHLD comes whenever a data worker ends
         if (signaled or is_orphan()) and begin is None:
             begin = time.monotonic()
         if begin is not None and is_patient() and not is_orphan():

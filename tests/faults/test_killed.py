@@ -73,10 +73,45 @@ def test_asked_to_end(toy, own_directory, kind):
     assert train(overrides, own_directory / "whole") == 0
     whole = outcome(own_directory / "whole")
     steps = whole["history"][-1]["step"]
-    for step in sorted({1, 2, steps // 2 - 1, steps // 2, steps - 1}):
+    for step in sorted({1, 2, steps // 2 - 1, steps // 2, steps - 1, steps}):
         assert train(overrides, own_directory / "asked", ask=step) == SAVED
     assert train(overrides, own_directory / "asked") == 0
     assert outcome(own_directory / "asked") == whole
+
+
+BY_STEP = [*EVERY_STEP, "trainer.args.eval_steps=3", "trainer.args.save_steps=3"]
+BY_EPOCH = KINDS["by epoch"]
+EVALUATIONS = {
+    "by step": (BY_STEP, [3, 3, 6]),
+    "by epoch": (BY_EPOCH, [8, 16]),
+    "best": ([*EVERY_STEP, "trainer.args.save_strategy=best"], [2, 6]),
+    "plateau": ([*BY_STEP, "trainer.args.lr_scheduler_type=reduce_lr_on_plateau"], [3, 12]),
+    "early stopping": (
+        [
+            *BY_EPOCH,
+            "trainer.callbacks.stop._target_=transformers.EarlyStoppingCallback",
+            "trainer.callbacks.stop.early_stopping_patience=1",
+            "trainer.args.learning_rate=0",
+            "trainer.args.num_train_epochs=4",
+        ],
+        [16],
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_asked_to_end_in_an_evaluation(toy, own_directory, kind):
+    """The step is saved without the rest of its evaluation, which the resumed run makes; all else is the same."""
+    more, steps = EVALUATIONS[kind]
+    overrides = [*toy, *SMALL, "trainer.args.per_device_eval_batch_size=4", *more]
+    assert train(overrides, own_directory / "whole") == 0
+    for step in steps:
+        assert train(overrides, own_directory / "asked", evaluate=step) == SAVED
+        saved = json.loads((own_directory / f"asked/checkpoints/checkpoint-{step}/trainer_state.json").read_text())
+        assert not [entry for entry in saved["log_history"] if "eval_loss" in entry and entry["step"] == step]
+    assert train(overrides, own_directory / "asked") == 0
+    assert outcome(own_directory / "asked") == outcome(own_directory / "whole")
 
 
 @pytest.mark.slow

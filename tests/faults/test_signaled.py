@@ -78,10 +78,10 @@ def _belongs_to(one, session, directory):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_signals_to_all_processes_of_a_run(run, processes):
-    """SIGUSR1 at one step, SIGTERM twice within 10 ms at another: exit code 75 each time, and the same weights."""
+    """SIGUSR1 at a step, SIGTERM twice within 10 ms in an evaluation: exit code 75 each time, and the same weights."""
     code, said = run("whole", "", processes)
     assert code == 0, said
-    for signals in ("5:SIGUSR1", "13:SIGTERM,SIGTERM"):
+    for signals in ("5:SIGUSR1", "eval:SIGTERM,SIGTERM"):
         code, said = run("signaled", signals, processes)
         assert (code, "Traceback" in said) == (SAVED, False), said
     code, said = run("signaled", "", processes)

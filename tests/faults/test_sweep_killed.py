@@ -12,6 +12,7 @@ import pytest
 
 import processes
 from conftest import study
+from hydratune.errors import SAVED
 from hydratune.tracking.store import connect
 
 pytestmark = pytest.mark.slow
@@ -128,6 +129,18 @@ def test_ctrl_c(toy, store, count):
     client = connect(store)
     pointers = [json.loads(path.read_text()) for path in Path("s").glob("**/mlflow.json")]
     assert {client.get_run(one["run_id"]).info.status for one in pointers} == {"KILLED"}
+
+
+def test_sigterm_to_the_parent(toy):
+    """SIGTERM to a sweep's command reaches its workers: each trial is saved first, and the exit code is 75."""
+    process = start(*command(toy, "s", "sweep.workers=2", "trainer.args.num_train_epochs=1000", "tracking=none"))
+    wait_for(lambda: len({path.parts[1] for path in Path("s").glob("[0-9]/checkpoints/checkpoint-*")}) == 2, process)
+    left = workers(process)
+    process.send_signal(signal.SIGTERM)
+    said = "".join(process.communicate())
+    assert (process.returncode, "Traceback" in said) == (SAVED, False), said
+    assert psutil.wait_procs(left, timeout=processes.LONG)[1] == []
+    assert ["saved at step" in Path(f"s/{trial}/hydratune.log").read_text() for trial in (0, 1)] == [True, True]
 
 
 def test_two_parents_at_once(toy, store):

@@ -6,7 +6,8 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune import signals
 from hydratune import slurm as slurm_job
 from hydratune.build import build
 from hydratune.errors import FAILED as FAILED_CODE
@@ -79,6 +81,7 @@ def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments:
             continue
         before = _ended(study)
         preempted = _launch(cfg, context, arguments, study.options.workers, started)
+        signals.check()  # workers that were asked before they could handle it have ended with an error
         started += study.options.workers
         tries = 0 if preempted or _ended(study) > before else tries + 1
         if tries == _TRIES:
@@ -118,7 +121,7 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     os.environ[STARTED_BY] = str(os.getpid())
     task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
-    start = _launch_on_slurm if str(cfg.hydra.launcher._target_).endswith(_SLURM) else _launch_anywhere
+    start = _start_function(cfg)
     try:
         returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
     except (ConfigError, KeyboardInterrupt, SystemExit):
@@ -138,6 +141,20 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
 
 def _is_ray(cfg: DictConfig) -> bool:
     return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
+
+
+def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]], int], Sequence[Any]]:
+    """Return the function that starts workers by the launcher of a config."""
+    target = str(cfg.hydra.launcher._target_)
+    if target.endswith(_SLURM):
+        return _launch_on_slurm
+    return _launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
+
+
+def _launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    """Let workers save and return if this process is asked to end; joblib kills them if it raises."""
+    with signals.finishing(_ask_workers):
+        return launcher.launch(jobs, initial_job_idx=first)
 
 
 def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
@@ -168,10 +185,20 @@ def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
         raise
 
 
+def _ask_workers() -> None:
+    """Passes a request on to the workers that joblib started: the signal may have come to this process alone."""
+    for worker in _local_workers():
+        with suppress(psutil.NoSuchProcess):
+            worker.terminate()
+
+
 def _wait_for_workers() -> None:
     """Returns once the workers that joblib started, and ends with its pool, are gone."""
-    below = psutil.Process().children(recursive=True)
-    psutil.wait_procs([one for one in below if _is_worker(one)], timeout=_LONGEST_END)
+    psutil.wait_procs(_local_workers(), timeout=_LONGEST_END)
+
+
+def _local_workers() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if _is_worker(one)]
 
 
 def _is_worker(one: psutil.Process) -> bool:

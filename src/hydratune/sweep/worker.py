@@ -65,7 +65,7 @@ def work(cfg: DictConfig) -> int:
     ignore_other_launchers()  # here, since each trial restores the environment
     try:
         done = _work(Study(plan, options, waits=True), Kept(_KEPT))
-    except SystemExit:
+    except (KeyboardInterrupt, SystemExit):
         if launcher == _BASIC:  # in the parent's process, which was asked
             raise
         done = PREEMPTED

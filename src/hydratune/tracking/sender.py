@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydratune import signals
 from hydratune.errors import one_line
 from hydratune.files import OutsideError
 from hydratune.provenance import redact
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
 LONGEST_PAUSE = 30.0  # seconds between two tries of a store that is down
+ASKED_PATIENCE = 8.0  # seconds, in all, if the process was asked to end
 PATIENCE = 30.0  # seconds that the end of a run waits for an entry that does not come through
 _MOST_POINTS = 1000  # of one call
 # What no second try can mend: the entry is left out.
@@ -85,11 +87,17 @@ class Sender:
         self._nudged.set()
 
     def close(self) -> bool:
-        """Whether all is delivered; waits while the store takes entries, but not for one that is down."""
+        """Return whether everything was uploaded; wait while the store takes entries, but not for one that is down.
+
+        A process that was asked to end waits for `ASKED_PATIENCE` in all: the journal has the rest.
+        """
         self._ending.set()
         self._nudged.set()
-        sent, since = self._journal.sent().end, time.monotonic()
+        began = since = time.monotonic()
+        sent = self._journal.sent().end
         while self._thread.is_alive() and time.monotonic() - since < PATIENCE:
+            if signals.is_asked() and time.monotonic() - began > ASKED_PATIENCE:
+                break
             self._thread.join(timeout=0.1)
             if (now := self._journal.sent().end) != sent:
                 sent, since = now, time.monotonic()

@@ -18,31 +18,51 @@ _SHOWN = ("loss", "learning_rate")
 _SCORES = 6  # of an evaluation, on its line; the table at the end has all
 
 
-class EndWhenAsked(TrainerCallback):
-    """Ends a training that a signal asks to end: after the step, its evaluation if it has one, and a checkpoint.
+class EvaluationInterruptedError(Exception):
+    """A request to end came during an evaluation between two steps; the resumed run makes this evaluation."""
 
-    Where a step ends an epoch, what follows the epoch comes first, since a run that goes on begins with the next one.
+
+class EndWhenAsked(TrainerCallback):
+    """Ends a training that a signal asks to end: after the step and a checkpoint.
+
+    If a step ends an epoch, what follows the epoch comes first, since a resumed run begins with the next epoch.
 
     Args:
-        end: What to raise; None for what the signal stands for.
+        end: The exception to raise; None for that of the signal.
+        interrupts_evaluation: Whether the Trainer can make an evaluation after a resume, so that it need not end first.
     """
 
-    def __init__(self, end: BaseException | None) -> None:
-        self._end = end
+    def __init__(self, end: BaseException | None, interrupts_evaluation: bool = False) -> None:
+        self._end, self._interrupts = end, interrupts_evaluation
         self._is_ending = False
+        self._is_interruptible = interrupts_evaluation  # first by an evaluation that an earlier request interrupted
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Asks for a checkpoint; raises where a signal's exception was lost."""
         signals.check()
         self._is_ending = _any_process(signals.is_asked(), args)
         ends_epoch = control.should_training_stop or (state.epoch is not None and state.epoch.is_integer())
+        self._is_interruptible = self._interrupts and not ends_epoch
         if self._is_ending and not ends_epoch:
             control.should_save = True
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
         """Asks for a checkpoint."""
+        self._is_interruptible = self._interrupts
         if self._is_ending:
             control.should_save = True
+
+    def on_prediction_step(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,  # noqa: ARG002
+        control: TrainerControl,
+        **_: Any,
+    ) -> None:
+        """Raises EvaluationInterruptedError; an evaluation can take longer than a scheduler waits."""
+        if self._is_interruptible and control.should_evaluate and _any_process(signals.is_asked(), args):
+            self._is_ending = True
+            raise EvaluationInterruptedError
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Raises: there is a checkpoint to go on from."""

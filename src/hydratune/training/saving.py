@@ -12,15 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
-from transformers.trainer_utils import rotate_checkpoints
+from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
 from hydratune.training import checkpoints
 from hydratune.training.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
 from hydratune.training.dataloader import protect_workers, seed_workers, set_epoch
+from hydratune.training.progress import EvaluationInterruptedError
 
 log = logging.getLogger(__name__)
 
 _STATE, _PICKLE = "trainer_state.json", "training_args.bin"
+_PENDING = "pending_evaluation"  # a key of the manifest
 
 
 class SavingTrainer(Seq2SeqTrainer):
@@ -36,6 +38,10 @@ class SavingTrainer(Seq2SeqTrainer):
     departures: Sequence[str] = ()  # how conditions changed whenever the run was resumed
     leaves_weights = True  # whether anybody looks at them once it has ended
     _staged: Path | None = None  # where a checkpoint is being written
+    # An evaluation that the last checkpoint lacks since it was interrupted, and whether a checkpoint follows it.
+    _pending_evaluation: Mapping[str, bool] | None = None
+    _resumed_from: str | None = None
+    _has_run_epoch = False  # since the start or the resume
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -69,6 +75,7 @@ class SavingTrainer(Seq2SeqTrainer):
             self.state.save_to_json(str(written / _STATE))
             (written / _PICKLE).unlink(missing_ok=True)
             more = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
+            more |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
             checkpoints.finish(written, final, self.lineage, more)
             (folder / UNFINISHED).rmdir()
             best, most = self.state.best_model_checkpoint, self.args.save_total_limit
@@ -94,11 +101,29 @@ class SavingTrainer(Seq2SeqTrainer):
             "seconds": seconds,
         }
 
+    @property
+    def resumes_evaluation(self) -> bool:
+        """Whether an interrupted evaluation can be made after a resume, without a change of the random numbers."""
+        samples = getattr(getattr(self.model, "generation_config", None), "do_sample", False)
+        return not (samples and getattr(self.args, "predict_with_generate", False))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        saves = self.control.should_save and self.args.save_strategy != SaveStrategy.BEST
+        try:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+        except EvaluationInterruptedError:
+            self._pending_evaluation = {"save": saves}
+            self.control.should_evaluate, self.control.should_save = False, True
+            super()._maybe_log_save_evaluate(*args, **kwargs)  # `EndWhenAsked` ends the run once it has saved
+
     # --- going on ----------------------------------------------------------------------------------------
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        self._began, self._seconds_before = time.time(), 0.0
+        self._began, self._seconds_before, self._has_run_epoch = time.time(), 0.0, False
         epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
+        self._resumed_from = checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
+        if checkpoint is not None and (Path(checkpoint) / MANIFEST).is_file():
+            self._pending_evaluation = checkpoints.read(Path(checkpoint)).get(_PENDING)
         if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
             self.args.eval_on_start = False
         if best := self.state.best_global_step:  # upstream looked where it was before the run was moved
@@ -107,6 +132,16 @@ class SavingTrainer(Seq2SeqTrainer):
             log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
         return epochs_and_steps
+
+    def _evaluate_pending(self, trial: Any, start_time: float, ignore_keys: list[str] | None = None) -> None:
+        """Makes the evaluation that was interrupted, and what follows it, as before the next step."""
+        pending, self._pending_evaluation = self._pending_evaluation, None
+        if not pending:
+            return
+        self._load_rng_state(self._resumed_from)  # which upstream calls after this evaluation
+        self.control.should_evaluate, self.control.should_save = True, pending["save"]
+        epoch = float(self.state.epoch or 0)
+        self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, trial, epoch, ignore_keys, start_time)
 
     def _checkpoint_of(self, step: int) -> Path:
         return Path(self.args.output_dir) / f"{PREFIX}{step}"
@@ -132,6 +167,10 @@ class SavingTrainer(Seq2SeqTrainer):
         return loader
 
     def _run_epoch(self, **kwargs: Any) -> None:
+        self._has_run_epoch = True
+        self._evaluate_pending(kwargs["trial"], kwargs["start_time"], kwargs["ignore_keys_for_eval"])
+        if self.control.should_training_stop:
+            return
         if self.state.global_step >= self.state.max_steps:  # all was done but to end
             self.control.should_training_stop = True
             return
@@ -139,6 +178,9 @@ class SavingTrainer(Seq2SeqTrainer):
         super()._run_epoch(**kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        if self._resumed_from and not self._has_run_epoch:  # at the end of the last epoch
+            self._load_rng_state(self._resumed_from)
+            self._evaluate_pending(trial, start_time)
         # Upstream adds this process's loss since the last log to a sum over all processes.
         self._tr_loss = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
         if not self.leaves_weights:  # whoever asked for that removes them all
