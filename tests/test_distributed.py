@@ -108,6 +108,18 @@ def test_the_same_as_one_process(toy, two, store, own_directory):
 
 
 @pytest.mark.slow
+def test_weights_are_those_of_accumulated_micro_batches(toy, two, own_directory):
+    """Two processes add gradients in the order of one that accumulates two halves of a batch: the bits are the same."""
+    same = ["model.dropout=0", "tracking=none", "hardware.precision=fp32"]
+    halves = ["trainer.args.per_device_train_batch_size=4", "trainer.args.gradient_accumulation_steps=2"]
+    assert hydratune(*toy, *same, *halves, "hydra.run.dir=one").returncode == 0
+    done = hydratune(*two, *same, "trainer.args.per_device_train_batch_size=8", "hydra.run.dir=two")
+    assert done.returncode == 0, done.stderr
+    files = [own_directory / name / "model/model.safetensors" for name in ("one", "two")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
 def test_losses_over_tokens(tiny_gpt, own_directory):
     """A network that divides by what Trainer counts has the same losses too, also behind an evaluation."""
     words = ["the", "film", "was", "very", "good", "and", "the", "book", "was", "not"]

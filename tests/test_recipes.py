@@ -33,9 +33,6 @@ PLACEHOLDERS = {
     "hardware.launch.nnodes=$WORLD_SIZE": "hardware.launch.nnodes=2",
     "hardware.launch.node_rank=$RANK": "hardware.launch.node_rank=1",
     "hardware.launch.rdzv_endpoint=$MASTER_ADDR:29500": "hardware.launch.rdzv_endpoint=host0:29500",
-    "hardware.launch.nnodes=$SLURM_NNODES": "hardware.launch.nnodes=2",
-    "hardware.launch.node_rank=$SLURM_NODEID": "hardware.launch.node_rank=1",
-    "hardware.launch.rdzv_endpoint=$HEAD:29500": "hardware.launch.rdzv_endpoint=host0:29500",
 }
 # What shows an error.
 WRONG = {"hydratune dataset=locl trainer.args.learning_rat=3e-5 sede=7"}

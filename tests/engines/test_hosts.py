@@ -1,0 +1,123 @@
+"""One run on two hosts, as network namespaces; docs/several_machines.md shows the same commands."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from engines.two_hosts import missing, two_hosts
+from hydratune.errors import SAVED
+from hydratune.tracking.store import connect
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+CPU = ["hardware.processes=1", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
+TWO = ["hardware=ddp", *CPU, "hardware.launch.nnodes=2", "hydra.run.dir=my_run"]
+AT_HOST0 = "hardware.launch.rdzv_endpoint=host0"
+ENDLESS = "trainer.args.num_train_epochs=100000"
+LONG = 120  # seconds; far less than trainer.args.ddp_timeout
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """Both hosts."""
+    with two_hosts(tmp_path_factory.mktemp("hosts")) as both:
+        yield both
+
+
+@pytest.fixture
+def hosts(pair):
+    """Both hosts, with nothing on them and a link that is up."""
+    yield pair
+    for host in pair:
+        host.kill()
+        host.set_link("up")
+
+
+@pytest.fixture
+def two(toy):
+    """Overrides of the toy run on two machines."""
+    return [text for text in toy if not text.startswith("hardware")] + TWO
+
+
+def started(hosts, command):
+    """The command on both, each with its number."""
+    return [host.start(*command, f"hardware.launch.node_rank={rank}") for rank, host in enumerate(hosts)]
+
+
+def awaited(condition, processes):
+    """Waits until a condition holds."""
+    while not condition():
+        for process in processes:
+            assert process.poll() is None, process.said()
+        time.sleep(0.05)
+
+
+def has_trained():
+    """Whether there is a checkpoint."""
+    return bool(list(Path("my_run").glob("checkpoints/checkpoint-*/trainer_state.json")))
+
+
+def ranks(host):
+    """The processes that train on a host."""
+    return [process for process in host.processes() if "hydratune.rank" in process.cmdline()]
+
+
+def tracked(store):
+    """The only run in MLflow."""
+    client = connect(store)
+    (run,) = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
+    return run
+
+
+def test_run_survives_a_killed_host(two, hosts, store):
+    """The other host names it in one error, and the run resumes on both; they use the link and not their names."""
+    both = started(hosts, [*two, AT_HOST0, ENDLESS])
+    awaited(has_trained, both)
+    assert [ranks(host)[0].environ()["GLOO_SOCKET_IFNAME"] for host in hosts] == ["link0", "link1"]
+    hosts[1].kill()
+    _, log = both[0].communicate(LONG)
+    assert both[0].returncode == 1
+    assert "Traceback" not in log
+    assert ranks(hosts[0]) == []
+    run = tracked(store)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"].startswith("MachineLostError: machine 1 (host1)")
+    last = max(int(path.name.rpartition("-")[2]) for path in Path("my_run/checkpoints").glob("checkpoint-*"))
+    again = started(hosts, ["resume", "my_run", f"trainer.args.max_steps={last + 2}"])
+    logs = [process.communicate() for process in again]
+    assert [process.returncode for process in again] == [0, 0], logs
+    assert (tracked(store).info.status, tracked(store).info.run_id) == ("FINISHED", run.info.run_id)
+
+
+def test_run_ends_with_a_signal_if_the_link_is_down(two, hosts):
+    """Both hosts end, although their processes wait for each other in a library."""
+    both = started(hosts, [*two, AT_HOST0, ENDLESS, "tracking=none"])
+    awaited(has_trained, both)
+    hosts[1].set_link("down")
+    time.sleep(1)  # until the processes wait
+    for process in both:
+        process.send_signal(15)
+    logs = [process.communicate(LONG) for process in both]
+    assert [process.returncode for process in both] == [SAVED] * 2, logs
+    assert [ranks(host) for host in hosts] == [[], []]
+
+
+def test_run_ends_if_a_host_is_killed_while_processes_connect(two, hosts):
+    """The other host does not wait for it."""
+    both = started(hosts, [*two, AT_HOST0, "tracking=none"])
+    awaited(lambda: ranks(hosts[1]), both)
+    hosts[1].kill()
+    both[0].communicate(LONG)
+    assert both[0].returncode == 1
+    assert ranks(hosts[0]) == []
+
+
+def test_run_ends_with_a_signal_if_the_endpoint_is_wrong(two, hosts):
+    """Each host logs what it waits for."""
+    both = started(hosts, [*two, "hardware.launch.rdzv_endpoint=host1:29500", "tracking=none"])
+    awaited(lambda: all("host1:29500" in process.said()[1] for process in both), both)
+    for process in both:
+        process.send_signal(15)
+    logs = [process.communicate(LONG) for process in both]
+    assert [process.returncode for process in both] == [SAVED] * 2, logs
