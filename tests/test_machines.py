@@ -273,13 +273,21 @@ def test_endpoint_has_a_port_of_its_run():
 
 
 def test_interface_reaches_the_endpoint(both, monkeypatch):
-    """Gloo and NCCL use it while processes start, unless the user chose one."""
-    first, _ = both
-    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "ib0")
-    with first.interfaces():
-        assert (os.environ["GLOO_SOCKET_IFNAME"], os.environ["NCCL_SOCKET_IFNAME"]) == ("lo", "ib0")
-    assert "GLOO_SOCKET_IFNAME" not in os.environ
+    """Gloo and NCCL use it while processes start."""
+    for name in machines.INTERFACES:
+        monkeypatch.delenv(name, raising=False)
+    for machine in both:
+        with machine.interfaces():
+            assert (os.environ["GLOO_SOCKET_IFNAME"], os.environ["NCCL_SOCKET_IFNAME"]) == ("lo", "=lo")
+        assert not machines.INTERFACES.keys() & os.environ.keys()
+
+
+@pytest.mark.parametrize("name", machines.INTERFACES)
+def test_interface_of_the_user_counts(both, monkeypatch, name):
+    """It is not replaced."""
+    monkeypatch.setenv(name, "ib0")
+    with both[0].interfaces():
+        assert os.environ[name] == "ib0"
 
 
 def test_one_machine_has_no_interface(own_directory, monkeypatch):

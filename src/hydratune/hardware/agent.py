@@ -6,7 +6,8 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ _LONGEST_END = 1800.0  # seconds for processes to finish a step and save
 _SHORTEST_END = 2.0  # seconds, if another machine does not answer: processes wait for it and cannot save
 _STORE = timedelta(seconds=30)
 _POLL = 0.1  # seconds
+_SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) -> dict[int, int]:
@@ -40,7 +42,6 @@ def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) ->
         ConfigError: If the machines do not find each other.
         MachineLostError: If one is lost.
     """
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # our handlers raise, and any exception ends the processes
     handler = _Rendezvous(launch.rdzv_id, machines)
     spec = WorkerSpec(
         role="default",
@@ -58,6 +59,16 @@ def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) ->
         except PeerFailedError:
             failures = {}
     return machines.finish({rank: failure.exitcode for rank, failure in failures.items()})
+
+
+@contextmanager
+def _without_signals() -> Iterator[None]:
+    """Keeps torch from replacing our signal handlers, which raise; any exception ends the processes."""
+    os.environ[_SIGNALS] = ""
+    try:
+        yield
+    finally:
+        del os.environ[_SIGNALS]
 
 
 class _Rendezvous(RendezvousHandler):
@@ -131,7 +142,7 @@ class _Agent(LocalElasticAgent):
         ]
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        with self._machines.interfaces():
+        with self._machines.interfaces(), _without_signals():
             return super()._start_workers(worker_group)
 
     def _exit_barrier(self) -> None:

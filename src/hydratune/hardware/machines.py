@@ -23,7 +23,7 @@ from hydratune.hardware.rendezvous import KEY, Waiting
 
 log = logging.getLogger(__name__)
 
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+INTERFACES = {"GLOO_SOCKET_IFNAME": "", "NCCL_SOCKET_IFNAME": "="}  # NCCL takes a name without `=` for a prefix
 LOOPBACK = "127.0.0.1"
 _POLL = 0.1  # seconds
 _REPORTS = 3.0  # seconds to wait for what other machines say about a failure
@@ -178,7 +178,7 @@ class Machines:
         Gloo would use the address of the host name, which can be 127.0.1.1, or fall back to 127.0.0.1.
         """
         name = self._interface()
-        chosen = {variable: name for variable in INTERFACES if name and variable not in os.environ}
+        chosen = {key: sign + name for key, sign in INTERFACES.items() if name and key not in os.environ}
         os.environ.update(chosen)
         try:
             yield
