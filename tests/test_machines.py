@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hydratune import launch
-from hydratune.errors import ConfigError, MachineLostError
+from hydratune.errors import SAVED, TERMINATED, ConfigError, MachineLostError
 from hydratune.hardware import machines, rendezvous
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.hardware.machines import Machines, PeerFailedError
@@ -122,6 +122,16 @@ def test_failure_of_another_machine_is_reported(both, monkeypatch):
         assert isinstance(failing(first.check), PeerFailedError)
         assert first.finish({}) == {1: -9}
         assert other.result() == {1: -9}
+
+
+@pytest.mark.parametrize("code", [SAVED, TERMINATED])
+def test_interrupted_machine_has_not_failed(both, code):
+    """Machine 0 may save a checkpoint for longer than the processes of the others."""
+    first, second = both
+    assert second.finish({1: code}) == {1: code}
+    awaited(lambda: first._heartbeats.peers[1].end)
+    first.check()
+    assert not first.is_unreachable()
 
 
 def test_machine_ends_without_a_failure(both):

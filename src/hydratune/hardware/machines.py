@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 
-from hydratune.errors import TERMINATED, ConfigError, MachineLostError, Mistake, one_line
+from hydratune.errors import SAVED, TERMINATED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.hardware import rendezvous
 from hydratune.hardware.distributed import Launch
 from hydratune.hardware.peers import UNREACHABLE, Heartbeats, Peer
@@ -28,7 +28,7 @@ LOOPBACK = "127.0.0.1"
 _POLL = 0.1  # seconds
 _REPORTS = 3.0  # seconds to wait for what other machines say about a failure
 # Seconds in which the processes of this machine end by themselves after those of another one
-_FAILING, _INTERRUPTED = 5.0, 30.0
+_FAILING, _INTERRUPTED = 15.0, 30.0
 
 
 class PeerFailedError(Exception):
@@ -206,10 +206,7 @@ class Machines:
 
     def is_unreachable(self) -> bool:
         """Returns whether processes of this machine would wait in vain for those of another one."""
-        return any(
-            bool(peer.end["exits"] or peer.end["lost"]) if peer.end else peer.is_lost or peer.silence > UNREACHABLE
-            for peer in self._peers
-        )
+        return any(peer.has_failed if peer.end else peer.is_lost or peer.silence > UNREACHABLE for peer in self._peers)
 
     def finish(self, exits: Mapping[int, int]) -> dict[int, int]:
         """Tells the other machines how the processes of this one ended.
@@ -223,8 +220,9 @@ class Machines:
         Raises:
             MachineLostError: If processes failed and a machine is lost.
         """
-        self._report(exits)
-        if exits:  # the others know why, or do not answer
+        interrupted = bool(exits) and all(code in (SAVED, TERMINATED) for code in exits.values())
+        self._report({} if interrupted else exits, interrupted=interrupted)
+        if exits and not interrupted:  # the others know why, or do not answer
             end = time.monotonic() + _REPORTS
             while time.monotonic() < end and any(peer.end is None and peer.is_open for peer in self._peers):
                 time.sleep(_POLL)
@@ -258,7 +256,7 @@ def _check_failure(peer: Peer) -> None:
         raise MachineLostError(f"{peer} was lost: its connection is closed")
     if peer.end and peer.end["lost"]:
         raise MachineLostError(peer.end["lost"])
-    if peer.end and peer.end["exits"]:
+    if peer.has_failed:
         raise PeerFailedError(str(peer))
 
 

@@ -60,6 +60,11 @@ class Peer:
         """Whether its connection is closed although it did not say that it ends."""
         return self.end is None and not self.is_open
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether its processes failed, or it lost a machine; not if it was interrupted."""
+        return bool(self.end and (self.end["exits"] or self.end["lost"]))
+
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends a message; if the machine is gone, the next read from it shows that."""
         self._send(json.dumps(message).encode() + b"\n")
