@@ -70,6 +70,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test works in an empty directory of its own, with a cache of its own."""
     monkeypatch.setenv("HYDRATUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     workdir = tmp_path / "work"
     workdir.mkdir()
     monkeypatch.chdir(workdir)

@@ -22,6 +22,7 @@ from hydratune.errors import (
     one_of,
 )
 from hydratune.provenance import guard_logs, redact
+from hydratune.tracking import servers
 
 # Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
 VERBS = {
@@ -69,6 +70,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         arguments = [argument for argument in arguments if argument != trust.FLAG]
     allowed.settle()
     _check_open_secrets(arguments)
+    servers.confirm_typed(arguments)
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would say its own
         print(f"hydratune {version('hydratune')}")

@@ -1,11 +1,14 @@
 """Sweeps on a running Ray cluster with token authentication; docs/ray.md shows the same commands."""
 
+import signal
 import time
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 
+from hydratune.errors import SAVED
 from hydratune.tracking.process import PROCESS
 from processes import hydratune
 from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
@@ -54,6 +57,21 @@ def test_sweep_survives_a_killed_node(toy, own_directory, head, storage):
     assert completed(study) == SIX
     assert owner(study.get_trials()[lost.number]) not in on_node
     assert not files_with(b"canary-41c7", head.folder, own_directory / "multirun")
+
+
+def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head):
+    """The exit code is the same as without Ray, whose own handler would exit with 1 or 15."""
+    people = own_directory / "people"
+    endless = ["trainer.args.num_train_epochs=100000", "sweep.name=endless", signs(people), "tracking=none"]
+    ray = ["hydra/launcher=ray", f"{ADDRESS}={head.address}"]
+    sweep = start(*toy, *GRID, *endless, *ray, **AUTHENTICATION)
+    while not signed(people):
+        assert sweep.poll() is None, sweep.said()
+        time.sleep(0.05)
+    sweep.send_signal(signal.SIGTERM)
+    assert sweep.wait(60) == SAVED
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in signed(people) if psutil.pid_exists(pid)], timeout=30)
+    assert not alive
 
 
 def running(storage):

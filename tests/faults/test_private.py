@@ -12,7 +12,7 @@ from hydratune.files import OutsideError, inside
 from hydratune.tracking import ui
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import Entry
-from hydratune.tracking.store import absolute_uri, connect
+from hydratune.tracking.store import connect, typed_uri
 
 
 def mode(path):
@@ -67,13 +67,13 @@ def test_no_password_in_our_own_arguments(monkeypatch, verb):
     with pytest.raises(ConfigError, match=r"which every user of this machine can read"):
         cli.dispatch([verb, "run", "--uri=http://me:canary@127.0.0.1:1"])
     monkeypatch.setenv("STORE", "http://me:canary@127.0.0.1:1")
-    assert absolute_uri("${oc.env:STORE}") == "http://me:canary@127.0.0.1:1"
+    assert typed_uri("${oc.env:STORE}") == "http://me:canary@127.0.0.1:1"
 
 
 def test_an_address_that_the_environment_lacks():
     """It is told by name."""
     with pytest.raises(ConfigError, match=r"^--uri: expected an address, got .*'NOWHERE' not found"):
-        absolute_uri("${oc.env:NOWHERE}")
+        typed_uri("${oc.env:NOWHERE}")
 
 
 def test_a_plan_is_private():

@@ -14,7 +14,7 @@ from hydratune.compare.runs import Run, letters, open_run
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.tracking import process
 from hydratune.tracking.delivery import POINTER, pointer
-from hydratune.tracking.store import absolute_uri, existing
+from hydratune.tracking.store import absolute_uri, existing, typed_uri
 from hydratune.tracking.view import PARENT
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Stores:
 
     def client(self, uri: str = "") -> MlflowClient:
         """Raises ConfigError for a store that is not there, and makes none."""
-        address = absolute_uri(uri or self.uri)
+        address = absolute_uri(uri) if uri else typed_uri(self.uri)
         if address not in self._clients:
             fix = "Name a run's directory, or the store with --uri."
             self._clients[address] = existing(address, "--uri", fix)

@@ -126,6 +126,7 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
     except (ConfigError, KeyboardInterrupt, SystemExit):
         _wait_for_workers()
+        signals.check()  # Ray raises SystemExit(1) instead of what a handler of ours raised
         raise
     except Exception as error:  # a worker that was killed takes the pool of its launcher with it
         log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import allowed, env_variables
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.outside import RAY_ADDRESS
+from hydratune.tracking import servers
 
 LAUNCHER = ".RayLauncher"
 _VARIABLE = "RAY_ADDRESS"  # which Ray reads as well
@@ -62,7 +63,9 @@ def with_environment(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig]
 
     The values travel inside the pickled task. Ray writes arguments of tasks to no log, unlike a `runtime_env`.
     """
-    names = {name: os.environ[name] for name in (*_CREDENTIALS, allowed.VARIABLE) if name in os.environ}
+    names = {
+        name: os.environ[name] for name in (*_CREDENTIALS, allowed.VARIABLE, servers.VARIABLE) if name in os.environ
+    }
     return functools.partial(_run, task, {**names, **env_variables.resolved()})
 
 

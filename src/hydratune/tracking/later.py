@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.provenance import MASK, redact
-from hydratune.tracking.store import absolute_uri, existing
+from hydratune.tracking.store import existing, typed_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,8 +41,8 @@ def log_to_run(
 
 
 def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
-    """A tag of an MLflow run; None where the run has none of that name."""
-    uri = absolute_uri(uri)
+    """Return a tag of an MLflow run in a store that the user typed; None if the run has no such tag."""
+    uri = typed_uri(uri)
     client = _existing(uri)
     try:
         return client.get_run(run_id).data.tags.get(tag)

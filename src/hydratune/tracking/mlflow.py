@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from hydratune.errors import ConfigError, Mistake, PrunedError, did_you_mean, one_line, one_of
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
-from hydratune.tracking import models, process, store
+from hydratune.tracking import models, process, servers, store
 from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
@@ -88,6 +88,8 @@ class Mlflow(Tracking):
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
             fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
             yield Mistake("uri", expected, repr(self.uri), fix)
+        if wrong := servers.mistake(self.uri, "uri"):
+            yield wrong
         if self.experiment in ("", ".", ".."):  # the last two would be other folders of artifacts
             yield Mistake("experiment", "a name", repr(self.experiment), "Leave it out to take the dataset's.")
         if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.files import PRIVATE, PRIVATE_FOLDER
 from hydratune.provenance import redact
+from hydratune.tracking import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
 
 if TYPE_CHECKING:
@@ -30,19 +31,24 @@ _DELETED = "deleted"  # MLflow's lifecycle stage
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
 
 
-def absolute_uri(uri: str) -> str:
-    """The address with a relative sqlite path made absolute, so that it holds in another directory.
+def typed_uri(uri: str) -> str:
+    """Return the absolute address of one that the user typed, with `${oc.env:NAME}` read from the environment.
 
-    `${oc.env:NAME}` in it is read from the environment, so that a password need not be typed.
+    A password need not be typed then. Addresses from files are never resolved: a journal of someone else would read
+    the environment.
 
     Raises:
-        ConfigError: Where the environment has no such variable.
+        ConfigError: The environment has no such variable.
     """
     try:
-        uri = str(OmegaConf.create({"uri": uri}).uri)
+        return absolute_uri(str(OmegaConf.create({"uri": uri}).uri))
     except OmegaConfBaseException as error:
         fix = "Set the variable."
         raise ConfigError(Mistake("--uri", "an address", one_line(error)[:300], fix)) from error
+
+
+def absolute_uri(uri: str) -> str:
+    """Return an address; a relative path of SQLite is made absolute, so that it holds in another directory."""
     if not uri.startswith(_SQLITE):
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
@@ -76,8 +82,10 @@ def connect(uri: str) -> MlflowClient:
     """A client of an absolute address whose store exists; the first to come makes a sqlite store.
 
     Raises:
-        ConfigError: Where the store does not answer.
+        ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
     """
+    if wrong := servers.mistake(uri, "tracking.uri"):
+        raise ConfigError(wrong)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, into our table
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the sender tries again; MLflow would block on it

@@ -52,7 +52,7 @@ def _recorded_uri(journal: Journal) -> str:
 def _sync(journal: Journal, given: str | None) -> int:
     """Upload a run's entries; returns 0 if the store has all of them."""
     name = os.path.relpath(journal.directory)
-    uri = store.absolute_uri(given) if given else _recorded_uri(journal)
+    uri = store.typed_uri(given) if given else _recorded_uri(journal)
     try:
         with FileLock(journal.directory / LOCK, timeout=0):
             drain(journal, Delivery(store.connect(uri), uri, journal.directory))

