@@ -74,6 +74,7 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workdir = tmp_path / "work"
     workdir.mkdir()
     monkeypatch.chdir(workdir)
+    monkeypatch.setattr("hydratune.env_variables._resolved", {})
     hub.is_reachable.cache_clear()
     trust._project.cache_clear()
     monkeypatch.setenv(allowed.VARIABLE, "")  # which a command sets, for its processes

@@ -32,6 +32,7 @@ FLOORS = [
         "console",
         "plotting",
         "provenance",
+        "secret_formats",
         "signatures",
         "signals",
         "slurm",

@@ -41,6 +41,11 @@ def test_redact():
         ("postgresql://:pass@host/db", "postgresql://***@host/db"),
         ("https://token-without-a-known-form@host/x", "https://***@host/x"),
         ("git+https://me@host/x", "git+https://***@host/x"),
+        ("postgresql://me:pa/ss@host/db", "postgresql://***@host/db"),
+        ("postgresql+psycopg://me:p@s/s@host:5432/db", "postgresql+psycopg://***@host:5432/db"),
+        ("at mysql://me:p?a#s@host/db now", "at mysql://***@host/db now"),
+        ("mssql://h/d?odbc_connect=PWD%3Dpass", "mssql://h/d?odbc_connect=***"),
+        ("https://host/x?X-Amz-Signature=abc&y=1", "https://host/x?X-Amz-Signature=***&y=1"),
         ("postgresql://host/db?user=me&password=pass", "postgresql://host/db?user=me&password=***"),
         ("postgresql://host/db?password=pass&sslmode=require", "postgresql://host/db?password=***&sslmode=require"),
     ],
@@ -56,6 +61,65 @@ def test_redact_masks_credentials_of_urls(url, masked):
 def test_redact_keeps_urls_without_a_password(url):
     """A user name alone is no secret."""
     assert redact(url) == url
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "github_pat_" + "1a" * 20, "ghp_" + "1a" * 18, "glpat-" + "1a" * 10, "hf_" + "ab" * 17, "sk-ant-api03-" + "a1" * 20,
+        "gsk_" + "1a" * 26, "xai-" + "1a" * 40, "nvapi-" + "1a" * 32, "dapi" + "0f" * 16, "AKIA" + "A1" * 8,
+        "ASIA" + "A1" * 8, "AIza" + "a" * 35, "xoxb-" + "1" * 12 + "-" + "a" * 24, "npm_" + "a1" * 18,
+        "pypi-" + "AgEI" * 10, "dckr_pat_" + "a1" * 14, "sk_live_" + "a1" * 12, "SG." + "a" * 22 + "." + "b" * 43,
+        "hvs." + "a1" * 12, "glsa_" + "a1" * 16, "lin_api_" + "a1" * 20, "r8_" + "a1" * 19, "wandb_v1_" + "a1" * 20,
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0xyz.c2lnbmF0dXJl", "12345678:AA" + "b" * 33, "whsec_" + "a1" * 16,
+    ],
+)  # fmt: skip
+def test_redact_masks_tokens_of_providers(token):
+    """Wherever they occur in a text."""
+    assert redact(f"got '{token}', not x") == "got '***', not x"
+
+
+def test_redact_masks_private_keys():
+    """The whole block, also if its end was cut off."""
+    block = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Blbn\n"
+    assert redact(f"a {block}") == "a ***"
+    assert redact(f"a {block}-----END OPENSSH PRIVATE KEY----- b") == "a *** b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-based-learning-of-things",
+        "sk_learn",
+        "eyJ",
+        "AKIA",
+        "key-value",
+        "a.b.c",
+        "secret_santa",
+        "2024-11-28 12:30",
+    ],
+)
+def test_redact_keeps_ordinary_words(text):
+    """A prefix is not a token."""
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "is_masked"),
+    [
+        ("correct horse", True),
+        ("p@ss/w0rd", True),
+        ("/data/of/mine", False),
+        ("http://host:5000", False),
+        ("1234567.5", False),
+    ],
+)
+def test_redact_masks_what_configs_take_from_the_environment(compose, monkeypatch, value, is_masked):
+    """The variable's name need not tell; addresses, paths and numbers stay readable."""
+    monkeypatch.setenv("PLAIN", value)
+    assert redact(f"a {value} b") == f"a {value} b"
+    assert compose("+vars.x=${oc.env:PLAIN}").vars.x == value
+    assert redact(f"a {value} b") == ("a *** b" if is_masked else f"a {value} b")
 
 
 def test_secrets_from_the_environment_stay_there(compose, monkeypatch):

@@ -19,8 +19,10 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
+from hydratune import env_variables
+from hydratune.secret_formats import MASK, mask
+
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
-MASK = "***"
 _LONGEST_DIFF = 1_000_000  # characters
 _GIT_SECONDS = 10
 _STATUS = ("status", "--porcelain", "--ignore-submodules=all")
@@ -32,18 +34,9 @@ _SECRET_KEY = re.compile(
     r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|secret|api_?key|credentials?)$",
     re.IGNORECASE,
 )
-# Tokens as Hugging Face, GitHub, OpenAI and AWS make them, wherever they stand.
-_TOKEN = re.compile(r"\b(?:hf_\w{16,}|gh[a-z]_\w{16,}|sk-[\w-]{16,}|AKIA[0-9A-Z]{16})")
 # Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
 _SECRET_VARIABLE = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|CREDENTIALS?)$", re.IGNORECASE)
 _SHORTEST = 8  # characters
-# The user information of a URL that holds a password; of HTTP also a user name alone, since it can be a token.
-_URL_CREDENTIALS = re.compile(
-    r"(?:(?<=http://)|(?<=https://))[^/@\s]+(?=@)|(?<=://)[^/@\s:]*:[^/@\s]*(?=@)", re.IGNORECASE
-)
-_URL_PARAMETER = re.compile(
-    r"(?<=[?&])((?:ssl)?password|passwd|secret|api_?key|(?:access_)?token)=[^&#\s'\"]+", re.IGNORECASE
-)
 
 
 def git_commit() -> str | None:
@@ -128,10 +121,15 @@ def is_secret(key: str) -> bool:
 def redact(value: Any, key: str = "") -> Any:
     """A copy in which secrets are masked.
 
-    They are values under telling keys, passwords inside URLs, tokens of known makers, and the values of environment
-    variables with telling names, wherever they stand.
+    They are values under telling keys, passwords in addresses, tokens of known providers, and the values of environment
+    variables that have telling names or that a config has resolved, wherever they occur.
     """
-    return _masked(value, key, _of_environment())
+    return _masked(value, key, sorted({*_of_environment(), *_of_configs()}, key=len, reverse=True))
+
+
+def has_literal_secret(text: str) -> bool:
+    """Return whether a text of a config holds a secret by itself, apart from its interpolations."""
+    return bool(_masked(text, "", _of_environment()) != text)
 
 
 def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
@@ -145,8 +143,7 @@ def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
         return value
     for secret in secrets:
         value = value.replace(secret, MASK)
-    value = _URL_PARAMETER.sub(rf"\1={MASK}", _URL_CREDENTIALS.sub(MASK, value))
-    return _TOKEN.sub(MASK, value)
+    return mask(value)
 
 
 def guard_logs() -> None:
@@ -168,6 +165,22 @@ def _of_environment() -> list[str]:
     """The values of environment variables with telling names, the longest first."""
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
     return sorted(found, key=len, reverse=True)
+
+
+def _of_configs() -> set[str]:
+    """Return the values that configs have taken from the environment, except for addresses, paths and numbers.
+
+    The password of an address is masked by itself, and a store must be found again by the rest.
+    """
+    values = env_variables.resolved().values()
+    return {
+        value
+        for value in values
+        if len(value) >= _SHORTEST
+        and "://" not in value
+        and not value.startswith(("/", "~", "."))
+        and not value.replace(".", "").isdecimal()
+    }
 
 
 def _repository() -> Path | None:

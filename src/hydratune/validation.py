@@ -19,7 +19,7 @@ from hydratune.agreement import agreement, bounds, select
 from hydratune.composition import options, shipped_dir, without_hydra
 from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
-from hydratune.provenance import is_secret, redact
+from hydratune.provenance import has_literal_secret, is_secret
 from hydratune.signatures import Signature, expectation, signature
 
 # The nodes that a run builds, each by its `_target_`.
@@ -170,7 +170,7 @@ def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
         if not isinstance(value, str) or value == "???":
             continue
         written = _INTERPOLATION.sub("", value)
-        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or redact(written) != written:
+        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or has_literal_secret(written):
             fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
             if key.endswith("hub_token"):
                 fix = "Run `hf auth login` or set HF_TOKEN in the environment."

@@ -21,8 +21,8 @@ from hydratune.composition import Request
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.files import CONFIG, METRICS, MODEL
 from hydratune.models import code
-from hydratune.provenance import MASK
 from hydratune.run import training_arguments
+from hydratune.secret_formats import MASK
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.validation import check_targets

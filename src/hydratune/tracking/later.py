@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.provenance import MASK, redact
+from hydratune.provenance import redact
+from hydratune.secret_formats import MASK
 from hydratune.tracking.store import existing, typed_uri
 
 if TYPE_CHECKING:

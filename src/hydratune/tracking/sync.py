@@ -10,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.provenance import MASK, redact
+from hydratune.provenance import redact
+from hydratune.secret_formats import MASK
 from hydratune.tracking import store
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
