@@ -153,10 +153,12 @@ def test_what_is_typed_is_refused(compose, secret):
 )
 def test_references_are_none(compose, monkeypatch, uri):
     """What the environment holds may be named, wherever in an address."""
+    from hydratune.tracking import servers
     from hydratune.validation import check_config
 
     for name in ("A", "B", "TRACKING"):
         monkeypatch.setenv(name, "http://x")
+    servers.confirm_typed([f"tracking.uri='{uri}'"])
     check_config(compose(f"tracking.uri='{uri}'"))
 
 
