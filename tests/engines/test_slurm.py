@@ -124,9 +124,9 @@ def test_time_limit(user, reference):
     for one in scripts:
         one.installs()
     jobs = {one: one.submits(script) for one, script in scripts.items()}
-    for one, job in jobs.items():
+    for one, seconds in {signaled: 100, limited: 1}.items():  # Slurm looks every 30; --signal is 120 before the limit
         wait_until(one.waiting.exists)
-        one.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+10")  # Slurm looks every 30 seconds
+        one.cluster.run("scontrol", "update", f"JobId={jobs[one]}", f"EndTime=now+{seconds}")
     requeues_with_time(signaled, jobs[signaled])
     assert limited.cluster.wait(jobs[limited])[1] == "TIMEOUT"
     assert [*limited.directory.glob(f"outputs/*/*/checkpoints/checkpoint-{STEP}")]
