@@ -24,12 +24,10 @@ configs:
 """
 
 
-@pytest.fixture
-def hub_root(tmp_path, tiny_model):
+def write_hub(root, tiny_model):
     """A hub's files: GLUE's MRPC of a few rows, and the tiny network under the name of BERT."""
     import pandas as pd
 
-    root = tmp_path / "hub"
     glue = root / "datasets" / "nyu-mll" / "glue"
     (glue / "mrpc").mkdir(parents=True)
     (glue / "README.md").write_text(CARD)
@@ -40,34 +38,60 @@ def hub_root(tmp_path, tiny_model):
     return root
 
 
-def hydratune(url, *arguments):
+@pytest.fixture
+def hub_root(tmp_path, tiny_model):
+    """A hub's files of one test."""
+    return write_hub(tmp_path / "hub", tiny_model)
+
+
+def hydratune(url, *arguments, cwd=None):
     """Runs the console script with a hub at `url` and a token."""
     env = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": "home", "HF_TOKEN": SECRET}
     env |= {"HF_HUB_DISABLE_XET": "1"}  # which needs more of a hub than ours has
-    env.pop("HF_DATASETS_CACHE")
-    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=env, check=False)
+    env.pop("HF_DATASETS_CACHE", None)
+    if cwd:
+        env["HYDRATUNE_CACHE"] = str(cwd / "cache")
+    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=env, cwd=cwd, check=False)
 
 
-def test_the_classic_from_download_to_push(hub_root, own_directory):
-    """`experiment=mrpc` downloads data and weights, trains, and pushes the final model, privately, without pickles."""
+QUICK = ["experiment=mrpc", "trainer.args.max_steps=2", "tracking=none"]
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory, tiny_model):
+    """The folder of a run of `experiment=mrpc` that downloads and pushes; the hub, which is gone now; what it said."""
+    folder = tmp_path_factory.mktemp("classic")
     push = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
-    quick = ["trainer.args.max_steps=2", "tracking=none", "hydra.run.dir=run"]
-    with fake_hub.serve(hub_root) as server:
-        done = hydratune(server.url, "experiment=mrpc", *quick, *push)
+    with fake_hub.serve(write_hub(tmp_path_factory.mktemp("hub"), tiny_model)) as server:
+        done = hydratune(server.url, *QUICK, *push, "hydra.run.dir=run", cwd=folder)
+    return folder, server, done
+
+
+def test_the_classic_from_download_to_push(classic):
+    """`experiment=mrpc` downloads data and weights, trains, and pushes the final model, privately, without pickles."""
+    folder, server, done = classic
     assert done.returncode == 0, done.stderr
-    metrics = json.loads((own_directory / "run" / "metrics.json").read_text())
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
     assert {"test_accuracy", "test_f1"} <= set(metrics)
     assert [created["visibility"] for created in server.created] == ["private"]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(server.pushed)
     assert not [name for name in server.pushed if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
-    assert server.pushed["model.safetensors"] == (own_directory / "run/model/model.safetensors").read_bytes()
+    assert server.pushed["model.safetensors"] == (folder / "run/model/model.safetensors").read_bytes()
     card = server.pushed["README.md"].decode()
     assert "base_model:\n- google-bert/bert-base-uncased" in card
     assert f"at commit `{fake_hub.COMMIT}`" in card
     assert "datasets:\n- nyu-mll/glue" in card
     assert 'folder = "me/tiny"' in card
-    for path in (own_directory / "run").rglob("*"):
+    for path in (folder / "run").rglob("*"):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_again_without_the_hub(classic):
+    """What was downloaded once is used from the cache when the hub does not answer any more."""
+    folder, server, _ = classic
+    done = hydratune(server.url, *QUICK, "hydra.run.dir=second", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "second" / "model").is_dir()
 
 
 def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
@@ -78,16 +102,6 @@ def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
     assert done.returncode == 0, done.stderr
     config = json.loads((own_directory / "run/model/adapter_config.json").read_text())
     assert config["revision"] == fake_hub.COMMIT
-
-
-def test_again_without_the_hub(hub_root, own_directory):
-    """What was downloaded once is used from the cache when the hub does not answer any more."""
-    quick = ["experiment=mrpc", "trainer.args.max_steps=1", "tracking=none"]
-    with fake_hub.serve(hub_root) as server:
-        assert hydratune(server.url, *quick, "hydra.run.dir=first").returncode == 0
-    done = hydratune(server.url, *quick, "hydra.run.dir=second")
-    assert done.returncode == 0, done.stderr
-    assert (own_directory / "second" / "model").is_dir()
 
 
 @pytest.mark.parametrize(
