@@ -21,7 +21,8 @@ def test_pairs_of_mrpc(train):
     files = [f"dataset.files.{split}={MRPC / split}.jsonl" for split in ("train", "validation", "test")]
     columns = ["dataset.columns.text=sentence1", "dataset.columns.text_pair=sentence2"]
     names = "dataset.labels=[not_equivalent,equivalent]"
-    result = train("dataset=local", *files, *columns, names, "dataset.limit.test=256", "trainer.args.max_steps=10")
+    limits = ["dataset.limit.validation=64", "dataset.limit.test=256", "trainer.args.max_steps=10"]
+    result = train("dataset=local", *files, *columns, names, *limits)
     assert {"test_accuracy", "test_f1"} <= set(result.metrics)
     assert result.metrics["test_accuracy"] > 0.5
     assert '"equivalent"' in (result.directory / "predictions.jsonl").read_text()
@@ -68,9 +69,10 @@ def test_xquad(train):
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="the data is not on this machine")
 def test_shakespeare(train):
     """A text file and a network from nothing: after a few steps it knows more than the frequencies of bytes do."""
-    options = ["task.separator=newline", "task.block_size=64", "model=gpt_tiny", "trainer.args.learning_rate=3e-3"]
-    files = [f"dataset.files.train={SHAKESPEARE}", "dataset.test_size=0.05", "trainer.args.max_steps=150"]
-    result = train("dataset=local", "task=causal_lm", *options, *files, "dataset.limit.test=500", *FEW[:2])
+    options = ["task.separator=newline", "task.block_size=64", "trainer.args.learning_rate=1e-2"]
+    model = ["model=gpt_tiny", "model.config.n_layer=1", "model.config.n_embd=64", "model.config.n_head=2"]
+    files = [f"dataset.files.train={SHAKESPEARE}", "dataset.test_size=0.05", "trainer.args.max_steps=100"]
+    result = train("dataset=local", "task=causal_lm", *options, *model, *files, "dataset.limit.test=500", *FEW[:2])
     text = SHAKESPEARE.read_bytes()
     entropy = -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
     assert result.metrics["test_bits_per_byte"] < entropy
