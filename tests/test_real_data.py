@@ -21,7 +21,7 @@ def test_pairs_of_mrpc(train):
     files = [f"dataset.files.{split}={MRPC / split}.jsonl" for split in ("train", "validation", "test")]
     columns = ["dataset.columns.text=sentence1", "dataset.columns.text_pair=sentence2"]
     names = "dataset.labels=[not_equivalent,equivalent]"
-    limits = ["dataset.limit.validation=64", "dataset.limit.test=256", "trainer.args.max_steps=10"]
+    limits = ["dataset.limit.validation=64", "dataset.limit.test=128", "trainer.args.max_steps=5"]
     result = train("dataset=local", *files, *columns, names, *limits)
     assert {"test_accuracy", "test_f1"} <= set(result.metrics)
     assert result.metrics["test_accuracy"] > 0.5
