@@ -57,13 +57,17 @@ class Host:
 
     def processes(self) -> list[psutil.Process]:
         """Those that run on it."""
-        pids = _run("ip", "netns", "pids", self.namespace).split()
-        return [psutil.Process(int(pid)) for pid in pids if psutil.pid_exists(int(pid))]
+        found = []
+        for pid in _run("ip", "netns", "pids", self.namespace).split():
+            with suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(int(pid)))
+        return found
 
     def kill(self) -> None:
         """Kills all its processes."""
         for process in self.processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def set_link(self, state: str) -> None:
         """Sets its end of the link `up` or `down`."""
