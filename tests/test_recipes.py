@@ -51,6 +51,8 @@ BASES = {
     "dataset.test_size=0.1": "hydratune dataset=local dataset.files.train=a.csv",
     "dataset.delimiter=;": "hydratune dataset=local dataset.files.train=semicolons.csv",
     "dataset.header=false": "hydratune dataset=local dataset.files.train=bare.csv",
+    "dataset.split_column=partition": "hydratune dataset=local dataset.files.train=parts.csv",
+    "dataset.delimiter=::": "hydratune dataset=local dataset.files.train=colons.csv",
     "dataset.format=conll": "hydratune task=token_classification dataset=local dataset.files.train=columns.conll",
 }
 
@@ -120,6 +122,10 @@ def reader(own_directory, monkeypatch):
     for name in ("a.csv", "b.csv", "new.csv", "reviews.csv"):
         (own_directory / name).write_text(",".join(names) + "\n" + rows)
     (own_directory / "semicolons.csv").write_text("text;label\ngood;0\n")
+    (own_directory / "colons.csv").write_text("text::label\ngood::0\n")
+    (own_directory / "parts.csv").write_text("text,label,partition\ngood,0,train\nbad,1,dev\nfair,1,test\n")
+    (own_directory / "tags.csv").write_text("text,labels\ngood,a;b\nbad,a\n")
+    (own_directory / "trec.txt").write_text("HUM:ind Who wrote it ?\nNUM:date When was it ?\n")
     (own_directory / "bare.csv").write_text("good,0\n")
     (own_directory / "reviews").mkdir()
     (own_directory / "reviews" / "a.csv").write_text("text,label\ngood,0\n")
@@ -200,7 +206,7 @@ def test_commands_are_valid_as_typed(page, monkeypatch):
 
 
 def test_commands_are_found():
-    """The README has recipes, variants of them, and commands that continue others."""
-    found = [*commands(PAGES[0])]
+    """The page of recipes has commands, variants of them, and commands that continue others."""
+    found = [*commands(ROOT / "docs" / "recipes.md")]
     assert len(found) > 60
     assert sum(command.text.startswith("...") for command in found) > 10
