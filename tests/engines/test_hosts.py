@@ -1,8 +1,10 @@
 """One run on two hosts, as network namespaces; docs/several_machines.md shows the same commands."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from engines.two_hosts import missing, two_hosts
@@ -60,7 +62,12 @@ def has_trained():
 
 def ranks(host):
     """The processes that train on a host."""
-    return [process for process in host.processes() if "hydratune.rank" in process.cmdline()]
+    found = []
+    for process in host.processes():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "hydratune.rank" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def tracked(store):
