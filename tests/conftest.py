@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's librarie
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
-from hydratune import allowed, composition, hub, trust
+from hydratune import allowed, composition, hub, signals, trust
 from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
@@ -79,6 +80,15 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     trust._project.cache_clear()
     monkeypatch.setenv(allowed.VARIABLE, "")  # which a command sets, for its processes
     return workdir
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """A command that runs in the process of the tests leaves the handlers of signals to the next test as they were."""
+    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

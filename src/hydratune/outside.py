@@ -32,13 +32,10 @@ _RAY_HOST = re.compile(r"(ray://)?([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0
 _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 # The only interpolations: what is checked here must be what Hydra uses, and an interpolation may resolve to something
 # else later, to a node with a `_target_` for example. Keys that Hydra itself fills, prints, or resolves into a path
-# that is checked, and the defaults of other keys.
+# that is checked; and keys that are checked as a whole.
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
-_DEFAULTS = {
-    "hydra.launcher.name": "${hydra.job.name}",
-    "hydra.launcher.submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
-    "hydra.sweep.subdir": "workers/${hydra:job.num}",
-}
+_CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
+_SUBDIRECTORY = "workers/${hydra:job.num}"
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
 
@@ -64,8 +61,8 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
     name = _given(raw, "hydra.job.name")
     if not _NAME.fullmatch(str(name)):  # it names the log and a job of Slurm
         yield Mistake("hydra.job.name", "a name without slashes", repr(name), "Leave it out.")
-    if (subdir := _given(raw, "hydra.sweep.subdir")) != _DEFAULTS["hydra.sweep.subdir"]:
-        yield Mistake("hydra.sweep.subdir", repr(_DEFAULTS["hydra.sweep.subdir"]), repr(subdir), "Leave it out.")
+    if (subdirectory := _given(raw, "hydra.sweep.subdir")) != _SUBDIRECTORY:
+        yield Mistake("hydra.sweep.subdir", repr(_SUBDIRECTORY), repr(subdirectory), "Leave it out.")
 
 
 def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
@@ -76,9 +73,9 @@ def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
     elif isinstance(node, list):
         for i, value in enumerate(node):
             yield from _interpolations(value, f"{key}[{i}]")
-    elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key) and _DEFAULTS.get(key) != node:
+    elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key):
         is_listed = any(key == name or key.startswith(f"{name}.") for name in allowed.listed())
-        if not is_listed and not key.startswith((*_LOGGING, "hydra.job.name")):  # which are checked as a whole
+        if not is_listed and not key.startswith(_CHECKED):  # as a whole, interpolations included
             yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
 
 

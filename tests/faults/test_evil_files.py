@@ -156,7 +156,7 @@ def test_an_adapter_brings_no_code(train, toy, canary, own_directory):
     (own_directory / "evil.py").write_text(f"open({str(canary)!r}, 'w')")
     sound = config.read_text()
     edit(config, megatron_config={"tensor_model_parallel_size": 1}, megatron_core="evil")
-    with pytest.raises(ConfigError, match=r"^adapter\.config\.megatron_config: expected none, since it imports"):
+    with pytest.raises(ConfigError, match=r"^adapter\.config\.megatron_config: "):
         adapters.load(folder)
     base = own_directory / "base"
     shutil.copytree(json.loads(sound)["base_model_name_or_path"], base)
@@ -175,6 +175,6 @@ def test_an_adapter_brings_no_code(train, toy, canary, own_directory):
     edit(folder / "config.json", architectures=["Trainer"])
     with pytest.raises(ValueError, match="Trainer is no network of transformers"):
         adapters.load(folder)
-    with pytest.raises(ConfigError, match="since it imports a module"):
+    with pytest.raises(ConfigError, match=r"adapter\.config\.megatron_config: "):
         train(*toy, *LORA, "+adapter.config.megatron_config={a: 1}", "+adapter.config.megatron_core=evil")
     assert not canary.exists()
