@@ -134,3 +134,10 @@ def test_fork_forgets_requests():
     if not child:
         os._exit(int(signals.is_asked()))
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_idle_process_ignores_requests():
+    """A worker without work stays, since its launcher would take its end for a failure."""
+    signals.ignore()
+    send(*signals.NUMBERS)
+    assert not signals.is_asked()

@@ -4,16 +4,21 @@ import json
 import math
 import os
 import re
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
+from joblib import Parallel, delayed
 
 from conftest import study
+from hydratune import signals
 from hydratune.build import build
 from hydratune.cli import dispatch
 from hydratune.compare.runs import Run
 from hydratune.compare.verdict import differing
-from hydratune.errors import ConfigError
+from hydratune.errors import SAVED, ConfigError
 from hydratune.sweep import parent, trial
 from hydratune.sweep.plan import read_plan
 from hydratune.sweep.study import ChangedDataError, Study
@@ -131,6 +136,34 @@ def test_preempted_workers_make_progress(sweep, monkeypatch):
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
     assert [one.user_attrs.get("interruptions", 0) for one in done] == [5, 0]
     assert not any(one.user_attrs.get("failures") for one in done)
+
+
+@pytest.fixture
+def handled_signals():
+    """Our handlers of signals in this process, and the handlers of before afterwards."""
+    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
+    signals.reset()
+    signals.install(SAVED)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signals.reset()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Hydra's log, which ends with the process
+def test_single_joblib_worker_keeps_the_exit_code_of_the_sweep(sweep, monkeypatch, handled_signals):  # noqa: ARG001
+    """Joblib runs it in the process of the sweep, which handles signals as without joblib."""
+    monkeypatch.setattr(trial, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as end:
+        sweep("hydra/launcher=joblib", f"{LR}=0.01,0.02")
+    assert end.value.code == SAVED
+
+
+def test_launch_by_joblib_leaves_no_process():
+    """Later workers get new processes, which no request to end has reached, and a sweep that ends waits for none."""
+    launcher = SimpleNamespace(launch=lambda jobs, **_: Parallel(n_jobs=2)(delayed(os.getpid)() for _ in jobs))
+    workers = parent.launch_by_joblib(launcher, [[], []], 0)
+    assert not any(psutil.pid_exists(pid) for pid in workers)
 
 
 def test_failed_trials_again(sweep, monkeypatch):

@@ -75,9 +75,14 @@ def install_in_data_worker(training: Any) -> None:
     Args:
         training: The `training_flag` of that process.
     """
+    ignore()
+    signal.signal(signal.SIGTERM, lambda *_: None if training.value else os._exit(0))
+
+
+def ignore() -> None:
+    """Ignore all requests from now on: this process waits for the one that started it to end it."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: None if training.value else os._exit(0))
 
 
 @contextmanager

@@ -143,6 +143,20 @@ def test_sigterm_to_the_parent(toy):
     assert ["saved at step" in Path(f"s/{trial}/hydratune.log").read_text() for trial in (0, 1)] == [True, True]
 
 
+def test_sigterm_to_the_parent_of_an_idle_worker(toy):
+    """A worker without work stays until the other one has saved its trial."""
+    process = start(
+        *command(toy, "s", "sweep.workers=2", "sweep.n_trials=1", "trainer.args.num_train_epochs=1000", "tracking=none")
+    )
+    logs = Path("s/workers")
+    wait_for(lambda: any("nothing is left" in path.read_text() for path in logs.glob("*/*.log")), process)
+    wait_for(lambda: list(Path("s").glob("0/checkpoints/checkpoint-*")), process)
+    process.send_signal(signal.SIGTERM)
+    said = "".join(process.communicate())
+    assert (process.returncode, "Traceback" in said) == (SAVED, False), said
+    assert "saved at step" in Path("s/0/hydratune.log").read_text()
+
+
 def test_two_parents_at_once(toy, store):
     """Two starts of one sweep at the same moment share it: each trial once, one parent run."""
     typed = command(toy, "s", "trainer.args.num_train_epochs=6")

@@ -149,13 +149,21 @@ def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]],
     target = str(cfg.hydra.launcher._target_)
     if target.endswith(_SLURM):
         return _launch_on_slurm
-    return _launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
+    return launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
 
 
-def _launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+def launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
     """Let workers save and return if this process is asked to end; joblib kills them if it raises."""
-    with signals.finishing(_ask_workers):
+    if len(jobs) == 1:  # joblib runs a single worker in this process, where it handles signals itself
         return launcher.launch(jobs, initial_job_idx=first)
+    from joblib.externals.loky import get_reusable_executor
+
+    with signals.finishing(_ask_workers):
+        returned = launcher.launch(jobs, initial_job_idx=first)
+        # Joblib would keep its idle processes for minutes. A new worker must not inherit requests to end, and
+        # `_wait_for_workers` would wait for them in vain.
+        get_reusable_executor().shutdown(wait=True)
+        return returned
 
 
 def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:

@@ -56,6 +56,8 @@ def work(cfg: DictConfig) -> int:
     """
     hydra = HydraConfig.get()
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
+    if launcher == _JOBLIB and os.environ.get(STARTED_BY) == str(os.getpid()):  # its only worker
+        launcher = _BASIC  # which also works in the parent's process
     plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     if launcher != _BASIC:  # this process did not begin with our command
         collector.spare()
@@ -73,6 +75,8 @@ def work(cfg: DictConfig) -> int:
         if signals.is_orphan():  # else it would wait for work that nobody gives
             os._exit(TERMINATED)
         sender.wait()
+        if launcher == _JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
+            signals.ignore()
     if done == PREEMPTED:
         log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
         signals.call_launcher_handlers()
