@@ -59,6 +59,20 @@ def test_damage_is_told(tmp_path, words):
     assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {words}"])
 
 
+def test_finish_replaces_a_checkpoint_before_it_removes_files(tmp_path, monkeypatch):
+    """A process that is killed while it removes the earlier one of the same step leaves the new one."""
+    checkpoint(tmp_path, 10)
+
+    def killed(folder):
+        (folder / "model.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint(tmp_path, 10)
+    assert newest(tmp_path, MINE) == (tmp_path / "checkpoint-10", [])
+
+
 @pytest.mark.parametrize("name", ["optimizer_0/.metadata", "global_step9/mp_rank_00_model_states.pt"])
 def test_what_is_read_as_a_pickle(tmp_path, name):
     """Files that torch or deepspeed would unpickle without limits make a checkpoint unfit, whatever the manifest says."""

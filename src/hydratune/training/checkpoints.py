@@ -38,7 +38,7 @@ def finish(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping
 
     Args:
         written: Below `UNFINISHED`.
-        final: `checkpoint-N`; a damaged one of that name is replaced.
+        final: `checkpoint-N`; one of that name is replaced: it is corrupt, or lacks an evaluation that was interrupted.
         lineage: What it belongs to; see `newest`.
         more: What the manifest is to keep for `read`.
     """
@@ -46,10 +46,13 @@ def finish(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping
     write_json(written / MANIFEST, {"files": files, "lineage": dict(lineage), **more})
     for path in [*_files(written), *(p for p in written.rglob("*") if p.is_dir()), written]:
         _sync(path)
-    if final.exists():
-        shutil.rmtree(final)
+    replaced = written.with_name(f"{final.name}.replaced")
+    if final.exists():  # renamed, since a process that is killed while it removes files would leave no checkpoint
+        final.rename(replaced)
     written.rename(final)
     _sync(final.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
 
 
 def read(checkpoint: Path) -> dict[str, Any]:
