@@ -134,6 +134,17 @@ def test_interrupted_machine_has_not_failed(both, code):
     assert not first.is_unreachable()
 
 
+def test_machine_ends_with_an_interrupted_one(both, monkeypatch):
+    """Its exit code also tells a scheduler to start the command again."""
+    first, second = both
+    monkeypatch.setattr(machines, "_INTERRUPTED", 0)
+    second.finish({1: TERMINATED})
+    awaited(lambda: first._heartbeats.peers[1].end)
+    with pytest.raises(SystemExit) as end:
+        first.check()
+    assert end.value.code == SAVED
+
+
 def test_machine_ends_without_a_failure(both):
     """Machine 0 waits for the others, and a run that succeeded everywhere has no exit codes."""
     first, second = both

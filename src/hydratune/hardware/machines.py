@@ -197,7 +197,7 @@ class Machines:
         for peer in self._peers:
             if peer.end and peer.end["interrupted"] and peer.silence > _INTERRUPTED:
                 log.warning("%s was interrupted", peer)
-                raise SystemExit(TERMINATED)
+                raise SystemExit(SAVED)  # the same command continues, as on that machine
             if peer.end is None and peer.silence > self._timeout:
                 limit = f"trainer.args.ddp_timeout={self._timeout:g}"
                 raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s ({limit})")
