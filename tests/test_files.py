@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hydratune.files import claim_directory, whole, write_json, write_lines
+from hydratune.files import claim_directory, numbered_directories, whole, write_json, write_lines
 
 
 def test_replaces_in_one_step(own_directory):
@@ -40,3 +40,11 @@ def test_a_directory_is_claimed_once(tmp_path):
         claimed = list(pool.map(lambda _: claim_directory(tmp_path / "x" / "run"), range(20)))
     assert len(set(claimed)) == 20
     assert claim_directory(tmp_path / "x" / "run").name == "run-21"
+
+
+def test_numbered_directories_are_those_of_one_name(tmp_path):
+    """In the order in which they were claimed, without other names that begin the same."""
+    for name in ("run-other", "run-2-other", "other-2"):
+        (tmp_path / name).mkdir()
+    claimed = [claim_directory(tmp_path / "run") for _ in range(11)]
+    assert numbered_directories(tmp_path / "run") == claimed[1:]

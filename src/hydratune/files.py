@@ -119,3 +119,10 @@ def claim_directory(wanted: Path) -> Path:
             number += 1
         else:
             return candidate
+
+
+def numbered_directories(wanted: Path) -> list[Path]:
+    """Return the directories `wanted-2`, `wanted-3`, ... that `claim_directory` made, in the order of their numbers."""
+    numbers = {path: path.name.removeprefix(f"{wanted.name}-") for path in wanted.parent.glob("*/")}
+    numbered = [path for path, number in numbers.items() if number != path.name and number.isdecimal()]
+    return sorted(numbered, key=lambda path: int(numbers[path]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import logging
 import os
@@ -28,7 +27,7 @@ from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.facts import hydra_job
-from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held
+from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held, numbered_directories
 from hydratune.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
 from hydratune.lineage import check_seed
 from hydratune.models.base import Checkpoint
@@ -152,8 +151,7 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
     """
     typed = _without_places(request.overrides)
     if request.sets("hydra.run.dir"):
-        numbered = wanted.parent.glob(f"{glob.escape(wanted.name)}-*/") if job_id else ()
-        places = [*sorted(numbered, reverse=True), *([wanted] if wanted.is_dir() else [])]
+        places = [*(reversed(numbered_directories(wanted)) if job_id else ()), *([wanted] if wanted.is_dir() else [])]
     else:
         places = sorted(wanted.parent.glob("*/"), reverse=True)
     for place in places:
