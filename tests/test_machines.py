@@ -16,6 +16,7 @@ from hydratune.errors import SAVED, TERMINATED, ConfigError, MachineLostError
 from hydratune.hardware import machines, rendezvous
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.hardware.machines import Machines, PeerFailedError
+from hydratune.hardware.peers import Heartbeats, Peer
 
 STUCK = """
 import ctypes, signal, sys, threading
@@ -111,6 +112,19 @@ def test_machine_that_is_silent_is_lost_after_ddp_timeout(machine):
         second._heartbeats.add(first._heartbeats.peers[1])  # the thread no longer writes to machine 0
         error = failing(first.check)
         assert isinstance(error, MachineLostError)
+
+
+def test_machine_that_reads_nothing_is_not_lost():
+    """A full buffer is no end of the connection, which had a timeout while the machines connected."""
+    connection, other = socket.socketpair()
+    connection.settimeout(0.1)
+    peer, heartbeats = Peer(1, "host1", 1, connection), Heartbeats()
+    heartbeats.add(peer)
+    for _ in range(2):
+        peer.send({"start": "x" * 2**22})
+    assert peer.is_open
+    heartbeats.close()
+    other.close()
 
 
 def test_failure_of_another_machine_is_reported(both, monkeypatch):

@@ -119,6 +119,7 @@ class Heartbeats:
 
     def add(self, peer: Peer) -> None:
         """Adds a machine, in the place of an earlier connection to it."""
+        peer.connection.setblocking(False)  # with a timeout, Python would wait in spite of MSG_DONTWAIT
         self._connections.append(peer.connection)
         self.peers = {**self.peers, peer.rank: peer}
 
