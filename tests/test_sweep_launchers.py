@@ -143,4 +143,4 @@ def test_ctrl_c_ends_an_isolated_trial(toy, own_directory):
     said = "".join(process.communicate())
     assert not [number for number in signed(people) if psutil.pid_exists(number)]
     assert process.returncode == 130
-    assert "to go on: " in said
+    assert "resume with: " in said

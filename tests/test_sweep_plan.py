@@ -134,7 +134,7 @@ def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
     """`hydratune resume` of a trial says whose it is."""
     write_plan(plan(*toy, "seed=1,2", f"hydra.sweep.dir={tmp_path}/s"))
     (tmp_path / "s/0").mkdir()
-    with pytest.raises(ConfigError, match="A sweep goes on by its own command"):
+    with pytest.raises(ConfigError, match="To resume a sweep, run its command again"):
         dispatch(["resume", f"{tmp_path}/s/0"])
 
 

@@ -28,14 +28,14 @@ from hydratune.hardware.machines import Machines
 from hydratune.provenance import console_script
 from hydratune.run import RunResult
 
-RANKS = "ranks"  # a folder of the run's: what all processes read, and for each how it ended and its log
+RANKS = "ranks"  # in the run directory: the config that all processes read; the end and the log of each
 FROZEN = "job.yaml"
 ENDED = "ended"  # the key of the exit code of a rank that was asked to end
 _PROCESS = "hydratune.rank"
 
 
 class RankFailedError(RuntimeError):
-    """The process that failed first, and its last words; its traceback is the cause."""
+    """The process that failed first, with its error; its traceback is the cause."""
 
 
 class _RemoteTraceback(Exception):  # noqa: N818 (as in `multiprocessing.pool`, which shows tracebacks the same way)
@@ -51,13 +51,13 @@ def is_distributed(cfg: DictConfig) -> bool:
 
 
 def machines(cfg: DictConfig) -> tuple[int, int]:
-    """On how many machines a run is, and the number of this one."""
+    """Return the number of machines of a run, and the number of this one."""
     hardware = build(cfg.hardware)
     return (hardware.launch.nnodes, hardware.launch.node_rank) if isinstance(hardware, Distributed) else (1, 0)
 
 
 def run_directory(cfg: DictConfig, directory: Path) -> Path:
-    """The directory of the run, of which another machine than the first has a part."""
+    """Return the directory of the run, below which machines other than machine 0 have their own."""
     return directory.parents[1] if machines(cfg)[1] else directory
 
 
@@ -65,11 +65,11 @@ def resume_command(cfg: DictConfig, directory: Path) -> str:
     """Returns the command that resumes a run on this machine."""
     command = f"{console_script()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
     several, number = machines(cfg)
-    return command + f" hardware.launch.node_rank={number}  # on the other machines with theirs" * (several > 1)
+    return command + f" hardware.launch.node_rank={number}  # with its own number on each machine" * (several > 1)
 
 
 def other_machine(directory: Path, number: int) -> Path:
-    """Where another machine than the first leaves what it has to say by itself."""
+    """Return the directory for the log of a machine other than machine 0."""
     return directory / RANKS / f"machine-{number}"
 
 
@@ -77,7 +77,7 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
     """What `run` does, in as many processes as the hardware says.
 
     Raises:
-        ConfigError: For what the processes found to be mistakes.
+        ConfigError: For errors of the user that the processes detect.
         MachineLostError: If another machine is lost.
         PrunedError: Where the sweep ended the run.
         RankFailedError: With the traceback of the process that failed first.
@@ -87,7 +87,7 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
     is_first = hardware.launch.node_rank == 0
     directory = run_directory(cfg, job.directory)
     local = hardware.local_processes()
-    hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # a mistake is told before anything starts
+    hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # raises before anything starts
     if is_first:  # the others' processes start once all machines are there, and read the same
         _freeze(cfg, directory / RANKS)
     try:
@@ -114,7 +114,7 @@ def launch(cfg: DictConfig, job: Job) -> RunResult:
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
     if exits:
         rank, error = _first_failure(ends, exits)
-        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # else it has told it
+        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # else rank 0 has recorded it
             _tell(cfg, job, error)
         raise error
     done = ends[min(ends)]  # of the first process, or of the first one here while that still saves
@@ -161,14 +161,14 @@ def _kill_ranks() -> None:
 
 
 def _quieten() -> None:
-    """Silences torch's agent: what it says of the end of processes is told by us, once."""
+    """Silences torch's agent: `launch` reports the end of processes once."""
     for name in ("agent.server.api", "agent.server.local_elastic_agent", "multiprocessing.api"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.launcher.api").setLevel(logging.CRITICAL)
 
 
 def _ends(directory: Path) -> dict[int, dict[str, Any]]:
-    """Rank -> how its process ended, of those that could still say it."""
+    """Rank -> how its process ended, for processes that could still write it."""
     paths = (directory / RANKS).glob("*.json")
     return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
@@ -200,7 +200,7 @@ def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, in
 
 
 def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
-    """Ends the tracked run with what ended it, in the place of a process that could not."""
+    """Ends the tracked run with the error or request that ended it, if rank 0 could not."""
     if (job.directory / CONFIG).is_file():  # it was tracked
         try:
             with build(cfg.tracking).start(facts(cfg, job)):

@@ -1,4 +1,4 @@
-"""`hydratune resume RUN`: goes on with a run that was cut off, from its last checkpoint, as the same run."""
+"""`hydratune resume RUN`: resume an interrupted run from its last checkpoint, as the same run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from hydratune.yaml_files import read_yaml
 def main(arguments: Sequence[str]) -> int:
     """Runs the run's own command again in its directory, with more overrides if any are given."""
     parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
-    parser.add_argument("run", help="the run's directory, or its MLflow run id")
-    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE, e.g. a longer trainer.args.max_steps")
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
     parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, without training")
     given = parser.parse_args(arguments)
     directory = directory_of(given.run, given.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
-        fix = "A sweep goes on by its own command."
+        fix = "To resume a sweep, run its command again."
         raise ConfigError(Mistake("RUN", "a run of its own", f"{given.run!r}, a part of a sweep", fix))
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."

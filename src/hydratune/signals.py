@@ -46,7 +46,7 @@ def install(exit_code: int = TERMINATED) -> None:
 
 
 def install_below(parent: int, exit_code: int = TERMINATED) -> None:
-    """Handles requests in a process that another process starts and ends: Ctrl-C is for that one, a repeat is ignored.
+    """Handles requests in a process that another one starts and ends: Ctrl-C is for that one, a repeat is ignored.
 
     Args:
         parent: The ID of that process.
@@ -87,7 +87,7 @@ def ignore() -> None:
 
 @contextmanager
 def finishing(notify: Callable[[], None] | None = None) -> Iterator[None]:
-    """Only note the first request inside, for the caller to read by `is_asked`; an urgent one raises as elsewhere.
+    """Store the first request inside, which the caller reads by `is_asked`; an urgent one raises as elsewhere.
 
     Args:
         notify: Is called on the first request, to pass it on to processes that the caller waits for.
@@ -113,7 +113,7 @@ def is_asked() -> bool:
 
 
 def end(instead: BaseException | None = None) -> None:
-    """Raises what the request stands for, or something else; another process of the run may have had the signal."""
+    """Raises the exception of the request, or another one; the signal may have come to another process of the run."""
     if not _asked:
         _asked.append(SystemExit(_exit_codes[0]))
     raise instead or _asked[-1]
@@ -133,7 +133,7 @@ def check() -> None:
 
 
 def is_orphan() -> bool:
-    """Whether this process was to end with another, which is gone."""
+    """Return whether this process was to end with another one, which is gone."""
     return any((is_parent and os.getppid() != number) or not _exists(number) for number, is_parent in _started_by)
 
 
@@ -149,13 +149,13 @@ def _exists(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of somebody else
+    except PermissionError:  # of another user
         return True
     return True
 
 
 def _is_urgent(number: int) -> bool:
-    """Tell a request to end without saving from a repeat by a scheduler or a launcher."""
+    """Return whether a request asks to end without saving; a scheduler or a launcher may only repeat the first one."""
     if number == signal.SIGINT:
         return True
     return number in _received and time.monotonic() - _received[number] >= REPEAT_SECONDS

@@ -54,7 +54,7 @@ class RunFailedError(Exception):
 
 
 def train(arguments: Sequence[str], continued: Path | None = None) -> int:
-    """Runs one job, or several with `-m`, and returns the exit code; `continued` is a run that goes on."""
+    """Runs one job, or several with `-m`, and returns the exit code; `continued` is a run to resume."""
     dry = DRY in arguments
     arguments = [argument for argument in arguments if argument != DRY]
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
@@ -112,15 +112,16 @@ def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) ->
         return _same_command(wanted, request)
     if not slurm.restarts() or machines > 1:
         return None
-    found = _same_command(wanted, request, slurm.job_id())
-    end = f"resuming {os.path.relpath(found)}" if found else "starting a new run: the job left no run of this command"
-    print(f"hydratune: Slurm requeued job {slurm.job_id()}; {end}", file=sys.stderr)
-    return found
+    previous = _same_command(wanted, request, slurm.job_id())
+    new = "starting a new run: the job left no run of this command"
+    action = f"resuming {os.path.relpath(previous)}" if previous else new
+    print(f"hydratune: Slurm requeued job {slurm.job_id()}; {action}", file=sys.stderr)
+    return previous
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Two processes never work at one run."""
+    """Raise ConfigError if another process works on the run."""
     with held(directory) as alone:
         if not alone:
             got = f"{os.path.relpath(directory)!r}, where another process is at work"
@@ -129,7 +130,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _shared(wanted: Path, number: int, request: Request) -> Path:
-    """A machine's own place in the directory that the machines of a run share; the first one's is the run's."""
+    """Return the directory of a machine inside the shared run directory, which is that of machine 0."""
     if not wanted.exists() and not request.sets("hydra.run.dir"):
         expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
         raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
@@ -166,14 +167,14 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
 
 
 def _without_places(overrides: Iterable[str]) -> list[str]:
-    """Overrides in an order of their own, without what says where a run goes and whether it goes on."""
+    """Return sorted overrides, without those of the run directory and of `resume`."""
     texts = (text.removeprefix("++") for text in overrides)
     return sorted(text for text in texts if not text.startswith(("hydra.run.dir=", "resume=")))
 
 
 @contextmanager
 def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
-    """A mistake that is found late leaves nothing of a new directory behind, unless something was trained there."""
+    """Remove a new directory after a late error of the user, unless something was trained there."""
     try:
         yield
     except ConfigError:
@@ -212,7 +213,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         code = FAILED
     except (KeyboardInterrupt, SystemExit):
         command = shlex.join([console_script(), *flags, *request.overrides])
-        print(f"\nwhat is done is kept; to go on: {command}", file=sys.stderr)
+        print(f"\nfinished trials are saved; resume with: {command}", file=sys.stderr)
         raise
     return code or conclude(Study(plan, build(cfg.sweep)), cfg)
 
@@ -333,11 +334,11 @@ def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     except ConfigError:
         raise
     except (KeyboardInterrupt, SystemExit):
-        log.warning("to go on: %s", resume_command(cfg, job.directory))
+        log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise
     except MachineLostError as error:
         log.error("%s", error)
-        log.warning("to go on: %s", resume_command(cfg, job.directory))
+        log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise RunFailedError from error
     except Exception as error:
         log.exception("run failed: its files are in %s", directory)

@@ -29,7 +29,7 @@ def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: i
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # written to by the C handler, whatever Python does
-    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # DataLoader workers have signals of their own
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # DataLoader workers handle signals themselves
     arguments = (read, is_patient, is_orphan, code, grace)
     threading.Thread(target=_watch, args=arguments, daemon=True, name="watchdog").start()
 

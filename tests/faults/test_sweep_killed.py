@@ -122,7 +122,7 @@ def test_ctrl_c(toy, store, count):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
     said = "".join(process.communicate())
     assert process.returncode == 130
-    assert "what is done is kept; to go on: " in said
+    assert "finished trials are saved; resume with: " in said
     assert "Traceback" not in said
     psutil.wait_procs(left, timeout=processes.LONG)
     assert not [one for one in left if one.is_running() and "LokyProcess" in " ".join(one.cmdline())]

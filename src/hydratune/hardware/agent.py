@@ -28,7 +28,7 @@ _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) -> dict[int, int]:
-    """Starts the processes of this machine, and waits for the end of those of all machines.
+    """Starts the processes of this machine, and waits until those of all machines have ended.
 
     Args:
         launch: How to start them.
@@ -85,7 +85,7 @@ class _Rendezvous(RendezvousHandler):
         """Waits for the other machines."""
         machines = self._machines
         if machines.rank:
-            store: Any = HashStore()  # the agent uses none
+            store: Any = HashStore()  # the agent does not use it
             port = 0
         else:
             store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False, timeout=_STORE)
@@ -96,7 +96,7 @@ class _Rendezvous(RendezvousHandler):
         return RendezvousInfo(store, machines.rank, machines.count, address)
 
     def num_nodes_waiting(self) -> int:
-        """Returns 0, as the number of machines is fixed; the agent calls this between two looks at its processes."""
+        """Returns 0, as the number of machines is fixed; the agent calls this between two checks of its processes."""
         self._machines.check()
         return 0
 
@@ -149,7 +149,7 @@ class _Agent(LocalElasticAgent):
         self._machines.await_ends()
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:  # noqa: ARG002
-        """Ends the processes, which may finish a step and save first, unless they wait for a machine in vain."""
+        """Ends the processes, which may finish a step and save first, unless another machine does not answer."""
         processes: Mapping[int, Any] = self._pcontext.subprocess_handlers if self._pcontext else {}
         for handler in processes.values():
             if handler.proc.poll() is None:

@@ -28,7 +28,7 @@ class Launch:
     Args:
         nnodes: The number of machines.
         node_rank: The number of this machine, from 0.
-        rdzv_endpoint: HOST:PORT of machine 0, the same on all machines; HOST alone has a port of the run's own.
+        rdzv_endpoint: HOST:PORT of machine 0, the same on all machines; without a port, one is derived from the run.
         rdzv_id: A name for the run, the same on all machines.
         join_timeout: Seconds to wait for the other machines at the start; null for `trainer.args.ddp_timeout`.
         max_restarts: How often all processes are started again after one failed.
@@ -44,7 +44,7 @@ class Launch:
     monitor_interval: float = 0.1
 
     def check(self) -> Iterator[Mistake]:
-        """Yields what keeps machines from finding each other."""
+        """Yields errors that keep machines from finding each other."""
         if self.nnodes < 1:
             yield Mistake("nnodes", "a number above 0", repr(self.nnodes), "Set it to the number of machines.")
         elif not 0 <= self.node_rank < self.nnodes:
@@ -63,7 +63,7 @@ class Launch:
 
 @dataclass(kw_only=True)
 class Distributed(Hardware):
-    """Several processes that train one network; threads are those of one process.
+    """Several processes that train one model; threads are those of one process.
 
     Args:
         processes: On each machine; `auto` for one a GPU, and 2 without any.
@@ -86,7 +86,7 @@ class Distributed(Hardware):
             yield Mistake("processes", "a number above 0 or auto", repr(self.processes), "Leave it out.")
         for name in ("state_dict_type", "fsdp_state_dict_type"):
             if (kind := (self.fsdp_config or {}).get(name, _WHOLE)) != _WHOLE:
-                expected, fix = f"{_WHOLE!r}, since parts are read back as pickles, which can run code", "Leave it out."
+                expected, fix = f"{_WHOLE!r}, since shards are read as pickles, which can run code", "Leave it out."
                 yield Mistake(f"fsdp_config.{name}", expected, repr(kind), fix)
 
     def local_processes(self) -> int:

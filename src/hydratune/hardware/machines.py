@@ -106,7 +106,7 @@ class Machines:
         def error(awaited: str) -> ConfigError:
             fix = f"Start the same command on every machine, or correct {KEY}."
             expected = f"{self.count} machines at {self._host}:{self._port} within {self._join_timeout:g} s"
-            return ConfigError(Mistake(KEY, expected, f"no {awaited}", fix))
+            return ConfigError(Mistake(KEY, expected, f"a timeout while waiting for {awaited}", fix))
 
         return Waiting(self._join_timeout, error)
 
@@ -187,7 +187,7 @@ class Machines:
                 del os.environ[variable]
 
     def check(self) -> None:
-        """Raises if the processes of this machine cannot go on without those of another one.
+        """Raises if the processes of this machine cannot continue without those of another one.
 
         Raises:
             MachineLostError: If a machine is lost.
@@ -205,7 +205,7 @@ class Machines:
                 _check_failure(peer)
 
     def is_unreachable(self) -> bool:
-        """Returns whether processes of this machine would wait in vain for those of another one."""
+        """Returns whether processes of this machine would wait forever for those of another one."""
         return any(peer.has_failed if peer.end else peer.is_lost or peer.silence > UNREACHABLE for peer in self._peers)
 
     def finish(self, exits: Mapping[int, int]) -> dict[int, int]:
@@ -236,7 +236,7 @@ class Machines:
 
     def await_ends(self) -> None:
         """Waits on machine 0, which has the store, until the others have ended or are lost."""
-        waiting = Waiting(self._timeout, lambda awaited: MachineLostError(f"no {awaited}"))
+        waiting = Waiting(self._timeout, lambda awaited: MachineLostError(f"timeout while waiting for {awaited}"))
         while running := [str(peer) for peer in self._peers if peer.end is None and peer.is_open]:
             if self.rank:
                 return

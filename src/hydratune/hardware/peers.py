@@ -57,7 +57,7 @@ class Peer:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its connection is closed although it did not say that it ends."""
+        """Whether its connection is closed without an `end` message."""
         return self.end is None and not self.is_open
 
     @property

@@ -88,7 +88,7 @@ def _free_port() -> int:
 
 
 def accept(server: socket.socket, expected: Mapping[str, Any]) -> tuple[socket.socket, dict[str, Any]] | None:
-    """Accepts one connection if there is one within `POLL`, and reads what its machine says about itself.
+    """Accepts one connection if there is one within `POLL`, and reads the fields of its machine.
 
     Args:
         server: The open port.
@@ -104,7 +104,7 @@ def accept(server: socket.socket, expected: Mapping[str, Any]) -> tuple[socket.s
     try:
         hello = receive(connection)
     except (OSError, ValueError) as error:
-        log.warning("closed a connection from %s: no machine of this run (%s)", address[0], one_line(error))
+        log.warning("closed a connection from %s, which is not a machine of this run (%s)", address[0], one_line(error))
         connection.close()
         return None
     differing = {name: value for name, value in expected.items() if hello.get(name) != value}
@@ -122,18 +122,18 @@ def refuse(connection: socket.socket, host: str, name: str, expected: object = N
 
 
 def foreign(host: str) -> str:
-    """Returns a remark if a name has only addresses that this machine, which listens, does not have itself."""
+    """Returns a hint if none of the addresses of a name belongs to this machine, which listens."""
     try:
-        found = {str(entry[4][0]) for entry in _resolve(host, 0)}
+        addresses = {str(entry[4][0]) for entry in _resolve(host, 0)}
     except OSError as error:
         return f" ({_reason(error)})"
     own = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
-    is_own = any(one in own or one.startswith("127.") for one in found)
-    return "" if is_own else f" (this machine does not have its address {min(found)})"
+    is_own = any(address in own or address.startswith("127.") for address in addresses)
+    return "" if is_own else f" (this machine does not have its address {min(addresses)})"
 
 
 def connect(host: str, port: int, hello: Mapping[str, Any], waiting: Waiting) -> tuple[socket.socket, dict[str, Any]]:
-    """Connects to machine 0, as often as it takes, and exchanges what the machines say about themselves.
+    """Connects to machine 0, repeatedly until it answers, and exchanges the fields of the two machines.
 
     Raises:
         ConfigError: If machine 0 refuses this one, or does not answer in time.
@@ -211,7 +211,7 @@ def _refusal(reply: Mapping[str, Any], hello: Mapping[str, Any]) -> Mistake:
         fix = "Number the machines from 0, each with its own number."
         return Mistake("hardware.launch.node_rank", "a number that no other machine has", got, fix)
     key = {"run": "hydra.run.dir", "version": "version"}.get(name, f"hardware.launch.{name}")
-    return Mistake(key, f"{reply.get('expected')!r}, as machine 0 has", got, "Give the same on all machines.")
+    return Mistake(key, f"{reply.get('expected')!r}, as machine 0 has", got, "Set the same value on all machines.")
 
 
 def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
@@ -235,8 +235,8 @@ def receive(connection: socket.socket) -> dict[str, Any]:
             raise ConnectionResetError(errno.ECONNRESET, "the connection was closed")
         line += byte
         if len(line) > _LONGEST_MESSAGE:
-            raise ValueError("no message of a hydratune machine")
+            raise ValueError("not a message of a hydratune machine")
     message = json.loads(line)
     if not isinstance(message, dict):
-        raise ValueError("no message of a hydratune machine")
+        raise ValueError("not a message of a hydratune machine")
     return message

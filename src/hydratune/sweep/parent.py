@@ -46,7 +46,7 @@ _SLURM = ".SlurmLauncher"
 
 
 class NoProgressError(RuntimeError):
-    """Workers end again and again, and no trial does."""
+    """Workers ended repeatedly, without the end of a trial."""
 
 
 def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
 
 
 def _remove_left(study: Study) -> None:
-    """Removes the checkpoints of finished trials: of the last ones, and of those whose workers were killed."""
+    """Removes checkpoints of finished trials: the last ones, and those whose workers were killed."""
     for trial in study.trials():
         if trial.state.name in ("COMPLETE", "PRUNED"):
             for left in study.checkpoints(study.directory(trial)):

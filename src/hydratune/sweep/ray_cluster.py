@@ -87,13 +87,13 @@ def _check_reachable(key: str, address: str) -> None:
 
 
 def _refused(key: str, address: str, error: Exception) -> Mistake:
-    """Return the mistake for an exception of `ray.init`."""
+    """Return the error to report for an exception of `ray.init`."""
     import ray
 
     reasons = f"{error} {error.__cause__}"
     if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in reasons:
         fix = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster."
-        return Mistake("RAY_AUTH_TOKEN", "the token of the cluster", f"one that {address} refuses, or none", fix)
+        return Mistake("RAY_AUTH_TOKEN", "the token of the cluster", f"a missing or wrong one for {address}", fix)
     fix = "See docs/ray.md for the addresses and settings that a running cluster accepts."
     return Mistake(key, "a Ray cluster that accepts these settings", f"{address!r}: {one_line(error)[:300]}", fix)
 

@@ -1,4 +1,4 @@
-"""A worker: takes a trial from the study, trains it, tells what it came to, until nothing is left."""
+"""A worker: takes trials from the study, trains them, and reports the results, until nothing is left."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from hydratune.tracking.view import LOG10
 log = logging.getLogger(__name__)
 
 PREEMPTED = -1
-STARTED_BY = "HYDRATUNE_STARTED_BY"  # in the environment of workers of this machine: the number of their parent
+STARTED_BY = "HYDRATUNE_STARTED_BY"  # environment variable of workers on this machine: the ID of their parent process
 _BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
 _TOLD = 1.0  # seconds, after which the study knows of a trial's end, and the next one trains
 _KEPT = 4  # networks and data sets that a worker holds in memory
@@ -120,7 +120,7 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     quieten()
     datasets.disable_progress_bars()
     parent = os.environ.get(STARTED_BY)
-    if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, and go on without their parent
+    if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, without their parent
         signals.end_with(int(parent))
     if launcher != _BASIC and threading.current_thread() is threading.main_thread():
         signals.install()  # in place of the launcher's own, which are called once the trial is saved
@@ -154,7 +154,7 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
         log.error("trial %d failed: %s", claim.trial.number, told)
         return
     values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
-    if study.finish(claim, values, _means(results)) and pruned:  # no other worker goes on from its checkpoints
+    if study.finish(claim, values, _means(results)) and pruned:  # no other worker resumes from its checkpoints
         for left in study.checkpoints(claim.directory):
             remove_soon(left, _TOLD)
 

@@ -65,7 +65,7 @@ class EndWhenAsked(TrainerCallback):
             raise EvaluationInterruptedError
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Raises: there is a checkpoint to go on from."""
+        """Raises, now that the checkpoint is saved."""
         if self._is_ending:
             log.info("saved at step %d", state.global_step)
             signals.end(self._end)

@@ -1,4 +1,4 @@
-"""Saving and going on: what Trainer keeps of a run that is cut off, and how the rest of it is the same."""
+"""Saving and resuming: a Trainer whose interrupted run ends with the results of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PENDING = "pending_evaluation"  # a key of the manifest
 
 
 class SavingTrainer(Seq2SeqTrainer):
-    """Writes whole checkpoints or none, and goes on from one as if it had never ended.
+    """Writes checkpoints atomically, and resumes from one without a change of the results.
 
     Upstream writes a checkpoint in place, file by file; forgets the loss since the last log, the sum of it and the
     time that a run has taken; trains one more step where a run had no more to do; and takes the last weights for the
@@ -116,7 +116,7 @@ class SavingTrainer(Seq2SeqTrainer):
             self.control.should_evaluate, self.control.should_save = False, True
             super()._maybe_log_save_evaluate(*args, **kwargs)  # `EndWhenAsked` ends the run once it has saved
 
-    # --- going on ----------------------------------------------------------------------------------------
+    # --- resuming ----------------------------------------------------------------------------------------
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         self._began, self._seconds_before, self._has_run_epoch = time.time(), 0.0, False
