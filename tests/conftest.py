@@ -23,6 +23,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave th
 
 from hydratune import allowed, composition, hub, signals, trust
 from hydratune.composition import Request
+from hydratune.errors import SAVED
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
 from hydratune.validation import check_config
@@ -247,6 +248,18 @@ def store(empty_store: Path, own_directory: Path) -> str:
     path.parent.mkdir()
     shutil.copy(empty_store, path)
     return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def handled_signals() -> Iterator[None]:
+    """Our handlers of signals in this process, and the earlier handlers after the test."""
+    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
+    signals.reset()
+    signals.install(SAVED)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signals.reset()
 
 
 @pytest.fixture

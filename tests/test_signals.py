@@ -8,17 +8,7 @@ import pytest
 from hydratune import signals
 from hydratune.errors import SAVED, TERMINATED
 
-
-@pytest.fixture(autouse=True)
-def handlers():
-    """Our handlers of signals, in this process, and the handlers of before behind the test."""
-    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
-    signals.reset()
-    signals.install(SAVED)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    signals.reset()
+pytestmark = pytest.mark.usefixtures("handled_signals")
 
 
 def send(*numbers):

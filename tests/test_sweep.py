@@ -13,7 +13,6 @@ import pytest
 from joblib import Parallel, delayed
 
 from conftest import study
-from hydratune import signals
 from hydratune.build import build
 from hydratune.cli import dispatch
 from hydratune.compare.runs import Run
@@ -138,20 +137,9 @@ def test_preempted_workers_make_progress(sweep, monkeypatch):
     assert not any(one.user_attrs.get("failures") for one in done)
 
 
-@pytest.fixture
-def handled_signals():
-    """Our handlers of signals in this process, and the handlers of before afterwards."""
-    before = {number: signal.getsignal(number) for number in signals.NUMBERS}
-    signals.reset()
-    signals.install(SAVED)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    signals.reset()
-
-
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # Hydra's log, which ends with the process
-def test_single_joblib_worker_keeps_the_exit_code_of_the_sweep(sweep, monkeypatch, handled_signals):  # noqa: ARG001
+@pytest.mark.usefixtures("handled_signals")
+def test_single_joblib_worker_keeps_the_exit_code_of_the_sweep(sweep, monkeypatch):
     """Joblib runs it in the process of the sweep, which handles signals as without joblib."""
     monkeypatch.setattr(trial, "run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as end:
