@@ -28,6 +28,7 @@ _GIT_SECONDS = 10
 _STATUS = ("status", "--porcelain", "--ignore-submodules=all")
 _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
 _WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+_EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with values for git's `--config-env`
 
 # `token` alone or behind these words; `pad_token` and its kin are no secrets.
 _SECRET_KEY = re.compile(
@@ -198,21 +199,25 @@ def _git(*arguments: str) -> str:
     """
     root = _repository() or Path.cwd()
     place = (f"--git-dir={root / '.git'}", f"--work-tree={root}")
-    done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(), *arguments])
+    done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(place), *arguments])
     if done.returncode:
         raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])
     return done.stdout.decode(errors="backslashreplace").strip()
 
 
-def _without_filters() -> list[str]:
-    """Return the options that turn off each filter that git's config defines; to list them runs no program."""
-    found = _run_git(["config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
+def _without_filters(place: Sequence[str]) -> list[str]:
+    """Return the options that turn off each filter that git's config defines; to list them runs no program.
+
+    `-c NAME=VALUE` would end a name at its first `=`, and the filter of the repository may be called `a=b`.
+    """
+    found = _run_git([*place, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
     names = {name.rpartition(".")[0] for name in found.decode(errors="surrogateescape").split("\0") if name}
-    values = {"clean": "", "smudge": "", "process": "", "required": "false"}
-    return [part for name in sorted(names) for key, value in values.items() for part in ("-c", f"{name}.{key}={value}")]
+    values = {"clean": _EMPTY, "smudge": _EMPTY, "process": _EMPTY, "required": _FALSE}
+    return [f"--config-env={name}.{key}={variable}" for name in sorted(names) for key, variable in values.items()]
 
 
 def _run_git(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    environment |= {_EMPTY: "", _FALSE: "false"}
     command = ["git", *arguments]  # git is found on PATH, as the user's shell would find it
     return subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS, env=environment)

@@ -186,6 +186,7 @@ PROGRAMS = {
     "diff.x.command": "{}",
     "filter.x.clean": "{}",
     "filter.x.process": "{}",
+    "filter.y=z.clean": "{}",  # `git -c` would end its name at the first `=`
     "core.sshCommand": "{}",
     "core.editor": "{}",
     "core.askPass": "{}",
@@ -210,12 +211,14 @@ def repository(own_directory, monkeypatch, canary):
     for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction"):
         (root / "hooks" / hook).symlink_to(program)
     monkeypatch.chdir(root)
-    (root / "a").write_text("1\n")
-    (root / ".gitattributes").write_text("a diff=x filter=x\n")
+    for name in ("a", "b"):
+        (root / name).write_text("1\n")
+    (root / ".gitattributes").write_text("a diff=x filter=x\nb filter=y=z\n")
     author = ["-c", "user.name=a", "-c", "user.email=b"]
-    for command in (["init", "-q"], ["add", "a", ".gitattributes"], [*author, "commit", "-qm", "x"]):
+    for command in (["init", "-q"], ["add", "a", "b", ".gitattributes"], [*author, "commit", "-qm", "x"]):
         subprocess.run(["git", *command], check=True)  # noqa: S607
-    (root / "a").write_text("2\n")
+    for name in ("a", "b"):
+        (root / name).write_text("2\n")
 
     def configure(*names):
         for name in names:
@@ -234,7 +237,9 @@ def test_git_runs_no_program_of_a_repository(repository, name):
     assert "-1\n+2" in provenance.git_diff()
 
 
-@pytest.mark.parametrize("name", ["core.fsmonitor", "diff.external", "diff.x.textconv", "filter.x.clean"])
+@pytest.mark.parametrize(
+    "name", ["core.fsmonitor", "diff.external", "diff.x.textconv", "filter.x.clean", "filter.y=z.clean"]
+)
 def test_git_programs_work(repository, canary, name):
     """The positive control: plain git runs them."""
     repository(name)
