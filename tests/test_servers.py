@@ -61,6 +61,7 @@ ADDRESSES = [
     "https://good.example.evil.example",
     "http://good.example",
     "https://good.example:444",
+    "https://evil.example\\@good.example",  # requests asks evil.example
     " https://evil.example",
 ]
 
@@ -125,3 +126,60 @@ def test_servers_are_passed_to_processes(own_directory):
     servers.confirm_typed(["--uri=https://good.example"])
     assert os.environ[servers.VARIABLE] == "https://good.example:443"
     assert not list(own_directory.iterdir())
+
+
+SECRET_URIS = [
+    "postgresql://{}:x@evil.example/db",
+    "postgresql+psycopg://evil.example/db?options={}",
+    "postgresql://me:{}@/db?host=evil.example",
+    "postgresql://good.example:5432/db?host=evil.example&password={}",
+    "postgresql://good.example:5432:{}/x@evil.example/db",
+    "postgresql://me:{}@good.example:5433/db",
+    "mysql+pymysql://me:{}@evil.example/db",
+    "mssql+pyodbc:///?odbc_connect=SERVER%3Devil.example;PWD%3D{}",
+    "https://evil.example\\@good.example/{}",
+    "https://good.example:x/{}",
+]
+
+
+@pytest.mark.parametrize("uri", SECRET_URIS)
+@pytest.mark.parametrize("key", ["tracking.uri", "sweep.storage"])
+def test_database_of_a_config_receives_no_variable(monkeypatch, compose, key, uri):
+    """Another host, port, or way to name a host than the one that the user typed."""
+    from hydratune.validation import check_config
+
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    servers.confirm_typed(["sweep.storage=postgresql://good.example:5432/db", "--uri=https://good.example"])
+    text = uri.format("${oc.env:MY_SECRET}")
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(f"{key}='{text}'"))
+    assert {mistake.key for mistake in caught.value.mistakes} == {key}
+
+
+def test_confirmed_database_receives_its_password(compose):
+    """A password from the environment goes to the host that was typed, and is not recorded with it."""
+    from hydratune.validation import check_config
+
+    typed = "sweep.storage='postgresql+psycopg://me:${oc.env:MY_SECRET}@good.example:5432/db?host=/run/pg'"
+    servers.confirm_typed([typed])
+    check_config(compose(typed))
+    assert SECRET not in os.environ[servers.VARIABLE]
+
+
+@pytest.mark.parametrize("uri", ["postgresql://evil.example/db", "mysql://evil.example/db"])
+def test_password_of_database_clients_needs_a_confirmed_host(monkeypatch, uri):
+    """Clients send PGPASSWORD and MYSQL_PWD to any host."""
+    assert servers.mistake(uri, "storage") is None
+    monkeypatch.setenv("PGPASSWORD", SECRET)
+    monkeypatch.setenv("MYSQL_PWD", SECRET)
+    assert servers.mistake(uri, "storage") is not None
+
+
+def test_credentials_file_of_mlflow_needs_a_confirmed_server(own_directory, monkeypatch):
+    """MLflow's client reads it for any server."""
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    monkeypatch.setenv("HOME", str(own_directory))
+    assert servers.mistake("https://evil.example", "uri") is None
+    (own_directory / ".mlflow").mkdir()
+    (own_directory / ".mlflow" / "credentials").write_text("[mlflow]\nmlflow_tracking_password = x\n")
+    assert servers.mistake("https://evil.example", "uri") is not None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hydratune.errors import Mistake, one_of
+from hydratune.tracking import servers
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -88,6 +89,8 @@ class Sweep:
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
             yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
+        elif self.storage is not None and (wrong := servers.mistake(self.storage, "storage")):
+            yield wrong
         yield from self._check_pruner_args()
 
     def _least_seeds(self) -> int:

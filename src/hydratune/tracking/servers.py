@@ -1,8 +1,8 @@
-"""The MLflow servers that the user has named: credentials and values of the environment are sent to no other.
+"""The servers and databases that the user has named: credentials and values of the environment are sent to no other.
 
 The address of a server can come from a config, a run directory, or a journal of someone else. So a server counts once
-the user typed its address, as `--uri` or `tracking.uri=`, or has it in an environment variable. What was typed is
-recorded in a file of the user, as ssh does in `known_hosts`.
+the user typed its address, as `--uri`, `tracking.uri=` or `sweep.storage=`, or has it in an environment variable. What
+was typed is recorded in a file of the user, as ssh does in `known_hosts`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,15 @@ _CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
 )
-_TYPED = re.compile(r"(?:--uri|\+{0,2}tracking\.uri)=(.+)", re.DOTALL)
+_CREDENTIALS_FILE = Path("~/.mlflow/credentials")  # of MLflow's client too
+_PASSWORDS = ("PGPASSWORD", "MYSQL_PWD")  # what clients of databases send to any host
+_TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
 _PORTS = {"http": 80, "https": 443}
+_DATABASES = ("mssql", "mysql", "postgresql")
+_HOSTS = ("host", "hostaddr", "port", "service", "unix_socket")  # parameters of a database that name its host
+_HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
+_AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
+_UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
 _SHORTEST = 4  # characters of a value that an address is searched for
 
 
@@ -56,12 +63,14 @@ def mistake(uri: str, key: str) -> Mistake | None:
     server = _server(uri)
     if server is None or server in _confirmed():
         return None
-    names = [name for name in _CREDENTIALS if os.environ.get(name)]
+    is_http = uri.strip().lower().startswith(tuple(_PORTS))
+    names = [name for name in (_CREDENTIALS if is_http else _PASSWORDS) if os.environ.get(name)]
+    names += [str(_CREDENTIALS_FILE)] if is_http and _CREDENTIALS_FILE.expanduser().is_file() else []
     names += [name for name, value in env_variables.resolved().items() if len(value) >= _SHORTEST and value in uri]
     if not names:
         return None
-    got = f"{server}, to which {', '.join(dict.fromkeys(names))} would be sent"
-    fix = "Type the address as tracking.uri=... or --uri ..., which confirms the server for later commands too."
+    got = f"{server or 'a server that is not clear'}, to which {', '.join(dict.fromkeys(names))} would be sent"
+    fix = "Type the address as tracking.uri=..., sweep.storage=... or --uri ..., which also confirms it for later."
     return Mistake(key, "a server that you have named yourself", got, fix)
 
 
@@ -80,14 +89,36 @@ def _confirmed() -> set[str]:
 
 
 def _server(uri: str) -> str | None:
-    """Return `SCHEME://HOST:PORT` of an HTTP address; None for any other."""
-    try:
-        parts = urlsplit(uri.strip())
-        if parts.scheme not in _PORTS or not parts.hostname:
-            return None
-        return f"{parts.scheme}://{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
-    except ValueError:  # of a port that is no number
+    """Return `SCHEME://HOST:PORT` of the address of a server or database, `_UNCLEAR`, or None for any other address."""
+    uri = uri.strip()
+    scheme = uri.partition("://")[0].lower()
+    if scheme.partition("+")[0] in _DATABASES:
+        return _database(uri)
+    if scheme not in _PORTS:
         return None
+    try:
+        parts = urlsplit(uri)
+        if not parts.hostname or _AMBIGUOUS.search(uri):
+            return _UNCLEAR
+        return f"{scheme}://{parts.hostname}:{parts.port or _PORTS[scheme]}"
+    except ValueError:  # of a port that is not a number
+        return _UNCLEAR
+
+
+def _database(uri: str) -> str:
+    """Return the address of a database without user, password and name, as SQLAlchemy reads it."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        return _UNCLEAR
+    if any(name in url.query for name in _HIDDEN_HOSTS):
+        return _UNCLEAR
+    hosts = {name: url.query[name] for name in _HOSTS if name in url.query}
+    place = url.set(drivername=url.get_backend_name(), query=hosts)
+    return place._replace(username=None, password=None, database=None).render_as_string()
 
 
 def _file() -> Path:
