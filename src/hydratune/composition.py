@@ -309,5 +309,12 @@ def _data_name(separator: str, *, _root_: DictConfig) -> str:
 
 
 def quoted(path: Path) -> str:
-    """A path as Hydra's grammar takes any text."""
+    """Return a path as Hydra's grammar takes any text.
+
+    Raises:
+        ConfigError: Hydra would resolve what is in the path, and use another one.
+    """
+    if "${" in str(path):
+        fix = "Rename the directory, or change name and hydra.run.dir."
+        raise ConfigError(Mistake("hydra.run.dir", "a directory without ${", repr(str(path)), fix))
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -116,6 +116,8 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         return
     if not text or path == Path.cwd():
         yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
+    elif "${" in text:  # an escaped interpolation: Hydra would resolve it in the directory that it is given
+        yield Mistake(key, "a directory without ${", repr(text), fix)
     elif not there.is_dir():
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
     elif not os.access(there, os.W_OK):

@@ -56,6 +56,7 @@ NODES = {
     "an absolute directory": ({"run": {"dir": "${oc.env:HOME}/.config/autostart"}}, "hydra.run.dir"),
     "a directory above": ({"run": {"dir": "outputs/../elsewhere"}}, "hydra.run.dir"),
     "outputs itself": ({"run": {"dir": "outputs"}}, "hydra.run.dir"),
+    "a directory by an escaped interpolation": ({"run": {"dir": "outputs/a\\${vars.text}"}}, "hydra.run.dir"),
 }  # fmt: skip
 _FORMATTER = {"ours": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}}
 _OUTPUT = "${hydra.runtime.output_dir}"
@@ -144,7 +145,7 @@ def test_user_chooses_the_directory(typed):
         checked(request)
 
 
-@pytest.mark.parametrize("typed", ["name=..", "name=../..", "name=a/../../..", "name=/etc"])
+@pytest.mark.parametrize("typed", ["name=..", "name=../..", "name=a/../../..", "name=/etc", r"name='a\${vars.x}'"])
 def test_name_leads_nowhere_else(typed):
     """A name of a run is no path to another directory."""
     with composer(request := Request((typed,))), pytest.raises(ConfigError) as caught:
