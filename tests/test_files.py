@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from hydratune.files import claim_directory, numbered_directories, whole, write_json, write_lines
+from hydratune.errors import ConfigError
+from hydratune.files import check_links, claim_directory, numbered_directories, whole, write_json, write_lines
 
 
 def test_replaces_in_one_step(own_directory):
@@ -48,3 +49,26 @@ def test_numbered_directories_are_those_of_one_name(tmp_path):
         (tmp_path / name).mkdir()
     claimed = [claim_directory(tmp_path / "run") for _ in range(11)]
     assert numbered_directories(tmp_path / "run") == claimed[1:]
+
+
+@pytest.mark.parametrize("name", ["train.log", ".hydra/config.yaml", "model/x.txt", "checkpoints", "a/b/c"])
+@pytest.mark.parametrize("target", ["secret", "folder", "nowhere", "run/../secret"])
+def test_links_that_lead_out_are_refused(own_directory, name, target):
+    """Writing to them would overwrite files of the user, and uploading them would publish those."""
+    (own_directory / "secret").write_text("mine")
+    (own_directory / "folder").mkdir()
+    link = own_directory / "run" / name
+    link.parent.mkdir(parents=True)
+    link.symlink_to(own_directory / target)
+    with pytest.raises(ConfigError) as caught:
+        check_links(own_directory / "run")
+    assert [mistake.got for mistake in caught.value.mistakes] == [repr(str(link))]
+
+
+def test_links_inside_a_directory_are_allowed(own_directory):
+    """Also in a directory that is named by a link, and in one that does not exist."""
+    (own_directory / "run" / "a").mkdir(parents=True)
+    (own_directory / "run" / "b").symlink_to("a")
+    (own_directory / "link").symlink_to("run")
+    for name in ("run", "link", "nowhere"):
+        check_links(own_directory / name)

@@ -7,6 +7,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
@@ -59,6 +60,55 @@ def test_a_finished_run_stays_as_it_is(own_directory, capsys):
     (own_directory / "run" / ".hydra" / "overrides.yaml").write_text("[]")
     assert dispatch(["resume", "run"]) == 0
     assert capsys.readouterr().out == "run: finished, nothing to do\n"
+
+
+@pytest.fixture
+def stored(own_directory, compose):
+    """Makes the directory of a run of someone else with these overrides."""
+
+    def make(*overrides):
+        folder = own_directory / "run" / ".hydra"
+        folder.mkdir(parents=True)
+        node = OmegaConf.create({"hydra": {"runtime": {"cwd": str(own_directory)}}})
+        node.hydra.runtime.config_sources = compose().hydra.runtime.config_sources
+        OmegaConf.save(node, folder / "hydra.yaml")
+        (folder / "overrides.yaml").write_text(json.dumps(overrides))
+        return own_directory / "run"
+
+    return make
+
+
+FLAGS = ["-m", "--multirun", "--config-dir=x", "--config-path=x", "-cd=x", "--cfg=job", "--dry", "--shell-completion"]
+
+
+@pytest.mark.parametrize("flag", [*FLAGS, 1, {"a": 1}])
+def test_stored_flags_are_refused(stored, monkeypatch, flag):
+    """With `-m`, a stored run would start a sweep in any directory, and connect to any Ray cluster, as if typed."""
+    monkeypatch.setattr("hydratune.resume.train", lambda *_: pytest.fail("it was started"))
+    stored("seed=1", flag, "hydra.sweep.dir=/elsewhere", "hydra.launcher.ray.init.address=evil.example:6379")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", "run"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+
+
+def test_stored_overrides_are_passed_on(stored, monkeypatch):
+    """Positive control: the same directory without a flag is resumed."""
+    started = []
+    monkeypatch.setattr("hydratune.resume.train", lambda arguments, _: started.append(arguments) or 0)
+    monkeypatch.setenv("MY_SECRET", "canary")
+    stored("++seed=1", "dataset=digits", "tracking.uri=${oc.env:MY_SECRET}")
+    assert dispatch(["resume", "run", "task=masked_lm"]) == 0
+    assert started == [["seed=1", "dataset=digits", "tracking.uri=${oc.env:MY_SECRET}", "task=masked_lm"]]
+
+
+@pytest.mark.parametrize("name", [".hydra/config.yaml", "hydratune.log", "checkpoints"])
+def test_stored_links_are_refused(stored, monkeypatch, own_directory, name):
+    """Hydra and the log would write through them."""
+    monkeypatch.setattr("hydratune.resume.train", lambda *_: pytest.fail("it was started"))
+    (stored("seed=1") / name).symlink_to(own_directory / "mine")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", "run"])
+    assert [mistake.expected for mistake in caught.value.mistakes] == ["no links that lead out of its directory"]
 
 
 def test_no_run(own_directory):

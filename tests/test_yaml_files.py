@@ -6,6 +6,7 @@ import pytest
 
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
+from hydratune.yaml_files import read_overrides, read_plain_config
 
 BROKEN = {
     "unclosed": (b"# Mine\nname: [a\nother: b\n", 3),
@@ -130,3 +131,32 @@ def test_broken_overrides_of_another_run_are_passed_over(toy, own_directory):
     stored.mkdir(parents=True)
     (stored / "overrides.yaml").write_text("- [\n")
     assert dispatch(["--dry", *toy, "resume=auto", "name=x"]) == 0
+
+
+def test_stored_overrides_are_not_resolved(own_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that a run of someone else names stays its name."""
+    monkeypatch.setenv("MY_SECRET", "canary")
+    path = own_directory / "overrides.yaml"
+    path.write_text("- seed=1\n- 'vars.x=${oc.env:MY_SECRET}'\n")
+    assert read_overrides(path) == ["seed=1", "vars.x=${oc.env:MY_SECRET}"]
+    path.write_text("a: b\n")
+    with pytest.raises(ConfigError):
+        read_overrides(path)
+
+
+@pytest.mark.parametrize("text", ["${oc.env:MY_SECRET}", "a${b}", "${b}"])
+@pytest.mark.parametrize("verb", ["push", "evaluate"])
+def test_stored_config_is_not_resolved(own_directory: Path, verb: str, text: str) -> None:
+    """The name of a repository, for example, must not be a secret of the environment."""
+    folder = own_directory / "run" / "model"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text("x")
+    (folder.parent / "metrics.json").write_text("{}")
+    (folder.parent / "config.yaml").write_text(f"b: 1\ntrainer: {{args: {{hub_model_id: '{text}'}}}}\n")
+    assert keys(verb, "run") == ["run/config.yaml"]
+
+
+def test_plain_config_is_read(own_directory: Path) -> None:
+    """Positive control: text with a dollar sign alone passes."""
+    (own_directory / "config.yaml").write_text("a: 'costs $5 {x}'\n")
+    assert read_plain_config(own_directory / "config.yaml").a == "costs $5 {x}"

@@ -80,6 +80,23 @@ def remove_soon(folder: Path, seconds: float = 0) -> None:
     remover.start()
 
 
+def check_links(directory: Path) -> None:
+    """Return if no symbolic link inside a directory leads out of it.
+
+    The directory of a run or a sweep may have come from someone else. What is written to such a link would overwrite a
+    file of the user, and what is read from it would be uploaded with the run.
+
+    Raises:
+        ConfigError: One does.
+    """
+    home = directory.resolve()
+    for folder, folders, names in os.walk(home):
+        for path in (Path(folder) / name for name in (*folders, *names)):
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                fix = f"Remove {str(path)!r}, or replace it by what it links to if you trust it."
+                raise ConfigError(Mistake("RUN", "no links that lead out of its directory", repr(str(path)), fix))
+
+
 def check_started_here(stored: str, command: str) -> None:
     """Return if the current directory is the one that a run or a sweep has stored, from which its paths count.
 

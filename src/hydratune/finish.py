@@ -19,7 +19,7 @@ from hydratune import composition
 from hydratune.agreement import SEEDS
 from hydratune.build import build
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.files import METRICS, check_started_here
+from hydratune.files import METRICS, check_links, check_started_here
 from hydratune.intervals import interval_text, mean_interval
 from hydratune.provenance import console_script, typed
 from hydratune.report import scores
@@ -30,7 +30,7 @@ from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
 from hydratune.train import checked, train
-from hydratune.yaml_files import read_yaml
+from hydratune.yaml_files import read_overrides
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -65,7 +65,7 @@ class Retraining:
         """Raises ConfigError where something else was trained in its directory."""
         path = self.directory / ".hydra" / "overrides.yaml"
         if path.is_file():
-            before, now = typed([*map(str, read_yaml(path))]), typed([*self.overrides])
+            before, now = typed([*map(str, read_overrides(path))]), typed([*self.overrides])
             if sorted(before) != sorted(now):
                 where = os.path.relpath(self.directory)
                 expected = f"{shlex.join(before)}, with which {where} was trained"
@@ -99,6 +99,7 @@ def finish(
     if not study.is_done():
         print(f"the sweep is not done: {show.summary(plan, found, study.total(), study.options.workers)}")
     check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
+    check_links(plan.directory)
     with _alone(plan):
         made = experiment(plan, row, _conf(plan, conf))
         _check_free(made, force)

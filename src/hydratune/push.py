@@ -16,11 +16,11 @@ from omegaconf import DictConfig
 
 from hydratune import card, hub
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.files import CONFIG, METRICS, MODEL
+from hydratune.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.provenance import console_script
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.later import log_to_run
-from hydratune.yaml_files import read_config
+from hydratune.yaml_files import read_plain_config
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,8 @@ def _finished(directory: Path) -> DictConfig:
     if missing:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
-    return read_config(directory / CONFIG)
+    check_links(directory)
+    return read_plain_config(directory / CONFIG)
 
 
 def _record(directory: Path, url: str) -> None:

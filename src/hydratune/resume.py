@@ -6,16 +6,15 @@ import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydratune.composition import config_flags
 from hydratune.errors import ConfigError, Mistake
-from hydratune.files import METRICS, check_started_here
+from hydratune.files import METRICS, check_links, check_started_here
 from hydratune.finished.opening import directory_of
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.train import DRY, train
-from hydratune.yaml_files import read_yaml
+from hydratune.yaml_files import read_overrides, read_yaml
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,14 +35,19 @@ def main(arguments: Sequence[str]) -> int:
     if (directory / METRICS).is_file():
         print(f"{given.run}: finished, nothing to do")
         return 0
-    node = _load(directory, "hydra").hydra
+    check_links(directory)
+    node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
     check_started_here(str(node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
     flags = config_flags(node)
-    typed = [text.removeprefix("++") for text in _load(directory, "overrides")]
+    typed = _overrides(directory)
     dry = [DRY] if given.dry else []
     return train([*flags, *typed, *given.overrides, *dry], directory)
 
 
-def _load(directory: Path, name: str) -> Any:
-    """What Hydra wrote down when the run began."""
-    return read_yaml(directory / ".hydra" / f"{name}.yaml")
+def _overrides(directory: Path) -> list[str]:
+    """Return the overrides of a run; a flag among them, e.g. `-m`, would be a command that the user has not typed."""
+    stored = read_overrides(directory / ".hydra" / "overrides.yaml")
+    if flags := [text for text in stored if not isinstance(text, str) or text.startswith("-")]:
+        fix = "Train a new run: this one was changed by hand."
+        raise ConfigError(Mistake("RUN", "a run whose overrides have the form KEY=VALUE", repr(flags[0]), fix))
+    return [text.removeprefix("++") for text in stored]

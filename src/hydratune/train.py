@@ -18,7 +18,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
@@ -27,7 +27,15 @@ from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.facts import hydra_job
-from hydratune.files import CHECKPOINTS, METRICS, PRIVATE_FOLDER, claim_directory, held, numbered_directories
+from hydratune.files import (
+    CHECKPOINTS,
+    METRICS,
+    PRIVATE_FOLDER,
+    check_links,
+    claim_directory,
+    held,
+    numbered_directories,
+)
 from hydratune.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
 from hydratune.lineage import check_seed
 from hydratune.models.base import Checkpoint
@@ -40,7 +48,7 @@ from hydratune.sweep.plan import Plan, checked_job, make_plan, write_plan
 from hydratune.sweep.retraining import row_check
 from hydratune.sweep.study import Study
 from hydratune.validation import check_config
-from hydratune.yaml_files import check_yaml, read_yaml
+from hydratune.yaml_files import check_yaml, read_overrides, read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +91,8 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
         return 0
     several, number = machines(cfg)
     wanted = Path(cfg.hydra.run.dir).absolute()
-    continued = continued or _previous(cfg, wanted, request, several)
+    if not continued and (continued := _previous(cfg, wanted, request, several)):
+        check_links(continued)
     place = continued or wanted
     if (continued or several > 1) and (place / METRICS).is_file():
         print(f"{os.path.relpath(place)}: finished, nothing to do")
@@ -159,7 +168,7 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
         written, hydra = (place / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
         if not written.is_file() or [*check_yaml([written])]:  # a run that was killed while it began
             continue
-        if _without_places(OmegaConf.load(written)) != typed:
+        if _without_places(map(str, read_overrides(written))) != typed:
             continue
         if job_id is None or (not [*check_yaml([hydra])] and read_yaml(hydra).hydra.job.get("id") == job_id):
             return place
@@ -199,6 +208,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         print(covered)
         return 0
     is_new, new = not plan.directory.exists(), _missing_parents(plan.directory)
+    check_links(plan.directory)
     try:
         write_plan(plan)
     except OSError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.errors import ConfigError, Mistake, one_line
@@ -33,6 +34,32 @@ def read_config(path: Path) -> DictConfig:
     node = read_yaml(path)
     if not isinstance(node, DictConfig):
         raise ConfigError(_mistake(path, 1, "a list"))
+    return node
+
+
+def read_overrides(path: Path) -> list[Any]:
+    """Load the overrides of a run as they were typed, with `${oc.env:NAME}` in them as text.
+
+    To iterate over a `ListConfig` would resolve it: text from elsewhere would then read the environment.
+
+    Raises:
+        ConfigError: As `read_yaml`, and for anything but a list.
+    """
+    node = read_yaml(path)
+    if not isinstance(node, ListConfig):
+        raise ConfigError(Mistake(str(path), "a list of overrides", "another document", f"Correct {path}."))
+    return OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
+
+
+def read_plain_config(path: Path) -> DictConfig:
+    """Load the config that a run left, which has no interpolations; one that has some was changed by someone.
+
+    Raises:
+        ConfigError: As `read_config`, and for interpolations, which would read the environment.
+    """
+    node = read_config(path)
+    if "${" in json.dumps(OmegaConf.to_container(node, resolve=False), default=str):
+        raise ConfigError(Mistake(str(path), "values without interpolations", "${", "Restore the file."))
     return node
 
 

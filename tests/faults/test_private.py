@@ -131,3 +131,18 @@ def test_a_tag_leads_only_to_its_own_run(own_directory, store):
         directory_of(made.info.run_id, store)
     (own_directory / "theirs" / "mlflow.json").write_text(json.dumps({"run_id": made.info.run_id}))
     assert directory_of(made.info.run_id, store) == own_directory / "theirs"
+
+
+@pytest.mark.parametrize("verb", ["push", "sync", "evaluate", "predict"])
+def test_linked_files_are_not_read(own_directory, verb):
+    """A run of someone else would publish or upload the file of the user that a link in it names."""
+    (own_directory / "secret").write_text("mine")
+    folder = own_directory / "run" / "model"
+    folder.mkdir(parents=True)
+    (folder.parent / "config.yaml").write_text("{}")
+    (folder.parent / "metrics.json").write_text("{}")
+    (folder / "README.md").write_text("x")
+    (folder / "notes.txt").symlink_to(own_directory / "secret")
+    with pytest.raises(ConfigError) as caught:
+        cli.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
+    assert [mistake.got for mistake in caught.value.mistakes] == [repr(str(folder / "notes.txt"))]

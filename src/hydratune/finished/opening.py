@@ -19,14 +19,14 @@ from hydratune import adapters, collector, composition
 from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
-from hydratune.files import CONFIG, METRICS, MODEL
+from hydratune.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.models import code
 from hydratune.run import training_arguments
 from hydratune.secret_formats import MASK
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.validation import check_targets
-from hydratune.yaml_files import read_config
+from hydratune.yaml_files import read_plain_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -108,8 +108,9 @@ def open_run(name: str, uri: str) -> FinishedRun:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
+    check_links(directory)
     try:
-        plain = OmegaConf.to_container(read_config(directory / CONFIG), resolve=True)
+        plain = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
         metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     except ConfigError:
         raise

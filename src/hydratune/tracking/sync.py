@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hydratune.errors import FAILED, ConfigError, Mistake
+from hydratune.files import check_links
 from hydratune.provenance import redact
 from hydratune.secret_formats import MASK
 from hydratune.tracking import store
@@ -24,6 +25,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
     parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
     given = parser.parse_args(arguments)
+    for directory in given.run:
+        check_links(directory)
     found = {directory: journals(directory.absolute()) for directory in given.run}
     mistakes = [mistake for directory in found for mistake in _mistakes(directory, found[directory], given.uri)]
     if mistakes:
