@@ -156,6 +156,20 @@ def test_database_of_a_config_receives_no_variable(monkeypatch, compose, key, ur
     assert {mistake.key for mistake in caught.value.mistakes} == {key}
 
 
+@pytest.mark.parametrize("key", ["tracking.experiment", "tracking.registered_model_name"])
+def test_names_of_a_config_send_no_variable(monkeypatch, compose, key):
+    """MLflow receives them as they are, so a server that nobody typed receives none with a value of the environment."""
+    from hydratune.validation import check_config
+
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    texts = ["tracking.uri=https://evil.example", f"{key}=${{oc.env:MY_SECRET}}"]
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(*texts))
+    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    check_config(compose(texts[0]))
+    check_config(compose(texts[1]))
+
+
 def test_confirmed_database_receives_its_password(compose):
     """A password from the environment goes to the host that was typed, and is not recorded with it."""
     from hydratune.validation import check_config

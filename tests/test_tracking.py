@@ -384,3 +384,17 @@ def test_addresses(own_directory):
     assert absolute_uri("sqlite:////abs/a.db") == "sqlite:////abs/a.db"
     assert absolute_uri("http://x") == "http://x"
     assert scheme("postgresql+psycopg://h/d") == "postgresql"
+
+
+def test_tags_and_names_have_no_values_of_the_environment(own_directory, monkeypatch, compose):
+    """They are masked before they are written down, as params are."""
+    monkeypatch.setenv("MY_SECRET", "canary-4b7e")
+    cfg = compose("+tracking.tags.note=see ${oc.env:MY_SECRET}", "tracking.run_name=${oc.env:MY_SECRET}").tracking
+    facts = Facts("run", own_directory / "run", {}, {})
+    facts.directory.mkdir()
+    store = f"sqlite:///{own_directory}/x.db"
+    with Mlflow(uri=store, run_name=cfg.run_name, tags=OmegaConf.to_container(cfg.tags, resolve=True)).start(facts):
+        pass
+    (run,) = runs(store)
+    assert (run.info.run_name, run.data.tags["note"]) == ("***", "see ***")
+    assert "canary" not in (facts.directory / "tracking.jsonl").read_text()

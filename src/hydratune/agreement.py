@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydratune.errors import Mistake
+from hydratune.provenance import has_literal_secret
 
 # Arguments of TrainingArguments -> the lowest value that trains; upstream checks few of them, and late.
 LOWEST = {
@@ -56,6 +57,10 @@ REFUSED = {
     "ignore_data_skip": (
         "false, since a run that goes on would see rows twice",
         "Leave it out: going on takes seconds.",
+    ),
+    "trackio_space_id": (
+        "null, since trackio sends the user's token of the Hub to that Space",
+        "Leave it out.",
     ),
     "resume_from_checkpoint": (
         "nothing, since a run goes on from its own checkpoints",
@@ -160,6 +165,9 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
         if target.endswith("EarlyStoppingCallback") and not args.get("load_best_model_at_end"):
             got, fix = "load_best_model_at_end=false", "Set trainer.args.load_best_model_at_end=true."
             yield Mistake(f"trainer.callbacks.{name}", "a best checkpoint to compare with", got, fix)
+    if has_literal_secret(str(args.get("hub_model_id"))):
+        fix = "Set trainer.args.hub_model_id=YOU/NAME."
+        yield Mistake("trainer.args.hub_model_id", "the name of a repository", "a secret of the environment", fix)
     if args.get("push_to_hub") and not args.get("hub_model_id"):
         fix = "Set trainer.args.hub_model_id=YOU/NAME."
         yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)

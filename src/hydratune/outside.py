@@ -128,6 +128,33 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
 
 
+def store(uri: str | None, key: str, is_typed: bool) -> Iterator[Mistake]:
+    """Yield a mistake for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
+
+    Args:
+        uri: The resolved address of a store.
+        key: Its key.
+        is_typed: Whether the user set it on the command line; a variable of the environment is the user's too.
+    """
+    if is_typed or uri is None or not uri.startswith("sqlite") or uri in os.environ.values():
+        return
+    path = Path(uri.partition(":///")[2]).expanduser().resolve()
+    if not any(path.is_relative_to(Path(home).resolve()) for home in _PLACES.values()):
+        fix = f"To use it, set it on the command line: {key}={uri}."
+        yield Mistake(key, f"a file below {' or '.join(_PLACES.values())}", f"{uri!r}, from a config file", fix)
+
+
+def stores(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield the mistakes of `store` for all stores of a config.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: The keys of the overrides on the command line.
+    """
+    for key in ("tracking.uri", "sweep.storage"):
+        yield from store(OmegaConf.select(cfg, key), key, key in typed)
+
+
 def _directory(hydra: DictConfig, name: str) -> str | None:
     """Return a resolved path; None if it does not resolve, which `place` reports."""
     try:

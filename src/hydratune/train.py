@@ -200,7 +200,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     with composition.composer(request):
         keys = [override.key_or_group for override in request.parsed]
     places = (outside.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
-    if mistakes := [*itertools.chain(*places), *outside.ray_address(cfg.hydra, keys)]:
+    if mistakes := [*itertools.chain(*places), *outside.stores(cfg, keys), *outside.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*mistakes)
     covered = preflight(_corners(plan), dry)
     if dry:
@@ -295,6 +295,7 @@ def checked(request: Request) -> DictConfig:
             mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
         else:  # the directory is named after other values
             mistakes += outside.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
+            mistakes += outside.stores(cfg, [override.key_or_group for override in request.parsed])
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]

@@ -27,6 +27,9 @@ REFUSED = {
     "trainer.args.hub_token='${oc.env:NOPE,abc}'": "trainer.args.hub_token",
     "trainer.args.hub_token='${oc.env:EMPTY}abc'": "trainer.args.hub_token",
     "trainer.args.hub_token='${oc.decode:${vars.mine}}'": "trainer.args.hub_token",
+    "trainer.args.hub_model_id='${oc.env:HF_TOKEN}'": "trainer.args.hub_model_id",
+    "trainer.args.hub_model_id='evil/${vars.token}'": "trainer.args.hub_model_id",
+    "+trainer.args.trackio_space_id=evil/space": "trainer.args.trackio_space_id",
     "tracking.experiment=..": "tracking.experiment",
     "tracking.experiment=.": "tracking.experiment",
     "tracking.registered_model_name=../x": "tracking.registered_model_name",
@@ -54,7 +57,10 @@ ALLOWED = [
 def keys(typed):
     """The keys of the errors of a config; a space separates overrides."""
     overrides = typed.split(" ", 1) if typed.startswith(f"{LORA} ") else [typed]
-    with composer(request := Request((*overrides, "+vars.mine=abc"))), pytest.raises(ConfigError) as caught:
+    with (
+        composer(request := Request((*overrides, "+vars.mine=abc", "+vars.token=${oc.env:HF_TOKEN}"))),
+        pytest.raises(ConfigError) as caught,
+    ):
         checked(request)
     return [mistake.key for mistake in caught.value.mistakes]
 
@@ -63,6 +69,7 @@ def keys(typed):
 def test_value_is_refused(typed, monkeypatch):
     """It is reported when the config is checked, before anything is loaded."""
     monkeypatch.setenv("EMPTY", "")
+    monkeypatch.setenv("HF_TOKEN", "canary-0123456789")
     assert REFUSED[typed] in keys(typed)
 
 
@@ -71,6 +78,39 @@ def test_ordinary_value_is_allowed(typed, monkeypatch):
     """The same keys take what users set."""
     monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 20)
     with composer(request := Request((typed,))):
+        checked(request)
+
+
+STORES = {"tracking.uri": "tracking: {{uri: '{}'}}", "sweep.storage": "sweep: {{storage: '{}'}}"}
+
+
+def with_store(folder, key, uri):
+    """A request whose config file names the file of a store."""
+    path = folder / "conf" / "experiment" / "theirs.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("# @package _global_\n" + STORES[key].format(uri))
+    return Request(("experiment=theirs",), config_dir=folder / "conf")
+
+
+@pytest.mark.parametrize("key", STORES)
+@pytest.mark.parametrize("path", ["/elsewhere/x.db", "x.db", "outputs/../x.db", "~/x.db"])
+def test_config_file_places_no_store_elsewhere(own_directory, key, path):
+    """A SQLite file would be created there, or another program's database would be changed."""
+    request = with_store(own_directory, key, f"sqlite:///{path}")
+    with composer(request), pytest.raises(ConfigError) as caught:
+        checked(request)
+    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+
+
+@pytest.mark.parametrize("key", STORES)
+@pytest.mark.parametrize("uri", ["sqlite:///outputs/x.db", "sqlite:///multirun/a/x.db", "${oc.env:STORE}"])
+def test_user_places_stores(own_directory, monkeypatch, key, uri):
+    """Below the directories for results, or wherever the environment or the command line says."""
+    monkeypatch.setenv("STORE", "sqlite:////elsewhere/x.db")
+    request = with_store(own_directory, key, uri)
+    with composer(request):
+        checked(request)
+    with composer(request := Request((f"{key}=sqlite:////elsewhere/x.db",))):
         checked(request)
 
 

@@ -88,7 +88,8 @@ class Mlflow(Tracking):
             expected = f"an address that starts with {one_of(store.SCHEMES)}"
             fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
             yield Mistake("uri", expected, repr(self.uri), fix)
-        if wrong := servers.mistake(self.uri, "uri"):
+        names = (self.experiment, self.registered_model_name or "", self.registered_model_alias or "")
+        if wrong := servers.mistake(self.uri, "uri", names):
             yield wrong
         if self.experiment in ("", ".", ".."):  # the last two would be other folders of artifacts
             yield Mistake("experiment", "a name", repr(self.experiment), "Leave it out to take the dataset's.")
@@ -142,7 +143,7 @@ class Mlflow(Tracking):
 
     def _open(self, journal: Journal, facts: Facts, uri: str) -> None:
         """Writes down what the run is; where it was written down before, what has changed since."""
-        tags = {**facts.tags, **self.tags, **process.tags(), DIRECTORY: str(facts.directory.absolute())}
+        tags = {**facts.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(facts.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
         if journal.exists():
@@ -151,7 +152,7 @@ class Mlflow(Tracking):
             journal.write("continue", tags=tags)
         else:
             name, began = self.run_name or facts.name, int(time.time() * 1000)
-            known = {"uri": redact(uri), "experiment": self.experiment, "name": name, "tags": tags}
+            known = {"uri": redact(uri), "experiment": self.experiment, "name": redact(name), "tags": tags}
             journal.write("run", key=facts.key or uuid.uuid4().hex, began=began, **known)
         journal.write_params(params)
 

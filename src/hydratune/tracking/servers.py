@@ -53,12 +53,13 @@ def confirm_typed(arguments: Sequence[str]) -> None:
         os.environ[VARIABLE] = ",".join(sorted(recorded | typed))
 
 
-def mistake(uri: str, key: str) -> Mistake | None:
+def mistake(uri: str, key: str, texts: Sequence[str] = ()) -> Mistake | None:
     """Return what is wrong with an address to which secrets would be sent; None if nothing is.
 
     Args:
         uri: The resolved address.
         key: What the error names.
+        texts: Other resolved texts that the server receives as they are.
     """
     server = _server(uri)
     if server is None or server in _confirmed():
@@ -66,7 +67,9 @@ def mistake(uri: str, key: str) -> Mistake | None:
     is_http = uri.strip().lower().startswith(tuple(_PORTS))
     names = [name for name in (_CREDENTIALS if is_http else _PASSWORDS) if os.environ.get(name)]
     names += [str(_CREDENTIALS_FILE)] if is_http and _CREDENTIALS_FILE.expanduser().is_file() else []
-    names += [name for name, value in env_variables.resolved().items() if len(value) >= _SHORTEST and value in uri]
+    for name, value in env_variables.resolved().items():
+        if len(value) >= _SHORTEST and any(value in text for text in (uri, *texts)):
+            names.append(name)
     if not names:
         return None
     got = f"{server or 'a server that is not clear'}, to which {', '.join(dict.fromkeys(names))} would be sent"
