@@ -112,6 +112,14 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     assert set(own_directory.iterdir()) == before
 
 
+def test_errors_mask_values_of_the_environment(monkeypatch):
+    """An invalid value that a config reads from the environment is not printed."""
+    monkeypatch.setenv("MY_SECRET", "canary-51ab")
+    done = hydratune("sweep.storage=https://host/${oc.env:MY_SECRET}")
+    assert (done.returncode, done.stderr.count("https://host/***")) == (2, 1)
+    assert "canary" not in done.stdout + done.stderr
+
+
 def test_what_was_trained_is_never_taken_away(toy, own_directory):
     """A mistake that is found only after a checkpoint was written leaves the run's directory alone."""
     code = """

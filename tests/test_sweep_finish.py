@@ -268,6 +268,18 @@ def test_own_conf_directory(toy, trained, own_directory):
         finish(study.plan.name, "--config-dir", "elsewhere")
 
 
+def test_stored_conf_directory_elsewhere_must_be_typed(toy, trained, own_directory):
+    """The plan of someone else chooses no directory outside the current one to write to."""
+    own = own_directory.parent / "conf"
+    own.mkdir()
+    study = fake_study([*toy, *SPACE], *GOOD, config_dir=own)
+    with pytest.raises(ConfigError) as caught:
+        finish(study.plan.name)
+    assert [mistake.key for mistake in caught.value.mistakes] == ["--config-dir"]
+    assert (trained, [*own.iterdir()]) == ([], [])
+    assert finish(study.plan.name, "--config-dir", str(own)) == 0
+
+
 @pytest.mark.slow
 def test_from_sweep_to_model(toy, store, own_directory):
     """A real sweep looks at no test data; its winner, retrained, scores the same on validation, and is logged."""

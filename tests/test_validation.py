@@ -166,7 +166,8 @@ def test_the_default_is_in_order(compose):
         ("+dataset.labels=[1.5]", "dataset.labels: expected names as text, got [1.5]. Set dataset.labels=[a,b], or null."),
         ("+dataset.columns={text: a, label: a}", "dataset.columns: expected a different column for each, got ['a'] twice. Set one of them to null."),
         ("seed=-1", "seed: expected a whole number from 0 to 4294967295, got -1. Set seed=42."),
-        ("name=../x", "name: expected text without a slash, got '../x'. It names a folder: set name=my_run."),
+        ("name=../x", "name: expected text on one line without a slash, got '../x'. It names a folder: set name=my_run."),
+        ("name='a\x1b[2Jb'", r"name: expected text on one line without a slash, got 'a\x1b[2Jb'. It names a folder: set name=my_run."),
         (
             "trainer.args.per_device_train_batch_size=0",
             "trainer.args.per_device_train_batch_size: expected a number from 1, got 0. Raise it.",

@@ -88,8 +88,8 @@ def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
 
 def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
     name, seed = plain.get("name"), plain.get("seed")
-    if not isinstance(name, str) or not name or "/" in name:
-        yield Mistake("name", "text without a slash", repr(name), "It names a folder: set name=my_run.")
+    if not isinstance(name, str) or not name or "/" in name or not name.isprintable():
+        yield Mistake("name", "text on one line without a slash", repr(name), "It names a folder: set name=my_run.")
     if isinstance(seed, int) and not 0 <= seed < SEEDS:
         yield Mistake("seed", f"a whole number from 0 to {SEEDS - 1}", repr(seed), "Set seed=42.")
     if plain.get("resume") not in (None, "auto"):

@@ -98,5 +98,5 @@ def _check_open_secrets(arguments: Sequence[str]) -> None:
 def _say(error: ConfigError) -> int:
     if len(error.mistakes) > 1:
         print(f"hydratune: {len(error.mistakes)} mistakes", file=sys.stderr)
-    print(error, file=sys.stderr)
+    print(redact(str(error)), file=sys.stderr)  # an invalid value can be one of the environment
     return USER_MISTAKE

@@ -171,10 +171,17 @@ def _alone(plan: Plan) -> Any:
 
 
 def _conf(plan: Plan, given: Path | None) -> Path:
-    """The conf directory: the sweep's own where it had one, since a run can have no other."""
+    """Return the conf directory: the sweep's own if it has one, since a run cannot have another.
+
+    Raises:
+        ConfigError: Another one is given, or the stored one is outside the current directory and was not typed.
+    """
     own = plan.flags["config_dir"]
     if own and given and given != Path(own):
         raise ConfigError(Mistake("--config-dir", f"{own}, as in the sweep", str(given), "Leave it out."))
+    if own and not given and not Path(own).resolve().is_relative_to(Path.cwd()):  # sweep.json may be of someone else
+        fix = f"To write the experiment there, add --config-dir {shlex.quote(own)}."
+        raise ConfigError(Mistake("--config-dir", "a directory below the current one", repr(own), fix))
     return Path(own) if own else given or Path(_CONF).absolute()
 
 

@@ -37,6 +37,7 @@ REFUSED = {
     "model.pretrained_model_name_or_path=https://evil.example/x": "model.pretrained_model_name_or_path",
     "++model.trust_remote_code=true": "model.trust_remote_code",
     "+model.config.auto_map={AutoModel: evil.E}": "model.config.auto_map",
+    "+model.config.text_config={attn_implementation: evil/kernel}": "model.config.text_config.attn_implementation",
     f"{LORA} +adapter.config.megatron_config={{x: 1}}": "adapter.config.megatron_config",
     f"{LORA} +adapter.config.megatron_core=antigravity": "adapter.config.megatron_core",
     f"{LORA} +adapter.config.corda_config={{cache_file: evil.pt}}": "adapter.config.corda_config",

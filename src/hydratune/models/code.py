@@ -35,8 +35,10 @@ def kernel(implementation: str | None) -> Iterator[Mistake]:
         yield Mistake("attn_implementation", "a kernel of the installed packages", repr(implementation), fix)
 
 
-def fields(config: Mapping[str, Any]) -> Iterator[Mistake]:
-    """A mistake for each field of a network's config that would name code."""
-    for name in config:
+def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Mistake]:
+    """Yield a mistake for each field of a model's config, or of a config inside it, that would name code."""
+    for name, value in config.items():
         if str(name).startswith("_") or name in _CODE_FIELDS:
-            yield Mistake(f"config.{name}", "a field that holds no code", repr(name), "Leave it out.")
+            yield Mistake(f"{key}.{name}", "a field that holds no code", repr(name), "Leave it out.")
+        elif isinstance(value, Mapping):
+            yield from fields(value, f"{key}.{name}")
