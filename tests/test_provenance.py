@@ -11,7 +11,9 @@ from hydratune.facts import resolved_yaml
 from hydratune.provenance import console_script, environment, git_commit, git_diff, is_secret, redact
 
 
-@pytest.mark.parametrize("key", ["trainer.args.hub_token", "token", "db.password", "api_key", "client_secret"])
+@pytest.mark.parametrize(
+    "key", ["trainer.args.hub_token", "token", "db.password", "api_key", "client_secret", "a.secret_key", "private_key"]
+)
 def test_secret_keys(key):
     """Keys that hold secrets are known by their names."""
     assert is_secret(key)
@@ -72,11 +74,19 @@ def test_redact_keeps_urls_without_a_password(url):
         "pypi-" + "AgEI" * 10, "dckr_pat_" + "a1" * 14, "sk_live_" + "a1" * 12, "SG." + "a" * 22 + "." + "b" * 43,
         "hvs." + "a1" * 12, "glsa_" + "a1" * 16, "lin_api_" + "a1" * 20, "r8_" + "a1" * 19, "wandb_v1_" + "a1" * 20,
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0xyz.c2lnbmF0dXJl", "12345678:AA" + "b" * 33, "whsec_" + "a1" * 16,
+        "hooks.slack.com/services/T0AAA/B0BBB/" + "a1" * 12, "discord.com/api/webhooks/123456/" + "a1" * 30,
     ],
 )  # fmt: skip
 def test_redact_masks_tokens_of_providers(token):
     """Wherever they occur in a text."""
     assert redact(f"got '{token}', not x") == "got '***', not x"
+
+
+@pytest.mark.parametrize("name", ["MINIO_SECRET_KEY", "SSH_PRIVATE_KEY", "SMTP_PASS", "KEY_PASSPHRASE", "MYSQL_PWD"])
+def test_redact_masks_variables_with_telling_names(monkeypatch, name):
+    """Their values are masked wherever they occur."""
+    monkeypatch.setenv(name, "canary-77d0")
+    assert redact("got canary-77d0") == "got ***"
 
 
 def test_redact_masks_private_keys():

@@ -80,6 +80,12 @@ def remove_soon(folder: Path, seconds: float = 0) -> None:
     remover.start()
 
 
+def user_file(name: str) -> Path:
+    """Return a file of the user's own, outside projects, in which hydratune records what the user trusts."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "hydratune" / name
+
+
 def check_links(directory: Path) -> None:
     """Return if no symbolic link inside a directory leads out of it.
 

@@ -32,11 +32,14 @@ _EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with 
 
 # `token` alone or behind these words; `pad_token` and its kin are no secrets.
 _SECRET_KEY = re.compile(
-    r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|secret|api_?key|credentials?)$",
+    r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|passphrase|secret|(api|private|secret)_?key|credentials?)$",
     re.IGNORECASE,
 )
 # Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
-_SECRET_VARIABLE = re.compile(r"(TOKEN|PASSWORD|PASSWD|SECRET|API_?KEY|ACCESS_KEY|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(
+    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|MYSQL_PWD|SECRET|(API|ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)$",
+    re.IGNORECASE,
+)
 _SHORTEST = 8  # characters
 
 

@@ -19,6 +19,7 @@ _TOKEN = re.compile(
     r"|(?:AKIA|ASIA|ABIA|ACCA)[0-9A-Z]{16}"  # AWS
     r"|AIza[\w-]{35}|ya29\.[\w-]{20,}|GOCSPX-[\w-]{20,}"  # Google
     r"|[\w~.-]{3}8Q~[\w~.-]{31,34}"  # Azure
+    r"|hooks\.slack\.com/\w+/[\w/-]{20,}|discord(?:app)?\.com/api/webhooks/[\w/-]{20,}"  # addresses that are secrets
     r"|xox[a-z](?:-[\w-]{10,}|\.[\w.-]{10,})|xapp-[\w-]{10,}"  # Slack
     r"|npm_\w{36}|pypi-[\w-]{16,}|dckr_pat_[\w-]{20,}|rubygems_[0-9a-f]{40,}"  # package registries
     r"|(?:sk|rk|pk|whsec)_(?:live|test)_\w{10,}|whsec_\w{20,}"  # Stripe

@@ -10,13 +10,12 @@ import argparse
 import functools
 import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.errors import ConfigError, Mistake
-from hydratune.files import PRIVATE_FOLDER, write_json
+from hydratune.files import PRIVATE_FOLDER, user_file, write_json
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
 _PROJECT = "pyproject.toml"
@@ -81,8 +80,7 @@ def _project() -> tuple[Path, list[str]]:
 
 def _store() -> Path:
     """Return the file of the user that records trusted lists: path -> digest of the list."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "hydratune" / "trusted.json"
+    return user_file("trusted.json")
 
 
 def _recorded() -> dict[str, str]:

@@ -26,11 +26,10 @@ from hydratune.signatures import Signature, expectation, signature
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
 # Those whose classes know more of their arguments than a signature says.
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
-# Hydra's own keys of a node with a `_target_`.
 # What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
-RESERVED = (*build.RESERVED, "_args_")
+RESERVED = (*build.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
 # What the run decides and a config must not, with what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",

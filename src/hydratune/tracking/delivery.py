@@ -30,7 +30,6 @@ SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that th
 _TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was delivered to it
 _OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
 _MOST = 100  # params or tags of one call
-_MOST_METRICS = 1000
 
 
 def pointer(directory: Path) -> dict[str, str] | None:

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import env_variables
 from hydratune.errors import Mistake
-from hydratune.files import PRIVATE_FOLDER, write_json
+from hydratune.files import PRIVATE_FOLDER, user_file, write_json
 
 VARIABLE = "HYDRATUNE_SERVERS"  # passes them on to the processes of a command
 # What MLflow's client authenticates with.
@@ -125,8 +125,7 @@ def _database(uri: str) -> str:
 
 
 def _file() -> Path:
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(home) / "hydratune" / "servers.json"
+    return user_file("servers.json")
 
 
 def _recorded() -> set[str]:
