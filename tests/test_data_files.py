@@ -511,3 +511,11 @@ def test_dotted_name_that_leads_nowhere_is_an_error(dotted):
     """It is the key of the column."""
     Path("a.jsonl").write_text("\n".join(json.dumps(row) for row in NESTED))
     assert {*errors("a.jsonl", columns={"text": dotted})} == {"dataset.columns.text"}
+
+
+@pytest.mark.parametrize("names", [[None], [""], ["1"], ["a", "a"]])
+def test_column_names_that_name_nothing_are_refused(own_directory, names):
+    """Null and empty names, numbers at another position, and repeated names."""
+    (own_directory / "a.csv").write_text("x,0\n")
+    source = LocalFiles(files={"train": "a.csv"}, header=False, column_names=names)
+    assert {mistake.key for mistake in source.check()} == {"column_names"}

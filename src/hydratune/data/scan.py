@@ -89,8 +89,8 @@ class ReadOptions:
         if self.header and is_csv and names:
             fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
             yield Mistake("column_names", "null for files with a header", repr([*names]), fix)
-        doubtful = [name for i, name in enumerate(names) if name.isdecimal() and name != str(i)]
-        if doubtful or len({*names}) < len(names) or not all(names):
+        doubtful = [name for i, name in enumerate(names) if not name or (name.isdecimal() and name != str(i))]
+        if doubtful or len({*names}) < len(names):
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
