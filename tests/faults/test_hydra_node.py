@@ -56,7 +56,7 @@ NODES = {
     "an absolute directory": ({"run": {"dir": "${oc.env:HOME}/.config/autostart"}}, "hydra.run.dir"),
     "a directory above": ({"run": {"dir": "outputs/../elsewhere"}}, "hydra.run.dir"),
     "outputs itself": ({"run": {"dir": "outputs"}}, "hydra.run.dir"),
-    "a directory by an escaped interpolation": ({"run": {"dir": "outputs/a\\${vars.text}"}}, "hydra.run.dir"),
+    "a directory by an escaped interpolation": ({"run": {"dir": "outputs/a\\${name}"}}, "hydra.run.dir"),
 }  # fmt: skip
 _FORMATTER = {"ours": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}}
 _OUTPUT = "${hydra.runtime.output_dir}"

@@ -156,8 +156,8 @@ def test_references_are_none(compose, monkeypatch, uri):
     from hydratune.tracking import servers
     from hydratune.validation import check_config
 
-    for name in ("A", "B", "TRACKING"):
-        monkeypatch.setenv(name, "http://x")
+    for name, value in (("A", "me12345678"), ("B", "pw12345678"), ("TRACKING", "http://x")):
+        monkeypatch.setenv(name, value)
     servers.confirm_typed([f"tracking.uri='{uri}'"])
     check_config(compose(f"tracking.uri='{uri}'"))
 
