@@ -12,9 +12,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from any_columns import AnyColumns
 from conftest import write_rows
 from hydratune.data import LocalFiles
-from hydratune.data.rows import Column
 from hydratune.errors import ConfigError
 from hydratune.tasks.sequence_classification import SequenceClassification
 
@@ -39,29 +39,11 @@ def tokenizer(tiny_model):
     return AutoTokenizer.from_pretrained(tiny_model)
 
 
-class AnyColumns:
-    """A task that takes whatever it is given."""
-
-    inputs = ()
-
-    def __init__(self, names):
-        self.columns = {f"column{i}": Column("any") for i, _ in enumerate(names)}
-
-    def bad_rows(self, splits, label_names):  # noqa: ARG002
-        return iter(())
-
-    def name_labels(self, splits, names):
-        return splits, names
-
-    def keeps_order(self):
-        return True
-
-
 def load(path, names, **options):
     """The columns of a file, each as a list; or the messages that there are instead."""
     columns = {f"column{i}": name for i, name in enumerate(names)}
     source = LocalFiles(files={"train": str(path), "validation": str(path)}, columns=columns, **options)
-    task = AnyColumns(names)
+    task = AnyColumns(*columns)
     try:
         if found := [*source.check()] or [*source.check_columns(task.columns)]:
             raise ConfigError(*found)
