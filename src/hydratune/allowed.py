@@ -84,7 +84,7 @@ def listed() -> tuple[str, ...]:
 
 def how_to_allow(name: str) -> str:
     """Return the hint of an error about code that is not on the list."""
-    if _is_in(name, trust.untrusted_names()):
+    if is_in(name, trust.untrusted_names()):
         return "pyproject.toml lists it, but you have not trusted that list yet: run `hydratune trust`."
     return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
 
@@ -103,18 +103,18 @@ def mistake(path: Any, key: str) -> Mistake | None:
     own = listed()
     if key.startswith("hydra."):  # Hydra imports and instantiates it, whatever its class
         allowed = _HYDRA.get(key.removesuffix("._target_"), ())
-        if path in allowed or _is_in(path, own):
+        if path in allowed or is_in(path, own):
             return None
         return Mistake(key, one_of(allowed) if allowed else "no _target_ here", repr(path), how_to_allow(path))
     known = (*PACKAGES, *own)
-    found = locate(path) if _is_in(path, known) else None
+    found = locate(path) if is_in(path, known) else None
     if found and path in own:
         return None
-    if not _is_in(path, known) or (found and not _is_in(found.path, known)):
+    if not is_in(path, known) or (found and not is_in(found.path, known)):
         return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), how_to_allow(path.partition(".")[0]))
     if found is None:
         return Mistake(key, "a class or function that exists", repr(path), _nearest(path))
-    if _is_in(path, own) and _is_in(found.path, own):
+    if is_in(path, own) and is_in(found.path, own):
         return None
     if found.path in _REPLACED:
         fix = f"Set {key}={_REPLACED[found.path]}."
@@ -141,7 +141,7 @@ def beyond(node: Any) -> list[str]:
     """The `_target_`s of a plain config that only the user's own list allows."""
     own = listed()
     named = {str(one["_target_"]) for _, one in targets(node)}
-    return sorted(path for path in named if _is_in(path, own))
+    return sorted(path for path in named if is_in(path, own))
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -157,7 +157,8 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]
         yield from targets(value, f"{key}.{name}".lstrip("."))
 
 
-def _is_in(path: str, packages: Iterable[str]) -> bool:
+def is_in(path: str, packages: Iterable[str]) -> bool:
+    """Return whether a dotted name is one of several, or below one of them."""
     return any(path == package or path.startswith(f"{package}.") for package in packages)
 
 

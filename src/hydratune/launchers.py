@@ -148,7 +148,7 @@ def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
     for key, value in _flat(launcher, set(settings)):
         full = f"{_KEY}.{key}"
         exempt = (*allowed.listed(), *(f"{_KEY}.{name}" for name in ("_target_", *_ELSEWHERE)))
-        if value is None or any(_is_below(full, other) for other in exempt):
+        if value is None or allowed.is_in(full, exempt):
             continue
         if key == folder:
             yield from _folder(full, str(value), sweep_directory)
@@ -177,7 +177,3 @@ def _flat(node: Mapping[Any, Any], leaves: set[str], prefix: str = "") -> Iterat
             yield from _flat(value, leaves, f"{key}.")
         else:
             yield key, value
-
-
-def _is_below(key: str, parent: str) -> bool:
-    return key == parent or key.startswith(f"{parent}.")

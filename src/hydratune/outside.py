@@ -74,7 +74,7 @@ def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
         for i, value in enumerate(node):
             yield from _interpolations(value, f"{key}[{i}]")
     elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key):
-        is_listed = any(key == name or key.startswith(f"{name}.") for name in allowed.listed())
+        is_listed = allowed.is_in(key, allowed.listed())
         if not is_listed and not key.startswith(_CHECKED):  # as a whole, interpolations included
             yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
 
