@@ -37,9 +37,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        for _ in range(600):
+        for _ in range(3000):
             try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=10):
                     return
             except OSError:
                 time.sleep(0.1)

@@ -42,7 +42,7 @@ def port():
 def machine(own_directory, port):
     """Makes a machine of a run of two."""
 
-    def make(rank, timeout=60.0, directory="run", **changed):
+    def make(rank, timeout=300.0, directory="run", **changed):
         values = {"nnodes": 2, "node_rank": rank, "rdzv_endpoint": f"127.0.0.1:{port}", **changed}
         return Machines(Launch(**values), own_directory / directory, rank + 1, timeout)
 
@@ -61,7 +61,7 @@ def both(machine):
 
 def awaited(condition):
     """Waits until a condition holds."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -101,7 +101,7 @@ def answer(server, url):
     """What a server says as soon as it listens."""
     while server.poll() is None:
         try:
-            with urllib.request.urlopen(url, timeout=10) as response:
+            with urllib.request.urlopen(url, timeout=60) as response:
                 return json.load(response)
         except OSError:
             time.sleep(0.1)

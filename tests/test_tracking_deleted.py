@@ -37,7 +37,7 @@ def experiment_of(store):
 def wait_until_sent(directory):
     """Let the uploader send what it has."""
     journal = Journal(directory)
-    for _ in range(600):
+    for _ in range(6000):
         if journal.is_delivered():
             return
         time.sleep(0.05)

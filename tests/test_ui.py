@@ -21,7 +21,7 @@ from processes import HYDRATUNE
 def answer(url, **headers):
     """Status and body of a request."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as error:
         return error.code, b""
@@ -39,7 +39,7 @@ def serving(*arguments):
     base = f"http://127.0.0.1:{port}"
     try:
         line = server.stdout.readline()
-        for _ in range(300):
+        for _ in range(1500):
             assert server.poll() is None
             try:
                 answer(base)

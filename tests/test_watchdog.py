@@ -14,12 +14,12 @@ number = getattr(signal, sys.argv[1])
 signal.signal(number, lambda *_: None)
 watchdog.start(lambda: False, lambda: False, 9, grace=0.2)
 os.kill(os.getpid(), number)
-threading.Event().wait(3)
+threading.Event().wait(float(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 9), ("SIGUSR1", 9), ("SIGCHLD", 0)])
-def test_watchdog_ends_a_process_that_was_asked(name, code):
+@pytest.mark.parametrize(("name", "seconds", "code"), [("SIGTERM", 60, 9), ("SIGUSR1", 60, 9), ("SIGCHLD", 1.5, 0)])
+def test_watchdog_ends_a_process_that_was_asked(name, seconds, code):
     """A request ends a process that waits; the end of a child process, e.g. of a data worker, does not."""
-    done = subprocess.run([sys.executable, "-c", WAITING, name], check=False)
+    done = subprocess.run([sys.executable, "-c", WAITING, name, str(seconds)], check=False)
     assert done.returncode == code

@@ -21,11 +21,19 @@ TESTS = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
 TOKEN = "0123456789abcdef0123456789abcdef"
 AUTHENTICATION = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-_READY = 120  # seconds
+_READY = 300  # seconds
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",
-}  # Ray's default niceness, 15, starves workers here
+    "RAY_worker_niceness": "0",  # Ray's default, 15, starves workers beside other tests
+}
+# Ray's own limits of 30 to 100 seconds are too short for a machine that is busy with other tests.
+_PATIENT = {
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "300",  # for the process that the head starts for each Ray Client
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+}
+# For the machine that connects through Ray Client.
+PATIENT_CLIENT = {"RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "100", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "100"}
 _SHARED = ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0", "--block"]
 
 
@@ -52,7 +60,7 @@ class Node:
         self.process.wait()
 
     def stop(self) -> None:
-        """End the node as Ctrl-C on `ray start --block` does, and kill what is left after ten seconds."""
+        """End the node as Ctrl-C on `ray start --block` does, and kill what is left after 10 seconds."""
         processes = self.processes()
         self.process.terminate()
         for process in psutil.wait_procs(processes, timeout=10)[1]:
@@ -97,7 +105,7 @@ def cluster() -> Iterator[Cluster]:
 def _node(folder: Path, *arguments: str) -> Iterator[Node]:
     """Start a node without the variables of the tests' sweeps, wait until it is ready, and stop it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRATUNE_", "SWEEP_"))}
-    environment |= {**AUTHENTICATION, **_QUIET, "PYTHONPATH": str(TESTS)}
+    environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, "PYTHONPATH": str(TESTS)}
     output = Path(tempfile.mkstemp(dir=folder)[1])
     with output.open("w") as file:
         command = [str(RAY), "start", *arguments, *_SHARED]

@@ -17,7 +17,7 @@ CPU = ["hardware.processes=1", "hardware.device=cpu", "hardware.precision=fp32",
 TWO = ["hardware=ddp", *CPU, "hardware.launch.nnodes=2", "hydra.run.dir=my_run"]
 AT_HOST0 = "hardware.launch.rdzv_endpoint=host0"
 ENDLESS = "trainer.args.num_train_epochs=100000"
-LONG = 120  # seconds; far less than trainer.args.ddp_timeout
+LONG = 600  # seconds; far less than trainer.args.ddp_timeout
 
 
 @pytest.fixture(scope="module")

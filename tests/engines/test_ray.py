@@ -10,7 +10,7 @@ import pytest
 
 from hydratune.errors import SAVED
 from hydratune.tracking.process import PROCESS
-from processes import hydratune
+from processes import LONG, hydratune
 from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
 
 pytestmark = [
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed"),
 ]
 if find_spec("ray"):
-    from engines.ray_nodes import AUTHENTICATION, TOKEN, cluster
+    from engines.ray_nodes import AUTHENTICATION, PATIENT_CLIENT, TOKEN, cluster
 
 ADDRESS = "hydra.launcher.ray.init.address"
 STORAGE = "sweep.storage=${oc.env:SWEEP_STORAGE}"
@@ -69,8 +69,10 @@ def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head):
         assert sweep.poll() is None, sweep.said()
         time.sleep(0.05)
     sweep.send_signal(signal.SIGTERM)
-    assert sweep.wait(60) == SAVED
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in signed(people) if psutil.pid_exists(pid)], timeout=30)
+    assert sweep.wait(LONG) == SAVED
+    _, alive = psutil.wait_procs(
+        [psutil.Process(pid) for pid in signed(people) if psutil.pid_exists(pid)], timeout=LONG
+    )
     assert not alive
 
 
@@ -97,7 +99,8 @@ def test_sweep_connects_to_a_running_cluster(toy, own_directory, head, storage, 
     token = own_directory / "token"
     token.write_text(TOKEN)
     by_file = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    typed, environment = {"variable": ([], by_file), "client": ([f"{ADDRESS}={head.client}"], AUTHENTICATION)}[way]
+    by_client = {**AUTHENTICATION, **PATIENT_CLIENT}
+    typed, environment = {"variable": ([], by_file), "client": ([f"{ADDRESS}={head.client}"], by_client)}[way]
     ended(
         start(*toy, *TWO, STORAGE, "hydra/launcher=ray", *typed, "tracking=none", SWEEP_STORAGE=storage, **environment)
     )
