@@ -24,10 +24,11 @@ from hydratune import composition
 from hydratune.composition import Request
 from hydratune.facts import Job
 from hydratune.files import MODEL
-from hydratune.run import RunResult, run
+from hydratune.run import run
 from hydratune.tracking import models, store
 from hydratune.tracking.base import ModelFacts
 from hydratune.tracking.delivery import pointer
+from hydratune.training.results import RunResult
 
 KINDS = {"tracking=none": ["tracking=none"], "tracking=mlflow": []}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hydratune.data.naming import data_name
+from hydratune.dataset_name import data_name
 
 NAMES = {
     "reviews.csv": "reviews",

@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 from hydratune import hub, provenance
 from hydratune.facts import Job, resolved_yaml
 from hydratune.files import TRAINING_ARGS, write_json, write_text
-from hydratune.report import scores
 from hydratune.run_params import FIRST
+from hydratune.training.results import split_metrics
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -72,7 +72,9 @@ class Trained:
 
     def columns(self) -> dict[str, dict[str, float]]:
         """Split -> name of a metric -> value, of the splits that were evaluated."""
-        found = {split: scores(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))}
+        found = {
+            split: split_metrics(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))
+        }
         return {split: column for split, column in found.items() if column}
 
 

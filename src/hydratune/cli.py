@@ -21,8 +21,9 @@ from hydratune.errors import (
     did_you_mean,
     one_of,
 )
-from hydratune.provenance import guard_logs, redact
+from hydratune.provenance import redact
 from hydratune.tracking import servers
+from hydratune.utils.logs import guard_logs
 
 # Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
 VERBS = {

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from hydratune import env_variables, outside
-from hydratune.data.naming import data_name
+from hydratune.dataset_name import data_name
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.yaml_files import check_yaml, read_yaml
 

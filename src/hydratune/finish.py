@@ -22,7 +22,6 @@ from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import METRICS, check_links, check_started_here
 from hydratune.intervals import interval_text, mean_interval
 from hydratune.provenance import console_script, typed
-from hydratune.report import scores
 from hydratune.sweep import board, show
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.retraining import BEST
@@ -30,6 +29,7 @@ from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.sweep.winner import Experiment, experiment, written
 from hydratune.train import checked, train
+from hydratune.training.results import split_metrics
 from hydratune.yaml_files import read_overrides
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
     table = Table(Column(no_wrap=True), *(f"seed {seed}" for seed in by_seed), *means)
     table.caption, table.caption_justify = _SCOPE, "left"
     for prefix, split in _SPLITS.items():
-        found = [scores(metrics, prefix) for metrics in by_seed.values()]
+        found = [split_metrics(metrics, prefix) for metrics in by_seed.values()]
         rows = next(iter(by_seed.values())).get(f"{prefix}_samples")
         for name in found[0]:
             values = [float(one[name]) for one in found]

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune.utils.rng import random_state, set_random_state
+
 T = TypeVar("T")
 
 
@@ -60,29 +62,3 @@ def key_of(*nodes: DictConfig | Mapping[str, Any] | str | int) -> str:
     """A key of what is made from these nodes of a config."""
     plain = [OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node for node in nodes]
     return json.dumps(plain, sort_keys=True, default=str)
-
-
-def random_state() -> tuple[Any, ...]:
-    """Where the random number generators stand: Python's, NumPy's and torch's."""
-    import random
-
-    import numpy as np
-    import torch
-
-    gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), gpu
-
-
-def set_random_state(state: tuple[Any, ...]) -> None:
-    """Puts the random number generators where `random_state` found them."""
-    import random
-
-    import numpy as np
-    import torch
-
-    python, numpy, cpu, gpu = state
-    random.setstate(python)
-    np.random.set_state(numpy)
-    torch.set_rng_state(cpu)
-    if gpu is not None:
-        torch.cuda.set_rng_state_all(gpu)

@@ -26,7 +26,7 @@ from hydratune.hardware.distributed import DDP_TIMEOUT, Distributed
 from hydratune.hardware.environment import ignore_other_launchers
 from hydratune.hardware.machines import Machines
 from hydratune.provenance import console_script
-from hydratune.run import RunResult
+from hydratune.training.results import RunResult
 
 RANKS = "ranks"  # in the run directory: the config that all processes read; the end and the log of each
 FROZEN = "job.yaml"

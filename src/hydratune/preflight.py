@@ -18,9 +18,9 @@ from hydratune.errors import ConfigError, Mistake
 from hydratune.hardware.distributed import Distributed
 from hydratune.kept import key_of
 from hydratune.models.base import Checkpoint, Network, freeze
-from hydratune.report import quieten
 from hydratune.run import load_checkpoint, training_arguments
 from hydratune.training.arguments import try_out
+from hydratune.utils.logs import quiet_libraries
 
 _LIGHT = ("keys and values", "data columns")  # which `check_config` has checked before
 _NEVER = ("rows", "weights", "memory")
@@ -71,7 +71,7 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
         ConfigError: With the mistakes of all configs together.
     """
     found, networks, seen = Coverage(), dict[str, Any](), set[str]()
-    quieten()
+    quiet_libraries()
     with _silence():
         for cfg in configs:
             nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import logging
 import os
 import platform
 import re
@@ -13,7 +11,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -148,21 +145,6 @@ def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
     for secret in secrets:
         value = value.replace(secret, MASK)
     return mask(value)
-
-
-def guard_logs() -> None:
-    """Masks secrets in whatever this process logs from now on, tracebacks included."""
-    make = logging.getLogRecordFactory()
-
-    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make(*args, **kwargs)
-        with contextlib.suppress(TypeError, ValueError):  # of a message that does not fit its arguments
-            record.msg, record.args = redact(record.getMessage()), None
-        if record.exc_info and record.exc_info[0]:
-            record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
-        return record
-
-    logging.setLogRecordFactory(masked)
 
 
 def _of_environment() -> list[str]:

@@ -25,9 +25,10 @@ from hydratune.facts import Part, hydra_job
 from hydratune.files import write_json
 from hydratune.hardware.environment import mark_as_rank
 from hydratune.launch import ENDED
-from hydratune.provenance import guard_logs, redact
+from hydratune.provenance import redact
 from hydratune.run import run
 from hydratune.sweep.retraining import row_check
+from hydratune.utils.logs import guard_logs
 
 # An error holds the frames of the run, and with them the objects that must not be destroyed: see `_exit`.
 _errors: list[BaseException] = []
@@ -97,13 +98,12 @@ def _run(frozen: str, rank: int, origin: Sequence[str]) -> dict[str, Any]:
 
 
 def _part(origin: Sequence[str]) -> Part:
-    """The same part of a sweep as its worker has."""
-    from hydratune.sweep.isolated import opened
-    from hydratune.sweep.worker import part
+    """Return the context of the trial, as its worker has it."""
+    from hydratune.sweep.trial_context import reopen_trial, trial_context
 
     directory, trial_id, number = origin
-    study, claim = opened(directory, trial_id)
-    return part(study, claim, int(number))
+    study, claim = reopen_trial(directory, trial_id)
+    return trial_context(study, claim, int(number))
 
 
 def _speak_into(path: Path) -> None:

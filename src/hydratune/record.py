@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune import provenance
 from hydratune.data.cache import source_hash
 from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
-from hydratune.data.naming import data_name
 from hydratune.data.splitting import GROUPS, without_groups
 from hydratune.data.streaming import is_stream
+from hydratune.dataset_name import data_name
 from hydratune.errors import optional_record
 from hydratune.facts import Job, resolved_yaml
 from hydratune.files import (

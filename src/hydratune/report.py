@@ -2,44 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
 
 from hydratune.console import plain_console
 from hydratune.hardware.fit import ran_out
-
-if TYPE_CHECKING:
-    from hydratune.run import RunResult
-
-BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos", "samples")
-
-
-def quieten() -> None:
-    """Sends transformers' and datasets' messages to the run's log, and drops bars that say nothing of the run."""
-    import datasets
-    import transformers
-
-    transformers.utils.logging.disable_default_handler()
-    transformers.utils.logging.enable_propagation()
-    transformers.utils.logging.disable_progress_bar()  # of loading and saving weights; Trainer's bar stays
-    datasets.utils.logging.enable_propagation()
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request to the hub
-    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file is told by us, once
-
-
-def scores(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Metrics of one split without their prefix, and without Trainer's bookkeeping."""
-    ours = {name.removeprefix(f"{prefix}_"): v for name, v in metrics.items() if name.startswith(f"{prefix}_")}
-    return {name: value for name, value in ours.items() if not name.endswith(BOOKKEEPING)}
+from hydratune.training.results import RunResult, split_metrics
 
 
 def show(result: RunResult) -> None:
     """Prints the metrics of validation and test side by side, where the files are, and how to open MLflow."""
     from rich.table import Table
 
-    columns = {split: found for split in ("eval", "test") if (found := scores(result.metrics, split))}
+    columns = {split: found for split in ("eval", "test") if (found := split_metrics(result.metrics, split))}
     table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
     for name in dict.fromkeys(name for found in columns.values() for name in found):
         table.add_row(name, *(_number(found.get(name)) for found in columns.values()))

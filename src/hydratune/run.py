@@ -25,11 +25,12 @@ from hydratune.kept import key_of
 from hydratune.lineage import last_checkpoint, lineage
 from hydratune.models.base import Checkpoint
 from hydratune.push import TAG, Push, default_repo_id
-from hydratune.report import quieten, scores
 from hydratune.run_params import run_params, training_args
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.base import NoTracking
 from hydratune.training.arguments import try_out
+from hydratune.training.results import PRECISIONS, RunResult, split_metrics
+from hydratune.utils.logs import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -44,29 +45,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = "precisions"  # the key of metrics.json for the precisions of training and evaluation
 _FOLLOW_OBJECTIVE = ("reduce_lr_on_plateau", "greedy")  # values of `lr_scheduler_type`
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run came to.
-
-    Args:
-        objective: The best value of the metric that `objective` names.
-        metrics: Trainer's names -> values: `eval_*` of the weights that were kept, `test_*` of the same.
-        directory: The run's files.
-        link: The command that shows the run in MLflow; None where it is not tracked.
-        pushed: Whether the hub has the model, where that was asked for.
-        tracked: Whether MLflow did not refuse the run for good, as it does once the experiment is deleted.
-    """
-
-    objective: float
-    metrics: Mapping[str, Any]
-    directory: Path
-    link: str | None
-    pushed: bool = True
-    tracked: bool = True
 
 
 def run(cfg: DictConfig, job: Job) -> RunResult:
@@ -85,7 +64,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     from hydratune.training.precision import precisions
     from hydratune.training.progress import EndWhenAsked, closing_bars
 
-    quieten()
+    quiet_libraries()
     # 1. Training arguments: the user's, and the machine's where the user said nothing.
     args = training_arguments(cfg, built, machine, job.directory / CHECKPOINTS)
     _check_evaluation(cfg, machine)
@@ -155,7 +134,9 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             record.streamed_dropped_rows(job, made.dropped, run_log)
         samples = {one.split: one.rows for one in known_splits}  # by which a proportion is judged
         metrics = {**_kept_metrics(trainer, cfg.objective), "eval_samples": samples.get("validation")}
-        run_log.metrics({f"best_{name}": value for name, value in scores(metrics, "eval").items()}, metrics["step"])
+        run_log.metrics(
+            {f"best_{name}": value for name, value in split_metrics(metrics, "eval").items()}, metrics["step"]
+        )
         if job.part:  # a sweep looks at no test data, and keeps scores and no weights
             if job.first:
                 write_json(job.directory / METRICS, {**metrics, PRECISIONS: precision})

@@ -17,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune import allowed, build, hub, outside
 from hydratune.agreement import agreement, bounds, select
 from hydratune.composition import options, shipped_dir, without_hydra
-from hydratune.data.rows import Column
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.provenance import has_literal_secret, is_secret
 from hydratune.signatures import Signature, expectation, signature
@@ -316,7 +315,7 @@ def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
     yield from found
 
 
-def _reads_more(columns: Mapping[str, Column], others: Mapping[str, Column]) -> bool:
+def _reads_more(columns: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Return whether data with the columns of a task are likely meant for it, not for a task that reads `others`.
 
     Texts alone are meant for no task in particular.
@@ -325,7 +324,7 @@ def _reads_more(columns: Mapping[str, Column], others: Mapping[str, Column]) -> 
     return len(required) > 1 and bool(required - {*others})
 
 
-def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Column]]]:
+def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Option of the group `task` -> the columns that it reads; of those that need some."""
     for option in options(shipped_dir()):
         if option.group == "task":

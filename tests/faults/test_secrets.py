@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import fake_hub
-from hydratune import provenance
 from hydratune.errors import ConfigError
 from hydratune.provenance import redact
+from hydratune.utils.logs import guard_logs
 from processes import HYDRATUNE
 
 # A callback that looks for secrets among the arguments of all processes, logs one, and fails if it is told to.
@@ -185,7 +185,7 @@ def test_logs_are_masked(monkeypatch, caplog):
     monkeypatch.setenv("MY_API_KEY", "0123456789")
     before = logging.getLogRecordFactory()
     try:
-        provenance.guard_logs()
+        guard_logs()
         try:
             raise ValueError(os.environ["MY_API_KEY"])
         except ValueError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.compare.runs import PLACES, Run
 from hydratune.compare.verdict import Verdict, differing
 from hydratune.console import plain_console
-from hydratune.report import BOOKKEEPING
+from hydratune.training.results import BOOKKEEPING
 
 if TYPE_CHECKING:
     from rich.table import Table

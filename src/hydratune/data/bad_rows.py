@@ -11,18 +11,22 @@ from hydratune.data.label_names import UnseenLabels, split_unseen, unseen_counts
 from hydratune.data.raw import Raw
 from hydratune.data.rows import BadRow, located, mistakes
 from hydratune.data.streaming import head, is_stream, length
+from hydratune.data.task_spec import TaskSpec
 from hydratune.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-    from hydratune.data.base import Reader
-
 log = logging.getLogger(__name__)
 
 
 def drop_bad_rows(
-    splits: DatasetDict, raw: Raw, task: Reader, label_names: list[str] | None, drop: bool, unseen_labels: UnseenLabels
+    splits: DatasetDict,
+    raw: Raw,
+    task: TaskSpec,
+    label_names: list[str] | None,
+    drop: bool,
+    unseen_labels: UnseenLabels,
 ) -> list[BadRow]:
     """Drop the invalid rows from `splits`, and return them; of a stream, only the first rows are checked.
 
@@ -55,7 +59,7 @@ def drop_bad_rows(
     return [*raw.bad, *without]
 
 
-def _bad_rows(splits: DatasetDict, raw: Raw, task: Reader, label_names: list[str] | None, drop: bool) -> list[BadRow]:
+def _bad_rows(splits: DatasetDict, raw: Raw, task: TaskSpec, label_names: list[str] | None, drop: bool) -> list[BadRow]:
     """The rows that the task cannot use, with their places."""
     samples = {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
     if "train" not in samples:

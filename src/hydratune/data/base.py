@@ -7,14 +7,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
 from hydratune.data.bad_rows import drop_bad_rows
 from hydratune.data.cell_lists import split_cells
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import (
-    LabelNames,
     UnseenLabels,
     as_texts,
     doubtful_names,
@@ -24,7 +23,6 @@ from hydratune.data.rows import (
     LISTS,
     MISSING,
     ONE_COLUMN,
-    BadRow,
     Column,
     column_name,
     unknown_columns,
@@ -32,6 +30,7 @@ from hydratune.data.rows import (
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.streaming import checked, is_stream, length, said_length
+from hydratune.data.task_spec import TaskSpec
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
 from hydratune.hub import Repository
 
@@ -41,22 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _KEYS = ("stratify_by_column", "group_by_column", "split_column")  # keys that name a column of the data
-
-
-class Reader(Protocol):
-    """What a dataset has to know of a task."""
-
-    columns: Mapping[str, Column]
-    inputs: Sequence[str]
-
-    def keeps_order(self) -> bool:
-        """Whether rows that follow each other belong together."""
-
-    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
-        """The rows, with label names as text if `names` maps values to names, and the names in the order of ids."""
-
-    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Every row that the task cannot use."""
 
 
 @dataclass(kw_only=True)
@@ -235,14 +218,14 @@ class Source(ABC):
                 fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
                 yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
 
-    def load(self, task: Reader) -> DatasetDict:
+    def load(self, task: TaskSpec) -> DatasetDict:
         """The rows of each split under the task's column names; always with train and validation.
 
         Test rows have a column `splitting.GROUPS` too, where `group_by_column` is set and the data have it.
         """
         return self.finish(self.open(task), task)
 
-    def open(self, task: Reader) -> Raw:
+    def open(self, task: TaskSpec) -> Raw:
         """All rows under the task's column names, invalid ones among them; from then on, `label_names` is set."""
         self._dropped = DroppedRows()
         needed = self._needed(task.columns)
@@ -267,7 +250,7 @@ class Source(ABC):
             log.warning("data: %s", doubt)
         return replace(raw, splits=splits)
 
-    def finish(self, raw: Raw, task: Reader, label_names: list[str] | None = None) -> DatasetDict:
+    def finish(self, raw: Raw, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
         """The valid rows of `open` in the splits of a run, as `load` returns them.
 
         Args:

@@ -12,9 +12,10 @@ from hydratune.data.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.conll import layout_of, read_conll, read_conllu
 from hydratune.data.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
 from hydratune.data.objects import peek_names, read_json, read_jsonl
-from hydratune.data.opening import is_compressed, lines, open_binary, read_text
+from hydratune.data.opening import lines, open_binary, read_text
 from hydratune.data.scan import Bad, Reader, ReadOptions, Record, not_text
 from hydratune.data.separated import peek_csv, read_csv
+from hydratune.utils.file_formats import is_compressed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,14 +25,12 @@ class Format(NamedTuple):
     """How a kind of file is read.
 
     Args:
-        suffixes: Suffixes of files that are taken to be of this kind.
         read: Yields the records; None for binary files, which have typed columns.
         typing: How the types of columns are inferred.
         types: Types of the columns, where they are always the same.
         document: Whether the file is always read as a whole, so that it cannot be streamed.
     """
 
-    suffixes: tuple[str, ...]
     read: Reader | None
     typing: Typing = VALUES
     types: Mapping[str, Type] = {}
@@ -69,20 +68,19 @@ _SQUAD: dict[str, Type] = {
     "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
 }
 FORMATS: dict[str, Format] = {
-    "csv": Format((".csv",), read_csv, CELLS),
-    "tsv": Format((".tsv",), read_csv, CELLS),
-    "jsonl": Format((".jsonl",), read_jsonl),
-    "json": Format((".json",), read_json),
-    "parquet": Format((".parquet",), None),
-    "arrow": Format((".arrow",), None),
-    "text": Format((".txt", ".text"), _read_text, types={"text": "string"}),
-    "conll": Format((".conll", ".bio", ".iob"), read_conll),
-    "conllu": Format((".conllu",), read_conllu),
-    "squad": Format((), _read_squad, types=_SQUAD, document=True),
-    IMAGE_FOLDER: Format((), read_image_folder, document=True),
+    "csv": Format(read_csv, CELLS),
+    "tsv": Format(read_csv, CELLS),
+    "jsonl": Format(read_jsonl),
+    "json": Format(read_json),
+    "parquet": Format(None),
+    "arrow": Format(None),
+    "text": Format(_read_text, types={"text": "string"}),
+    "conll": Format(read_conll),
+    "conllu": Format(read_conllu),
+    "squad": Format(_read_squad, types=_SQUAD, document=True),
+    IMAGE_FOLDER: Format(read_image_folder, document=True),
 }
 SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
-SUFFIXES = {suffix: name for name, known in FORMATS.items() for suffix in known.suffixes}
 
 
 # --- binary files ----------------------------------------------------------------------------------------

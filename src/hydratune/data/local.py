@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from hydratune.data.base import Source
-from hydratune.data.formats import FORMATS, SEPARATED, SUFFIXES, peek_columns
+from hydratune.data.formats import FORMATS, SEPARATED, peek_columns
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
 from hydratune.data.objects import is_squad, split_names
-from hydratune.data.opening import codec, starts_as_utf16, suffix
+from hydratune.data.opening import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
 from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
@@ -23,6 +23,7 @@ from hydratune.data.scan import ReadOptions, Selection
 from hydratune.data.separated import QUOTES_FIX
 from hydratune.data.source_checks import SPLITS
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
+from hydratune.utils.file_formats import SUFFIXES, suffix
 
 
 @dataclass(kw_only=True)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
-from hydratune.data.base import Reader, Source
+from hydratune.data.base import Source
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.rows import Column
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import is_stream, said_length
+from hydratune.data.task_spec import TaskSpec
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.hub import Repository
 
@@ -103,7 +104,7 @@ class Mixture:
             f"sources.{n}.{key}": repo for n, source in self.sources.items() for key, repo in source.needs().items()
         }
 
-    def load(self, task: Reader) -> DatasetDict:
+    def load(self, task: TaskSpec) -> DatasetDict:
         """The mixed training rows; validation and test one after the other."""
         from datasets import DatasetDict, concatenate_datasets, interleave_datasets
 

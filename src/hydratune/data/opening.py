@@ -16,19 +16,10 @@ from typing import IO, Any
 
 from hydratune.data.image_folder import folder_digest
 from hydratune.errors import one_line
+from hydratune.utils.file_formats import is_compressed
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _CORRUPT = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
-
-
-def is_compressed(path: Path) -> bool:
-    """Return whether the name ends like that of a compressed file."""
-    return path.suffix.lower() in _OPENERS
-
-
-def suffix(path: Path) -> str:
-    """The suffix that tells the format, in lower case; of `a.csv.gz` it is `.csv`."""
-    return Path(path.stem if is_compressed(path) else path.name).suffix.lower()
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from pathlib import Path
 from hydratune.data.image_folder import is_image_folder
 from hydratune.data.split_column import split_of
 from hydratune.errors import did_you_mean
+from hydratune.utils.file_formats import PATTERN
 
-PATTERN = "glob:"
 # Suffixes of files of rows that are stored next to images.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from hydratune.data.label_names import check_label_names
 from hydratune.data.split_column import check_values
 from hydratune.errors import Mistake, did_you_mean, one_of
 
-if TYPE_CHECKING:
-    from hydratune.data.base import Source
-
 SPLITS = ("train", "validation", "test")
 
 
-def check_source(source: Source) -> Iterator[Mistake]:
+class Options(Protocol):
+    """The options that `data.base.Source` documents."""
+
+    columns: dict[str, str | list[str] | None]
+    labels: list[str] | dict[str, str] | None
+    limit: dict[str, int | None]
+    validation_size: float
+    test_size: float
+    stratify_by_column: str | None
+    group_by_column: str | None
+    split_column: str | bool | None
+    split_values: dict[str, str | list[str] | None] | None
+
+
+def check_source(source: Options) -> Iterator[Mistake]:
     """Yield an error for each invalid option."""
     for ours, theirs in source.columns.items():
         if not all(isinstance(one, str) for one in (theirs if isinstance(theirs, list) else [theirs or ""])):
@@ -34,7 +45,7 @@ def check_source(source: Source) -> Iterator[Mistake]:
     yield from check_label_names(source.labels)
 
 
-def _check_splitting(source: Source) -> Iterator[Mistake]:
+def _check_splitting(source: Options) -> Iterator[Mistake]:
     """Yield an error for each invalid option of how rows are split."""
     if not 0 < source.validation_size < 1:
         fix = "Set dataset.validation_size=0.1."

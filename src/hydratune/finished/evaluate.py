@@ -39,11 +39,12 @@ from hydratune.finished.opening import (
 )
 from hydratune.finished.sound import left_out
 from hydratune.provenance import redact
-from hydratune.report import quieten, scores
 from hydratune.run import make_trainer, scorer
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.mlflow import Mlflow
+from hydratune.training.results import split_metrics
+from hydratune.utils.logs import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -118,7 +119,7 @@ def evaluate(
     task = build_task(cfg)
     source = _source(cfg, task)
     hub.settle(source.needs())
-    quieten()
+    quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
         trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
@@ -141,7 +142,7 @@ def evaluate(
         )
         measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
     described: Any = redact(OmegaConf.to_container(cfg.dataset))
-    digest, found = content_hash(rows), scores(measured, "test")
+    digest, found = content_hash(rows), split_metrics(measured, "test")
     return Evaluation(called, split, len(rows), digest, described, found, loaded.precision)
 
 

@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from hydratune.console import plain_console
 from hydratune.data.local import LocalFiles
-from hydratune.data.opening import suffix
 from hydratune.data.rows import BadRow, located, unknown_columns
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.finished.opening import (
@@ -33,9 +32,10 @@ from hydratune.finished.opening import (
 )
 from hydratune.finished.output import check_output, writing
 from hydratune.finished.sound import left_out
-from hydratune.report import quieten
 from hydratune.tasks.base import Evaluated
 from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.file_formats import suffix
+from hydratune.utils.logs import quiet_libraries
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -127,7 +127,7 @@ def predict(asked: Asked) -> None:
     cfg = _changed(run.cfg, asked)
     task = build_task(cfg)
     source = _source(cfg, asked, task)
-    quieten()
+    quiet_libraries()
     processor = load_processor(run, task)
     data = _rows(task, source, asked)
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.errors import ConfigError, Mistake
-from hydratune.kept import random_state, set_random_state
+from hydratune.utils.rng import random_state, set_random_state
 
 if TYPE_CHECKING:
     import torch

@@ -6,29 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from hydratune import collector, signals
-from hydratune.build import build
 from hydratune.errors import FAILED, SAVED, one_line
 from hydratune.files import METRICS
 from hydratune.kept import Kept
-from hydratune.provenance import guard_logs
-
-if TYPE_CHECKING:
-    from hydratune.sweep.study import Claim, Study
-    from hydratune.sweep.trial import Trained
+from hydratune.sweep.study import Claim, Study
+from hydratune.sweep.trial import Trained, one_run
+from hydratune.sweep.trial_context import reopen_trial
+from hydratune.utils.logs import guard_logs
 
 _PRUNED = 3  # how such a process ends
 
 
 def start(study: Study, claim: Claim, number: int) -> Trained:
     """Trains a configuration with one of its seeds in a new process, and waits for it."""
-    from hydratune.sweep.trial import Trained
-
     where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
     with subprocess.Popen(
         [sys.executable, "-m", __name__, *where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -50,28 +44,12 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
     return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 
 
-def opened(directory: str, trial_id: str) -> tuple[Study, Claim]:
-    """The study of a sweep and one of its trials, as the worker has them that has claimed it."""
-    import optuna
-
-    from hydratune.sweep.plan import common_config, read_plan
-    from hydratune.sweep.study import Claim, Study
-
-    plan = read_plan(Path(directory))
-    study = Study(plan, build(common_config(plan).sweep), waits=True)
-    trial = optuna.trial.Trial(study.study, int(trial_id))
-    frozen: Any = study.storage.get_trial(int(trial_id))
-    return study, Claim(trial, plan.space.suggest(trial), study.directory(frozen))
-
-
 def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
-    from hydratune.sweep.worker import one_run
-
     collector.spare()
     signals.install_below(int(parent), SAVED)
     guard_logs()
-    study, claim = opened(directory, trial_id)
+    study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
     trained = one_run(study, claim, int(number), Kept())
     if trained.error:

@@ -29,6 +29,8 @@ from hydratune.kept import Kept
 from hydratune.launch import is_distributed, launch
 from hydratune.run import run
 from hydratune.sweep.plan import Plan, checked_job
+from hydratune.sweep.study import Claim, Study
+from hydratune.sweep.trial_context import trial_context
 
 log = logging.getLogger(__name__)
 
@@ -151,3 +153,10 @@ def reset_accelerate() -> None:
         gc.collect()
         if (torch := sys.modules["torch"]).cuda.is_initialized():
             torch.cuda.empty_cache()
+
+
+def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
+    """Train one configuration with one of its seeds, in its own directory."""
+    plan, seed = study.plan, study.plan.replicates[number]
+    directory = claim.run_directory(seed)
+    return train(plan, plan.job(claim.point, seed), directory, trial_context(study, claim, number), kept)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import socket
 import statistics
@@ -21,22 +20,18 @@ from omegaconf import DictConfig
 from hydratune import collector, signals
 from hydratune.build import build
 from hydratune.errors import TERMINATED, ConfigError, Mistake, one_line
-from hydratune.facts import Part
 from hydratune.files import CHECKPOINTS, remove_soon
 from hydratune.hardware.environment import ignore_other_launchers
 from hydratune.hardware.probe import available_cpus
 from hydratune.kept import Kept
-from hydratune.provenance import guard_logs, redact
-from hydratune.report import quieten
-from hydratune.run_params import param_name
+from hydratune.provenance import redact
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import PLAN, Plan, label, read_plan
 from hydratune.sweep.storage import StorageGoneError, patiently
-from hydratune.sweep.study import PARENT, PROGRESS, SECONDS, VALUES, ChangedDataError, Claim, Study
-from hydratune.sweep.trial import Trained, quiet_terminal, train
+from hydratune.sweep.study import SECONDS, VALUES, ChangedDataError, Claim, Study
+from hydratune.sweep.trial import one_run, quiet_terminal
 from hydratune.tracking import sender
-from hydratune.tracking.delivery import SWEEP
-from hydratune.tracking.view import LOG10
+from hydratune.utils.logs import guard_logs, quiet_libraries
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +112,7 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     import datasets
 
     quiet_terminal()
-    quieten()
+    quiet_libraries()
     datasets.disable_progress_bars()
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, without their parent
@@ -188,37 +183,6 @@ def _is_hopeless(study: Study, claim: Claim, results: Sequence[Mapping[str, Any]
     value = results[-1][next(iter(study.plan.objectives))]
     patiently(lambda: claim.trial.report(value, len(results) - 1))
     return len(results) < len(study.plan.replicates) and patiently(claim.trial.should_prune)
-
-
-def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
-    """Trains one configuration with one of its seeds, in a directory of its own."""
-    plan, seed = study.plan, study.plan.replicates[number]
-    directory = claim.run_directory(seed)
-    return train(plan, plan.job(claim.point, seed), directory, part(study, claim, number), kept)
-
-
-def part(study: Study, claim: Claim, number: int) -> Part:
-    """What makes a run the one of a configuration with one of its seeds."""
-    from hydratune.sweep.callbacks import Prune, Tell
-
-    plan, count = study.plan, len(study.plan.replicates)
-    seed = plan.replicates[number]
-    callbacks: list[Any] = [Tell(lambda share: study.note(claim, PROGRESS, (number + share) / count))]
-    if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
-        callbacks.append(Prune(claim.trial, next(iter(plan.objectives))))
-    parent = study.attributes().get(PARENT, {}).get("key")
-    tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"
-    origin = (str(plan.directory), str(claim.trial._trial_id), str(number))
-    metrics = [name for name in plan.objectives if not name.endswith("_runtime")]
-    charts = _chart_params(plan, claim.point)
-    return Part(label(claim.point, seed), tags, key, callbacks, origin, metrics, study.check_rows, charts)
-
-
-def _chart_params(plan: Plan, point: Mapping[str, Any]) -> dict[str, float]:
-    """Return the logarithms of the values that were drawn from a log-uniform range, for the axes of charts."""
-    drawn = [one for one in plan.space.parameters if one.log and one.name in point]
-    values = {param_name(key): float(point[one.name]) for one in drawn for key in one.keys}
-    return {f"{LOG10}{name}": float(f"{math.log10(value):.6g}") for name, value in values.items()}
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

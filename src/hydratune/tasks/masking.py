@@ -14,7 +14,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from hydratune.training.sampler import seeded_generator
+from hydratune.utils.rng import seeded_generator
 
 
 class MaskingCollator:

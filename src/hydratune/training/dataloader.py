@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydratune import signals
-from hydratune.training.sampler import seeded_generator
+from hydratune.utils.rng import seeded_generator
 
 
 def seed_workers(loader: Any, seed: int) -> None:

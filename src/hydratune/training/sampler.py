@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,16 +9,9 @@ import torch
 from pyarrow import types
 from torch.utils.data import Sampler
 
+from hydratune.utils.rng import seeded_generator
+
 _LARGEST, _SMALLEST = 50, 8  # groups of a megabatch; there are at least four megabatches in between
-
-
-def seeded_generator(*numbers: int) -> torch.Generator:
-    """A generator seeded by a hash of integers, e.g. a seed and an epoch.
-
-    Their sum would not do: epoch 1 of seed 1 would repeat epoch 0 of seed 2.
-    """
-    digest = hashlib.sha256(" ".join(map(str, numbers)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 class ShuffledSampler(Sampler[int]):

@@ -18,7 +18,8 @@ from transformers.trainer_utils import EvalLoopOutput, has_length
 from hydratune.training.guard import GuardedTrainer
 from hydratune.training.parts import StepsOfParts
 from hydratune.training.precision import full_precision
-from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, lengths, seeded_generator
+from hydratune.training.sampler import LengthGroupedSampler, ShuffledSampler, lengths
+from hydratune.utils.rng import seeded_generator
 
 
 class Trainer(GuardedTrainer, StepsOfParts):

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.formats import SUFFIXES
-from hydratune.data.opening import is_compressed
-from hydratune.data.paths import PATTERN
+from hydratune.utils.file_formats import PATTERN, SUFFIXES, is_compressed
 
 # Options that read any data: runs take the name of the data instead.
 _GENERAL = ("hub", "local", "mixture", "saved")
