@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports the hub's librarie
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
+import preloaded
 from hydratune import allowed, composition, hub, signals, trust
 from hydratune.composition import Request
 from hydratune.errors import SAVED
@@ -41,9 +42,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure() -> None:
-    """Has the directories of tests in memory, if there is enough that programs may lie in: no commit waits for a disk."""
+    """Has the directories of tests in memory, if there is room for programs; starts no process that can be forked.
+
+    In memory no commit waits for a disk.
+    """
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+    preloaded.replace()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

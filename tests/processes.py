@@ -5,25 +5,22 @@ The console script itself is started by `test_installed.py`, `test_hub.py`, and 
 
 from __future__ import annotations
 
-import atexit
 import gc
-import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import preloaded
+from preloaded import FORKS
+
 LONG = 1000  # seconds; what takes longer hangs, and is not merely slow beside the other tests
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
-FORKS = multiprocessing.get_context("forkserver")
 IMPORTED = [  # by a run sooner or later
     "datasets",
     "hydratune.cli",
@@ -57,10 +54,12 @@ class Started:
         environment: dict[str, str],
         session: bool,
         enter: Callable[[], None] | None = None,
+        cold: bool = False,
     ) -> None:
         folder = tempfile.mkdtemp(dir=Path.cwd().parent)  # of a test, which works in a directory below its own
         self._said = [Path(folder, name) for name in ("out", "err")]
-        self._process = FORKS.Process(target=_main, args=(arguments, cwd, environment, self._said, session, enter))
+        given = (arguments, cwd, environment, self._said, session, enter, cold)
+        self._process = FORKS.Process(target=_main, args=given)
         self._process.start()
         self.pid = int(self._process.pid or 0)
         while self.poll() is None and not self._said[-1].exists():  # it is not on its own yet
@@ -116,6 +115,7 @@ def start(
     cwd: Path | None = None,
     session: bool = False,
     enter: Callable[[], None] | None = None,
+    cold: bool = False,
     **environment: str,
 ) -> Started:
     """Starts `hydratune ARGUMENTS` in the background.
@@ -125,9 +125,11 @@ def start(
         cwd: Its working directory.
         session: Whether it has a session of its own.
         enter: Called first in its process, e.g. to enter a network namespace; a function of a module, for pickle.
+        cold: Whether the processes that it starts are started as a user's are, and not forked.
         environment: More variables of its environment.
     """
-    return Started([str(one) for one in arguments], cwd or Path.cwd(), {**os.environ, **environment}, session, enter)
+    variables = {**os.environ, **environment}
+    return Started([str(one) for one in arguments], cwd or Path.cwd(), variables, session, enter, cold)
 
 
 def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -158,6 +160,7 @@ def _main(
     said: list[Path],
     session: bool,
     enter: Callable[[], None] | None,
+    cold: bool,
 ) -> None:
     """What the fork does."""
     from hydratune.cli import main
@@ -168,25 +171,10 @@ def _main(
     without_plots()
     if session:
         os.setsid()
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if not cold:
+        preloaded.install()
+    preloaded.enter(cwd, environment)
     for number, file in enumerate(said, start=1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = [HYDRATUNE, *arguments]
-    code: object = 0
-    try:
-        main()
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    threading._shutdown()  # from here as Python ends by itself, where multiprocessing would wait for children
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    preloaded.end(main)

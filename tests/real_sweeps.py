@@ -28,10 +28,10 @@ def signs(folder: Path, people: int = 1) -> str:
     return f"+trainer.callbacks.sign={{_target_: signing.Sign, folder: '{folder}', people: {people}}}"
 
 
-def start(*overrides: str, cwd: Path | None = None, **environment: str) -> processes.Started:
+def start(*overrides: str, cwd: Path | None = None, cold: bool = False, **environment: str) -> processes.Started:
     """`hydratune -m` in the background."""
     more = {"PYTHONPATH": str(TESTS), "HYDRATUNE_ALLOW": "signing", **environment}
-    return processes.start("-m", *overrides, cwd=cwd, **more)
+    return processes.start("-m", *overrides, cwd=cwd, cold=cold, **more)
 
 
 def ended(process: processes.Started) -> str:

@@ -59,7 +59,7 @@ def started(arguments, directory):
     while not list(Path(directory).glob("checkpoints/checkpoint-*/trainer_state.json")):
         assert process.poll() is None, process.said()
         time.sleep(0.05)
-    ranks = psutil.Process(process.pid).children()
+    ranks = [one for one in psutil.Process(process.pid).children() if "hydratune.rank" in one.cmdline()]
     return process, sorted(ranks, key=lambda one: int(one.environ()["RANK"]))
 
 

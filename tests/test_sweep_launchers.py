@@ -39,7 +39,7 @@ def swept(toy, own_directory, *overrides, **environment):
 
 def test_joblib(toy, own_directory, store):
     """Two processes of this machine train six configurations, each once, nested below their sweep's run in MLflow."""
-    study, _ = swept(toy, own_directory, "hydra/launcher=joblib")
+    study, _ = swept(toy, own_directory, "hydra/launcher=joblib", cold=True)
     assert completed(study) == SIX
     assert len({trial.user_attrs["owner"]["worker"] for trial in study.get_trials()}) == 2
     client = connect(store)

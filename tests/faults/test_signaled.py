@@ -99,7 +99,7 @@ def test_signal_before_the_first_step(run):
 def test_signal_while_ranks_are_imported(toy, own_directory):  # noqa: ARG001 (the directory to work in)
     """A signal that ranks cannot handle yet is no failure of the run."""
     command = [one for one in toy if not one.startswith("hardware")] + TWO
-    process = start(*command, "tracking=none", "hydra.run.dir=run", session=True)
+    process = start(*command, "tracking=none", "hydra.run.dir=run", session=True, cold=True)
     while not psutil.Process(process.pid).children():
         assert process.poll() is None, process.said()
         time.sleep(0.01)

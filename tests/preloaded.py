@@ -1,0 +1,214 @@
+"""Python processes that a command under test starts, as forks of a process that has imported everything.
+
+A cold start of a rank, of a sweep's worker, or of an isolated trial costs about ten seconds of CPU time. Here
+`subprocess` and joblib get the same child process without them: an idle fork of the requesting process, made before
+that has threads, forks twice and its orphan becomes a child of the requesting process (PR_SET_CHILD_SUBREAPER).
+"""
+
+from __future__ import annotations
+
+import _posixsubprocess
+import atexit
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+FORKS = multiprocessing.get_context("forkserver")
+# What is forked instead of started; any other command starts as ever.
+MODULES = frozenset(
+    {
+        "hydratune.rank",
+        "hydratune.sweep.isolated",
+        "joblib.externals.loky.backend.popen_loky_posix",
+        "submitit.core._submit",
+        "submitit.local._local",
+    }
+)
+_HIGH = 1000  # file descriptors from here on are free
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
+_LARGEST = 2**20  # bytes of a request: arguments and environment
+_STANDARD = (6, 9, 11)  # where _posixsubprocess.fork_exec takes the child's stdin, stdout and stderr
+_HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+
+_fork_exec = _posixsubprocess.fork_exec
+_libc = ctypes.CDLL(None)
+_lock = threading.Lock()
+_zygote: list[socket.socket] = []  # the connection to the process that forks
+
+
+def install() -> None:
+    """Fork the processes of `MODULES` that this process starts; call it before this process has threads."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        _show([sys.executable, "-m", __name__])
+        _libc.prctl(_SET_PDEATHSIG, signal.SIGKILL)
+        for number in _HANDLED:
+            signal.signal(number, signal.SIG_IGN)
+        serve(theirs)
+    theirs.close()
+    _zygote[:] = [ours]
+    replace()
+
+
+def replace() -> None:
+    """Replace the function by which Python starts processes."""
+    _posixsubprocess.fork_exec = subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]
+
+
+def _connection() -> socket.socket:
+    """Return the connection to the process that forks; without `install`, that is a fork of the fork server."""
+    if not _zygote:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        FORKS.Process(target=serve, args=(theirs,), daemon=True).start()
+        theirs.close()
+        _zygote.append(ours)
+    return _zygote[0]
+
+
+def serve(connection: socket.socket) -> None:
+    """Fork on request, until the requesting process is gone."""
+    gc.freeze()
+    while True:
+        message, files, _, _ = socket.recv_fds(connection, _LARGEST, 64)
+        if not message:
+            os._exit(0)
+        reader, writer = os.pipe()
+        if (child := os.fork()) == 0:
+            if grandchild := os.fork():
+                os.write(writer, str(grandchild).encode())
+                os._exit(0)
+            connection.close()
+            os.close(reader)
+            os.close(writer)
+            _become(json.loads(message), files)
+        os.waitpid(child, 0)  # from here on the grandchild is a child of the requesting process
+        connection.send(os.read(reader, 20))
+        for file in (reader, writer, *files):
+            os.close(file)
+
+
+def fork_exec(*arguments: Any) -> int:
+    """Stand in for `_posixsubprocess.fork_exec`: return the ID of the child process."""
+    command = [os.fsdecode(one) for one in arguments[0]]
+    if _module(command) not in MODULES or not arguments[2] or arguments[21] is not None:
+        return int(_fork_exec(*arguments))
+    targets = {number: arguments[place] for number, place in enumerate(_STANDARD)}
+    files = {number: file if file >= 0 else number for number, file in targets.items()}
+    files |= {int(one): int(one) for one in arguments[3] if one != arguments[13]}
+    environment = arguments[5]
+    request = {
+        "command": command,
+        "cwd": os.fsdecode(arguments[4] or Path.cwd()),
+        "environment": [os.fsdecode(one) for one in environment]
+        if environment is not None
+        else [f"{name}={value}" for name, value in os.environ.items()],
+        "files": list(files),
+        "session": bool(arguments[15]),
+    }
+    with _lock:
+        connection = _connection()
+        _libc.prctl(_SET_CHILD_SUBREAPER, 1)
+        try:
+            socket.send_fds(connection, [json.dumps(request).encode()], list(files.values()))
+            return int(connection.recv(20))
+        except (OSError, ValueError):  # that process was killed
+            return int(_fork_exec(*arguments))
+        finally:
+            _libc.prctl(_SET_CHILD_SUBREAPER, 0)
+
+
+def _module(command: list[str]) -> str | None:
+    """Return the module that a command of this Python runs."""
+    options = [one for one in command if one not in ("-u", "-P")]
+    return options[2] if len(options) > 2 and options[:2] == [sys.executable, "-m"] else None
+
+
+def _become(request: dict[str, Any], received: list[int]) -> None:
+    """Be the process that a command asks for."""
+    high = [fcntl.fcntl(file, fcntl.F_DUPFD, _HIGH) for file in received]
+    for file in received:
+        os.close(file)
+    for number, file in zip(request["files"], high, strict=True):
+        os.dup2(file, number)
+        os.close(file)
+    for number in _HANDLED:
+        signal.signal(number, signal.SIG_DFL)
+    if request["session"]:
+        os.setsid()
+    command: list[str] = request["command"]
+    _show(command)
+    module = str(_module(command))
+    sys.argv = command[command.index("-m") + 1 :]
+    install()
+    before, environment = dict(os.environ), dict(one.split("=", 1) for one in request["environment"])
+    enter(request["cwd"], environment)
+    _show([], sorted(request["environment"], key=lambda one: one.split("=", 1)[0] in before))  # new ones have room
+    _customize(environment)
+    if "-P" not in command:
+        sys.path.insert(0, request["cwd"])
+    if "-u" in command:
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(write_through=True)  # type: ignore[union-attr]
+    warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)  # runpy's: it was imported before
+    end(lambda: runpy.run_module(module, run_name="__main__", alter_sys=True))
+
+
+def _show(command: list[str], environment: Sequence[str] = ()) -> None:
+    """Write a command line, and an environment, to where the system reads those of this process."""
+    fields = [int(one) for one in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[1:]]
+    for text, start, stop in ((command, *fields[44:46]), (environment, *fields[46:48])):
+        if text:
+            written = b"\0".join(map(os.fsencode, text))[: stop - start - 1]
+            ctypes.memset(start, 0, stop - start)
+            ctypes.memmove(start, written, len(written))
+
+
+def _customize(environment: dict[str, str]) -> None:
+    """Import the sitecustomize of PYTHONPATH, as Python does when it starts."""
+    folders = [Path(folder) for folder in environment.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    if any((folder / "sitecustomize.py").is_file() for folder in folders):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
+
+
+def enter(cwd: Path | str, environment: dict[str, str]) -> None:
+    """Have this fork work as a new process would in a directory, with an environment."""
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
+    multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def end(run: Callable[[], object]) -> None:
+    """Run what this process is for, and end as Python does by itself, where multiprocessing would wait for children."""
+    code: object = 0
+    try:
+        run()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))
