@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 
 from conftest import study, write_rows
 from hydratune import composition, launch, outside
-from hydratune.errors import SAVED, ConfigError
+from hydratune.cli import dispatch
+from hydratune.errors import SAVED, TERMINATED, ConfigError
 from hydratune.hardware.distributed import Distributed, Launch
 from hydratune.tracking.store import connect
 from processes import LONG, hydratune, start
@@ -157,6 +158,15 @@ def test_a_dead_process_ends_all_and_the_run_goes_on(two, store):
     assert done.returncode == 0, done.stderr
     assert (status(store)[0], status(store)[1].info.run_id) == ("FINISHED", run.info.run_id)
     assert json.loads(Path("run/metrics.json").read_text())["train_runtime"] > 0
+
+
+def test_rank_that_its_watchdog_ended_is_an_interruption(two, monkeypatch):
+    """It was asked to end while it waited in a library, and had nothing to save."""
+    monkeypatch.setattr("hydratune.hardware.agent.run_processes", lambda *_: {1: TERMINATED})
+    monkeypatch.setattr("sys.argv", ["hydratune"])
+    with pytest.raises(SystemExit) as end:
+        dispatch([*two, "tracking=none", "hydra.run.dir=run"])
+    assert end.value.code == SAVED
 
 
 @pytest.mark.slow

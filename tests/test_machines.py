@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 
@@ -159,6 +160,27 @@ def test_machine_ends_with_an_interrupted_one(both, monkeypatch):
     assert end.value.code == SAVED
 
 
+def test_machine_whose_processes_fail_after_an_interrupted_one_is_interrupted(both):
+    """Before training, processes have nothing to save: those of the other machines fail as the first ones are gone."""
+    first, second = both
+    second.is_aborted = True
+    second.announce_request()
+    awaited(lambda: first._heartbeats.peers[1].is_asked)
+    with ThreadPoolExecutor() as pool:
+        end = pool.submit(first.finish, {0: 1})
+        second.__exit__(SystemExit, SystemExit(SAVED), None)
+        error = end.exception()
+    assert isinstance(error, SystemExit)
+    assert error.code == SAVED
+
+
+def test_machine_that_fails_while_another_one_saves_has_failed(both):
+    """An interrupted machine that has saved is no reason for a failure."""
+    first, second = both
+    second.__exit__(SystemExit, SystemExit(SAVED), None)
+    assert first.finish({0: 1}) == {0: 1}
+
+
 def test_machine_ends_without_a_failure(both):
     """Machine 0 waits for the others, and a run that succeeded everywhere has no exit codes."""
     first, second = both
@@ -260,7 +282,7 @@ def test_port_in_use_is_an_error(machine, port):
 def test_another_service_at_the_endpoint_is_no_machine(machine, port):
     """What it answers is not taken for a start."""
     server = socket.create_server(("127.0.0.1", port))
-    with server, machine(1, join_timeout=0.01) as second, ThreadPoolExecutor() as pool:
+    with server, machine(1, join_timeout=1e-6) as second, ThreadPoolExecutor() as pool:
         start = pool.submit(second.start, 0)
         with server.accept()[0] as connection:
             connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
@@ -274,6 +296,29 @@ def test_stranger_at_the_port_is_ignored(machine, port):
         awaited(lambda: _sends(port, b"GET / HTTP/1.1\r\n\r\n"))
         second.start(0)
         assert start.result()["processes"] == [1, 2]
+
+
+def test_stranger_that_sends_slowly_delays_no_machine(machine, port):
+    """A connection without a complete message does not keep machine 0 from reading others."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def drip():
+        with socket.create_connection(("127.0.0.1", port)) as connection, suppress(OSError):
+            connection.sendall(b"{")
+            begun.set()
+            while not ended.wait(0.05):
+                connection.sendall(b" ")
+
+    with machine(0) as first, machine(1, join_timeout=20) as second, ThreadPoolExecutor() as pool:
+        start = pool.submit(first.start, 1)
+        awaited(lambda: _sends(port, b"GET"))
+        pool.submit(drip)
+        begun.wait()
+        try:
+            assert second.start(0)["processes"] == [1, 2]
+        finally:
+            ended.set()
+        start.result()
 
 
 def _sends(port, data):

@@ -180,8 +180,7 @@ def has_saved(ends: Mapping[int, Mapping[str, Any]]) -> bool:
 
 def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> bool:
     """Return whether every rank that failed was asked to end, some of them before they could handle signals."""
-    signaled = [-number for number in signals.NUMBERS]
-    return bool(exits) and all(ENDED in ends.get(rank, {}) or code in signaled for rank, code in exits.items())
+    return bool(exits) and all(ENDED in ends.get(rank, {}) or signals.ended_by_request(exits[rank]) for rank in exits)
 
 
 def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:

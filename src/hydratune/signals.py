@@ -17,7 +17,7 @@ from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
 
-from hydratune.errors import TERMINATED
+from hydratune.errors import SAVED, TERMINATED
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 REPEAT_SECONDS = 5.0  # within which a repeat of a signal other than SIGINT is ignored
@@ -110,6 +110,11 @@ def is_finishing() -> bool:
 def is_asked() -> bool:
     """Return whether this process was asked to end."""
     return bool(_asked)
+
+
+def ended_by_request(exit_code: int) -> bool:
+    """Return whether a process with this exit code was asked to end, perhaps before it could handle signals."""
+    return exit_code in (SAVED, TERMINATED, *(-number for number in NUMBERS))
 
 
 def end(instead: BaseException | None = None) -> None:

@@ -120,6 +120,16 @@ def test_run_ends_if_a_host_is_killed_while_processes_connect(two, hosts):
     assert ranks(hosts[0]) == []
 
 
+def test_signal_to_one_host_before_training_interrupts_both(two, hosts):
+    """The other host's processes cannot connect any more, which is not a failure of the run."""
+    both = started(hosts, [*two, AT_HOST0, "tracking=none"])
+    awaited(lambda: ranks(hosts[0]) and ranks(hosts[1]), both)
+    both[1].send_signal(15)
+    logs = [process.communicate(LONG) for process in both]
+    assert [process.returncode for process in both] == [SAVED] * 2, logs
+    assert [ranks(host) for host in hosts] == [[], []]
+
+
 def test_run_ends_with_a_signal_if_the_endpoint_is_wrong(two, hosts):
     """Each host logs what it waits for."""
     both = started(hosts, [*two, "hardware.launch.rdzv_endpoint=host1:29500", "tracking=none"])

@@ -17,6 +17,7 @@ from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElas
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import RendezvousHandler, RendezvousInfo, RendezvousStoreInfo
 
+from hydratune import signals
 from hydratune.hardware.distributed import Launch
 from hydratune.hardware.machines import LOOPBACK, Machines, PeerFailedError
 
@@ -151,6 +152,8 @@ class _Agent(LocalElasticAgent):
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:  # noqa: ARG002
         """Ends the processes, which may finish a step and save first, unless another machine does not answer."""
         processes: Mapping[int, Any] = self._pcontext.subprocess_handlers if self._pcontext else {}
+        if signals.is_asked():
+            self._machines.announce_request()
         for handler in processes.values():
             if handler.proc.poll() is None:
                 handler.close(death_sig=death_sig)
@@ -161,4 +164,5 @@ class _Agent(LocalElasticAgent):
                 super()._shutdown(signal.SIGKILL, 1)
                 break
             time.sleep(_POLL)
+        self._machines.is_aborted = any(signals.ended_by_request(one.proc.poll() or 0) for one in processes.values())
         super()._shutdown(death_sig, 1)

@@ -15,7 +15,8 @@ from typing import Any, Self
 
 import psutil
 
-from hydratune.errors import SAVED, TERMINATED, ConfigError, MachineLostError, Mistake, one_line
+from hydratune import signals
+from hydratune.errors import SAVED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.hardware import rendezvous
 from hydratune.hardware.distributed import Launch
 from hydratune.hardware.peers import UNREACHABLE, Heartbeats, Peer
@@ -46,11 +47,12 @@ class Machines:
 
     Attributes:
         address: Of machine 0, as the processes of this machine reach it.
+        is_aborted: Whether a signal ended processes of this machine before they could save.
     """
 
     def __init__(self, launch: Launch, run: Path, processes: int, timeout: float) -> None:
         self.rank, self.count, self.processes = launch.node_rank, launch.nnodes, processes
-        self.address = LOOPBACK
+        self.address, self.is_aborted = LOOPBACK, False
         self._timeout = timeout
         self._join_timeout = timeout if launch.join_timeout is None else launch.join_timeout
         # Fields that must be the same on all machines.
@@ -70,7 +72,8 @@ class Machines:
         lost = str(error) if isinstance(error, MachineLostError) else None
         if isinstance(error, Exception) and not lost:
             lost = f"machine {self.rank} ({socket.gethostname()}) has ended: {one_line(error)}"
-        self._report({}, lost, interrupted=isinstance(error, KeyboardInterrupt | SystemExit))
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        self._report({}, lost, interrupted=interrupted, aborted=interrupted and self.is_aborted)
         self._heartbeats.close()
 
     @property
@@ -113,15 +116,15 @@ class Machines:
     def _gather(self) -> None:
         """Waits on machine 0 until all other machines have joined."""
         waiting = self._waiting()
-        with nullcontext() if self._round else rendezvous.listen(self._host, self._port) as server:
+        with nullcontext() if self._round else rendezvous.Listener(self._host, self._port) as listener:
             foreign = rendezvous.foreign(self._host)
             while missing := [rank for rank in range(1, self.count) if not self._has_joined(rank)]:
                 names = ", ".join(map(str, missing))
                 waiting.check(f"machine {names} of {self.count} at {self._host}:{self._port}{foreign}")
-                if server is None:
+                if listener is None:
                     self.check()
                     time.sleep(_POLL)
-                elif accepted := rendezvous.accept(server, self._same):
+                elif accepted := listener.accept(self._same):
                     self._admit(*accepted)
 
     def _has_joined(self, rank: int) -> bool:
@@ -219,36 +222,59 @@ class Machines:
 
         Raises:
             MachineLostError: If processes failed and a machine is lost.
+            SystemExit: If processes failed because another machine was asked to end before the training.
         """
-        interrupted = bool(exits) and all(code in (SAVED, TERMINATED) for code in exits.values())
-        self._report({} if interrupted else exits, interrupted=interrupted)
-        if exits and not interrupted:  # the others know why, or do not answer
-            end = time.monotonic() + _REPORTS
-            while time.monotonic() < end and any(peer.end is None and peer.is_open for peer in self._peers):
-                time.sleep(_POLL)
-            for peer in self._peers:
-                if peer.end is None and peer.silence > _REPORTS:
-                    raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s")
-                with suppress(PeerFailedError):
-                    _check_failure(peer)
+        interrupted = bool(exits) and all(map(signals.ended_by_request, exits.values()))
+        if interrupted or not exits:
+            self._report({}, interrupted=interrupted, aborted=interrupted)
+        else:
+            self._explain_failure(exits)
         others = [peer.end["exits"].items() for peer in self._peers if peer.end]
         return {**exits, **{int(rank): code for items in others for rank, code in items}}
+
+    def _explain_failure(self, exits: Mapping[int, int]) -> None:
+        """Raises if another machine is the reason why processes of this one failed."""
+        if self.rank:
+            self._report(exits)
+        begin = time.monotonic()
+        while any(peer.is_running and time.monotonic() < begin + _seconds_to_report(peer) for peer in self._peers):
+            time.sleep(_POLL)
+        if any(peer.end and peer.end["aborted"] for peer in self._peers):
+            self._report({}, interrupted=True, aborted=True)  # machine 0 passes it on to all machines
+            raise SystemExit(SAVED)
+        self._report(exits)
+        for peer in self._peers:
+            if peer.end is None and peer.silence > _REPORTS:
+                raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s")
+            with suppress(PeerFailedError):
+                _check_failure(peer)
+
+    def announce_request(self) -> None:
+        """Tells the other machines that this one was asked to end: its processes may need some time for that."""
+        for peer in self._peers:
+            peer.send({"asked": True})
 
     def await_ends(self) -> None:
         """Waits on machine 0, which has the store, until the others have ended or are lost."""
         waiting = Waiting(self._timeout, lambda awaited: MachineLostError(f"timeout while waiting for {awaited}"))
-        while running := [str(peer) for peer in self._peers if peer.end is None and peer.is_open]:
+        while running := [str(peer) for peer in self._peers if peer.is_running]:
             if self.rank:
                 return
             waiting.check(f"the end of {', '.join(running)}")
             time.sleep(_POLL)
 
-    def _report(self, exits: Mapping[int, int], lost: str | None = None, interrupted: bool = False) -> None:
+    def _report(
+        self, exits: Mapping[int, int], lost: str | None = None, *, interrupted: bool = False, aborted: bool = False
+    ) -> None:
         """Sends the end of this machine's processes, once."""
         if not self._has_reported:
             self._has_reported = True
             for peer in self._peers:
-                peer.send({"end": {"exits": exits, "lost": lost, "interrupted": interrupted}})
+                peer.send({"end": {"exits": exits, "lost": lost, "interrupted": interrupted, "aborted": aborted}})
+
+
+def _seconds_to_report(peer: Peer) -> float:
+    return _INTERRUPTED if peer.is_asked else _REPORTS
 
 
 def _check_failure(peer: Peer) -> None:

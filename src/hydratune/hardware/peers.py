@@ -31,7 +31,9 @@ class Peer:
         round: The start of processes that it has joined; 0 is the first, and each restart adds 1.
         start: The last `start` message of machine 0.
         end: Its `end` message; None while it runs. `exits`: rank -> exit code of its failed processes. `lost`: the
-            machine that it lost. `interrupted`: whether a signal ended it.
+            machine that it lost. `interrupted`: whether a signal ended it. `aborted`: whether a signal ended some
+            of its processes before they could save.
+        is_asked: Whether a signal asked it to end.
     """
 
     rank: int
@@ -41,6 +43,7 @@ class Peer:
     round: int = 0
     start: Mapping[str, Any] | None = None
     end: Mapping[str, Any] | None = None
+    is_asked: bool = False
     is_open: bool = True
     _heard: float = field(default_factory=time.monotonic)
     _is_missed: bool = False
@@ -54,6 +57,11 @@ class Peer:
     def silence(self) -> float:
         """Seconds since anything was received from it."""
         return time.monotonic() - self._heard
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its end is still to be expected."""
+        return self.end is None and self.is_open
 
     @property
     def is_lost(self) -> bool:
@@ -105,6 +113,7 @@ class Peer:
             self.round = message.get("join", self.round)
             self.start = message.get("start", self.start)
             self.end = message.get("end", self.end)
+            self.is_asked = message.get("asked", self.is_asked)
 
 
 class Heartbeats:

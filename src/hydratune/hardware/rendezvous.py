@@ -11,7 +11,8 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import psutil
 
@@ -23,7 +24,9 @@ KEY = "hardware.launch.rdzv_endpoint"
 POLL = 0.5  # seconds between two checks while waiting, so that a signal is handled
 _FIRST_NOTICE, _LAST_INTERVAL = 3, 300  # seconds
 _CONNECT, _REPLY = 3, 10  # seconds for one attempt
+_SHORTEST_WAIT = 0.001  # seconds; a timeout of 0 would mean not to wait at all
 _LONGEST_MESSAGE = 2**20  # bytes
+_MOST_CALLERS = 100  # connections whose first message is not complete; more have to wait
 _PORTS = range(20000, 30000)  # below the ports that the kernel gives to clients
 
 
@@ -87,31 +90,80 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def accept(server: socket.socket, expected: Mapping[str, Any]) -> tuple[socket.socket, dict[str, Any]] | None:
-    """Accepts one connection if there is one within `POLL`, and reads the fields of its machine.
+class Listener:
+    """The open port of the endpoint: it reads from all connections, so that a silent one delays no machine.
 
     Args:
-        server: The open port.
-        expected: Fields whose value must be the same on all machines.
+        host: The endpoint's name of this machine, for messages.
+        port: To open.
 
-    Returns:
-        The connection and the machine's fields; None if there was no connection, or no machine of this run.
+    Raises:
+        ConfigError: If the port cannot be opened.
     """
-    if not select.select([server], [], [], POLL)[0]:
+
+    def __init__(self, host: str, port: int) -> None:
+        self._server = listen(host, port)
+        self._callers: dict[socket.socket, _Caller] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in (self._server, *self._callers):
+            connection.close()
+
+    def accept(self, expected: Mapping[str, Any]) -> tuple[socket.socket, dict[str, Any]] | None:
+        """Return a connection and the fields of its machine.
+
+        Args:
+            expected: Fields whose value must be the same on all machines.
+
+        Returns:
+            None if no machine of this run has introduced itself within `POLL` seconds.
+        """
+        servers = [self._server] * (len(self._callers) < _MOST_CALLERS)
+        for connection in select.select([*servers, *self._callers], [], [], POLL)[0]:
+            if connection is self._server:
+                accepted, address = connection.accept()
+                accepted.setblocking(False)
+                self._callers[accepted] = _Caller(address[0], time.monotonic() + _REPLY)
+            elif (hello := self._read(connection)) is not None:
+                host = hello.get("host", self._callers.pop(connection).address)
+                differing = {name: value for name, value in expected.items() if hello.get(name) != value}
+                if not differing:
+                    connection.settimeout(_REPLY)
+                    return connection, hello
+                refuse(connection, host, *next(iter(differing.items())))
+        for connection, caller in [*self._callers.items()]:
+            if time.monotonic() > caller.deadline:
+                self._drop(connection, "no message")
         return None
-    connection, address = server.accept()
-    connection.settimeout(_REPLY)
-    try:
-        hello = receive(connection)
-    except (OSError, ValueError) as error:
-        log.warning("closed a connection from %s, which is not a machine of this run (%s)", address[0], one_line(error))
+
+    def _read(self, connection: socket.socket) -> dict[str, Any] | None:
+        """Return the first message of a connection; None if it is not complete."""
+        caller = self._callers[connection]
+        try:
+            if not (data := connection.recv(2**16)):
+                raise _closed()
+            caller.received += data
+            return _message(caller.received)
+        except (OSError, ValueError, RecursionError) as error:
+            self._drop(connection, one_line(error))
+            return None
+
+    def _drop(self, connection: socket.socket, reason: str) -> None:
+        address = self._callers.pop(connection).address
+        log.warning("closed a connection from %s, which is not a machine of this run (%s)", address, reason)
         connection.close()
-        return None
-    differing = {name: value for name, value in expected.items() if hello.get(name) != value}
-    if differing:
-        refuse(connection, hello.get("host", address[0]), *next(iter(differing.items())))
-        return None
-    return connection, hello
+
+
+@dataclass
+class _Caller:
+    """A connection whose first message is not complete."""
+
+    address: str
+    deadline: float  # in seconds of time.monotonic
+    received: bytes = b""
 
 
 def refuse(connection: socket.socket, host: str, name: str, expected: object = None) -> None:
@@ -223,20 +275,30 @@ def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
 
 
 def receive(connection: socket.socket) -> dict[str, Any]:
-    """Reads one message, byte by byte so that nothing after it is lost.
+    """Read one message, byte by byte so that nothing after it is lost.
 
     Raises:
-        OSError: If the connection ends, or nothing comes in time.
-        ValueError: If it is not a message of ours.
+        OSError: If the connection ends, or the message is not complete in time.
+        ValueError: If it is not a message of another machine.
     """
-    line = b""
-    while not line.endswith(b"\n"):
+    end, line = time.monotonic() + _REPLY, b""
+    while (message := _message(line)) is None:
+        connection.settimeout(max(end - time.monotonic(), _SHORTEST_WAIT))
         if not (byte := connection.recv(1)):
-            raise ConnectionResetError(errno.ECONNRESET, "the connection was closed")
+            raise _closed()
         line += byte
-        if len(line) > _LONGEST_MESSAGE:
-            raise ValueError("not a message of a hydratune machine")
-    message = json.loads(line)
-    if not isinstance(message, dict):
-        raise ValueError("not a message of a hydratune machine")
     return message
+
+
+def _message(received: bytes) -> dict[str, Any] | None:
+    """Return a message from what was received of it; None if it is not complete."""
+    if not b"{".startswith(received[:1]) or len(received) > _LONGEST_MESSAGE:
+        raise ValueError("not a message of a hydratune machine")
+    if not received.endswith(b"\n"):
+        return None
+    message: dict[str, Any] = json.loads(received)  # an object, since it starts with a brace
+    return message
+
+
+def _closed() -> OSError:
+    return ConnectionResetError(errno.ECONNRESET, "the connection was closed")
