@@ -18,7 +18,7 @@ from hydratune.cli import dispatch
 from hydratune.compare.runs import Run
 from hydratune.compare.verdict import differing
 from hydratune.errors import SAVED, ConfigError
-from hydratune.sweep import parent, trial
+from hydratune.sweep import isolated, parent, trial
 from hydratune.sweep.plan import read_plan
 from hydratune.sweep.study import ChangedDataError, Study
 from hydratune.tracking.store import connect
@@ -152,6 +152,71 @@ def test_launch_by_joblib_leaves_no_process():
     launcher = SimpleNamespace(launch=lambda jobs, **_: Parallel(n_jobs=2)(delayed(os.getpid)() for _ in jobs))
     workers = parent.launch_by_joblib(launcher, [[], []], 0)
     assert not any(psutil.pid_exists(pid) for pid in workers)
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_isolated_trial_may_write_much_to_stderr_as_it_ends(own_directory, monkeypatch):
+    """Nobody reads it any more, and more than a pipe holds must not keep the process from ending."""
+    program = own_directory / "python"
+    program.write_text(
+        "#!/bin/bash\n"
+        "trap 'head --bytes=1000000 /dev/zero >&2; touch ended; exit' TERM\n"
+        f"sleep 0.3; kill -INT {os.getpid()}\n"
+        "while :; do sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(isolated.sys, "executable", str(program))
+    plan = SimpleNamespace(directory=own_directory)
+    with pytest.raises(KeyboardInterrupt):
+        isolated.start(SimpleNamespace(plan=plan), SimpleNamespace(trial=SimpleNamespace(_trial_id=0)), 0)
+    assert Path("ended").exists()
+
+
+class FakeStudy:
+    """A study whose end a test decides."""
+
+    def __init__(self, workers):
+        self.options, self.plan = SimpleNamespace(workers=workers), SimpleNamespace(directory="s")
+        self.has_ended = False
+
+    def is_done(self):
+        return self.has_ended
+
+    def has_work(self):
+        return not self.has_ended
+
+    def trials(self):
+        return []
+
+
+def test_sweep_starts_no_workers_for_a_study_that_has_ended(monkeypatch):
+    """Those in the queue of a cluster have trained the last trials while the parent waited for a place."""
+    study = FakeStudy(workers=2)
+    monkeypatch.setattr(parent.time, "sleep", lambda _: setattr(study, "has_ended", True))
+    starts = []
+    parent.start_until_done(study, lambda *start: starts.append(start), lambda: 2 - study.has_ended)
+    assert starts == []
+
+
+def test_sweep_replaces_workers_while_others_train():
+    """Workers that fail on a broken node do not end the sweep, as long as others may be training a long trial."""
+    study, starts = FakeStudy(workers=2), []
+
+    def launch(count, first):
+        starts.append((count, first))
+        study.has_ended = len(starts) == 5
+        return False
+
+    parent.start_until_done(study, launch, lambda: 1)
+    assert starts == [(1, number) for number in range(5)]
+
+
+def test_sweep_ends_if_no_worker_makes_progress():
+    """Workers that all end three times without a trial have a fault that the next ones would have too."""
+    starts = []
+    with pytest.raises(parent.NoProgressError):
+        parent.start_until_done(FakeStudy(workers=2), lambda *start: bool(starts.append(start)), lambda: 0)
+    assert starts == [(2, 0), (2, 2), (2, 4)]
 
 
 def test_failed_trials_again(sweep, monkeypatch):

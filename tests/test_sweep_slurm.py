@@ -1,12 +1,16 @@
 """A sweep on Slurm, whose commands are fakes here; tests/engines/test_slurm.py has a real cluster."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
+from fake_sweep import fake_study
 from hydratune.errors import ConfigError
+from hydratune.sweep import worker
 from hydratune.sweep.parent import sqlite_warning
+from hydratune.sweep.study import Study
 
 slurm = pytest.importorskip("hydratune.sweep.slurm", reason="submitit is not installed")
 
@@ -76,6 +80,20 @@ def test_a_machine_without_slurm_is_an_error_of_the_user(sweep, commands):
     with pytest.raises(ConfigError) as caught:
         sweep("hydra/launcher=submitit_slurm", "trainer.args.weight_decay=0,0.1")
     assert [mistake.key for mistake in caught.value.mistakes] == ["hydra/launcher"]
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_worker_that_submitit_does_not_requeue_was_preempted(toy, compose, monkeypatch):
+    """Too many timeouts are neither an error of the worker nor a failure of its trial: the parent replaces it."""
+    fake_study([*toy, "trainer.args.weight_decay=0,0.1", "hydra.sweep.dir=s"])
+
+    def refuse(*_):
+        raise RuntimeError("Job not requeued because: timed-out too many times.")
+
+    monkeypatch.setattr(Study, "claim", lambda _: signal.raise_signal(signal.SIGUSR2))
+    signal.signal(signal.SIGUSR2, refuse)  # as submitit does before it starts the worker
+    cfg = compose("hydra/launcher=submitit_slurm", "+hydra.job.num=0", f"hydra.sweep.dir={Path('s').resolve()}")
+    assert worker.work(cfg) == worker.PREEMPTED
 
 
 @pytest.mark.parametrize(

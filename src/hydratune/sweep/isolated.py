@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -24,22 +25,23 @@ _PRUNED = 3  # how such a process ends
 def start(study: Study, claim: Claim, number: int) -> Trained:
     """Trains a configuration with one of its seeds in a new process, and waits for it."""
     where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, *where], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            _, said = process.communicate()
-        except BaseException:
-            process.terminate()  # it ends its run in MLflow and leaves its checkpoints
-            process.wait()  # behind Ctrl-C `with` does not, and the trial would still run while another takes it over
-            raise
+    command = [sys.executable, "-m", __name__, *where]
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads would block the process
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+            try:
+                process.wait()
+            except BaseException:
+                process.terminate()  # it ends its run in MLflow and leaves its checkpoints
+                process.wait()  # after Ctrl-C `with` does not, and another worker would take over a running trial
+                raise
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
     if process.returncode == _PRUNED:
         return Trained(pruned=True)
-    if process.returncode in (SAVED, *(-number for number in signals.NUMBERS)):  # no failure of the trial
+    if signals.ended_by_request(process.returncode):  # not a failure of the trial
         raise SystemExit(SAVED)
     if process.returncode:
-        lines = said.strip().splitlines() or [f"its process ended with {process.returncode}"]
-        return Trained(error=RuntimeError(lines[-1]))
+        return Trained(error=RuntimeError(lines[-1] if lines else f"its process ended with {process.returncode}"))
     directory = claim.run_directory(study.plan.replicates[number])
     return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 

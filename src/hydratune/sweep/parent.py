@@ -8,6 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,30 +68,55 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
         recorded = Recorded(study, cfg)
     try:
         with recorded, Monitor(study, recorded):
-            _until_done(study, cfg, context, list(arguments))
+            start_until_done(study, partial(_launch, cfg, context, list(arguments)), partial(_queued, cfg))
             _remove_left(study)
     finally:
         lock.release()
 
 
-def _until_done(study: Study, cfg: DictConfig, context: HydraContext, arguments: list[str]) -> None:
+def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: Callable[[], int]) -> None:
+    """Start workers, and replace those that have ended, until the study is done.
+
+    Args:
+        study: Of the sweep.
+        launch: Starts workers and waits until they end. Takes their number and the number of the first one, and returns
+            whether any was preempted.
+        queued: Returns how many workers are running, or waiting in the queue of a cluster. They can still be there
+            after `launch`, which returns early if one of them has failed.
+
+    Raises:
+        NoProgressError: If all workers ended repeatedly, without the end of a trial.
+    """
     tries, started = 0, 0
     while not study.is_done():
-        if not study.has_work():  # what is left is trained by somebody else, who may die
+        missing = study.options.workers - queued()
+        if missing <= 0 or not study.has_work():  # others train what is left, and may still fail
             time.sleep(_POLL)
             continue
         before = _ended(study)
-        preempted = _launch(cfg, context, arguments, study.options.workers, started)
+        preempted = launch(missing, started)
         signals.check()  # workers that were asked before they could handle it have ended with an error
-        started += study.options.workers
-        tries = 0 if preempted or _ended(study) > before else tries + 1
+        started += missing
+        if preempted or _ended(study) > before:
+            tries = 0
+        elif not queued():  # else the others may be training long trials
+            tries += 1
         if tries == _TRIES:
             raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
 
 
+def _queued(cfg: DictConfig) -> int:
+    """Return how many workers are in the queue of Slurm; other launchers wait until all workers have ended."""
+    if not _is_slurm(cfg):
+        return 0
+    from hydratune.sweep import slurm
+
+    return slurm.unfinished()
+
+
 def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
     """Return a warning if workers on several machines share an SQLite file."""
-    on_slurm = str(cfg.hydra.launcher._target_).endswith(_SLURM) or slurm_job.nodes() > 1
+    on_slurm = _is_slurm(cfg) or slurm_job.nodes() > 1
     on_ray = _is_ray(cfg) and ("RAY_ADDRESS" in os.environ or OmegaConf.select(cfg, RAY_ADDRESS))
     if not url.startswith("sqlite") or not (on_slurm or on_ray):
         return None
@@ -144,11 +170,15 @@ def _is_ray(cfg: DictConfig) -> bool:
     return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
 
 
+def _is_slurm(cfg: DictConfig) -> bool:
+    return str(cfg.hydra.launcher._target_).endswith(_SLURM)
+
+
 def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]], int], Sequence[Any]]:
     """Return the function that starts workers by the launcher of a config."""
-    target = str(cfg.hydra.launcher._target_)
-    if target.endswith(_SLURM):
+    if _is_slurm(cfg):
         return _launch_on_slurm
+    target = str(cfg.hydra.launcher._target_)
     return launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
 
 
@@ -171,7 +201,7 @@ def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
 
 
 def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
-    """Start as many workers as are not in the queue.
+    """Submit workers and wait until one has failed, or all have ended.
 
     Raises:
         ConfigError: This machine has no Slurm, or sbatch rejects the first request.
@@ -180,11 +210,9 @@ def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
 
     if mistake := slurm.unavailable():
         raise ConfigError(mistake)
-    while (running := slurm.unfinished()) >= len(jobs):  # one of them has just ended, or the others have taken over
-        time.sleep(_POLL)
     try:
         with slurm.without_copies():
-            return launcher.launch(jobs[running:], initial_job_idx=first)
+            return launcher.launch(jobs, initial_job_idx=first)
     except Exception as error:
         mistake = slurm.rejection(error)
         if mistake and not first:

@@ -74,10 +74,18 @@ def work(cfg: DictConfig) -> int:
             signals.ignore()
     if done == PREEMPTED:
         log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
-        signals.call_launcher_handlers()
+        _requeue(number)
     else:
         log.info("worker %d: nothing is left", number)
     return done
+
+
+def _requeue(number: int) -> None:
+    """Let the launcher requeue the job of this worker; if it refuses, the parent of the sweep replaces the worker."""
+    try:
+        signals.call_launcher_handlers()
+    except Exception as error:  # submitit: more timeouts than `max_num_timeout`, or an error of `scontrol requeue`
+        log.info("worker %d: not requeued: %s", number, one_line(error))
 
 
 def _shared_plan(directory: Path) -> Plan:
