@@ -39,6 +39,7 @@ MODULES = frozenset(
         "submitit.local._local",
     }
 )
+_PYTHON = sys.executable  # before a test replaces it
 _HIGH = 1000  # file descriptors from here on are free
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER = 1, 36  # of prctl(2)
 _LARGEST = 2**20  # bytes of a request: arguments and environment
@@ -136,7 +137,7 @@ def fork_exec(*arguments: Any) -> int:
 def _module(command: list[str]) -> str | None:
     """Return the module that a command of this Python runs."""
     options = [one for one in command if one not in ("-u", "-P")]
-    return options[2] if len(options) > 2 and options[:2] == [sys.executable, "-m"] else None
+    return options[2] if len(options) > 2 and options[:2] == [_PYTHON, "-m"] else None
 
 
 def _become(request: dict[str, Any], received: list[int]) -> None:
