@@ -101,6 +101,7 @@ def test_resumed_in_later_epochs(toy, trained, caplog, kind):
     overrides = [*toy, *EPOCHS, *KINDS[kind]]
     whole = trained(overrides, "whole")
     last = whole["history"][-1]["step"]
+    caplog.clear()  # another test may have left a level at which the first run is logged, too
     caplog.set_level("INFO")
     for step in (last // 2 + 1, last - 1):
         trained(overrides, "failed", step)
