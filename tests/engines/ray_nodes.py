@@ -83,6 +83,16 @@ class Cluster:
     folder: Path
 
     @contextmanager
+    def logs_of_client_server(self) -> Iterator[None]:
+        """Add what the client server has logged to the error of a test that fails."""
+        try:
+            yield
+        except AssertionError as error:
+            for path in sorted(self.folder.glob("session_latest/logs/ray_client_server*")):
+                error.add_note(f"{path.name}:\n{path.read_text(errors='replace')[-3000:]}")
+            raise
+
+    @contextmanager
     def second_node(self) -> Iterator[Node]:
         """Add a node and stop it."""
         with _node(self.folder, f"--address={self.address}") as node:

@@ -101,9 +101,9 @@ def test_sweep_connects_to_a_running_cluster(toy, own_directory, head, storage, 
     by_file = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     by_client = {**AUTHENTICATION, **PATIENT_CLIENT}
     typed, environment = {"variable": ([], by_file), "client": ([f"{ADDRESS}={head.client}"], by_client)}[way]
-    ended(
-        start(*toy, *TWO, STORAGE, "hydra/launcher=ray", *typed, "tracking=none", SWEEP_STORAGE=storage, **environment)
-    )
+    sweep = ["hydra/launcher=ray", *typed, "tracking=none"]
+    with head.logs_of_client_server():
+        ended(start(*toy, *TWO, STORAGE, *sweep, SWEEP_STORAGE=storage, **environment))
     (study,) = studies(storage)
     assert len(completed(study)) == 2
 
