@@ -84,7 +84,7 @@ FLAGS = ["-m", "--multirun", "--config-dir=x", "--config-path=x", "-cd=x", "--cf
 @pytest.mark.parametrize("flag", [*FLAGS, 1, {"a": 1}])
 def test_stored_flags_are_refused(stored, monkeypatch, flag):
     """With `-m`, a stored run would start a sweep in any directory, and connect to any Ray cluster, as if typed."""
-    monkeypatch.setattr("hydratune.resume.train", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr("hydratune.resume.train", lambda *_, **__: pytest.fail("it was started"))
     stored("seed=1", flag, "hydra.sweep.dir=/elsewhere", "hydra.launcher.ray.init.address=evil.example:6379")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])
@@ -94,7 +94,7 @@ def test_stored_flags_are_refused(stored, monkeypatch, flag):
 def test_stored_overrides_are_passed_on(stored, monkeypatch):
     """Positive control: the same directory without a flag is resumed."""
     started = []
-    monkeypatch.setattr("hydratune.resume.train", lambda arguments, _: started.append(arguments) or 0)
+    monkeypatch.setattr("hydratune.resume.train", lambda arguments, *_, **__: started.append(arguments) or 0)
     monkeypatch.setenv("MY_SECRET", "canary")
     stored("++seed=1", "dataset=digits", "tracking.uri=${oc.env:MY_SECRET}")
     assert dispatch(["resume", "run", "task=masked_lm"]) == 0
@@ -104,7 +104,7 @@ def test_stored_overrides_are_passed_on(stored, monkeypatch):
 @pytest.mark.parametrize("name", [".hydra/config.yaml", "hydratune.log", "checkpoints"])
 def test_stored_links_are_refused(stored, monkeypatch, own_directory, name):
     """Hydra and the log would write through them."""
-    monkeypatch.setattr("hydratune.resume.train", lambda *_: pytest.fail("it was started"))
+    monkeypatch.setattr("hydratune.resume.train", lambda *_, **__: pytest.fail("it was started"))
     (stored("seed=1") / name).symlink_to(own_directory / "mine")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])

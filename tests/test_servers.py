@@ -8,9 +8,11 @@ import pytest
 
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
+from hydratune.files import OutsideError
 from hydratune.tracking import servers
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL
+from hydratune.tracking.store import check_artifacts
 
 SECRET = "canary-9d1f"
 
@@ -162,7 +164,9 @@ def test_names_of_a_config_send_no_variable(monkeypatch, compose, key):
     from hydratune.validation import check_config
 
     monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-    texts = ["tracking.uri=https://evil.example", f"{key}=${{oc.env:MY_SECRET}}"]
+    monkeypatch.setenv("MY_PROJECT", "canary-9d1f")
+    monkeypatch.delenv("MY_SECRET")  # with the same value
+    texts = ["tracking.uri=https://evil.example", f"{key}=${{oc.env:MY_PROJECT}}"]
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*texts))
     assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
@@ -197,3 +201,54 @@ def test_credentials_file_of_mlflow_needs_a_confirmed_server(own_directory, monk
     (own_directory / ".mlflow").mkdir()
     (own_directory / ".mlflow" / "credentials").write_text("[mlflow]\nmlflow_tracking_password = x\n")
     assert servers.mistake("https://evil.example", "uri") is not None
+
+
+@pytest.mark.parametrize("entry", ["default login me password x", "machine evil.example login me password x"])
+def test_netrc_needs_a_confirmed_server(own_directory, monkeypatch, entry):
+    """The client sends its passwords as well, those of `default` to any host."""
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    path = own_directory / "netrc"
+    monkeypatch.setenv("NETRC", str(path))
+    assert servers.mistake("https://evil.example", "uri") is None
+    path.write_text(entry + "\n")
+    assert servers.mistake("https://evil.example", "uri") is not None
+    servers.confirm_typed(["--uri", "https://evil.example"])
+    assert servers.mistake("https://evil.example", "uri") is None
+
+
+LOCATIONS = [
+    "http://evil.example/x",
+    "https://evil.example",
+    "mlflow-artifacts://evil.example/x",
+    "mlflow-artifacts://good.example:81",
+]
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_artifact_location_receives_no_token(location):
+    """A store names where artifacts are; MLflow's client sends the token to that host too."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    with pytest.raises(OutsideError):
+        check_artifacts("https://good.example", location)
+
+
+@pytest.mark.parametrize(
+    "location", ["mlflow-artifacts:/1/x", "https://good.example/x", "s3://bucket/x", "file:///data/x"]
+)
+def test_artifact_location_of_a_named_server(location):
+    """Positive control: the server itself, other storage, and directories that the user's own server chooses."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    check_artifacts("https://good.example", location)
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///home/x", "/home/x", "file:///run/store/../x", "http://evil.example", "s3://b/x"]
+)
+@pytest.mark.parametrize("uri", ["sqlite:////run/store/mlflow.db", "https://other.example"])
+def test_artifact_location_of_another_store(uri, location):
+    """Neither a directory of this machine, nor, of a SQLite file, any other place than its own directory."""
+    if location == "s3://b/x" and uri.startswith("https"):
+        pytest.skip("a server may keep its artifacts in other storage")
+    with pytest.raises(OutsideError):
+        check_artifacts(uri, location)
+    check_artifacts("sqlite:////run/store/mlflow.db", "file:///run/store/mlartifacts/x")

@@ -45,6 +45,7 @@ _RESUMABLE = ("train", "resume", "sweep")
 def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
     collector.spare()
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process of a command imports modules of the current directory
     signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
     guard_logs()
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.provenance import redact
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -166,7 +167,7 @@ def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
     message = "Fine-tuned with hydratune"
     with _pushing(repo_id):
         _patiently(lambda: api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
-    return f"{endpoint()}/{repo_id}"
+    return str(redact(f"{endpoint()}/{repo_id}"))  # HF_ENDPOINT may have a password
 
 
 def _api(token: str | None) -> HfApi:

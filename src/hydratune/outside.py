@@ -17,6 +17,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, launchers, logging_config
 from hydratune.errors import Mistake, one_line
+from hydratune.provenance import has_literal_secret
+from hydratune.tracking import servers
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
 _CODE = (
@@ -116,6 +118,8 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         return
     if not text or path == Path.cwd():
         yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
+    elif has_literal_secret(text):
+        yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
     elif "${" in text:  # an escaped interpolation: Hydra would resolve it in the directory that it is given
         yield Mistake(key, "a directory without ${", repr(text), fix)
     elif not there.is_dir():
@@ -128,31 +132,32 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
 
 
-def store(uri: str | None, key: str, is_typed: bool) -> Iterator[Mistake]:
+def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Mistake]:
     """Yield a mistake for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
 
     Args:
         uri: The resolved address of a store.
         key: Its key.
         is_typed: Whether the user set it on the command line; a variable of the environment is the user's too.
+        directory: The sweep that stores the address; its own files may be in its directory.
     """
-    if is_typed or uri is None or not uri.startswith("sqlite") or uri in os.environ.values():
+    if is_typed or uri is None:
         return
-    path = Path(uri.partition(":///")[2]).expanduser().resolve()
-    if not any(path.is_relative_to(Path(home).resolve()) for home in _PLACES.values()):
+    if servers.stored_mistake(uri, directory or Path(servers.RESULTS[0]), key):
         fix = f"To use it, set it on the command line: {key}={uri}."
-        yield Mistake(key, f"a file below {' or '.join(_PLACES.values())}", f"{uri!r}, from a config file", fix)
+        yield Mistake(key, f"a file below {' or '.join(servers.RESULTS)}", f"{uri!r}, from a config file", fix)
 
 
-def stores(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Mistake]:
     """Yield the mistakes of `store` for all stores of a config.
 
     Args:
         cfg: A config that passed `check_config`.
         typed: The keys of the overrides on the command line.
+        directory: The sweep that stores the config; its own files may be in its directory.
     """
     for key in ("tracking.uri", "sweep.storage"):
-        yield from store(OmegaConf.select(cfg, key), key, key in typed)
+        yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
 
 
 def _directory(hydra: DictConfig, name: str) -> str | None:

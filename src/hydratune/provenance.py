@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import html
+import json
 import os
 import platform
 import re
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 from hydratune import env_variables
 from hydratune.secret_formats import MASK, mask
@@ -143,8 +146,21 @@ def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
     if not isinstance(value, str):
         return value
     for secret in secrets:
-        value = value.replace(secret, MASK)
+        for form in _forms(secret):
+            value = value.replace(form, MASK)
     return mask(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return a secret as messages, files, and addresses write it, the longest first."""
+    quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
+    quoted += tuple(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    lines = (" ".join(secret.split()), *(line for line in secret.splitlines() if len(line) >= _SHORTEST))
+    addresses = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    shell = shlex.quote(secret)[1:-1] if shlex.quote(secret) != secret else secret
+    forms = {secret, *quoted, *lines, *addresses, shell, html.escape(secret)}
+    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True))
 
 
 def _of_environment() -> list[str]:

@@ -18,7 +18,7 @@ from hydratune import card, hub
 from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import CONFIG, METRICS, MODEL, check_links
 from hydratune.provenance import console_script
-from hydratune.tracking.delivery import pointer
+from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
 from hydratune.yaml_files import read_plain_config
 
@@ -102,9 +102,9 @@ def _finished(directory: Path) -> DictConfig:
 
 def _record(directory: Path, url: str) -> None:
     """Adds the address to the run in MLflow, where it has one."""
-    if (where := pointer(directory)) is None:
-        return
     try:
+        if (where := checked_pointer(directory)) is None:
+            return
         log_to_run(where, tags={TAG: url})
     except ConfigError as error:  # the model is pushed all the same
         print(f"hydratune: the address is not in MLflow: {error}", file=sys.stderr)

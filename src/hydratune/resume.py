@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     flags = config_flags(node)
     typed = _overrides(directory)
     dry = [DRY] if given.dry else []
-    return train([*flags, *typed, *given.overrides, *dry], directory)
+    return train([*flags, *typed, *given.overrides, *dry], directory, stored=typed)
 
 
 def _overrides(directory: Path) -> list[str]:

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import composition
+from hydratune import composition, outside
 from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.finish import finish
@@ -93,9 +93,16 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 
 def _opened(name: str) -> tuple[Plan, DictConfig]:
-    """A sweep by its name, and the config that its trials have in common."""
+    """Return a sweep by its name, and the config that its trials have in common.
+
+    Raises:
+        ConfigError: The stored overrides name a store elsewhere, in which tables would be created.
+    """
     plan = read_plan(_directory(name))
-    return plan, common_config(plan)
+    cfg = common_config(plan)
+    if mistakes := [*outside.stores(cfg, (), plan.directory)]:
+        raise ConfigError(*mistakes)
+    return plan, cfg
 
 
 def _directory(name: str) -> Path:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -61,8 +61,14 @@ class RunFailedError(Exception):
     """A run that did not do all that was asked of it; its log says why."""
 
 
-def train(arguments: Sequence[str], continued: Path | None = None) -> int:
-    """Runs one job, or several with `-m`, and returns the exit code; `continued` is a run to resume."""
+def train(arguments: Sequence[str], continued: Path | None = None, stored: Collection[str] = ()) -> int:
+    """Run one job, or several with `-m`, and return the exit code.
+
+    Args:
+        arguments: Of the command line.
+        continued: A run to resume.
+        stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
+    """
     dry = DRY in arguments
     arguments = [argument for argument in arguments if argument != DRY]
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
@@ -79,7 +85,7 @@ def train(arguments: Sequence[str], continued: Path | None = None) -> int:
             return _sweep(request, rest, dry)
         with composition.composer(request):
             overrides = composition.force_values(request)
-            cfg = None if flags.cfg else checked(request)
+            cfg = None if flags.cfg else checked(request, stored)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
@@ -202,7 +208,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     places = (outside.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
     if mistakes := [*itertools.chain(*places), *outside.stores(cfg, keys), *outside.ray_address(cfg.hydra, keys)]:
         raise ConfigError(*mistakes)
-    covered = preflight(_corners(plan), dry)
+    covered = preflight(_corners(plan, keys), dry)
     if dry:
         show_plan(plan, cfg)
         print(covered)
@@ -228,11 +234,18 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     return code or conclude(Study(plan, build(cfg.sweep)), cfg)
 
 
-def _corners(plan: Plan) -> Iterator[DictConfig]:
-    """Compose configs that contain each choice, and both ends of each range, at least once."""
+def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
+    """Compose configs that contain each choice, and both ends of each range, at least once.
+
+    Raises:
+        ConfigError: A file, not one of the keys that were `typed`, places a store elsewhere.
+    """
     for point in plan.space.corners():
         with composition.composer(plan.request):
-            yield checked_job(plan.request, plan.job(point, plan.replicates[0]))
+            cfg = checked_job(plan.request, plan.job(point, plan.replicates[0]))
+            if mistakes := [*outside.stores(cfg, typed)]:
+                raise ConfigError(*mistakes)
+            yield cfg
 
 
 def _missing_parents(path: Path) -> list[Path]:
@@ -278,8 +291,8 @@ def _check_shown(request: Request) -> None:
         raise ConfigError(*mistakes)
 
 
-def checked(request: Request) -> DictConfig:
-    """The config of a run, after it was found to be in order."""
+def checked(request: Request, stored: Collection[str] = ()) -> DictConfig:
+    """Return the config of a run after all checks; the user has not typed the overrides `stored`."""
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]
     mistakes += composition.check_single(request)
@@ -295,7 +308,8 @@ def checked(request: Request) -> DictConfig:
             mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
         else:  # the directory is named after other values
             mistakes += outside.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
-            mistakes += outside.stores(cfg, [override.key_or_group for override in request.parsed])
+            typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
+            mistakes += outside.stores(cfg, typed)
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -27,6 +27,8 @@ BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hard
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
+# Keys that may hold a secret of the environment: it is masked wherever they are written.
+_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "vars.")
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
 RESERVED = (*build.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
 # What the run decides and a config must not, with what to set instead.
@@ -58,6 +60,7 @@ def check_config(cfg: DictConfig) -> None:
     own = without_hydra(cfg)
     mistakes = [*_literal_secrets(own)]
     plain = _code(own, mistakes)
+    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         mistakes += outside.mistakes(cfg.hydra)
         mistakes += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
@@ -90,6 +93,7 @@ def check_part(cfg: DictConfig, key: str) -> None:
     """
     mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
     plain = {key: _child(cfg, key, "", mistakes)}
+    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
     mistakes += _targets(plain, "")
     mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
     if mistakes:
@@ -173,6 +177,18 @@ def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
             if key.endswith("hub_token"):
                 fix = "Run `hf auth login` or set HF_TOKEN in the environment."
             yield Mistake(key, "no secret in a config", "one", fix)
+
+
+def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Mistake]:
+    """Yield a mistake for each value that holds a secret of the environment, except where a secret is expected.
+
+    Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
+    """
+    for key, value in _leaves(plain):
+        is_expected = is_secret(key) or key.startswith(_MASKED)
+        if isinstance(value, str) and not is_expected and key not in reported and has_literal_secret(value):
+            fix = f"Leave the secret out: the value of {key} is written to files and sent to servers as it is."
+            yield Mistake(key, "a value without secrets", "one with a secret of the environment", fix)
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ from hydratune import allowed
 from hydratune.adapters import Adapter
 from hydratune.composition import Request, composer
 from hydratune.errors import ConfigError
+from hydratune.tracking.servers import confirm_typed
 from hydratune.train import checked
 
 LORA = "adapter=lora"
@@ -132,3 +133,50 @@ def test_stored_peft_config_is_checked_when_it_is_used():
     with pytest.raises(ConfigError) as caught:
         Adapter(config=config).apply(SimpleNamespace())
     assert [mistake.key for mistake in caught.value.mistakes] == ["adapter.config.megatron_core"]
+
+
+SECRETS = {
+    "TOKEN_VALUE_TOKEN": "canary-9d1f-token",
+    "DATABASE": "postgresql://me:canary-9d1f@host/db",
+    "PLAIN": "ghp_" + "aB3" * 12,
+}
+PLACES = [
+    "name={}",
+    "tracking.experiment={}",
+    "tracking.registered_model_name=x-{}",
+    "dataset.labels=[a,{}]",
+    "dataset.files.train='https://evil.example/{}'",
+    "model.pretrained_model_name_or_path={}",
+    "+vars.a={} name=\\${{vars.a}}",
+    "+vars.a={} dataset.labels=[a,\\${{oc.select:vars.a}}]",
+    "hydra.run.dir='outputs/{}'",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("variable", SECRETS)
+def test_secret_of_the_environment_becomes_no_value(own_directory, monkeypatch, place, variable):
+    """Nothing masks it in names of labels, directories, and experiments, in requests, and in models."""
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    typed = [text.replace("\\", "") for text in place.format(f"${{oc.env:{variable}}}").split()]
+    (own_directory / "a.jsonl").write_text('{"text": "x", "label": "a"}\n')
+    request = Request(("dataset=local", "dataset.files.train=a.jsonl", *typed))
+    with composer(request), pytest.raises(ConfigError) as caught:
+        checked(request)
+    keys = [mistake.key.removesuffix(".1") for mistake in caught.value.mistakes]
+    assert keys in ([typed[-1].partition("=")[0]], ["vars.a"])
+    assert "canary" not in str(caught.value)
+    assert SECRETS["PLAIN"] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["tracking.uri='http://me:{}@127.0.0.1'", "+tracking.tags.a={}", "trainer.args.hub_token={}"]
+)
+def test_secret_of_the_environment_where_it_is_expected(monkeypatch, text):
+    """These are masked wherever they are written."""
+    monkeypatch.setenv("MY_SECRET", "canary-9d1f-token")
+    typed = text.format("${oc.env:MY_SECRET}")
+    confirm_typed([typed])
+    with composer(request := Request(("dataset=digits", typed))):
+        checked(request)

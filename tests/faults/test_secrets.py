@@ -1,12 +1,15 @@
 """No secret of the environment is written down, sent, said, or seen in the list of processes."""
 
+import html
 import json
 import logging
 import os
+import shlex
 import stat
 import subprocess
 import uuid
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -197,3 +200,24 @@ def test_logs_are_masked(monkeypatch, caplog):
     assert "ValueError: ***" in caplog.text
     assert "0123456789" not in caplog.text
     assert record.msg == "%d"
+
+
+SECRETS = [
+    "CANARY\\back\\slash1",
+    'it\'s "CANARY" 1',
+    "CANARYline1\nsecondline4",
+    "CANARY/with spaces&<b>",
+    "CANARYünï1",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_secret_is_masked_however_it_is_written(monkeypatch, secret):
+    """Messages, files, and addresses escape some of its characters."""
+    monkeypatch.setenv("S1_TOKEN", secret)
+    forms = [
+        *(secret, repr(secret), repr(f"'{secret}\""), repr(f'x "{secret}"'), json.dumps({"a": secret})),
+        *(json.dumps(secret, ensure_ascii=False), quote(secret), quote(secret, safe=""), quote_plus(secret)),
+        *(shlex.quote(secret), html.escape(secret), " ".join(secret.split()), *secret.splitlines()),
+    ]
+    assert [form for form in forms if "CANARY" in redact(form)] == []

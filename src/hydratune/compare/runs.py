@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -16,16 +17,19 @@ from omegaconf import OmegaConf
 from hydratune import allowed
 from hydratune.build import build
 from hydratune.errors import ConfigError, one_line
-from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS
+from hydratune.files import CONFIG, LABELS, MODEL, PREDICTIONS, OutsideError
 from hydratune.tasks.base import Task
 from hydratune.tasks.metric import LOSS, Metric
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import DIRECTORY
+from hydratune.tracking.store import check_artifact_host
 from hydratune.tracking.view import DIRECTION, LOG10, OBJECTIVE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
+
+log = logging.getLogger(__name__)
 
 FINISHED = "FINISHED"
 PLACES = ("test", "best", "eval")  # where a metric was measured, the most telling first
@@ -184,6 +188,11 @@ class Run:
         if self.directory and (self.directory / path).is_file():
             return (self.directory / path).read_text(encoding="utf-8")
         folder = path.rpartition("/")[0]
+        try:
+            check_artifact_host(self.record.info.artifact_uri)
+        except OutsideError as error:
+            log.warning("%s: %s of its artifacts is not read: %s", self.label, path, error)
+            return None
         if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
             return None
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.compare.runs import Run, letters, open_run
 from hydratune.errors import ConfigError, Mistake, did_you_mean
 from hydratune.tracking import process
-from hydratune.tracking.delivery import POINTER, pointer
+from hydratune.tracking.delivery import POINTER, checked_pointer
 from hydratune.tracking.store import absolute_uri, existing, typed_uri
 from hydratune.tracking.view import PARENT
 
@@ -85,7 +85,7 @@ def chosen(
 def _named(stores: Stores, name: str) -> Found:
     """The one run that a directory, an id, the beginning of an id or a name means."""
     folder = Path(name)
-    if found := pointer(folder):
+    if found := checked_pointer(folder):
         return stores.client(found["uri"]), found["run_id"], folder
     if folder.is_dir():
         fix = "Name a directory below outputs/ of a run that was tracked."

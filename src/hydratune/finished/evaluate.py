@@ -41,7 +41,7 @@ from hydratune.finished.sound import left_out
 from hydratune.provenance import redact
 from hydratune.run import make_trainer, scorer
 from hydratune.tasks.base import Evaluated
-from hydratune.tracking.delivery import pointer
+from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.training.results import split_metrics
 from hydratune.utils.logs import quiet_libraries
@@ -263,13 +263,13 @@ def _show(found: Evaluation) -> None:
 
 def _record(directory: Path, found: Evaluation) -> int:
     """Tells the run's MLflow run; the exit code."""
-    if (where := pointer(directory)) is None:
-        print("MLflow   the run is in no store, so only the file was written")
-        return 0
     from hydratune.tracking.later import log_to_run
 
     prefix = f"eval_on_{found.name}"
     try:
+        if (where := checked_pointer(directory)) is None:
+            print("MLflow   the run is in no store, so only the file was written")
+            return 0
         values = {f"{prefix}/{name}": value for name, value in found.metrics.items()}
         log_to_run(where, values, {f"{prefix}.precision": found.precision})
     except ConfigError as error:

@@ -25,7 +25,7 @@ _PRUNED = 3  # how such a process ends
 def start(study: Study, claim: Claim, number: int) -> Trained:
     """Trains a configuration with one of its seeds in a new process, and waits for it."""
     where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
-    command = [sys.executable, "-m", __name__, *where]
+    command = [sys.executable, "-P", "-m", __name__, *where]
     with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads would block the process
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
             try:

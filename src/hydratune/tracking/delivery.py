@@ -14,9 +14,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune.errors import ConfigError
 from hydratune.files import inside, write_json
 from hydratune.provenance import redact
-from hydratune.tracking import models, process, store
+from hydratune.tracking import models, process, servers, store
 from hydratune.tracking.journal import Entry, Sent
 from hydratune.tracking.view import PARENT
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
 RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
 SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that they are nested in
+_REQUIRED = ("uri", "experiment_id", "run_id")  # of the pointer
 _TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was delivered to it
 _OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
 _MOST = 100  # params or tags of one call
@@ -38,11 +40,25 @@ def pointer(directory: Path) -> dict[str, str] | None:
     The address of a local store is the one that it has now, also if it was moved together with the run.
     """
     try:
-        found = dict(json.loads((directory / POINTER).read_text(encoding="utf-8")))
+        found = json.loads((directory / POINTER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if "uri" in found:
-        found["uri"] = store.stored_uri(found["uri"], found.get("directory", ""), directory)
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _REQUIRED):
+        return None
+    found = {name: str(value) for name, value in found.items()}
+    found["uri"] = store.stored_uri(found["uri"], found.get("directory", ""), directory)
+    return found
+
+
+def checked_pointer(directory: Path) -> dict[str, str] | None:
+    """Read `mlflow.json` like `pointer`, to open the store that it names.
+
+    Raises:
+        ConfigError: It names a SQLite file elsewhere, which the user has not named.
+    """
+    found = pointer(directory)
+    if found and (wrong := servers.stored_mistake(found["uri"], directory, "--uri")):
+        raise ConfigError(wrong)
     return found
 
 
@@ -51,6 +67,7 @@ class Delivery:
 
     def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
         self.client, self._uri, self._directory = client, uri, directory
+        self._is_location_checked = False  # whether artifacts may be uploaded to where the store has them
         self._is_there = False  # whether the store was seen to have the run
         self._deliver: Mapping[str, Callable[..., None]] = {
             "run": self._run,
@@ -165,6 +182,9 @@ class Delivery:
             self.client.log_batch(self._run_id, tags=[RunTag(*item) for item in part.items()])
 
     def _artifact(self, path: str, folder: str) -> None:
+        if not self._is_location_checked:
+            store.check_artifacts(self._uri, self.client.get_run(self._run_id).info.artifact_uri)
+            self._is_location_checked = True
         self.client.log_artifact(self._run_id, str(inside(self._directory, path)), folder or None)
 
     def _dataset(self, split: str, name: str, digest: str, source: str, rows: int | None, columns: Any) -> None:
@@ -179,7 +199,7 @@ class Delivery:
         where, recorded = self._pointer, models.Recorded(**model)
         points = [self._there.get((point[0], point[3]), point) for point in recorded.metrics]
         recorded = replace(recorded, metrics=points)
-        models.record(self.client, where["experiment_id"], where["run_id"], self._directory, recorded)
+        models.record(self.client, self._uri, where["experiment_id"], where["run_id"], self._directory, recorded)
 
     def _status(self, status: str, ended: int) -> None:
         self._forget((process.HEALED,))  # it had ended, but this had not come through

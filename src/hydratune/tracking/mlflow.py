@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from hydratune.errors import ConfigError, Mistake, PrunedError, did_you_mean, one_line, one_of
+from hydratune.errors import ConfigError, Mistake, PrunedError, one_line
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, servers, store
@@ -83,11 +83,8 @@ class Mlflow(Tracking):
 
     def check(self) -> Iterator[Mistake]:
         """Whether the address is of a kind that MLflow has, and what needs each other is there."""
-        scheme = store.scheme(self.uri)
-        if scheme not in store.SCHEMES:
-            expected = f"an address that starts with {one_of(store.SCHEMES)}"
-            fix = did_you_mean(scheme, store.SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
-            yield Mistake("uri", expected, repr(self.uri), fix)
+        if wrong := store.address_mistake(self.uri, "uri"):
+            yield wrong
         names = (self.experiment, self.registered_model_name or "", self.registered_model_alias or "")
         if wrong := servers.mistake(self.uri, "uri", names):
             yield wrong

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.files import inside
+from hydratune.tracking import store
 from hydratune.tracking.base import ModelFacts
 
 if TYPE_CHECKING:
@@ -150,11 +151,12 @@ def _linked(folder: Path, target: Path) -> Path:
 # --- in the sender ---------------------------------------------------------------------------------------
 
 
-def record(client: MlflowClient, experiment_id: str, run_id: str, directory: Path, model: Recorded) -> None:
-    """Uploads a model once, links it to its run, step and metrics, and registers it where that is asked.
+def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, directory: Path, model: Recorded) -> None:
+    """Upload a model once, link it to its run, step and metrics, and register it if that is requested.
 
     Raises:
-        UnfitError: Where no second try would help.
+        OutsideError: The store has its artifacts where it must not have them.
+        UnfitError: The model's files are gone.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -168,6 +170,7 @@ def record(client: MlflowClient, experiment_id: str, run_id: str, directory: Pat
     if logged.status != LoggedModelStatus.READY:
         if not folder.is_dir():
             raise UnfitError(f"{folder} is gone")
+        store.check_artifacts(uri, logged.artifact_location)
         _sign(folder, run_id, logged.model_id)
         client.log_model_artifacts(logged.model_id, str(folder))
         client.finalize_logged_model(logged.model_id, "READY")

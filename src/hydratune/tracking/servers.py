@@ -1,6 +1,8 @@
-"""The servers and databases that the user has named: credentials and values of the environment are sent to no other.
+"""The servers and databases that the user has named.
 
-The address of a server can come from a config, a run directory, or a journal of someone else. So a server counts once
+Credentials and values of the environment are sent to no other server, and SQLite files elsewhere are not opened.
+
+The address of a store can come from a config, a run directory, or a journal of someone else. So a store counts once
 the user typed its address, as `--uri`, `tracking.uri=` or `sweep.storage=`, or has it in an environment variable. What
 was typed is recorded in a file of the user, as ssh does in `known_hosts`.
 """
@@ -12,9 +14,10 @@ import itertools
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,13 +28,15 @@ from hydratune.files import PRIVATE_FOLDER, user_file, write_json
 
 VARIABLE = "HYDRATUNE_SERVERS"  # passes them on to the processes of a command
 # What MLflow's client authenticates with.
-_CREDENTIALS = (
+CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
 )
 _CREDENTIALS_FILE = Path("~/.mlflow/credentials")  # of MLflow's client too
 _PASSWORDS = ("PGPASSWORD", "MYSQL_PWD")  # what clients of databases send to any host
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
+RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("mssql", "mysql", "postgresql")
 _HOSTS = ("host", "hostaddr", "port", "service", "unix_socket")  # parameters of a database that name its host
@@ -43,7 +48,7 @@ _SHORTEST = 4  # characters of a value that an address is searched for
 
 def confirm_typed(arguments: Sequence[str]) -> None:
     """Record the servers among the arguments of a command, and pass all that are recorded to its processes."""
-    typed = {server for text in _addresses(arguments) if (server := _server(text))}
+    typed = {store for text in _addresses(arguments) if (store := _store(text))}
     recorded = _recorded()
     if new := typed - recorded:
         with contextlib.suppress(OSError):  # e.g. no home directory: they count for this command
@@ -65,8 +70,8 @@ def mistake(uri: str, key: str, texts: Sequence[str] = ()) -> Mistake | None:
     if server is None or server in _confirmed():
         return None
     is_http = uri.strip().lower().startswith(tuple(_PORTS))
-    names = [name for name in (_CREDENTIALS if is_http else _PASSWORDS) if os.environ.get(name)]
-    names += [str(_CREDENTIALS_FILE)] if is_http and _CREDENTIALS_FILE.expanduser().is_file() else []
+    names = [name for name in (CREDENTIALS if is_http else _PASSWORDS) if os.environ.get(name)]
+    names += [*_credential_files(uri)] if is_http else []
     for name, value in env_variables.resolved().items():
         if len(value) >= _SHORTEST and any(value in text for text in (uri, *texts)):
             names.append(name)
@@ -75,6 +80,41 @@ def mistake(uri: str, key: str, texts: Sequence[str] = ()) -> Mistake | None:
     got = f"{server or 'a server that is not clear'}, to which {', '.join(dict.fromkeys(names))} would be sent"
     fix = "Type the address as tracking.uri=..., sweep.storage=... or --uri ..., which also confirms it for later."
     return Mistake(key, "a server that you have named yourself", got, fix)
+
+
+def _credential_files(uri: str) -> Iterator[str]:
+    """Yield the files from which MLflow's client would send a password to a server."""
+    from requests.utils import get_netrc_auth
+
+    if _CREDENTIALS_FILE.expanduser().is_file():
+        yield str(_CREDENTIALS_FILE)
+    if get_netrc_auth(uri):
+        yield os.environ.get("NETRC") or "~/.netrc"
+
+
+def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
+    """Return what is wrong with a stored address of a SQLite file; None if nothing is.
+
+    Opening it may create tables in it, so a file that a stored text names is one of this project or of the run itself.
+
+    Args:
+        uri: The address.
+        directory: The directory of the run or sweep that stores it.
+        key: What the error names.
+    """
+    if not (match := _SQLITE.fullmatch(uri.strip())):
+        return None
+    path = Path(match[1]).expanduser().resolve()
+    if is_confirmed(uri) or any(path.is_relative_to(Path(place).resolve()) for place in (*RESULTS, directory)):
+        return None
+    expected = f"a store below {', '.join(RESULTS)}, or {str(directory)!r}, or one that you have named yourself"
+    return Mistake(key, expected, repr(str(path)), f"If you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}.")
+
+
+def is_confirmed(uri: str) -> bool:
+    """Return whether the user has typed the address of a store, now or earlier, or has it in the environment."""
+    store = _store(uri)
+    return bool(store) and store in _confirmed()
 
 
 def _addresses(arguments: Sequence[str]) -> Iterator[str]:
@@ -86,9 +126,18 @@ def _addresses(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _confirmed() -> set[str]:
-    """Return the recorded servers and those of addresses in the environment."""
-    texts = (text for value in os.environ.values() if "://" in value for text in value.split(","))
-    return {server for text in texts if (server := _server(text))} | _recorded()
+    """Return the recorded stores and those of addresses in the environment."""
+    environment = dict(os.environ)
+    passed = {text for text in environment.pop(VARIABLE, "").split(",") if text}
+    texts = (text for value in environment.values() if "://" in value for text in (value, *value.split(",")))
+    return {store for text in texts if (store := _store(text))} | passed | _recorded()
+
+
+def _store(uri: str) -> str | None:
+    """Return what an address is recorded as: a server, or the absolute path of a SQLite file; None for others."""
+    if match := _SQLITE.fullmatch(uri.strip()):
+        return f"sqlite:///{quote(str(Path(match[1]).expanduser().resolve()))}"
+    return _server(uri)
 
 
 def _server(uri: str) -> str | None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.files import PRIVATE, PRIVATE_FOLDER
+from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.files import PRIVATE, PRIVATE_FOLDER, OutsideError
 from hydratune.provenance import redact
 from hydratune.tracking import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 _SQLITE = "sqlite:///"
+_SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # the driver in `postgresql+psycopg` is left out
 _DELETED = "deleted"  # MLflow's lifecycle stage
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
 
@@ -65,9 +67,16 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
-def scheme(uri: str) -> str:
-    """`sqlite`, `http`, ...; the driver in `postgresql+psycopg` is left out."""
-    return urlsplit(uri).scheme.partition("+")[0]
+def address_mistake(uri: str, key: str) -> Mistake | None:
+    """Return what is wrong with the form of an absolute address; None if nothing is."""
+    scheme = _SCHEME.match(uri)
+    name = scheme[1] if scheme else uri.partition(":")[0]
+    is_file = name == "sqlite"
+    if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
+        return None
+    expected = f"an address that starts with {one_of(SCHEMES)}" if not is_file else "sqlite:///PATH without parameters"
+    fix = did_you_mean(name, SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
+    return Mistake(key, expected, repr(redact(uri)), fix)
 
 
 def existing(uri: str, key: str, fix: str) -> MlflowClient:
@@ -84,7 +93,7 @@ def connect(uri: str) -> MlflowClient:
     Raises:
         ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
     """
-    if wrong := servers.mistake(uri, "tracking.uri"):
+    if wrong := address_mistake(uri, "tracking.uri") or servers.mistake(uri, "tracking.uri"):
         raise ConfigError(wrong)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, into our table
@@ -139,6 +148,45 @@ class StoreDownError(Exception):
 
 class DeletedError(StoreDownError):
     """The run or its experiment was deleted in MLflow, which refuses every entry until a user restores it."""
+
+
+def check_artifacts(uri: str, location: str) -> None:
+    """Return if files may be uploaded to the artifact location that a store names.
+
+    Someone else may have written the location into a SQLite file or a server, so only a store that the user has named
+    chooses freely. A SQLite file has its artifacts next to it, a server does not choose directories of this machine.
+
+    Raises:
+        OutsideError: If they may not.
+    """
+    check_artifact_host(location)
+    parts = urlsplit(location)
+    is_local = parts.scheme in ("", "file")
+    path = sqlite_path(uri)
+    is_own = path is not None and is_local and _is_below(Path(unquote(parts.path)), path.parent)
+    is_remote = path is None and not is_local
+    if not (is_own or is_remote or servers.is_confirmed(uri)):
+        command = f"--uri {shlex.quote(str(redact(uri)))}"
+        raise OutsideError(f"the store has its artifacts at {location}; if you trust it, name the store: {command}")
+
+
+def check_artifact_host(location: str) -> None:
+    """Return if MLflow's client would send no credentials to the host of an artifact location, or to one of the user's.
+
+    Raises:
+        OutsideError: It would send them elsewhere.
+    """
+    parts = urlsplit(location)
+    hosts = [location] if parts.scheme in ("http", "https") else []
+    if parts.scheme == "mlflow-artifacts" and parts.netloc:
+        hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"]
+    for wrong in (servers.mistake(host, "tracking.uri") for host in hosts):
+        if wrong:
+            raise OutsideError(f"the store has its artifacts at {wrong.got}")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.is_absolute() and path.resolve().is_relative_to(folder.resolve())
 
 
 def restore_command(uri: str, kind: str, number: str) -> str:

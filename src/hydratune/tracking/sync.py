@@ -13,7 +13,7 @@ from hydratune.errors import FAILED, ConfigError, Mistake
 from hydratune.files import check_links
 from hydratune.provenance import redact
 from hydratune.secret_formats import MASK
-from hydratune.tracking import store
+from hydratune.tracking import servers, store
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
 from hydratune.tracking.sender import drain, said
@@ -40,7 +40,9 @@ def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Ite
         yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
     for recorded in {_recorded_uri(journal) for journal in found} if uri is None else ():
         path = store.sqlite_path(recorded)
-        if MASK in recorded:
+        if wrong := store.address_mistake(recorded, "--uri") or servers.stored_mistake(recorded, directory, "--uri"):
+            yield wrong
+        elif MASK in recorded:
             fix = "Add --uri '${oc.env:NAME}'."
             yield Mistake("--uri", "the store's address with its password", repr(recorded), fix)
         elif path is not None and not path.is_file():

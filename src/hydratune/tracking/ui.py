@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.provenance import redact
-from hydratune.tracking import delivery, process
+from hydratune.tracking import delivery, process, servers
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import existing, typed_uri
 from hydratune.tracking.view import TRAINING, runs_page, sweep_page
@@ -98,8 +98,10 @@ def _named(host: str) -> str:
 
 
 def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
+    for name in servers.CREDENTIALS:  # of clients: the server would send them to where runs have their artifacts
+        os.environ.pop(name, None)
     os.environ.update(server_environment(uri))
-    os.execv(sys.executable, [sys.executable, "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
 
 
 def server_environment(uri: str) -> dict[str, str]:
@@ -109,6 +111,8 @@ def server_environment(uri: str) -> dict[str, str]:
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
+        "MLFLOW_UVICORN_OPTS": f"--app-dir {os.devnull}",  # else it imports modules of the current directory
+        "PYTHONSAFEPATH": "1",  # the same for the processes that the server starts
     }
 
 
@@ -123,7 +127,7 @@ def pointers(directory: Path) -> list[dict[str, str]]:
     """Where the runs below a directory are, or its own; raises ConfigError where they are in no store."""
     below = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
     for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
-        if found := [pointer for folder in folders if (pointer := delivery.pointer(folder))]:
+        if found := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
             return found
     got = f"{str(directory)!r} without {delivery.POINTER}"
     fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."

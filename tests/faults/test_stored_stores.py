@@ -1,0 +1,184 @@
+"""A SQLite file that a stored address names is opened only if it belongs to the project or the run, or was typed."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fake_sweep import SPACE, fake, fake_study
+from hydratune import push
+from hydratune.cli import dispatch
+from hydratune.composition import Request, composer
+from hydratune.errors import FAILED, ConfigError
+from hydratune.tracking import servers
+from hydratune.tracking.delivery import POINTER, checked_pointer, pointer
+from hydratune.tracking.journal import JOURNAL
+from hydratune.tracking.store import connect
+from hydratune.train import checked, train
+
+
+@pytest.fixture
+def database(own_directory, monkeypatch):
+    """The SQLite file of another program."""
+    monkeypatch.delenv(servers.VARIABLE, raising=False)
+    path = own_directory.parent / "home" / "theirs.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE notes (text)")
+    return path
+
+
+def tables(path):
+    """The names of the tables of a SQLite file."""
+    with closing(sqlite3.connect(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+
+@pytest.fixture
+def run(own_directory):
+    """The directory of a run of someone else whose journal and pointer name a store."""
+
+    def make(uri):
+        folder = own_directory / "run"
+        folder.mkdir(exist_ok=True)
+        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
+        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
+        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
+        return str(folder)
+
+    return make
+
+
+ADDRESSES = [
+    "sqlite:///{}",
+    "sqlite:///../home/theirs.db",
+    "sqlite:///outputs/../../home/theirs.db",
+    "sqlite:///outputs/link.db",
+    "sqlite+pysqlite:///{}",
+    "SQLITE:///{}",
+    " sqlite:///{}",
+    "sqlite:///{}?mode=rwc",
+    "sqlite:///file:{}?uri=true",
+    "sqlite:///file:outputs/../../home/theirs.db?uri=true",
+]
+
+
+@pytest.mark.parametrize("uri", ADDRESSES)
+@pytest.mark.parametrize("verb", ["sync", "ui", "compare"])
+def test_stored_address_opens_no_file_elsewhere(run, database, verb, uri):
+    """No table is created in it, however the address is written."""
+    Path("outputs").mkdir()
+    Path("outputs/link.db").symlink_to(database)
+    folder = run(uri.format(database))
+    with pytest.raises(ConfigError):
+        dispatch([verb, *([folder, folder] if verb == "compare" else [folder])])
+    assert tables(database) == ["notes"]
+    assert not [*Path().rglob("mlartifacts")]
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///{}", "{}", "./mlruns", "mlruns", "databricks-uc:x", "evil-plugin://x", "uc:x"]
+)
+def test_stored_address_has_a_scheme_of_the_list(run, own_directory, uri):
+    """File stores and plugins of MLflow are not reached."""
+    folder = run(uri.format(own_directory / "there"))
+    for verb in ("sync", "ui"):
+        with pytest.raises(ConfigError):
+            dispatch([verb, folder])
+    assert sorted(path.name for path in own_directory.iterdir()) == ["run"]
+
+
+def test_push_records_in_no_file_elsewhere(run, database, capsys):
+    """The model is pushed all the same, and the error is printed."""
+    push._record(Path(run(f"sqlite:///{database}")), "https://hub")
+    assert tables(database) == ["notes"]
+    assert str(database) in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("database")
+def test_typed_address_is_opened_now_and_later(run, own_directory):
+    """Positive control: the user's own directory, typed once; the journal's address is enough later."""
+    uri = f"sqlite:///{own_directory}/mine, too.db"
+    folder = run(uri)
+    assert dispatch(["sync", folder, "--uri", uri]) == 0
+    assert dispatch(["sync", folder]) == 0
+    assert checked_pointer(Path(folder))["uri"] == uri
+
+
+@pytest.mark.usefixtures("database")
+def test_store_inside_the_run_is_opened(run, own_directory, empty_store):
+    """A directory that was copied as a whole has its store with it."""
+    folder = run(f"sqlite:///{own_directory}/run/mlflow.db")
+    shutil.copy(empty_store, own_directory / "run" / "mlflow.db")
+    assert dispatch(["sync", folder]) == 0
+
+
+@pytest.mark.usefixtures("database")
+def test_artifacts_stay_next_to_a_store_that_was_not_typed(run, own_directory, empty_store):
+    """A store of someone else can have its artifacts in any directory; the entry is refused and reported."""
+    target = own_directory.parent / "home" / ".config"
+    uri = f"sqlite:///{own_directory}/run/mlflow.db"
+    folder = run(uri)
+    shutil.copy(empty_store, own_directory / "run" / "mlflow.db")
+    connect(uri).create_experiment("e", artifact_location=target.as_uri())
+    (Path(folder) / "autostart").write_text("x")
+    with (Path(folder) / JOURNAL).open("a") as file:
+        file.write(json.dumps({"kind": "artifact", "path": "autostart", "folder": ""}) + "\n")
+    assert dispatch(["sync", folder]) == FAILED
+    assert not target.exists()
+    (Path(folder) / "tracking.sent").unlink()
+    assert dispatch(["sync", folder, "--uri", uri]) == 0
+    assert [*target.rglob("autostart")]
+
+
+def test_stored_overrides_are_not_typed(own_directory, database):
+    """Resuming a run of someone else opens no store elsewhere."""
+    folder = own_directory / "run"
+    (folder / ".hydra").mkdir(parents=True)
+    typed = ["dataset=digits", f"tracking.uri=sqlite:///{database}"]
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(typed))
+    hydra = {"runtime": {"cwd": str(own_directory), "config_sources": []}}
+    (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", str(folder), "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert tables(database) == ["notes"]
+    with composer(request := Request(tuple(typed))):  # positive control: the same, typed
+        checked(request)
+
+
+@pytest.mark.parametrize("key", ["tracking.uri", "sweep.storage"])
+def test_stored_sweep_opens_no_file_elsewhere(database, own_directory, key):
+    """Neither its report nor its retraining creates the tables of a study."""
+    fake_study(["dataset=digits", *SPACE], fake(1e-3, 0, 0.5))
+    (path,) = own_directory.glob("multirun/*/sweep.json")
+    plan = json.loads(path.read_text())
+    overrides = [*plan["overrides"], f"++{key}=sqlite:///{database}"]
+    path.write_text(json.dumps({**plan, "overrides": overrides}))
+    for verb in ("report", "finish"):
+        with pytest.raises(ConfigError) as caught:
+            dispatch(["sweep", verb, str(path.parent)])
+        assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert tables(database) == ["notes"]
+
+
+def test_swept_address_of_a_config_file(own_directory, database, monkeypatch):
+    """A search space of a config file is checked like its values."""
+    path = own_directory / "conf" / "experiment" / "theirs.yaml"
+    path.parent.mkdir(parents=True)
+    params = {"tracking.uri": f"sqlite:///{database},sqlite:///outputs/x.db"}
+    path.write_text("# @package _global_\n" + json.dumps({"sweep": {"params": params}}))
+    monkeypatch.setattr("hydratune.train.preflight", lambda configs, *_: [*configs])
+    with pytest.raises(ConfigError) as caught:
+        train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+
+
+@pytest.mark.parametrize("text", ["[]", "1", '"x"', "null", "{}", '{"uri": 1, "experiment_id": "1", "run_id": "r"}'])
+def test_pointer_that_is_no_object(own_directory, text):
+    """A file with other content names no run."""
+    (own_directory / POINTER).write_text(text)
+    assert pointer(own_directory) is None
