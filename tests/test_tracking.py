@@ -17,7 +17,7 @@ from hydratune.errors import ConfigError
 from hydratune.tracking import process
 from hydratune.tracking.base import Facts
 from hydratune.tracking.mlflow import Mlflow, readable
-from hydratune.tracking.store import absolute_uri, connect, scheme
+from hydratune.tracking.store import absolute_uri, address_mistake, connect
 
 
 def runs(store):
@@ -383,7 +383,7 @@ def test_addresses(own_directory):
     assert absolute_uri("sqlite:///outputs/a.db") == f"sqlite:///{own_directory}/outputs/a.db"
     assert absolute_uri("sqlite:////abs/a.db") == "sqlite:////abs/a.db"
     assert absolute_uri("http://x") == "http://x"
-    assert scheme("postgresql+psycopg://h/d") == "postgresql"
+    assert address_mistake("postgresql+psycopg://h/d", "uri") is None
 
 
 def test_tags_and_names_have_no_values_of_the_environment(own_directory, monkeypatch, compose):
