@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra import compose, initialize_config_module
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -170,15 +173,20 @@ def jobs(request: Request) -> list[list[str]]:
 
 @contextmanager
 def composer(request: Request) -> Iterator[None]:
-    """Hydra's search path as `request` asks for it, for `compose_config` inside."""
+    """Give `compose_config` inside the search path that Hydra's own main builds from the same flags.
+
+    Otherwise the config that is checked could differ from the one that runs.
+    """
     GlobalHydra.instance().clear()
-    start = (
-        initialize_config_dir(str(request.config_path.absolute()), version_base="1.3")
-        if request.config_path
-        else initialize_config_module(CONFIG_MODULE, version_base="1.3")
-    )
+    main = f"file://{request.config_path.absolute()}" if request.config_path else f"pkg://{CONFIG_MODULE}"
     _now[:] = [datetime.now()]
-    with start:
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):  # restores Hydra's state afterwards
+        search_path = create_config_search_path(main)
+        if request.config_dir:
+            anchor = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{request.config_dir.absolute()}", anchor)
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2("app", search_path)
         register_resolvers()
         yield
 
@@ -186,16 +194,14 @@ def composer(request: Request) -> Iterator[None]:
 def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
     """The config of one job, with its `hydra` node, inside `composer`."""
     check_search_path(request)
-    places = [f"pkg://{CONFIG_MODULE}"] if request.config_path else []  # the override replaces what a file says
-    search = [f"hydra.searchpath=[{','.join([*places, f'file://{request.config_dir}'])}]"] if request.config_dir else []
     try:
-        cfg = compose(request.config_name, overrides=[*search, *overrides], return_hydra_config=True)
+        cfg = compose(request.config_name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, RecursionError) as error:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
         raise ConfigError(*([*check_yaml(_user_files(request))] or [uncomposed(error)])) from error
     listed: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
-    if [*listed["hydra"], *listed["task"]] != _ordered([*search, *overrides]):
+    if [*listed["hydra"], *listed["task"]] != _ordered(overrides):
         raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
     HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
     return cfg

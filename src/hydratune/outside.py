@@ -187,6 +187,10 @@ def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
     """A mistake for each package of a search path that Hydra would import, and for each folder that does not exist."""
     for value in values:
         package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
+        if "${" in str(value) and not str(value).startswith("file://"):  # it may become the name of a package
+            fix = f"Write the folder itself, or file://{value}."
+            yield Mistake("hydra.searchpath", "folders without interpolations", repr(value), fix)
+            continue
         if value and package == str(value) and "${" not in folder and not Path(folder).is_dir():
             yield Mistake("hydra.searchpath", "folders that exist", repr(value), f"Paths are relative to {Path.cwd()}.")
         if package == str(value) or package == shipped or package in allowed.listed():

@@ -191,6 +191,45 @@ def _repository() -> Path | None:
     return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
+def _git_directory(root: Path) -> Path:
+    """Return the directory of a repository, which may be elsewhere for a worktree or a submodule.
+
+    A diff shows what the repository holds, so a `.git` of someone else must not lead to a repository of the user.
+
+    Raises:
+        OSError: It leads to one that does not know this directory, or takes its objects from another one.
+    """
+    path = root / ".git"
+    common = path
+    if path.is_file():
+        path = root / path.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        common = path.parent.parent if path.parent.name == "worktrees" else path
+        if not (_is_worktree(path, common, root) or _is_submodule(path, root)):
+            raise OSError(f"{root / '.git'} leads to a repository that does not know this directory")
+    elif (path / "commondir").exists():
+        raise OSError(f"{path} takes its objects from another repository")
+    linked = (*common.iterdir(), *common.glob("objects/*"), *common.glob("refs/**/*"), common)
+    if (common / "objects/info/alternates").exists() or any(one.is_symlink() for one in linked):
+        raise OSError(f"{common} takes its objects from another repository")
+    return path
+
+
+def _is_worktree(path: Path, common: Path, root: Path) -> bool:
+    back, parent = path / "gitdir", path / "commondir"
+    if not (back.is_file() and parent.is_file()):
+        return False
+    is_own = Path(back.read_text(encoding="utf-8").strip()).resolve() == (root / ".git").resolve()
+    return is_own and (path / parent.read_text(encoding="utf-8").strip()).resolve() == common.resolve()
+
+
+def _is_submodule(path: Path, root: Path) -> bool:
+    if (path / "commondir").exists():
+        return False
+    config = _run_git(["config", "--file", str(path / "config"), "core.worktree"]).stdout
+    worktree = config.decode(errors="surrogateescape").strip()
+    return bool(worktree) and (path / worktree).resolve() == root.resolve()
+
+
 def _git(*arguments: str) -> str:
     """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences.
 
@@ -199,7 +238,7 @@ def _git(*arguments: str) -> str:
     files are those of the repository: its config must not name another directory, whose content a diff would show.
     """
     root = _repository() or Path.cwd()
-    place = (f"--git-dir={root / '.git'}", f"--work-tree={root}")
+    place = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
     done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(place), *arguments])
     if done.returncode:
         raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])

@@ -3,6 +3,7 @@
 Each payload would create the file `canary`; `test_canary_works` shows that it would be noticed.
 """
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -228,6 +229,63 @@ def repository(own_directory, monkeypatch, canary):
         return provenance
 
     return configure
+
+
+def redirected(way, private, clone):
+    """Let the `.git` of a directory lead to another repository."""
+    git, theirs = clone / ".git", private / ".git"
+    if way == "file":
+        git.write_text(f"gitdir: {theirs}\n")
+    elif way == "link":
+        git.symlink_to(theirs)
+    elif way == "worktree of its own":
+        (clone / "worktrees" / "x").mkdir(parents=True)
+        git.write_text("gitdir: worktrees/x\n")
+        for name, text in (("gitdir", git), ("commondir", theirs), ("HEAD", (theirs / "HEAD").read_text().strip())):
+            (clone / "worktrees" / "x" / name).write_text(f"{text}\n")
+    else:
+        subprocess.run(["git", "init", "-q", str(clone)], check=True)  # noqa: S607
+        if way == "commondir":
+            (git / "commondir").write_text(f"{theirs}\n")
+        if way in ("refs and alternates", "refs and objects"):
+            shutil.rmtree(git / "refs")
+            (git / "refs").symlink_to(theirs / "refs")
+            (git / "HEAD").write_text((theirs / "HEAD").read_text())
+        if way == "refs and alternates":
+            (git / "objects" / "info" / "alternates").write_text(f"{theirs / 'objects'}\n")
+        if way == "refs and objects":
+            shutil.rmtree(git / "objects")
+            (git / "objects").symlink_to(theirs / "objects")
+
+
+@pytest.mark.parametrize(
+    "way", ["file", "link", "worktree of its own", "commondir", "refs and alternates", "refs and objects"]
+)
+def test_git_diff_shows_no_other_repository(repository, monkeypatch, own_directory, way):
+    """The diff is uploaded with the run; `.git` of a directory from someone else must not lead to a private one."""
+    provenance = repository()
+    private, clone = own_directory / "cloned", own_directory / "theirs"
+    clone.mkdir()
+    redirected(way, private, clone)
+    monkeypatch.chdir(clone)
+    shown = subprocess.run(["git", "diff", "HEAD"], capture_output=True, check=False)  # noqa: S607
+    assert b"-1" in shown.stdout  # positive control: git shows it
+    for read in (provenance.git_diff, provenance.git_commit):
+        with pytest.raises(OSError, match="repository"):
+            read()
+
+
+def test_git_diff_of_a_worktree_and_a_submodule(repository, monkeypatch, own_directory):
+    """Both have their repository elsewhere, which knows them."""
+    provenance = repository()
+    command = ["git", "-c", "protocol.file.allow=always", "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run([*command, "worktree", "add", "-q", "../tree"], check=True)
+    subprocess.run([*command, "init", "-q", "../parent"], check=True)
+    subprocess.run([*command, "-C", "../parent", "submodule", "--quiet", "add", "../cloned", "sub"], check=True)
+    for folder in ("tree", "parent/sub"):
+        monkeypatch.chdir(own_directory / folder)
+        Path("a").write_text("2\n")
+        assert "-1\n+2" in provenance.git_diff()
 
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "all"])

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune import allowed, cli
 from hydratune.build import build
-from hydratune.composition import Request, composer
+from hydratune.composition import Request, composer, shipped_dir
 from hydratune.errors import ConfigError
 from hydratune.train import checked
 from hydratune.validation import check_config
@@ -287,6 +287,23 @@ def test_a_search_path_imports_no_package(own_directory):
     text = "defaults: [_self_]\nhydra: {searchpath: [pkg://hydratune.conf, pkg://evil]}\n"
     (own_directory / "mine" / "train.yaml").write_text(text)
     assert refused(config_path=own_directory / "mine") == ["hydra.searchpath"]
+
+
+def test_search_path_of_a_primary_config_is_checked_beside_a_config_dir(own_directory):
+    """Hydra reads the folders of both, and so does the check."""
+    primary, evil = own_directory / "mine", own_directory / "evil" / "extra"
+    (own_directory / "more").mkdir()
+    for folder in (primary, evil):
+        folder.mkdir(parents=True)
+    search = f"hydra:\n  searchpath: [pkg://hydratune.conf, file://{evil.parent}]\n"
+    text = (shipped_dir() / "train.yaml").read_text().replace("hydra:\n", search, 1)
+    text = text.replace("  - override hydra/help", "  - optional extra: evil\n  - override hydra/help", 1)
+    (primary / "train.yaml").write_text(text)
+    callback = {"_target_": "joblib.load", "filename": "canary"}
+    (evil / "evil.yaml").write_text(f"# @package _global_\nhydra: {{callbacks: {{evil: {json.dumps(callback)}}}}}\n")
+    key = "hydra.callbacks.evil._target_"
+    assert key in refused(config_path=primary)
+    assert key in refused(config_path=primary, config_dir=own_directory / "more")
 
 
 @pytest.mark.parametrize(

@@ -124,12 +124,14 @@ def test_a_tag_leads_only_to_its_own_run(own_directory, store):
     from hydratune.finished.opening import directory_of
 
     client = connect(store)
-    made = client.create_run(client.create_experiment("x"))
+    experiment_id = client.create_experiment("x")
+    made = client.create_run(experiment_id)
     (own_directory / "theirs" / ".hydra").mkdir(parents=True)
     client.set_tag(made.info.run_id, "hydratune.directory", str(own_directory / "theirs"))
     with pytest.raises(ConfigError, match=r"whose mlflow\.json does not say so"):
         directory_of(made.info.run_id, store)
-    (own_directory / "theirs" / "mlflow.json").write_text(json.dumps({"run_id": made.info.run_id}))
+    where = {"uri": store, "experiment_id": experiment_id, "run_id": made.info.run_id}
+    (own_directory / "theirs" / "mlflow.json").write_text(json.dumps(where))
     assert directory_of(made.info.run_id, store) == own_directory / "theirs"
 
 

@@ -95,7 +95,8 @@ def _credential_files(uri: str) -> Iterator[str]:
 def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
     """Return what is wrong with a stored address of a SQLite file; None if nothing is.
 
-    Opening it may create tables in it, so a file that a stored text names is one of this project or of the run itself.
+    Opening it may create tables in it, so a file that a stored text names is one of this project, of the run's
+    project, or of the run itself.
 
     Args:
         uri: The address.
@@ -105,7 +106,10 @@ def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
     if not (match := _SQLITE.fullmatch(uri.strip())):
         return None
     path = Path(match[1]).expanduser().resolve()
-    if is_confirmed(uri) or any(path.is_relative_to(Path(place).resolve()) for place in (*RESULTS, directory)):
+    own = directory.resolve()
+    projects = [Path.cwd(), *(folder.parent for folder in own.parents if folder.name in RESULTS)]
+    places = [own, *(project / name for project in projects for name in RESULTS)]
+    if is_confirmed(uri) or any(path.is_relative_to(place.resolve()) for place in places):
         return None
     expected = f"a store below {', '.join(RESULTS)}, or {str(directory)!r}, or one that you have named yourself"
     return Mistake(key, expected, repr(str(path)), f"If you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}.")
