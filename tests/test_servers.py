@@ -1,4 +1,4 @@
-"""Credentials and values of the environment go only to MLflow servers that the user has named."""
+"""Only servers and databases that the user has named are sent anything."""
 
 import contextlib
 import json
@@ -7,12 +7,14 @@ import os
 import pytest
 
 from hydratune.cli import dispatch
+from hydratune.composition import Request, composer
 from hydratune.errors import ConfigError
 from hydratune.files import OutsideError
 from hydratune.tracking import servers
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL
 from hydratune.tracking.store import check_artifacts
+from hydratune.train import checked
 
 SECRET = "canary-9d1f"
 
@@ -107,8 +109,6 @@ def test_mistake_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
     monkeypatch.delenv("TYPED")
     monkeypatch.delenv(servers.VARIABLE)
     assert (servers.mistake(uri, "uri") is not None) == is_refused
-    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-    assert servers.mistake(uri, "uri") is None
 
 
 def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
@@ -158,22 +158,6 @@ def test_database_of_a_config_receives_no_variable(monkeypatch, compose, key, ur
     assert {mistake.key for mistake in caught.value.mistakes} == {key}
 
 
-@pytest.mark.parametrize("key", ["tracking.experiment", "tracking.registered_model_name"])
-def test_names_of_a_config_send_no_variable(monkeypatch, compose, key):
-    """MLflow receives them as they are, so a server that nobody typed receives none with a value of the environment."""
-    from hydratune.validation import check_config
-
-    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-    monkeypatch.setenv("MY_PROJECT", "canary-9d1f")
-    monkeypatch.delenv("MY_SECRET")  # with the same value
-    texts = ["tracking.uri=https://evil.example", f"{key}=${{oc.env:MY_PROJECT}}"]
-    with pytest.raises(ConfigError) as caught:
-        check_config(compose(*texts))
-    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
-    check_config(compose(texts[0]))
-    check_config(compose(texts[1]))
-
-
 def test_confirmed_database_receives_its_password(compose):
     """A password from the environment goes to the host that was typed, and is not recorded with it."""
     from hydratune.validation import check_config
@@ -184,36 +168,32 @@ def test_confirmed_database_receives_its_password(compose):
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
-@pytest.mark.parametrize("uri", ["postgresql://evil.example/db", "mysql://evil.example/db"])
-def test_password_of_database_clients_needs_a_confirmed_host(monkeypatch, uri):
-    """Clients send PGPASSWORD and MYSQL_PWD to any host."""
-    assert servers.mistake(uri, "storage") is None
-    monkeypatch.setenv("PGPASSWORD", SECRET)
-    monkeypatch.setenv("MYSQL_PWD", SECRET)
-    assert servers.mistake(uri, "storage") is not None
+UNTYPED = [
+    ("tracking.uri", "https://evil.example"),
+    ("tracking.uri", "http://127.0.0.1:5000"),
+    ("tracking.uri", "postgresql://evil.example/db"),
+    ("sweep.storage", "mysql://evil.example/db"),
+    ("sweep.storage", "postgresql://evil.example/db?passfile=/home/me/.pgpass"),
+    ("sweep.storage", "postgresql://good.example:5432/db?service=evil"),
+]
 
 
-def test_credentials_file_of_mlflow_needs_a_confirmed_server(own_directory, monkeypatch):
-    """MLflow's client reads it for any server."""
+@pytest.mark.parametrize(("key", "uri"), UNTYPED)
+def test_server_of_a_config_file_needs_to_be_typed_once(own_directory, monkeypatch, key, uri):
+    """It receives the rows in a record, and clients send passwords of `~/.netrc` and `~/.pgpass` to any host."""
     monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-    monkeypatch.setenv("HOME", str(own_directory))
-    assert servers.mistake("https://evil.example", "uri") is None
-    (own_directory / ".mlflow").mkdir()
-    (own_directory / ".mlflow" / "credentials").write_text("[mlflow]\nmlflow_tracking_password = x\n")
-    assert servers.mistake("https://evil.example", "uri") is not None
-
-
-@pytest.mark.parametrize("entry", ["default login me password x", "machine evil.example login me password x"])
-def test_netrc_needs_a_confirmed_server(own_directory, monkeypatch, entry):
-    """The client sends its passwords as well, those of `default` to any host."""
-    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
-    path = own_directory / "netrc"
-    monkeypatch.setenv("NETRC", str(path))
-    assert servers.mistake("https://evil.example", "uri") is None
-    path.write_text(entry + "\n")
-    assert servers.mistake("https://evil.example", "uri") is not None
-    servers.confirm_typed(["--uri", "https://evil.example"])
-    assert servers.mistake("https://evil.example", "uri") is None
+    servers.confirm_typed(["sweep.storage=postgresql://good.example:5432/db"])
+    file = own_directory / "conf" / "experiment" / "theirs.yaml"
+    file.parent.mkdir(parents=True)
+    group, name = key.split(".")
+    file.write_text(f"# @package _global_\n{group}: {{{name}: '{uri}'}}\n")
+    request = Request(("dataset=digits", "experiment=theirs"), config_dir=own_directory / "conf")
+    with composer(request), pytest.raises(ConfigError) as caught:
+        checked(request)
+    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    servers.confirm_typed([f"{key}={uri}"])
+    with composer(request):  # positive control: from now on, the file may name it
+        checked(request)
 
 
 LOCATIONS = [

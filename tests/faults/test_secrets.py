@@ -7,6 +7,7 @@ import os
 import shlex
 import stat
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -183,9 +184,10 @@ def test_what_is_masked(monkeypatch):
         "pad_token": "***", "note": '{"x": "***"}'}  # fmt: skip
 
 
-def test_logs_are_masked(monkeypatch, caplog):
+def test_logs_are_masked(monkeypatch, caplog, capsys):
     """Messages, arguments and tracebacks; a message that does not fit its arguments is left to `logging`."""
     monkeypatch.setenv("MY_API_KEY", "0123456789")
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before = logging.getLogRecordFactory()
     try:
         guard_logs()
@@ -193,9 +195,11 @@ def test_logs_are_masked(monkeypatch, caplog):
             raise ValueError(os.environ["MY_API_KEY"])
         except ValueError:
             logging.getLogger("x").exception("with %s", "0123456789")
+            sys.excepthook(*sys.exc_info())  # as Python does if nobody catches it
         record = logging.getLogger("x").makeRecord("x", 20, "f", 1, "%d", ("no number",), None)
     finally:
         logging.setLogRecordFactory(before)
+    assert "ValueError: ***" in capsys.readouterr().err
     assert "with ***" in caplog.text
     assert "ValueError: ***" in caplog.text
     assert "0123456789" not in caplog.text

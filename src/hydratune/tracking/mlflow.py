@@ -85,8 +85,7 @@ class Mlflow(Tracking):
         """Whether the address is of a kind that MLflow has, and what needs each other is there."""
         if wrong := store.address_mistake(self.uri, "uri"):
             yield wrong
-        names = (self.experiment, self.registered_model_name or "", self.registered_model_alias or "")
-        if wrong := servers.mistake(self.uri, "uri", names):
+        if wrong := servers.mistake(self.uri, "uri"):
             yield wrong
         if self.experiment in ("", ".", ".."):  # the last two would be other folders of artifacts
             yield Mistake("experiment", "a name", repr(self.experiment), "Leave it out to take the dataset's.")

@@ -1,6 +1,6 @@
 """The servers and databases that the user has named.
 
-Credentials and values of the environment are sent to no other server, and SQLite files elsewhere are not opened.
+No other server is sent anything, and SQLite files elsewhere are not opened.
 
 The address of a store can come from a config, a run directory, or a journal of someone else. So a store counts once
 the user typed its address, as `--uri`, `tracking.uri=` or `sweep.storage=`, or has it in an environment variable. What
@@ -22,18 +22,10 @@ from urllib.parse import quote, urlsplit
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import env_variables
 from hydratune.errors import Mistake
 from hydratune.files import PRIVATE_FOLDER, user_file, write_json
 
 VARIABLE = "HYDRATUNE_SERVERS"  # passes them on to the processes of a command
-# What MLflow's client authenticates with.
-CREDENTIALS = (
-    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
-    *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
-)
-_CREDENTIALS_FILE = Path("~/.mlflow/credentials")  # of MLflow's client too
-_PASSWORDS = ("PGPASSWORD", "MYSQL_PWD")  # what clients of databases send to any host
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
 RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
@@ -43,7 +35,6 @@ _HOSTS = ("host", "hostaddr", "port", "service", "unix_socket")  # parameters of
 _HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
 _UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
-_SHORTEST = 4  # characters of a value that an address is searched for
 
 
 def confirm_typed(arguments: Sequence[str]) -> None:
@@ -58,38 +49,21 @@ def confirm_typed(arguments: Sequence[str]) -> None:
         os.environ[VARIABLE] = ",".join(sorted(recorded | typed))
 
 
-def mistake(uri: str, key: str, texts: Sequence[str] = ()) -> Mistake | None:
-    """Return what is wrong with an address to which secrets would be sent; None if nothing is.
+def mistake(uri: str, key: str) -> Mistake | None:
+    """Return what is wrong with the address of a server that the user has not named; None if nothing is.
+
+    It would receive the record of the run, which may hold rows of data and values of the environment, and the
+    credentials that clients send to any host: tokens of MLflow, and the passwords of `~/.netrc` and `~/.pgpass`.
 
     Args:
         uri: The resolved address.
         key: What the error names.
-        texts: Other resolved texts that the server receives as they are.
     """
     server = _server(uri)
     if server is None or server in _confirmed():
         return None
-    is_http = uri.strip().lower().startswith(tuple(_PORTS))
-    names = [name for name in (CREDENTIALS if is_http else _PASSWORDS) if os.environ.get(name)]
-    names += [*_credential_files(uri)] if is_http else []
-    for name, value in env_variables.resolved().items():
-        if len(value) >= _SHORTEST and any(value in text for text in (uri, *texts)):
-            names.append(name)
-    if not names:
-        return None
-    got = f"{server or 'a server that is not clear'}, to which {', '.join(dict.fromkeys(names))} would be sent"
     fix = "Type the address as tracking.uri=..., sweep.storage=... or --uri ..., which also confirms it for later."
-    return Mistake(key, "a server that you have named yourself", got, fix)
-
-
-def _credential_files(uri: str) -> Iterator[str]:
-    """Yield the files from which MLflow's client would send a password to a server."""
-    from requests.utils import get_netrc_auth
-
-    if _CREDENTIALS_FILE.expanduser().is_file():
-        yield str(_CREDENTIALS_FILE)
-    if get_netrc_auth(uri):
-        yield os.environ.get("NETRC") or "~/.netrc"
+    return Mistake(key, "a server that you have named yourself", server or "a server that is not clear", fix)
 
 
 def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.errors import ConfigError, Mistake
 from hydratune.provenance import redact
-from hydratune.tracking import delivery, process, servers
+from hydratune.tracking import delivery, process
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.store import existing, typed_uri
 from hydratune.tracking.view import TRAINING, runs_page, sweep_page
@@ -21,6 +21,12 @@ from hydratune.tracking.view import TRAINING, runs_page, sweep_page
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+
+# What MLflow's client authenticates with.
+_CREDENTIALS = (
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
+    *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -98,7 +104,7 @@ def _named(host: str) -> str:
 
 
 def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
-    for name in servers.CREDENTIALS:  # of clients: the server would send them to where runs have their artifacts
+    for name in _CREDENTIALS:  # of clients: the server would send them to where runs have their artifacts
         os.environ.pop(name, None)
     os.environ.update(server_environment(uri))
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606

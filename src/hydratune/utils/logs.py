@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import traceback
+from types import TracebackType
 from typing import Any
 
 from hydratune.provenance import redact
@@ -24,7 +26,7 @@ def quiet_libraries() -> None:
 
 
 def guard_logs() -> None:
-    """Mask secrets in every record that this process logs from now on, including tracebacks."""
+    """Mask secrets in every record that this process logs from now on, and in tracebacks of errors that end it."""
     make = logging.getLogRecordFactory()
 
     def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
@@ -36,3 +38,8 @@ def guard_logs() -> None:
         return record
 
     logging.setLogRecordFactory(masked)
+    sys.excepthook = _print_masked
+
+
+def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
