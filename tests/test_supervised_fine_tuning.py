@@ -219,6 +219,25 @@ def test_chat_that_the_template_refuses_is_a_bad_row():
     assert "must start with user" in bad.got
 
 
+GREETING = [{"role": "assistant", "content": "Hello."}, {"role": "user", "content": "Hi"}]
+
+
+def test_chat_may_begin_with_the_assistant():
+    """Its first turn is learned like others, without what opens it."""
+    rows = [{"messages": [*GREETING, {"role": "assistant", "content": "Bye."}]}]
+    assert not bad_rows(rows)
+    encoded = prepare(rows).splits["train"][0]
+    learned = [token for token, label in zip(encoded["input_ids"], encoded["labels"], strict=True) if label != -100]
+    assert byte_tokenizer().decode(learned) == "Hello.<|eos|>Bye.<|eos|>"
+
+
+def test_first_turn_that_the_template_does_not_open_is_a_bad_row():
+    """Without a generation prompt nothing tells where the text of the first turn begins."""
+    closed = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+    (bad,) = bad_rows([{"messages": CHAT}, {"messages": GREETING}], closed)
+    assert (bad.row, bad.column) == (1, "messages")
+
+
 @pytest.mark.parametrize(
     "row",
     [

@@ -47,6 +47,12 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
         without_calls = [{name: v for name, v in turn.items() if name != "tool_calls"} for turn in messages]
         loses_calls = without_calls != list(messages) and text(without_calls, tools) == full
         loses_tools = bool(tools) and text(messages, None) == full
+        if answered and not MARKED.search(tokenizer.get_chat_template()):
+            for turn in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
+                _opened(tokenizer, messages, turn, tools)  # `encode_chat` needs these beginnings of the chat
+    except ConfigError as error:
+        wrong = error.mistakes[0]
+        raise ChatError("messages", wrong.expected, wrong.got) from error
     except Exception as error:  # whatever a template raises
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:
@@ -77,14 +83,14 @@ def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
     return any(at < end and (at >= start or stop > start) for start, end in answers)
 
 
-def _render(tokenizer: Any, messages: list[Message], tools: Tools) -> tuple[str, list[tuple[int, int]]]:
+def _render(tokenizer: Any, messages: Sequence[Message], tools: Tools) -> tuple[str, list[tuple[int, int]]]:
     """The text of a chat, and the spans of characters of the assistant's turns, each with the end of the turn."""
     text = apply_template(tokenizer, messages, tools, tokenize=False)
     answers = []
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True)
+        before = _opened(tokenizer, messages, turn, tools)
         after = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
         if not (text.startswith(after) and after.startswith(before)):
             got = "a template that changes earlier turns"
@@ -92,6 +98,26 @@ def _render(tokenizer: Any, messages: list[Message], tools: Tools) -> tuple[str,
             raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
         answers.append((len(before), len(after.rstrip())))
     return text, answers
+
+
+def _opened(tokenizer: Any, messages: Sequence[Message], turn: int, tools: Tools) -> str:
+    """Return the text of a chat up to the first character of one of its answers.
+
+    Raises:
+        ConfigError: The chat begins with the answer, and the template does not show where the text of a turn begins.
+    """
+    if turn:
+        return str(apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True))
+    # An empty chat cannot be rendered. What opens an answer is what a generation prompt adds to any question.
+    question = [{"role": "user", "content": "?"}]
+    asked = apply_template(tokenizer, question, tools, tokenize=False)
+    opening = apply_template(tokenizer, question, tools, tokenize=False, add_generation_prompt=True)[len(asked) :]
+    before, found, _ = apply_template(tokenizer, messages[:1], tools, tokenize=False).partition(opening or "\0")
+    if not found:
+        fix = "Begin chats with a turn of the user, or set task.chat_template to one with {% generation %}."
+        got = "a chat that begins with the assistant"
+        raise ConfigError(Mistake("task.chat_template", "a chat whose first turn the template opens", got, fix))
+    return str(before + found)
 
 
 def apply_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]], tools: Tools, **options: Any) -> Any:
