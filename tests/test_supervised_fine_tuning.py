@@ -245,6 +245,11 @@ def test_first_turn_that_the_template_does_not_open_is_a_bad_row():
         {"instruction": "Hi?", "input": "you", "output": "Hello."},
         {"conversations": [{"from": "human", "value": "Hi?\n\nyou"}, {"from": "gpt", "value": "Hello."}]},
         {
+            "prompt": [{"role": "user", "content": "Hi?\n\nyou"}],
+            "completion": [{"role": "assistant", "content": "Hello."}],
+        },
+        {"conversations": [{"from": "user", "value": "Hi?\n\nyou"}, {"from": "chatgpt", "value": "Hello."}]},
+        {
             "messages": [
                 {"role": "user", "content": [{"type": "text", "text": "Hi?\n\nyou"}]},
                 {"role": "assistant", "content": "Hello."},
@@ -257,6 +262,15 @@ def test_forms_of_chats(row):
     assert not bad_rows([row])
     encoded = prepare([row]).splits["train"][0]
     assert byte_tokenizer().decode(encoded["input_ids"]) == "<|user|>\nHi?\n\nyou\n<|assistant|>\nHello.<|eos|>\n"
+
+
+def test_history_of_an_instruction_comes_before_it():
+    """Its answers are learned like the last one."""
+    row = {"instruction": "Bye", "output": "See you.", "history": [["Hi", "Hello."], ["Sun?", "Yes."]]}
+    assert not bad_rows([row])
+    assert learned(prepare([row]).splits["train"][0]) == "Hello.<|eos|>Yes.<|eos|>See you.<|eos|>"
+    (bad,) = bad_rows([row, {**row, "history": [["Hi"]]}])
+    assert (bad.row, bad.column) == (1, "history")
 
 
 def test_system_column_comes_first():

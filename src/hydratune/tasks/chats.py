@@ -22,6 +22,9 @@ FORMS: tuple[tuple[str, ...], ...] = (
 _SHAREGPT_ROLES = {
     "human": "user",
     "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
     "function_call": "assistant",
     "observation": "tool",
     "function_response": "tool",
@@ -51,7 +54,7 @@ def messages_of(row: Mapping[str, Any]) -> list[Message]:
     """Return the messages of a row, each with `role` and `content`, and `tool_calls` if it has any.
 
     Args:
-        row: Its columns of one of the `FORMS`; also `system`, and `input` next to an instruction.
+        row: Its columns of one of the `FORMS`; also `system`, and `input` and `history` next to an instruction.
 
     Raises:
         ChatError: If a message cannot be converted without losing something.
@@ -85,8 +88,12 @@ def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _pair(row: Mapping[str, Any]) -> list[Message]:
-    """A question and an answer, if there is one."""
+    """Return a question, and an answer if there is one, after the earlier turns of Alpaca's `history`."""
     asked, answered = ("prompt", "completion") if row.get("prompt") is not None else ("instruction", "output")
+    if isinstance(row.get("prompt"), list):  # of messages, as TRL writes chats
+        return [
+            _message(message, name) for name in (asked, answered) for message in _parsed_list(row.get(name) or [], name)
+        ]
     texts = {name: row.get(name) for name in (asked, answered)}
     more = row.get("input") if asked == "instruction" else None
     for name, text in {**texts, "input": more}.items():
@@ -97,7 +104,20 @@ def _pair(row: Mapping[str, Any]) -> list[Message]:
             raise ChatError(name, "a text", shown(texts[name]))
     question = f"{texts[asked]}\n\n{more}" if more else str(texts[asked])
     answer = [] if texts[answered] is None else [{"role": "assistant", "content": texts[answered]}]
-    return [{"role": "user", "content": question}, *answer]
+    return [*_history(row), {"role": "user", "content": question}, *answer]
+
+
+def _history(row: Mapping[str, Any]) -> list[Message]:
+    """Return the earlier turns of a row: pairs of a question and an answer."""
+    pairs = _parsed_list(row.get("history") or [], "history")
+    for pair in pairs:
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
+            raise ChatError("history", "pairs of a question and an answer", shown(pair))
+    return [
+        {"role": role, "content": text}
+        for pair in pairs
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
 
 
 def _parsed_list(value: Any, column: str) -> list[Any]:

@@ -46,6 +46,7 @@ class SupervisedFineTuning(LeftToRight):
         "input": Column("optional", required=False),
         "output": Column("optional", required=False, target=True),
         "system": Column("optional", required=False),
+        "history": Column("optional", required=False),
         "tools": Column("optional", required=False),
     }
     inputs: ClassVar[tuple[str, ...]] = tuple(name for name, column in columns.items() if not column.target)
