@@ -311,7 +311,7 @@ RAGGED = {
     "a last cell with delimiters": ("label,text\na,Hello, world\nb,x\n", {}, "dataset.max_splits=1"),
     "more cells": ("text,label\nHello, world,a\nx,b\n", {}, "Quote"),
     "fewer cells": ("text,label\nHello\nx,b\n", {}, "Add the cells"),
-    "trailing delimiters": ("text,label\nHello,a,\nx,b,\n", {}, "Remove what follows"),
+    "trailing delimiters": ("text,label\nHello,a,\nx,b,\n", {}, "dataset.ignore_extra_cells=true"),
     "another delimiter": ("a;b,text,label\n1;x, y\n2;v, w, x, y\n", {}, "'dataset.delimiter=;'"),
     "one column": ("text\nHello, world\nx, y, z\n", {"columns": {"label": "text"}}, "dataset.delimiter="),
     "quotes are text": (
@@ -405,6 +405,22 @@ def test_csv_max_splits():
 def test_csv_max_splits_that_cannot_be(options):
     """It is a number from 1, and quotes enclose nothing."""
     assert problems("text,label\nx,a\n", **options) == ["max_splits"]
+
+
+STS = "a\t0\tlow\tx\ty\nb\t1\thigh\tu\tv\tlicense\tanother\n"
+
+
+@pytest.mark.parametrize("text", [STS, "".join(reversed(STS.splitlines(keepends=True)))], ids=["short", "long"])
+def test_csv_ignores_extra_cells_on_request(text):
+    """Rows of STS-B have 7 to 9 cells; without the option, the longer ones are invalid."""
+    names = ["genre", "id", "label", "text", "pair"]
+    options = {"header": False, "column_names": names, "delimiter": "\\t"}
+    with pytest.raises(ConfigError):
+        source(text, **options).load(TASK)
+    texts, labels = rows(text, **options, ignore_extra_cells=True)
+    assert {*zip(texts, labels, strict=True)} == {("x", "low"), ("u", "high")}
+    with pytest.raises(ConfigError):  # a missing cell stays invalid
+        source("text,label\nx,a\ny\n", ignore_extra_cells=True).load(TASK)
 
 
 def test_csv_header_of_a_joined_file_is_no_row():

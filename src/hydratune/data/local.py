@@ -42,6 +42,8 @@ class LocalFiles(Source):
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell in csv and tsv files.
         max_splits: The most delimiters of a line in csv and tsv files; later ones are a part of its last cell, e.g. 1
             for a label and a text with spaces between words. Null for any number.
+        ignore_extra_cells: Whether the cells of a row after the last column are left out in csv and tsv files, e.g. the
+            licenses of STS-B; otherwise such a row is invalid.
         header: Whether the first row of csv and tsv files names the columns; if not, `columns` takes their positions,
             counted from 0, or `column_names`.
         column_names: Names of the columns, in their order, of csv and tsv files without a header and of CoNLL files.
@@ -63,6 +65,7 @@ class LocalFiles(Source):
     delimiter: str | None = None
     skip_initial_space: bool = False
     max_splits: int | None = None
+    ignore_extra_cells: bool = False
     header: bool = True
     column_names: list[str] | None = None
     comment: str | None = None
@@ -102,6 +105,7 @@ class LocalFiles(Source):
             quoting=self.quoting,
             skip_initial_space=self.skip_initial_space,
             max_splits=self.max_splits,
+            ignore_extra_cells=self.ignore_extra_cells,
             selected=selected,
             splits=splits,
         )

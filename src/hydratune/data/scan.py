@@ -61,6 +61,7 @@ class ReadOptions:
         quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
         max_splits: The most delimiters of a line; later ones are a part of its last cell, and quotes are text.
+        ignore_extra_cells: Whether the cells of a row after the last column are left out; they are an error otherwise.
         selected: Names and positions of columns that the config refers to.
         splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
@@ -73,6 +74,7 @@ class ReadOptions:
     quoting: bool | None = None
     skip_initial_space: bool = False
     max_splits: int | None = None
+    ignore_extra_cells: bool = False
     selected: frozenset[str] = frozenset()
     splits: tuple[str, ...] = ()
 
@@ -94,7 +96,8 @@ class ReadOptions:
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
-        useless |= {key: bool(getattr(self, key)) and not is_csv for key in ("skip_initial_space", "max_splits")}
+        of_cells = ("skip_initial_space", "max_splits", "ignore_extra_cells")
+        useless |= {key: bool(getattr(self, key)) and not is_csv for key in of_cells}
         useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_useless in useless.items() if is_useless):
@@ -113,6 +116,8 @@ class ReadOptions:
         Raises:
             ConfigError: Where the config has names, and not one for each column.
         """
+        if self.column_names and self.ignore_extra_cells:
+            width = min(width, len(self.column_names))
         if self.column_names and len(self.column_names) != width:
             got, fix = f"{len(self.column_names)}: {[*self.column_names]}", "Name all columns of the first row."
             raise ConfigError(Mistake("dataset.column_names", f"{width} names, one for each column", got, fix))

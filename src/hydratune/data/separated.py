@@ -31,7 +31,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
             yield Bad(start, "a row", "the names of the columns again", "Remove the line.")
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
-        elif len(cells) != len(columns):
+        elif len(cells) < len(columns) or (len(cells) > len(columns) and not options.ignore_extra_cells):
             other = _file_fix(path, options, len(columns)) if other is None else other
             expected = f"{len(columns)} cells separated by {delimiter!r}"
             got = f"{len(cells)} ({shown(delimiter.join(cells))})"
@@ -39,7 +39,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
         elif wrong := not_text(start, "".join(cells), options.encoding):
             yield wrong
         else:
-            yield Record(start, dict(zip(columns, cells, strict=True)))
+            yield Record(start, dict(zip(columns, cells, strict=False)))
 
 
 QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
@@ -63,7 +63,7 @@ def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
     if len(cells) < width:
         return "Add the cells that are missing; an empty one needs its delimiter, too."
     if not "".join(cells[width:]).strip():
-        return "Remove what follows the last cell, or add as many delimiters to the header."
+        return "Set dataset.ignore_extra_cells=true, or add as many delimiters to the header."
     splits = width - 1 if options.header and width > 1 else 1
     most = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
     if options.quoting is False:

@@ -53,6 +53,7 @@ _PARSING = (
     "column_names",
     "comment",
     "decimal",
+    "ignore_extra_cells",
     "list_separator",
     "max_splits",
     "quoting",
