@@ -27,6 +27,7 @@ from hydratune.composition import Request
 from hydratune.errors import SAVED
 from hydratune.facts import Job
 from hydratune.hardware.probe import available_cpus
+from hydratune.tracking import servers
 from hydratune.validation import check_config
 from processes import IMPORTED, blank_plot
 
@@ -84,7 +85,8 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("hydratune.env_variables._resolved", {})
     hub.is_reachable.cache_clear()
     trust._project.cache_clear()
-    monkeypatch.setenv(allowed.VARIABLE, "")  # which a command sets, for its processes
+    for variable in (allowed.VARIABLE, servers.VARIABLE):  # which a command sets, for its processes
+        monkeypatch.setenv(variable, "")
     return workdir
 
 
@@ -227,6 +229,7 @@ def train(
 
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
         typed = [*overrides, *([] if tracked else ["tracking=none"])]
+        servers.confirm_typed(typed)
         cfg = compose(*typed)
         check_config(cfg)
         folder = own_directory / directory
