@@ -9,11 +9,13 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import absl.logging
 import pytest
 from omegaconf import DictConfig
 
@@ -49,6 +51,8 @@ def pytest_configure() -> None:
     """
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ENOUGH and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
+    # absl's handler closes its stream when Hydra configures the logs: pytest's, once another fixture captures stderr.
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
     preloaded.replace()
 
 

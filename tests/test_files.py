@@ -1,12 +1,21 @@
 """Files are whole or absent; directories belong to one run."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from hydratune.errors import ConfigError
-from hydratune.files import check_links, claim_directory, numbered_directories, whole, write_json, write_lines
+from hydratune.files import (
+    check_links,
+    claim_directory,
+    find_files,
+    numbered_directories,
+    whole,
+    write_json,
+    write_lines,
+)
 
 
 def test_replaces_in_one_step(own_directory):
@@ -72,3 +81,20 @@ def test_links_inside_a_directory_are_allowed(own_directory):
     (own_directory / "link").symlink_to("run")
     for name in ("run", "link", "nowhere"):
         check_links(own_directory / name)
+
+
+def test_find_files_while_a_folder_is_removed(own_directory, monkeypatch):
+    """Files elsewhere are found if another process removes a folder between its listing and its visit."""
+    for name in ("a", "b", "b/c"):
+        (own_directory / name).mkdir()
+        (own_directory / name / "x").touch()
+    scan = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("a"):
+            (own_directory / "a" / "x").unlink()
+            (own_directory / "a").rmdir()
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert sorted(path.parent.name for path in find_files(own_directory, "x")) == ["b", "c"]

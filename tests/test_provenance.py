@@ -12,14 +12,43 @@ from hydratune.provenance import console_script, environment, git_commit, git_di
 
 
 @pytest.mark.parametrize(
-    "key", ["trainer.args.hub_token", "token", "db.password", "api_key", "client_secret", "a.secret_key", "private_key"]
+    "key",
+    [
+        "trainer.args.hub_token",
+        "token",
+        "db.password",
+        "api_key",
+        "client_secret",
+        "a.secret_key",
+        "private_key",
+        "aws_secret_access_key",
+        "aws_session_token",
+        "github_token",
+        "db-password",
+        "dbPassword",
+        "apiKey",
+        "pwd",
+        "password.value",
+        "vars.password.0",
+    ],
 )
 def test_secret_keys(key):
     """Keys that hold secrets are known by their names."""
     assert is_secret(key)
 
 
-@pytest.mark.parametrize("key", ["tokenizer.pad_token", "eos_token", "include_num_input_tokens_seen", "max_tokens"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "tokenizer.pad_token",
+        "eos_token",
+        "include_num_input_tokens_seen",
+        "max_tokens",
+        "average_tokens_across_devices",
+        "metric_key",
+        "passwords_per_row",
+    ],
+)
 def test_harmless_keys(key):
     """Tokens of a tokenizer are no secrets."""
     assert not is_secret(key)
@@ -27,12 +56,19 @@ def test_harmless_keys(key):
 
 def test_redact():
     """Secrets are masked wherever they stand; everything else is left as it is."""
-    plain = {"uri": "postgresql://me:pass@host/db", "list": [{"hub_token": "x"}], "seed": 1, "token": None}
+    plain = {
+        "uri": "postgresql://me:pass@host/db",
+        "list": [{"hub_token": "x"}],
+        "seed": 1,
+        "token": None,
+        "password": ["a", {"value": "b"}],
+    }
     assert redact(plain) == {
         "uri": "postgresql://***@host/db",
         "list": [{"hub_token": "***"}],
         "seed": 1,
         "token": None,
+        "password": "***",
     }
 
 

@@ -38,6 +38,13 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def find_files(directory: Path, name: str) -> Iterator[Path]:
+    """Yield the paths of the files of this name below a directory, from which others may remove folders meanwhile."""
+    for folder, _, names in os.walk(directory):  # rglob() fails if a folder is removed
+        if name in names:
+            yield Path(folder, name)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to, which takes its place in one step at the end, or is gone after an error.

@@ -30,11 +30,11 @@ _DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=al
 _WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
 _EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with values for git's `--config-env`
 
-# `token` alone or behind these words; `pad_token` and its kin are no secrets.
-_SECRET_KEY = re.compile(
-    r"^((hub|hf|auth|access|api|use_auth)_)?token$|(^|_)(password|passwd|passphrase|secret|(api|private|secret)_?key|credentials?)$",
-    re.IGNORECASE,
-)
+# `token` alone or after these words; `pad_token` and the like are not secrets.
+_TOKENS = "hub|hf|auth|access|api|use_auth|github|gitlab|refresh|private|bearer|session"
+_WORDS = "password|passwd|pwd|passphrase|secret|(api|private|secret|access)_?key|credentials?"
+_SECRET_KEY = re.compile(rf"^(.*_)?({_TOKENS})_token$|^token$|(^|_)({_WORDS})$", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # where `dbPassword` and `db-password` have `_` elsewhere
 # Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
 _SECRET_VARIABLE = re.compile(
     r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|MYSQL_PWD|SECRET|(API|ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)$",
@@ -118,8 +118,8 @@ def typed(overrides: list[str]) -> list[str]:
 
 
 def is_secret(key: str) -> bool:
-    """Whether a config key by its name holds a secret, e.g. `hub_token`."""
-    return bool(_SECRET_KEY.search(key.rpartition(".")[2]))
+    """Return whether a dotted config key holds a secret by one of its names, e.g. `hub_token` or `password.value`."""
+    return any(_SECRET_KEY.search(_CAMEL.sub("_", name)) for name in key.split("."))
 
 
 def redact(value: Any, key: str = "") -> Any:
@@ -137,12 +137,12 @@ def has_literal_secret(text: str) -> bool:
 
 
 def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
+    if value is not None and is_secret(key):
+        return MASK
     if isinstance(value, dict):
         return {name: _masked(inner, str(name), secrets) for name, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner, key, secrets) for inner in value]
-    if value is not None and is_secret(key):
-        return MASK
     if not isinstance(value, str):
         return value
     for secret in secrets:

@@ -17,6 +17,7 @@ import pytest
 import fake_hub
 from hydratune.errors import ConfigError
 from hydratune.provenance import redact
+from hydratune.tracking import servers
 from hydratune.utils.logs import guard_logs
 from processes import HYDRATUNE
 
@@ -157,7 +158,6 @@ def test_what_is_typed_is_refused(compose, secret):
 )
 def test_references_are_none(compose, monkeypatch, uri):
     """What the environment holds may be named, wherever in an address."""
-    from hydratune.tracking import servers
     from hydratune.validation import check_config
 
     for name, value in (("A", "me12345678"), ("B", "pw12345678"), ("TRACKING", "http://x")):
@@ -170,7 +170,9 @@ def test_check_config_accepts_a_database_user_without_password(compose):
     """PostgreSQL can take the password from ~/.pgpass or identify the user by the socket."""
     from hydratune.validation import check_config
 
-    check_config(compose("sweep.storage=postgresql://me@host/db"))
+    typed = "sweep.storage=postgresql://me@host/db"
+    servers.confirm_typed([typed])
+    check_config(compose(typed))
 
 
 def test_what_is_masked(monkeypatch):

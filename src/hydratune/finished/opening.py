@@ -19,7 +19,7 @@ from hydratune import adapters, collector, composition
 from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
-from hydratune.files import CONFIG, METRICS, MODEL, check_links
+from hydratune.files import CONFIG, METRICS, MODEL, check_links, find_files
 from hydratune.models import code
 from hydratune.run import training_arguments
 from hydratune.secret_formats import MASK
@@ -136,7 +136,7 @@ def directory_of(name: str, uri: str) -> Path:
     if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
         return Path(name)
     for place in _PLACES:
-        for found in Path(place).glob(f"*/*/**/{POINTER}"):
+        for found in find_files(Path(place), POINTER):
             if (pointer(found.parent) or {}).get("run_id") == name:
                 return found.parent
     from hydratune.tracking.later import tag_of_run

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydratune.files import write_text
+from hydratune.files import find_files, write_text
 
 log = logging.getLogger(__name__)
 
@@ -205,5 +205,5 @@ def _is_entry(values: Any) -> bool:
 
 def journals(directory: Path) -> list[Journal]:
     """Of a run, or of all runs below a directory, such as the trials of a sweep, whose own comes first."""
-    found = sorted(directory.rglob(JOURNAL), key=lambda path: (len(path.parts), str(path)))
+    found = sorted(find_files(directory, JOURNAL), key=lambda path: (len(path.parts), str(path)))
     return [Journal(path.parent) for path in found]
