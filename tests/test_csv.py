@@ -445,3 +445,9 @@ def test_file_of_another_format_is_named(name, text, typed):
     files = LocalFiles(files={"train": name})
     mistakes = [*files.check()] or [*files.check_columns(TASK.columns)]
     assert typed in mistakes[0].fix
+
+
+def test_csv_options_of_a_file_that_is_not_there():
+    """Only the file is wrong, since its format is unknown."""
+    files = LocalFiles(files={"train": "none.csv"}, delimiter=";", ignore_extra_cells=True)
+    assert [mistake.key for mistake in files.check()] == ["files.train"]

@@ -127,6 +127,7 @@ def reader(own_directory, monkeypatch):
     (own_directory / "tags.csv").write_text("text,labels\ngood,a;b\nbad,a\n")
     (own_directory / "trec.txt").write_text("HUM:ind Who wrote it ?\nNUM:date When was it ?\n")
     (own_directory / "bare.csv").write_text("good,0\n")
+    (own_directory / "sts.tsv").write_text("a\tb\t2012\t1\t2.5\tgood\tfair\n")
     (own_directory / "reviews").mkdir()
     (own_directory / "reviews" / "a.csv").write_text("text,label\ngood,0\n")
     keys = ("prompt", "completion", "document", "summary")

@@ -79,7 +79,7 @@ class ReadOptions:
     splits: tuple[str, ...] = ()
 
     def check(self, formats: Collection[str]) -> Iterator[Mistake]:
-        """Yield what is wrong with the options for files of some formats, under the keys of the dataset."""
+        """Yield what is wrong with the options for files of some formats (none: unknown), under the dataset's keys."""
         is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
         if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
             fix = "Set 'dataset.delimiter=;', or leave it out."
@@ -100,7 +100,7 @@ class ReadOptions:
         useless |= {key: bool(getattr(self, key)) and not is_csv for key in of_cells}
         useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
-        for key in (key for key, is_useless in useless.items() if is_useless):
+        for key in (key for key, is_useless in useless.items() if is_useless and formats):
             got = repr(getattr(self, key))
             yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
 
