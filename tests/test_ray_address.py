@@ -41,13 +41,14 @@ def test_ray_address_of_another_form_is_refused(address):
 
 def test_ray_address_in_a_file_is_refused(own_directory):
     """The host receives credentials and its results are unpickled, so a config from elsewhere cannot name it."""
-    for name, address in (("far", "10.0.0.1:6379"), ("here", "auto")):
+    for name, address in (("far", "10.0.0.1:6379"), ("any", "auto"), ("here", "local")):
         file = own_directory / "conf" / "experiment" / f"{name}.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"# @package _global_\nhydra: {{launcher: {{ray: {{init: {{address: '{address}'}}}}}}}}\n")
     conf = ["--config-dir", "conf"]
     assert wrong(*SWEEP, *conf, "experiment=far") == [KEY]
     assert dispatch([*SWEEP, *conf, "experiment=far", f"{KEY}=10.0.0.1:6379"]) == 0
+    assert wrong(*SWEEP, *conf, "experiment=any") == [KEY]  # another user may have started it
     assert dispatch([*SWEEP, *conf, "experiment=here"]) == 0
 
 

@@ -55,7 +55,7 @@ def test_submitit(toy, own_directory):
     """Two jobs of submitit's local executor do, and leave their papers in the sweep's directory."""
     study, directory = swept(toy, own_directory, "tracking=none", "hydra/launcher=submitit_local")
     assert completed(study) == SIX
-    assert list((directory / ".submitit").glob("*/*_result.pkl"))
+    assert list((directory / ".submitit").glob("*/*/*_result.pkl"))
 
 
 @pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")

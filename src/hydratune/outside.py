@@ -171,12 +171,14 @@ def _directory(hydra: DictConfig, name: str) -> str | None:
 def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
     """Yield a mistake if a file names the host of a Ray cluster, so that no config sends credentials to a stranger.
 
+    The same holds for `auto`, a cluster that any user of the machine may have started.
+
     Args:
         hydra: Hydra's part of a config.
         typed: The keys of the overrides on the command line.
     """
     address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
-    if address is None or address in _RAY_HERE or RAY_ADDRESS in allowed.listed():
+    if address in (None, "local") or RAY_ADDRESS in allowed.listed():
         return
     if not any(f"{RAY_ADDRESS}.".startswith(f"{key}.") for key in typed):
         fix = f"Type {RAY_ADDRESS}={address}, or set RAY_ADDRESS in the environment."

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,7 +19,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from hydratune import signals
 from hydratune import slurm as slurm_job
@@ -145,6 +146,7 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
 
     os.environ[STARTED_BY] = str(os.getpid())
+    cfg = with_own_folder(cfg)
     task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
     start = _start_function(cfg)
@@ -164,6 +166,23 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         if one.status == JobStatus.FAILED:
             log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
     return any(one._return_value == PREEMPTED for one in returned)
+
+
+def with_own_folder(cfg: DictConfig) -> DictConfig:
+    """Return the config of a sweep with a new folder for the pickles through which submitit and its jobs communicate.
+
+    The names of these files follow from the IDs of jobs, so files that came with the directory of a sweep could be
+    taken for those of a job and run code.
+    """
+    folder = OmegaConf.select(cfg, "hydra.launcher.submitit_folder")
+    if folder is None:
+        return cfg
+    parts = Path(folder).parts
+    ids = next((i for i, part in enumerate(parts) if "%" in part), len(parts))  # e.g. of `%j`, the ID of a job
+    cfg = cfg.copy()
+    with read_write(cfg.hydra):
+        cfg.hydra.launcher.submitit_folder = str(Path(*parts[:ids], uuid.uuid4().hex, *parts[ids:]))
+    return cfg
 
 
 def _is_ray(cfg: DictConfig) -> bool:
