@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import lzma
+import math
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from datasets import Dataset
 from any_columns import AnyColumns
 from hydratune.data import LocalFiles
 from hydratune.errors import ConfigError
+from hydratune.tasks.sequence_classification import SequenceClassification
 
 
 def source(train, **options):
@@ -199,6 +201,27 @@ def test_unused_column_may_differ_between_rows_and_files(values, several):
     for name, own in zip(("a.jsonl", "b.jsonl"), lines if several else ["".join(lines)], strict=False):
         Path(name).write_text(own)
     assert texts(["a.jsonl", "b.jsonl"] if several else "a.jsonl") == ["t0", "t1"]
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_unused_column_may_hold_constants(name, constant):
+    """Python and pandas write NaN for a missing value."""
+    Path(name).write_text(f'{{"text": "x", "unused": {constant}}}\n{{"text": "y", "unused": "z"}}\n')
+    assert texts(name) == ["x", "y"]
+
+
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_used_column_with_a_constant_names_its_line(column):
+    """NaN is not a text, and not a label."""
+    row = {"text": "x", "label": 1.0}
+    Path("a.jsonl").write_text(
+        "\n".join(json.dumps(one) for one in (row, row | {"label": 0.0}, row | {column: math.nan}))
+    )
+    with pytest.raises(ConfigError) as caught:
+        source("a.jsonl").load(SequenceClassification())
+    mistakes = [one for one in caught.value.mistakes if one.key == f"dataset.columns.{column}"]
+    assert mistakes[0].got.endswith("a.jsonl:3")
 
 
 def test_used_column_may_not_differ_between_files():

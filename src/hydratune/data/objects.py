@@ -19,12 +19,8 @@ from hydratune.errors import ConfigError, Mistake
 _LONG = re.compile(r"\d{19}")
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
-    """One object or list per line; blank lines are skipped."""
+    """Read one object or list per line; skip blank lines."""
     rows = _Rows(options)
     for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
@@ -33,7 +29,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
             yield wrong
             continue
         try:
-            row = json.loads(line, parse_constant=_no_constant)
+            row = json.loads(line, parse_constant=_null)
         except ValueError as error:
             yield Bad(number, "a JSON object", f"{shown(line.strip())}: {error}", "Correct the line.")
             continue
@@ -100,7 +96,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
 
 
 def _null(name: str) -> None:
-    """What NaN and Infinity are in a document."""
+    """Read NaN and Infinity, which pandas and Python write for missing values, as null."""
 
 
 def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
