@@ -61,8 +61,14 @@ def test_conll_columns_are_selected_by_number_or_name(names):
 
 @pytest.mark.parametrize(
     "text",
-    [GERMEVAL, "EU NNP B-NP B-ORG\n\n", "1\tAnn\n2\tsaid\n\n1\tBern\n"],
-    ids=["index", "four", "index and token"],
+    [
+        GERMEVAL,
+        "EU NNP B-NP B-ORG\n\n",
+        "1\tAnn\n2\tsaid\n\n1\tBern\n",
+        "O\tno\nB-LOC\tBern\n",
+        "NOUN cats\nVERB chase\nNOUN mice\n\nNOUN cats\nVERB sleep\n",
+    ],
+    ids=["index", "four", "index and token", "tag and token", "part of speech and token"],
 )
 def test_conll_ambiguous_columns_are_rejected(text):
     """Neither an index nor the first and last of several columns are taken without being selected."""

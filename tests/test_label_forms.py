@@ -33,6 +33,36 @@ def test_label_names_that_may_be_mistaken_are_reported(names, doubtful, caplog):
     assert sum("the labels" in record.message for record in caplog.records) == doubtful
 
 
+def test_label_that_may_be_missing_is_reported_with_its_rows(caplog):
+    """MNLI has rows with the label `-`; the warning has their number."""
+    load(write(["a", "-", "b", "-", "-"]))
+    (record,) = [record for record in caplog.records if record.levelname == "WARNING" and "'-'" in record.message]
+    assert " 3 " in record.message
+
+
+def test_label_that_is_missing_can_be_dropped():
+    """The names of the others are the model's labels, in validation too."""
+    values, names = load(write(["a", "-", "b", "-"]), labels=["a", "b"], on_bad_row="drop", unseen_labels="drop")
+    assert (values, names) == (["a", "b"], ["a", "b"])
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_labels_that_differ_in_spaces_are_an_error(name):
+    """The error has the first line of the odd one."""
+    with pytest.raises(ConfigError) as caught:
+        load(write(["pos", "neg", " pos", "pos ", " pos"], name))
+    lines = [3, 4] if name == "a.jsonl" else [4, 5]
+    assert [one.key for one in caught.value.mistakes] == 2 * ["dataset.columns.label"]
+    assert [one.got.rpartition(":")[2] for one in caught.value.mistakes] == [str(line) for line in lines]
+
+
+def test_labels_that_differ_in_spaces_can_be_named():
+    """A list of names makes them two labels; a mapping makes them one."""
+    name = write(["pos", "neg", " pos"], "a.jsonl")
+    assert load(name, labels=["neg", "pos", " pos"])[0] == ["pos", "neg", " pos"]
+    assert load(name, labels={" pos": "pos", "pos": "pos", "neg": "neg"})[0] == ["pos", "neg", "pos"]
+
+
 def write(labels, name="a.csv"):
     """A file of rows with labels."""
     lines = [f'good {i},"{label}"' for i, label in enumerate(labels)]

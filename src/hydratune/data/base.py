@@ -7,6 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.data import splitting
@@ -16,6 +17,7 @@ from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import (
     UnseenLabels,
     as_texts,
+    check_spaces,
     doubtful_names,
 )
 from hydratune.data.raw import Raw
@@ -29,7 +31,7 @@ from hydratune.data.rows import (
 )
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
-from hydratune.data.streaming import checked, is_stream, length, said_length
+from hydratune.data.streaming import checked, head, is_stream, length, said_length
 from hydratune.data.task_spec import TaskSpec
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
 from hydratune.hub import Repository
@@ -245,10 +247,25 @@ class Source(ABC):
         extra = {split: splitting.key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
         splits = self.under_task_names(splits, task.columns, extra)
         splits, self._label_names = task.name_labels(splits, self.labels)
-        rows = length(splits["train"])
-        for doubt in doubtful_names(self._label_names or (), rows or math.inf) if self.labels is None else ():
-            log.warning("data: %s", doubt)
+        if self.labels is None:
+            self._check_label_names(raw, splits["train"], task)
         return replace(raw, splits=splits)
+
+    def _check_label_names(self, raw: Raw, train: Any, task: TaskSpec) -> None:
+        """Report label names of the data that may not be labels of their own; raise ConfigError if they cannot be."""
+        column = next((name for name, one in task.columns.items() if one.kind in ("label", "labels")), None)
+        if column is None or not self._label_names:
+            return
+        sample = head(train) if is_stream(train) else train
+
+        def place(name: str) -> str:
+            return raw.locate("train", next(iter(splitting.rows_with(sample, column, [name])), 0))
+
+        if wrong := [*check_spaces(self._label_names, column, place)]:
+            raise ConfigError(*wrong)
+        rows_with = partial(splitting.rows_with, sample, column)
+        for doubt in doubtful_names(self._label_names, length(train) or math.inf, rows_with):
+            log.warning("data: %s", doubt)
 
     def finish(self, raw: Raw, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
         """The valid rows of `open` in the splits of a run, as `load` returns them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -21,6 +21,7 @@ _USUAL = ("tokens", "labels")  # names of the columns of a file with one or two 
 _WORD_ID = re.compile(r"\d+")  # not the range of a multiword token (1-2), nor an empty node (1.1)
 _COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # not a hashtag
 _HEADER = re.compile(r"(id|index|tokens?|words?|form|lemma|pos|chunk|ner|labels?|tags?|(ner|pos|chunk)_tags?)", re.I)
+_TAG = re.compile(r"O|[BIELSU][-_].+")
 _SEEN = 10_000  # lines whose majority decides on the layout of a file
 
 
@@ -194,8 +195,23 @@ def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str
     if is_conllu:
         typed = {name.casefold(): name for name in options.selected}
         return options.names(len(CONLLU), [typed.get(name.casefold(), name) for name in CONLLU])
-    usual = 0 < width <= len(_USUAL) and not _is_index(columns[0])
+    usual = 0 < width <= len(_USUAL) and not _is_index(columns[0]) and not _are_swapped(columns)
     return options.names(width, _USUAL[:width] if usual else ())
+
+
+def _are_swapped(columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether two columns may be labels and tokens, in this order.
+
+    Texts have more different words than labels, and only labels are all tags of entities such as O or B-LOC.
+    """
+    if len(columns) != len(_USUAL):
+        return False
+    first, second = map(set, columns)
+    return len(first) < len(second) or (_are_tags(first) and not _are_tags(second))
+
+
+def _are_tags(values: Collection[str]) -> bool:
+    return all(map(_TAG.fullmatch, values))
 
 
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:

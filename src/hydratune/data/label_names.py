@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from hydratune.data.rows import MISSING, SHOWN, BadRow
@@ -59,12 +59,15 @@ def check_label_names(labels: Any) -> Iterator[Mistake]:
         yield Mistake("labels", "different names", repr(labels), "Spell true and false in one way.")
 
 
-def doubtful_names(names: Sequence[str], rows: float) -> Iterator[str]:
-    """Sentences on label names of the data that may not be labels of their own.
+def doubtful_names(
+    names: Sequence[str], rows: float, rows_with: Callable[[Collection[str]], Sequence[int]]
+) -> Iterator[str]:
+    """Yield sentences on label names of the data that may not be labels of their own.
 
     Args:
         names: All of them.
         rows: Number of training rows.
+        rows_with: Label names -> the training rows with one of them.
     """
     if len(names) >= _MANY and 2 * len(names) > rows:
         yield f"{len(names):,} different labels in {rows:,} training rows; dataset.columns may name a wrong column"
@@ -75,12 +78,34 @@ def doubtful_names(names: Sequence[str], rows: float) -> Iterator[str]:
         )
     if missing := [name for name in names if name.strip().casefold() in _NO_LABEL]:
         yield (
-            f"the labels {missing} may mark rows without a label; to leave these out, name the others in "
-            "dataset.labels and set dataset.on_bad_row=drop"
+            f"the labels {missing} of {len(rows_with(missing)):,} training rows may mark rows without a label; to "
+            "leave these out, name the others in dataset.labels, and set dataset.on_bad_row=drop and "
+            "dataset.unseen_labels=drop"
         )
     folded = Counter(name.strip().casefold() for name in names)
     if alike := [name for name in names if folded[name.strip().casefold()] > 1]:
         yield f"the labels {alike} differ in case or spaces alone; to join them, map each to a name in dataset.labels"
+
+
+def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str]) -> Iterator[Mistake]:
+    """Yield an error for each label name of the data that differs from another one only by spaces around it.
+
+    Args:
+        names: All of them.
+        column: The task's name of the column.
+        place: Label name -> file and line of the first row that has it.
+    """
+    for name in names:
+        bare = name.strip()
+        if name == bare or bare not in names:
+            continue
+        skip = "set dataset.skip_initial_space=true for a csv or tsv file, " if name.lstrip() == bare else ""
+        fix = (
+            f"Remove the spaces from the file, {skip}or map each value to a name in dataset.labels. To have two "
+            "labels, list the names of all labels in dataset.labels."
+        )
+        got = f"{name!r} and {bare!r} at {place(name)}"
+        yield Mistake(f"dataset.columns.{column}", "labels that differ in more than spaces around them", got, fix)
 
 
 def _is_list(name: str, names: set[str]) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from hydratune.data.cache import arrow_column
 from hydratune.data.column_types import MOST_EXACT
 from hydratune.data.streaming import head, is_stream
 from hydratune.errors import ConfigError, Mistake
@@ -193,6 +194,15 @@ def hold_out(
         fix = f"Set dataset.{key}=null."
         raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
     return rows.select(kept), rows.select(held)
+
+
+def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
+    """Return the numbers of the rows whose label, or a label in whose list, has one of some names."""
+    feature = rows.features[column]
+    classes = getattr(getattr(feature, "feature", feature), "names", None)
+    wanted = {i for i, name in enumerate(classes) if name in names} if classes else {*names}
+    values = arrow_column(rows, column).to_pylist()
+    return [row for row, value in enumerate(values) if wanted & {*(value if isinstance(value, list) else [value])}]
 
 
 def leakage(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
