@@ -246,6 +246,14 @@ def test_csv_decimal_comma():
     assert (rows["text"][:], rows["label"][:]) == (["1,5 m", "2,5 m", "3 m"], [0.5, -1.25, 2.0])
 
 
+def test_csv_numbers_in_any_spelling():
+    """Signs and zeros in front are parts of numbers where the task reads numbers."""
+    files = source("text,label\na,+3\nb,-1.5\nc,007\nd,+.5e1\ne,12345678901234567890\n")
+    train = files.load(Regression())["train"]
+    labels = {row["text"]: row["label"] for row in train}
+    assert labels == {"a": 3.0, "b": -1.5, "c": 7.0, "d": 5.0, "e": 12345678901234567890.0}
+
+
 def test_csv_decimal_comma_that_has_to_be_set():
     """The message names the key."""
     with pytest.raises(ConfigError) as caught:

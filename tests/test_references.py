@@ -69,6 +69,27 @@ def test_references_that_are_invalid(value):
     assert [(one.row, one.column) for one in Seq2Seq().bad_rows(DatasetDict(train=rows), None)] == [(1, "target")]
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("several", [False, True])
+def test_references_that_are_texts_and_lists_become_lists(several, streaming):
+    """Rows of one split may have one reference or several, in one file and in two."""
+    rows = [{"source": "a", "target": "b"}, {"source": "c", "target": ["d", "e"]}, {"source": "f", "target": "g"}]
+    parts = [rows[:1], rows[1:]] if several else [rows]
+    names = [str(write_rows(Path(f"{i}.jsonl"), part)) for i, part in enumerate(parts)]
+    source = LocalFiles(files={"train": names, "validation": names}, streaming=streaming)
+    train = source.load(Seq2Seq())["train"]
+    assert sorted(row["target"] for row in train) == [["b"], ["d", "e"], ["g"]]
+
+
+@pytest.mark.parametrize("value", [3, {"a": 1}])
+def test_references_of_another_type_name_their_line(value):
+    """Texts and lists may be mixed; numbers and objects are invalid."""
+    rows = [{"source": "a", "target": "b"}, {"source": "a", "target": ["b"]}, {"source": "c", "target": value}]
+    with pytest.raises(ConfigError) as caught:
+        LocalFiles(files={"train": str(write_rows(Path("a.jsonl"), rows))}).load(Seq2Seq())
+    assert caught.value.mistakes[0].got.endswith("a.jsonl:3")
+
+
 def test_sentences_are_joined(caplog):
     """Each list of texts becomes one text with spaces, wherever a task reads a text; the log says so once."""
     caplog.set_level("INFO")

@@ -124,8 +124,8 @@ class Source(ABC):
         Args:
             needed: Columns whose values must have one type; None for all.
             rest: Whether the other columns are wanted too.
-            kinds: Columns of numbers (`number`), where other values make their rows invalid, and of labels (`label`),
-                where a mark of a missing value among numbers does.
+            kinds: Columns of numbers (`number`), where other values make their rows invalid; of labels (`label`),
+                where a mark of a missing value among numbers does; and of texts or lists of texts (`references`).
         """
         return self.read()
 
@@ -171,8 +171,8 @@ class Source(ABC):
         return [*dict.fromkeys(str(one) for one in [*named, *(getattr(self, key) for key in _KEYS)] if one)]
 
     def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
-        """The columns of the data that should hold numbers (`number`), and those of labels (`label`)."""
-        kinds: dict[str, list[str]] = {"number": [], "label": []}
+        """Return the columns of the data by the kinds that decide how their values are read."""
+        kinds: dict[str, list[str]] = {"number": [], "label": [], "references": []}
         for name, column in wanted.items():
             theirs = self._theirs(name)
             if isinstance(theirs, list) and column.kind == "labels":

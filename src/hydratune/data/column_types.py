@@ -124,6 +124,17 @@ _CELLS = {
 }
 
 
+# Any number, in a column that holds nothing else; only there, +3 and 007 are numbers.
+_NUMBER = re.compile(r" *[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)? *")
+
+
+def number_cell(cell: str) -> str:
+    """Return a cell of a column of numbers as `_CELLS` has it: +3 as 3.0; others, and texts, as they are."""
+    if _is_number_cell(cell) is not False or not _NUMBER.fullmatch(cell):
+        return cell
+    return repr(float(cell))
+
+
 def is_whole_number(cell: str) -> bool:
     """Return whether a cell is a whole number, and not a text of digits such as 007."""
     return bool(_CELLS["int64"].fullmatch(cell))

@@ -290,10 +290,9 @@ class LocalFiles(Source):
             for split, paths in self.paths().items()
             for path in paths
         ]
-        numbers, ids = (tuple((kinds or {}).get(kind, ())) for kind in ("number", "label"))
-        selection = Selection(
-            None if needed is None else tuple(sorted(needed)), rest, numbers, ids, decimal=self.decimal
-        )
+        numbers, ids, references = (tuple((kinds or {}).get(kind, ())) for kind in ("number", "label", "references"))
+        names = None if needed is None else tuple(sorted(needed))
+        selection = Selection(names, rest, numbers, ids, decimal=self.decimal, texts_or_lists=references)
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.column_types import CELLS, Type, features, kind
+from hydratune.data.column_types import CELLS, JSON, VALUES, Type, features, kind
 from hydratune.data.formats import FORMATS, binary_batches, binary_schema
 from hydratune.data.opening import digest
 from hydratune.data.raw import Raw
@@ -179,10 +179,11 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
 
 
 def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]) -> Selection:
-    """Reads each file once, or twice if some values are no numbers in a column that should hold them.
+    """Read each file once, or twice if a column that should hold numbers has others, or some rows have lists.
 
-    Such values make their rows invalid if most values of the column are numbers; else the column is no column of
-    numbers. Labels may be words, so among numbers only marks of missing values make their rows invalid.
+    Values that are not numbers make their rows invalid if most values of the column are numbers; otherwise the column
+    is not one of numbers. Labels may be words, so among numbers only marks of missing values make their rows invalid.
+    If a split has both texts and lists of texts in a column of references, each text becomes a list of one.
     """
     lines = {file.split: HEAD if file.split in stream else math.inf for file in files}
     for file in files:
@@ -194,10 +195,19 @@ def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]
     words = {name for file in files for name in file.scan.words if name in selection.ids}
     mixed = tuple(sorted(name for name, (numbers, others) in totals.items() if numbers > others > 0))
     mixed = tuple(name for name in mixed if name not in words)
-    selection = replace(selection, only_numbers=mixed)
-    for file in files if mixed else ():
+    only_lists = tuple(name for name in selection.texts_or_lists if _has_texts_and_lists(files, name))
+    selection = replace(selection, only_numbers=mixed, only_lists=only_lists)
+    for file in files if mixed or only_lists else ():
         file.look(selection, lines[file.split])
     return selection
+
+
+def _has_texts_and_lists(files: Sequence[DataFile], name: str) -> bool:
+    """Return whether a column holds texts in some rows of a split, and lists in others."""
+    types: dict[str, Type] = {}
+    for file in files:
+        types[file.split] = VALUES.widest(types.get(file.split), file.scan.types.get(name))
+    return JSON in types.values()
 
 
 def _check_rows(split: str, files: Sequence[DataFile]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from hydratune.data.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value
+from hydratune.data.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value, number_cell
 from hydratune.data.rows import MISSING, shown
 from hydratune.data.split_column import may_be_split
 from hydratune.errors import ConfigError, Mistake
@@ -200,6 +200,8 @@ class Selection:
         ids: Columns of labels, which may be words or numbers.
         only_numbers: Columns where any other value makes a row invalid.
         decimal: The decimal separator of numbers in CSV.
+        texts_or_lists: Columns that may hold texts or lists of texts, such as references.
+        only_lists: Those of these where some rows of a split have lists, so that texts become lists of one.
     """
 
     needed: tuple[str, ...] | None = None
@@ -208,14 +210,24 @@ class Selection:
     ids: tuple[str, ...] = ()
     only_numbers: tuple[str, ...] = ()
     decimal: str = "."
+    texts_or_lists: tuple[str, ...] = ()
+    only_lists: tuple[str, ...] = ()
 
-    def of(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The selected values of a row."""
-        if self.decimal == ".":
-            return self._selected(values)
-        cells = {name: values[name] for name in self.numbers if isinstance(values.get(name), str)}
-        points = {name: cell.replace(",", ".") for name, cell in cells.items() if _COMMA.fullmatch(cell)}
-        return {**self._selected(values), **points}
+    def of(self, values: Mapping[str, Any], typing: Typing) -> Mapping[str, Any]:
+        """Return the selected values of a row: numbers in one spelling, and lists where other rows have lists."""
+        selected = self._selected(values)
+        changed: dict[str, Any] = {}
+        if not typing.strict:  # cells
+            cells = {name: selected[name] for name in self.numbers if isinstance(selected.get(name), str)}
+            changed = {name: self._number(cell) for name, cell in cells.items()}
+        for name in self.only_lists:
+            if isinstance(selected.get(name), str):
+                changed[name] = [selected[name]]
+        return {**selected, **changed} if changed else selected
+
+    def _number(self, cell: str) -> str:
+        is_comma = self.decimal == "," and _COMMA.fullmatch(cell)
+        return number_cell(cell.replace(",", ".") if is_comma else cell)
 
     def _selected(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.needed is None:
@@ -300,7 +312,7 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         seen.columns.update(dict.fromkeys(item.values))
         if seen.rows < _PEEKED:
             seen.columns.update(dict.fromkeys(_dotted(item.values)))
-        values = selection.of(item.values)
+        values = selection.of(item.values, known.typing)
         for name in (*selection.numbers, *selection.ids):
             value: Any = values.get(name)
             seen.count_number(name, value, is_number := known.typing.is_number(value))
@@ -334,6 +346,8 @@ def conflict(
         if not selection.is_needed(name):
             continue
         before, now = kind(types.get(name)), kind_of_value(value)
+        if name in selection.texts_or_lists and now in ("text", "list"):
+            continue
         if before and now and before != now:
             return Bad(record.line, f"a {before} in {name!r}, as above", shown(value), "Write one type throughout.")
         if record.has_digits and has_long(value):

@@ -62,7 +62,7 @@ class TableFile:
         assert known.read is not None
         for item in known.read(self.path, self.options):
             if isinstance(item, Record):
-                values = self.selection.of(item.values)
+                values = self.selection.of(item.values, known.typing)
                 if not conflict(item, values, self.types, known.typing, self.selection):
                     yield values
 
