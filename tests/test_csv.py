@@ -246,6 +246,42 @@ def test_csv_decimal_comma():
     assert (rows["text"][:], rows["label"][:]) == (["1,5 m", "2,5 m", "3 m"], [0.5, -1.25, 2.0])
 
 
+ESCAPED = 'text,label\n"He said \\"no, never\\" to me",neg\n"a \\", b",pos\nc,neg\n'
+
+
+@pytest.mark.parametrize("text", [ESCAPED, ESCAPED.replace('"He said \\"no, never\\" to me"', "d")])
+def test_csv_escaped_quotes_have_to_be_set(text):
+    """The error names the key that reads the file."""
+    with pytest.raises(ConfigError) as caught:
+        source(text).load(SequenceClassification())
+    assert "dataset.escapechar=" in caught.value.mistakes[0].fix
+
+
+def test_csv_escaped_quotes():
+    """A backslash in front of a quote makes it text."""
+    train = source(ESCAPED, escapechar="\\").load(SequenceClassification())["train"]
+    assert train["text"][:] == ['He said "no, never" to me', 'a ", b', "c"]
+
+
+def test_csv_quotes_that_are_not_escaped_have_another_fix():
+    """Neither key is proposed that does not read the file."""
+    with pytest.raises(ConfigError) as caught:
+        source('text,label\n"a "b, c" d",neg\ne,pos\n').load(SequenceClassification())
+    assert "dataset." not in caught.value.mistakes[0].fix
+
+
+def test_csv_escape_character_on_the_command_line(compose):
+    """A backslash is typed as such."""
+    cfg = compose("dataset=local", "dataset.files.train=a.csv", "dataset.escapechar=\\")
+    assert cfg.dataset.escapechar == "\\"
+
+
+@pytest.mark.parametrize("value", ["", "ab", '"'])
+def test_csv_escape_character_that_is_invalid(value):
+    """It is one character, and not a quote."""
+    assert problems("text,label\nx,1\n", escapechar=value) == ["escapechar"]
+
+
 def test_csv_numbers_in_any_spelling():
     """Signs and zeros in front are parts of numbers where the task reads numbers."""
     files = source("text,label\na,+3\nb,-1.5\nc,007\nd,+.5e1\ne,12345678901234567890\n")

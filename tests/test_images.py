@@ -188,6 +188,9 @@ def test_a_run_on_folders(train, own_directory):
     result = train("dataset=local", *files, *TINY, *learn)
     assert result.metrics["test_accuracy"] == 1
     assert [row["label"] for row in predictions(result)] == ["blue"] * 6 + ["red"] * 6
+    assert [row["image"] for row in predictions(result)] == [
+        f"test/{name}/{i}.png" for name in ("blue", "red") for i in range(6)
+    ]
     from hydratune.finished.predict import Asked, predict
 
     folders("new", {".": "blue"}, count=2)

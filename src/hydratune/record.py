@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune import provenance
-from hydratune.data.cache import source_hash
+from hydratune.data.cache import arrow_column, source_hash
 from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
 from hydratune.data.splitting import GROUPS, without_groups
 from hydratune.data.streaming import is_stream
@@ -172,12 +172,28 @@ def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[SplitFac
 
 
 def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each prediction after the texts that it is for, and before its group, where there is one prediction for a row."""
+    """Yield each prediction after its texts and image file, and before its group, if each row has one prediction."""
     names = [name for name in task.inputs if name in rows.column_names and name in task.texts()]
     groups = [GROUPS] if GROUPS in rows.column_names else []
-    if len(decoded) != len(rows) or not (names or groups):
+    images = _image_paths(task, rows) if len(decoded) == len(rows) else {}
+    if len(decoded) != len(rows) or not (names or groups or images):
         yield from map(dict, decoded)
         return
-    for row, one in zip(rows.select_columns([*names, *groups]), decoded, strict=True):
+    plain = rows.select_columns([*names, *groups]) if names or groups else ({} for _ in decoded)
+    for i, (row, one) in enumerate(zip(plain, decoded, strict=True)):
         group = {GROUP: str(row.pop(GROUPS))} if groups else {}
-        yield {**row, **one, **group}
+        yield {**row, **{name: paths[i] for name, paths in images.items()}, **one, **group}
+
+
+def _image_paths(task: Task, rows: Any) -> dict[str, list[str | None]]:
+    """Return the paths of the rows' images, as the data has them, by column; None for an image without a path."""
+    from datasets import Image
+
+    paths: dict[str, list[str | None]] = {}
+    for name in (name for name in task.images() if name in rows.column_names):
+        if isinstance(rows.features[name], Image):
+            files = arrow_column(rows.cast_column(name, Image(decode=False)), name)
+            paths[name] = [file and file["path"] for file in files.to_pylist()]
+        else:
+            paths[name] = rows[name][:]
+    return {name: own for name, own in paths.items() if any(own)}

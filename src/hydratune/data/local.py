@@ -20,7 +20,7 @@ from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.rows import Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
-from hydratune.data.separated import QUOTES_FIX
+from hydratune.data.separated import quotes_fix
 from hydratune.data.source_checks import SPLITS
 from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
 from hydratune.utils.file_formats import SUFFIXES, suffix
@@ -39,6 +39,8 @@ class LocalFiles(Source):
         format: How to read them; null to tell it from their names.
         encoding: Of text files.
         delimiter: What separates the cells of csv and tsv files, e.g. `;` or `||`; null for a comma and a tab.
+        escapechar: The character that makes the next one a part of the cell in csv and tsv files, e.g. a backslash that
+            stands in front of quotes inside of quotes. Null where these are doubled, as in RFC 4180.
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell in csv and tsv files.
         max_splits: The most delimiters of a line in csv and tsv files; later ones are a part of its last cell, e.g. 1
             for a label and a text with spaces between words. Null for any number.
@@ -63,6 +65,7 @@ class LocalFiles(Source):
     format: str | None = None
     encoding: str = "utf-8"
     delimiter: str | None = None
+    escapechar: str | None = None
     skip_initial_space: bool = False
     max_splits: int | None = None
     ignore_extra_cells: bool = False
@@ -103,6 +106,7 @@ class LocalFiles(Source):
             column_names=names,
             comment=self.comment,
             quoting=self.quoting,
+            escapechar=self.escapechar,
             skip_initial_space=self.skip_initial_space,
             max_splits=self.max_splits,
             ignore_extra_cells=self.ignore_extra_cells,
@@ -191,7 +195,7 @@ class LocalFiles(Source):
                     yield hint
                     return
                 got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
-                fix = QUOTES_FIX if isinstance(error, csv.Error) else "Check the file."
+                fix = quotes_fix(path, self.options(name, split)) if isinstance(error, csv.Error) else "Check the file."
                 fix = misnamed(path, name, self.encoding) or fix
                 yield Mistake(key, f"a readable {name} file in {self.encoding}", got, fix)
                 return

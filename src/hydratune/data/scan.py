@@ -59,6 +59,7 @@ class ReadOptions:
         column_names: Names of the columns, in order, of files without a header.
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
         quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
+        escapechar: The character that makes the next one a part of the cell; None for no such character.
         skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
         max_splits: The most delimiters of a line; later ones are a part of its last cell, and quotes are text.
         ignore_extra_cells: Whether the cells of a row after the last column are left out; they are an error otherwise.
@@ -72,6 +73,7 @@ class ReadOptions:
     column_names: tuple[str, ...] | None = None
     comment: str | None = None
     quoting: bool | None = None
+    escapechar: str | None = None
     skip_initial_space: bool = False
     max_splits: int | None = None
     ignore_extra_cells: bool = False
@@ -87,6 +89,11 @@ class ReadOptions:
         if self.max_splits is not None and (self.max_splits < 1 or self.quoting):
             got = "dataset.quoting=true, since quotes are text then" if self.quoting else repr(self.max_splits)
             yield Mistake("max_splits", "null or a number from 1", got, "Leave one of them out.")
+        if self.escapechar is not None and (len(self.escapechar) != 1 or self.escapechar in '" \t\r\n'):
+            fix = "Set 'dataset.escapechar=\\', or leave it out."
+            yield Mistake(
+                "escapechar", "one character that is neither a quote nor white space", repr(self.escapechar), fix
+            )
         names = self.column_names or ()
         if self.header and is_csv and names:
             fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
@@ -96,7 +103,7 @@ class ReadOptions:
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
         useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
-        of_cells = ("skip_initial_space", "max_splits", "ignore_extra_cells")
+        of_cells = ("escapechar", "skip_initial_space", "max_splits", "ignore_extra_cells")
         useless |= {key: bool(getattr(self, key)) and not is_csv for key in of_cells}
         useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})

@@ -24,9 +24,11 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
     other: str | None = None  # what to set, once for all rows
+    quotes: str | None = None
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
-            yield Bad(start, "a row of csv", str(cells), QUOTES_FIX)
+            quotes = quotes_fix(path, options) if quotes is None else quotes
+            yield Bad(start, "a row of csv", str(cells), quotes)
         elif cells == columns and options.header and len(cells) > 1:  # of files that were joined
             yield Bad(start, "a row", "the names of the columns again", "Remove the line.")
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
@@ -42,7 +44,25 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | Bad]:
             yield Record(start, dict(zip(columns, cells, strict=False)))
 
 
-QUOTES_FIX = "Close the quote, or double it inside quotes; set dataset.quoting=false if quotes are a part of the text."
+def _escape_fix(path: Path, options: ReadOptions) -> str:
+    """Return the fix for a file of which all rows are valid if a backslash escapes quotes; empty for others."""
+    has_escapes = any('\\"' in line for line in lines(path, options.encoding))
+    if options.escapechar is not None or options.quoting is False or not has_escapes:
+        return ""
+    records = (cells for _, cells in _records(path, replace(options, escapechar="\\", quoting=True)))
+    widths = {0 if isinstance(cells, csv.Error) else len(cells) for cells in records if cells}
+    is_valid = len(widths) == 1 and widths != {0}
+    return "Set 'dataset.escapechar=\\', which reads \\\" as a quote inside of quotes." if is_valid else ""
+
+
+def quotes_fix(path: Path, options: ReadOptions) -> str:
+    """Return the fix for quotes that csv does not allow: an escape character, if all rows are valid with it."""
+    if escape := _escape_fix(path, options):
+        return escape
+    fix = "Close the quote, or double it inside quotes"
+    by_text = replace(options, quoting=False)
+    widths = {len(cells) for cells in first_records(path, by_text, COMPARED)}
+    return f"{fix}; set dataset.quoting=false if quotes are a part of the text." if len(widths) == 1 else f"{fix}."
 
 
 _DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # those that messages propose; the longer ones first
@@ -55,7 +75,7 @@ def _file_fix(path: Path, options: ReadOptions, width: int) -> str:
     rows = first_records(path, options, COMPARED)[1:]
     if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # as R writes tables
         return "Add the name of the first column to the header, which lacks one."
-    return ""
+    return _escape_fix(path, options)
 
 
 def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
@@ -170,7 +190,10 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
     delimiter = options.delimiter or ","
     one = _UNIT if _is_replaced(options) else delimiter
     skip = options.skip_initial_space
-    reader: Any = csv.reader(source, delimiter=one, quoting=quoting, skipinitialspace=skip, strict=True)
+    escape = options.escapechar
+    reader: Any = csv.reader(
+        source, delimiter=one, quoting=quoting, escapechar=escape, skipinitialspace=skip, strict=True
+    )
     while True:
         source.between = True
         try:

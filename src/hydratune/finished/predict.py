@@ -57,6 +57,7 @@ _PARSING = (
     "list_separator",
     "max_splits",
     "quoting",
+    "escapechar",
     "skip_initial_space",
 )
 CHANGES = (

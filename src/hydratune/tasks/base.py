@@ -172,6 +172,10 @@ class Task(ABC):
         """Its columns of text, or of lists of texts."""
         return [name for name, column in self.columns.items() if column.kind in ("text", "texts")]
 
+    def images(self) -> list[str]:
+        """Its columns of images or of their paths."""
+        return []
+
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002 (others need it)
         """An input of `pipeline` made of a raw row: column -> text of at most 200 characters."""
         texts = {name: row.get(name) for name in self.inputs}

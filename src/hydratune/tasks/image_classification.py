@@ -30,6 +30,10 @@ class ImageClassification(OneLabel):
     columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label", target=True)}
     inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded
 
+    def images(self) -> list[str]:
+        """Its one input."""
+        return ["image"]
+
     def arguments(self, objective: str) -> dict[str, Any]:
         """Adds: images must reach the collator."""
         return super().arguments(objective) | {"remove_unused_columns": False}
