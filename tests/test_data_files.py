@@ -15,6 +15,7 @@ from any_columns import AnyColumns
 from hydratune.data import LocalFiles
 from hydratune.errors import ConfigError
 from hydratune.tasks.sequence_classification import SequenceClassification
+from hydratune.tasks.token_classification import TokenClassification
 
 
 def source(train, **options):
@@ -475,6 +476,29 @@ def test_splits_that_a_file_does_not_have_are_errors(name, splits, keys):
     assert [one.key for one in caught.value.mistakes] == keys
     if name == "a.json" and not splits:
         assert all(repr(split) in caught.value.mistakes[0].expected for split in SPLITS)
+
+
+BY_COLUMNS = {
+    "lists": {"text": ["a", "b"], "label": ["x", "y"]},
+    "pandas": {"text": {"0": "a", "1": "b"}, "label": {"0": "x", "1": "y"}},
+    "pandas by index": {"0": {"text": "a", "label": "x"}, "1": {"text": "b", "label": "y"}},
+}
+
+
+@pytest.mark.parametrize("form", BY_COLUMNS)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_document_of_columns_is_an_error_of_the_file(form, indent):
+    """One object of columns is not one row, whose texts would be joined."""
+    Path("a.json").write_text(json.dumps(BY_COLUMNS[form], indent=indent))
+    files = LocalFiles(files={"train": "a.json"})
+    assert [*files.check()] == []
+    assert [one.key for one in files.check_columns(SequenceClassification().columns)] == ["files.train"]
+
+
+def test_document_of_one_row_with_lists_is_a_row():
+    """A task that reads lists takes the lists of a row."""
+    Path("a.json").write_text(json.dumps({"tokens": ["a", "b"], "labels": ["O", "O"]}))
+    assert [*LocalFiles(files={"train": "a.json"}).check_columns(TokenClassification().columns)] == []
 
 
 def test_document_of_one_row_is_no_document_of_splits():

@@ -13,12 +13,12 @@ from hydratune.data.base import Source
 from hydratune.data.formats import FORMATS, SEPARATED, peek_columns
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
 from hydratune.data.image_folder import IMAGE_FOLDER
-from hydratune.data.objects import is_squad, split_names
+from hydratune.data.objects import is_by_columns, is_squad, split_names
 from hydratune.data.opening import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
 from hydratune.data.raw import Raw
 from hydratune.data.reading import DataFile, read_files
-from hydratune.data.rows import Column, column_name
+from hydratune.data.rows import ONE_COLUMN, Column, column_name
 from hydratune.data.scan import ReadOptions, Selection
 from hydratune.data.separated import quotes_fix
 from hydratune.data.source_checks import SPLITS
@@ -269,13 +269,22 @@ class LocalFiles(Source):
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
         """Adds: files whose first row is no header; of a missing column, the reason where the file shows one."""
-        mistakes = [*super().check_columns(wanted)]
+        mistakes = [*self._by_columns(wanted)] or [*super().check_columns(wanted)]
         if not mistakes:
             for path in self._separated():
                 options = self.options(self._format_of(path))
                 with suppress(OSError, ValueError, csv.Error):  # reported with its line when all rows are read
                     mistakes += doubtful_header(path, options, wanted, self._needed(wanted))
         yield from mistakes
+
+    def _by_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+        """Yield an error for each JSON file that is an object of columns, not of rows."""
+        names = [str(self._theirs(name)) for name, column in wanted.items() if column.kind in ONE_COLUMN]
+        for split, paths in self.paths().items():
+            for path in (path for path in paths if self._format_of(path) in ("json", "jsonl")):
+                if is_by_columns(path, self.options("json", split), names):
+                    fix = "Write an object for each row; in pandas, to_json(PATH, orient='records', lines=True)."
+                    yield Mistake(f"files.{split}", f"rows in {path}", "an object of columns, or of numbered rows", fix)
 
     def _separated(self) -> Iterator[Path]:
         """The csv and tsv files."""

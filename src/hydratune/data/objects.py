@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -150,6 +150,34 @@ def is_squad(path: Path, encoding: str) -> bool:
     document = json.loads(read_text(path, encoding))
     articles: Any = document.get("data") if isinstance(document, dict) else None
     return bool(articles) and _is_rows(articles) and "paragraphs" in articles[0]
+
+
+def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> bool:
+    """Return whether a file is one object that has all values of each column, as pandas writes tables.
+
+    Args:
+        path: Of the file.
+        options: How it is read.
+        names: Columns whose values in a row are neither lists nor objects.
+    """
+    first = next((line.strip() for line in lines(path, options.encoding) if line.strip()), "")
+    if options.splits or not first.startswith("{"):
+        return False
+    try:
+        document = json.loads(read_text(path, options.encoding))
+    except ValueError:  # several lines of objects, or an error that is reported elsewhere
+        return False
+    values = [document[name] for name in names if name in document]
+    if any(isinstance(value, list) and len(value) > 1 for value in values):
+        return True
+    return any(map(_is_indexed, values)) or (
+        _is_indexed(document) and all(isinstance(v, dict) for v in document.values())
+    )
+
+
+def _is_indexed(value: Any) -> bool:
+    """Return whether a value is an object of row numbers -> something."""
+    return isinstance(value, dict) and bool(value) and all(name.isdecimal() for name in value)
 
 
 def _is_rows(value: Any) -> bool:
