@@ -13,6 +13,8 @@ from transformers import (
     BertForTokenClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    MixtralConfig,
+    MixtralForCausalLM,
     Seq2SeqTrainingArguments,
     T5Config,
     T5ForConditionalGeneration,
@@ -100,6 +102,24 @@ def test_eval_loss_does_not_depend_on_the_batch_size(tmp_path, make, batch_size)
     """Labels count, or rows, also in a last batch that is not full, and in a batch without any label."""
     loss = trainer(make, tmp_path, batch_size).evaluate(data(make))["eval_loss"]
     assert loss == pytest.approx(whole_loss(make, tmp_path), rel=1e-5)
+
+
+def experts(balanced=True):
+    """A mixture of experts, with the loss that balances their load or without."""
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    options = {"num_key_value_heads": 1, "num_local_experts": 2, "num_experts_per_tok": 1, "router_aux_loss_coef": 0.5}
+    return MixtralForCausalLM(MixtralConfig(vocab_size=9, output_router_logits=balanced, **sizes, **options))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 10])
+def test_eval_loss_has_no_loss_of_routers(tmp_path, batch_size):
+    """It is that of the labels at any batch size; training adds the loss that balances the load."""
+    expected = whole_loss(functools.partial(experts, balanced=False), tmp_path)
+    evaluated = trainer(experts, tmp_path, batch_size)
+    loss = evaluated.evaluate(data(experts))["eval_loss"]
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert evaluated.model.config.output_router_logits
+    assert whole_loss(experts, tmp_path) > expected + 0.1
 
 
 @pytest.mark.parametrize("batch_size", [3, 10])

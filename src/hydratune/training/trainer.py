@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -80,11 +80,13 @@ class Trainer(GuardedTrainer, StepsOfParts):
         """Returns upstream's output without the rows that fill up the last batch, and with the mean loss.
 
         The loss is the mean over all counted labels, or over all rows. Upstream takes the mean of batch means, which
-        depends on the batch size, and leaves out batches whose loss is not finite.
+        depends on the batch size, and leaves out batches whose loss is not finite. The losses that balance the load of
+        experts are for training alone: their value depends on the batch, too.
         """
         self.gather_function = self.accelerator.gather_for_metrics  # `Seq2SeqTrainer` keeps these rows
         self._losses, self._counts = [], []
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        with _without_router_losses(self.model):
+            output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         if f"{metric_key_prefix}_loss" in output.metrics:
             loss = self._mean_loss()
             if math.isnan(loss) and not any(self._counts):  # the model has none of the labels, so there is no loss
@@ -132,6 +134,23 @@ class Trainer(GuardedTrainer, StepsOfParts):
         if not state.end_of_dataloader or state.remainder <= 0:
             return count
         return min(max(state.remainder - self.args.process_index * count, 0), count)
+
+
+@contextmanager
+def _without_router_losses(model: nn.Module) -> Iterator[None]:
+    """Let mixtures of experts return the loss of their labels alone.
+
+    With `output_router_logits`, models add the load-balancing loss of a batch to its loss in evaluation, too.
+    """
+    configs = {id(config): config for one in model.modules() if (config := getattr(one, "config", None)) is not None}
+    active = [config for config in configs.values() if getattr(config, "output_router_logits", None) is True]
+    for config in active:
+        config.output_router_logits = False
+    try:
+        yield
+    finally:
+        for config in active:
+            config.output_router_logits = True
 
 
 def _filled(tensors: Any, count: int) -> Any:
