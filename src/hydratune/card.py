@@ -18,6 +18,7 @@ from hydratune.facts import Job, resolved_yaml
 from hydratune.files import TRAINING_ARGS, write_json, write_text
 from hydratune.run_params import FIRST
 from hydratune.training.results import split_metrics
+from hydratune.utils.escaping import escape_control, escape_markdown
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCardData
@@ -85,7 +86,7 @@ def write(folder: Path, trained: Trained) -> None:
     is_adapter = (folder / "adapter_config.json").is_file()
     pipeline = pipeline_name(trained.auto_model)
     parts = [
-        f"# {trained.cfg.name}",
+        f"# {escape_markdown(str(trained.cfg.name))}",
         _fenced("python", "\n".join(_loading(os.path.relpath(folder), trained, pipeline, is_adapter))),
         "## What was trained",
         _table(("", ""), _story(trained)),
@@ -103,7 +104,7 @@ def write(folder: Path, trained: Trained) -> None:
     ]
     metadata = _metadata(trained, pipeline, is_adapter)
     card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
-    write_text(folder / CARD, str(card))
+    write_text(folder / CARD, escape_control(str(card)))
     write_json(folder / TRAINING_ARGS, _private(trained.training_args))
 
 
@@ -144,13 +145,14 @@ def _story(trained: Trained) -> Iterator[tuple[str, str]]:
     cfg, choices = trained.cfg, trained.job.choices
     keys = [key for key in ("pretrained_model_name_or_path", "encoder", "decoder") if cfg.model.get(key)]
     start = " and ".join(_checkpoint(trained, str(cfg.model[key])) for key in keys) or "random weights"
-    yield "task", str(choices.get("task", ""))
+    task, adapter, dataset = (escape_markdown(str(choices.get(key, ""))) for key in ("task", "adapter", "dataset"))
+    yield "task", task
     yield "started from", start
-    yield "adapter", str(choices.get("adapter", "none"))
-    hub_ids = ", ".join(f"`{name}`" for name in trained.served("datasets"))
-    yield "data", str(choices.get("dataset", "")) + (f" ({hub_ids})" if hub_ids else "")
+    yield "adapter", adapter or "none"
+    hub_ids = ", ".join(_code(name) for name in trained.served("datasets"))
+    yield "data", dataset + (f" ({hub_ids})" if hub_ids else "")
     yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
-    yield "objective", f"{cfg.objective}, by which the weights were chosen among the checkpoints"
+    yield "objective", f"{escape_markdown(str(cfg.objective))}, by which the weights were chosen among the checkpoints"
     yield "seed", str(cfg.seed)
     yield "precision", "{precision} in training, {eval_precision} in evaluation".format(**trained.precision)
 
@@ -159,19 +161,21 @@ def _arguments(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield the params that say how the steps were taken."""
     for name in (*FIRST, *_EFFECTIVE):
         if params.get(name, "null") != "null":
-            yield name, params[name]
+            yield name, escape_markdown(params[name])
 
 
 def _checkpoint(trained: Trained, name: str) -> str:
     """A hub id with its commit, or a directory."""
     revision = trained.cfg.model.get("revision")
     commit = hub.commit(name, revision) if name in trained.served("models") else None
-    return f"`{_private(name)}`" + (f" at commit `{commit}`" if commit else "")
+    return _code(_private(name)) + (f" at commit `{commit}`" if commit else "")
 
 
 def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [(name, *(f"{c[name]:.4f}" if name in c else "" for c in columns.values())) for name in names]
+    rows = [
+        (escape_markdown(name), *(f"{c[name]:.4f}" if name in c else "" for c in columns.values())) for name in names
+    ]
     return _table(("", *columns), rows)
 
 
@@ -222,12 +226,23 @@ def _private(value: Any) -> Any:
 
 
 def _fenced(language: str, text: str) -> str:
-    """A block of code, whatever fences the text itself has."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    """Format a block of code with a fence that is longer than those in the text."""
+    fence = "`" * max(3, _longest_fence(text) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _code(text: str) -> str:
+    """Format code in a cell of a table."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    fence = "`" * (_longest_fence(line) + 1)
+    space = " " * (len(fence) > 1)
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _longest_fence(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -23,7 +23,7 @@ from hydratune.errors import (
 )
 from hydratune.provenance import redact
 from hydratune.tracking import servers
-from hydratune.utils.logs import guard_logs
+from hydratune.utils.logs import guard_output
 
 # Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
 VERBS = {
@@ -47,7 +47,7 @@ def main() -> None:
     collector.spare()
     os.environ["PYTHONSAFEPATH"] = "1"  # no process of a command imports modules of the current directory
     signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
-    guard_logs()
+    guard_output()
     try:
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:

@@ -28,7 +28,7 @@ from hydratune.launch import ENDED
 from hydratune.provenance import redact
 from hydratune.run import run
 from hydratune.sweep.retraining import row_check
-from hydratune.utils.logs import guard_logs
+from hydratune.utils.logs import guard_output
 
 # An error holds the frames of the run, and with them the objects that must not be destroyed: see `_exit`.
 _errors: list[BaseException] = []
@@ -46,7 +46,7 @@ def main(frozen: str, parent: str, *origin: str) -> int:
     collector.spare()
     signals.install_below(int(parent))
     watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
-    guard_logs()
+    guard_output()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use
     rank, folder = int(os.environ["RANK"]), Path(frozen).parent
     end = folder / f"{rank}.json"

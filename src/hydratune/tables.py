@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.errors import optional_record
 from hydratune.files import whole
 from hydratune.plotting import literal, no_warnings, shortened
+from hydratune.utils.escaping import escape_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +32,7 @@ def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> Iterator[Path]:
 
 def _files(name: str, table: pd.DataFrame, path: Path) -> Iterator[tuple[Path, Callable[[Path], Any]]]:
     """Yield each file of a table with the function that writes it."""
-    yield path, table.to_csv
+    yield path, escape_table(table).to_csv
     if len(table) <= _MOST_LABELS:
         draw = _matrix if name == CONFUSION else _bars
         yield path.with_suffix(".png"), functools.partial(draw, table)

@@ -18,7 +18,7 @@ import fake_hub
 from hydratune.errors import ConfigError
 from hydratune.provenance import redact
 from hydratune.tracking import servers
-from hydratune.utils.logs import guard_logs
+from hydratune.utils.logs import guard_output
 from processes import HYDRATUNE
 
 # A callback that looks for secrets among the arguments of all processes, logs one, and fails if it is told to.
@@ -192,7 +192,7 @@ def test_logs_are_masked(monkeypatch, caplog, capsys):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     before = logging.getLogRecordFactory()
     try:
-        guard_logs()
+        guard_output()
         try:
             raise ValueError(os.environ["MY_API_KEY"])
         except ValueError:

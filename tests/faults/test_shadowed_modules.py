@@ -44,7 +44,7 @@ def test_processes_of_libraries_import_no_module_of_the_directory(canary, monkey
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(sys, "argv", ["hydratune", "--version"])
     monkeypatch.setattr(cli.signals, "install", lambda _: None)
-    monkeypatch.setattr(cli, "guard_logs", lambda: None)
+    monkeypatch.setattr(cli, "guard_output", lambda: None)
     with pytest.raises(SystemExit):
         cli.main()
     run("-c", "from multiprocessing import spawn", PYTHONSAFEPATH=os.environ["PYTHONSAFEPATH"])

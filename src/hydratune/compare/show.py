@@ -14,6 +14,7 @@ from hydratune.compare.runs import PLACES, Run
 from hydratune.compare.verdict import Verdict, differing
 from hydratune.console import plain_console
 from hydratune.training.results import BOOKKEEPING
+from hydratune.utils.escaping import escape_formula
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -134,9 +135,9 @@ def as_csv(runs: Sequence[Run], verdict: Verdict) -> None:
     """Prints a line a run; the verdict goes to stderr, so that the lines can be read by a program."""
     params, metrics = differing(runs), shown_metrics(runs)
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["label", "id", "name", "status", *params, *metrics])
+    writer.writerow(map(escape_formula, ("label", "id", "name", "status", *params, *metrics)))
     for run in runs:
         values = [*(run.params.get(name, "") for name in params), *(run.metrics.get(name, "") for name in metrics)]
-        writer.writerow([run.label, run.id, run.name, run.status, *values])
+        writer.writerow(map(escape_formula, (run.label, run.id, run.name, run.status, *values)))
     for sentence in verdict.sentences():
         print(sentence, file=sys.stderr)

@@ -17,7 +17,7 @@ from hydratune.kept import Kept
 from hydratune.sweep.study import Claim, Study
 from hydratune.sweep.trial import Trained, one_run
 from hydratune.sweep.trial_context import reopen_trial
-from hydratune.utils.logs import guard_logs
+from hydratune.utils.logs import guard_output
 
 _PRUNED = 3  # how such a process ends
 
@@ -50,7 +50,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
     collector.spare()
     signals.install_below(int(parent), SAVED)
-    guard_logs()
+    guard_output()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
     trained = one_run(study, claim, int(number), Kept())

@@ -24,6 +24,7 @@ from hydratune.tracking import process
 from hydratune.tracking.base import Facts, NoTracking, RunLog, Tracking
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.view import DIRECTION, OBJECTIVE
+from hydratune.utils.escaping import escape_markdown
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,8 @@ class Recorded:
             }
             told = {f"best.{short(name)}": said(value) for name, value in best[0].point.items()}
             note = (
-                f"Best: trial {best[0].number}, {best[0].name}, selected on validation, where its score is too high by "
-                "chance. Table and plots: artifacts, report/."
+                f"Best: trial {best[0].number}, {escape_markdown(best[0].name)}, selected on validation, where its "
+                "score is too high by chance. Table and plots: artifacts, report/."
             )
             self._log.tags({"best_trial": str(best[0].number), **told, "mlflow.note.content": note})
         self._log.metrics(values, step=board.ended(found))

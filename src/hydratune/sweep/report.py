@@ -13,6 +13,7 @@ from hydratune.console import plain_console
 from hydratune.errors import one_line
 from hydratune.files import write_text
 from hydratune.sweep import board, plots, show
+from hydratune.utils.escaping import escape_control, escape_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,10 +35,10 @@ def write(study: Study) -> list[Path]:
     folder = study.plan.directory / REPORT
     folder.mkdir(exist_ok=True)
     found = board.rows(study.plan, study.trials())
-    write_text(folder / TABLE, table(study.plan, found).to_csv(index=False))
+    write_text(folder / TABLE, escape_table(table(study.plan, found)).to_csv(index=False))
     pictures = plots.of(study.plan, study.study.get_trials(deepcopy=False))
     summary = show.summary(study.plan, found, study.total(), study.options.workers)
-    write_text(folder / PAGE, _page(study.plan, found, summary, pictures))
+    write_text(folder / PAGE, escape_control(_page(study.plan, found, summary, pictures)))
     drawn = [plot for plot in pictures if not plot.missing]
     return [folder / TABLE, folder / PAGE, *(p for one in drawn if one.png(p := folder / f"{one.name}.png"))]
 

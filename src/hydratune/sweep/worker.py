@@ -31,7 +31,7 @@ from hydratune.sweep.storage import StorageGoneError, patiently
 from hydratune.sweep.study import SECONDS, VALUES, ChangedDataError, Claim, Study
 from hydratune.sweep.trial import one_run, quiet_terminal
 from hydratune.tracking import sender
-from hydratune.utils.logs import guard_logs, quiet_libraries
+from hydratune.utils.logs import guard_output, quiet_libraries
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def work(cfg: DictConfig) -> int:
     plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     if launcher != _BASIC:  # this process did not begin with our command
         collector.spare()
-        guard_logs()
+        guard_output()
     _settle(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment

@@ -1,15 +1,20 @@
-"""Logging: levels of the libraries, and secrets in log records."""
+"""Logs and terminal output: levels of the libraries, masked secrets, escaped control characters."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO, cast
 
 from hydratune.provenance import redact
+from hydratune.utils.escaping import escape_control
+
+_CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # what a progress bar writes before its text, and alone
 
 
 def quiet_libraries() -> None:
@@ -25,21 +30,71 @@ def quiet_libraries() -> None:
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file has an error of ours
 
 
-def guard_logs() -> None:
-    """Mask secrets in every record that this process logs from now on, and in tracebacks of errors that end it."""
+def guard_output() -> None:
+    """Mask secrets and escape control characters in all that this process logs and prints from now on.
+
+    Records of logs have one entry a line: further lines of a message are indented, so that no message looks like two.
+    """
+    if sys.excepthook is not _print_guarded:  # once per process
+        _guard_records()
+    sys.excepthook = _print_guarded
+    sys.stdout = _escaping(sys.stdout)
+    sys.stderr = _escaping(sys.stderr, has_bars=True)
+
+
+def _guard_records() -> None:
     make = logging.getLogRecordFactory()
 
-    def masked(*args: Any, **kwargs: Any) -> logging.LogRecord:
+    def guarded(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
         with contextlib.suppress(TypeError, ValueError):  # the message does not fit its arguments
-            record.msg, record.args = redact(record.getMessage()), None
+            record.msg, record.args = _indented(record.getMessage()), None
         if record.exc_info and record.exc_info[0]:
-            record.exc_text = redact("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
+            record.exc_text = _indented("".join(traceback.format_exception(*record.exc_info)).rstrip("\n"))
         return record
 
-    logging.setLogRecordFactory(masked)
-    sys.excepthook = _print_masked
+    logging.setLogRecordFactory(guarded)
 
 
-def _print_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    print(redact("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
+class EscapingStream:
+    """A text stream that escapes control characters, also in what libraries and `print` write.
+
+    Args:
+        stream: The stream to write to. A console of rich writes its styles to it directly, by `rich_proxied_file`.
+        has_bars: Whether progress bars are drawn on it, which move the cursor before they write.
+    """
+
+    def __init__(self, stream: TextIO, has_bars: bool = False) -> None:
+        self.rich_proxied_file = stream
+        self._has_bars = has_bars
+
+    def write(self, text: str) -> int:
+        """Write a text, and return its length."""
+        moves = _CURSOR.match(text) if self._has_bars else None
+        begin = moves.end() if moves else 0
+        self.rich_proxied_file.write(text[:begin] + escape_control(text[begin:]))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+def _escaping(stream: TextIO, has_bars: bool = False) -> TextIO:
+    return stream if isinstance(stream, EscapingStream) else cast(TextIO, EscapingStream(stream, has_bars))
+
+
+def _indented(text: str) -> str:
+    return _guarded(text).replace("\n", "\n  ")
+
+
+def _guarded(text: str) -> str:
+    return escape_control(str(redact(text)))
+
+
+def _print_guarded(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    print(_guarded("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
