@@ -7,6 +7,7 @@ import pytest
 
 from hydratune.cli import dispatch
 from hydratune.errors import FAILED, ConfigError
+from hydratune.tracking import servers
 from hydratune.tracking.base import Facts
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import Mlflow
@@ -98,12 +99,21 @@ def test_run_deleted_during_a_run_blocks_it(record, store, caplog):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, empty_store):
-    """The address of a server, which is not asked before training, and a client of it."""
+def running(tmp_path_factory, empty_store):
+    """The address of a server that is not asked before training."""
     server = Server(tmp_path_factory.mktemp("server"), empty_store)
-    server.start()
-    yield server.uri, connect(server.uri)
-    server.kill()
+    try:
+        server.start()
+        yield server.uri
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def server(running, monkeypatch):
+    """The address of a server that the user has named, and a client of it."""
+    monkeypatch.setenv(servers.VARIABLE, running)
+    return running, connect(running)
 
 
 @pytest.mark.slow
