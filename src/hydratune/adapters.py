@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydratune import allowed, hub
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.models.base import Network, quiet
 
@@ -169,13 +170,20 @@ def load(folder: str | Path) -> PreTrainedModel:
     import transformers
     from peft import PeftConfig, PeftModel
 
+    hub.check_checkpoint("adapter", str(folder))
     safe = {"trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(folder, **safe)
-    saved = PeftConfig.from_pretrained(str(folder))
+    try:
+        saved = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError) as error:  # another type, or fields of another type
+        raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
+    if wrong := allowed.mistake(f"{type(saved).__module__}.{type(saved).__name__}", "adapter.config"):
+        raise ConfigError(wrong)
     _check_code(saved)
     if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
         raise ValueError(f"{folder} has no {_WEIGHTS}")
     name, revision = saved.base_model_name_or_path, saved.revision
+    hub.check_checkpoint("adapter", str(name))
     bits = getattr(config, "quantization_config", None)
     if bits and not hasattr(
         transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"

@@ -19,7 +19,7 @@ from hydratune import composition
 from hydratune.agreement import SEEDS
 from hydratune.build import build
 from hydratune.errors import FAILED, ConfigError, Mistake
-from hydratune.files import METRICS, check_links, check_started_here
+from hydratune.files import METRICS, check_started_here
 from hydratune.intervals import interval_text, mean_interval
 from hydratune.provenance import console_script, typed
 from hydratune.sweep import board, show
@@ -99,7 +99,6 @@ def finish(
     if not study.is_done():
         print(f"the sweep is not done: {show.summary(plan, found, study.total(), study.options.workers)}")
     check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
-    check_links(plan.directory)
     with _alone(plan):
         made = experiment(plan, row, _conf(plan, conf))
         _check_free(made, force)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import os
 import pickle
@@ -13,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.provenance import redact
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 WAITS = (1, 4, 16)  # seconds, before a step of a push that failed is tried again
 LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
+_IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream reads none of them
+_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
 
 
@@ -62,13 +65,84 @@ def is_reachable() -> bool:
 
 def is_cached(kind: str, repo_id: str) -> bool:
     """Whether an earlier download of a `models` or `datasets` repository lies in the local cache."""
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    hub = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    prepared = Path(os.environ.get("HF_DATASETS_CACHE", home / "datasets"))
-    places = [hub / f"{kind}--{repo_id.replace('/', '--')}"]
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE", _home() / "datasets"))
+    places = [_cached(kind, repo_id)]
     if kind == "datasets":
         places.append(prepared / repo_id.replace("/", "___"))
     return any(place.is_dir() for place in places)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+
+
+def _cached(kind: str, repo_id: str) -> Path:
+    """Return the directory of a repository in the local cache."""
+    return Path(os.environ.get("HF_HUB_CACHE", _home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
+
+
+def foreign_files(folder: Path) -> Iterator[str]:
+    """Yield what the files of a checkpoint name elsewhere, which transformers would read or run.
+
+    These are shards of weights and vocabularies outside its directory, and kernels from the Hub.
+    """
+    for path in sorted(folder.glob("*.index.json")):
+        shards = _read_json(path).get("weight_map")
+        for name in sorted({str(shard) for shard in shards.values()} if isinstance(shards, dict) else ()):
+            if not _is_below(folder, folder / name):
+                yield f"{path.name}: {name!r}"
+    for name in _CONFIGS:
+        for key, value in _texts(_read_json(folder / name)):
+            is_kernel = key.endswith(("attn_implementation", "experts_implementation")) and "/" in value
+            is_outside = key not in _IGNORED and _is_file(value) and not _is_below(folder, Path(value))
+            if is_kernel or is_outside:
+                yield f"{name}: {key}: {value!r}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a file; an empty one if there is none, which transformers reports."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of nested JSON, each with the nearest name of a field."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, name or key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, key)
+    elif isinstance(node, str):
+        yield key, node
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with characters that no name has
+        return False
+
+
+def _is_below(folder: Path, path: Path) -> bool:
+    """Return whether a path, by its text, is below a folder; the files of the Hub's cache are links."""
+    return ".." not in path.parts and path.absolute().is_relative_to(folder.absolute())
+
+
+def check_checkpoint(key: str, name: str) -> None:
+    """Return if the files of a checkpoint, a directory or a cached repository, name nothing elsewhere.
+
+    Raises:
+        ConfigError: They do.
+    """
+    folder = Path(name)
+    folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
+    if wrong := [text for one in folders for text in foreign_files(one)]:
+        fix = "Read that file, and correct it if you trust the checkpoint."
+        raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", wrong[0], fix))
 
 
 def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
@@ -86,7 +160,9 @@ def settle(needed: Mapping[str, Repository]) -> None:
 
 @contextmanager
 def loading(key: str, repo_id: str) -> Iterator[None]:
-    """Turns what the hub's libraries raise for a missing repository or a missing network into a mistake."""
+    """Raise ConfigError for what the libraries of the Hub raise, and for files of a checkpoint that name others."""
+    if is_directory := Path(repo_id).is_dir():
+        check_checkpoint(key, repo_id)
     try:
         yield
     except ConfigError:
@@ -98,6 +174,8 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         raise ConfigError(
             Mistake(key, f"to load {repo_id!r}", one_line(error)[:500], "Check the name and revision.")
         ) from error
+    if not is_directory:  # its files are in the cache by now
+        check_checkpoint(key, repo_id)
 
 
 def _unreachable(key: str, *repo_ids: str) -> Mistake:

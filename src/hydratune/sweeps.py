@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune import composition, outside
 from hydratune.build import build
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.files import check_links
 from hydratune.finish import finish
 from hydratune.sweep import report
 from hydratune.sweep.parent import conclude
@@ -96,9 +97,11 @@ def _opened(name: str) -> tuple[Plan, DictConfig]:
     """Return a sweep by its name, and the config that its trials have in common.
 
     Raises:
-        ConfigError: The stored overrides name a store elsewhere, in which tables would be created.
+        ConfigError: A link leads out of its directory, or the stored overrides name a store elsewhere, in which tables
+            would be created.
     """
     plan = read_plan(_directory(name))
+    check_links(plan.directory)
     cfg = common_config(plan)
     if mistakes := [*outside.stores(cfg, (), plan.directory)]:
         raise ConfigError(*mistakes)

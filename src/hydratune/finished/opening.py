@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import adapters, collector, composition
+from hydratune import adapters, collector, composition, hub
 from hydratune.build import build
 from hydratune.composition import Request
 from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
@@ -170,6 +170,7 @@ def load_processor(run: FinishedRun, task: Task) -> Any:
     import transformers
 
     folder = run.directory / MODEL
+    hub.check_checkpoint("RUN", str(folder))
     reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
     try:
         processor = reader.from_pretrained(folder, trust_remote_code=False)
@@ -197,6 +198,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     from hydratune.training.precision import precisions
 
     folder = run.directory / MODEL
+    hub.check_checkpoint("RUN", str(folder))
     given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
     cfg = _for_evaluation(run.cfg)
     machine = build(cfg.hardware)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune import allowed
 from hydratune.intervals import PROPORTIONS, Interval, Scale, mean_interval
 from hydratune.sweep.plan import Plan, label
-from hydratune.sweep.study import ERROR, FOLDER, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES
+from hydratune.sweep.study import ERROR, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES, folder_of
 from hydratune.tasks.metric import LOSS
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Row]:
                 progress=float(attrs.get(PROGRESS, 0)),
                 error=attrs.get(ERROR, ""),
                 trace=attrs.get(TRACEBACK, ""),
-                folder=str(attrs.get(FOLDER, trial.number)),
+                folder=folder_of(trial),
                 last=said[-1] if said else None,
                 samples=int(attrs.get(METRICS, {}).get("eval_samples", 0)) or None,
             )

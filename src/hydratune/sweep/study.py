@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -162,7 +163,7 @@ class Study:
 
     def directory(self, trial: FrozenTrial | Trial) -> Path:
         """Of a trial's files."""
-        return self.plan.directory / str(trial.user_attrs.get(FOLDER, trial.number))
+        return self.plan.directory / folder_of(trial)
 
     def checkpoints(self, directory: Path) -> list[Path]:
         """The folders of checkpoints that the runs of a trial have, whose directory this is."""
@@ -371,6 +372,22 @@ class Study:
     def _lock(self) -> AbstractContextManager[Any]:
         """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
         return storage.lock(self.storage, self.url, self.plan.name)
+
+
+def folder_of(trial: FrozenTrial | Trial) -> str:
+    """Return the name of the folder of a trial's files: its number, or that of the trial whose place it takes.
+
+    Raises:
+        ConfigError: The study, which may have come from someone else, has another text there, e.g. a path.
+    """
+    folder = str(trial.user_attrs.get(FOLDER, trial.number))
+    if not re.fullmatch(r"[0-9]{1,9}", folder, re.ASCII):
+        expected, fix = (
+            "a study whose trials have numbers as folders",
+            "Start a new sweep: this one was changed by hand.",
+        )
+        raise ConfigError(Mistake("SWEEP", expected, repr(folder), fix))
+    return folder
 
 
 def run_directory(directory: Path, seed: int | None) -> Path:

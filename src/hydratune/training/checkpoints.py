@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from hydratune import hub
 from hydratune.errors import ConfigError, Mistake
 from hydratune.files import write_json
 
@@ -108,6 +109,8 @@ def fault(checkpoint: Path) -> str | None:
             return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
         if name.endswith(_LOADED) and not _is_plain(path):
             return f"{name} is more than tensors and plain values, and could run code: others wrote it"
+    if foreign := next(hub.foreign_files(checkpoint), None):
+        return f"it names a file elsewhere: {foreign}"
     return None
 
 

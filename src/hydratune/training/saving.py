@@ -126,8 +126,9 @@ class SavingTrainer(Seq2SeqTrainer):
             self._pending_evaluation = checkpoints.read(Path(checkpoint)).get(_PENDING)
         if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
             self.args.eval_on_start = False
-        if best := self.state.best_global_step:  # upstream looked where it was before the run was moved
-            self.state.best_model_checkpoint = str(self._checkpoint_of(best))
+        best = self.state.best_global_step
+        # Upstream looked where it was before the run was moved, or wherever someone else has written.
+        self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
         if best and (why := checkpoints.fault(self._checkpoint_of(best))):
             log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
@@ -144,7 +145,8 @@ class SavingTrainer(Seq2SeqTrainer):
         self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, trial, epoch, ignore_keys, start_time)
 
     def _checkpoint_of(self, step: int) -> Path:
-        return Path(self.args.output_dir) / f"{PREFIX}{step}"
+        name = f"{PREFIX}{step}".replace("/", "_")  # the state of someone else can have a path there
+        return Path(self.args.output_dir) / name
 
     def best_is_lost(self, checkpoint: str) -> str | None:
         """Returns why the best weights until a checkpoint cannot be read; None where they can, or nothing was best."""

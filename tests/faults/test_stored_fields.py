@@ -1,0 +1,255 @@
+"""Fields of files from someone else that name other files: studies, states of the Trainer, checkpoints, adapters."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from fake_sweep import SPACE, fake, fake_study
+from hydratune import adapters, hub
+from hydratune.build import build
+from hydratune.cli import dispatch
+from hydratune.composition import without_hydra
+from hydratune.errors import ConfigError
+from hydratune.training import checkpoints
+from hydratune.training.checkpoints import MANIFEST, finish
+
+
+def edit(path, **changes):
+    """Change fields of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture
+def private(own_directory):
+    """A directory of the user, outside the files of someone else."""
+    folder = own_directory.parent / "private"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "mine").touch()
+    (folder / "words.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nsecret\n")
+    return folder
+
+
+# --- studies -----------------------------------------------------------------------------------------------
+
+FOLDERS = [
+    "../../../private",
+    "{private}",
+    "../../outputs/run",
+    "..",
+    ".",
+    "",
+    "0/../../x",
+    "./0",
+    "a",
+    "٣",
+    "-1",
+    ["0"],
+]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folder_of_a_trial_is_a_number(private, folder):
+    """A study from someone else has no other directory read, written, or removed."""
+    text = folder.format(private=private) if isinstance(folder, str) else folder
+    study = fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, folder=text))
+    (trial,) = study.trials()
+    for use in (lambda: study.directory(trial), lambda: dispatch(["sweep", "report", "multirun/x"])):
+        with pytest.raises(ConfigError) as caught:
+            use()
+        assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
+
+
+def test_folder_of_an_earlier_trial(own_directory):
+    """Positive control: a trial that takes the place of another one has its folder."""
+    study = fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, folder="3"))
+    assert study.directory(study.trials()[0]) == own_directory / "multirun" / "x" / "3"
+
+
+@pytest.mark.parametrize("name", ["report", "0", "study.db-journal"])
+def test_report_of_a_sweep_follows_no_link(private, name):
+    """What a report writes stays in the directory of the sweep."""
+    fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5))
+    Path("multirun/x", name).symlink_to(private)
+    before = sorted(private.rglob("*"))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", "report", "multirun/x"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+    assert sorted(private.rglob("*")) == before
+
+
+# --- states of the Trainer ---------------------------------------------------------------------------------
+
+STEPS = ["trainer.args.max_steps=4", "trainer.args.save_strategy=steps", "trainer.args.eval_strategy=steps",
+         "trainer.args.save_steps=2", "trainer.args.eval_steps=2", "trainer.args.learning_rate=0",
+         "trainer.args.save_total_limit=null"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"best_global_step": None, "best_model_checkpoint": "{private}"},
+        {"best_global_step": 0, "best_model_checkpoint": "../../private"},
+        {"best_global_step": "../../../private", "best_model_checkpoint": "{private}"},
+        {
+            "best_model_checkpoint": "{private}",
+            "stateful_callbacks": {"os.system": {"args": {"command": "touch canary"}}},
+        },
+        {"log_history": [{"step": 1, "loss": "${oc.env:HOME}", "../x": 1}]},
+    ],
+)
+def test_state_of_someone_else_names_no_files(train, toy, own_directory, private, changes):
+    """Resuming reads the best weights from the run's own checkpoints only; without them the run goes on."""
+    train(*toy, *STEPS)
+    (own_directory / "run" / "metrics.json").unlink()
+    last = own_directory / "run" / "checkpoints" / "checkpoint-4"
+    told = {name: v.format(private=private) if isinstance(v, str) else v for name, v in changes.items()}
+    callbacks = json.loads((last / "trainer_state.json").read_text())["stateful_callbacks"]
+    told["stateful_callbacks"] = {**callbacks, **changes.get("stateful_callbacks", {})}
+    edit(last / "trainer_state.json", best_metric=99.0, **told)
+    manifest = checkpoints.read(last)
+    (last / MANIFEST).unlink()
+    finish(last.rename(own_directory / "again"), last, manifest["lineage"], {"loss": manifest["loss"]})
+    train(*toy, *STEPS, "trainer.args.max_steps=6")
+    state = json.loads((last.with_name("checkpoint-6") / "trainer_state.json").read_text())
+    assert Path(state["best_model_checkpoint"] or last).parent.resolve() == last.parent
+    assert not (own_directory / "canary").exists()
+
+
+# --- checkpoints -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copied(tiny_model, own_directory):
+    """A checkpoint from someone else."""
+    return Path(shutil.copytree(tiny_model, own_directory / "theirs"))
+
+
+def sharded(folder, place):
+    """Replace the weights of a checkpoint by an index that names a file."""
+    (folder / "model.safetensors").rename(folder.parent / "private.safetensors")
+    with safe_open(folder.parent / "private.safetensors", "pt") as file:
+        names = dict.fromkeys(file.keys(), str(place))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+
+
+SHARDS = ["../private.safetensors", "{parent}/private.safetensors", "./../private.safetensors", "x/../../private.safetensors"]  # fmt: skip
+FIELDS = [
+    ("tokenizer_config.json", {"vocab": "{private}/words.txt"}),
+    ("tokenizer_config.json", {"vocab_file": "{private}/words.txt"}),
+    ("tokenizer_config.json", {"merges_file": "../private/words.txt"}),
+    ("tokenizer_config.json", {"init_kwargs": {"spm_file": "{private}/words.txt"}}),
+    ("config.json", {"backbone_config": {"checkpoint_path": "{private}/words.txt"}}),
+    ("config.json", {"attn_implementation": "me/evil"}),
+    ("config.json", {"_attn_implementation": {"": "me/evil"}}),
+    ("config.json", {"text_config": {"_attn_implementation": "me/evil@main:f"}}),
+    ("config.json", {"_experts_implementation": "me/evil"}),
+    ("preprocessor_config.json", {"image_processor": {"file": "{private}/words.txt"}}),
+]
+
+
+@pytest.mark.parametrize("shard", SHARDS)
+def test_shards_outside_a_checkpoint_are_refused(copied, compose, shard):
+    """The weights of another model of the user are not read."""
+    sharded(copied, shard.format(parent=copied.parent))
+    cfg = without_hydra(compose("model=pretrained", f"model.pretrained_model_name_or_path={copied}"))
+    with pytest.raises(ConfigError) as caught:
+        build(cfg.model).load_config()
+    assert [mistake.key for mistake in caught.value.mistakes] == ["model.pretrained_model_name_or_path"]
+
+
+def test_shards_outside_a_checkpoint_would_be_read(copied):
+    """Positive control: transformers follows the index."""
+    from transformers import AutoModel
+
+    sharded(copied, "../private.safetensors")
+    _, loaded = AutoModel.from_pretrained(copied, use_safetensors=True, output_loading_info=True)
+    assert not loaded["missing_keys"]
+
+
+@pytest.mark.parametrize(("name", "fields"), FIELDS)
+def test_fields_that_name_files_or_kernels_are_refused(copied, private, name, fields):
+    """Whatever the field is called, and however deep it is."""
+    if not (copied / name).exists():
+        (copied / name).write_text("{}")
+    edit(copied / name, **json.loads(json.dumps(fields).replace("{private}", str(private))))
+    assert len([*hub.foreign_files(copied)]) == 1
+    with pytest.raises(ConfigError), hub.loading("model", str(copied)):
+        pytest.fail("the files are read only after the check")
+
+
+def test_vocabulary_elsewhere_would_be_read(copied, private):
+    """Positive control: transformers opens the file that the field names."""
+    from transformers import AutoTokenizer
+
+    (copied / "tokenizer.json").unlink()
+    edit(copied / "tokenizer_config.json", vocab=str(private / "words.txt"), tokenizer_class="BertTokenizer")
+    assert "secret" in AutoTokenizer.from_pretrained(copied).get_vocab()
+
+
+@pytest.mark.parametrize("name", ["_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file"])
+def test_fields_that_transformers_ignores_are_accepted(copied, private, name):
+    """Many checkpoints of the Hub have paths of their author there."""
+    edit(copied / "tokenizer_config.json", **{name: str(private / "words.txt")})
+    assert [*hub.foreign_files(copied)] == []
+
+
+def test_files_of_the_cache_are_checked(copied, own_directory, monkeypatch):
+    """A repository of the Hub is checked once it is in the cache, whose files are links to other directories."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(own_directory / "hub"))
+    snapshot = own_directory / "hub" / "models--me--x" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    for path in copied.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    hub.check_checkpoint("model", "me/x")
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../x.safetensors"}}))
+    with pytest.raises(ConfigError), hub.loading("model", "me/x"):
+        pass
+
+
+def test_checkpoint_with_shards_elsewhere_is_not_resumed(copied, private):
+    """Its manifest was made to agree."""
+    final = private / "checkpoints" / "checkpoint-1"
+    sharded(copied, private / "words.txt")
+    finish(copied, final, {}, {})
+    assert checkpoints.newest(final.parent, {})[0] is None
+
+
+# --- adapters ----------------------------------------------------------------------------------------------
+
+ADAPTERS = [
+    {"peft_type": "XLORA", "adapters": {"a": "{private}"}},
+    {"peft_type": "PROMPT_TUNING", "tokenizer_name_or_path": "{private}", "prompt_tuning_init": "TEXT"},
+    {"peft_type": "MULTITASK_PROMPT_TUNING", "prompt_tuning_init_state_dict_path": "{private}/words.txt"},
+    {"peft_type": "ADAPTION_PROMPT"},
+    {"peft_type": "POLY"},
+    {"peft_type": "../../evil"},
+    {"peft_type": None},
+    {"base_model_name_or_path": "{theirs}"},
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+@pytest.mark.parametrize("fields", ADAPTERS)
+def test_adapter_of_someone_else_is_refused(train, toy, copied, private, fields):
+    """It is of one of the classes that configs may name, and its checkpoint is checked like any other."""
+    sharded(copied, "../private.safetensors")
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    folder = train(*toy, *lora).directory / "model"
+    text = json.dumps(fields).replace("{private}", str(private)).replace("{theirs}", str(copied))
+    edit(folder / "adapter_config.json", **json.loads(text))
+    with pytest.raises((ConfigError, ValueError)):
+        adapters.load(folder)
+
+
+def test_auto_mapping_of_an_adapter_is_ignored(train, toy, own_directory):
+    """Peft would import its module only to find the base model, which is known."""
+    (own_directory / "evil.py").write_text("open('canary', 'w')")
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    folder = train(*toy, *lora).directory / "model"
+    edit(folder / "adapter_config.json", auto_mapping={"base_model_class": "X", "parent_library": "evil"})
+    adapters.load(folder)
+    assert not os.path.exists("canary")  # noqa: PTH110
