@@ -13,14 +13,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from hydratune import env_variables
-from hydratune.secret_formats import MASK, mask
+from hydratune.secret_formats import MASK, address_secrets, mask
 
 PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
 _LONGEST_DIFF = 1_000_000  # characters
@@ -128,15 +128,17 @@ def redact(value: Any, key: str = "") -> Any:
     They are values under telling keys, passwords in addresses, tokens of known providers, and the values of environment
     variables that have telling names or that a config has resolved, wherever they occur.
     """
-    return _masked(value, key, sorted({*_of_environment(), *_of_configs()}, key=len, reverse=True))
+    secrets = {**dict.fromkeys((*_of_environment(), *_of_configs()), MASK), **_addresses()}
+    return _masked(value, key, dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True)))
 
 
 def has_literal_secret(text: str) -> bool:
     """Return whether a text of a config holds a secret by itself, apart from its interpolations."""
-    return bool(_masked(text, "", _of_environment()) != text)
+    return bool(_masked(text, "", dict.fromkeys(_of_environment(), MASK)) != text)
 
 
-def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
+def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
+    """Replace secrets in a value; the longest come first, each with what takes its place."""
     if value is not None and is_secret(key):
         return MASK
     if isinstance(value, dict):
@@ -145,9 +147,9 @@ def _masked(value: Any, key: str, secrets: Sequence[str]) -> Any:
         return [_masked(inner, key, secrets) for inner in value]
     if not isinstance(value, str):
         return value
-    for secret in secrets:
+    for secret, replacement in secrets.items():
         for form in _forms(secret):
-            value = value.replace(form, MASK)
+            value = value.replace(form, replacement)
     return mask(value)
 
 
@@ -183,6 +185,16 @@ def _of_configs() -> set[str]:
         and not value.startswith(("/", "~", "."))
         and not value.replace(".", "").isdecimal()
     }
+
+
+def _addresses() -> dict[str, str]:
+    """Return address or password in one -> what takes its place, of the addresses that configs have resolved."""
+    found: dict[str, str] = {}
+    for value in env_variables.resolved().values():
+        if (masked := mask(value)) != value:
+            found[value] = masked
+            found |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= _SHORTEST), MASK)
+    return found
 
 
 def _repository() -> Path | None:

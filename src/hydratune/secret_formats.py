@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote, unquote_plus
 
 MASK = "***"
 # The prefixes are those that providers document so that scanners find leaked tokens, as in the rules of gitleaks.
@@ -31,26 +32,78 @@ _TOKEN = re.compile(
     r")"
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
-# SQLAlchemy reads everything between the first colon and `@` as the password, also `/`; a password that has an `@`
-# goes on to the last one.
-_DATABASE = re.compile(
-    r"((?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|clickhouse|snowflake|redshift|rediss?|mongodb|amqps?)"
-    r"(?:\+\w+)?://)[^\s/:@]*:\S*(?=@)",
+# SQLAlchemy reads everything between a colon that follows no slash and `@` as the password, also `/`. A password with
+# an `@` goes on to the last one. A user name can have an `@` too, as in Azure.
+_DATABASES = (
+    r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|clickhouse|snowflake|redshift|rediss?|mongodb|amqps?)"
+    r"(?:\+\w+)?://"
+)
+_USER_INFORMATION = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"(?<![\w+.-])(?P<scheme>{_DATABASES})(?P<secret>[^\s/:]*:\S+)(?=@)",
+        # Of HTTP also a user name alone, since it can be a token.
+        r"(?P<scheme>https?://)(?P<secret>[^/\s]+)(?=@)",
+        r"(?P<scheme>://)(?P<secret>[^/@\s:]*:[^/\s]*)(?=@)",
+        # A slash in the password: what follows the colon is not a port.
+        r"(?P<scheme>://)(?P<secret>[^/@\s:\[]*:(?!\d{1,5}(?:[/?#]|$))[^/\s]*/\S*)(?=@)",
+    )
+)
+# A text that is one address can have spaces, quotes, and `#` in its password.
+_ADDRESS = re.compile(r"\s*['\"]?[A-Za-z][\w+.-]*://")
+_WHOLE_DATABASE = re.compile(rf"(?P<scheme>{_DATABASES})(?P<secret>[^/:]*:.+)(?=@)", re.IGNORECASE | re.DOTALL)
+_WHOLE_USER_INFORMATION = re.compile(r"(?P<scheme>://)(?P<secret>[^/@:]*:[^/?#]+)(?=@)", re.DOTALL)
+_PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?\s'\"]+)=(?P<secret>[^&\s'\"]+)")
+_WHOLE_PARAMETER = re.compile(r"(?<=[?&;])(?P<name>[^=&;?]+)=(?P<secret>[^&]+)", re.DOTALL)
+_SECRET_PARAMETER = re.compile(
+    r"(?:^|[_.-])(?:pass|passwd|pwd|passphrase|secret|token|jwt|sig|signature|credentials?|auth"
+    r"|(?:api|access|account|private|secret|signing|shared[_-]?access)[_-]?key)$"
+    r"|password\d*$|^(?:key|apikey|accountkey|conninfo|dsn|odbc_connect)$",
     re.IGNORECASE,
 )
-# The user information of another URL that holds a password; of HTTP also a user name alone, since it can be a token.
-_USER_INFORMATION = re.compile(
-    r"(?:(?<=http://)|(?<=https://))[^/@\s]+(?=@)|(?<=://)[^/@\s:]*:[^/@\s]*(?=@)", re.IGNORECASE
+# The text forms of libpq, ODBC, ADO, and Azure: `host=h password=...`, `AccountName=x;AccountKey=...`
+_CONNECTION = re.compile(
+    r"(?<![\w.])(?:host(?:addr)?|server|dbname|database|user(?: id)?|uid|data source|accountname|endpoint)\s*=",
+    re.IGNORECASE,
 )
-_PARAMETER = re.compile(
-    r"(?<=[?&])((?:ssl)?password|passwd|pwd|secret|api_?key|(?:access_|auth_)?token|sig|signature|odbc_connect"
-    r"|x-amz-(?:signature|credential|security-token))=[^&#\s'\"]+",
+_CONNECTION_PASSWORD = re.compile(
+    r"(?<![\w.])(?P<scheme>(?:password|pwd|sslpassword|accountkey|sharedaccess(?:key|signature))\s*=\s*)"
+    r"(?P<secret>'(?:[^'\\]|\\.)*'|\"[^\"]*\"|\{[^}]*\}|[^\s;&'\"${]+)",
     re.IGNORECASE,
 )
 
 
 def mask(text: str) -> str:
     """Return a text with its tokens, private keys, and passwords in addresses masked."""
-    text = _DATABASE.sub(rf"\1{MASK}", text)
-    text = _PARAMETER.sub(rf"\1={MASK}", _USER_INFORMATION.sub(MASK, text))
+    text = _mask_connections(text)
     return _PRIVATE_KEY.sub(MASK, _TOKEN.sub(MASK, text))
+
+
+def address_secrets(address: str) -> set[str]:
+    """Return the passwords and tokens of an address, as they are written there and as clients decode them."""
+    found: set[str] = set()
+    _mask_connections(address, found)
+    parts = {part for text in found for part in (text, text.partition(":")[2], text.strip("'\"{}"))}
+    return {form for part in parts for form in (part, unquote(part), unquote_plus(part)) if part != MASK} - {""}
+
+
+def _mask_connections(text: str, found: set[str] | None = None) -> str:
+    """Mask the passwords of addresses and of connection strings in a text, and add them to `found`."""
+
+    def note(match: re.Match[str]) -> str:
+        if found is not None:
+            found.add(match["secret"])
+        return MASK
+
+    def parameter(match: re.Match[str]) -> str:
+        is_secret = _SECRET_PARAMETER.search(unquote(match["name"]))
+        return f"{match['name']}={note(match)}" if is_secret and match["secret"] != MASK else match[0]
+
+    is_address = _ADDRESS.match(text) is not None
+    whole = (_WHOLE_DATABASE, _WHOLE_USER_INFORMATION) if is_address else ()
+    for pattern in (*whole, *_USER_INFORMATION):
+        text = pattern.sub(lambda match: match["scheme"] + note(match), text)
+    text = (_WHOLE_PARAMETER if is_address else _PARAMETER).sub(parameter, text)
+    if _CONNECTION.search(text):
+        text = _CONNECTION_PASSWORD.sub(lambda match: match["scheme"] + note(match), text)
+    return text

@@ -26,7 +26,7 @@ BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hard
 # Those whose classes know more of their arguments than a signature says.
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
-_INTERPOLATION = re.compile(r"(?<=://)[^/@\s]*\$\{[^{}]*\}[^/@\s]*(?=@)|\$\{[^{}]*\}")
+_INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
 # Keys that may hold a secret of the environment: it is masked wherever they are written.
 _MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "vars.")
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")

@@ -227,3 +227,89 @@ def test_secret_is_masked_however_it_is_written(monkeypatch, secret):
         *(shlex.quote(secret), html.escape(secret), " ".join(secret.split()), *secret.splitlines()),
     ]
     assert [form for form in forms if "CANARY" in redact(form)] == []
+
+
+# Passwords as clients read them: the text after `@` is a host, `CANARY` is a part of each secret.
+ADDRESSES = [
+    "http://me:pp@CANARY-two-at@127.0.0.1:5900",
+    "http://me:a/CANARY-slash@host",
+    "http://me:a?CANARY-mark@host/x",
+    "HTTP://ME:p@CANARY-upper@h",
+    "ftp://me:p@CANARY-ftp@h",
+    "s3://AKIA:CANARY-s3-key@bucket/x",
+    "postgresql://me@corp:CANARY-azure@127.0.0.1:1/db",
+    "postgresql://me:my CANARY space@host/db",
+    "postgresql://me:a#CANARY-hash@host/db",
+    "mongodb+srv://u:p@CANARY-mongo@h/d?retryWrites=true",
+    "redis://:CANARY-redis@h:6379/0",
+    "postgresql://h/d?password=abc#CANARY",
+    "postgresql://h/d?password=it's-CANARY",
+    "postgresql://h/d?password=abc CANARY",
+    "postgresql://h/d?passw%6Frd=CANARY-name",
+    "postgresql://h/d?conninfo=password%3DCANARY",
+    "postgresql://h/d?dsn=CANARY-dsn",
+    "mysql://h/d?ssl_key_password=CANARY",
+    "postgresql://h/d?password1=CANARY-one",
+    "https://h/x?a=1&x;password=CANARY-semicolon",
+    "jdbc:postgresql://h/d?user=x&password=CANARY",
+    "host=h password=CANARY-libpq",
+    "host=h password='my CANARY' user=x",
+    "Server=h;Database=d;User Id=u;Password=CANARY-ado;",
+    "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=CANARY==;EndpointSuffix=core",
+    *(
+        f"https://h/x?{name}=CANARY-{name}"
+        for name in ("private_token", "access_key", "client_secret", "oauth_client_secret", "refresh_token", "jwt", "key",
+                     "api-key", "apikey", "X-Goog-Signature", "X-Amz-Credential", "X-Amz-Security-Token", "sig")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_password_of_an_address_is_masked(compose, address):
+    """Where it is written by itself, and refused where it is typed literally."""
+    from hydratune.validation import check_config
+
+    assert "CANARY" not in redact(address)
+    assert "CANARY" not in redact(redact(address))
+    for key in ("tracking.uri", "sweep.storage", "+vars.x"):
+        with pytest.raises(ConfigError) as caught:
+            check_config(compose(key + '="' + address.replace('"', '\\"') + '"'))
+        assert [mistake.key for mistake in caught.value.mistakes] == [key.lstrip("+")]
+        assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_password_of_a_resolved_address_is_masked_everywhere(monkeypatch, address):
+    """Also in the middle of a message, and in the forms in which messages and files write it."""
+    monkeypatch.setattr("hydratune.env_variables._resolved", {"STORE": address})
+    for form in (address, repr(address), json.dumps({"a": address}), quote(address), quote(address, safe="")):
+        assert "CANARY" not in redact(f"the request to {form} failed, see me@host"), form
+
+
+def test_password_is_masked_without_its_address(monkeypatch):
+    """A client names the password alone, as it has decoded it."""
+    monkeypatch.setattr("hydratune.env_variables._resolved", {"STORE": "postgresql://me:CANARY%40word@host/db"})
+    assert redact("no role for CANARY@word or CANARY%40word") == "no role for *** or ***"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see http://host/a and mail me@host.de",
+        "git@github.com:me/x.git",
+        "http://host/user@2x.png",
+        "http://host:5000/user@2x.png",
+        "http://[::1]:5000/x@y",
+        "https://huggingface.co/me/x?revision=a@b&page=2",
+        "postgresql://me@host/db and x@y",
+        "postgresql://host:5432/db",
+        "password_length=3 password=${oc.env:X}",
+        "set vars.password=x",
+        "sqlite:///outputs/mlflow.db?mode=ro",
+        "http://h?page=1#key",
+        "postgresql://h/d?sslkey=/home/me/key.pem&keepalives=1",
+    ],
+)
+def test_address_without_a_password_is_not_masked(text):
+    """Stores are found again by their addresses."""
+    assert redact(text) == text
