@@ -495,6 +495,12 @@ def test_document_of_columns_is_an_error_of_the_file(form, indent):
     assert [one.key for one in files.check_columns(SequenceClassification().columns)] == ["files.train"]
 
 
+def test_lines_of_objects_with_lists_are_rows():
+    """Two lines are two rows, whatever they hold: lists of sentences are joined."""
+    Path("a.jsonl").write_text(2 * (json.dumps({"text": ["a", "b"], "label": "x"}) + "\n"))
+    assert [*LocalFiles(files={"train": "a.jsonl"}).check_columns(SequenceClassification().columns)] == []
+
+
 def test_document_of_one_row_with_lists_is_a_row():
     """A task that reads lists takes the lists of a row."""
     Path("a.json").write_text(json.dumps({"tokens": ["a", "b"], "labels": ["O", "O"]}))

@@ -26,7 +26,17 @@ def test_label_floats_with_a_fraction_are_rejected():
     assert "task=regression" in error.value.mistakes[0].fix
 
 
-@pytest.mark.parametrize(("names", "doubtful"), [(["a", "-"], 1), (["pos", "Pos "], 1), (["a", "b"], 0)])
+@pytest.mark.parametrize(
+    ("names", "doubtful"),
+    [
+        (["a", "-"], 1),
+        (["pos", "Pos "], 1),
+        (["caf\u00e9", "cafe\u0301"], 1),
+        (["pos", "pos\u200b"], 1),
+        (["a b", "a  b"], 1),
+        (["a", "b"], 0),
+    ],
+)
 def test_label_names_that_may_be_mistaken_are_reported(names, doubtful, caplog):
     """SNLI's label `-` means that there is none."""
     Rows(rows=[{"text": f"t {name}", "label": name} for name in names]).load(TASK)

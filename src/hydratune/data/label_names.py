@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -82,9 +83,18 @@ def doubtful_names(
             "leave these out, name the others in dataset.labels, and set dataset.on_bad_row=drop and "
             "dataset.unseen_labels=drop"
         )
-    folded = Counter(name.strip().casefold() for name in names)
-    if alike := [name for name in names if folded[name.strip().casefold()] > 1]:
-        yield f"the labels {alike} differ in case or spaces alone; to join them, map each to a name in dataset.labels"
+    folded = Counter(map(_folded, names))
+    if alike := [name for name in names if folded[_folded(name)] > 1]:
+        yield (
+            f"the labels {alike} differ only in case, spaces, or characters that look alike or are invisible; to join "
+            "them, map each to a name in dataset.labels"
+        )
+
+
+def _folded(name: str) -> str:
+    """Return a name without the differences between texts that look the same, or differ in case alone."""
+    visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
 
 
 def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str]) -> Iterator[Mistake]:

@@ -160,13 +160,17 @@ def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> b
         options: How it is read.
         names: Columns whose values in a row are neither lists nor objects.
     """
-    first = next((line.strip() for line in lines(path, options.encoding) if line.strip()), "")
-    if options.splits or not first.startswith("{"):
+    head = [*islice((line for line in lines(path, options.encoding) if line.strip()), 2)]
+    if options.splits or not head or not head[0].lstrip().startswith("{"):
         return False
-    try:
-        document = json.loads(read_text(path, options.encoding))
-    except ValueError:  # several lines of objects, or an error that is reported elsewhere
+    document: Any = _row(head[0])
+    if document is not None and len(head) > 1:  # a row on each line
         return False
+    if document is None:
+        try:
+            document = json.loads(read_text(path, options.encoding))
+        except ValueError:  # reported when the rows are read
+            return False
     values = [document[name] for name in names if name in document]
     if any(isinstance(value, list) and len(value) > 1 for value in values):
         return True
