@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from hydratune import composition
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
 from hydratune.lineage import last_checkpoint
@@ -66,10 +68,10 @@ def test_a_finished_run_stays_as_it_is(own_directory, capsys):
 def stored(own_directory, compose):
     """Makes the directory of a run of someone else with these overrides."""
 
-    def make(*overrides):
+    def make(*overrides, cwd=own_directory):
         folder = own_directory / "run" / ".hydra"
         folder.mkdir(parents=True)
-        node = OmegaConf.create({"hydra": {"runtime": {"cwd": str(own_directory)}}})
+        node = OmegaConf.create({"hydra": {"runtime": {"cwd": str(cwd)}}})
         node.hydra.runtime.config_sources = compose().hydra.runtime.config_sources
         OmegaConf.save(node, folder / "hydra.yaml")
         (folder / "overrides.yaml").write_text(json.dumps(overrides))
@@ -109,6 +111,81 @@ def test_stored_links_are_refused(stored, monkeypatch, own_directory, name):
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])
     assert [mistake.expected for mistake in caught.value.mistakes] == ["no links that lead out of its directory"]
+
+
+@pytest.fixture
+def rows(own_directory):
+    """Rows of the project, and the same in a directory outside it and behind a link of the project."""
+    text = "".join(f'{{"text": "a{i}", "label": "{i % 2}"}}\n' for i in range(8))
+    (own_directory.parent / "home").mkdir()
+    for folder in (own_directory, own_directory.parent / "home"):
+        (folder / "rows.jsonl").write_text(text)
+    (own_directory / "link.jsonl").symlink_to("../home/rows.jsonl")
+    (own_directory / "directory").mkdir()
+    (own_directory / "directory" / "rows.jsonl").symlink_to(own_directory.parent / "home" / "rows.jsonl")
+    return own_directory.parent / "home" / "rows.jsonl"
+
+
+FILES = [
+    "dataset.files.train={rows}",
+    "dataset.files.train=../home/rows.jsonl",
+    "dataset.files.train='${{oc.env:ROWS}}'",
+    "dataset.files.train='${{vars.x}}/home/rows.jsonl'",
+    "dataset.files={{train: '{rows}'}}",
+    "dataset.files.train=[rows.jsonl, '{rows}']",
+    "dataset.files.train='glob:{home}/*.jsonl'",
+    "dataset.files.train='glob:l*.jsonl'",
+    "dataset.files.train='glob:d*/rows.jsonl'",
+    "dataset.files.train=directory",
+    "dataset.files.train=.",
+    "dataset.files.train=link.jsonl",
+    "dataset.files.train=run/../../home/rows.jsonl",
+]
+
+
+@pytest.mark.parametrize("cwd", ["/nonexistent", "/proc/self/cwd"])
+@pytest.mark.parametrize("override", FILES)
+def test_data_files_of_another_project_are_refused(stored, monkeypatch, rows, override, cwd):
+    """A run of someone else reads no file of the user, since it would be recorded, unless the user types it again."""
+    monkeypatch.setenv("ROWS", str(rows))
+    more = ["dataset=local", "dataset.files={train: rows.jsonl}", f"+vars.x={rows.parents[1]}", "tracking=none"]
+    text = override.format(rows=rows, home=rows.parent)
+    stored(*more, text, cwd=cwd)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", "run", "--dry"])
+    assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.files.train"}
+
+
+@pytest.mark.parametrize("override", FILES[:-1])
+def test_data_files_of_the_own_project_are_the_users_choice(stored, monkeypatch, rows, override):
+    """Positive control: the same overrides in the directory where the run was started."""
+    monkeypatch.setenv("ROWS", str(rows))
+    monkeypatch.setattr("hydratune.train.preflight", lambda *_: "")
+    more = ["dataset=local", "dataset.files={train: rows.jsonl}", f"+vars.x={rows.parents[1]}", "tracking=none"]
+    stored(*more, override.format(rows=rows, home=rows.parent))
+    assert dispatch(["resume", "run", "--dry"]) == 0
+
+
+def test_data_files_of_another_project_can_be_typed(stored, monkeypatch, rows):
+    """And files inside the project, as of a project that was moved, are read."""
+    monkeypatch.setattr("hydratune.train.preflight", lambda *_: "")
+    stored("dataset=local", "dataset.files={train: rows.jsonl}", "tracking=none", cwd="/nonexistent")
+    assert dispatch(["resume", "run", "--dry"]) == 0
+    assert dispatch(["resume", "run", f"dataset.files.train={rows}", "--dry"]) == 0
+
+
+@pytest.mark.parametrize("flag", [["--config-path", "mine"], ["--config-path=mine"], ["-cp", "./mine"]])
+def test_config_path_can_be_relative(own_directory, monkeypatch, flag):
+    """A run of a primary config of the user starts, and is resumed: Hydra alone takes only absolute paths."""
+    shutil.copytree(composition.shipped_dir(), own_directory / "mine")
+    started = []
+    monkeypatch.setattr("hydratune.train._job", lambda cfg, _: started.append(cfg.seed))
+    monkeypatch.setattr("hydratune.train.preflight", lambda *_: SimpleNamespace(checkpoint=None))
+    monkeypatch.setattr("sys.argv", ["hydratune"])
+    typed = ["dataset=digits", "task=image_classification", "model=vit_tiny", "tracking=none", "hydra.run.dir=run"]
+    assert dispatch([*flag, *typed, "seed=7"]) == 0
+    assert dispatch(["resume", "run"]) == 0
+    assert started == [7, 7]
 
 
 def test_no_run(own_directory):

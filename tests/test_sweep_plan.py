@@ -102,6 +102,17 @@ def test_mistakes_of_options(overrides, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["sweep:\n", "sweep: 3\n", "sweep: []\n"])
+def test_plan_of_an_empty_sweep_is_one_error(own_directory, text):
+    """An experiment whose node `sweep` has no keys replaces that of the defaults."""
+    path = own_directory / "conf" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\n{text}")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["-m", "--config-dir", "conf", "experiment=mine", "dataset=digits", f"{LR}=1e-5,3e-5"])
+    assert len(caught.value.mistakes) == 1
+
+
 def test_mistakes_of_keys_need_no_heavy_import():
     """What keys and values alone show is reported before torch and transformers are imported."""
     heavy = {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules}

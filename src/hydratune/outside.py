@@ -6,8 +6,10 @@ configs from them. `validation` checks each `_target_`, `logging_config` checks 
 
 from __future__ import annotations
 
+import glob
 import os
 import re
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,9 @@ _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
 _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
 _SUBDIRECTORY = "workers/${hydra:job.num}"
+_READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
+_NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
+_PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # before the path of a data file
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
 
@@ -158,6 +163,58 @@ def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None)
     """
     for key in ("tracking.uri", "sweep.storage"):
         yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
+
+
+def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield a mistake for each file or directory outside this project that a run of another project reads.
+
+    Its config has come from someone else, and what a run reads is recorded. Paths count from the current directory.
+    Directories of installed packages, which shipped configs name, are no secret.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: The keys of the overrides on the command line.
+    """
+    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _READ}
+    own = [Path.cwd(), *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib"))]
+    for key, value in _texts(plain):
+        is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
+        if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{one}.") for one in typed):
+            continue
+        if not all(any(path.is_relative_to(folder) for folder in own) for path in _read_paths(value)):
+            fix = f"If you trust the run, set it on the command line: {key}={value}."
+            yield Mistake(key, "a path inside the current directory, or one that is typed", repr(value), fix)
+
+
+def _read_paths(value: str) -> Iterator[Path]:
+    """Yield the resolved paths of what a value of a config can read: where it leads, and links inside directories."""
+    name = _PREFIXES.sub("", value)
+    is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
+    try:
+        path = Path(name).expanduser()
+        there = [path] if name and path.exists() else []
+        if not there and value.startswith("glob:"):
+            there = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207
+        if is_elsewhere:
+            yield path.resolve()
+        for one in there:
+            yield one.resolve()
+            yield from (inner.resolve() for inner in one.rglob("*") if inner.is_symlink())
+    except (OSError, RuntimeError, ValueError):  # too long, with characters that no name has, or of an unknown user
+        if is_elsewhere:
+            yield Path("/")
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of a config with their dotted keys; a list has the key of its place."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _texts(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, key)
+    elif isinstance(node, str):
+        yield key, node
 
 
 def _directory(hydra: DictConfig, name: str) -> str | None:

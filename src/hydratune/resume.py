@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = config_flags(node)
     typed = _overrides(directory)
     dry = [DRY] if given.dry else []
-    return train([*flags, *typed, *given.overrides, *dry], directory, stored=typed)
+    is_own = str(node.runtime.cwd) == str(Path.cwd())  # by its text: /proc/self/cwd would always be the same directory
+    return train([*flags, *typed, *given.overrides, *dry], directory, typed, is_own_project=is_own)
 
 
 def _overrides(directory: Path) -> list[str]:

@@ -98,12 +98,14 @@ def _opened(name: str) -> tuple[Plan, DictConfig]:
 
     Raises:
         ConfigError: A link leads out of its directory, or the stored overrides name a store elsewhere, in which tables
-            would be created.
+            would be created, or data files outside the project of someone else.
     """
     plan = read_plan(_directory(name))
     check_links(plan.directory)
     cfg = common_config(plan)
-    if mistakes := [*outside.stores(cfg, (), plan.directory)]:
+    is_own = plan.cwd == str(Path.cwd())
+    files = () if is_own else outside.data_files(cfg, ())
+    if mistakes := [*outside.stores(cfg, (), plan.directory), *files]:
         raise ConfigError(*mistakes)
     return plan, cfg
 

@@ -61,13 +61,20 @@ class RunFailedError(Exception):
     """A run that did not do all that was asked of it; its log says why."""
 
 
-def train(arguments: Sequence[str], continued: Path | None = None, stored: Collection[str] = ()) -> int:
+def train(
+    arguments: Sequence[str],
+    continued: Path | None = None,
+    stored: Collection[str] = (),
+    *,
+    is_own_project: bool = True,
+) -> int:
     """Run one job, or several with `-m`, and return the exit code.
 
     Args:
         arguments: Of the command line.
         continued: A run to resume.
         stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
+        is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
     """
     dry = DRY in arguments
     arguments = [argument for argument in arguments if argument != DRY]
@@ -85,7 +92,7 @@ def train(arguments: Sequence[str], continued: Path | None = None, stored: Colle
             return _sweep(request, rest, dry)
         with composition.composer(request):
             overrides = composition.force_values(request)
-            cfg = None if flags.cfg else checked(request, stored)
+            cfg = None if flags.cfg else checked(request, stored, is_own_project=is_own_project)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.uncomposed(error)) from error
     if cfg is None:
@@ -291,8 +298,8 @@ def _check_shown(request: Request) -> None:
         raise ConfigError(*mistakes)
 
 
-def checked(request: Request, stored: Collection[str] = ()) -> DictConfig:
-    """Return the config of a run after all checks; the user has not typed the overrides `stored`."""
+def checked(request: Request, stored: Collection[str] = (), *, is_own_project: bool = True) -> DictConfig:
+    """Return the config of a run after all checks; see `train` for the arguments."""
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]
     mistakes += composition.check_single(request)
@@ -310,6 +317,7 @@ def checked(request: Request, stored: Collection[str] = ()) -> DictConfig:
             mistakes += outside.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
             mistakes += outside.stores(cfg, typed)
+            mistakes += () if is_own_project else outside.data_files(cfg, typed)
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]
@@ -318,6 +326,8 @@ def checked(request: Request, stored: Collection[str] = ()) -> DictConfig:
 def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
     """Run Hydra's own main, with errors raised and not printed; a single run takes what `preflight` has loaded."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
+    if folder := get_args_parser().parse_intermixed_args(list(arguments)).config_path:
+        arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
     errors: list[ConfigError | RunFailedError] = []

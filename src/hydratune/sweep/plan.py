@@ -100,6 +100,9 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
 
 def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     cfg = composition.compose_config(request, _fixed(request))
+    if not isinstance(cfg.get("sweep"), DictConfig):  # `sweep:` in a file replaces the node by null
+        fix = "Remove the key from your config, or give it values, e.g. params."
+        raise ConfigError(*mistakes, Mistake("sweep", "keys with values", repr(cfg.get("sweep")), fix))
     try:
         check_part(cfg, "sweep")
     except ConfigError as error:
