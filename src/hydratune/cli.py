@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -39,6 +40,7 @@ VERBS = {
     "sync": "hydratune.tracking.sync:main",
     "trust": "hydratune.trust:main",
 }
+_FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # of disks and memory
 _RESUMABLE = ("train", "resume", "sweep")
 
 
@@ -55,6 +57,8 @@ def main() -> None:
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
         sys.exit(FAILED)
+    except (MemoryError, OSError) as error:
+        sys.exit(_report_fault(error))
     except KeyboardInterrupt:
         print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
@@ -95,6 +99,15 @@ def _check_open_secrets(arguments: Sequence[str]) -> None:
             fix = "Put the address into an environment variable and give '${oc.env:NAME}' in its place."
             expected = "no password on the command line, which every user of this machine can read"
             raise ConfigError(Mistake("--uri", expected, "one", fix))
+
+
+def _report_fault(error: MemoryError | OSError) -> int:
+    """Print how to continue after a fault of the disk or the memory; raise other errors."""
+    if isinstance(error, OSError) and error.errno not in _FAULTS:
+        raise error
+    cause = str(error) if isinstance(error, OSError) else "out of memory, see ulimit -v"
+    print(f"hydratune: {redact(cause)}. Fix this, then run the same command again.", file=sys.stderr)
+    return FAILED
 
 
 def _say(error: ConfigError) -> int:

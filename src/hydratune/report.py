@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 
 from hydratune.console import plain_console
 from hydratune.hardware.fit import ran_out
 from hydratune.training.results import RunResult, split_metrics
+
+_LITTLE = 2**20  # bytes
 
 
 def show(result: RunResult) -> None:
@@ -29,11 +33,33 @@ def _number(value: object) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
-def advice(error: Exception) -> str | None:
-    """What to change after an error that says it badly; None for others."""
-    if ran_out(error):
+def advice(error: BaseException, directory: Path) -> str | None:
+    """Return what to change after an error, if that is known.
+
+    Args:
+        error: An error that ended a run or a command.
+        directory: Where files were written. Libraries hide errors of the disk, so its state is looked up.
+    """
+    if not directory.exists():
+        return f"{os.path.relpath(directory)} was removed while the command ran: run the same command again"
+    if found := _disk_fault(error, directory):
+        return f"{found}; what was saved before is kept"
+    if isinstance(error, Exception) and ran_out(error):
         return (
             "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
             "lower per_device_eval_batch_size or task.max_length, or set trainer.args.activation_checkpointing=true"
         )
+    return None
+
+
+def _disk_fault(error: BaseException, directory: Path) -> str | None:
+    """Return what is wrong with the disk of a directory."""
+    where, disk = os.path.relpath(directory), os.statvfs(directory)
+    number = error.errno if isinstance(error, OSError) else None
+    if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:
+        return f"the disk of {where} is read-only: make it writable"
+    if disk.f_files and not disk.f_favail:
+        return f"the disk of {where} has no free inodes: remove files, df -i counts them"
+    if disk.f_bavail * disk.f_frsize < _LITTLE or number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {where} is full: free some space, df -h shows it"
     return None

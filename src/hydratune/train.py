@@ -377,8 +377,10 @@ def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
         raise RunFailedError from error
     except Exception as error:
         log.exception("run failed: its files are in %s", directory)
-        if words := advice(error):
+        if words := advice(error, job.directory):
             log.error("%s", words)
+        if job.directory.exists():
+            log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise RunFailedError from error
     show(result)
     if not (result.pushed and result.tracked):

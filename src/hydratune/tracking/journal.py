@@ -75,13 +75,16 @@ class Journal:
         uri: The store that the run was started with, without a password.
         key: What finds the run again in its store.
         directory_before: The run directory's absolute path when the run was last started; empty if not recorded.
+        last_sent: How far the upload was when this process last recorded it, also if that could not be written.
+        is_incomplete: Whether an entry could not be written.
         damaged: How many lines are JSON but no entries; they are skipped.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._path = directory / JOURNAL
-        self._writing, self._is_full = threading.Lock(), False
+        self._writing, self.is_incomplete = threading.Lock(), False
+        self.last_sent = Sent()
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
         self.uri = self.key = self.directory_before = ""
@@ -113,9 +116,9 @@ class Journal:
                 cut = file.tell() and not self._ends_a_line()  # the writer before was killed inside a line
                 file.write(b"\n" + line if cut else line)
         except OSError as error:
-            if not self._is_full:
+            if not self.is_incomplete:
                 log.warning("tracking: %s cannot be written, training goes on: %s", self._path, error)
-            self._is_full = True
+            self.is_incomplete = True
 
     def write_params(self, params: Mapping[str, str]) -> None:
         """Adds the params that are not there yet."""
@@ -174,13 +177,18 @@ class Journal:
         """Return how far the upload is; from the start if that is not recorded."""
         try:
             stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
-            return Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
+            found = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
         except (FileNotFoundError, KeyError, TypeError, ValueError):
-            return Sent()
+            found = Sent()
+        return self.last_sent if self.last_sent.end > found.end else found
 
     def mark_sent(self, sent: Sent) -> None:
-        """Record how far the upload is."""
-        write_text(self.directory / SENT, json.dumps(sent._asdict()))
+        """Record how far the upload is; on a full disk in memory only, so that a later process uploads it again."""
+        self.last_sent = sent
+        try:
+            write_text(self.directory / SENT, json.dumps(sent._asdict()))
+        except OSError as error:
+            log.debug("tracking: %s cannot be written: %s", SENT, error)
 
     def is_delivered(self) -> bool:
         """Return whether the store has every entry, except for those that it refused."""

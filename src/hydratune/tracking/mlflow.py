@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from hydratune.errors import ConfigError, Mistake, PrunedError, one_line
+from hydratune.errors import ConfigError, Mistake, PrunedError, one_line, optional_record
 from hydratune.files import write_text
 from hydratune.provenance import console_script, redact
 from hydratune.tracking import models, process, servers, store
@@ -187,6 +187,7 @@ class MlflowRunLog(RunLog):
     def __init__(self, options: Mlflow, journal: Journal, sender: Sender, waits: bool) -> None:
         self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
         self._datasets: dict[str, tuple[str, str]] = {}
+        self._error: Mapping[str, str] = {}
         self._system = SystemMetrics(journal) if options.system_metrics else None
 
     def callbacks(self, model: ModelFacts) -> list[TrainerCallback]:
@@ -225,10 +226,12 @@ class MlflowRunLog(RunLog):
 
     def failed(self, error: Exception) -> None:
         """The traceback as an artifact, and its last line as the tag `error`."""
-        path = self._journal.directory / TRACEBACK
-        write_text(path, str(redact("".join(traceback.format_exception(error)))))
-        self.artifact(path)
-        self.tags({"error": f"{type(error).__name__}: {redact(one_line(error))}"})
+        self._error = {"error": f"{type(error).__name__}: {redact(one_line(error))}"}
+        with optional_record(TRACEBACK):  # the disk may be what failed
+            path = self._journal.directory / TRACEBACK
+            write_text(path, str(redact("".join(traceback.format_exception(error)))))
+            self.artifact(path)
+        self.tags(self._error)
 
     def link(self) -> str | None:
         """`hydratune ui` on this run."""
@@ -245,7 +248,11 @@ class MlflowRunLog(RunLog):
         self._journal.write("status", status=status, ended=int(time.time() * 1000))
         if not self._waits:
             self._sender.leave()
-        elif not self._sender.close():
+            return
+        is_delivered = self._sender.close()
+        if self._journal.is_incomplete:
+            self._sender.end_run(status, {name: value[:_LONGEST_TAG] for name, value in self._error.items()})
+        elif not is_delivered:
             command = shlex.join([console_script(), "sync", os.path.relpath(self._journal.directory)])
             log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,6 +102,18 @@ class Sender:
             if (now := self._journal.sent().end) != sent:
                 sent, since = now, time.monotonic()
         return self._journal.is_delivered()
+
+    def end_run(self, status: str, tags: Mapping[str, str]) -> None:
+        """Tell the store how a run ended whose journal could not be written."""
+        if not (run_id := self._journal.last_sent.run_id):
+            return
+        try:
+            client = store.connect(self._uri)
+            for name, value in tags.items():
+                client.set_tag(run_id, name, value)
+            client.set_terminated(run_id, status)
+        except Exception as error:  # whatever a store raises
+            log.warning("tracking: MLflow does not have the end of run %s: %s", run_id, said(error))
 
     def leave(self) -> None:
         """Delivers the rest behind what this process does next, which calls `wait` at its end."""

@@ -53,7 +53,7 @@ class SavingTrainer(Seq2SeqTrainer):
         final = folder / f"{PREFIX}{self.state.global_step}"
         needed = self._checkpoint_bytes(folder)
         if self.args.should_save:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)  # no parents: the run's directory exists, unless it was removed meanwhile
             checkpoints.make_room(folder, needed)
         self.accelerator.wait_for_everyone()
         self._staged = folder / UNFINISHED
@@ -61,7 +61,9 @@ class SavingTrainer(Seq2SeqTrainer):
             super()._save_checkpoint(model, trial)
         except Exception as error:
             shutil.rmtree(self._staged, ignore_errors=True)
-            if shutil.disk_usage(folder).free < needed:  # torch and safetensors have errors of their own for it
+            if (
+                folder.exists() and shutil.disk_usage(folder).free < needed
+            ):  # torch and safetensors have errors of their own for it
                 raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
             raise
         finally:

@@ -1,0 +1,124 @@
+"""A run whose directory, disk, or memory fails while it trains tells how to continue, and continues."""
+
+import errno
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hydratune import cli
+from hydratune.errors import FAILED
+from hydratune.tracking.store import connect
+from processes import hydratune
+
+# `FAULT` is a command of the shell, run in the process of the training before step 5.
+FAILING = """
+import os, resource, subprocess
+from hydratune.training.trainer import Trainer
+
+class Failing(Trainer):
+    def training_step(self, *args):
+        fault = os.environ.pop("FAULT", "") if self.state.global_step == 5 else ""
+        if fault == "memory":
+            used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, resource.RLIM_INFINITY))
+            bytearray(2**28)
+        elif fault:
+            subprocess.run(fault, shell=True, check=True)
+        return super().training_step(*args)
+"""
+EVERY_STEP = [f"trainer.args.{kind}={value}" for kind, value in {
+    "save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2,
+    "per_device_train_batch_size": 4, "num_train_epochs": 1, "save_total_limit": 2}.items()]  # fmt: skip
+
+
+@pytest.fixture
+def disk(own_directory):
+    """A small disk of its own, below the working directory."""
+    path = own_directory / "disk"
+    path.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256m,nr_inodes=400", "tmpfs", path]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("to mount a disk takes root")
+    yield path
+    subprocess.run(["umount", "--lazy", path], check=True)
+
+
+@pytest.fixture
+def run(toy, own_directory, store):
+    """Trains on the disk; returns the exit code, the messages, and the state in MLflow."""
+    (own_directory / "failing.py").write_text(FAILING)
+    environment = {"PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "failing"}
+
+    def train(*overrides, fault=""):
+        command = overrides or [*toy, *EVERY_STEP, "trainer._target_=failing.Failing", "hydra.run.dir=disk/run"]
+        done = hydratune(*command, FAULT=fault, **environment)
+        client = connect(store)
+        runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+        return done.returncode, done.stderr, [run.info.status for run in runs]
+
+    return train
+
+
+FILL = "i=0; while touch disk/filler$i; do i=$((i+1)); done 2>/dev/null; true"
+READ_ONLY = "mount --bind disk/run disk/run && mount -o remount,ro,bind disk/run"
+FAULTS = {  # name -> the fault, and what the user does before the next command
+    "read-only": (READ_ONLY, "umount disk/run"),
+    "no inodes": (FILL, "rm -f disk/filler*"),
+    "full": ("head -c 1G /dev/zero > disk/filler 2>/dev/null; true", "rm disk/filler"),
+    "memory": ("memory", "true"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAULTS)
+def test_run_resumes_after_fault(run, disk, name):  # noqa: ARG001 (the disk of the run)
+    """MLflow says FAILED, with the error; the command that is printed ends the run as if there had been no fault."""
+    fault, repair = FAULTS[name]
+    code, said, states = run(fault=fault)
+    assert (code, states) == (FAILED, ["FAILED"]), said
+    subprocess.run(repair, shell=True, check=True)
+    (command,) = re.findall("resume with: (.*)", said)
+    code, said, states = run(*shlex.split(command)[1:])
+    assert (code, states) == (0, ["FINISHED"]), said
+    assert "exact: yes" in said
+    shutil.copytree("disk/run/model", "resumed")
+    shutil.rmtree("disk/run")
+    assert run()[0] == 0
+    weights = [Path(folder, "model.safetensors").read_bytes() for folder in ("disk/run/model", "resumed")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
+def test_run_ends_if_its_directory_is_removed(run, disk):
+    """It ends at the next checkpoint, MLflow says FAILED, and the same command starts again."""
+    code, said, states = run(fault="rm -r disk/run")
+    assert (code, states) == (FAILED, ["FAILED"]), said
+    assert not (disk / "run").exists()
+    assert "resume with" not in said
+    code, said, states = run()
+    assert (code, sorted(states)) == (0, ["FAILED", "FINISHED"]), said
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE, None])
+@pytest.mark.parametrize("verb", ["sync", "predict"])
+def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
+    """One line without a traceback, and exit code 1; other errors of files are not hidden."""
+
+    def fail(_):
+        raise OSError(number, os.strerror(number)) if number else MemoryError
+
+    monkeypatch.setitem(cli.VERBS, verb, "failing_command:main")
+    monkeypatch.setitem(sys.modules, "failing_command", SimpleNamespace(main=fail))
+    monkeypatch.setattr("sys.argv", ["hydratune", verb, "x"])
+    monkeypatch.setattr(cli, "guard_output", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    err = capsys.readouterr().err
+    assert (end.value.code, err.count("\n"), "Traceback" in err) == (FAILED, 1, False)
