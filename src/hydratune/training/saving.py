@@ -61,9 +61,8 @@ class SavingTrainer(Seq2SeqTrainer):
             super()._save_checkpoint(model, trial)
         except Exception as error:
             shutil.rmtree(self._staged, ignore_errors=True)
-            if (
-                folder.exists() and shutil.disk_usage(folder).free < needed
-            ):  # torch and safetensors have errors of their own for it
+            # Torch and safetensors have errors of their own for a full disk.
+            if folder.exists() and shutil.disk_usage(folder).free < needed:
                 raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
             raise
         finally:
