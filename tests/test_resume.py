@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
+from fake_sweep import SPACE, fake, fake_study
 from hydratune import composition
 from hydratune.cli import dispatch
 from hydratune.errors import ConfigError
@@ -172,6 +173,21 @@ def test_data_files_of_another_project_can_be_typed(stored, monkeypatch, rows):
     stored("dataset=local", "dataset.files={train: rows.jsonl}", "tracking=none", cwd="/nonexistent")
     assert dispatch(["resume", "run", "--dry"]) == 0
     assert dispatch(["resume", "run", f"dataset.files.train={rows}", "--dry"]) == 0
+
+
+@pytest.mark.parametrize(("cwd", "more"), [("/nonexistent", []), ("/proc/self/cwd", ["seed=1"])])
+def test_data_files_of_another_sweep_are_refused(own_directory, monkeypatch, rows, cwd, more):
+    """Its winner is not retrained on files of the user, unless the user types them."""
+    monkeypatch.setattr("hydratune.sweeps.finish", lambda *_: 0)
+    fake_study(["dataset=local", f"dataset.files={{train: {rows}}}", *SPACE], fake(1e-3, 0, 0.5))
+    (path,) = own_directory.glob("multirun/*/sweep.json")
+    finish = ["sweep", "finish", str(path.parent), *more]
+    assert dispatch(finish) == 0
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cwd": cwd}))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(finish)
+    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.train"]
+    assert dispatch([*finish, f"dataset.files.train={rows}"]) == 0
 
 
 @pytest.mark.parametrize("flag", [["--config-path", "mine"], ["--config-path=mine"], ["-cp", "./mine"]])

@@ -184,7 +184,7 @@ def _metadata(trained: Trained, pipeline: str | None, is_adapter: bool) -> Model
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
-        model_name=str(trained.cfg.name),
+        model_name=str(provenance.redact(str(trained.cfg.name))),
         library_name="peft" if is_adapter else "transformers",
         pipeline_tag=pipeline,
         base_model=trained.served("models") or None,

@@ -75,6 +75,9 @@ def _finish(arguments: Sequence[str]) -> int:
     seeds = None if given.seeds is None else _seeds(given.seeds)
     conf = given.config_dir.absolute() if given.config_dir else None
     plan, cfg = _opened(given.name)
+    typed = [text.lstrip("+").partition("=")[0] for text in given.overrides]
+    if plan.cwd != str(Path.cwd()) and (mistakes := [*outside.data_files(cfg, typed)]):
+        raise ConfigError(*mistakes)
     return finish(plan, cfg, conf, seeds, given.trial, given.overrides, given.force)
 
 
@@ -98,14 +101,12 @@ def _opened(name: str) -> tuple[Plan, DictConfig]:
 
     Raises:
         ConfigError: A link leads out of its directory, or the stored overrides name a store elsewhere, in which tables
-            would be created, or data files outside the project of someone else.
+            would be created.
     """
     plan = read_plan(_directory(name))
     check_links(plan.directory)
     cfg = common_config(plan)
-    is_own = plan.cwd == str(Path.cwd())
-    files = () if is_own else outside.data_files(cfg, ())
-    if mistakes := [*outside.stores(cfg, (), plan.directory), *files]:
+    if mistakes := [*outside.stores(cfg, (), plan.directory)]:
         raise ConfigError(*mistakes)
     return plan, cfg
 
