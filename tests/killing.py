@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -192,6 +193,27 @@ def kill_before_write(number: int, folder: str) -> None:
 
     event.listen(Engine, "commit", count)
     sys.addaudithook(audit)
+
+
+def signal_before(function: str, number: int) -> None:
+    """Send a signal to this process whenever it calls a function.
+
+    Args:
+        function: E.g. `package.module:Class.method`.
+        number: The signal.
+    """
+    module, _, path = function.partition(":")
+    owner: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        owner = getattr(owner, parent)
+    original = getattr(owner, name)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, call)
 
 
 def kill_before_write_of_finish(number: int, folder: str) -> None:

@@ -109,6 +109,7 @@ def train(
     place = continued or wanted
     if (continued or several > 1) and (place / METRICS).is_file():
         print(f"{os.path.relpath(place)}: finished, nothing to do")
+        build(cfg.tracking).deliver(place)  # the final upload may have been interrupted
         return 0
     checkpoint = preflight([cfg]).checkpoint
     if several > 1:

@@ -1,6 +1,7 @@
 """A signal to all processes of a run, as Slurm sends it: the run saves, exits with 75, and resumes exactly."""
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -10,6 +11,8 @@ import psutil
 import pytest
 
 from hydratune.errors import SAVED
+from hydratune.tracking.store import connect
+from killing import signal_before
 from processes import LONG, start
 
 pytestmark = pytest.mark.slow
@@ -94,6 +97,34 @@ def test_signal_before_the_first_step(run):
     """There is nothing to save, and the same command is to be run again: exit code 75."""
     code, said = run("run", "init:SIGTERM,SIGTERM")
     assert (code, "Traceback" in said) == (SAVED, False), said
+
+
+PHASES = {
+    "checks": "hydratune.train:preflight",
+    "download": "hydratune.hub:settle",
+    "tokenization": "datasets.arrow_dataset:Dataset.map",
+    "test evaluation": "hydratune.training.trainer:Trainer.predict",
+    "saving": "hydratune.training.gathered:gather_weights",
+    "model card": "hydratune.card:write",
+    "predictions": "hydratune.record:predictions",
+    "final upload": "hydratune.tracking.sender:Sender.close",
+}
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_signal_in_phase(toy, store, phase):
+    """Outside training the command ends immediately, with 75 and no traceback; the same command finishes the run."""
+    command = [*toy, "hydra.run.dir=run", "resume=auto"]
+    process = start(*command, enter=functools.partial(signal_before, PHASES[phase], signal.SIGTERM))
+    _, said = process.communicate()
+    assert (process.returncode, "Traceback" in said) == (SAVED, False), said
+    process = start(*command)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert Path("run/metrics.json").is_file()
+    client = connect(store)
+    (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert run.info.status == "FINISHED"
 
 
 def test_signal_while_ranks_are_imported(toy, own_directory):  # noqa: ARG001 (the directory to work in)
