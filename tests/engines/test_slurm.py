@@ -138,6 +138,19 @@ def test_time_limit(user, reference):
         assert weights(run) == reference()
 
 
+def test_signal_shortly_before_the_limit(user, reference):
+    """With `--signal=USR1@20`, Slurm sends SIGUSR1 20 to 50 seconds before the limit, since it looks every 30 seconds."""
+    one = user()
+    one.installs()
+    job = one.submits(ONE_NODE.replace("USR1@120", "USR1@20"))
+    wait_until(one.waiting.exists)
+    one.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+45")
+    requeues_with_time(one, job)
+    assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
+    (run,) = one.directory.glob("outputs/*/*")
+    assert weights(run) == reference()
+
+
 def requeues_with_time(user, job):
     """Wait until a job is requeued, and give it more time: its limit is over, and the signal would arrive again."""
     wait_until(lambda: user.cluster.field(job, "Restarts") == "1")
