@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.table import Table
 
-from hydratune.files import write_json
-from hydratune.hardware.probe import available_cpus, cpu_bf16
+from hydratune.utils.files import write_json
+from hydratune.utils.machine import available_cpus, cpu_bf16
 
 HERE = Path(__file__).parent
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))

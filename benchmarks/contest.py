@@ -127,14 +127,14 @@ def _write(folder: Path, overrides: Sequence[str]) -> None:
     from omegaconf import OmegaConf
     from transformers import TrainingArguments
 
-    from hydratune import composition
-    from hydratune.build import build
-    from hydratune.composition import Request
-    from hydratune.run import training_arguments
+    from hydratune.config import composition
+    from hydratune.config.composition import Request
+    from hydratune.config.instantiate import build
+    from hydratune.training.run import training_arguments
 
     request = Request(tuple(overrides))
     with composition.composer(request):
-        cfg = composition.compose_config(request, composition.force_values(request))
+        cfg = composition.compose_config(request, composition.force_add(request))
     source, task = build(cfg.dataset), build(cfg.task)
     for split, rows in source.load(task).items():
         with (folder / f"{split}.jsonl").open("w") as file:
@@ -143,7 +143,7 @@ def _write(folder: Path, overrides: Sequence[str]) -> None:
                 file.write(json.dumps({**row, "label": label}) + "\n")
     request = Request(("dataset=local",))  # what `Material.overrides` leads to
     with composition.composer(request):
-        cfg = composition.compose_config(request, composition.force_values(request))
+        cfg = composition.compose_config(request, composition.force_add(request))
     ours = training_arguments(cfg, task, build(cfg.hardware), folder / "unused").to_dict()
     stock = TrainingArguments(str(folder / "unused")).to_dict()
     left_out = {

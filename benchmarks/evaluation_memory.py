@@ -28,9 +28,9 @@ def measure(kind: str, rows: int, labels: int) -> float:
     from datasets import Dataset
     from transformers import BertConfig, BertForSequenceClassification, Seq2SeqTrainingArguments
 
-    from hydratune.tasks.base import Evaluated
+    from hydratune.tasks.base import EvalSplit
     from hydratune.tasks.sequence_classification import SequenceClassification
-    from hydratune.training.trainer import Trainer
+    from hydratune.training.trainer.trainer import Trainer
 
     config = BertConfig(
         vocab_size=100,
@@ -51,7 +51,7 @@ def measure(kind: str, rows: int, labels: int) -> float:
     head = {"num_labels": labels, "id2label": {i: str(i) for i in range(labels)}}
     reduced = {
         "preprocess_logits_for_metrics": task.reduce_logits,
-        "compute_metrics": lambda p: task.compute_metrics(p, Evaluated(data, head)),
+        "compute_metrics": lambda p: task.compute_metrics(p, EvalSplit(data, head)),
     }
     plain = {"compute_metrics": lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}}
     with tempfile.TemporaryDirectory() as folder:

@@ -22,12 +22,12 @@ from typing import Any
 from common import HYDRATUNE
 from omegaconf import DictConfig
 
-from hydratune import composition
-from hydratune.build import build
-from hydratune.data.base import Source
+from hydratune.config import composition
+from hydratune.config.instantiate import build
+from hydratune.data.source import Source
 from hydratune.models.base import max_positions
-from hydratune.tasks import squad
 from hydratune.tasks.base import Task
+from hydratune.tasks.metrics import squad
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from contest import Material, Timed
 from rich.markup import escape
 from rich.table import Table
 
-from hydratune.files import write_json
-from hydratune.intervals import mean_interval
+from hydratune.utils.files import write_json
+from hydratune.utils.stats import mean_interval
 
 COURSE, OURS = "course", "hydratune"
 EPOCHS = {COURSE: 3}  # of the course; ours has its own default

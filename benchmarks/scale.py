@@ -23,7 +23,7 @@ import numpy as np
 from common import finish, in_turn, parse, parser
 from rich.table import Table
 
-from hydratune.composition import shipped_dir
+from hydratune.config.composition import shipped_dir
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"  # each is one token of BERT's
 SHORT = 24  # tokens of a row where rows are counted

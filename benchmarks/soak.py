@@ -28,12 +28,13 @@ import psutil
 from common import HYDRATUNE, MIB, finish, parse, parser, run
 from rich.table import Table
 
-from hydratune.files import METRICS
-from hydratune.sweep.report import PAGE, REPORT
+from hydratune.sweep.report.page import PAGE, REPORT
 from hydratune.sweep.study import OWNER, default_storage
-from hydratune.tracking import process, store
+from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import pointer
-from hydratune.tracking.view import PARENT
+from hydratune.tracking.runs_view import PARENT
+from hydratune.utils import process
+from hydratune.utils.files import METRICS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -71,7 +72,7 @@ def grid(trials: int) -> list[str]:
 def server() -> Iterator[str]:
     """The address of an MLflow server on a store of this folder."""
     uri = f"sqlite:///{Path('server.db').absolute()}"
-    store.connect(uri)
+    connect(uri)
     with closing(socket.create_server(("127.0.0.1", 0))) as free:
         port = free.getsockname()[1]
     with Path("server.log").open("ab") as log:
@@ -170,7 +171,7 @@ def _repeated(counts: Counter[str]) -> Counter[str]:
 
 def nested(uri: str) -> Iterator[Any]:
     """The runs of the trials."""
-    client, where, token = store.connect(uri), pointer(SWEEP), None
+    client, where, token = connect(uri), pointer(SWEEP), None
     while True:
         page = client.search_runs([where["experiment_id"]], f"tags.`{PARENT}` = '{where['run_id']}'", page_token=token)
         yield from page
@@ -180,7 +181,7 @@ def nested(uri: str) -> Iterator[Any]:
 
 def parent(uri: str) -> Any:
     """The sweep's own run."""
-    return store.connect(uri).get_run(pointer(SWEEP)["run_id"])
+    return connect(uri).get_run(pointer(SWEEP)["run_id"])
 
 
 def is_whole(found: Mapping[str, Counter[str]], trials: int) -> bool:

@@ -34,13 +34,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.table import Table
 
-from hydratune.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
-from hydratune.facts import Part, hydra_job
-from hydratune.files import METRICS
-from hydratune.run import run
-from hydratune.sweep.options import Sweep
+from hydratune.config.composition import CONFIG_MODULE, CONFIG_NAME, register_resolvers
+from hydratune.sweep.config import Sweep
 from hydratune.sweep.study import default_storage
 from hydratune.tracking.journal import Journal
+from hydratune.training.job import TrialContext, hydra_job
+from hydratune.training.run import run
+from hydratune.utils.files import METRICS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -163,7 +163,7 @@ def basic_sweeper(trials: Trials, numbers: itertools.count[int]) -> Timing:
 
 def job(cfg: DictConfig) -> None:
     """What Hydra's basic sweeper runs: a run like a trial's, without what a worker keeps."""
-    run(cfg, hydra_job(Part(str(HydraConfig.get().job.num))))
+    run(cfg, hydra_job(TrialContext(str(HydraConfig.get().job.num))))
 
 
 KINDS = {"hydratune -m": sweep, "commands": commands, "Hydra's basic sweeper": basic_sweeper}

@@ -20,15 +20,16 @@ from typing import Any
 from common import finish, in_turn, parse, parser
 from rich.table import Table
 
-from hydratune import composition
-from hydratune.composition import Request
-from hydratune.facts import Job
-from hydratune.files import MODEL
-from hydratune.run import run
-from hydratune.tracking import models, store
-from hydratune.tracking.base import ModelFacts
+from hydratune.config import composition
+from hydratune.config.composition import Request
+from hydratune.tracking import logged_models
+from hydratune.tracking.base import ModelInfo
+from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import pointer
+from hydratune.training.job import Job
 from hydratune.training.results import RunResult
+from hydratune.training.run import run
+from hydratune.utils.files import MODEL
 
 KINDS = {"tracking=none": ["tracking=none"], "tracking=mlflow": []}
 
@@ -37,7 +38,7 @@ def train(overrides: Sequence[str], directory: Path) -> RunResult:
     """One run in this process, as the command line would start it."""
     request = Request(tuple(overrides))
     with composition.composer(request):
-        cfg = composition.compose_config(request, composition.force_values(request))
+        cfg = composition.compose_config(request, composition.force_add(request))
     directory.mkdir(parents=True)
     choices = dict(cfg.hydra.runtime.choices)
     return run(composition.without_hydra(cfg), Job(directory, list(overrides), choices))
@@ -46,14 +47,14 @@ def train(overrides: Sequence[str], directory: Path) -> RunResult:
 def record_model(directory: Path) -> float:
     """Seconds to pack the final network of a tracked run and record it once more, under another name."""
     where: Any = pointer(directory)
-    client = store.connect(where["uri"])
+    client = connect(where["uri"])
     name = f"again-{time.monotonic_ns()}"
-    model = ModelFacts(directory / MODEL, name, 1, {}, "text-classification", {"text": "a small domestic animal"})
+    model = ModelInfo(directory / MODEL, name, 1, {}, "text-classification", {"text": "a small domestic animal"})
     start = time.perf_counter()
-    folder = models.stage(model, directory / models.STAGED / name, is_kept=True)
+    folder = logged_models.package_model(model, directory / logged_models.STAGED / name, is_kept=True)
     below = str(folder.relative_to(directory))
-    again = models.Recorded(folder=below, name=name, step=1, metrics=[], params={}, staged=True)
-    models.record(client, where["experiment_id"], where["run_id"], directory, again)
+    again = logged_models.ModelEntry(folder=below, name=name, step=1, metrics=[], params={}, staged=True)
+    logged_models.record(client, where["experiment_id"], where["run_id"], directory, again)
     return time.perf_counter() - start
 
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 from PIL import Image  # noqa: E402 (the tests' helpers come from the line above)
 
 import browser  # noqa: E402
-from hydratune.tracking.store import connect  # noqa: E402
-from hydratune.tracking.view import PARENT, TRAINING, sweep_page  # noqa: E402
+from hydratune.tracking.client import connect  # noqa: E402
+from hydratune.tracking.runs_view import PARENT, TRAINING, sweep_page  # noqa: E402
 from test_ui import serving  # noqa: E402
 
 PICTURES = ROOT / "docs" / "img"

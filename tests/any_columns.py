@@ -1,6 +1,6 @@
 """A task for tests of readers."""
 
-from hydratune.data.rows import Column
+from hydratune.data.columns import Column
 
 
 class AnyColumns:

@@ -24,13 +24,13 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of torch that wait leave the cores to other tests
 
 import preloaded
-from hydratune import allowed, composition, hub, signals, trust
-from hydratune.composition import Request
-from hydratune.errors import SAVED
-from hydratune.facts import Job
-from hydratune.hardware.probe import available_cpus
-from hydratune.tracking import servers
-from hydratune.validation import check_config
+from hydratune.config import allowlist, composition, servers, trust
+from hydratune.config.composition import Request
+from hydratune.config.validate import check_config
+from hydratune.training.job import Job
+from hydratune.utils import hub, signals
+from hydratune.utils.errors import SAVED
+from hydratune.utils.machine import available_cpus
 from processes import IMPORTED, blank_plot
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
@@ -86,10 +86,10 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     workdir = tmp_path / "work"
     workdir.mkdir()
     monkeypatch.chdir(workdir)
-    monkeypatch.setattr("hydratune.env_variables._resolved", {})
+    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {})
     hub.is_reachable.cache_clear()
     trust._project.cache_clear()
-    for variable in (allowed.VARIABLE, servers.VARIABLE):  # which a command sets, for its processes
+    for variable in (allowlist.VARIABLE, servers.VARIABLE):  # which a command sets, for its processes
         monkeypatch.setenv(variable, "")
     return workdir
 
@@ -207,7 +207,7 @@ def compose() -> Callable[..., DictConfig]:
     def compose_overrides(*overrides: str, config_dir: Path | None = None) -> DictConfig:
         request = Request(tuple(overrides), config_dir=config_dir)
         with composition.composer(request):
-            return composition.compose_config(request, composition.force_values(request))
+            return composition.compose_config(request, composition.force_add(request))
 
     return compose_overrides
 
@@ -229,7 +229,7 @@ def train(
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", blank_plot)
 
     def train_overrides(*overrides: str, directory: str = "run") -> Any:
-        from hydratune.run import run
+        from hydratune.training.run import run
 
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
         typed = [*overrides, *([] if tracked else ["tracking=none"])]
@@ -246,7 +246,7 @@ def train(
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An sqlite file with MLflow's schema, which takes seconds to make."""
-    from hydratune.tracking.store import connect
+    from hydratune.tracking.client import connect
 
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     connect(f"sqlite:///{path}")
@@ -279,13 +279,15 @@ def sweep(toy: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     """Runs a sweep on the toy rows in this process; returns its exit code and its trials."""
 
     def run(*overrides: str) -> Any:
-        from hydratune.cli import dispatch
+        from hydratune.cli.main import dispatch
 
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
         monkeypatch.setattr("sys.argv", ["hydratune"])
         monkeypatch.setattr("hydratune.sweep.worker._TOLD", 0)
-        monkeypatch.setattr("hydratune.sweep.report.write", lambda _: [])  # plots take seconds and have their own tests
+        monkeypatch.setattr(
+            "hydratune.sweep.report.page.write", lambda _: []
+        )  # plots take seconds and have their own tests
         typed = ["hydra.sweep.dir=s", *(o for o in overrides if o.startswith("hydra.sweep.dir"))]
         tracked = Path("outputs/mlflow.db").exists() or any(o.startswith("tracking") for o in overrides)
         try:

@@ -3,8 +3,8 @@
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from hydratune.build import build
-from hydratune.composition import Request
+from hydratune.config.composition import Request
+from hydratune.config.instantiate import build
 from hydratune.sweep.plan import make_plan, write_plan
 from hydratune.sweep.study import Study
 

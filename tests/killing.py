@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydratune.files import write_json, write_text
+from hydratune.utils.files import write_json, write_text
 from processes import FORKS
 
 KILLED = -signal.SIGKILL
@@ -60,7 +60,7 @@ def recorded_in(folder: Path) -> list[str]:
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    from hydratune.tracking.store import connect
+    from hydratune.tracking.client import connect
 
     client = connect(recorded_in(folder)[0].partition("=")[2])
     (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
@@ -77,15 +77,17 @@ def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
-    from hydratune import composition, run, signals
-    from hydratune.composition import Request
-    from hydratune.facts import Job
+    from hydratune.config import composition
+    from hydratune.config.composition import Request
+    from hydratune.training import run
+    from hydratune.training.job import Job
+    from hydratune.utils import signals
 
     gc.freeze()  # what it was forked with is no garbage
     tracked = any(override.startswith("tracking") for override in overrides)
     request = Request((*overrides, *([] if tracked else ["tracking=none"])))
     with composition.composer(request):
-        cfg = composition.compose_config(request, composition.force_values(request))
+        cfg = composition.compose_config(request, composition.force_add(request))
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
     make = run.make_trainer
     made: list[Any] = []
@@ -132,7 +134,7 @@ def _kill_at_write(number: int) -> None:
     import transformers.modeling_utils
     from transformers import TrainerState
 
-    from hydratune.training import checkpoints
+    from hydratune.training.trainer import checkpoints
 
     done = [0]
 
@@ -218,9 +220,9 @@ def signal_before(function: str, number: int) -> None:
 
 def kill_before_write_of_finish(number: int, folder: str) -> None:
     """Do the same for `sweep finish`, with metrics that nobody trained."""
-    from hydratune import finish
+    from hydratune.cli import sweep_finish
 
-    finish.train = write_metrics  # type: ignore[assignment]
+    sweep_finish.train = write_metrics  # type: ignore[assignment]
     kill_before_write(number, folder)
 
 

@@ -1,4 +1,4 @@
-"""A real MLflow server that tests start, kill and start again."""
+"""Real MLflow servers: one that tests start, kill, and start again, and `hydratune ui`."""
 
 import os
 import signal
@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import pytest
 
-from hydratune.tracking.ui import server_arguments, server_environment
+from hydratune.cli.ui import server_arguments, server_environment
+from processes import HYDRATUNE
 
 
 class Server:
@@ -61,3 +63,38 @@ def server(tmp_path, empty_store):
     server = Server(folder, empty_store)
     yield server
     server.kill()
+
+
+def answer(url, **headers):
+    """Status and body of a request."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as response:
+            return response.status, response.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+@contextmanager
+def serving(*arguments):
+    """`hydratune ui` on a free port, until the end of the block: its address and the line that it printed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [HYDRATUNE, "ui", *arguments, "--port", str(port)]
+    quiet = {"stderr": subprocess.DEVNULL, "text": True, "start_new_session": True}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, **quiet)
+    base = f"http://127.0.0.1:{port}"
+    try:
+        line = server.stdout.readline()
+        for _ in range(1500):
+            assert server.poll() is None
+            try:
+                answer(base)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield base, line
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+        server.stdout.close()

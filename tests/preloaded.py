@@ -32,7 +32,8 @@ FORKS = multiprocessing.get_context("forkserver")
 # What is forked instead of started; any other command starts as ever.
 MODULES = frozenset(
     {
-        "hydratune.rank",
+        "hydratune.cli._rank",
+        "hydratune.sweep._rank",
         "hydratune.sweep.isolated",
         "joblib.externals.loky.backend.popen_loky_posix",
         "submitit.core._submit",

@@ -23,11 +23,11 @@ LONG = 1000  # seconds; what takes longer hangs, and is not merely slow beside t
 HYDRATUNE = str(Path(sys.executable).with_name("hydratune"))
 IMPORTED = [  # by a run sooner or later
     "datasets",
-    "hydratune.cli",
-    "hydratune.run",
+    "hydratune.cli.main",
+    "hydratune.training.run",
     "hydratune.sweep.worker",
-    "hydratune.training.lean",
-    "hydratune.training.trainer",
+    "hydratune.training.trainer.cpu_speedups",
+    "hydratune.training.trainer.trainer",
     "matplotlib.figure",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.transformers",
@@ -148,9 +148,9 @@ def without_plots() -> None:
     """Draw nothing in this process: plots take half of a tiny run's time, and have their own tests."""
     from matplotlib.figure import Figure
 
-    from hydratune.sweep import report
+    from hydratune.sweep.report import page
 
-    Figure.savefig, report.write = blank_plot, lambda _: []  # type: ignore[assignment,method-assign]
+    Figure.savefig, page.write = blank_plot, lambda _: []  # type: ignore[assignment,method-assign]
 
 
 def _main(
@@ -163,7 +163,7 @@ def _main(
     cold: bool,
 ) -> None:
     """What the fork does."""
-    from hydratune.cli import main
+    from hydratune.cli.main import main
 
     gc.freeze()  # what it was forked with is no garbage
     if enter:

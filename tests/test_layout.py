@@ -1,6 +1,7 @@
-"""The house keeps its shape: imports run downwards, files stay small, nothing heavy loads at import."""
+"""Imports run downwards without cycles, files stay small, and importing a module loads nothing heavy."""
 
 import ast
+import graphlib
 import re
 import tomllib
 from pathlib import Path
@@ -8,44 +9,8 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "hydratune"
-# From the top to the leaves; a room imports from its own line and from lines below it.
-FLOORS = [
-    {"cli"},
-    {"resume", "sweeps", "finish"},
-    {"train", "configs", "compare", "finished", "rank"},
-    {"sweep"},
-    {"launch", "preflight"},
-    {"run", "report", "validation", "card", "push"},
-    {"record", "sample", "tables", "lineage", "exact"},
-    {"run_params"},
-    {"facts", "composition", "dataset_name", "build", "agreement"},
-    {"outside", "launchers", "logging_config"},
-    {"tasks", "adapters"},
-    {"data", "models"},
-    {"training", "tracking", "hardware"},
-    {"allowed"},
-    {
-        "hub",
-        "env_variables",
-        "files",
-        "yaml_files",
-        "console",
-        "plotting",
-        "provenance",
-        "secret_formats",
-        "signatures",
-        "signals",
-        "slurm",
-        "trust",
-        "utils",
-        "watchdog",
-        "collector",
-        "kept",
-        "intervals",
-    },
-    {"errors"},
-]
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# From the top to the bottom; a package imports from itself and from those after it.
+PACKAGES = ["cli", "sweep", "evaluation", "training", "tasks", "models", "data", "tracking", "config", "utils"]
 HEAVY = (
     "torch",
     "transformers",
@@ -68,41 +33,66 @@ HEAVY = (
 )
 # Modules that only a run imports.
 RUNTIME = {
-    "hardware/agent.py",
-    "training/dataloader.py",
-    "training/gathered.py",
-    "training/guard.py",
-    "training/lean.py",
-    "training/parts.py",
-    "training/progress.py",
-    "training/sampler.py",
-    "training/saving.py",
-    "training/trainer.py",
-    "tracking/callback.py",
     "sweep/callbacks.py",
     "sweep/evolution.py",
-    "tasks/tables.py",
-    "tasks/sequence_metrics.py",
-    "tasks/masking.py",
+    "tasks/mask_collator.py",
+    "tasks/metrics/sequence_labeling.py",
+    "tasks/metrics/tables.py",
+    "tracking/callbacks.py",
+    "training/hardware/agent.py",
+    "training/trainer/accumulation.py",
+    "training/trainer/callbacks.py",
+    "training/trainer/checkpointing.py",
+    "training/trainer/cpu_speedups.py",
+    "training/trainer/dataloader.py",
+    "training/trainer/fsdp.py",
+    "training/trainer/nan_guard.py",
+    "training/trainer/sampler.py",
+    "training/trainer/trainer.py",
 }
 FILES = sorted(path.relative_to(SOURCE) for path in SOURCE.rglob("*.py"))
 
 
-def room(path: Path) -> str:
-    """The part of the house that a module belongs to."""
-    return path.parts[0].removesuffix(".py")
+def module(path: Path) -> str:
+    """Return the dotted name of a file."""
+    return ".".join(("hydratune", *(part for part in path.with_suffix("").parts if part != "__init__")))
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if room(p) != "__init__"], ids=str)
-def test_imports_run_downwards(path):
-    """No module imports from a floor above its own, inside functions either."""
+MODULES = {module(path): path for path in FILES}
+FILE_MODULES = {name for name, path in MODULES.items() if path.name != "__init__.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the modules of hydratune that a file imports, inside functions too, or names in a string to run them."""
+    names: set[str] = set()
     for node in ast.walk(ast.parse((SOURCE / path).read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("hydratune"):
-            submodules = [alias.name for alias in node.names] if node.module == "hydratune" else []
-            names = submodules or [node.module.split(".")[1]]
-        for name in names:
-            assert FLOOR[name] >= FLOOR[room(path)], f"{path} imports {name}"
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inside & {*MODULES} or {node.module}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names |= {node.value} & FILE_MODULES
+    return names & {*MODULES} - {module(path)}
+
+
+def test_top_level_has_only_packages():
+    """Code is in the packages of the list."""
+    assert sorted({path.parts[0] for path in FILES}) == sorted([*PACKAGES, "__init__.py"])
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_run_downwards(path):
+    """No module imports from a package above its own."""
+    own = PACKAGES.index(path.parts[0]) if path.parts[0] in PACKAGES else len(PACKAGES)
+    above = {f"hydratune.{package}" for package in PACKAGES[:own]}
+    assert not [name for name in imported(path) if ".".join(name.split(".")[:2]) in above]
+
+
+def test_imports_have_no_cycle():
+    """Files import each other in one direction; raises `graphlib.CycleError` with the files of a cycle."""
+    graph = {name: imported(path) for name, path in MODULES.items()}
+    assert [*graphlib.TopologicalSorter(graph).static_order()]
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -120,7 +110,7 @@ def test_heavy_imports_are_inside_functions(path):
         assert not [name for name in modules if name.partition(".")[0] in HEAVY], path
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if str(p) != "console.py"], ids=str)
+@pytest.mark.parametrize("path", [p for p in FILES if str(p) != "utils/console.py"], ids=str)
 def test_consoles_are_created_in_one_place(path):
     """Only `plain_console` creates consoles, so that no text from users is read as markup."""
     calls = (node.func for node in ast.walk(ast.parse((SOURCE / path).read_text())) if isinstance(node, ast.Call))

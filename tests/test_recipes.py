@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
-from hydratune.cli import VERBS, dispatch
-from hydratune.composition import Request, composer, shipped_dir
-from hydratune.errors import ConfigError
+from hydratune.cli.main import VERBS, dispatch
+from hydratune.config.composition import Request, composer, shipped_dir
+from hydratune.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -151,8 +151,8 @@ def reader(own_directory, monkeypatch):
     (own_directory / "tinyshakespeare.txt").write_text("good\n")
     monkeypatch.setenv("SWEEP_STORAGE", "postgresql://USER@HOST/DATABASE")
     monkeypatch.setenv("HYDRATUNE_ALLOW", f"OWNER/NAME@{COMMIT}")
-    monkeypatch.setattr("hydratune.hub.check", lambda _: ())
-    monkeypatch.setattr("hydratune.train.preflight", lambda configs, *_: [*configs] and "")
+    monkeypatch.setattr("hydratune.utils.hub.check", lambda _: ())
+    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs] and "")
     for name in ("parse_args", "parse_intermixed_args"):
         monkeypatch.setattr(argparse.ArgumentParser, name, stopping(getattr(argparse.ArgumentParser, name)))
 

@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from engines.two_hosts import missing, two_hosts
-from hydratune.errors import SAVED
-from hydratune.tracking.store import connect
+from hydratune.tracking.client import connect
+from hydratune.utils.errors import SAVED
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
@@ -65,7 +65,7 @@ def ranks(host):
     found = []
     for process in host.processes():
         with suppress(psutil.NoSuchProcess):  # it has just ended
-            if "hydratune.rank" in process.cmdline():
+            if "hydratune.cli._rank" in process.cmdline():
                 found.append(process)
     return found
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hydratune.errors import SAVED
-from hydratune.tracking.process import PROCESS
+from hydratune.utils.errors import SAVED
+from hydratune.utils.process import PROCESS
 from processes import LONG, hydratune
 from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
 

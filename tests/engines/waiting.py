@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hydratune import signals
+from hydratune.utils import signals
 
 _LONGEST = 300  # seconds
 
@@ -31,7 +31,7 @@ class WaitForSignal(TrainerCallback):
         if state.global_step != self._step or not state.is_world_process_zero or not self._is_free():
             return
         end = time.monotonic() + _LONGEST
-        while not signals.is_asked():
+        while not signals.stop_requested():
             assert time.monotonic() < end, "no signal arrived"
             time.sleep(0.05)
 

@@ -3,10 +3,10 @@
 import pytest
 from transformers import TrainingArguments
 
-from hydratune.errors import ConfigError
-from hydratune.training.arguments import try_out
-from hydratune.validation import check_config
-from test_tracking import runs
+from hydratune.config.validate import check_config
+from hydratune.training.trainer.argument_check import check_training_arguments
+from hydratune.utils.errors import ConfigError
+from tracked import runs
 
 BOUNDS = {
     "adam_beta2=1": "expected a number from 0 to below 1, got 1. Lower it.",
@@ -47,7 +47,7 @@ def test_bounds(compose, override):
 def test_arguments_that_do_not_fit_together(arguments, told):
     """What Trainer would refuse at its first step is told before."""
     with pytest.raises(ConfigError) as caught:
-        try_out(TrainingArguments("x", use_cpu=True, **arguments), None)
+        check_training_arguments(TrainingArguments("x", use_cpu=True, **arguments), None)
     assert str(caught.value).startswith(f"trainer.args.{told}")
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from conftest import write_rows
-from hydratune.cli import dispatch
-from hydratune.composition import Request, compose_config, composer, without_hydra
-from hydratune.errors import ConfigError
+from hydratune.cli.main import dispatch
+from hydratune.config.composition import Request, compose_config, composer, without_hydra
+from hydratune.utils.errors import ConfigError
 
 FEW = settings(derandomize=True, deadline=None, database=None, phases=[Phase.generate], max_examples=30)
 FILES = ["dataset=local", "dataset.files.train=a.jsonl"]

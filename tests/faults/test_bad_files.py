@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 from any_columns import AnyColumns
 from conftest import write_rows
 from hydratune.data import LocalFiles
-from hydratune.errors import ConfigError
 from hydratune.tasks.sequence_classification import SequenceClassification
+from hydratune.utils.errors import ConfigError
 
 FEW = settings(
     derandomize=True, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False, max_examples=60

@@ -7,9 +7,9 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from hydratune.errors import ConfigError
 from hydratune.models.base import load_tokenizer
 from hydratune.tasks.chat_template import apply_template
+from hydratune.utils.errors import ConfigError
 
 CHAT = [{"role": "user", "content": "hi"}]
 OPEN = "['open']('canary', 'w').close()"

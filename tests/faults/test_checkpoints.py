@@ -9,9 +9,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hydratune.errors import ConfigError
-from hydratune.training import checkpoints
-from hydratune.training.checkpoints import MANIFEST, UNFINISHED, DiskFullError, fault, finish, newest
+from hydratune.training.trainer import checkpoints
+from hydratune.training.trainer.checkpoints import (
+    MANIFEST,
+    UNFINISHED,
+    DiskFullError,
+    commit,
+    find_damage,
+    latest_valid,
+)
+from hydratune.utils.errors import ConfigError
 
 MINE = {"network": "a", "training set": "b"}
 
@@ -22,7 +29,7 @@ def checkpoint(folder, number, lineage=MINE):
     written.mkdir(parents=True)
     (written / "model.safetensors").write_bytes(b"weights" * 100)
     (written / "trainer_state.json").write_bytes(b"moments" * 100)
-    finish(written, folder / written.name, lineage, {"loss": {}})
+    commit(written, folder / written.name, lineage, {"loss": {}})
     return folder / written.name
 
 
@@ -54,9 +61,9 @@ DAMAGE = {
 def test_damage_is_told(tmp_path, words):
     """Whatever was done to the newest checkpoint, the one before is taken, and the reason is told."""
     sound, damaged = checkpoint(tmp_path, 9), checkpoint(tmp_path, 10)
-    assert newest(tmp_path, MINE) == (damaged, [])
+    assert latest_valid(tmp_path, MINE) == (damaged, [])
     DAMAGE[words](damaged)
-    assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {words}"])
+    assert latest_valid(tmp_path, MINE) == (sound, [f"checkpoint-10: {words}"])
 
 
 def test_finish_replaces_a_checkpoint_before_it_removes_files(tmp_path, monkeypatch):
@@ -70,7 +77,7 @@ def test_finish_replaces_a_checkpoint_before_it_removes_files(tmp_path, monkeypa
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
         checkpoint(tmp_path, 10)
-    assert newest(tmp_path, MINE) == (tmp_path / "checkpoint-10", [])
+    assert latest_valid(tmp_path, MINE) == (tmp_path / "checkpoint-10", [])
 
 
 @pytest.mark.parametrize("name", ["optimizer_0/.metadata", "global_step9/mp_rank_00_model_states.pt"])
@@ -80,14 +87,17 @@ def test_what_is_read_as_a_pickle(tmp_path, name):
     (evil / name).parent.mkdir()
     (evil / name).write_bytes(b"a pickle")
     (evil / MANIFEST).unlink()
-    finish(evil.rename(tmp_path / "again"), evil, MINE, {"loss": {}})
-    assert newest(tmp_path, MINE) == (sound, [f"checkpoint-10: {name} would be read as a pickle, which can run code"])
+    commit(evil.rename(tmp_path / "again"), evil, MINE, {"loss": {}})
+    assert latest_valid(tmp_path, MINE) == (
+        sound,
+        [f"checkpoint-10: {name} would be read as a pickle, which can run code"],
+    )
 
 
 def test_what_is_unfinished_is_invisible(tmp_path):
     """A folder that was not given its name is no checkpoint, and is gone with the next save."""
     (tmp_path / UNFINISHED / "checkpoint-5").mkdir(parents=True)
-    assert newest(tmp_path, MINE) == (None, [])
+    assert latest_valid(tmp_path, MINE) == (None, [])
     checkpoints.make_room(tmp_path, 0)
     assert not (tmp_path / UNFINISHED).exists()
 
@@ -96,10 +106,10 @@ def test_another_lineage(tmp_path):
     """One of another network or training set is passed over; where there are only such, nothing begins anew."""
     mine = checkpoint(tmp_path, 1)
     checkpoint(tmp_path, 2, {"network": "other", "training set": "b"})
-    assert newest(tmp_path, MINE) == (mine, ["checkpoint-2: it is of another network"])
+    assert latest_valid(tmp_path, MINE) == (mine, ["checkpoint-2: it is of another network"])
     shutil.rmtree(mine)
     with pytest.raises(ConfigError, match=r"got checkpoint-2: it is of another network\. Undo the change"):
-        newest(tmp_path, MINE)
+        latest_valid(tmp_path, MINE)
 
 
 STEPS = ["trainer.args.max_steps=4", "trainer.args.save_strategy=steps", "trainer.args.eval_strategy=steps",
@@ -111,7 +121,7 @@ def test_what_a_checkpoint_holds(train, toy):
     folder = train(*toy, *STEPS).directory / "checkpoints"
     assert {path.name for path in folder.iterdir()} <= {"checkpoint-2", "checkpoint-4"}
     for one in folder.iterdir():
-        assert fault(one) is None
+        assert find_damage(one) is None
         assert {path.name for path in one.glob("*.bin")} == set()
         assert json.loads((one / MANIFEST).read_text())["lineage"].keys() == {"network", "seed", "training set"}
 
@@ -130,7 +140,7 @@ def test_a_disk_that_is_too_small(train, toy, monkeypatch):
         train(*toy, *STEPS)
     (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
-    assert fault(only) is None
+    assert find_damage(only) is None
 
 
 def test_a_disk_that_fills_up(train, toy, monkeypatch):
@@ -149,7 +159,7 @@ def test_a_disk_that_fills_up(train, toy, monkeypatch):
         train(*toy, *STEPS)
     (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
-    assert fault(only) is None
+    assert find_damage(only) is None
 
 
 def test_best_weights_that_are_damaged(train, toy, own_directory, caplog):
@@ -195,7 +205,7 @@ def test_no_code_from_a_checkpoint(train, toy, own_directory, caplog, name, writ
     lineage = checkpoints.read(last)["lineage"]
     (last / "adapter_model.safetensors").unlink(missing_ok=True)
     (last / MANIFEST).unlink()
-    finish(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
+    commit(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
     train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
     assert not (own_directory / "canary").exists()
     words = f"{name} is more than tensors and plain values, and could run code: others wrote it"

@@ -9,9 +9,9 @@ import pytest
 
 import fake_hub
 from fake_sweep import SPACE, fake, fake_study
-from hydratune.tracking.base import Facts
+from hydratune.tracking.base import RunInfo
+from hydratune.tracking.client import connect
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.tracking.store import connect
 from killing import KILLED, kill_before_write, kill_before_write_of_finish, kill_before_write_of_push
 from processes import start
 
@@ -76,7 +76,7 @@ def test_sync_killed(store, empty_store, own_directory):
     directory = own_directory / "outputs" / "run"
     directory.mkdir()
     (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment="films").start(Facts("run", directory, {"lr": 0.1}, {})) as run_log:
+    with Mlflow(uri=store, experiment="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         for step in range(3):
             run_log.metrics({"eval_loss": step / 2}, step)
         run_log.artifact(directory / "notes.txt")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from hydratune import allowed
-from hydratune.adapters import Adapter
-from hydratune.composition import Request, composer
-from hydratune.errors import ConfigError
-from hydratune.tracking.servers import confirm_typed
-from hydratune.train import checked
+from hydratune.cli.train import checked
+from hydratune.config import allowlist
+from hydratune.config.composition import Request, composer
+from hydratune.config.servers import confirm_typed
+from hydratune.models.adapters import Adapter
+from hydratune.utils.errors import ConfigError
 
 LORA = "adapter=lora"
 # What is set -> the key of the error.
@@ -119,7 +119,7 @@ def test_user_places_stores(own_directory, monkeypatch, key, uri):
 @pytest.mark.parametrize("name", ["AdaLoraConfig", "IA3Config", "LoHaConfig", "LoraConfig", "OFTConfig", "VeraConfig"])
 def test_reviewed_configs_of_peft_may_be_named(name):
     """A class that peft moves would drop out of the list."""
-    assert allowed.mistake(f"peft.{name}", "adapter.config._target_") is None
+    assert allowlist.check_target(f"peft.{name}", "adapter.config._target_") is None
 
 
 def test_stored_peft_config_is_checked_when_it_is_used():

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from hydratune import cli
-from hydratune.errors import FAILED
-from hydratune.tracking.store import connect
+from hydratune.cli import main
+from hydratune.tracking.client import connect
+from hydratune.utils.errors import FAILED
 from processes import hydratune
 
 # `FAULT` is a command of the shell, run in the process of the training before step 5.
 FAILING = """
 import os, resource, subprocess
-from hydratune.training.trainer import Trainer
+from hydratune.training.trainer.trainer import Trainer
 
 class Failing(Trainer):
     def training_step(self, *args):
@@ -114,11 +114,11 @@ def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
     def fail(_):
         raise OSError(number, os.strerror(number)) if number else MemoryError
 
-    monkeypatch.setitem(cli.VERBS, verb, "failing_command:main")
+    monkeypatch.setitem(main.VERBS, verb, "failing_command:main")
     monkeypatch.setitem(sys.modules, "failing_command", SimpleNamespace(main=fail))
     monkeypatch.setattr("sys.argv", ["hydratune", verb, "x"])
-    monkeypatch.setattr(cli, "guard_output", lambda: None)
+    monkeypatch.setattr(main, "guard_output", lambda: None)
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     err = capsys.readouterr().err
     assert (end.value.code, err.count("\n"), "Traceback" in err) == (FAILED, 1, False)

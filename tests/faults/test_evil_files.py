@@ -9,10 +9,11 @@ import subprocess
 import pytest
 
 import fake_hub
-from hydratune import adapters, cli
-from hydratune.composition import without_hydra
-from hydratune.errors import ConfigError
-from hydratune.facts import Job, facts, foreign_code
+from hydratune.cli import main
+from hydratune.config.composition import without_hydra
+from hydratune.models import adapters
+from hydratune.training.job import Job, facts, foreign_code
+from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE
 
 CODE = """
@@ -119,7 +120,7 @@ def test_one_commit_that_the_user_lists(toy_files, evil, own_directory, canary):
     assert said in (own_directory / "run" / "hydratune.log").read_text()
     canary.unlink()
     with pytest.raises(ConfigError, match="expected a network of installed code, got one whose code came from the hub"):
-        cli.dispatch(["predict", "run", "test.jsonl"])
+        main.dispatch(["predict", "run", "test.jsonl"])
     assert not canary.exists()
 
 
@@ -170,7 +171,7 @@ def test_an_adapter_brings_no_code(train, toy, canary, own_directory):
     weights.rename(own_directory / "kept")
     weights.with_name("adapter_model.bin").write_bytes(pickle.dumps(Evil(), protocol=2))
     with pytest.raises(ConfigError, match=r"^RUN: expected a model that can be loaded"):
-        cli.dispatch(["predict", "run", "test.jsonl"])
+        main.dispatch(["predict", "run", "test.jsonl"])
     (own_directory / "kept").rename(weights)
     edit(folder / "config.json", architectures=["Trainer"])
     with pytest.raises(ValueError, match="Trainer is no network of transformers"):

@@ -16,11 +16,13 @@ from optuna.distributions import CategoricalDistribution
 
 from conftest import toy_rows, write_rows
 from fake_sweep import RATE, fake_study
-from hydratune import tables
-from hydratune.console import plain_console
-from hydratune.sweep import board, record, report
-from hydratune.tasks.tables import one_label
-from hydratune.tracking.store import connect
+from hydratune.sweep import tracking
+from hydratune.sweep.report import page as report
+from hydratune.sweep.report import results
+from hydratune.tasks.metrics.tables import one_label
+from hydratune.tracking.client import connect
+from hydratune.training import tables
+from hydratune.utils.console import plain_console
 from hydratune.utils.escaping import escape_control, escape_formula, escape_markdown
 from hydratune.utils.logs import EscapingStream, guard_output
 from processes import hydratune
@@ -243,8 +245,8 @@ def test_report_of_a_sweep(study):
 def test_note_of_a_sweep(study, compose, toy, store, monkeypatch):
     """MLflow shows a run's note as Markdown."""
     monkeypatch.setattr(report, "write", lambda _: [])  # plots take seconds
-    with record.Recorded(study, compose(*toy)) as recorded:
-        recorded.update(board.rows(study.plan, study.trials()))
+    with tracking.SweepRun(study, compose(*toy)) as recorded:
+        recorded.update(results.rows(study.plan, study.trials()))
     client = connect(store)
     (run,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
     note = run.data.tags["mlflow.note.content"]

@@ -13,13 +13,13 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from hydratune import cli
-from hydratune.composition import Request, composer
-from hydratune.errors import ConfigError
-from hydratune.train import checked
+from hydratune.cli import main
+from hydratune.cli.train import checked
+from hydratune.config.composition import Request, composer
+from hydratune.utils.errors import ConfigError
 
-EVIL = {"_target_": "hydratune.files.write_text", "path": "canary", "text": "x"}
-TEXT = "{_target_: hydratune.files.write_text, path: canary, text: x}"
+EVIL = {"_target_": "hydratune.utils.files.write_text", "path": "canary", "text": "x"}
+TEXT = "{_target_: hydratune.utils.files.write_text, path: canary, text: x}"
 # What a config file sets below `hydra` -> the key of the error.
 NODES = {
     "a callback": ({"callbacks": {"x": EVIL}}, "hydra.callbacks.x._target_"),
@@ -105,7 +105,7 @@ def refused(path):
         checked(request)
     keys = [mistake.key for mistake in caught.value.mistakes]
     with pytest.raises(ConfigError):
-        cli.dispatch(["--config-path", str(path), "--dry"])
+        main.dispatch(["--config-path", str(path), "--dry"])
     return keys
 
 
@@ -199,7 +199,7 @@ PROGRAMS = {
 @pytest.fixture
 def repository(own_directory, monkeypatch, canary):
     """A repository with changes whose config names programs that create the canary; a list of other settings."""
-    from hydratune import provenance
+    from hydratune.utils import provenance
 
     home = own_directory / "home"
     home.mkdir()
@@ -320,7 +320,7 @@ def test_diff_shows_no_other_directory(repository, own_directory):
 
 def test_stored_directory_is_not_entered(own_directory):
     """A run of someone else that says where it was started is not run there."""
-    from hydratune.files import check_started_here
+    from hydratune.utils.files import check_started_here
 
     (own_directory / "there").mkdir()
     with pytest.raises(ConfigError) as caught:

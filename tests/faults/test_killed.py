@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hydratune.errors import SAVED
+from hydratune.utils.errors import SAVED
 from killing import KILLED, outcome, recorded_in, train
 from processes import hydratune
 
@@ -128,7 +128,7 @@ def test_killed_at_any_write(toy, own_directory):
 
 RECORDING = """
 import json, os, signal
-from hydratune.training.trainer import Trainer
+from hydratune.training.trainer.trainer import Trainer
 
 class Recorder(Trainer):
     def training_step(self, model, inputs, *args):

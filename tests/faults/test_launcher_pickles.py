@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hydratune.sweep import parent
+from hydratune.sweep import controller
 
 submitit = pytest.importorskip("submitit", reason="submitit is not installed")
 JOB = 4242
@@ -47,7 +47,7 @@ def test_result_of_someone_else_is_not_loaded(sweep, canary):
 
 def test_result_of_someone_else_would_run(sweep, canary, monkeypatch):
     """Positive control: submitit loads what lies in the folder of a config."""
-    monkeypatch.setattr(parent, "with_own_folder", lambda cfg: cfg)
+    monkeypatch.setattr(controller, "with_own_folder", lambda cfg: cfg)
     sweep(*SWEEP)
     assert canary.exists()
 
@@ -61,7 +61,7 @@ def test_folder_of_a_launcher_is_new(compose, folder):
         f"hydra.launcher.submitit_folder='{folder}'",
     ]
     cfg = compose(*options)
-    one, other = (Path(parent.with_own_folder(cfg).hydra.launcher.submitit_folder) for _ in range(2))
+    one, other = (Path(controller.with_own_folder(cfg).hydra.launcher.submitit_folder) for _ in range(2))
     assert one != other
     shared = Path(submitit.core.utils.JobPaths.get_first_id_independent_folder(one))
     assert shared.parent == Path(submitit.core.utils.JobPaths.get_first_id_independent_folder(folder))

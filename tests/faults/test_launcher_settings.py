@@ -6,9 +6,9 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 from submitit.slurm.slurm import _make_sbatch_string
 
-from hydratune import launchers
-from hydratune.cli import dispatch
-from hydratune.errors import ConfigError
+from hydratune.cli.main import dispatch
+from hydratune.config import launchers
+from hydratune.utils.errors import ConfigError
 
 LINE = "x\n#SBATCH --wrap=canary"
 # Launcher -> key below hydra.launcher and a value that is refused.

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, set_seed
 from transformers import Seq2SeqTrainingArguments as Arguments
 
-from hydratune.training.guard import NotFiniteError
-from hydratune.training.trainer import Trainer
+from hydratune.training.trainer.nan_guard import NotFiniteError
+from hydratune.training.trainer.trainer import Trainer
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 

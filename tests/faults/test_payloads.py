@@ -14,12 +14,13 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune import allowed, cli
-from hydratune.build import build
-from hydratune.composition import Request, composer, shipped_dir
-from hydratune.errors import ConfigError
-from hydratune.train import checked
-from hydratune.validation import check_config
+from hydratune.cli import main
+from hydratune.cli.train import checked
+from hydratune.config import allowlist
+from hydratune.config.composition import Request, composer, shipped_dir
+from hydratune.config.instantiate import build
+from hydratune.config.validate import check_config
+from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE
 
 TOUCH = "touch canary"
@@ -104,28 +105,28 @@ INSIDE = {
     "peft.tuners.lora.tp_layer.importlib.import_module": {"name": "evil"},
     "optuna.samplers.os.system": {"command": TOUCH},
     "optuna.samplers._cmaes.pickle.loads": {"data": "x"},
-    "hydratune.files.os.system": {"command": TOUCH},
-    "hydratune.files.write_text": {"path": "canary", "text": "x"},
-    "hydratune.files.Path.write_text": {"self": "canary", "data": "x"},
-    "hydratune.files.claim_directory": {"wanted": "canary"},
-    "hydratune.cli.main": {},
-    "hydratune.cli.dispatch": {"arguments": ["configs", "copy", "dataset/local", "canary"]},
-    "hydratune.cli.importlib.import_module": {"name": "evil"},
-    "hydratune.build.build": {"node": {"_target_": "os.system"}},
-    "hydratune.allowed.load": {"path": "os.system", "key": ""},
-    "hydratune.push.Push": {"directory": ".", "repo_id": "me/x"},
-    "hydratune.provenance.subprocess.run": {"args": TOUCH},
-    "hydratune.provenance._git": {},
+    "hydratune.utils.files.os.system": {"command": TOUCH},
+    "hydratune.utils.files.write_text": {"path": "canary", "text": "x"},
+    "hydratune.utils.files.Path.write_text": {"self": "canary", "data": "x"},
+    "hydratune.utils.files.claim_directory": {"wanted": "canary"},
+    "hydratune.cli.main.main": {},
+    "hydratune.cli.main.dispatch": {"arguments": ["configs", "copy", "dataset/local", "canary"]},
+    "hydratune.cli.main.importlib.import_module": {"name": "evil"},
+    "hydratune.config.instantiate.build": {"node": {"_target_": "os.system"}},
+    "hydratune.config.allowlist.load": {"path": "os.system", "key": ""},
+    "hydratune.training.push.Push": {"directory": ".", "repo_id": "me/x"},
+    "hydratune.utils.provenance.subprocess.run": {"args": TOUCH},
+    "hydratune.utils.provenance._git": {},
     "hydratune.sweep.isolated.subprocess.Popen": {"args": TOUCH},
     "hydratune.sweep.study.Study": {},
-    "hydratune.tracking.store.connect": {"uri": "sqlite:///canary"},
+    "hydratune.tracking.client.connect": {"uri": "sqlite:///canary"},
     "hydratune.tracking.journal.Journal": {"directory": "canary"},
     "hydra_plugins.hydratune.sweeper.HydratuneSweeper": {},
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": {"setup": [TOUCH]},
 }  # fmt: skip
-ODD = ["", ".", "os", "os.", ".os.system", "os..system", "transformers", "hydratune.files:write_text",
+ODD = ["", ".", "os", "os.", ".os.system", "os..system", "transformers", "hydratune.utils.files:write_text",
        "transformers.Trainer\n", "transformers.Trainer.__init__", "transformers.Trainer.__class__",
-       "peft.LoraConfig.__reduce__", "hydratune.tasks.base.Task.__subclasses__", 3, None, ["os.system"],
+       "peft.LoraConfig.__reduce__", "hydratune.tasks.Task.__subclasses__", 3, None, ["os.system"],
        {"_target_": "os.system"}]  # fmt: skip
 
 
@@ -178,7 +179,7 @@ def test_every_payload_is_refused_when_it_is_built(partial):
 
 def test_payloads_are_real(monkeypatch, canary):
     """Listed by the user, such code runs: the canary can sing."""
-    monkeypatch.setenv(allowed.VARIABLE, "shutil, subprocess.check_call,pathlib")
+    monkeypatch.setenv(allowlist.VARIABLE, "shutil, subprocess.check_call,pathlib")
     for node in (
         {"_target_": "shutil.copy", "src": "pickle", "dst": "canary"},
         {"_target_": "subprocess.check_call", "popenargs": 0, "args": ["touch", "canary"]},
@@ -190,12 +191,12 @@ def test_payloads_are_real(monkeypatch, canary):
 
 
 EVIL = "{_target_: os.system, command: touch canary}"
-HIDDEN = "{_target_: hydratune.files.write_text, path: canary, text: x}"
+HIDDEN = "{_target_: hydratune.utils.files.write_text, path: canary, text: x}"
 # What is typed, or stands in a config -> the keys that are refused
 PLACES = {
     **{f"++{node}._target_={path}": f"{node}._target_"
        for node in ("task", "model", "dataset", "trainer", "trainer.args", "adapter", "hardware", "tracking", "sweep")
-       for path in ("os.system", "hydratune.files.write_text")},
+       for path in ("os.system", "hydratune.utils.files.write_text")},
     "++hardware._target_='${vars.evil}'": "vars.evil",
     "++trainer.args._target_='${vars.evil}'": "vars.evil",
     f"+vars.x={EVIL}": "vars.x._target_",
@@ -326,7 +327,7 @@ def test_what_the_user_lists(monkeypatch, compose, name, override):
         return set()
 
     before = told()
-    monkeypatch.setenv(allowed.VARIABLE, f"other, {name}")
+    monkeypatch.setenv(allowlist.VARIABLE, f"other, {name}")
     (gone,) = before - told()
     assert override.lstrip("+").startswith(gone.key)
     assert name in gone.fix or "this name" in gone.fix
@@ -334,11 +335,11 @@ def test_what_the_user_lists(monkeypatch, compose, name, override):
 
 def test_the_list_is_that_of_the_first_directory(own_directory, monkeypatch):
     """A directory that a config or a stored run leads to brings no list of its own."""
-    assert allowed.listed() == ()
+    assert allowlist.user_allowlist() == ()
     (own_directory / "theirs").mkdir()
     (own_directory / "theirs" / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["os", "subprocess"]\n')
     monkeypatch.chdir("theirs")
-    assert allowed.listed() == ()
+    assert allowlist.user_allowlist() == ()
 
 
 # --- what others stored ----------------------------------------------------------------------------------
@@ -353,18 +354,18 @@ def test_a_run_that_goes_on(own_directory, typed):
     """The overrides that a run's directory says are checked as typed ones are; its own directory allows nothing."""
     theirs = own_directory / "theirs"
     (theirs / ".hydra").mkdir(parents=True)
-    (theirs / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["os", "hydratune.files", "evil"]\n')
+    (theirs / "pyproject.toml").write_text('[tool.hydratune]\nallow = ["os", "hydratune.utils.files", "evil"]\n')
     (theirs / ".hydra" / "overrides.yaml").write_text(json.dumps([typed]))
     hydra = {"runtime": {"cwd": str(theirs), "config_sources": []}}
     (theirs / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
     with pytest.raises(ConfigError):
-        cli.dispatch(["resume", str(theirs)])
+        main.dispatch(["resume", str(theirs)])
 
 
 @pytest.mark.parametrize("key", ["task", "hardware", "trainer.args", "dataset", "trainer", "model"])
 def test_a_finished_run(own_directory, compose, key):
     """The config that a finished run says is data too: nothing of it is built before it was checked."""
-    from hydratune.facts import resolved_yaml
+    from hydratune.training.job import resolved_yaml
 
     cfg = compose("dataset=local", "dataset.files.train=a.jsonl")
     cfg = OmegaConf.create(yaml.safe_load(resolved_yaml(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]))))
@@ -376,7 +377,7 @@ def test_a_finished_run(own_directory, compose, key):
     (own_directory / "a.jsonl").write_text('{"text": "a", "label": "b"}\n')
     for command in (["predict", "run", "a.jsonl"], ["evaluate", "run", "dataset.files.test=a.jsonl"]):
         with pytest.raises(ConfigError, match=rf"{key}\._target_: expected code of one of".replace(".args", r"\.args")):
-            cli.dispatch(command)
+            main.dispatch(command)
 
 
 @pytest.mark.parametrize(
@@ -397,7 +398,7 @@ def test_a_sweep_that_others_made(own_directory, verb, typed):
     plan = json.loads(path.read_text())
     path.write_text(json.dumps({**plan, "overrides": [*plan["overrides"], typed]}))
     with pytest.raises(ConfigError, match=r"_target_: expected|^hydra\.searchpath: expected"):
-        cli.dispatch(["sweep", verb, str(path.parent)])
+        main.dispatch(["sweep", verb, str(path.parent)])
 
 
 def test_values_of_a_trial(own_directory):

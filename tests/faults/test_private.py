@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hydratune import cli
-from hydratune.errors import ConfigError
-from hydratune.files import OutsideError, inside
-from hydratune.tracking import ui
+from hydratune.cli import main, ui
+from hydratune.tracking.client import connect, typed_uri
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import Entry
-from hydratune.tracking.store import connect, typed_uri
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import PathEscapeError, resolve_inside
 
 
 def mode(path):
@@ -63,9 +62,9 @@ def test_no_password_in_our_own_arguments(monkeypatch, verb):
     with pytest.raises(
         ConfigError, match=r"which every user of this machine can read, got one\. Put .*\$\{oc\.env:NAME"
     ):
-        cli.dispatch([verb, "run", "--uri", "http://me:canary@127.0.0.1:1"])
+        main.dispatch([verb, "run", "--uri", "http://me:canary@127.0.0.1:1"])
     with pytest.raises(ConfigError, match=r"which every user of this machine can read"):
-        cli.dispatch([verb, "run", "--uri=http://me:canary@127.0.0.1:1"])
+        main.dispatch([verb, "run", "--uri=http://me:canary@127.0.0.1:1"])
     monkeypatch.setenv("STORE", "http://me:canary@127.0.0.1:1")
     assert typed_uri("${oc.env:STORE}") == "http://me:canary@127.0.0.1:1"
 
@@ -78,7 +77,7 @@ def test_an_address_that_the_environment_lacks():
 
 def test_a_plan_is_private():
     """The folder of a sweep has its configs, its storage and its logs."""
-    from hydratune.composition import Request
+    from hydratune.config.composition import Request
     from hydratune.sweep.plan import make_plan, write_plan
 
     plan, _ = make_plan(Request(("dataset=digits", "trainer.args.weight_decay=0,0.1")))
@@ -91,9 +90,9 @@ def test_names_stay_inside(tmp_path, name):
     """Neither dots nor absolute names nor links lead out of a folder."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "link").symlink_to("..")
-    assert inside(tmp_path / "run", "a/b") == tmp_path / "run" / "a" / "b"
-    with pytest.raises(OutsideError):
-        inside(tmp_path / "run", name)
+    assert resolve_inside(tmp_path / "run", "a/b") == tmp_path / "run" / "a" / "b"
+    with pytest.raises(PathEscapeError):
+        resolve_inside(tmp_path / "run", name)
 
 
 @pytest.mark.parametrize("name", ["../secret.txt", "{absolute}"])
@@ -109,11 +108,11 @@ def test_a_journal_uploads_what_is_its_own(own_directory, store, name):
     (run / "mlflow.json").write_text(json.dumps(where))
     deliver = Delivery(client, store, run)
     name = name.replace("{absolute}", str(secret))
-    with pytest.raises(OutsideError):
+    with pytest.raises(PathEscapeError):
         deliver(Entry("artifact", {"path": name, "folder": ""}, 0))
     model = {"name": "m", "folder": "../folder", "step": 0, "metrics": [], "params": {}, "datasets": [],
              "staged": True, "registered_name": None, "alias": None}  # fmt: skip
-    with pytest.raises(OutsideError):
+    with pytest.raises(PathEscapeError):
         deliver(Entry("model", model, 0))
     assert client.list_artifacts(made.info.run_id) == []
     assert (own_directory / "folder").is_dir()
@@ -121,7 +120,7 @@ def test_a_journal_uploads_what_is_its_own(own_directory, store, name):
 
 def test_a_tag_leads_only_to_its_own_run(own_directory, store):
     """A store that others write to cannot lead a run id to a directory that is not that run's."""
-    from hydratune.finished.opening import directory_of
+    from hydratune.evaluation.load_run import directory_of
 
     client = connect(store)
     experiment_id = client.create_experiment("x")
@@ -146,5 +145,5 @@ def test_linked_files_are_not_read(own_directory, verb):
     (folder / "README.md").write_text("x")
     (folder / "notes.txt").symlink_to(own_directory / "secret")
     with pytest.raises(ConfigError) as caught:
-        cli.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
+        main.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
     assert [mistake.got for mistake in caught.value.mistakes] == [repr(str(folder / "notes.txt"))]

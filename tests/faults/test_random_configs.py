@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.build import build
-from hydratune.composition import Request, compose_config, composer
-from hydratune.errors import ConfigError
-from hydratune.validation import check_config
+from hydratune.config.composition import Request, compose_config, composer
+from hydratune.config.instantiate import build
+from hydratune.config.validate import check_config
+from hydratune.utils.errors import ConfigError
 
 EVIL = {"_target_": "shutil.copy", "src": "source", "dst": "canary"}
 TEXTS = {"text": "{_target_: shutil.copy, src: source, dst: canary}", "name": "shutil.copy", "harmless": 3}
 TARGETS = ["shutil.copy", "os.system", "pathlib.Path.touch", "${vars.name}", "${oc.select:vars.name}",
-           "hydratune.files.write_text", "transformers.TrainerCallback", "hydratune.data.Digits",
+           "hydratune.utils.files.write_text", "transformers.TrainerCallback", "hydratune.data.Digits",
            "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"]  # fmt: skip
 LEAVES = [1, None, True, "x", "${vars.evil}", "${vars.all}", "${vars.text}", "${vars.harmless}", "${vars.name}", "???",
           "${oc.decode:${vars.text}}", "${oc.select:vars.evil}", "${oc.dict.values:vars.all}", "${oc.env:EVIL}",

@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from transformers import TrainerCallback
 
-from hydratune import run
+from hydratune.training import run
 
 # 32 rows in batches of 4: 8 steps an epoch, 24 in all, and a checkpoint every 5 steps, also within epochs.
 EPOCHS = [
@@ -72,7 +72,7 @@ def trained(train, monkeypatch):
                 trainers[0].add_callback(failing_at(step))
             return trainers[0]
 
-        monkeypatch.setattr("hydratune.run.make_trainer", watched)
+        monkeypatch.setattr("hydratune.training.run.make_trainer", watched)
         torch.rand(len(directory))  # a new process has another state
         if step is not None:
             with pytest.raises(InterruptedError):

@@ -15,10 +15,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 import fake_hub
-from hydratune.errors import ConfigError
-from hydratune.provenance import redact
-from hydratune.tracking import servers
+from hydratune.config import servers
+from hydratune.utils.errors import ConfigError
 from hydratune.utils.logs import guard_output
+from hydratune.utils.provenance import redact
 from processes import HYDRATUNE
 
 # A callback that looks for secrets among the arguments of all processes, logs one, and fails if it is told to.
@@ -142,7 +142,7 @@ def test_a_sweep(toy, own_directory, secret):
 
 def test_what_is_typed_is_refused(compose, secret):
     """A secret in an override is in the list of processes: it is told, with the way around, and not repeated."""
-    from hydratune.validation import check_config
+    from hydratune.config.validate import check_config
 
     for override in (f"trainer.args.hub_token=hf_{secret}", f"+vars.api_key={secret}", f"+vars.x=password-{secret}",
                      f"tracking.uri=http://me:{secret}@host", f"tracking.uri='http://me:{secret}@host/${{oc.env:HOME}}'",
@@ -158,7 +158,7 @@ def test_what_is_typed_is_refused(compose, secret):
 )
 def test_references_are_none(compose, monkeypatch, uri):
     """What the environment holds may be named, wherever in an address."""
-    from hydratune.validation import check_config
+    from hydratune.config.validate import check_config
 
     for name, value in (("A", "me12345678"), ("B", "pw12345678"), ("TRACKING", "http://x")):
         monkeypatch.setenv(name, value)
@@ -168,7 +168,7 @@ def test_references_are_none(compose, monkeypatch, uri):
 
 def test_check_config_accepts_a_database_user_without_password(compose):
     """PostgreSQL can take the password from ~/.pgpass or identify the user by the socket."""
-    from hydratune.validation import check_config
+    from hydratune.config.validate import check_config
 
     typed = "sweep.storage=postgresql://me@host/db"
     servers.confirm_typed([typed])
@@ -267,7 +267,7 @@ ADDRESSES = [
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_password_of_an_address_is_masked(compose, address):
     """Where it is written by itself, and refused where it is typed literally."""
-    from hydratune.validation import check_config
+    from hydratune.config.validate import check_config
 
     assert "CANARY" not in redact(address)
     assert "CANARY" not in redact(redact(address))
@@ -281,14 +281,14 @@ def test_password_of_an_address_is_masked(compose, address):
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_password_of_a_resolved_address_is_masked_everywhere(monkeypatch, address):
     """Also in the middle of a message, and in the forms in which messages and files write it."""
-    monkeypatch.setattr("hydratune.env_variables._resolved", {"STORE": address})
+    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {"STORE": address})
     for form in (address, repr(address), json.dumps({"a": address}), quote(address), quote(address, safe="")):
         assert "CANARY" not in redact(f"the request to {form} failed, see me@host"), form
 
 
 def test_password_is_masked_without_its_address(monkeypatch):
     """A client names the password alone, as it has decoded it."""
-    monkeypatch.setattr("hydratune.env_variables._resolved", {"STORE": "postgresql://me:CANARY%40word@host/db"})
+    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {"STORE": "postgresql://me:CANARY%40word@host/db"})
     assert redact("no role for CANARY@word or CANARY%40word") == "no role for *** or ***"
 
 

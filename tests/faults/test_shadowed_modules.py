@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hydratune import cli
-from hydratune.tracking import ui
+from hydratune.cli import main, ui
 
-SOURCE = Path(cli.__file__).parent
+SOURCE = Path(main.__file__).parent
 NAMES = ["click", "mlflow", "multiprocessing", "hydratune", "json", "sitecustomize"]
 
 
@@ -43,10 +42,10 @@ def test_processes_of_libraries_import_no_module_of_the_directory(canary, monkey
     """Libraries start processes with `-c` and `-m`, e.g. for workers; they inherit the environment of the command."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(sys, "argv", ["hydratune", "--version"])
-    monkeypatch.setattr(cli.signals, "install", lambda _: None)
-    monkeypatch.setattr(cli, "guard_output", lambda: None)
+    monkeypatch.setattr(main.signals, "install", lambda _: None)
+    monkeypatch.setattr(main, "guard_output", lambda: None)
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
     run("-c", "from multiprocessing import spawn", PYTHONSAFEPATH=os.environ["PYTHONSAFEPATH"])
     run("-m", "json", PYTHONSAFEPATH=os.environ["PYTHONSAFEPATH"])
     assert not canary.exists()

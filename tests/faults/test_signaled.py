@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hydratune.errors import SAVED
-from hydratune.tracking.store import connect
+from hydratune.tracking.client import connect
+from hydratune.utils.errors import SAVED
 from killing import signal_before
 from processes import LONG, start
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 SIGNALING = """
 import os, signal, time
 import psutil
-from hydratune.training.trainer import Trainer
+from hydratune.training.trainer.trainer import Trainer
 
 class Signaler(Trainer):
     def __init__(self, *args, **kwargs):
@@ -75,7 +75,9 @@ def run(toy, own_directory):
 
 def _belongs_to(one, session, directory):
     with contextlib.suppress(OSError, psutil.Error):
-        return os.getsid(one.pid) == session or ("hydratune.rank" in one.cmdline() and directory in str(one.cmdline()))
+        return os.getsid(one.pid) == session or (
+            "hydratune.cli._rank" in one.cmdline() and directory in str(one.cmdline())
+        )
     return False
 
 
@@ -100,14 +102,14 @@ def test_signal_before_the_first_step(run):
 
 
 PHASES = {
-    "checks": "hydratune.train:preflight",
-    "download": "hydratune.hub:settle",
+    "checks": "hydratune.cli.train:preflight",
+    "download": "hydratune.utils.hub:force_offline_if_unreachable",
     "tokenization": "datasets.arrow_dataset:Dataset.map",
-    "test evaluation": "hydratune.training.trainer:Trainer.predict",
-    "saving": "hydratune.training.gathered:gather_weights",
-    "model card": "hydratune.card:write",
-    "predictions": "hydratune.record:predictions",
-    "final upload": "hydratune.tracking.sender:Sender.close",
+    "test evaluation": "hydratune.training.trainer.trainer:Trainer.predict",
+    "saving": "hydratune.training.trainer.fsdp:gather_weights",
+    "model card": "hydratune.training.model_card:write",
+    "predictions": "hydratune.training.artifacts:predictions",
+    "final upload": "hydratune.tracking.uploader:Uploader.close",
 }
 
 

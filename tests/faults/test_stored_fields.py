@@ -9,13 +9,14 @@ import pytest
 from safetensors import safe_open
 
 from fake_sweep import SPACE, fake, fake_study
-from hydratune import adapters, hub
-from hydratune.build import build
-from hydratune.cli import dispatch
-from hydratune.composition import without_hydra
-from hydratune.errors import ConfigError
-from hydratune.training import checkpoints
-from hydratune.training.checkpoints import MANIFEST, finish
+from hydratune.cli.main import dispatch
+from hydratune.config.composition import without_hydra
+from hydratune.config.instantiate import build
+from hydratune.models import adapters
+from hydratune.training.trainer import checkpoints
+from hydratune.training.trainer.checkpoints import MANIFEST, commit
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError
 
 
 def edit(path, **changes):
@@ -112,7 +113,7 @@ def test_state_of_someone_else_names_no_files(train, toy, own_directory, private
     edit(last / "trainer_state.json", best_metric=99.0, **told)
     manifest = checkpoints.read(last)
     (last / MANIFEST).unlink()
-    finish(last.rename(own_directory / "again"), last, manifest["lineage"], {"loss": manifest["loss"]})
+    commit(last.rename(own_directory / "again"), last, manifest["lineage"], {"loss": manifest["loss"]})
     train(*toy, *STEPS, "trainer.args.max_steps=6")
     state = json.loads((last.with_name("checkpoint-6") / "trainer_state.json").read_text())
     assert Path(state["best_model_checkpoint"] or last).parent.resolve() == last.parent
@@ -214,8 +215,8 @@ def test_checkpoint_with_shards_elsewhere_is_not_resumed(copied, private):
     """Its manifest was made to agree."""
     final = private / "checkpoints" / "checkpoint-1"
     sharded(copied, private / "words.txt")
-    finish(copied, final, {}, {})
-    assert checkpoints.newest(final.parent, {})[0] is None
+    commit(copied, final, {}, {})
+    assert checkpoints.latest_valid(final.parent, {})[0] is None
 
 
 # --- adapters ----------------------------------------------------------------------------------------------

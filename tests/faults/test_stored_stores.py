@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from fake_sweep import SPACE, fake, fake_study
-from hydratune import push
-from hydratune.cli import dispatch
-from hydratune.composition import Request, composer
-from hydratune.errors import FAILED, ConfigError
-from hydratune.tracking import servers
+from hydratune.cli.main import dispatch
+from hydratune.cli.train import checked, train
+from hydratune.config import servers
+from hydratune.config.composition import Request, composer
+from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import POINTER, checked_pointer, pointer
 from hydratune.tracking.journal import JOURNAL
-from hydratune.tracking.store import connect
-from hydratune.train import checked, train
+from hydratune.training import push
+from hydratune.utils.errors import FAILED, ConfigError
 
 
 @pytest.fixture
@@ -171,7 +171,7 @@ def test_swept_address_of_a_config_file(own_directory, database, monkeypatch):
     path.parent.mkdir(parents=True)
     params = {"tracking.uri": f"sqlite:///{database},sqlite:///outputs/x.db"}
     path.write_text("# @package _global_\n" + json.dumps({"sweep": {"params": params}}))
-    monkeypatch.setattr("hydratune.train.preflight", lambda configs, *_: [*configs])
+    monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs])
     with pytest.raises(ConfigError) as caught:
         train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]

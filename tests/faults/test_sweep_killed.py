@@ -12,8 +12,8 @@ import pytest
 
 import processes
 from conftest import study
-from hydratune.errors import SAVED
-from hydratune.tracking.store import connect
+from hydratune.tracking.client import connect
+from hydratune.utils.errors import SAVED
 
 pytestmark = pytest.mark.slow
 GRID = ["trainer.args.learning_rate=0.01,0.02", "trainer.args.weight_decay=0,0.1", "objective=eval_loss"]

@@ -20,13 +20,14 @@ import torch
 
 from conftest import study
 from fake_sweep import SPACE, fake_study
-from hydratune import run
-from hydratune.cli import dispatch
-from hydratune.lineage import last_checkpoint
-from hydratune.sweep import record, storage, worker
+from hydratune.cli.main import dispatch
+from hydratune.sweep import storage, tracking, worker
 from hydratune.sweep.study import ERROR, OWNER
-from hydratune.tracking import process
-from hydratune.tracking.store import connect
+from hydratune.tracking import mlflow
+from hydratune.tracking.client import connect
+from hydratune.training import run
+from hydratune.training.resume import last_checkpoint
+from hydratune.utils import process
 from mlflow_server import server
 from processes import FORKS, without_plots
 
@@ -105,9 +106,16 @@ def test_the_studys_database_is_locked(sweep, store, hold, before_trial):
 
 
 @pytest.mark.slow
-def test_mlflows_database_is_locked(sweep, store, hold, before_trial, capsys):
+def test_mlflows_database_is_locked(sweep, store, hold, before_trial, monkeypatch, capsys):
     """Another process holds it when a sweep begins, and again while a trial trains: it waits, and loses no point."""
-    hold("outputs/mlflow.db")
+    open_store, first = mlflow.connect, iter(["outputs/mlflow.db"])
+
+    def connect(uri):
+        if path := next(first, None):
+            hold(path)
+        return open_store(uri)
+
+    monkeypatch.setattr(mlflow, "connect", connect)
     before_trial({1: lambda: hold("outputs/mlflow.db")})
     code, trials = sweep(RATES, "sweep.name=mine")
     assert (code, states(trials)) == (0, ["COMPLETE"] * 3)
@@ -287,7 +295,7 @@ def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
     begins = []
     monkeypatch.setattr(run, "last_checkpoint", lambda *args: begins.append(last_checkpoint(*args)) or begins[-1])
     monkeypatch.setattr(storage, "GRACE", 3)
-    monkeypatch.setattr(record, "BEAT", 1)
+    monkeypatch.setattr(tracking, "BEAT", 1)
     code, trials = sweep(*typed)
     assert (code, states(trials)) == (0, ["COMPLETE"] * 3)
     assert len(begins) == 3

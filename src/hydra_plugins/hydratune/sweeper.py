@@ -16,7 +16,7 @@ class HydratuneSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep whose plan was written into its directory."""
-        from hydratune.sweep.parent import sweep
+        from hydratune.sweep.controller import sweep
 
         assert self.config is not None and self.hydra_context is not None  # of `setup`
         return sweep(self.config, self.hydra_context, arguments)

@@ -1,10 +1,41 @@
-"""Loading, splitting and tokenising: what a config names under `dataset`."""
+"""The datasets that a config may name under `dataset`: loading, splitting, and tokenization."""
 
-from hydratune.data.digits import Digits
-from hydratune.data.hub import HubDataset
-from hydratune.data.local import LocalFiles
-from hydratune.data.mixture import Mixture
-from hydratune.data.saved import SavedDataset
-from hydratune.data.wordnet import WordnetSupersense
+from typing import TYPE_CHECKING
 
-__all__ = ["Digits", "HubDataset", "LocalFiles", "Mixture", "SavedDataset", "WordnetSupersense"]
+from hydratune.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from hydratune.data.builtin.digits import Digits
+    from hydratune.data.builtin.wordnet.glosses import WordnetChat, WordnetGlosses, WordnetKinds
+    from hydratune.data.builtin.wordnet.relations import (
+        WordnetAncestors,
+        WordnetChoices,
+        WordnetPairs,
+        WordnetSimilarity,
+    )
+    from hydratune.data.builtin.wordnet.spans import WordnetSpans, WordnetTags
+    from hydratune.data.builtin.wordnet.supersense import WordnetSupersense
+    from hydratune.data.disk import SavedDataset
+    from hydratune.data.hub import HubDataset
+    from hydratune.data.local import LocalFiles
+    from hydratune.data.mixture import Mixture
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = [
+    "Digits",
+    "HubDataset",
+    "LocalFiles",
+    "Mixture",
+    "SavedDataset",
+    "WordnetAncestors",
+    "WordnetChat",
+    "WordnetChoices",
+    "WordnetGlosses",
+    "WordnetKinds",
+    "WordnetPairs",
+    "WordnetSimilarity",
+    "WordnetSpans",
+    "WordnetSupersense",
+    "WordnetTags",
+]

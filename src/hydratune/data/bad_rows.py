@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hydratune.data.columns import BadRow, located, mistakes
 from hydratune.data.label_names import UnseenLabels, split_unseen, unseen_counts
-from hydratune.data.raw import Raw
-from hydratune.data.rows import BadRow, located, mistakes
+from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import head, is_stream, length
 from hydratune.data.task_spec import TaskSpec
-from hydratune.errors import ConfigError
+from hydratune.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def drop_bad_rows(
     splits: DatasetDict,
-    raw: Raw,
+    raw: RawDataset,
     task: TaskSpec,
     label_names: list[str] | None,
     drop: bool,
@@ -59,7 +59,9 @@ def drop_bad_rows(
     return [*raw.bad, *without]
 
 
-def _bad_rows(splits: DatasetDict, raw: Raw, task: TaskSpec, label_names: list[str] | None, drop: bool) -> list[BadRow]:
+def _bad_rows(
+    splits: DatasetDict, raw: RawDataset, task: TaskSpec, label_names: list[str] | None, drop: bool
+) -> list[BadRow]:
     """The rows that the task cannot use, with their places."""
     samples = {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
     if "train" not in samples:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from hydratune.data.streaming import is_stream
-from hydratune.hardware.probe import available_cpus
+from hydratune.utils.machine import available_cpus
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,7 +75,7 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
-def map_once(
+def cached_map(
     rows: Any,
     function: Callable[..., Mapping[str, list[Any]]],
     key: Mapping[str, Any],

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from hydratune.data.column_types import is_whole_number
-from hydratune.data.rows import BRACKETS
-from hydratune.data.splitting import with_column
+from hydratune.data.columns import BRACKETS
+from hydratune.data.readers.column_types import is_whole_number
+from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
 
 _ARRAY = re.compile(r"\[\s*\d+\.?(\s+\d+\.?)*\s*\]")  # whole numbers as NumPy prints them

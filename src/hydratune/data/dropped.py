@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.rows import BadRow, shown
-from hydratune.files import write_lines
+from hydratune.data.columns import BadRow, preview
+from hydratune.utils.files import write_lines
 
 DROPPED_ROWS = "dropped_rows.jsonl"
 
@@ -50,7 +50,7 @@ class DroppedRows:
             return
         with self.path.open("a", encoding="utf-8") as file:
             for one in bad:
-                values = {name: shown(column[one.row or 0]) for name, column in batch.items()}
+                values = {name: preview(column[one.row or 0]) for name, column in batch.items()}
                 file.write(json.dumps({**_as_json(one), "row": values}, ensure_ascii=False) + "\n")
 
     def merge_epochs(self) -> int:

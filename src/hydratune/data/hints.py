@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from hydratune.data.conll import layout_of
-from hydratune.data.formats import CONLL, SEPARATED
+from hydratune.data.columns import MISSING, Column, preview
 from hydratune.data.opening import lines
-from hydratune.data.rows import MISSING, Column, shown
-from hydratune.data.scan import ReadOptions
-from hydratune.data.separated import COMPARED, delimiter_setting, first_records, tables
-from hydratune.errors import Mistake, setting
+from hydratune.data.readers.conll import layout_of
+from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first_records, tables
+from hydratune.data.readers.formats import CONLL, SEPARATED
+from hydratune.data.readers.scan import ReadOptions
+from hydratune.utils.errors import Mistake, setting
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the line that names the delimiter for Excel
 _WORDS = 6  # a name of that many words is a sentence
@@ -41,18 +41,18 @@ def unreadable(
     elif name in SEPARATED:
         rows = first_records(path, options, COMPARED)
         if fix := misnamed(path, name, options.encoding):
-            yield Mistake("format", f"jsonl for {path}", f"{name}, with {shown(rows[0])}", fix)
+            yield Mistake("format", f"jsonl for {path}", f"{name}, with {preview(rows[0])}", fix)
         elif "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
             yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
         elif not options.comment and (sep := _EXCEL.match(rows[0][0])):
             delimiter = sep[1] or options.delimiter or ","
             fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
-            yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", shown(rows[0]), fix)
+            yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", preview(rows[0]), fix)
         elif hint := another_delimiter(path, options, rows[0], needed):
             yield hint
         elif not options.comment and rows[0][0].startswith("#") and len(rows[0]) < len(rows[-1]):
-            yield Mistake("comment", f"# for the first row of {path}", shown(rows[0]), "Set 'dataset.comment=#'.")
+            yield Mistake("comment", f"# for the first row of {path}", preview(rows[0]), "Set 'dataset.comment=#'.")
         elif hint := _spaced(path, options, rows[0], needed):
             yield hint
         elif not options.header:
@@ -100,7 +100,7 @@ def doubtful_header(
     """
     rows = first_records(path, options, COMPARED)
     if not options.header and _is_header(rows, options):
-        got, fix = f"names: {shown(rows[0])}", "Leave dataset.header and dataset.column_names out."
+        got, fix = f"names: {preview(rows[0])}", "Leave dataset.header and dataset.column_names out."
         yield Mistake("header", f"true for the first row of {path}", got, fix)
     elif hint := _spaced(path, options, rows[0], needed):
         yield hint
@@ -117,7 +117,7 @@ def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Coll
         return None
     if spaced[0].startswith(" ") and not options.skip_initial_space:
         fix = "Set dataset.skip_initial_space=true."
-        return Mistake("skip_initial_space", f"cells without a space before them in {path}", shown(first), fix)
+        return Mistake("skip_initial_space", f"cells without a space before them in {path}", preview(first), fix)
     name = spaced[0].strip()
     fix = f"Set {setting(f'dataset.columns.{name}', spaced[0])}."
     return Mistake(f"columns.{name}", f"the name of a column of {path}", f"{name!r} for {spaced[0]!r}", fix)
@@ -140,12 +140,14 @@ def _no_header(path: Path, first: Sequence[str], wanted: Mapping[str, Column]) -
         f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{ours}=0) "
         "or dataset.column_names=[NAME,...]."
     )
-    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {shown(first)}", fix)
+    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {preview(first)}", fix)
 
 
 def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], wanted: Mapping[str, Column]) -> Mistake:
     """Show the columns of a file, for the user to choose some."""
-    columns = "; ".join(f"{name}: {' '.join(map(shown, values))}" for name, values in zip(names, sample, strict=False))
+    columns = "; ".join(
+        f"{name}: {' '.join(map(preview, values))}" for name, values in zip(names, sample, strict=False)
+    )
     keys = " ".join(f"dataset.columns.{ours}=COLUMN" for ours, column in wanted.items() if column.required)
     got = f"{len(names)} columns ({columns})"
     return Mistake("columns", f"the columns of {path} that the task reads", got, f"Set {keys}.")
@@ -164,7 +166,7 @@ def another_delimiter(
     """
     for delimiter, rows in tables(path, options):
         if len(first) == 1 or {*names} & ({*rows[0]} - {*first}):
-            got = f"{options.delimiter or ','!r}, which does not give the columns of {path}: {shown(rows[0])}"
+            got = f"{options.delimiter or ','!r}, which does not give the columns of {path}: {preview(rows[0])}"
             return Mistake("delimiter", "what separates cells", got, f"Set {delimiter_setting(delimiter)}.")
     return None
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydratune import hub
-from hydratune.data.base import Source
-from hydratune.data.raw import Raw
+from hydratune.data.raw import RawDataset
+from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import typed
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 
 
 @dataclass(kw_only=True)
@@ -48,7 +48,7 @@ class HubDataset(Source):
         """What the hub or its cache has to serve."""
         return {"path": hub.Repository("datasets", self.path)}
 
-    def read(self) -> Raw:
+    def read(self) -> RawDataset:
         """The named splits, downloaded once and cached by `datasets`."""
         from datasets import DatasetDict, load_dataset
 
@@ -71,7 +71,7 @@ class HubDataset(Source):
         if self.streaming:  # evaluation takes the same rows each time, so only training streams
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
-        return Raw(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)
+        return RawDataset(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)
 
     def _settled(self, split: str, stream: Any) -> Any:
         from datasets import Dataset

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from hydratune.data.rows import MISSING, SHOWN, BadRow
-from hydratune.errors import Mistake
+from hydratune.data.columns import MISSING, SHOWN, BadRow
+from hydratune.utils.errors import Mistake
 
 # Names in the order of the ids, or value in the data -> name; None to take them from the data.
 LabelNames = Sequence[str] | Mapping[str, str] | None

@@ -9,20 +9,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from hydratune.data.base import Source
-from hydratune.data.formats import FORMATS, SEPARATED, peek_columns
+from hydratune.data.columns import ONE_COLUMN, Column, column_name
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
-from hydratune.data.image_folder import IMAGE_FOLDER
-from hydratune.data.objects import is_by_columns, is_squad, split_names
 from hydratune.data.opening import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
-from hydratune.data.raw import Raw
+from hydratune.data.raw import RawDataset
+from hydratune.data.readers.csv_reader import quotes_fix
+from hydratune.data.readers.formats import FORMATS, SEPARATED, peek_columns
+from hydratune.data.readers.image_folder import IMAGE_FOLDER
+from hydratune.data.readers.json_reader import is_by_columns, is_squad, split_names
+from hydratune.data.readers.scan import ReadOptions, Selection
 from hydratune.data.reading import DataFile, read_files
-from hydratune.data.rows import ONE_COLUMN, Column, column_name
-from hydratune.data.scan import ReadOptions, Selection
-from hydratune.data.separated import quotes_fix
+from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
 from hydratune.utils.file_formats import SUFFIXES, suffix
 
 
@@ -290,13 +290,13 @@ class LocalFiles(Source):
         """The csv and tsv files."""
         return (path for paths in self.paths().values() for path in paths if self._format_of(path) in SEPARATED)
 
-    def read(self) -> Raw:
+    def read(self) -> RawDataset:
         """All rows of the files, with all columns; cached under a hash of the files' content."""
         return self.read_columns(None)
 
     def read_columns(
         self, needed: Collection[str] | None, rest: bool = False, kinds: Mapping[str, Collection[str]] | None = None
-    ) -> Raw:
+    ) -> RawDataset:
         """The same rows with the needed columns; the other ones may differ between rows and files."""
         files = [
             DataFile(split, path, name := str(self._format_of(path)), self.options(name, split))

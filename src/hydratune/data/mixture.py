@@ -8,16 +8,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from hydratune.data import splitting
-from hydratune.data.base import Source
+from hydratune.config.configurable import Configurable
+from hydratune.data import splits
+from hydratune.data.columns import Column
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
-from hydratune.data.rows import Column
+from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.data.streaming import is_stream, said_length
+from hydratune.data.streaming import format_length, is_stream
 from hydratune.data.task_spec import TaskSpec
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
-from hydratune.hub import Repository
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.hub import Repository
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Mixture:
+class Mixture(Configurable):
     """Datasets for one task, each with columns and limits of its own.
 
     Training rows are drawn from the sources by weight, after each source is shuffled by `seed` unless the task needs
@@ -116,7 +117,7 @@ class Mixture:
         for name, source in self.sources.items():
             log.info("data: from %s", name)
             rows = source.finish(opened[name], task, label_names)
-            loaded[name] = splitting.without_groups(rows)  # values of two sources may be equal by chance
+            loaded[name] = splits.without_groups(rows)  # values of two sources may be equal by chance
         parts_dropped = [source.dropped for source in self.sources.values()]
         self._dropped = DroppedRows([bad for part in parts_dropped for bad in part.before], parts=parts_dropped)
         weights = [self.weights.get(name, 1.0) for name in loaded]
@@ -134,9 +135,9 @@ class Mixture:
         except ValueError as error:  # features that do not match, e.g. labels as ids here and as names there
             fix = "Give them the same columns and types."
             raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
-        for said in splitting.leakage(mixed, task.inputs):
+        for said in splits.overlap_between_splits(mixed, task.inputs):
             log.warning("data: mixed, %s", said)
-        log.info("data: mixed, %s", ", ".join(f"{split} {said_length(rows)}" for split, rows in mixed.items()))
+        log.info("data: mixed, %s", ", ".join(f"{split} {format_length(rows)}" for split, rows in mixed.items()))
         return mixed
 
     def _shuffled(self, rows: Any) -> Any:

@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from hydratune.data.image_folder import folder_digest
-from hydratune.errors import one_line
+from hydratune.data.readers.image_folder import folder_digest
+from hydratune.utils.errors import one_line
 from hydratune.utils.file_formats import is_compressed
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydratune.data.image_folder import is_image_folder
+from hydratune.data.readers.image_folder import is_image_folder
 from hydratune.data.split_column import split_of
-from hydratune.errors import did_you_mean
+from hydratune.utils.errors import did_you_mean
 from hydratune.utils.file_formats import PATTERN
 
 # Suffixes of files of rows that are stored next to images.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hydratune.data.rows import BadRow
+from hydratune.data.columns import BadRow
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -21,7 +21,7 @@ def _same_number(_: str, row: int) -> int:
 
 
 @dataclass(frozen=True)
-class Raw:
+class RawDataset:
     """Rows as they were read.
 
     Args:

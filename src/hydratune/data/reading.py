@@ -11,16 +11,16 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.column_types import CELLS, JSON, VALUES, Type, features, kind
-from hydratune.data.formats import FORMATS, binary_batches, binary_schema
+from hydratune.data.columns import BadRow, mistakes
 from hydratune.data.opening import digest
-from hydratune.data.raw import Raw
-from hydratune.data.rows import BadRow, mistakes
-from hydratune.data.scan import ReadOptions, Scan, Selection, scan
+from hydratune.data.raw import RawDataset
+from hydratune.data.readers.column_types import CELLS, JSON, VALUES, Type, features, kind
+from hydratune.data.readers.formats import FORMATS, binary_batches, binary_schema
+from hydratune.data.readers.scan import FileScan, ReadOptions, Selection, scan
 from hydratune.data.split_column import candidates, joined
 from hydratune.data.streaming import HEAD
 from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
-from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 _FIX = "Correct the file: every row needs the same columns and types."
 
@@ -44,7 +44,7 @@ class DataFile:
     name: str
     options: ReadOptions
     digest: str = ""
-    scan: Scan = field(default_factory=Scan)
+    scan: FileScan = field(default_factory=FileScan)
     features: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -140,7 +140,9 @@ def _is_selected(name: str, needed: Sequence[str]) -> bool:
     return any(one == name or one.startswith(f"{name}.") for one in needed)
 
 
-def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer: int) -> Raw:
+def read_files(
+    files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer: int
+) -> RawDataset:
     """The rows of all splits.
 
     Args:
@@ -164,7 +166,7 @@ def read_files(files: Sequence[DataFile], selection: Selection, stream: Sequence
     splits = DatasetDict(
         {split: _load(own, types[split], selection, streamed=split in stream) for split, own in by_split.items()}
     )
-    return Raw(
+    return RawDataset(
         splits,
         [row for file in files for row in file.bad()],
         lambda split, row: _locate(by_split.get(split, ()), split, row),

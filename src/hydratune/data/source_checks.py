@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hydratune.data.label_names import check_label_names
 from hydratune.data.split_column import check_values
-from hydratune.errors import Mistake, did_you_mean, one_of
+from hydratune.utils.errors import Mistake, did_you_mean, one_of
 
 SPLITS = ("train", "validation", "test")
 

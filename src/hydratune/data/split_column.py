@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hydratune.data.raw import Raw
-from hydratune.data.rows import shown
+from hydratune.data.columns import preview
+from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import HEAD, is_stream
-from hydratune.errors import ConfigError, Mistake, did_you_mean, setting
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, setting
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def check_values(values: SplitValues | None) -> Iterator[Mistake]:
         yield Mistake("split_values.train", "the values of training rows", repr(values.get("train")), fix)
 
 
-def check_unsplit(raw: Raw, needed: Collection[str]) -> None:
+def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
     """Raise ConfigError if a column of the training rows seems to name their splits.
 
     Args:
@@ -141,7 +141,7 @@ class _Parts:
         return split
 
 
-def split_rows(raw: Raw, column: str, values: SplitValues | None) -> Raw:
+def split_rows(raw: RawDataset, column: str, values: SplitValues | None) -> RawDataset:
     """Split the rows by the values of a column.
 
     Args:
@@ -215,7 +215,7 @@ def _listed(given: str | list[str] | None) -> list[str]:
     return [str(given)] if isinstance(given, str | int) else [str(one) for one in given or ()]
 
 
-def _check_parts(parts: _Parts, raw: Raw, values: SplitValues | None, own: Mapping[str, Any]) -> None:
+def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, own: Mapping[str, Any]) -> None:
     """Raise ConfigError for values that name no split, and for splits without rows; log the rows that are left out."""
     present = sorted({str(value).strip() for value in parts.values if value is not None})
     for split, given in (values or {}).items():
@@ -227,7 +227,7 @@ def _check_parts(parts: _Parts, raw: Raw, values: SplitValues | None, own: Mappi
     if unknown and values is None:
         value, count = next(iter(unknown.items()))
         where = raw.locate("train", parts.first[value])
-        got = f"{shown(value)} in {count:,} rows, first at {where}"
+        got = f"{preview(value)} in {count:,} rows, first at {where}"
         example = "'dataset.split_values={train: train, validation: dev, test: [test, other]}'"
         fix = f"Name the values of each split, e.g. {example}; the column has {present}."
         expected = f"names of splits in the column {parts.column!r}"
@@ -237,10 +237,13 @@ def _check_parts(parts: _Parts, raw: Raw, values: SplitValues | None, own: Mappi
         raise ConfigError(Mistake("dataset.split_column", f"rows to train on in {parts.column!r}", f"{present}", fix))
     for value, count in unknown.items():
         log.warning(
-            "data: %s rows with %s %s are in no split of dataset.split_values", f"{count:,}", parts.column, shown(value)
+            "data: %s rows with %s %s are in no split of dataset.split_values",
+            f"{count:,}",
+            parts.column,
+            preview(value),
         )
 
 
-def _place(parts: _Parts, raw: Raw, split: str, row: int) -> str:
+def _place(parts: _Parts, raw: RawDataset, split: str, row: int) -> str:
     numbers = parts.numbers.get(split, [])
     return raw.locate("train", numbers[row]) if row < len(numbers) else f"row {row + 1} of {split}"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from hydratune.data.columns import BadRow, mistakes
 from hydratune.data.dropped import DroppedRows
-from hydratune.data.rows import BadRow, mistakes
-from hydratune.errors import ConfigError
+from hydratune.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,7 +29,7 @@ def length(rows: Any) -> int | None:
     return None if is_stream(rows) else len(rows)
 
 
-def said_length(rows: Any) -> str:
+def format_length(rows: Any) -> str:
     """The number of rows, for a message."""
     count = length(rows)
     return "as a stream" if count is None else f"{count:,} rows"

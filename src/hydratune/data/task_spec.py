@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from hydratune.data.columns import BadRow, Column
 from hydratune.data.label_names import LabelNames
-from hydratune.data.rows import BadRow, Column
 
 if TYPE_CHECKING:
     from datasets import DatasetDict

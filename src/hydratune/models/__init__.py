@@ -1,7 +1,15 @@
-"""The network that a run starts from: what a config names under `model`."""
+"""The networks that a config may name under `model`, and the adapters under `adapter`."""
 
-from hydratune.models.encoder_decoder import EncoderDecoder
-from hydratune.models.pretrained import Pretrained
-from hydratune.models.scratch import FromConfig
+from typing import TYPE_CHECKING
 
-__all__ = ["EncoderDecoder", "FromConfig", "Pretrained"]
+from hydratune.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from hydratune.models.adapters import Adapter, NoAdapter
+    from hydratune.models.encoder_decoder import EncoderDecoder
+    from hydratune.models.from_config import FromConfig
+    from hydratune.models.pretrained import Pretrained
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = ["Adapter", "EncoderDecoder", "FromConfig", "NoAdapter", "Pretrained"]

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from hydratune import hub
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_line
-from hydratune.models import code
+from hydratune.config.configurable import Configurable
+from hydratune.models import remote_code
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +56,7 @@ class Checkpoint(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class Model(ABC):
+class Model(Configurable, ABC):
     """Where a network and its tokenizer come from.
 
     Args:
@@ -79,7 +80,7 @@ class Model(ABC):
             yield Mistake(
                 "dropout", "a probability from 0 to below 1, or null", repr(self.dropout), "Set model.dropout=0.1."
             )
-        yield from code.kernel(self.attn_implementation)
+        yield from remote_code.kernel(self.attn_implementation)
 
     def needs(self) -> dict[str, hub.Repository]:
         """What the hub or its cache has to serve."""
@@ -120,7 +121,7 @@ class Model(ABC):
 
         import torch
 
-        with attention(self.attn_implementation), quiet(), torch.device("meta"), fitting(config):
+        with attention(self.attn_implementation), only_errors(), torch.device("meta"), fitting(config):
             module = self._empty(auto_model, copy.deepcopy(config))
         body = f"{module.base_model_prefix}."
         new = [name for name, _ in module.named_parameters() if not name.startswith(body)]
@@ -217,7 +218,7 @@ def _is_probability(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def text_part(config: PretrainedConfig) -> Any:
+def text_config(config: PretrainedConfig) -> Any:
     """The config that knows the vocabulary: of networks of several parts, that of the one that writes text."""
     return config if hasattr(config, "vocab_size") else config.get_text_config(decoder=True)
 
@@ -225,7 +226,7 @@ def text_part(config: PretrainedConfig) -> Any:
 def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
     """The longest input in tokens that the network has positions for; None where it knows no limit."""
     limits = [getattr(processor, "model_max_length", _NO_LIMIT)]
-    reads = getattr(config, "encoder", None) or text_part(config)  # of an encoder-decoder
+    reads = getattr(config, "encoder", None) or text_config(config)  # of an encoder-decoder
     for part in (config, reads):
         if positions := getattr(part, "max_position_embeddings", None):
             # RoBERTa and its kin number positions from the padding id + 1, so the first rows are unused.
@@ -256,7 +257,7 @@ def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
     102,400. Another padding shifts the positions of RoBERTa and its kin; elsewhere it does no harm, and checkpoints
     such as multilingual E5 never told their config of it.
     """
-    rows = getattr(text_part(config), "vocab_size", None)
+    rows = getattr(text_config(config), "vocab_size", None)
     if rows is None:  # CANINE reads characters
         return []
     tokens, fix = len(tokenizer), "Use the tokenizer that was saved with these weights."
@@ -317,7 +318,7 @@ def load_tokenizer(
         return AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trust_remote_code, **pinned)
 
 
-def first_and_last(tokenizer: Any) -> tuple[int | None, int | None]:
+def bos_eos_ids(tokenizer: Any) -> tuple[int | None, int | None]:
     """The tokens that a written text starts with and ends with, under whatever name a tokenizer has them."""
 
     def first(*names: str) -> int | None:
@@ -368,7 +369,7 @@ def quantizing(quantization: Any) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def only_errors() -> Iterator[None]:
     """Transformers' errors only: what it has to say of new weights, we say in one line."""
     from transformers.utils import logging as hf_logging
 

@@ -10,20 +10,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hydratune import hub
-from hydratune.errors import ConfigError, Mistake, one_line
 from hydratune.models.base import (
     Model,
     Network,
     attention,
+    bos_eos_ids,
     check_fit,
     check_name,
-    first_and_last,
     is_hub_id,
     load_tokenizer,
-    quiet,
+    only_errors,
     set_dropout,
 )
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -74,7 +74,7 @@ class EncoderDecoder(Model):
         tokenizer = load_tokenizer("model.encoder", self.encoder)
         for side in (config.encoder, config.decoder):
             self.notes += check_fit(tokenizer, side, "model.encoder")
-        config.decoder_start_token_id, config.eos_token_id = first_and_last(tokenizer)
+        config.decoder_start_token_id, config.eos_token_id = bos_eos_ids(tokenizer)
         config.pad_token_id = tokenizer.pad_token_id
         return tokenizer
 
@@ -92,7 +92,7 @@ class EncoderDecoder(Model):
         writer = self.decoder or self.encoder
         decoder, unwritten = self._load_side("AutoModelForCausalLM", "model.decoder", writer, config.decoder)
         try:
-            with quiet():  # it says of each side that its config is now the shared one
+            with only_errors():  # it says of each side that its config is now the shared one
                 network = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=config)
         except ValueError as error:
             fix = "Name a checkpoint of an encoder, e.g. of BERT."
@@ -116,7 +116,7 @@ class EncoderDecoder(Model):
         """One of the two networks, and the names of its weights that its checkpoint has not."""
         import transformers
 
-        with hub.loading(key, name), attention(self.attn_implementation), quiet():
+        with hub.loading(key, name), attention(self.attn_implementation), only_errors():
             network, loaded = getattr(transformers, auto_model).from_pretrained(
                 name,
                 config=config,

@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hydratune import hub
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.models import code
+from hydratune.models import remote_code
 from hydratune.models.base import (
     Model,
     Network,
@@ -17,12 +15,14 @@ from hydratune.models.base import (
     check_name,
     is_hub_id,
     load_tokenizer,
+    only_errors,
     quantizing,
-    quiet,
     set_dropout,
-    text_part,
+    text_config,
     unknown_fields,
 )
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -55,9 +55,9 @@ class Pretrained(Model):
         """Adds: whether what reads like a directory holds a checkpoint."""
         yield from super().check()
         yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
-        yield from code.fields(self.config)
+        yield from remote_code.fields(self.config)
         if self.trust_remote_code:
-            yield from code.remote(self.pretrained_model_name_or_path, self.revision)
+            yield from remote_code.remote(self.pretrained_model_name_or_path, self.revision)
         if self.tokenizer is not None:
             yield from check_name("tokenizer", self.tokenizer, file="tokenizer_config.json")
 
@@ -104,14 +104,14 @@ class Pretrained(Model):
         self.notes += check_fit(tokenizer, config, key)
         if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
             tokenizer.pad_token = tokenizer.eos_token
-        for part in (config, text_part(config)):
+        for part in (config, text_config(config)):
             part.pad_token_id = tokenizer.pad_token_id
         return tokenizer
 
     def _load_image_processor(self) -> Any:
         from transformers import AutoImageProcessor
 
-        with hub.loading(KEY, self.pretrained_model_name_or_path), quiet():
+        with hub.loading(KEY, self.pretrained_model_name_or_path), only_errors():
             return AutoImageProcessor.from_pretrained(self.pretrained_model_name_or_path, **self._source())
 
     def load_network(
@@ -125,7 +125,7 @@ class Pretrained(Model):
         for name, value in head.items():
             setattr(config, name, value)
         path, options = self.pretrained_model_name_or_path, {}
-        with hub.loading(KEY, path), quantizing(quantization), attention(self.attn_implementation), quiet():
+        with hub.loading(KEY, path), quantizing(quantization), attention(self.attn_implementation), only_errors():
             if quantization is not None:
                 quantization.llm_int8_skip_modules = self._whole(auto_model, config)
                 options = {"quantization_config": quantization}
@@ -163,7 +163,9 @@ class Pretrained(Model):
         Raises:
             ConfigError: Where code is asked for that is not allowed.
         """
-        if self.trust_remote_code and (wrong := [*code.remote(self.pretrained_model_name_or_path, self.revision)]):
+        if self.trust_remote_code and (
+            wrong := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
+        ):
             raise ConfigError(*(mistake.under("model") for mistake in wrong))
         pinned = {"code_revision": self.revision} if self.trust_remote_code else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}

@@ -1,1 +1,13 @@
-"""Hyperparameter sweeps: what is searched, the study that remembers it, the workers that pull from it, the report."""
+"""Hyperparameter sweeps: the search space, the shared study, the workers that pull trials from it, the report."""
+
+from typing import TYPE_CHECKING
+
+from hydratune.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from hydratune.sweep.config import Sweep
+    from hydratune.sweep.evolution import CmaEsSampler
+else:
+    __getattr__ = lazy_exports(__name__, __file__)
+
+__all__ = ["CmaEsSampler", "Sweep"]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from hydratune.errors import PrunedError
-from hydratune.sweep.storage import patiently
+from hydratune.sweep.storage import retry
+from hydratune.utils.errors import PrunedError
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _EVERY = 3  # seconds between two notes of how far a training is
 
 
-class Prune(TrainerCallback):
+class PruningCallback(TrainerCallback):
     """Reports each evaluation to the study, and ends the training where the study's pruner, if it has one, says so.
 
     The first process asks, all get its answer, and all end: one that stopped alone would leave the others waiting.
@@ -59,10 +59,10 @@ class Prune(TrainerCallback):
         trial = self._trial
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # a trial that begins again has reported it before
-            patiently(lambda: trial.report(value, number))
+            retry(lambda: trial.report(value, number))
         if state.global_step >= state.max_steps:  # nothing is saved by it, and a value would be lost
             return False
-        return patiently(trial.should_prune)
+        return retry(trial.should_prune)
 
 
 def _from_first(decision: bool) -> bool:
@@ -76,7 +76,7 @@ def _from_first(decision: bool) -> bool:
     return box[0]
 
 
-class Tell(TrainerCallback):
+class ReportProgress(TrainerCallback):
     """Notes now and then how far a training is, for the sweep's table."""
 
     def __init__(self, note: Callable[[float], None]) -> None:

@@ -10,19 +10,19 @@ import tempfile
 
 from hydra.core.hydra_config import HydraConfig
 
-from hydratune import collector, signals
-from hydratune.errors import FAILED, SAVED, one_line
-from hydratune.files import METRICS
-from hydratune.kept import Kept
-from hydratune.sweep.study import Claim, Study
-from hydratune.sweep.trial import Trained, one_run
+from hydratune.sweep.study import ClaimedTrial, Study
+from hydratune.sweep.trial import TrialResult, one_run
 from hydratune.sweep.trial_context import reopen_trial
+from hydratune.training.warm_cache import WarmCache
+from hydratune.utils import gc_tuning, signals
+from hydratune.utils.errors import FAILED, SAVED, one_line
+from hydratune.utils.files import METRICS
 from hydratune.utils.logs import guard_output
 
 _PRUNED = 3  # how such a process ends
 
 
-def start(study: Study, claim: Claim, number: int) -> Trained:
+def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
     """Trains a configuration with one of its seeds in a new process, and waits for it."""
     where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
     command = [sys.executable, "-P", "-m", __name__, *where]
@@ -37,23 +37,23 @@ def start(study: Study, claim: Claim, number: int) -> Trained:
         errors.seek(0)
         lines = errors.read().strip().splitlines()
     if process.returncode == _PRUNED:
-        return Trained(pruned=True)
+        return TrialResult(pruned=True)
     if signals.ended_by_request(process.returncode):  # not a failure of the trial
         raise SystemExit(SAVED)
     if process.returncode:
-        return Trained(error=RuntimeError(lines[-1] if lines else f"its process ended with {process.returncode}"))
+        return TrialResult(error=RuntimeError(lines[-1] if lines else f"its process ended with {process.returncode}"))
     directory = claim.run_directory(study.plan.replicates[number])
-    return Trained(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
+    return TrialResult(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 
 
 def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     """What the new process does."""
-    collector.spare()
-    signals.install_below(int(parent), SAVED)
+    gc_tuning.defer_gc()
+    signals.install_in_child(int(parent), SAVED)
     guard_output()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
-    trained = one_run(study, claim, int(number), Kept())
+    trained = one_run(study, claim, int(number), WarmCache())
     if trained.error:
         print(f"{type(trained.error).__name__}: {one_line(trained.error)}", file=sys.stderr)
         return FAILED

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hydratune.console import plain_console
-from hydratune.sweep import board, show
+from hydratune.sweep.report import results, tables
+from hydratune.utils.console import plain_console
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-    from hydratune.sweep.record import Recorded
     from hydratune.sweep.study import Study
+    from hydratune.sweep.tracking import SweepRun
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ _EVERY = 1.0  # seconds between two looks
 class Monitor:
     """Shows and records the state of a sweep as long as the context lasts."""
 
-    def __init__(self, study: Study, recorded: Recorded) -> None:
+    def __init__(self, study: Study, recorded: SweepRun) -> None:
         self._study, self._recorded = study, recorded
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._told = {row.number for row in self._rows() if row.state in board.ENDED}
+        self._told = {row.number for row in self._rows() if row.state in results.ENDED}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -61,22 +61,22 @@ class Monitor:
             found = self._rows()
             self._recorded.update(found)
             if self._live:
-                self._live.update(show.live(self._study.plan, found, *self._size()), refresh=True)
+                self._live.update(tables.live(self._study.plan, found, *self._size()), refresh=True)
             else:
                 self._tell(found)
         except Exception:  # a table is not worth a sweep
             log.debug("sweep: could not be shown", exc_info=True)
 
-    def _tell(self, found: Sequence[board.Row]) -> None:
+    def _tell(self, found: Sequence[results.TrialRow]) -> None:
         """A line for each trial that has ended since the last look."""
         for row in found:
-            if row.state in board.ENDED and row.number not in self._told:
+            if row.state in results.ENDED and row.number not in self._told:
                 self._told.add(row.number)
-                print(f"{show.line(self._study.plan, row)}   [{show.summary(self._study.plan, found, *self._size())}]",
-                      flush=True, file=sys.stderr)  # fmt: skip
+                summary = tables.summary(self._study.plan, found, *self._size())
+                print(f"{tables.line(self._study.plan, row)}   [{summary}]", flush=True, file=sys.stderr)
 
-    def _rows(self) -> list[board.Row]:
-        return board.rows(self._study.plan, self._study.trials())
+    def _rows(self) -> list[results.TrialRow]:
+        return results.rows(self._study.plan, self._study.trials())
 
     def _size(self) -> tuple[int | None, int]:
         return self._study.total(), self._study.options.workers

@@ -13,15 +13,15 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import composition
-from hydratune.composition import Request, flat
-from hydratune.console import plain_console
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
-from hydratune.facts import more_is_better
-from hydratune.files import PRIVATE_FOLDER, write_json
-from hydratune.provenance import redact
-from hydratune.sweep.space import Parameter, Point, Space, read_space, said, short
-from hydratune.validation import check_config, check_part
+from hydratune.config import composition
+from hydratune.config.composition import Request, flat
+from hydratune.config.validate import check_config, check_part
+from hydratune.sweep.space import Parameter, Point, Space, format_value, read_space, short
+from hydratune.training.job import more_is_better
+from hydratune.utils.console import plain_console
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.files import PRIVATE_FOLDER, write_json
+from hydratune.utils.provenance import redact
 
 PLAN = "sweep.json"
 # What may change between two starts of one sweep: how much, how fast, where it is recorded.
@@ -76,7 +76,7 @@ class Plan:
 
 def label(point: Point, seed: int | None = None) -> str:
     """A readable name of a run: `learning_rate=3e-05 weight_decay=0.1 seed=2`."""
-    parts = [f"{short(name)}={said(value)}" for name, value in point.items()]
+    parts = [f"{short(name)}={format_value(value)}" for name, value in point.items()]
     return " ".join([*parts, *([] if seed is None else [f"seed={seed}"])])
 
 
@@ -187,7 +187,7 @@ def _job(request: Request, overrides: Sequence[str]) -> tuple[Request, tuple[str
 
 def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
     """Mistakes of jobs whose sweep cannot be planned."""
-    for overrides in composition.jobs(request):
+    for overrides in composition.expand_multirun(request):
         try:
             check_config(composition.compose_config(request, overrides))
         except ConfigError as error:
@@ -196,12 +196,12 @@ def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
 
 def _fixed(request: Request) -> list[str]:
     """The overrides that all trials have in common."""
-    pairs = zip(request.parsed, composition.force_values(request), strict=True)
+    pairs = zip(request.parsed, composition.force_add(request), strict=True)
     return [text for override, text in pairs if not override.is_sweep_override()]
 
 
 def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Mistake]:
-    from hydratune.build import build
+    from hydratune.config.instantiate import build
 
     known = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
     for name in objectives:
@@ -276,7 +276,7 @@ def _said(key: str, value: Any) -> str:
 
 def values_of(one: Parameter) -> str:
     """The values of a parameter in a line."""
-    return ",".join(said(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"
+    return ",".join(format_value(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"
 
 
 def read_plan(directory: Path) -> Plan:

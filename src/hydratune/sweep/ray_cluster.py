@@ -13,10 +13,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune import allowed, env_variables
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.outside import RAY_ADDRESS
-from hydratune.tracking import servers
+from hydratune.config import allowlist, servers
+from hydratune.config.hydra_guard import RAY_ADDRESS
+from hydratune.utils import env_variables
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 LAUNCHER = ".RayLauncher"
 _VARIABLE = "RAY_ADDRESS"  # which Ray reads as well
@@ -64,7 +64,7 @@ def with_environment(task: Callable[[DictConfig], Any]) -> Callable[[DictConfig]
     The values travel inside the pickled task. Ray writes arguments of tasks to no log, unlike a `runtime_env`.
     """
     names = {
-        name: os.environ[name] for name in (*_CREDENTIALS, allowed.VARIABLE, servers.VARIABLE) if name in os.environ
+        name: os.environ[name] for name in (*_CREDENTIALS, allowlist.VARIABLE, servers.VARIABLE) if name in os.environ
     }
     return functools.partial(_run, task, {**names, **env_variables.resolved()})
 

@@ -9,10 +9,10 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from hydratune.build import build
-from hydratune.facts import RowCheck
+from hydratune.config.instantiate import build
 from hydratune.sweep.plan import PLAN, common_config, read_plan
 from hydratune.sweep.study import Study
+from hydratune.training.job import RowCheck
 
 BEST = "best"  # the directory of retrained winners, in the directory of the sweep
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
-from hydratune.errors import Mistake, one_line
+from hydratune.utils.errors import Mistake, one_line
 
 _EVERY = 30  # seconds between two calls of squeue
 _NO_GPU = (

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from hydratune.composition import Request, force_values
-from hydratune.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.config.composition import Request, force_add
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -101,7 +101,7 @@ def _text(label: Label) -> str:
     return str(label).lower() if isinstance(label, bool) else repr(label) if isinstance(label, float) else str(label)
 
 
-def said(label: Label) -> str:
+def format_value(label: Label) -> str:
     """A label in a table or a name."""
     return f"{label:.3g}" if isinstance(label, float) else _text(label)
 
@@ -175,7 +175,7 @@ def read_space(request: Request, pairs: Sequence[Sequence[str]], conditions: Map
         ConfigError: With all mistakes of it.
     """
     found: dict[str, Parameter] = {}
-    for override, text in zip(request.parsed, force_values(request), strict=True):
+    for override, text in zip(request.parsed, force_add(request), strict=True):
         if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
             one = _parameter(override, text)
             found[one.name] = one

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.provenance import redact
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -28,11 +28,11 @@ _LONGEST_PAUSE = 30  # seconds between two tries
 _SILENT_TRIES = 3  # that nobody hears of: a busy database
 
 
-class StorageGoneError(RuntimeError):
+class StudyUnavailableError(RuntimeError):
     """A study's database did not come back; no fault of any configuration."""
 
 
-def answering(url: str, *, waits: bool = False) -> RDBStorage:
+def connect(url: str, *, waits: bool = False) -> RDBStorage:
     """The storage at an address; several processes may make its tables at the same time, of which one wins.
 
     Raises:
@@ -41,7 +41,7 @@ def answering(url: str, *, waits: bool = False) -> RDBStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     if waits:
-        return patiently(lambda: _open(url))
+        return retry(lambda: _open(url))
     tries = 5
     for left in reversed(range(tries)):
         try:
@@ -79,13 +79,13 @@ def _open(url: str) -> RDBStorage:
         return optuna.storages.RDBStorage(full.render_as_string(hide_password=False), engine_kwargs=kwargs)
 
 
-def patiently(call: Callable[[], T]) -> T:
+def retry(call: Callable[[], T]) -> T:
     """What a call to the storage returns, for which it may be tried for a quarter of an hour.
 
     A try may have done its work although its answer was lost, so the call must be one that can be made twice.
 
     Raises:
-        StorageGoneError: After that.
+        StudyUnavailableError: After that.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import DBAPIError
@@ -100,7 +100,9 @@ def patiently(call: Callable[[], T]) -> T:
                 raise
             reason = str(redact(one_line(getattr(cause, "orig", None) or error)))[:300]
             if time.monotonic() - began > _PATIENCE:
-                raise StorageGoneError(f"the study's database did not answer for {_PATIENCE} s: {reason}") from error
+                raise StudyUnavailableError(
+                    f"the study's database did not answer for {_PATIENCE} s: {reason}"
+                ) from error
             tries += 1
             if tries == _SILENT_TRIES:
                 log.warning("sweep: waiting for the study's database, up to %d minutes: %s", _PATIENCE // 60, reason)
@@ -153,7 +155,7 @@ def _row_lock(storage: RDBStorage, study: str) -> Iterator[None]:
 # --- signs of life ---------------------------------------------------------------------------------------
 
 
-class Watch:
+class HeartbeatMonitor:
     """Tells who gives no sign of life any more.
 
     Somebody is silent once the last sign has not changed while this process looked, by a clock that nobody sets. Times

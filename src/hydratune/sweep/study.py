@@ -20,14 +20,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.errors import ConfigError, Mistake
-from hydratune.files import CHECKPOINTS
-from hydratune.provenance import redact
 from hydratune.sweep import storage
-from hydratune.sweep.options import Sweep
+from hydratune.sweep.config import Sweep
 from hydratune.sweep.plan import Plan, check_same
-from hydratune.sweep.storage import BEAT, patiently, untested_warnings_off
-from hydratune.tracking import process
+from hydratune.sweep.storage import BEAT, retry, untested_warnings_off
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import CHECKPOINTS
+from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
     import optuna
@@ -47,7 +47,7 @@ class ChangedDataError(ConfigError):
 
 
 @dataclass(frozen=True)
-class Claim:
+class ClaimedTrial:
     """A trial that this worker trains.
 
     Args:
@@ -80,11 +80,11 @@ class Study:
         self.url = options.storage or default_storage(plan.directory)
         self._me = uuid.uuid4().hex
         self._claimed: set[int] = set()
-        self._watch = storage.Watch()
+        self._watch = storage.HeartbeatMonitor()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         with storage.file_lock(self.url) or contextlib.nullcontext():
-            self.storage = storage.answering(self.url, waits=waits)
-            self.study = patiently(self._open)
+            self.storage = storage.connect(self.url, waits=waits)
+            self.study = retry(self._open)
 
     def _open(self) -> optuna.Study:
         import optuna
@@ -112,7 +112,7 @@ class Study:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials that count: of those that were tried again after they had failed, the last."""
-        return patiently(self._trials)
+        return retry(self._trials)
 
     def _trials(self) -> list[FrozenTrial]:
         trials = self.study.get_trials(deepcopy=False)
@@ -138,7 +138,7 @@ class Study:
 
     def has_work(self) -> bool:
         """Whether a worker would find a trial to train now."""
-        return patiently(self._has_work)
+        return retry(self._has_work)
 
     def _has_work(self) -> bool:
         with self._lock():
@@ -147,7 +147,7 @@ class Study:
 
     def attributes(self) -> Mapping[str, Any]:
         """What was written down about the study."""
-        return patiently(lambda: self.study.user_attrs)
+        return retry(lambda: self.study.user_attrs)
 
     def replace(self, name: str, known: Any, new: Any) -> bool:
         """Whether something written down about the study was `known`, and is `new` now: one process is told so."""
@@ -159,7 +159,7 @@ class Study:
                 self.study.set_user_attr(name, new)
                 return True
 
-        return patiently(swap)
+        return retry(swap)
 
     def directory(self, trial: FrozenTrial | Trial) -> Path:
         """Of a trial's files."""
@@ -185,7 +185,7 @@ class Study:
         key = f"{ROWS}.{name[:16]}"
         before = self.attributes().get(key)
         if before is None:
-            patiently(lambda: self.study.set_user_attr(key, dict(digests)))
+            retry(lambda: self.study.set_user_attr(key, dict(digests)))
         elif changed := [split for split in before if before[split] != digests.get(split)]:
             fix = "Bring the rows back, or set sweep.name=NAME for a new sweep."
             raise ChangedDataError(
@@ -194,20 +194,20 @@ class Study:
 
     # --- what a worker does ---
 
-    def claim(self) -> Claim | None:
+    def claim(self) -> ClaimedTrial | None:
         """The next trial to train: one whose worker is gone, a new one, or one that failed; None where none is left."""
-        claim = patiently(self._claim)
+        claim = retry(self._claim)
         if claim:
             self._claimed.add(claim.trial._trial_id)
         return claim
 
-    def _claim(self) -> Claim | None:
+    def _claim(self) -> ClaimedTrial | None:
         with self._lock():
             self._free_the_silent()
             take = self._next(self._trials())
             return take() if take else None
 
-    def finish(self, claim: Claim, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> bool:
+    def finish(self, claim: ClaimedTrial, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> bool:
         """Tells the study what a trial came to, if it still is this worker's, and returns whether it was.
 
         `values` is None for one that was pruned.
@@ -218,13 +218,15 @@ class Study:
         numbers = {name: v for name, v in metrics.items() if isinstance(v, int | float) and math.isfinite(v)}
         return self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)
 
-    def fail(self, claim: Claim, error: str, trace: str = "") -> None:
+    def fail(self, claim: ClaimedTrial, error: str, trace: str = "") -> None:
         """Remembers a failure; the trial is free to be tried again, or has failed for good."""
         failures = self.noted(claim).get(FAILURES, 0) + 1
         told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
         self._end(claim, told, "FAIL" if failures > self.options.retries else None, None)
 
-    def _end(self, claim: Claim, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None) -> bool:
+    def _end(
+        self, claim: ClaimedTrial, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None
+    ) -> bool:
         """Writes down how a trial ended, if it still is this worker's; without a state it is free for another try."""
         from optuna.trial import TrialState
 
@@ -240,11 +242,11 @@ class Study:
                     claim.trial.set_user_attr(OWNER, None)
                 return True
 
-        ended = patiently(end)
+        ended = retry(end)
         self._claimed.discard(claim.trial._trial_id)
         return ended
 
-    def release(self, claim: Claim, *, is_interrupted: bool) -> None:
+    def release(self, claim: ClaimedTrial, *, is_interrupted: bool) -> None:
         """Leave an unfinished trial to another worker.
 
         Args:
@@ -257,16 +259,16 @@ class Study:
                     claim.trial.set_user_attr(INTERRUPTIONS, claim.trial.user_attrs.get(INTERRUPTIONS, 0) + 1)
                 claim.trial.set_user_attr(OWNER, None)
 
-    def noted(self, claim: Claim) -> Mapping[str, Any]:
+    def noted(self, claim: ClaimedTrial) -> Mapping[str, Any]:
         """What was written down about a trial."""
-        return patiently(lambda: claim.trial.user_attrs)
+        return retry(lambda: claim.trial.user_attrs)
 
-    def note(self, claim: Claim, name: str, value: Any) -> None:
+    def note(self, claim: ClaimedTrial, name: str, value: Any) -> None:
         """Writes an attribute of a trial down."""
-        patiently(lambda: claim.trial.set_user_attr(name, value))
+        retry(lambda: claim.trial.set_user_attr(name, value))
 
     @contextmanager
-    def beating(self, claim: Claim) -> Iterator[None]:
+    def beating(self, claim: ClaimedTrial) -> Iterator[None]:
         """Gives signs of life of a trial, for workers on other machines."""
         ended = threading.Event()
 
@@ -285,7 +287,7 @@ class Study:
             ended.set()
             thread.join()
 
-    def _next(self, trials: Sequence[FrozenTrial]) -> Callable[[], Claim] | None:
+    def _next(self, trials: Sequence[FrozenTrial]) -> Callable[[], ClaimedTrial] | None:
         """How to take the next trial; those that failed come last."""
         free = [trial for trial in trials if not trial.state.is_finished() and self._is_free(trial)]
         if cut_off := [trial for trial in free if not trial.user_attrs.get(FAILURES)]:
@@ -298,19 +300,19 @@ class Study:
             return lambda: self._again(failed[0])
         return None
 
-    def _begin(self, number: int) -> Claim:
+    def _begin(self, number: int) -> ClaimedTrial:
         """A new trial: the next point of the grid, or what the sampler says."""
         if self.options.sampler is None:
             return self._make(self._grid[number], {})
         return self._own(None, number)
 
-    def _again(self, failed: FrozenTrial) -> Claim:
+    def _again(self, failed: FrozenTrial) -> ClaimedTrial:
         """A trial like one that the study has as failed, in its directory; it takes its place."""
         kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
         more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
         return self._make(failed.params, {**kept, **more})
 
-    def _make(self, point: Mapping[str, Any], told: Mapping[str, Any]) -> Claim:
+    def _make(self, point: Mapping[str, Any], told: Mapping[str, Any]) -> ClaimedTrial:
         """A trial of a point that is known, ours from its first moment: one commit, where a sampler's takes many."""
         from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
@@ -324,7 +326,7 @@ class Study:
         )
         return self._as_claim(Trial(self.study, self.storage.create_new_trial(self.study._study_id, trial)))
 
-    def _own(self, found: FrozenTrial | None, number: int = 0) -> Claim:
+    def _own(self, found: FrozenTrial | None, number: int = 0) -> ClaimedTrial:
         from optuna.trial import Trial
 
         with untested_warnings_off():
@@ -340,8 +342,8 @@ class Study:
     def _owner(self) -> Mapping[str, Any]:
         return {**process.tags(), "worker": self._me}
 
-    def _as_claim(self, trial: Trial) -> Claim:
-        return Claim(trial, self.plan.space.suggest(trial), self.directory(trial))
+    def _as_claim(self, trial: Trial) -> ClaimedTrial:
+        return ClaimedTrial(trial, self.plan.space.suggest(trial), self.directory(trial))
 
     def _is_free(self, trial: FrozenTrial) -> bool:
         """Whether a trial that is not finished has no worker."""
@@ -361,7 +363,7 @@ class Study:
                 log.warning("sweep: trial %d: no sign of life from %s", trial.number, owner[process.HOST])
                 self.storage.set_trial_user_attr(trial._trial_id, OWNER, None)
 
-    def _is_mine(self, claim: Claim) -> bool:
+    def _is_mine(self, claim: ClaimedTrial) -> bool:
         """Whether a trial is still to be ended, and nobody took it over, who thought that this worker was gone."""
         now = self.storage.get_trial(claim.trial._trial_id)
         owner = (now.user_attrs.get(OWNER) or {}).get("worker")

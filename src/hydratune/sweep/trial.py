@@ -20,23 +20,23 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig, read_write
 
-from hydratune import composition
-from hydratune.build import build
-from hydratune.errors import PrunedError
-from hydratune.facts import Part, facts, hydra_job
-from hydratune.files import METRICS
-from hydratune.kept import Kept
-from hydratune.launch import is_distributed, launch
-from hydratune.run import run
+from hydratune.config import composition
+from hydratune.config.instantiate import build
 from hydratune.sweep.plan import Plan, checked_job
-from hydratune.sweep.study import Claim, Study
+from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial_context import trial_context
+from hydratune.training.job import TrialContext, facts, hydra_job
+from hydratune.training.launch import is_distributed, launch
+from hydratune.training.run import run
+from hydratune.training.warm_cache import WarmCache
+from hydratune.utils.errors import PrunedError
+from hydratune.utils.files import METRICS
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrialResult:
     """What a run of a sweep came to.
 
     Args:
@@ -50,7 +50,7 @@ class Trained:
     error: Exception | None = None
 
 
-def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kept: Kept) -> Trained:
+def train(plan: Plan, overrides: Sequence[str], directory: Path, part: TrialContext, kept: WarmCache) -> TrialResult:
     """Trains in `directory`, from its last checkpoint where it has one; leaves this process as it was.
 
     A run that is finished there is not run again.
@@ -66,8 +66,8 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: Part, kep
         )
     result = ret._return_value  # `return_value` raises what the job raised
     if isinstance(result, PrunedError):
-        return Trained(pruned=True)
-    return Trained(error=result) if isinstance(result, Exception) else Trained(metrics=result)
+        return TrialResult(pruned=True)
+    return TrialResult(error=result) if isinstance(result, Exception) else TrialResult(metrics=result)
 
 
 def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
@@ -94,7 +94,7 @@ def _experiment(plan: Plan) -> str | None:
     return name
 
 
-def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
+def _run(cfg: DictConfig, part: TrialContext, kept: WarmCache) -> Mapping[str, Any]:
     """The job inside Hydra; returns the metrics."""
     quiet_terminal()
     job = hydra_job(part, kept)
@@ -104,7 +104,8 @@ def _run(cfg: DictConfig, part: Part, kept: Kept) -> Mapping[str, Any]:
             pass  # MLflow hears the rest
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
-        return (launch if is_distributed(cfg) else run)(cfg, job).metrics
+        result = launch(cfg, job, "hydratune.sweep._rank") if is_distributed(cfg) else run(cfg, job)
+        return result.metrics
     except PrunedError as error:
         log.info("%s", error)
         raise
@@ -155,7 +156,7 @@ def reset_accelerate() -> None:
             torch.cuda.empty_cache()
 
 
-def one_run(study: Study, claim: Claim, number: int, kept: Kept) -> Trained:
+def one_run(study: Study, claim: ClaimedTrial, number: int, kept: WarmCache) -> TrialResult:
     """Train one configuration with one of its seeds, in its own directory."""
     plan, seed = study.plan, study.plan.replicates[number]
     directory = claim.run_directory(seed)

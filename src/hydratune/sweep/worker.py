@@ -17,21 +17,21 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from hydratune import collector, signals
-from hydratune.build import build
-from hydratune.errors import TERMINATED, ConfigError, Mistake, one_line
-from hydratune.files import CHECKPOINTS, remove_soon
-from hydratune.hardware.environment import ignore_other_launchers
-from hydratune.hardware.probe import available_cpus
-from hydratune.kept import Kept
-from hydratune.provenance import redact
+from hydratune.config.instantiate import build
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import PLAN, Plan, label, read_plan
-from hydratune.sweep.storage import StorageGoneError, patiently
-from hydratune.sweep.study import SECONDS, VALUES, ChangedDataError, Claim, Study
+from hydratune.sweep.storage import StudyUnavailableError, retry
+from hydratune.sweep.study import SECONDS, VALUES, ChangedDataError, ClaimedTrial, Study
 from hydratune.sweep.trial import one_run, quiet_terminal
-from hydratune.tracking import sender
+from hydratune.tracking import uploader
+from hydratune.training.hardware.environment import ignore_other_launchers
+from hydratune.training.warm_cache import WarmCache
+from hydratune.utils import gc_tuning, signals
+from hydratune.utils.errors import TERMINATED, ConfigError, Mistake, one_line
+from hydratune.utils.files import CHECKPOINTS, remove_later
 from hydratune.utils.logs import guard_output, quiet_libraries
+from hydratune.utils.machine import available_cpus
+from hydratune.utils.provenance import redact
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +55,13 @@ def work(cfg: DictConfig) -> int:
         launcher = _BASIC  # which also works in the parent's process
     plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
     if launcher != _BASIC:  # this process did not begin with our command
-        collector.spare()
+        gc_tuning.defer_gc()
         guard_output()
-    _settle(number, options.workers, launcher)
+    _configure_process(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment
     try:
-        done = _work(Study(plan, options, waits=True), Kept(_KEPT))
+        done = _work(Study(plan, options, waits=True), WarmCache(_KEPT))
     except (KeyboardInterrupt, SystemExit):
         if launcher == _BASIC:  # in the parent's process, which was asked
             raise
@@ -69,7 +69,7 @@ def work(cfg: DictConfig) -> int:
     finally:
         if signals.is_orphan():  # else it would wait for work that nobody gives
             os._exit(TERMINATED)
-        sender.wait()
+        uploader.wait()
         if launcher == _JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
             signals.ignore()
     if done == PREEMPTED:
@@ -97,7 +97,7 @@ def _shared_plan(directory: Path) -> Plan:
     return read_plan(directory)
 
 
-def _work(study: Study, kept: Kept) -> int:
+def _work(study: Study, kept: WarmCache) -> int:
     done = 0
     while claim := study.claim():
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
@@ -107,7 +107,7 @@ def _work(study: Study, kept: Kept) -> int:
         except BaseException as error:
             study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
-        signals.check()
+        signals.raise_pending()
         if not done:  # nothing of a trial is alive, and all is imported
             gc.collect()  # else the network of one that failed would stay: its traceback holds it
             gc.freeze()
@@ -115,7 +115,7 @@ def _work(study: Study, kept: Kept) -> int:
     return done
 
 
-def _settle(number: int, workers: int, launcher: str) -> None:
+def _configure_process(number: int, workers: int, launcher: str) -> None:
     """Makes a process a good worker: quiet, ended by signals, beside others on a part of the machine of its own."""
     import datasets
 
@@ -124,7 +124,7 @@ def _settle(number: int, workers: int, launcher: str) -> None:
     datasets.disable_progress_bars()
     parent = os.environ.get(STARTED_BY)
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, without their parent
-        signals.end_with(int(parent))
+        signals.exit_with_parent(int(parent))
     if launcher != _BASIC and threading.current_thread() is threading.main_thread():
         signals.install()  # in place of the launcher's own, which are called once the trial is saved
     if launcher != _JOBLIB:
@@ -145,11 +145,11 @@ def visible_gpus() -> list[str]:
     return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
 
 
-def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
+def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
     """Trains one configuration, once a seed, and tells the study."""
     try:
         results, pruned = _replicates(study, claim, kept)
-    except (ChangedDataError, StorageGoneError):  # no fault of this configuration
+    except (ChangedDataError, StudyUnavailableError):  # no fault of this configuration
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {redact(one_line(error))}"
@@ -159,10 +159,10 @@ def _configuration(study: Study, claim: Claim, kept: Kept) -> None:
     values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
     if study.finish(claim, values, _means(results)) and pruned:  # no other worker resumes from its checkpoints
         for left in study.checkpoints(claim.directory):
-            remove_soon(left, _TOLD)
+            remove_later(left, _TOLD)
 
 
-def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[str, Any]], bool]:
+def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
     """The metrics with each seed, and whether the study ended the configuration before the last."""
     began, before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
@@ -173,7 +173,7 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
                 raise trained.error
             if trained.pruned:
                 return results, True
-            remove_soon(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
+            remove_later(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
             results.append(trained.metrics)
             if study.plan.seeds:  # else they are the trial's
                 study.note(claim, VALUES, _by_seed(study, results))
@@ -184,13 +184,13 @@ def _replicates(study: Study, claim: Claim, kept: Kept) -> tuple[list[Mapping[st
     return results, False
 
 
-def _is_hopeless(study: Study, claim: Claim, results: Sequence[Mapping[str, Any]]) -> bool:
+def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the seeds so far say that a configuration is worse than the best, so that the others can be spared."""
     if study.options.pruner != "wilcoxon":
         return False
     value = results[-1][next(iter(study.plan.objectives))]
-    patiently(lambda: claim.trial.report(value, len(results) - 1))
-    return len(results) < len(study.plan.replicates) and patiently(claim.trial.should_prune)
+    retry(lambda: claim.trial.report(value, len(results) - 1))
+    return len(results) < len(study.plan.replicates) and retry(claim.trial.should_prune)
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from hydratune.config.configurable import Configurable
+from hydratune.data.columns import BadRow, Column, bad_values, wrong_type
 from hydratune.data.label_names import LabelNames
-from hydratune.data.rows import BadRow, Column, bad_values, wrong_type
-from hydratune.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 from hydratune.models.base import Network, max_positions
-from hydratune.tasks.encode import Batch, encode_texts
 from hydratune.tasks.labels import TRUE_NAMES
-from hydratune.tasks.metric import LOSS, PREDICTIONS, REFERENCES, SCORES, Metric, is_valid_name
+from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, SCORES, Metric, is_valid_name
+from hydratune.tasks.tokenize import Batch, encode_texts
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +26,7 @@ EXAMPLE = 200  # characters of an example, which any network takes
 
 
 @dataclass(frozen=True)
-class Prepared:
+class EncodedData:
     """Data in the shape that the network takes.
 
     Args:
@@ -41,12 +42,12 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvalSplit:
     """What a prediction was made for.
 
     Args:
-        rows: One split of `Prepared`, in the order of the predictions.
-        head: That of `Prepared`.
+        rows: One split of `EncodedData`, in the order of the predictions.
+        head: That of `EncodedData`.
         tuned: What was tuned on validation, by the names of `Task.tuned`; empty on validation itself.
     """
 
@@ -63,12 +64,12 @@ class Evaluated:
 
 
 @dataclass(kw_only=True)
-class Task(ABC):
+class Task(Configurable, ABC):
     """A kind of problem; one subclass and one yaml a task (see docs/adding_a_task.md).
 
     Args:
         metrics: Names of the metrics to compute, of `known_metrics`; null for those that fit the data, where allowed.
-        extra_metrics: Name -> `hydratune.tasks.metric.Metric`, computed in addition (see docs/adding_a_task.md).
+        extra_metrics: Name -> `hydratune.tasks.Metric`, computed in addition (see docs/adding_a_task.md).
         objective: The metric that picks the best checkpoint, `eval_` and its name, or `eval_loss`.
         max_length: Cut texts to this many tokens; null for as many as the network has positions.
     """
@@ -109,7 +110,7 @@ class Task(ABC):
         """Names of the metrics to compute, of `known_metrics`.
 
         Args:
-            head: That of `Prepared`; None before the data is read, for all that may be computed.
+            head: That of `EncodedData`; None before the data is read, for all that may be computed.
         """
         return [*(self.metrics or ())]
 
@@ -203,8 +204,8 @@ class Task(ABC):
             yield Mistake("", "a name of its own", repr(name), fix)
         elif not isinstance(metric, Metric):
             function = "{_target_: my_package.my_metric, _partial_: true}"
-            fix = f"Write {{_target_: hydratune.tasks.metric.Metric, function: {function}}}."
-            yield Mistake("", "a node of hydratune.tasks.metric.Metric", repr(metric), fix)
+            fix = f"Write {{_target_: hydratune.tasks.Metric, function: {function}}}."
+            yield Mistake("", "a node of hydratune.tasks.Metric", repr(metric), fix)
         else:
             yield from metric.check(self.metric_inputs)
 
@@ -286,7 +287,7 @@ class Task(ABC):
     @abstractmethod
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows that the network takes and the head that fits them.
 
         Args:
@@ -302,7 +303,7 @@ class Task(ABC):
 
         return Dataset.from_dict(self.encode(rows[:], processor, max_length))
 
-    def initialize(self, network: Network, data: Prepared) -> None:  # noqa: B027 (most tasks know nothing better)
+    def initialize(self, network: Network, data: EncodedData) -> None:
         """Gives new weights of a network a better start than chance."""
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
@@ -330,11 +331,11 @@ class Task(ABC):
         return scores.argmax(dim=-1)
 
     @abstractmethod
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`."""
 
     @abstractmethod
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """One JSON object a row of the data: what was predicted for it.
 
         Args:
@@ -344,7 +345,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """One JSON object a row for `predictions.jsonl`: what was asked for and what was said; may be empty."""
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.rows import BadRow, Column
+from hydratune.data.columns import BadRow, Column
 from hydratune.data.streaming import is_stream
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import Evaluated, Prepared
-from hydratune.tasks.encode import Batch, encode_splits
-from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, LeftToRight, chosen, mean_scores
-from hydratune.tasks.metric import Metric, error
+from hydratune.tasks.base import EncodedData, EvalSplit
+from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
+from hydratune.tasks.metrics.metric import Metric, error
+from hydratune.tasks.tokenize import Batch, encode_splits
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ PIECE = 10_000  # characters of the lines that are tokenised together
 
 
 @dataclass(kw_only=True)
-class CausalLm(LeftToRight):
+class CausalLm(CausalTask):
     """Column `text`. All texts of a split are joined and cut into blocks, so that no token is padding.
 
     Perplexity is per token, and comparable only for one tokenizer. Bits per byte, of the texts in UTF-8, compare
@@ -83,7 +83,7 @@ class CausalLm(LeftToRight):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids`, all of one length, with the `bytes` of text that they stand for on average."""
         size = min(self.block_size, max_length or self.block_size)
         between = [_end_token(processor)] if self.separator == "eos" else []
@@ -100,7 +100,7 @@ class CausalLm(LeftToRight):
         key = {"task": "causal_lm/2", "separator": self.separator}
         encoded = encode_splits(splits, encode, processor, key)
         said: list[str] = []
-        return Prepared(
+        return EncodedData(
             type(splits)({split: _packed(rows, split, size, said) for split, rows in encoded.items()}), {}, said
         )
 
@@ -108,13 +108,13 @@ class CausalLm(LeftToRight):
         """`input_ids` and `labels` (batch, block_size) int64; the network shifts the labels."""
         return _collate
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names."""
         scores = mean_scores(prediction.predictions)
         first = evaluated.rows[0]
         bytes_per_token = first["bytes"] / len(first["input_ids"])
         scores["bits_per_byte"] = scores["nats"] / math.log(2) / bytes_per_token
-        return chosen(scores, self.metrics)
+        return select_metrics(scores, self.metrics)
 
 
 def _end_token(tokenizer: Any) -> int:

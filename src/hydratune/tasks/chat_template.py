@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydratune.data.rows import shown
-from hydratune.errors import ConfigError, Mistake, one_line
+from hydratune.data.columns import preview
 from hydratune.tasks.chats import ChatError, Message
-from hydratune.tasks.encode import IGNORED
+from hydratune.tasks.tokenize import IGNORED
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 # For tokenizers without a template of their own. An answer ends with the end token, where generation stops.
 SIMPLE = (
@@ -56,9 +56,11 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
     except Exception as error:  # whatever a template raises
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:
-        raise ChatError("messages", "a chat template that writes tool_calls", f"one without them for {shown(messages)}")
+        raise ChatError(
+            "messages", "a chat template that writes tool_calls", f"one without them for {preview(messages)}"
+        )
     if loses_tools:
-        raise ChatError("tools", "a chat template that writes tools", f"one without them for {shown(tools)}")
+        raise ChatError("tools", "a chat template that writes tools", f"one without them for {preview(tools)}")
 
 
 def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[str, list[int]]:
@@ -72,7 +74,7 @@ def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[s
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
     if not any(inside):
-        got, fix = f"no answer in {shown(messages)}", "Correct the template."
+        got, fix = f"no answer in {preview(messages)}", "Correct the template."
         raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
     ids = encoded["input_ids"]
     return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}

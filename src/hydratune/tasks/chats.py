@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydratune.data.rows import shown
+from hydratune.data.columns import preview
 
 Message = dict[str, Any]
 
@@ -63,7 +63,7 @@ def messages_of(row: Mapping[str, Any]) -> list[Message]:
     messages = [_message(message, chat) for message in _parsed_list(row[chat], chat)] if chat else _pair(row)
     system = row.get("system")
     if system is not None and not isinstance(system, str):
-        raise ChatError("system", "a text", shown(system))
+        raise ChatError("system", "a text", preview(system))
     if system and not (messages and messages[0]["role"] == "system"):
         messages = [{"role": "system", "content": system}, *messages]
     return messages
@@ -80,7 +80,7 @@ def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
         return None
     schemas = [json.loads(tool) if isinstance(tool, str) else tool for tool in _parsed_list(tools, "tools")]
     if not all(isinstance(tool, dict) for tool in schemas):
-        raise ChatError("tools", "a list of JSON schemas", shown(tools))
+        raise ChatError("tools", "a list of JSON schemas", preview(tools))
     return [_without_nulls(tool) for tool in schemas]
 
 
@@ -98,10 +98,10 @@ def _pair(row: Mapping[str, Any]) -> list[Message]:
     more = row.get("input") if asked == "instruction" else None
     for name, text in {**texts, "input": more}.items():
         if text is not None and not isinstance(text, str):
-            raise ChatError(name, "a text", shown(text))
+            raise ChatError(name, "a text", preview(text))
     for name in (asked, *([answered] if texts[answered] is not None else [])):
         if not (texts[name] or "").strip():
-            raise ChatError(name, "a text", shown(texts[name]))
+            raise ChatError(name, "a text", preview(texts[name]))
     question = f"{texts[asked]}\n\n{more}" if more else str(texts[asked])
     answer = [] if texts[answered] is None else [{"role": "assistant", "content": texts[answered]}]
     return [*_history(row), {"role": "user", "content": question}, *answer]
@@ -112,7 +112,7 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
     pairs = _parsed_list(row.get("history") or [], "history")
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-            raise ChatError("history", "pairs of a question and an answer", shown(pair))
+            raise ChatError("history", "pairs of a question and an answer", preview(pair))
     return [
         {"role": role, "content": text}
         for pair in pairs
@@ -125,29 +125,29 @@ def _parsed_list(value: Any, column: str) -> list[Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise ChatError(column, "a list, or the JSON text of one", shown(value)) from error
+        raise ChatError(column, "a list, or the JSON text of one", preview(value)) from error
     if not isinstance(parsed, list):
-        raise ChatError(column, "a list", shown(value))
+        raise ChatError(column, "a list", preview(value))
     return parsed
 
 
 def _message(message: Any, column: str) -> Message:
     """One message in the form of chat templates, without keys that are null."""
     if not isinstance(message, dict):
-        raise ChatError(column, "messages with role and content", shown(message))
+        raise ChatError(column, "messages with role and content", preview(message))
     known = {name: value for name, value in message.items() if value is not None}
     if "from" in known and "role" not in known:
         known = _from_sharegpt(known, column)
     if known.get("role") not in ROLES:
-        raise ChatError(column, f"messages with a role among {list(ROLES)}", shown(message))
+        raise ChatError(column, f"messages with a role among {list(ROLES)}", preview(message))
     if known.pop("weight", 1) not in (1, True):
-        raise ChatError(column, "messages that all count", f"a weight in {shown(message)}")
+        raise ChatError(column, "messages that all count", f"a weight in {preview(message)}")
     if known.get("function_call"):
-        raise ChatError(column, "tool_calls, which replaced function_call", shown(message))
+        raise ChatError(column, "tool_calls, which replaced function_call", preview(message))
     calls = [_tool_call(call, column) for call in _parsed_list(known.pop("tool_calls", []), column)]
     content = _text(known.get("content", ""), column)
     if not content.strip() and not calls and known["role"] in ("user", "assistant"):
-        raise ChatError(column, "messages with content", shown(message))
+        raise ChatError(column, "messages with content", preview(message))
     return {**known, "content": content, **({"tool_calls": calls} if calls else {})}
 
 
@@ -166,10 +166,10 @@ def _text(content: Any, column: str) -> str:
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
-            raise ChatError(column, "messages of text alone", shown(content))
+            raise ChatError(column, "messages of text alone", preview(content))
         return "".join(map(str, texts))
     if not isinstance(content, str):
-        raise ChatError(column, "messages with content", shown(content))
+        raise ChatError(column, "messages with content", preview(content))
     return content
 
 
@@ -177,7 +177,7 @@ def _tool_call(call: Any, column: str) -> dict[str, Any]:
     """A call of a tool, with its arguments as an object, as templates expect them."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ChatError(column, "tool_calls with a function and its name", shown(call))
+        raise ChatError(column, "tool_calls with a function and its name", preview(call))
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _json_object(arguments or "{}", column)
@@ -190,9 +190,9 @@ def _json_object(text: Any, column: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise ChatError(column, "arguments in JSON", shown(text)) from error
+        raise ChatError(column, "arguments in JSON", preview(text)) from error
     if not isinstance(parsed, dict):
-        raise ChatError(column, "an object of arguments", shown(text))
+        raise ChatError(column, "an object of arguments", preview(text))
     return parsed
 
 

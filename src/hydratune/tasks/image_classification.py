@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.rows import BadRow, Column
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.tasks.base import Prepared
+from hydratune.data.columns import BadRow, Column
+from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
-from hydratune.tasks.one_label import OneLabel
+from hydratune.tasks.single_label import SingleLabelTask
+from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class ImageClassification(OneLabel):
+class ImageClassification(SingleLabelTask):
     """Columns `image`, an image of `datasets` or its path, and `label`, a string or an id."""
 
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
@@ -52,7 +52,7 @@ class ImageClassification(OneLabel):
         processor: Any,  # noqa: ARG002 (images are processed batch by batch, in the collator)
         max_length: int | None,  # noqa: ARG002 (images have no length)
         label_names: list[str] | None,
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `image` and `labels`."""
         labels = collect_labels(splits, label_names)
         prepared = type(splits)()
@@ -60,7 +60,7 @@ class ImageClassification(OneLabel):
             ids = labels.encode(rows["label"])
             images = _as_images(rows.remove_columns("label")).add_column("labels", ids)
             prepared[split] = with_true_names(images, rows, labels)
-        return Prepared(prepared, labels.head())
+        return EncodedData(prepared, labels.head())
 
     def prepare_inputs(
         self,

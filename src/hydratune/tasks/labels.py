@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.columns import BadRow
 from hydratune.data.label_names import LabelNames, check_fractions, label_text
-from hydratune.data.rows import BadRow
-from hydratune.data.splitting import with_column
+from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
-from hydratune.errors import ConfigError, Mistake, did_you_mean
-from hydratune.tasks.encode import IGNORED
+from hydratune.tasks.tokenize import IGNORED
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import Evaluated, Task
-from hydratune.tasks.encode import IGNORED, Batch
-from hydratune.tasks.metric import error, share
+from hydratune.tasks.base import EvalSplit, Task
+from hydratune.tasks.metrics.metric import error, share
+from hydratune.tasks.tokenize import IGNORED, Batch
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -63,7 +63,7 @@ def mean_scores(totals: Any) -> dict[str, float]:
 
 
 @dataclass(kw_only=True)
-class LeftToRight(Task):
+class CausalTask(Task):
     """A task of a network that predicts each token from those before it. Predictions are written greedily.
 
     Args:
@@ -116,7 +116,7 @@ class LeftToRight(Task):
         written = network.generate(**asked, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop)
         return written[:, batch["input_ids"].shape[1] :]
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """What was written, up to its end."""
         for row in predictions:
             ids = row.tolist()
@@ -141,7 +141,7 @@ class LeftToRight(Task):
         """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
         return token_scores(logits, labels, shift=True)
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each token has its own prediction."""
         return ()
 
@@ -150,6 +150,6 @@ class LeftToRight(Task):
         return {}
 
 
-def chosen(scores: Mapping[str, float], names: list[str]) -> dict[str, float]:
+def select_metrics(scores: Mapping[str, float], names: list[str]) -> dict[str, float]:
     """The scores that a config names, in its order."""
     return {name: scores[name] for name in names}

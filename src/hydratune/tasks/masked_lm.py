@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.rows import Column
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task
-from hydratune.tasks.encode import cut, encode_splits, say_truncated, truncated
+from hydratune.data.columns import Column
+from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task
 from hydratune.tasks.language_modeling import (
     PERPLEXITY,
     TOKEN_ACCURACY,
     UNDECODED,
-    chosen,
     mean_scores,
+    select_metrics,
     token_scores,
 )
-from hydratune.tasks.metric import Metric
+from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.tokenize import cut, encode_splits, say_truncated, truncated
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +73,9 @@ class MaskedLm(Task):
 
     def callbacks(self, collator: Any) -> list[TrainerCallback]:
         """Tells the collator which epoch it is."""
-        from hydratune.tasks.masking import TellEpoch
+        from hydratune.tasks.mask_collator import SetEpochCallback
 
-        return [TellEpoch(collator)]
+        return [SetEpochCallback(collator)]
 
     def prepare(
         self,
@@ -83,7 +83,7 @@ class MaskedLm(Task):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids`, what is special in them and where words are, and `example`."""
 
         def encode(batch: Mapping[str, list[Any]], numbers: list[int]) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class MaskedLm(Task):
             if split != "train":
                 marks = [-1] * len(encoded[split])
                 encoded[split] = encoded[split].remove_columns("example").add_column("example", marks)
-        return Prepared(encoded, {}, [*nothing, *said])
+        return EncodedData(encoded, {}, [*nothing, *said])
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
         """Rows of `input_ids` with their `text`."""
@@ -127,7 +127,7 @@ class MaskedLm(Task):
         """(batch, seq) best token ids."""
         return network(**batch).logits.argmax(dim=-1)
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Each text with its masks filled in, and the tokens that fill them; a text without a mask as it is."""
         mask, mask_id = self._tokenizer.mask_token, self._tokenizer.mask_token_id
         for row, best in zip(evaluated.rows, predictions, strict=True):
@@ -142,7 +142,7 @@ class MaskedLm(Task):
         """See `MaskingCollator`."""
         from transformers import DataCollatorForLanguageModeling
 
-        from hydratune.tasks.masking import MaskingCollator
+        from hydratune.tasks.mask_collator import MaskingCollator
 
         always = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0} if self.whole_word_mask else {}
         masks = DataCollatorForLanguageModeling(
@@ -154,15 +154,15 @@ class MaskedLm(Task):
         """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
         return token_scores(logits, labels, shift=False)
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names, over the masked tokens."""
-        return chosen(mean_scores(prediction.predictions), self.metrics)
+        return select_metrics(mean_scores(prediction.predictions), self.metrics)
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
         """The begin of a text, and a mask for what may follow."""
         return {"text": f"{row['text'][:EXAMPLE]} {processor.mask_token}"}
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Nothing: each masked token has its own prediction."""
         return ()
 

@@ -7,23 +7,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.columns import BadRow, Column, preview
 from hydratune.data.label_names import LabelNames
-from hydratune.data.rows import BadRow, Column, shown
 from hydratune.data.streaming import is_stream
-from hydratune.errors import ConfigError, Mistake
 from hydratune.models.base import Network
-from hydratune.tasks.base import Evaluated, Prepared, Task, column_values
-from hydratune.tasks.encode import IGNORED, encode_splits, say_truncated
-from hydratune.tasks.label_metrics import MULTI_LABEL, best_threshold
-from hydratune.tasks.labels import (
-    Labels,
-    collect_labels,
-    name_labels,
-    named_labels,
-    unknown_labels,
-    with_true_names,
-)
-from hydratune.tasks.metric import PREDICTIONS, REFERENCES, Metric
+from hydratune.tasks.base import EncodedData, EvalSplit, Task, column_values
+from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_labels, unknown_labels, with_true_names
+from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
+from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
+from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +93,7 @@ class MultiLabelClassification(Task):
                     and None not in values
                     and (len(values) != len(label_names) or not {*values} <= {0, 1})
                 ):
-                    yield BadRow(split, row, "labels", expected, shown(values), "Correct or drop the row.")
+                    yield BadRow(split, row, "labels", expected, preview(values), "Correct or drop the row.")
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Labels by their names; indicators in the order of the head."""
@@ -119,7 +112,7 @@ class MultiLabelClassification(Task):
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`, the ids of those that a row has."""
         if self.encoding == "indicators":
             labels = Labels(list(label_names or ()), {})
@@ -139,9 +132,9 @@ class MultiLabelClassification(Task):
         self._count = len(labels.names)
         if self.encoding == "names":
             rows = type(splits)({s: with_true_names(rows[s], splits[s], labels, "labels") for s in rows})
-        return Prepared(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
+        return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
 
-    def initialize(self, network: Network, data: Prepared) -> None:
+    def initialize(self, network: Network, data: EncodedData) -> None:
         """Sets a new head's biases to the log odds of the labels in training.
 
         From biases of 0 every label would start at one half, and the first steps would teach the whole network to
@@ -167,7 +160,7 @@ class MultiLabelClassification(Task):
         scores = (logits[0] if isinstance(logits, tuple) else logits).float().sigmoid()
         return scores if self.tune_threshold else (scores > self.threshold).to(torch.uint8)
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names, and the threshold where it is tuned."""
         from scipy.sparse import csr_matrix
 
@@ -184,14 +177,14 @@ class MultiLabelClassification(Task):
             names = _with_unseen(names, true_names)
         return self._scores(csr_matrix(references), csr_matrix(predicted), names) | values
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The names of the labels that are predicted."""
         names = evaluated.head["id2label"]
         least = evaluated.tuned.get("threshold", 1)
         for said in predictions:
             yield {"predictions": [names[i] for i, value in enumerate(said) if value >= least]}
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The names of the true and of the predicted labels."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [
@@ -202,7 +195,7 @@ class MultiLabelClassification(Task):
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """The scores of each label."""
-        from hydratune.tasks.tables import label_sets
+        from hydratune.tasks.metrics.tables import label_sets
 
         true, said = column_values(rows, "labels", "predictions")
         return label_sets(true, said, _with_unseen([*head["id2label"].values()], true))
@@ -266,7 +259,7 @@ def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
         for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
             if values and None not in values and len(set(values)) < len(values):
                 fix = "Name it once; for a 0 or 1 a label set task.encoding=indicators."
-                yield BadRow(split, row, "labels", "each label once", shown(values), fix)
+                yield BadRow(split, row, "labels", "each label once", preview(values), fix)
 
 
 @dataclass

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.columns import BadRow, Column, preview
 from hydratune.data.label_names import LabelNames, label_text
-from hydratune.data.rows import BadRow, Column, shown
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
-from hydratune.tasks.metric import Metric
-from hydratune.tasks.metrics import ACCURACY
+from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.metrics.classification import ACCURACY
+from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -74,10 +74,10 @@ class MultipleChoice(Task):
                     expected = f"{wanted} choices, as in most rows"
                     yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
                 elif not all(choice.strip() for choice in choices):
-                    yield BadRow(split, row, "choices", "a text in every choice", shown(choices), "Fill it in.")
+                    yield BadRow(split, row, "choices", "a text in every choice", preview(choices), "Fill it in.")
                 elif label is not None and _place(label, choices) is None:
                     expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
-                    yield BadRow(split, row, "label", expected, shown(label), "Correct or drop the row.")
+                    yield BadRow(split, row, "label", expected, preview(label), "Correct or drop the row.")
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
         """Lists of `input_ids`, one a choice, with the texts of the choices."""
@@ -99,7 +99,7 @@ class MultipleChoice(Task):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (choices have no names)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of lists of `input_ids`, one a choice, and `labels`; of a text and a choice the longer one is cut."""
 
         def encode(batch: Batch) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class MultipleChoice(Task):
 
         key = {"task": "multiple_choice/2", "max_length": max_length}
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
-        return Prepared(rows, {}, said)
+        return EncodedData(rows, {}, said)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest choice: `input_ids` (batch, choices, seq) int64."""
@@ -126,16 +126,16 @@ class MultipleChoice(Task):
 
         return without_labels
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names; of two choices with the same text, either is right."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The chosen text and its number, from 0."""
         for choices, best in zip(evaluated.rows["choices"], predictions, strict=True):
             yield {"prediction": choices[int(best)], "index": int(best)}
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The right and the chosen text."""
         said = self.say(prediction.predictions, evaluated)
         for choices, label, one in zip(evaluated.rows["choices"], prediction.label_ids, said, strict=True):
@@ -181,7 +181,7 @@ def _check_numbers(splits: DatasetDict) -> None:
     are_texts = len(texts) == len(rows) and any(i >= len(choices) for i, (_, choices) in pairs)
     if both and not are_texts:
         label, choices = both[0]
-        got = f"{label!r}, which is one of the choices {shown(choices)} and the number of another"
+        got = f"{label!r}, which is one of the choices {preview(choices)} and the number of another"
         fix = f"Name the choices in their order: dataset.labels=[{','.join(map(str, range(len(choices))))}]."
         raise ConfigError(Mistake("dataset.labels", "labels that mean one choice", got, fix))
 

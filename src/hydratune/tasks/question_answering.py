@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.rows import BadRow, Column, shown
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks import squad
-from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated
-from hydratune.tasks.metric import Metric, percentage
+from hydratune.data.columns import BadRow, Column, preview
+from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.metrics import squad
+from hydratune.tasks.metrics.metric import Metric, percentage
+from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +88,7 @@ class QuestionAnswering(Task):
             for row, (context, given) in enumerate(pairs):
                 if _is_uneven(given):
                     expected = "a text and an answer_start for each answer"
-                    yield BadRow(split, row, "answers", expected, shown(given), "Correct or drop the row.")
+                    yield BadRow(split, row, "answers", expected, preview(given), "Correct or drop the row.")
                     continue
                 answers = _answers(given)
                 if not answers and not self.version_2_with_negative:
@@ -97,9 +97,9 @@ class QuestionAnswering(Task):
                 for text, start in answers:
                     there = (context or "")[start : start + len(text)] if start >= 0 else ""
                     if there != text or not text.strip():
-                        expected = f"{shown(text)} at character {start} of the context"
+                        expected = f"{preview(text)} at character {start} of the context"
                         fix = "answer_start counts characters from 0."
-                        yield BadRow(split, row, "answers", expected, shown(there), fix)
+                        yield BadRow(split, row, "answers", expected, preview(there), fix)
                         break
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class QuestionAnswering(Task):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (answers have no names)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `start_positions`, `end_positions`, a window each; 0 where the answer is not."""
         length, stride = self._sizes(max_length)
 
@@ -132,7 +132,7 @@ class QuestionAnswering(Task):
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return Prepared(encoded, {}, [*said, *cut_said, *_unaligned(encoded, length, stride)])
+        return EncodedData(encoded, {}, [*said, *cut_said, *_unaligned(encoded, length, stride)])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
@@ -154,7 +154,7 @@ class QuestionAnswering(Task):
             found.append(torch.nn.functional.pad(best.values, (0, room), value=float("-inf")))
         return (*found, starts[:, 0] + ends[:, 0])
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """SQuAD's scores; those of questions with and without answers where both occur; the tuned threshold."""
         found = self._candidates(prediction.predictions, evaluated)
         answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
@@ -163,12 +163,12 @@ class QuestionAnswering(Task):
         rows = [{"answers": known, "prediction": one} for known, one in zip(answers, said, strict=True)]
         return self.rescore(rows, ()) | tuned
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The answer to each question, which is empty for no answer."""
         for found in self._candidates(predictions, evaluated):
             yield {"prediction": self._said(found, evaluated.tuned)}
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Each question with its answers and the predicted one, which is empty for no answer."""
         rows = evaluated.rows.select_columns(["id", "question", "known"])
         firsts = [row for row in rows if row["known"] is not None]
@@ -187,10 +187,10 @@ class QuestionAnswering(Task):
         scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
         return {name: (value, 1.0) for name, value in scores.items()}
 
-    def _said(self, found: squad.Candidates, tuned: Mapping[str, float]) -> str:
+    def _said(self, found: squad.SpanCandidates, tuned: Mapping[str, float]) -> str:
         return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""
 
-    def _threshold(self, found: list[squad.Candidates], answers: list[list[str]], evaluated: Evaluated) -> float:
+    def _threshold(self, found: list[squad.SpanCandidates], answers: list[list[str]], evaluated: EvalSplit) -> float:
         """That of validation, or the best one here."""
         if evaluated.tuned:
             return evaluated.tuned["null_threshold"]
@@ -198,13 +198,13 @@ class QuestionAnswering(Task):
         gains = (squad.f1(one.best.text, known, True) - squad.f1("", known, True) for one, known in pairs)
         return squad.best_threshold([one.doubt for one in found], gains)
 
-    def _candidates(self, predictions: Any, evaluated: Evaluated) -> list[squad.Candidates]:
+    def _candidates(self, predictions: Any, evaluated: EvalSplit) -> list[squad.SpanCandidates]:
         """The best span of each question over its windows."""
-        found: list[squad.Candidates] = []
+        found: list[squad.SpanCandidates] = []
         context = ""
         for row, *window, null in zip(evaluated.rows, *predictions, strict=True):
             if row["context"] is not None:  # the first window of a question
-                found.append(squad.Candidates())
+                found.append(squad.SpanCandidates())
                 context = row["context"]
             scored = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
             found[-1].add({**scored, "offsets": row["offsets"]}, context, float(null), self.max_answer_length)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.rows import Column
-from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import encode_splits, say_truncated
-from hydratune.tasks.label_metrics import REGRESSION
-from hydratune.tasks.metric import Metric
+from hydratune.data.columns import Column
+from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.metrics.multi_label import REGRESSION
+from hydratune.tasks.tokenize import encode_splits, say_truncated
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ class Regression(Task):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (numbers have no names)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`."""
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -49,22 +49,22 @@ class Regression(Task):
 
         encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
         rows, said = say_truncated(encoded, max_length)
-        return Prepared(rows, {"num_labels": 1, "problem_type": "regression"}, said)
+        return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, said)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
         """(batch, 1) -> (batch,) numbers."""
         values = logits[0] if isinstance(logits, tuple) else logits
         return values.squeeze(-1).float()
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """The predicted number."""
         return ({"prediction": float(said)} for said in predictions)
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The true and the predicted number."""
         for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
             yield {"label": float(label), **said}

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hydratune.data.rows import Column
-from hydratune.errors import ConfigError, Mistake
-from hydratune.models.base import first_and_last
-from hydratune.tasks.base import Evaluated, Prepared, Task
-from hydratune.tasks.encode import Batch, cut, encode_splits, say_truncated, truncated
-from hydratune.tasks.generation_metrics import BLEU_SCORE, CORPUS, GENERATION, MEANS, TOKENIZER, over_corpus, unsuited
-from hydratune.tasks.metric import Metric
-from hydratune.tasks.references import texts_of
+from hydratune.data.columns import Column
+from hydratune.models.base import bos_eos_ids
+from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.metrics.generation import BLEU_SCORE, CORPUS, GENERATION, MEANS, TOKENIZER, over_corpus, unsuited
+from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.metrics.references import texts_of
+from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import torch
@@ -90,11 +90,11 @@ class Seq2Seq(Task):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`, with the texts for `decode`."""
         self._tokenizer = processor
         # A network that never sees an end never learns to stop, and not every tokenizer writes one.
-        end = first_and_last(processor)[1]
+        end = bos_eos_ids(processor)[1]
         ends = [] if end is None or end in processor(text_target="a")["input_ids"] else [end]
 
         def encode(batch: Batch) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Seq2Seq(Task):
             "prefix": self.prefix,
         }
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length, "sources or targets")
-        return Prepared(rows, {}, [*said, *self.warnings(splits)])
+        return EncodedData(rows, {}, [*said, *self.warnings(splits)])
 
     def warnings(self, splits: DatasetDict) -> Iterator[str]:
         """Sentences for the user: BLEU would take whole sentences for words."""
@@ -154,15 +154,15 @@ class Seq2Seq(Task):
             raise ConfigError(Mistake("trainer", "evaluation that generates", "one that does not", fix))
         return logits
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """What was generated."""
         return ({"prediction": text} for text in self._texts(predictions))
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The target, or all references, and the generated text."""
         said = self.say(prediction.predictions, evaluated)
         for target, one in zip(evaluated.rows["target"], said, strict=True):

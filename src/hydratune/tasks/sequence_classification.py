@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.rows import Column
-from hydratune.tasks.base import Prepared
-from hydratune.tasks.encode import encode_splits, say_truncated
+from hydratune.data.columns import Column
+from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
-from hydratune.tasks.one_label import OneLabel
+from hydratune.tasks.single_label import SingleLabelTask
+from hydratune.tasks.tokenize import encode_splits, say_truncated
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
 
 @dataclass(kw_only=True)
-class SequenceClassification(OneLabel):
+class SequenceClassification(SingleLabelTask):
     """Columns `text`, optionally `text_pair`, and `label`, which may be a string, an id or a truth value."""
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
@@ -31,7 +31,7 @@ class SequenceClassification(OneLabel):
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`."""
         labels = collect_labels(splits, label_names)
 
@@ -41,4 +41,4 @@ class SequenceClassification(OneLabel):
         key = {"task": "sequence_classification/2", "max_length": max_length, "labels": labels.names}
         encoded, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         named = {split: with_true_names(rows, splits[split], labels) for split, rows in encoded.items()}
-        return Prepared(type(splits)(named), labels.head(), said)
+        return EncodedData(type(splits)(named), labels.head(), said)

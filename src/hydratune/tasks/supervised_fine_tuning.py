@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from hydratune.data.rows import BadRow, Column
-from hydratune.errors import ConfigError, Mistake, one_of
-from hydratune.tasks.base import Evaluated, Prepared
+from hydratune.data.columns import BadRow, Column
+from hydratune.tasks.base import EncodedData, EvalSplit
 from hydratune.tasks.chat_template import SIMPLE, apply_template, check_chat, encode_chat
 from hydratune.tasks.chats import FORMS, ChatError, Message, complete_forms, messages_of, tools_of
-from hydratune.tasks.encode import IGNORED, Batch, encode_splits
-from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, LeftToRight, chosen, mean_scores
-from hydratune.tasks.metric import Metric
+from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
+from hydratune.tasks.metrics.metric import Metric
+from hydratune.tasks.tokenize import IGNORED, Batch, encode_splits
+from hydratune.utils.errors import ConfigError, Mistake, one_of
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class SupervisedFineTuning(LeftToRight):
+class SupervisedFineTuning(CausalTask):
     """Chats in one of the forms of `hydratune.tasks.chats`; the loss is on the answers only.
 
     The forms are `messages` (a list of {role, content, tool_calls}), ShareGPT's `conversations`, `prompt` and
@@ -133,7 +133,7 @@ class SupervisedFineTuning(LeftToRight):
         processor: Any,
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`, which count in answers alone."""
         self._set_template(processor)
 
@@ -157,7 +157,7 @@ class SupervisedFineTuning(LeftToRight):
             fix = "Set task.chat_template=simple, or to a Jinja template."
             raise ConfigError(Mistake("task.chat_template", "a tokenizer with a chat template", "one without", fix))
 
-    def _shortened(self, encoded: DatasetDict, max_length: int | None) -> Prepared:
+    def _shortened(self, encoded: DatasetDict, max_length: int | None) -> EncodedData:
         """Rows of at most `max_length` tokens with something to learn in each, and what became of the others."""
         splits, said = type(encoded)(), []
         for split, rows in encoded.items():
@@ -179,7 +179,7 @@ class SupervisedFineTuning(LeftToRight):
                 what = f"{lost:,} dropped" + (f", {long - lost:,} cut" if self.on_long == "truncate" else "")
                 said.append(f"{long:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {what}")
             splits[split] = kept.remove_columns(["length", "answer"])
-        return Prepared(splits, {}, said)
+        return EncodedData(splits, {}, said)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Pads a batch to its own longest row: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""
@@ -187,9 +187,9 @@ class SupervisedFineTuning(LeftToRight):
 
         return DataCollatorForSeq2Seq(processor)
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:  # noqa: ARG002
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names, over the tokens of the answers."""
-        return chosen(mean_scores(prediction.predictions), self.metrics)
+        return select_metrics(mean_scores(prediction.predictions), self.metrics)
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
         """A prompt in the template, up to where the answer begins."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
+from hydratune.data.columns import BadRow, Column
 from hydratune.data.label_names import LabelNames
-from hydratune.data.rows import BadRow, Column
-from hydratune.errors import ConfigError, Mistake
-from hydratune.tasks.base import EXAMPLE, Evaluated, Prepared, Task, column_values
-from hydratune.tasks.encode import IGNORED, Batch, cut, encode_splits
+from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_values
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
-from hydratune.tasks.metric import Metric, share
+from hydratune.tasks.metrics.metric import Metric, share
+from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
+from hydratune.utils.errors import ConfigError, Mistake
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +108,7 @@ class TokenClassification(Task):
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
-    ) -> Prepared:
+    ) -> EncodedData:
         """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
         labels = collect_labels(splits, label_names, "labels")
         unseen = [labels.name(value) for rows in splits.values() for value in labels.unseen(rows, "labels")]
@@ -128,7 +128,7 @@ class TokenClassification(Task):
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return Prepared(encoded, labels.head(), said)
+        return EncodedData(encoded, labels.head(), said)
 
     def _refuse_other_tags(self, names: Sequence[str]) -> None:
         """Tags that seqeval cannot read make no entities, of which the metrics are."""
@@ -150,13 +150,13 @@ class TokenClassification(Task):
         processor.padding_side = "right"  # `decode` counts places from the left
         return DataCollatorForTokenClassification(processor)
 
-    def compute_metrics(self, prediction: EvalPrediction, evaluated: Evaluated) -> dict[str, float]:
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """The metrics that the config names, and those of each type, over whole sentences."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """The metrics that the config names, and those of each type."""
-        from hydratune.tasks.sequence_metrics import entity_scores, word_accuracy
+        from hydratune.tasks.metrics.sequence_labeling import entity_scores, word_accuracy
 
         true, said = column_values(rows, "labels", "predictions")
         scores = {"accuracy": word_accuracy(true, said)} if "accuracy" in self.metrics else {}
@@ -168,7 +168,7 @@ class TokenClassification(Task):
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """All but those of each type."""
-        from hydratune.tasks.sequence_metrics import entities
+        from hydratune.tasks.metrics.sequence_labeling import entities
 
         right = sum(true == said for true, said in zip(row["labels"], row["predictions"], strict=True))
         true, said = (entities(row[key], self.scheme) for key in ("labels", "predictions"))
@@ -180,7 +180,7 @@ class TokenClassification(Task):
             "recall": (both, float(len(true))),
         }
 
-    def say(self, predictions: Any, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The words of each sentence and the label of each."""
         names, rows = evaluated.head["id2label"], evaluated.rows
         outside = "O" if "O" in names.values() else names[0]  # of a word that is no token at all
@@ -192,7 +192,7 @@ class TokenClassification(Task):
                 sentences[-1]["predictions"][word] = names[int(said[place])]
         return sentences
 
-    def decode(self, prediction: EvalPrediction, evaluated: Evaluated) -> Iterable[Mapping[str, Any]]:
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """The words of each sentence, their labels and what was predicted."""
         true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
         for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
@@ -200,7 +200,7 @@ class TokenClassification(Task):
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
         """The scores of each type of entity, where the metrics are of entities."""
-        from hydratune.tasks.tables import entities
+        from hydratune.tasks.metrics.tables import entities
 
         true, said = column_values(rows, "labels", "predictions")
         return entities(true, said, self.scheme) if {*self.metrics} & {*_ENTITY_METRICS} else {}

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.errors import Mistake
+from hydratune.config.configurable import Configurable
+from hydratune.utils.errors import Mistake
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunInfo:
     """What is known of a run before it trains.
 
     Args:
@@ -37,7 +38,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class SplitFacts:
+class DatasetInfo:
     """The rows of one split, as a tracker names them.
 
     Args:
@@ -58,7 +59,7 @@ class SplitFacts:
 
 
 @dataclass(frozen=True)
-class ModelFacts:
+class ModelInfo:
     """A folder of `save_pretrained` that is to be recorded as a model.
 
     Args:
@@ -83,7 +84,7 @@ class ModelFacts:
 class RunLog:
     """One run as its tracker sees it; this one, which `tracking=none` uses, keeps nothing."""
 
-    def callbacks(self, model: ModelFacts) -> list[TrainerCallback]:  # noqa: ARG002
+    def callbacks(self, model: ModelInfo) -> list[TrainerCallback]:  # noqa: ARG002
         """What Trainer is to call while it trains; `model` is what a checkpoint is recorded as."""
         return []
 
@@ -96,10 +97,10 @@ class RunLog:
     def artifact(self, path: Path, folder: str = "") -> None:
         """Records a file of the run's directory."""
 
-    def dataset(self, split: SplitFacts) -> None:
+    def dataset(self, split: DatasetInfo) -> None:
         """Records what the run reads."""
 
-    def model(self, model: ModelFacts) -> None:
+    def model(self, model: ModelInfo) -> None:
         """Records the network."""
 
     def link(self) -> str | None:
@@ -111,7 +112,7 @@ class RunLog:
         return False
 
 
-class Tracking(ABC):
+class Tracking(Configurable, ABC):
     """Where runs are recorded."""
 
     def check(self) -> Iterator[Mistake]:
@@ -119,22 +120,22 @@ class Tracking(ABC):
         yield from ()
 
     @abstractmethod
-    def start(self, facts: Facts) -> AbstractContextManager[RunLog]:
+    def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:
         """A context in which the run is recorded; leaving it by an exception marks the run as failed.
 
         A directory whose run was recorded before continues that record.
         """
 
-    def deliver(self, directory: Path) -> None:  # noqa: B027 (there may be nothing that waits)
+    def deliver(self, directory: Path) -> None:
         """Delivers what runs in and below a directory had to tell while the store was down."""
 
-    def heal(self) -> None:  # noqa: B027 (there may be nothing to correct)
+    def heal(self) -> None:
         """Corrects records of runs whose processes ended without a word."""
 
 
 class NoTracking(Tracking):
     """Records nothing outside the run's directory."""
 
-    def start(self, facts: Facts) -> AbstractContextManager[RunLog]:  # noqa: ARG002
+    def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:  # noqa: ARG002
         """An empty log."""
         return nullcontext(RunLog())

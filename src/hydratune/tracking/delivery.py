@@ -14,12 +14,22 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.errors import ConfigError
-from hydratune.files import inside, write_json
-from hydratune.provenance import redact
-from hydratune.tracking import models, process, servers, store
+from hydratune.config import servers
+from hydratune.tracking import logged_models
+from hydratune.tracking.client import (
+    TrackingUnavailableError,
+    check_artifacts,
+    check_not_deleted,
+    experiment_id,
+    has_run,
+    stored_uri,
+)
 from hydratune.tracking.journal import Entry, Sent
-from hydratune.tracking.view import PARENT
+from hydratune.tracking.runs_view import PARENT
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import resolve_inside, write_json
+from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,7 +56,7 @@ def pointer(directory: Path) -> dict[str, str] | None:
     if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _REQUIRED):
         return None
     found = {name: str(value) for name, value in found.items()}
-    found["uri"] = store.stored_uri(found["uri"], found.get("directory", ""), directory)
+    found["uri"] = stored_uri(found["uri"], found.get("directory", ""), directory)
     return found
 
 
@@ -98,7 +108,7 @@ class Delivery:
         if sent.end and not self._is_there:
             where = pointer(self._directory)
             is_same = where and where["uri"] == redact(self._uri) and where["run_id"] == sent.run_id
-            if not (where and is_same and store.has_run(self.client, where["run_id"])):
+            if not (where and is_same and has_run(self.client, where["run_id"])):
                 self.__dict__.pop("_there", None)
                 return Sent()
         self._is_there = True
@@ -110,12 +120,12 @@ class Delivery:
         return (pointer(self._directory) or {}).get("run_id", "")
 
     def check_not_deleted(self) -> None:
-        """Raise DeletedError if the run or its experiment was deleted in MLflow, StoreDownError if there is none."""
+        """Raise DeletedError if the run or its experiment was deleted, TrackingUnavailableError if there is none."""
         if pointer(self._directory):
-            self._is_there = store.has_run(self.client, self._run_id)
+            self._is_there = has_run(self.client, self._run_id)
             if not self._is_there:
-                raise store.StoreDownError(f"the store does not have the run {self._run_id} any more")
-            store.check_not_deleted(self.client, self._uri, self._run_id)
+                raise TrackingUnavailableError(f"the store does not have the run {self._run_id} any more")
+            check_not_deleted(self.client, self._uri, self._run_id)
 
     @cached_property
     def _there(self) -> Mapping[tuple[str, int], tuple[str, float, int, int]]:
@@ -139,25 +149,25 @@ class Delivery:
 
     def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
         """Makes the run, or goes on with the one that was made; a pointer to another store is replaced."""
-        experiment_id = store.experiment_id(self.client, self._uri, experiment)
-        known = self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+        number = experiment_id(self.client, self._uri, experiment)
+        known = self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
         first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
-        made = known or [self.client.create_run(experiment_id, start_time=began, run_name=name, tags=first)]
-        where = {"uri": redact(self._uri), "experiment_id": experiment_id, "run_id": made[0].info.run_id}
+        made = known or [self.client.create_run(number, start_time=began, run_name=name, tags=first)]
+        where = {"uri": redact(self._uri), "experiment_id": number, "run_id": made[0].info.run_id}
         where["directory"] = str(self._directory.absolute())
         if known:  # perhaps by a machine that is gone
             where[_TAKEN_OVER] = "yes"
         write_json(self._directory / POINTER, where)
         if known:
             self._continue(tags)
-        self._nest(experiment_id, made[0].info.run_id, key, tags.get(SWEEP))
+        self._nest(number, made[0].info.run_id, key, tags.get(SWEEP))
 
-    def _nest(self, experiment_id: str, run_id: str, key: str, sweep: str | None) -> None:
+    def _nest(self, number: str, run_id: str, key: str, sweep: str | None) -> None:
         """Puts a sweep's run below the sweep, whichever of them the store had first."""
         if sweep:
-            for parent in self.client.search_runs([experiment_id], f"tags.`{RUN_KEY}` = '{sweep}'", max_results=1):
+            for parent in self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{sweep}'", max_results=1):
                 self.client.set_tag(run_id, PARENT, parent.info.run_id)
-        for child in self.client.search_runs([experiment_id], f"tags.`{SWEEP}` = '{key}'"):
+        for child in self.client.search_runs([number], f"tags.`{SWEEP}` = '{key}'"):
             self.client.set_tag(child.info.run_id, PARENT, run_id)
 
     def _continue(self, tags: dict[str, str]) -> None:
@@ -183,9 +193,9 @@ class Delivery:
 
     def _artifact(self, path: str, folder: str) -> None:
         if not self._is_location_checked:
-            store.check_artifacts(self._uri, self.client.get_run(self._run_id).info.artifact_uri)
+            check_artifacts(self._uri, self.client.get_run(self._run_id).info.artifact_uri)
             self._is_location_checked = True
-        self.client.log_artifact(self._run_id, str(inside(self._directory, path)), folder or None)
+        self.client.log_artifact(self._run_id, str(resolve_inside(self._directory, path)), folder or None)
 
     def _dataset(self, split: str, name: str, digest: str, source: str, rows: int | None, columns: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -196,10 +206,10 @@ class Delivery:
         self.client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", split)])])
 
     def _model(self, **model: Any) -> None:
-        where, recorded = self._pointer, models.Recorded(**model)
+        where, recorded = self._pointer, logged_models.ModelEntry(**model)
         points = [self._there.get((point[0], point[3]), point) for point in recorded.metrics]
         recorded = replace(recorded, metrics=points)
-        models.record(self.client, self._uri, where["experiment_id"], where["run_id"], self._directory, recorded)
+        logged_models.record(self.client, self._uri, where["experiment_id"], where["run_id"], self._directory, recorded)
 
     def _status(self, status: str, ended: int) -> None:
         self._forget((process.HEALED,))  # it had ended, but this had not come through

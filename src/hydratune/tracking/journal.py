@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydratune.files import find_files, write_text
+from hydratune.utils.files import find_files, write_text
 
 log = logging.getLogger(__name__)
 

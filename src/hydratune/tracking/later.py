@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from hydratune.errors import ConfigError, Mistake, one_line
-from hydratune.provenance import redact
-from hydratune.secret_formats import MASK
-from hydratune.tracking.store import existing, typed_uri
+from hydratune.tracking.client import existing, typed_uri
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.provenance import redact
+from hydratune.utils.secret_formats import MASK
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -21,15 +21,25 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from hydratune.errors import ConfigError, Mistake, PrunedError, one_line, optional_record
-from hydratune.files import write_text
-from hydratune.provenance import console_script, redact
-from hydratune.tracking import models, process, servers, store
-from hydratune.tracking.base import Facts, ModelFacts, RunLog, SplitFacts, Tracking
+from hydratune.config import servers
+from hydratune.tracking import logged_models
+from hydratune.tracking.base import DatasetInfo, ModelInfo, RunInfo, RunLog, Tracking
+from hydratune.tracking.client import (
+    TrackingUnavailableError,
+    absolute_uri,
+    address_mistake,
+    check_experiment,
+    connect,
+    sqlite_path,
+)
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
-from hydratune.tracking.sender import Sender, drain, said
-from hydratune.tracking.system import SystemMetrics
+from hydratune.tracking.system_metrics import SystemMetrics
+from hydratune.tracking.uploader import Uploader, format_error, upload_pending
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError, Mistake, PrunedError, one_line, optional_record
+from hydratune.utils.files import write_text
+from hydratune.utils.provenance import cli_path, redact
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -47,7 +57,7 @@ _NOT_IN_KEYS = re.compile(r"[^\w\-. /:]")
 _SPLITS = {"best": "validation", "eval": "validation", "test": "test"}
 
 
-def readable(name: str) -> str:
+def mlflow_metric_name(name: str) -> str:
     """Trainer's name of a metric as MLflow shows it: `eval_f1` -> `eval/f1`, `loss` -> `train/loss`."""
     if name in _MEANS:
         return f"train/{_MEANS[name]}"
@@ -83,7 +93,7 @@ class Mlflow(Tracking):
 
     def check(self) -> Iterator[Mistake]:
         """Whether the address is of a kind that MLflow has, and what needs each other is there."""
-        if wrong := store.address_mistake(self.uri, "uri"):
+        if wrong := address_mistake(self.uri, "uri"):
             yield wrong
         if wrong := servers.mistake(self.uri, "uri"):
             yield wrong
@@ -92,7 +102,7 @@ class Mlflow(Tracking):
         if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run
             fix = "Use a dash or a dot."
             yield Mistake("registered_model_name", "a name without / and :", repr(self.registered_model_name), fix)
-        path = store.sqlite_path(store.absolute_uri(self.uri))
+        path = sqlite_path(absolute_uri(self.uri))
         if path is not None and path.is_dir():
             fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."
             yield Mistake("uri", "the path of a database file", f"the directory {str(path)!r}", fix)
@@ -104,40 +114,42 @@ class Mlflow(Tracking):
                           repr(self.registered_model_alias), "Set tracking.registered_model_name=NAME.")  # fmt: skip
 
     @contextmanager
-    def start(self, facts: Facts) -> Iterator[RunLog]:
+    def start(self, facts: RunInfo) -> Iterator[RunLog]:
         """A record that ends FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
-        uri = store.absolute_uri(self.uri)
-        client = store.connect(uri) if store.sqlite_path(uri) else None  # a local file is there or it is a mistake
+        uri = absolute_uri(self.uri)
+        client = connect(uri) if sqlite_path(uri) else None  # a local file is there or it is a mistake
         if client:
-            store.check_experiment(client, uri, self.experiment)
+            check_experiment(client, uri, self.experiment)
         journal = Journal(facts.directory)
         with ExitStack() as held:
             held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # from `hydratune sync`
             self._open(journal, facts, uri)
-            sender = Sender(journal, uri, client, held.pop_all().close)
+            sender = Uploader(journal, uri, client, held.pop_all().close)
         with _told(MlflowRunLog(self, journal, sender, facts.waits)) as run_log:
             yield run_log
 
     def deliver(self, directory: Path) -> None:
         """Delivers journals of runs that have ended; where the store is down still, says how to do it later."""
         waiting = [journal for journal in journals(directory) if not journal.is_delivered()]
-        uri = store.absolute_uri(self.uri)
+        uri = absolute_uri(self.uri)
         try:
             for journal in waiting:
                 with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # one that runs does it itself
-                    drain(journal, Delivery(store.connect(uri), uri, journal.directory))
-        except (ConfigError, store.StoreDownError) as error:
-            command = shlex.join([console_script(), "sync", os.path.relpath(directory)])
-            log.warning("tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), said(error), command)
+                    upload_pending(journal, Delivery(connect(uri), uri, journal.directory))
+        except (ConfigError, TrackingUnavailableError) as error:
+            command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
+            log.warning(
+                "tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), format_error(error), command
+            )
 
     def heal(self) -> None:
         """Marks runs KILLED that are RUNNING by the store and whose process, on this machine, is gone."""
         try:
-            process.heal(store.connect(store.absolute_uri(self.uri)))
+            process.mark_dead_runs_killed(connect(absolute_uri(self.uri)))
         except Exception as error:  # a server that is down is healed by `hydratune ui`
             log.debug("tracking: not healed: %s", one_line(error))
 
-    def _open(self, journal: Journal, facts: Facts, uri: str) -> None:
+    def _open(self, journal: Journal, facts: RunInfo, uri: str) -> None:
         """Writes down what the run is; where it was written down before, what has changed since."""
         tags = {**facts.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(facts.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
@@ -184,19 +196,19 @@ def _drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 class MlflowRunLog(RunLog):
     """Writes everything into the journal; the sender takes it from there."""
 
-    def __init__(self, options: Mlflow, journal: Journal, sender: Sender, waits: bool) -> None:
+    def __init__(self, options: Mlflow, journal: Journal, sender: Uploader, waits: bool) -> None:
         self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
         self._datasets: dict[str, tuple[str, str]] = {}
         self._error: Mapping[str, str] = {}
         self._system = SystemMetrics(journal) if options.system_metrics else None
 
-    def callbacks(self, model: ModelFacts) -> list[TrainerCallback]:
+    def callbacks(self, model: ModelInfo) -> list[TrainerCallback]:
         """Forwards what Trainer logs, and checkpoints where that is asked."""
-        from hydratune.tracking.callback import ForwardLogs, RecordCheckpoints
+        from hydratune.tracking.callbacks import MlflowCallback, RecordCheckpoints
 
         if self._options.checkpoints == "none":
-            return [ForwardLogs(self)]
-        return [ForwardLogs(self), RecordCheckpoints(self._checkpoint, model, self._options.checkpoints)]
+            return [MlflowCallback(self)]
+        return [MlflowCallback(self), RecordCheckpoints(self._checkpoint, model, self._options.checkpoints)]
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
         """Writes the numbers among `values` down; evaluations are delivered at once, the rest every 2 s."""
@@ -213,12 +225,12 @@ class MlflowRunLog(RunLog):
         """A file at the root of the run's artifacts, or in a folder of it."""
         self._journal.write("artifact", path=self._below(path), folder=folder)
 
-    def dataset(self, split: SplitFacts) -> None:
+    def dataset(self, split: DatasetInfo) -> None:
         """A dataset input of the run; metrics of models name it."""
         self._datasets[split.split] = (split.name, split.digest)
         self._journal.write("dataset", **asdict(split))
 
-    def model(self, model: ModelFacts) -> None:
+    def model(self, model: ModelInfo) -> None:
         """The final model, registered where that is asked."""
         if self._options.log_models:
             name, alias = self._options.registered_model_name, self._options.registered_model_alias
@@ -235,7 +247,7 @@ class MlflowRunLog(RunLog):
 
     def link(self) -> str | None:
         """`hydratune ui` on this run."""
-        return shlex.join([console_script(), "ui", os.path.relpath(self._journal.directory)])
+        return shlex.join([cli_path(), "ui", os.path.relpath(self._journal.directory)])
 
     def is_blocked(self) -> bool:
         """Return whether the run or its experiment was deleted in MLflow, so that it takes no entries."""
@@ -253,14 +265,16 @@ class MlflowRunLog(RunLog):
         if self._journal.is_incomplete:
             self._sender.end_run(status, {name: value[:_LONGEST_TAG] for name, value in self._error.items()})
         elif not is_delivered:
-            command = shlex.join([console_script(), "sync", os.path.relpath(self._journal.directory)])
+            command = shlex.join([cli_path(), "sync", os.path.relpath(self._journal.directory)])
             log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
 
-    def _checkpoint(self, model: ModelFacts) -> None:
+    def _checkpoint(self, model: ModelInfo) -> None:
         self._write_model(model, is_kept=False)
 
-    def _write_model(self, model: ModelFacts, is_kept: bool, **more: Any) -> None:
-        folder = models.stage(model, self._journal.directory / models.STAGED / model.name, is_kept)
+    def _write_model(self, model: ModelInfo, is_kept: bool, **more: Any) -> None:
+        folder = logged_models.package_model(
+            model, self._journal.directory / logged_models.STAGED / model.name, is_kept
+        )
         self._journal.write(
             "model",
             folder=self._below(folder),
@@ -279,7 +293,7 @@ class MlflowRunLog(RunLog):
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """The numbers among what Trainer logs, by MLflow's names."""
-    shown = {readable(name): value for name, value in values.items() if name not in _UNSHOWN}
+    shown = {mlflow_metric_name(name): value for name, value in values.items() if name not in _UNSHOWN}
     return {_key(name): float(v) for name, v in shown.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hydratune.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake
 
 FULL = "fp32"
 _NAMES = {"float32": FULL, "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}

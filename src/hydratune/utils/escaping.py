@@ -2,7 +2,7 @@ r"""Escaping of text from users, models, and data for the terminal, logs, Markdo
 
 Labels, tags, names, and messages can come from someone else. Each function returns a text that the reader interprets
 literally, and returns ordinary text unchanged. Escape sequences have the form `\u001b`, which is also valid in JSON.
-HTML is escaped with `html.escape`; labels of plots with `hydratune.plotting`.
+HTML is escaped with `html.escape`; labels of plots with `hydratune.utils.plotting`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TextIO, cast
 
-from hydratune.provenance import redact
 from hydratune.utils.escaping import escape_control
+from hydratune.utils.provenance import redact
 
 _CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # what a progress bar writes before its text, and alone
 

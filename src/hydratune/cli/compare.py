@@ -1,0 +1,72 @@
+"""`hydratune compare RUN RUN...`: params and metrics side by side, and whether a difference is more than chance."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.utils.errors import USER_MISTAKE, ConfigError, Mistake
+
+_EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a run's directory.
+
+Two runs on the same test rows: an exact McNemar test where rows are right or wrong, else a permutation test with a
+bootstrap interval. Rows that belong together (dataset.group_by_column, the context of a question) are one unit.
+Several runs: each against the best, adjusted for all pairs. Runs that differ only in their seed form a group;
+groups of at least three seeds are compared by a paired t-test over the same seeds, or by Welch's t-test.
+
+Exit code 2: an error, or runs that have no metric in common."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compares and returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if given.plot:
+        _check_plot(given.plot)
+    # Only now, so that --help is quick: these import Hydra, and MLflow when they open a store.
+    from hydratune.evaluation.compare import table
+    from hydratune.evaluation.compare.selection import Stores, chosen
+    from hydratune.evaluation.compare.verdict import judge
+    from hydratune.tracking.mlflow import Mlflow
+
+    runs = chosen(Stores(given.uri or Mlflow.uri), given.runs, given.experiment, given.last, given.all)
+    verdict = judge(runs, given.metric)
+    write = table.as_json if given.json else table.as_csv if given.csv else table.table
+    write(runs, verdict)
+    if given.plot:
+        from hydratune.evaluation.compare.plot import draw
+
+        draw(runs, verdict, given.plot)
+    if not verdict.comparisons and not table.shared_metrics(runs):
+        print("nothing could be compared: no two of these runs have measured the same metric", file=sys.stderr)
+        return USER_MISTAKE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hydratune compare",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's id, name or directory")
+    parser.add_argument("--experiment", metavar="NAME", help="the runs of an MLflow experiment")
+    parser.add_argument("--last", type=int, metavar="N", help="only the newest ones")
+    parser.add_argument("--all", action="store_true", help="also sweeps and runs that have not finished")
+    parser.add_argument("--metric", metavar="NAME", help="e.g. f1; the objective's if left out")
+    parser.add_argument("--uri", help="an MLflow store; that of this directory if left out")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print JSON")
+    output.add_argument("--csv", action="store_true", help="print a line a run, and the verdict to stderr")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw learning curves and differences")
+    return parser
+
+
+def _check_plot(path: Path) -> None:
+    """Raises ConfigError before anything is read where the picture could not be written in the end."""
+    if path.suffix.lower() != ".png":
+        raise ConfigError(Mistake("--plot", "a file that ends in .png", repr(str(path)), "Rename it."))
+    if not path.parent.is_dir():
+        raise ConfigError(Mistake("--plot", "a directory that exists", repr(str(path.parent)), "Make it first."))

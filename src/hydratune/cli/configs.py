@@ -1,0 +1,64 @@
+"""`hydratune configs`: what can be chosen, and a copy of it to change."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.config.composition import options, shipped_dir
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Lists or copies; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hydratune configs", description=__doc__)
+    parser.add_argument("what", nargs="?", help="a group, e.g. dataset; or `copy`")
+    parser.add_argument("option", nargs="?", help="for copy: GROUP/OPTION, e.g. dataset/local")
+    parser.add_argument("directory", nargs="?", type=Path, help="for copy: your own conf directory")
+    parser.add_argument("--name", help="for copy: its new name; my_OPTION if left out")
+    parser.add_argument("--config-dir", type=Path, help="list the options of your own conf directory too")
+    given = parser.parse_args(arguments)
+    if given.config_dir and not given.config_dir.is_dir():
+        fix = f"Paths are relative to {Path.cwd()}."
+        raise ConfigError(Mistake("--config-dir", "a directory that exists", repr(str(given.config_dir)), fix))
+    if given.what == "copy":
+        if not given.option or not given.directory:
+            parser.error("copy needs GROUP/OPTION and a directory, e.g. hydratune configs copy dataset/local my_conf")
+        return _copy(given.option, given.directory, given.name)
+    return _list(given.what, [shipped_dir(), *([given.config_dir] if given.config_dir else [])])
+
+
+def _list(group: str | None, folders: Sequence[Path]) -> int:
+    found = options(*folders)
+    groups = sorted({option.group for option in found})
+    if group and group not in groups:
+        raise ConfigError(Mistake("group", one_of(groups), repr(group), did_you_mean(group, groups, "Choose one.")))
+    shown = [option for option in found if group in (None, option.group)]
+    width = max(len(option.name) for option in shown)
+    for name in dict.fromkeys(option.group for option in shown):
+        print(name)
+        for option in shown:
+            if option.group == name:
+                print(f"  {option.name:<{width}}  {option.summary}")
+    return 0
+
+
+def _copy(wanted: str, directory: Path, name: str | None) -> int:
+    """Copies one option; under its own name it would never be found, since shipped configs come first."""
+    by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
+    if wanted not in by_path:
+        fix = did_you_mean(wanted, by_path, "Run `hydratune configs` to see them.")
+        raise ConfigError(Mistake("option", one_of(by_path), repr(wanted), fix))
+    option = by_path[wanted]
+    target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
+    if f"{option.group}/{target.stem}" in by_path:
+        got = f"{target.stem!r}, which is shipped and would be found first"
+        raise ConfigError(Mistake("--name", "a new name", got, f"Leave it out for my_{option.name}."))
+    if target.exists():
+        raise ConfigError(Mistake("--name", "a file that does not exist yet", repr(str(target)), "Choose another."))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(option.path, target)
+    print(f"{target}\nuse it: hydratune --config-dir {directory} {option.group}={target.stem}")
+    return 0

@@ -1,0 +1,117 @@
+"""The command line: `hydratune OVERRIDES` trains; what comes first may be another verb."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from hydratune.config import allowlist, servers, trust
+from hydratune.utils import gc_tuning, signals
+from hydratune.utils.errors import (
+    FAILED,
+    INTERRUPTED,
+    SAVED,
+    TERMINATED,
+    USER_MISTAKE,
+    ConfigError,
+    Mistake,
+    did_you_mean,
+    one_of,
+)
+from hydratune.utils.logs import guard_output
+from hydratune.utils.provenance import redact
+
+# Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
+VERBS = {
+    "train": "hydratune.cli.train:train",
+    "resume": "hydratune.cli.resume:main",
+    "sweep": "hydratune.cli.sweep:main",
+    "predict": "hydratune.evaluation.predict:main",
+    "evaluate": "hydratune.evaluation.evaluate:main",
+    "compare": "hydratune.cli.compare:main",
+    "configs": "hydratune.cli.configs:main",
+    "push": "hydratune.training.push:main",
+    "ui": "hydratune.cli.ui:main",
+    "sync": "hydratune.cli.sync:main",
+    "trust": "hydratune.config.trust:main",
+}
+_FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # of disks and memory
+_RESUMABLE = ("train", "resume", "sweep")
+
+
+def main() -> None:
+    """Run the console script; docs/faults.md lists its exit codes."""
+    gc_tuning.defer_gc()
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process of a command imports modules of the current directory
+    signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
+    guard_output()
+    try:
+        sys.exit(dispatch(sys.argv[1:]))
+    except ConfigError as error:
+        sys.exit(_say(error))
+    except BrokenPipeError:  # `hydratune configs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        sys.exit(FAILED)
+    except (MemoryError, OSError) as error:
+        sys.exit(_report_fault(error))
+    except KeyboardInterrupt:
+        print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
+        sys.exit(INTERRUPTED)
+
+
+def _is_resumable(arguments: Sequence[str]) -> bool:
+    """Return whether the same command continues what it began, should it be asked to end."""
+    return not arguments or arguments[0] not in VERBS or arguments[0] in _RESUMABLE
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Runs the verb that comes first, or `train` where none does."""
+    if trust.FLAG in arguments:
+        trust.trust_for_this_command()
+        arguments = [argument for argument in arguments if argument != trust.FLAG]
+    allowlist.export_allowlist()
+    _check_open_secrets(arguments)
+    servers.confirm_typed(arguments)
+    verb, *rest = arguments or [""]
+    if verb == "--version":  # Hydra would say its own
+        print(f"hydratune {version('hydratune')}")
+        return 0
+    if verb.replace("_", "").isalpha():  # neither a flag nor an override
+        if verb not in VERBS:
+            fix = did_you_mean(verb, VERBS, "See hydratune --help.")
+            raise ConfigError(Mistake(verb, f"{one_of(VERBS)} or KEY=VALUE", repr(verb), fix))
+    else:
+        verb, rest = "train", list(arguments)
+    module, _, function = VERBS[verb].partition(":")
+    return getattr(importlib.import_module(module), function)(rest) or 0
+
+
+def _check_open_secrets(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a password in an address that was typed; `check_config` does so for those in overrides."""
+    for argument in arguments:
+        is_override = re.match(r"[\w.+~/@]+=", argument)
+        if not is_override and redact(argument) != argument:
+            fix = "Put the address into an environment variable and give '${oc.env:NAME}' in its place."
+            expected = "no password on the command line, which every user of this machine can read"
+            raise ConfigError(Mistake("--uri", expected, "one", fix))
+
+
+def _report_fault(error: MemoryError | OSError) -> int:
+    """Print how to continue after a fault of the disk or the memory; raise other errors."""
+    if isinstance(error, OSError) and error.errno not in _FAULTS:
+        raise error
+    cause = str(error) if isinstance(error, OSError) else "out of memory, see ulimit -v"
+    print(f"hydratune: {redact(cause)}. Fix this, then run the same command again.", file=sys.stderr)
+    return FAILED
+
+
+def _say(error: ConfigError) -> int:
+    if len(error.mistakes) > 1:
+        print(f"hydratune: {len(error.mistakes)} mistakes", file=sys.stderr)
+    print(redact(str(error)), file=sys.stderr)  # an invalid value can be one of the environment
+    return USER_MISTAKE

@@ -1,0 +1,54 @@
+"""`hydratune resume RUN`: resume an interrupted run from its last checkpoint, as the same run."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.cli.train import DRY, train
+from hydratune.config.composition import config_flags
+from hydratune.evaluation.load_run import directory_of
+from hydratune.sweep.plan import PLAN
+from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import METRICS, check_links, check_started_here
+from hydratune.utils.yaml_files import read_overrides, read_yaml
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the run's own command again in its directory, with more overrides if any are given."""
+    parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
+    parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, without training")
+    given = parser.parse_args(arguments)
+    directory = directory_of(given.run, given.uri).absolute()
+    if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
+        fix = "To resume a sweep, run its command again."
+        raise ConfigError(Mistake("RUN", "a run of its own", f"{given.run!r}, a part of a sweep", fix))
+    if not (directory / ".hydra" / "overrides.yaml").is_file():
+        fix = "Name a directory below outputs/."
+        raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
+    if (directory / METRICS).is_file():
+        print(f"{given.run}: finished, nothing to do")
+        return 0
+    check_links(directory)
+    node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
+    check_started_here(str(node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
+    flags = config_flags(node)
+    typed = _overrides(directory)
+    dry = [DRY] if given.dry else []
+    is_own = str(node.runtime.cwd) == str(Path.cwd())  # by its text: /proc/self/cwd would always be the same directory
+    return train([*flags, *typed, *given.overrides, *dry], directory, typed, is_own_project=is_own)
+
+
+def _overrides(directory: Path) -> list[str]:
+    """Return the overrides of a run; a flag among them, e.g. `-m`, would be a command that the user has not typed."""
+    stored = read_overrides(directory / ".hydra" / "overrides.yaml")
+    if flags := [text for text in stored if not isinstance(text, str) or text.startswith("-")]:
+        fix = "Train a new run: this one was changed by hand."
+        raise ConfigError(Mistake("RUN", "a run whose overrides have the form KEY=VALUE", repr(flags[0]), fix))
+    return [text.removeprefix("++") for text in stored]

@@ -1,0 +1,65 @@
+"""What a user sees of a run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from hydratune.training.hardware.batch_size import is_oom
+from hydratune.training.results import RunResult, split_metrics
+from hydratune.utils.console import plain_console
+
+_LITTLE = 2**20  # bytes
+
+
+def show(result: RunResult) -> None:
+    """Prints the metrics of validation and test side by side, where the files are, and how to open MLflow."""
+    from rich.table import Table
+
+    columns = {split: found for split in ("eval", "test") if (found := split_metrics(result.metrics, split))}
+    table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
+    for name in dict.fromkeys(name for found in columns.values() for name in found):
+        table.add_row(name, *(_number(found.get(name)) for found in columns.values()))
+    console = plain_console(soft_wrap=True)
+    console.print(table)
+    console.print(f"files    {os.path.relpath(result.directory)}")
+    if result.link:
+        console.print(f"MLflow   {result.link}")
+
+
+def _number(value: object) -> str:
+    """A score as the table shows it; a custom metric may be no number, or be measured on one split only."""
+    return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
+
+
+def oom_hint(error: BaseException, directory: Path) -> str | None:
+    """Return what to change after an error, if that is known.
+
+    Args:
+        error: An error that ended a run or a command.
+        directory: Where files were written. Libraries hide errors of the disk, so its state is looked up.
+    """
+    if not directory.exists():
+        return f"{os.path.relpath(directory)} was removed while the command ran: run the same command again"
+    if found := _disk_fault(error, directory):
+        return f"{found}; what was saved before is kept"
+    if isinstance(error, Exception) and is_oom(error):
+        return (
+            "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
+            "lower per_device_eval_batch_size or task.max_length, or set trainer.args.activation_checkpointing=true"
+        )
+    return None
+
+
+def _disk_fault(error: BaseException, directory: Path) -> str | None:
+    """Return what is wrong with the disk of a directory."""
+    where, disk = os.path.relpath(directory), os.statvfs(directory)
+    number = error.errno if isinstance(error, OSError) else None
+    if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:
+        return f"the disk of {where} is read-only: make it writable"
+    if disk.f_files and not disk.f_favail:
+        return f"the disk of {where} has no free inodes: remove files, df -i counts them"
+    if disk.f_bavail * disk.f_frsize < _LITTLE or number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {where} is full: free some space, df -h shows it"
+    return None

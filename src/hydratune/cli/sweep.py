@@ -1,0 +1,120 @@
+"""`hydratune sweep report|plan|finish`: what a sweep came to, what it would train, and its winner as a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.cli.sweep_finish import finish
+from hydratune.cli.train import DRY, train
+from hydratune.config import composition, hydra_guard
+from hydratune.config.instantiate import build
+from hydratune.sweep.controller import print_summary
+from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
+from hydratune.sweep.report import page
+from hydratune.sweep.study import Study
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.files import check_links
+
+_PLACE = Path("multirun")
+_USAGE = """usage: hydratune sweep report NAME                                   the table, and the report's files anew
+       hydratune sweep plan OVERRIDES                                what hydratune -m OVERRIDES would train
+       hydratune sweep finish NAME [--seeds 1,2,3] [--trial N] ...   the winner as an experiment, retrained, tested
+
+A sweep begins with: hydratune -m OVERRIDES"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Does what the first argument says, and returns the exit code."""
+    what, *rest = arguments or ["--help"]
+    if what in ("-h", "--help"):
+        print(_USAGE)
+        return 0
+    if what not in _VERBS:
+        fix = did_you_mean(what, _VERBS, "See hydratune sweep --help.")
+        raise ConfigError(Mistake("sweep", one_of(_VERBS), repr(what), fix))
+    try:
+        return _VERBS[what](rest)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.compose_error(error)) from error
+
+
+def _report(arguments: Sequence[str]) -> int:
+    """Prints the table, also while the sweep runs, and writes the report's files."""
+    parser = argparse.ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
+    _add_name(parser)
+    plan, cfg = _opened(parser.parse_args(arguments).name)
+    study = Study(plan, build(cfg.sweep))
+    page.write(study)
+    print_summary(study, cfg)
+    return 0  # whatever its trials came to
+
+
+def _plan(arguments: Sequence[str]) -> int:
+    return train(["-m", *arguments, DRY])
+
+
+def _finish(arguments: Sequence[str]) -> int:
+    """Makes a deliverable of the best trial."""
+    parser = argparse.ArgumentParser(
+        prog="hydratune sweep finish",
+        description="Writes the best trial as an experiment, retrains it, and evaluates each retraining once on test.",
+    )
+    _add_name(parser)
+    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the retraining alone, e.g. a name to register")
+    parser.add_argument("--seeds", metavar="1,2,3", help="seeds to retrain with; fresh ones if left out")
+    parser.add_argument("--trial", type=int, metavar="N", help="another than the best by the first objective")
+    parser.add_argument("--config-dir", type=Path, help="your conf directory; the sweep's, or my_conf, if left out")
+    parser.add_argument("--force", action="store_true", help="replace an experiment of this name")
+    given = parser.parse_intermixed_args(arguments)
+    seeds = None if given.seeds is None else _seeds(given.seeds)
+    conf = given.config_dir.absolute() if given.config_dir else None
+    plan, cfg = _opened(given.name)
+    typed = [text.lstrip("+").partition("=")[0] for text in given.overrides]
+    if plan.cwd != str(Path.cwd()) and (mistakes := [*hydra_guard.data_files(cfg, typed)]):
+        raise ConfigError(*mistakes)
+    return finish(plan, cfg, conf, seeds, given.trial, given.overrides, given.force)
+
+
+_VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "plan": _plan, "finish": _finish}
+
+
+def _add_name(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help=f"a sweep's directory, or its name below {_PLACE}/")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    parts = text.split(",")
+    if len(set(parts)) < len(parts) or not all(part.isdigit() for part in parts):
+        fix = "Name each once, without spaces."
+        raise ConfigError(Mistake("--seeds", "whole numbers such as 1,2,3", repr(text), fix))
+    return tuple(map(int, parts))
+
+
+def _opened(name: str) -> tuple[Plan, DictConfig]:
+    """Return a sweep by its name, and the config that its trials have in common.
+
+    Raises:
+        ConfigError: A link leads out of its directory, or the stored overrides name a store elsewhere, in which tables
+            would be created.
+    """
+    plan = read_plan(_directory(name))
+    check_links(plan.directory)
+    cfg = common_config(plan)
+    if mistakes := [*hydra_guard.stores(cfg, (), plan.directory)]:
+        raise ConfigError(*mistakes)
+    return plan, cfg
+
+
+def _directory(name: str) -> Path:
+    for folder in (Path(name), _PLACE / name):
+        if (folder / PLAN).is_file():
+            return folder
+    known = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
+    fix = did_you_mean(Path(name).name, known, f"Name one of {_PLACE}/, or its directory.")
+    raise ConfigError(Mistake("NAME", f"a sweep's directory, or a name below {_PLACE}/", repr(name), fix))

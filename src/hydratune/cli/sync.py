@@ -1,0 +1,79 @@
+"""`hydratune sync RUN...`: delivers to MLflow what a run could not, since its server was down."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hydratune.config import servers
+from hydratune.tracking import client
+from hydratune.tracking.delivery import Delivery
+from hydratune.tracking.journal import LOCK, Journal, journals
+from hydratune.tracking.uploader import format_error, upload_pending
+from hydratune.utils.errors import FAILED, ConfigError, Mistake
+from hydratune.utils.files import check_links
+from hydratune.utils.provenance import redact
+from hydratune.utils.secret_formats import MASK
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Delivers each run's journal and says how it went; the exit code is 1 where a store did not take it."""
+    parser = argparse.ArgumentParser(prog="hydratune sync", description=__doc__)
+    parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
+    parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
+    given = parser.parse_args(arguments)
+    for directory in given.run:
+        check_links(directory)
+    found = {directory: journals(directory.absolute()) for directory in given.run}
+    mistakes = [mistake for directory in found for mistake in _mistakes(directory, found[directory], given.uri)]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return max([_sync(journal, given.uri) for several in found.values() for journal in several])
+
+
+def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Iterator[Mistake]:
+    if not found:
+        fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
+        yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
+    for recorded in {_recorded_uri(journal) for journal in found} if uri is None else ():
+        path = client.sqlite_path(recorded)
+        if wrong := client.address_mistake(recorded, "--uri") or servers.stored_mistake(recorded, directory, "--uri"):
+            yield wrong
+        elif MASK in recorded:
+            fix = "Add --uri '${oc.env:NAME}'."
+            yield Mistake("--uri", "the store's address with its password", repr(recorded), fix)
+        elif path is not None and not path.is_file():
+            fix = "Name the store with --uri; one that you name is created if it does not exist."
+            yield Mistake("--uri", "a store that exists", repr(str(path)), fix)
+
+
+def _recorded_uri(journal: Journal) -> str:
+    """The address that the run recorded; that of a local store follows a project that was moved."""
+    return client.stored_uri(journal.uri, journal.directory_before, journal.directory)
+
+
+def _sync(journal: Journal, given: str | None) -> int:
+    """Upload a run's entries; returns 0 if the store has all of them."""
+    name = os.path.relpath(journal.directory)
+    uri = client.typed_uri(given) if given else _recorded_uri(journal)
+    try:
+        with FileLock(journal.directory / LOCK, timeout=0):
+            upload_pending(journal, Delivery(client.connect(uri), uri, journal.directory))
+    except Timeout:
+        print(f"{name}: the run goes on and delivers by itself")
+        return 0
+    except client.TrackingUnavailableError as error:
+        print(f"{name}: not delivered: {format_error(error)}")
+        return FAILED
+    damaged = [f"{journal.damaged} lines of tracking.jsonl that are no entries"] if journal.damaged else []
+    if missing := [*journal.sent().refused, *damaged]:
+        print(f"{name}: MLflow at {redact(uri)} has everything except for:")
+        for entry in missing:
+            print(f"  {entry}")
+        return FAILED
+    print(f"{name}: all is in MLflow at {redact(uri)}")
+    return 0

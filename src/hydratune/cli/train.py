@@ -1,0 +1,393 @@
+"""`hydratune OVERRIDES`: check everything, decide the run's directory once, then let Hydra run the job."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shlex
+import shutil
+import sys
+from argparse import Namespace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from hydra_plugins.hydratune.sweeper import HydratuneSweeper
+from hydratune.cli.run_summary import oom_hint, show
+from hydratune.config import composition, hydra_guard
+from hydratune.config.composition import Request
+from hydratune.config.instantiate import build
+from hydratune.config.validate import check_config
+from hydratune.models.base import Checkpoint
+from hydratune.sweep.controller import NoProgressError, launcher_overrides, print_summary, show_plan
+from hydratune.sweep.plan import Plan, checked_job, make_plan, write_plan
+from hydratune.sweep.retraining import row_check
+from hydratune.sweep.study import Study
+from hydratune.training.job import hydra_job
+from hydratune.training.launch import is_distributed, launch, machines, other_machine, resume_command, run_directory
+from hydratune.training.preflight import preflight
+from hydratune.training.resume import check_seed
+from hydratune.training.run import run
+from hydratune.utils import slurm
+from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
+from hydratune.utils.files import (
+    CHECKPOINTS,
+    METRICS,
+    PRIVATE_FOLDER,
+    check_links,
+    claim_directory,
+    numbered_directories,
+    try_lock,
+)
+from hydratune.utils.provenance import cli_path
+from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
+
+log = logging.getLogger(__name__)
+
+
+DRY = "--dry"  # compose and validate, and run nothing
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # of which Hydra takes one
+
+
+class RunFailedError(Exception):
+    """A run that did not do all that was asked of it; its log says why."""
+
+
+def train(
+    arguments: Sequence[str],
+    continued: Path | None = None,
+    stored: Collection[str] = (),
+    *,
+    is_own_project: bool = True,
+) -> int:
+    """Run one job, or several with `-m`, and return the exit code.
+
+    Args:
+        arguments: Of the command line.
+        continued: A run to resume.
+        stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
+        is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
+    """
+    dry = DRY in arguments
+    arguments = [argument for argument in arguments if argument != DRY]
+    flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
+    request = _request(flags)
+    rest = [argument for argument in arguments if argument not in flags.overrides]
+    if flags.shell_completion:
+        return _run_hydra([*rest, *flags.overrides])
+    try:
+        if flags.help or flags.hydra_help or flags.info or flags.cfg:
+            _check_shown(request)
+        if flags.help or flags.hydra_help or flags.info:
+            return _run_hydra([*rest, *flags.overrides])
+        if flags.multirun and not flags.cfg:
+            return _sweep(request, rest, dry)
+        with composition.composer(request):
+            overrides = composition.force_add(request)
+            cfg = None if flags.cfg else checked(request, stored, is_own_project=is_own_project)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.compose_error(error)) from error
+    if cfg is None:
+        return _run_hydra([*rest, *overrides])
+    if continued:
+        check_seed(cfg, continued)
+    if dry:
+        print(f"one run; no errors found\n{preflight([cfg], dry)}")
+        return 0
+    several, number = machines(cfg)
+    wanted = Path(cfg.hydra.run.dir).absolute()
+    if not continued and (continued := _previous(cfg, wanted, request, several)):
+        check_links(continued)
+    place = continued or wanted
+    if (continued or several > 1) and (place / METRICS).is_file():
+        print(f"{os.path.relpath(place)}: finished, nothing to do")
+        build(cfg.tracking).deliver(place)  # the final upload may have been interrupted
+        return 0
+    checkpoint = preflight([cfg]).checkpoint
+    if several > 1:
+        continued = _shared(place, number, request)
+    new = _missing_parents(place)
+    try:
+        directory = continued or claim_directory(place)
+    except OSError as error:
+        raise _unwritable("hydra.run.dir", place, error) from error
+    with _alone(directory), nullcontext() if continued else _undone(directory, new):
+        job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
+        arguments = [*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job]
+        return _run_hydra(arguments, checkpoint=checkpoint)
+
+
+def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) -> Path | None:
+    """Return the run to resume, or None for a new one.
+
+    With `resume=auto` it is the last run of the same command. A job that Slurm has requeued resumes the run that the
+    job itself began, so that it never starts over silently. The machines of one run share its directory anyway.
+    """
+    if cfg.resume:
+        return _same_command(wanted, request)
+    if not slurm.restarts() or machines > 1:
+        return None
+    previous = _same_command(wanted, request, slurm.job_id())
+    new = "starting a new run: the job left no run of this command"
+    action = f"resuming {os.path.relpath(previous)}" if previous else new
+    print(f"hydratune: Slurm requeued job {slurm.job_id()}; {action}", file=sys.stderr)
+    return previous
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Raise ConfigError if another process works on the run."""
+    with try_lock(directory) as alone:
+        if not alone:
+            got = f"{os.path.relpath(directory)!r}, where another process is at work"
+            raise ConfigError(Mistake("hydra.run.dir", "a run that has ended", got, "Wait for it, or end it."))
+        yield
+
+
+def _shared(wanted: Path, number: int, request: Request) -> Path:
+    """Return the directory of a machine inside the shared run directory, which is that of machine 0."""
+    if not wanted.exists() and not request.sets("hydra.run.dir"):
+        expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
+        raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
+    directory = other_machine(wanted, number) if number else wanted
+    try:
+        directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable("hydra.run.dir", wanted, error) from error
+    return directory
+
+
+def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> Path | None:
+    """Return the last run of the same command, of this Slurm job if given, or None.
+
+    Args:
+        wanted: Directory that a new run would have; `hydra.run.dir` may name it.
+        request: The command.
+        job_id: ID of the Slurm job that began the run; None for any run.
+    """
+    typed = _without_places(request.overrides)
+    if request.sets("hydra.run.dir"):
+        places = [*(reversed(numbered_directories(wanted)) if job_id else ()), *([wanted] if wanted.is_dir() else [])]
+    else:
+        places = sorted(wanted.parent.glob("*/"), reverse=True)
+    for place in places:
+        written, hydra = (place / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
+        if not written.is_file() or [*check_yaml([written])]:  # a run that was killed while it began
+            continue
+        if _without_places(map(str, read_overrides(written))) != typed:
+            continue
+        if job_id is None or (not [*check_yaml([hydra])] and read_yaml(hydra).hydra.job.get("id") == job_id):
+            return place
+    return None
+
+
+def _without_places(overrides: Iterable[str]) -> list[str]:
+    """Return sorted overrides, without those of the run directory and of `resume`."""
+    texts = (text.removeprefix("++") for text in overrides)
+    return sorted(text for text in texts if not text.startswith(("hydra.run.dir=", "resume=")))
+
+
+@contextmanager
+def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
+    """Remove a new directory after a late error of the user, unless something was trained there."""
+    try:
+        yield
+    except ConfigError:
+        if not any(next(directory.rglob(trained), None) for trained in (f"{CHECKPOINTS}/*", METRICS)):
+            shutil.rmtree(directory)
+            for folder in parents:
+                folder.rmdir()
+        raise
+
+
+def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
+    """Trains every configuration of a sweep that is not trained yet, or shows what it would train."""
+    plan, cfg = make_plan(request)
+    with composition.composer(request):
+        keys = [override.key_or_group for override in request.parsed]
+    places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
+    if mistakes := [
+        *itertools.chain(*places),
+        *hydra_guard.stores(cfg, keys),
+        *hydra_guard.ray_address(cfg.hydra, keys),
+    ]:
+        raise ConfigError(*mistakes)
+    covered = preflight(_corners(plan, keys), dry)
+    if dry:
+        show_plan(plan, cfg)
+        print(covered)
+        return 0
+    is_new, new = not plan.directory.exists(), _missing_parents(plan.directory)
+    check_links(plan.directory)
+    try:
+        write_plan(plan)
+    except OSError as error:
+        raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
+    Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
+    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
+    try:
+        with _undone(plan.directory, new) if is_new else nullcontext():
+            code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, where], is_sweep=True)
+    except NoProgressError as error:
+        print(f"hydratune: {error}", file=sys.stderr)
+        code = FAILED
+    except (KeyboardInterrupt, SystemExit):
+        command = shlex.join([cli_path(), *flags, *request.overrides])
+        print(f"\nfinished trials are saved; resume with: {command}", file=sys.stderr)
+        raise
+    return code or print_summary(Study(plan, build(cfg.sweep)), cfg)
+
+
+def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
+    """Compose configs that contain each choice, and both ends of each range, at least once.
+
+    Raises:
+        ConfigError: A file, not one of the keys that were `typed`, places a store elsewhere.
+    """
+    for point in plan.space.corners():
+        with composition.composer(plan.request):
+            cfg = checked_job(plan.request, plan.job(point, plan.replicates[0]))
+            if mistakes := [*hydra_guard.stores(cfg, typed)]:
+                raise ConfigError(*mistakes)
+            yield cfg
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """The directories above that would have to be made, the lowest first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _unwritable(key: str, wanted: Path, error: OSError) -> ConfigError:
+    fix = f"Set {key} to a place that you may write to."
+    return ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix))
+
+
+def _request(flags: Namespace) -> Request:
+    """What the flags ask for; raises ConfigError for those that cannot be had."""
+    mistakes = []
+    if flags.experimental_rerun:
+        fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
+        mistakes.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
+    modes = [name for name in _MODES if getattr(flags, name)]
+    if len(modes) > 1:
+        got, fix = " and ".join(f"--{name}" for name in modes), f"Leave one out; {DRY} shows every job of a sweep."
+        mistakes.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
+    for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
+        if folder and not Path(folder).is_dir():
+            fix = f"{flag} counts from {Path.cwd()}."
+            mistakes.append(Mistake(flag, "a directory that exists", repr(folder), fix))
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return Request(
+        overrides=tuple(flags.overrides),
+        config_dir=Path(flags.config_dir).absolute() if flags.config_dir else None,
+        config_path=Path(flags.config_path).absolute() if flags.config_path else None,
+        config_name=flags.config_name or composition.CONFIG_NAME,
+    )
+
+
+def _check_shown(request: Request) -> None:
+    """Raises ConfigError for what would be code even where a config is only shown."""
+    with composition.composer(request):
+        pairs = zip(request.parsed, composition.force_add(request), strict=True)
+        cfg = composition.compose_config(request, [text for one, text in pairs if not one.is_sweep_override()])
+    if mistakes := [*hydra_guard.check_hydra_node(cfg.hydra)]:
+        raise ConfigError(*mistakes)
+
+
+def checked(request: Request, stored: Collection[str] = (), *, is_own_project: bool = True) -> DictConfig:
+    """Return the config of a run after all checks; see `train` for the arguments."""
+    wrong = list(composition.check_choices(request))
+    mistakes = [mistake for _, mistake in wrong]
+    mistakes += composition.check_single(request)
+    bad = {text for text, _ in wrong}
+    sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
+    jobs = composition.expand_multirun(sound)
+    configs = [composition.compose_config(request, overrides) for overrides in jobs]
+    unsure = tuple(f"{mistake.key}." for mistake in mistakes)  # their nodes are not the ones that were meant
+    for cfg in configs:
+        try:
+            check_config(cfg)
+        except ConfigError as error:
+            mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
+        else:  # the directory is named after other values
+            mistakes += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
+            typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
+            mistakes += hydra_guard.stores(cfg, typed)
+            mistakes += () if is_own_project else hydra_guard.data_files(cfg, typed)
+    if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
+        raise ConfigError(*mistakes)
+    return configs[0]
+
+
+def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
+    """Run Hydra's own main, with errors raised and not printed; a single run takes what `preflight` has loaded."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
+    if folder := get_args_parser().parse_intermixed_args(list(arguments)).config_path:
+        arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
+    sys.argv = ["hydratune", *arguments]
+    start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
+    errors: list[ConfigError | RunFailedError] = []
+    begun: list[DictConfig] = []
+
+    def job(cfg: DictConfig) -> None:
+        begun.append(cfg)
+        try:
+            _job(cfg, checkpoint)
+        except (ConfigError, RunFailedError) as error:
+            errors.append(error)
+
+    try:
+        start(job)()
+        if errors:
+            raise errors[0]
+    except RunFailedError:
+        return FAILED
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.compose_error(error)) from error
+    except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if is_sweep or begun or isinstance(error, ConfigError):  # not raised by Hydra itself
+            raise
+        fix = "Leave out what is set below hydra."
+        raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
+    return 0
+
+
+def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
+    """One run, inside Hydra, which has composed the config again."""
+    composition.register_resolvers()
+    check_config(cfg)
+    job = hydra_job()
+    job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
+    directory = os.path.relpath(run_directory(cfg, job.directory))
+    log.info("run: %s", directory)
+    try:
+        result = launch(cfg, job, "hydratune.cli._rank") if is_distributed(cfg) else run(cfg, job)
+    except ConfigError:
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        log.warning("resume with: %s", resume_command(cfg, job.directory))
+        raise
+    except MachineLostError as error:
+        log.error("%s", error)
+        log.warning("resume with: %s", resume_command(cfg, job.directory))
+        raise RunFailedError from error
+    except Exception as error:
+        log.exception("run failed: its files are in %s", directory)
+        if words := oom_hint(error, job.directory):
+            log.error("%s", words)
+        if job.directory.exists():
+            log.warning("resume with: %s", resume_command(cfg, job.directory))
+        raise RunFailedError from error
+    show(result)
+    if not (result.pushed and result.tracked):
+        raise RunFailedError

@@ -1,0 +1,141 @@
+"""`hydratune ui`: MLflow's pages on the store that runs are recorded in."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from hydratune.tracking import delivery
+from hydratune.tracking.client import existing, typed_uri
+from hydratune.tracking.mlflow import Mlflow
+from hydratune.tracking.runs_view import TRAINING, runs_page, sweep_page
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.provenance import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+# What MLflow's client authenticates with.
+_CREDENTIALS = (
+    *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
+    *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the page's address and becomes the MLflow server; it ends with Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="hydratune ui", description=__doc__)
+    told = "a run's directory, or that of a sweep; left out: the store of this directory"
+    parser.add_argument("run", nargs="?", type=Path, help=told)
+    parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")
+    parser.add_argument("--port", type=int, default=5000)
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; %(default)s if left out")
+    parser.add_argument("--allowed-hosts", metavar="HOST:PORT,...", help="by what names browsers may ask for it")
+    open_ = "serve at an address that others reach, though anybody there can change and delete every run"
+    parser.add_argument("--without-authentication", action="store_true", help=open_)
+    given = parser.parse_args(arguments)
+    _check_host(given.host, given.without_authentication)
+    found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
+    pointer = found[0]
+    uri = pointer["uri"] if given.run else typed_uri(pointer["uri"])
+    remote = uri.startswith("http")
+    base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(given.host)}:{given.port}"
+    stop = "" if remote else "   (Ctrl-C to stop)"
+    client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
+    for run in process.mark_dead_runs_killed(client):
+        print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
+    print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
+    if len(found) > 1:
+        if own := delivery.pointer(given.run):
+            print(f"the sweep: {base}/#/experiments/{own['experiment_id']}/runs/{own['run_id']}?{TRAINING}", flush=True)
+            page = sweep_page(client, own["experiment_id"], own["run_id"])
+            print(f"the {len(found)} runs side by side: {base}{page}", flush=True)
+    elif "run_id" in pointer:
+        page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
+        print(f"the run: {base}{page}", flush=True)
+    if not remote:
+        if not _is_loopback(given.host):
+            print(f"WARNING: no authentication: whoever reaches {base} can read and delete every run", file=sys.stderr)
+        _become_server(uri, given.host, given.port, given.allowed_hosts)
+
+
+def _page(client: MlflowClient, experiment_id: str | None) -> str:
+    """The path of an experiment's runs; of the only one, where none is named, or of the list of all."""
+    if experiment_id is None:
+        found = [one.experiment_id for one in client.search_experiments(max_results=3) if _has_runs(client, one)]
+        if len(found) != 1:
+            return "/#/experiments"
+        (experiment_id,) = found
+    return runs_page(client, experiment_id)
+
+
+def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
+    """Whether there is anything to see; MLflow makes a `Default` experiment in every store."""
+    return experiment.name != "Default" or bool(client.search_runs([experiment.experiment_id], max_results=1))
+
+
+def _check_host(host: str, allowed: bool) -> None:
+    """Raises ConfigError for an address that others reach, unless that was asked for."""
+    if not _is_loopback(host) and not allowed:
+        fix = f"Reach it by ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}, or add --without-authentication."
+        got = f"{host!r}, where anybody could read, change and delete every run"
+        raise ConfigError(Mistake("--host", "an address of this machine alone", got, fix))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _named(host: str) -> str:
+    """The host of an address: that of this machine where it listens everywhere."""
+    if host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host
+
+
+def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
+    for name in _CREDENTIALS:  # of clients: the server would send them to where runs have their artifacts
+        os.environ.pop(name, None)
+    os.environ.update(server_environment(uri))
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
+
+
+def server_environment(uri: str) -> dict[str, str]:
+    """What a server of the store at `uri` reads from its environment; arguments are seen by every user of a machine."""
+    return {
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
+        "MLFLOW_UVICORN_OPTS": f"--app-dir {os.devnull}",  # else it imports modules of the current directory
+        "PYTHONSAFEPATH": "1",  # the same for the processes that the server starts
+    }
+
+
+def server_arguments(host: str, port: int, hosts: str | None = None) -> list[str]:
+    """The arguments of a server that answers to its own names only; its store is in the environment."""
+    names = dict.fromkeys(("127.0.0.1", "localhost", _named(host)))
+    hosts = hosts or ",".join(f"{name}:{port}" for name in names)
+    return ["server", "--host", host, "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
+
+
+def pointers(directory: Path) -> list[dict[str, str]]:
+    """Where the runs below a directory are, or its own; raises ConfigError where they are in no store."""
+    below = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
+    for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
+        if found := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
+            return found
+    got = f"{str(directory)!r} without {delivery.POINTER}"
+    fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."
+    raise ConfigError(Mistake("RUN", "a run's directory", got, fix))

@@ -1,0 +1,175 @@
+"""Which code a config may name: what `_target_` can lead to. A config is data, and data must not run what it likes."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hydratune.config import trust
+from hydratune.config.signatures import Found, bases, locate, module_names
+from hydratune.utils.errors import ConfigError, Mistake, nearest, one_of
+
+PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
+EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages that export what configs name
+VARIABLE = "HYDRATUNE_ALLOW"
+# The configs of peft whose fields were reviewed; `adapters` refuses those that name files.
+_PEFT = (
+    *("boft.config.BOFTConfig", "c3a.config.C3AConfig", "fourierft.config.FourierFTConfig", "hra.config.HRAConfig"),
+    *("ia3.config.IA3Config", "ln_tuning.config.LNTuningConfig", "loha.config.LoHaConfig", "lokr.config.LoKrConfig"),
+    *("lora.config.LoraConfig", "oft.config.OFTConfig", "p_tuning.config.PromptEncoderConfig"),
+    *("prefix_tuning.config.PrefixTuningConfig", "randlora.config.RandLoraConfig", "vera.config.VeraConfig"),
+)
+# The classes that a config may name, and what inherits from them. A function, or any other class, may write files,
+# download, or run what it is given. Our own classes inherit from `Configurable`.
+_KINDS = {
+    "hydratune.config.configurable.Configurable",
+    "optuna.samplers._base.BaseSampler",
+    *(f"peft.tuners.{name}" for name in _PEFT),
+    "transformers.trainer.Trainer",
+    "transformers.trainer_callback.TrainerCallback",
+    "transformers.training_args.TrainingArguments",
+}
+# Of these kinds, but not safe with data from someone else -> what to name instead.
+_REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.CmaEsSampler"}
+_SPOKEN = (
+    "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
+    "TrainingArguments, Trainer or TrainerCallback"
+)
+# The classes that Hydra may instantiate, by the only nodes below `hydra` where a config may name them.
+_HYDRA = {
+    "hydra.launcher": (
+        "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
+        "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher",
+        "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
+        "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
+    ),
+    "hydra.sweeper": (
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        "hydra_plugins.hydratune.sweeper.HydratuneSweeper",
+    ),
+}
+
+
+def export_allowlist() -> None:
+    """Read the list once, and pass it to the processes that this one starts, in whatever directory."""
+    with contextlib.suppress(ConfigError):  # a file that cannot be read is reported when a config is checked
+        if names := user_allowlist():
+            os.environ[VARIABLE] = ",".join(names)
+
+
+def user_allowlist() -> tuple[str, ...]:
+    """Return what the user allows in addition to our own list, by dotted names.
+
+    It comes from the environment variable HYDRATUNE_ALLOW, separated by commas, and from `allow = [...]` under
+    `[tool.hydratune]` in the `pyproject.toml` of the directory in which this process started, if the user trusts that
+    list. It never comes from a config.
+    """
+    named = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
+    return tuple(dict.fromkeys([*trust.trusted_names(), *(name for name in named if name)]))
+
+
+def how_to_allow(name: str) -> str:
+    """Return the hint of an error about code that is not on the list."""
+    if is_in(name, trust.untrusted_names()):
+        return "pyproject.toml lists it, but you have not trusted that list yet: run `hydratune trust`."
+    return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
+
+
+def check_target(path: Any, key: str) -> Mistake | None:
+    """Return what is wrong with a `_target_` of a config; None if it may be imported and called.
+
+    The source text is inspected; nothing is imported.
+
+    Args:
+        path: The value of `_target_`.
+        key: The dotted key of `_target_`.
+    """
+    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
+        return Mistake(key, "the dotted name of a class", repr(path), "Write it out: a.b.Class.")
+    own = user_allowlist()
+    if key.startswith("hydra."):  # Hydra imports and instantiates it, whatever its class
+        allowed = _HYDRA.get(key.removesuffix("._target_"), ())
+        if path in allowed or is_in(path, own):
+            return None
+        return Mistake(key, one_of(allowed) if allowed else "no _target_ here", repr(path), how_to_allow(path))
+    known = (*PACKAGES, *own)
+    found = locate(path) if is_in(path, known) else None
+    if found and path in own:
+        return None
+    if not is_in(path, known) or (found and not is_in(found.path, known)):
+        return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), how_to_allow(path.partition(".")[0]))
+    if found is None:
+        return Mistake(key, "a class or function that exists", repr(path), _nearest(path))
+    if is_in(path, own) and is_in(found.path, own):
+        return None
+    if found.path in _REPLACED:
+        fix = f"Set {key}={_REPLACED[found.path]}."
+        return Mistake(key, "a sampler that stores no pickles in the study", repr(path), fix)
+    if any(part.startswith("_") for part in path.split(".")) or not _is_kind(found):
+        return Mistake(key, _SPOKEN, repr(path), how_to_allow(path))
+    return None
+
+
+def load(path: Any, key: str) -> Any:
+    """The class or function that a config names at `key`, imported; raises ConfigError where it may not be."""
+    if wrong := check_target(path, key):
+        raise ConfigError(wrong)
+    found = locate(path)
+    assert found is not None  # `check_target` has seen it
+    owner, name = path.rpartition(".")[::2]
+    if found.owner:  # a method, of a class of the user's own
+        module, kind = owner.rpartition(".")[::2]
+        return getattr(getattr(importlib.import_module(module), kind), name)
+    return getattr(importlib.import_module(owner), name)
+
+
+def user_allowed_targets(node: Any) -> list[str]:
+    """The `_target_`s of a plain config that only the user's own list allows."""
+    own = user_allowlist()
+    named = {str(one["_target_"]) for _, one in targets(node)}
+    return sorted(path for path in named if is_in(path, own))
+
+
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node of a plain config that says what it builds, wherever it stands: its key, and itself."""
+    if isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from targets(value, f"{key}[{i}]")
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield key, node
+    for name, value in node.items():
+        yield from targets(value, f"{key}.{name}".lstrip("."))
+
+
+def is_in(path: str, packages: Iterable[str]) -> bool:
+    """Return whether a dotted name is one of several, or below one of them."""
+    return any(path == package or path.startswith(f"{package}.") for package in packages)
+
+
+def _is_kind(found: Found) -> bool:
+    """Whether a class is one of `_KINDS` or inherits from one."""
+    seen, waiting = set(), [found]
+    while waiting:
+        one = waiting.pop()
+        if one.path in _KINDS:
+            return True
+        if one.path not in seen and isinstance(one.node, ast.ClassDef):
+            seen.add(one.path)
+            waiting += filter(None, bases(one))
+    return False
+
+
+def _nearest(path: str) -> str:
+    """Return the hint of an error about a name that does not exist."""
+    module, _, name = path.rpartition(".")
+    exports = (f"hydratune.{package}" for package in EXPORTING if name in module_names(f"hydratune.{package}"))
+    close = nearest(name, module_names(module))
+    found = next((f"{package}.{name}" for package in exports), f"{module}.{close}" if close else None)
+    return f"Did you mean {found}?" if found else "Correct the path."

@@ -1,0 +1,327 @@
+"""From overrides to one config: which groups and options there are, and what they compose to."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_module
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import Container, DictConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from omegaconf.resolvers import oc
+
+from hydratune.config import hydra_guard
+from hydratune.config.dataset_name import data_name
+from hydratune.utils import env_variables
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.yaml_files import check_yaml, read_yaml
+
+CONFIG_MODULE = "hydratune.conf"
+CONFIG_NAME = "train"
+# Hydra's name of a source of configs -> the flag that names it.
+_FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
+_now = [datetime.now()]  # of `${now:...}`: when this process, or its last composition, began
+# An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
+_SYMBOL = re.compile(r"^([^=]+=)([;#, \t])$")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One choice of a config group, e.g. `dataset/mrpc`, and the file that it is."""
+
+    group: str
+    name: str
+    path: Path
+
+    @property
+    def summary(self) -> str:
+        """The first comment line of the file, without Hydra's own headers."""
+        lines = (
+            line.lstrip("# ").rstrip() for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        )
+        return next((line for line in lines if line and not line.startswith("@package")), "")
+
+
+def shipped_dir() -> Path:
+    """The directory of the shipped configs, in the clone or in the installed package."""
+    spec = importlib.util.find_spec(CONFIG_MODULE)
+    assert spec is not None and spec.origin is not None  # it is a part of this distribution
+    return Path(spec.origin).parent
+
+
+def options(*folders: Path) -> list[Option]:
+    """Every option below `folders`, Hydra's own group left out, sorted by group and name."""
+    found = []
+    for folder in folders:
+        for path in folder.rglob("*.yaml"):
+            group = path.parent.relative_to(folder).as_posix()
+            if group != "." and not _is_hydra(group) and path.is_file():
+                found.append(Option(group, path.stem, path))
+    return sorted(found, key=lambda option: (option.group, option.name))
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line."""
+
+    overrides: tuple[str, ...] = ()
+    config_dir: Path | None = None  # searched after the shipped configs
+    config_path: Path | None = None  # holds the primary config; may shadow shipped ones
+    config_name: str = CONFIG_NAME
+
+    @functools.cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Group -> its options, shipped ones and the user's."""
+        found: dict[str, list[str]] = {}
+        folders = (self.config_path, shipped_dir(), self.config_dir)
+        for option in options(*(folder for folder in folders if folder)):
+            found.setdefault(option.group, []).append(option.name)
+        return found
+
+    @functools.cached_property
+    def parsed(self) -> list[Override]:
+        """The overrides in Hydra's grammar, inside `composer`; raises its OverrideParseException."""
+        loader = GlobalHydra.instance().config_loader()  # for `glob(*)`
+        return OverridesParser.create(loader).parse_overrides([_SYMBOL.sub(r"\1'\2'", one) for one in self.overrides])
+
+    def sets(self, key: str) -> bool:
+        """Return whether the command line sets a key."""
+        return any(text.lstrip("+").startswith(f"{key}=") for text in self.overrides)
+
+
+def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
+    """Each override that names an option that does not exist, with the mistake."""
+    for override in request.parsed:
+        names = request.groups.get(override.key_or_group)
+        if names is None or override.is_delete():
+            continue
+        for choice in _chosen(override):
+            if choice not in names and (choice, override.key_or_group) != (None, "experiment"):
+                key = override.key_or_group
+                fix = did_you_mean(choice, names, f"Run `hydratune configs {key}` to see them.")
+                yield str(override.input_line), Mistake(key, one_of(names), repr(choice), fix)
+
+
+def check_single(request: Request) -> Iterator[Mistake]:
+    """A mistake for each override that gives several values where one run was asked for."""
+    for override in request.parsed:
+        if override.is_sweep_override():
+            key, _, got = str(override.input_line).partition("=")
+            fix = f"Add -m to run once a value, or write {key}=[...] for a list."
+            yield Mistake(key, "one value", repr(got), fix)
+
+
+def _chosen(override: Override) -> list[Any]:
+    """The options that a group override names: one, a list of them, or those of a sweep."""
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    value = override.value()
+    return value if isinstance(value, list) else [value]
+
+
+def force_add(request: Request) -> list[str]:
+    """The overrides with `++` before those that set a value.
+
+    Hydra stops at the first key that it does not know, with a hint to use `+`. With `++` it takes every key,
+    and `check_config` reports all unknown ones together, each with the nearest name.
+    """
+    return [
+        f"++{override.input_line}" if _sets_value(override, request.groups) else str(override.input_line)
+        for override in request.parsed
+    ]
+
+
+def _sets_value(override: Override, groups: Collection[str]) -> bool:
+    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    key = override.key_or_group
+    return plain and key not in groups and "@" not in key and not _is_hydra(key)
+
+
+def _is_hydra(key: str) -> bool:
+    """Whether a key or group is Hydra's own, which Hydra checks."""
+    return re.match(r"hydra($|[./])", key) is not None
+
+
+def expand_multirun(request: Request) -> list[list[str]]:
+    """The overrides of each job of a multirun, in the order in which Hydra's basic sweeper runs them."""
+    combinations: list[list[str]] = [[]]
+    for override, text in zip(request.parsed, force_add(request), strict=True):
+        if override.is_sweep_override() and not _is_hydra(override.key_or_group):
+            key = text.partition("=")[0]
+            texts = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            texts = [text]
+        combinations = [[*combination, text] for combination in combinations for text in texts]
+    return combinations
+
+
+@contextmanager
+def composer(request: Request) -> Iterator[None]:
+    """Give `compose_config` inside the search path that Hydra's own main builds from the same flags.
+
+    Otherwise the config that is checked could differ from the one that runs.
+    """
+    GlobalHydra.instance().clear()
+    main = f"file://{request.config_path.absolute()}" if request.config_path else f"pkg://{CONFIG_MODULE}"
+    _now[:] = [datetime.now()]
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):  # restores Hydra's state afterwards
+        search_path = create_config_search_path(main)
+        if request.config_dir:
+            anchor = SearchPathQuery(provider="schema")
+            search_path.prepend("command-line", f"file://{request.config_dir.absolute()}", anchor)
+        GlobalHydra.instance().clear()
+        Hydra.create_main_hydra2("app", search_path)
+        register_resolvers()
+        yield
+
+
+def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
+    """The config of one job, with its `hydra` node, inside `composer`."""
+    check_search_path(request)
+    try:
+        cfg = compose(request.config_name, overrides=[*overrides], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, RecursionError) as error:
+        raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
+        raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
+    listed: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
+    if [*listed["hydra"], *listed["task"]] != _ordered(overrides):
+        raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
+    HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
+    return cfg
+
+
+def _ordered(overrides: Sequence[str]) -> list[str]:
+    """Return overrides as Hydra lists them: first its own."""
+    return sorted(overrides, key=lambda text: not _is_hydra(text.lstrip("+~")))
+
+
+def check_search_path(request: Request) -> None:
+    """Raises ConfigError for packages that Hydra would import in order to read configs from them."""
+    path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
+    wanted: list[Any] = []
+    if request.config_path and path.is_file():  # the primary config is the only file that may name any
+        raw: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
+        node = raw.get("hydra") if isinstance(raw, dict) else None
+        wanted += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
+    for override in request.parsed:
+        if override.key_or_group == "hydra.searchpath":
+            wanted += _listed(override.value())
+    if mistakes := [*hydra_guard.search_path(wanted, CONFIG_MODULE)]:
+        raise ConfigError(*mistakes)
+
+
+def _user_files(request: Request) -> Iterator[Path]:
+    """Yield the config files that are not ours."""
+    searched = [o.value() for o in request.parsed if o.key_or_group == "hydra.searchpath" and not o.is_sweep_override()]
+    named = [str(one).removeprefix("file://") for value in searched for one in _listed(value)]
+    for folder in (request.config_path, request.config_dir, *map(Path, named)):
+        if folder and folder.is_dir():
+            yield from sorted(path for path in folder.rglob("*.yaml") if path.is_file())
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def compose_error(error: Exception) -> Mistake:
+    """What Hydra or OmegaConf could not compose, on one line."""
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
+        typed = error.override if error.override.isprintable() and error.override else repr(error.override)
+        return Mistake(typed, "an override in Hydra's grammar", reason, fix)
+    fix = "Run `hydratune configs` to see what there is."
+    return Mistake("overrides", "a config that composes", one_line(error), fix)
+
+
+def config_flags(hydra: Any) -> list[str]:
+    """Return the flags of a command that name the user's own configs, from the `hydra` node of a composed config."""
+    flags = []
+    for source in hydra.runtime.config_sources:
+        if source.schema == "file" and source.provider in _FLAGS:
+            flags += [_FLAGS[source.provider], os.path.relpath(source.path)]
+    name = OmegaConf.select(hydra, "job.config_name")
+    return [*flags, "--config-name", str(name)] if name not in (None, CONFIG_NAME) else flags
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The run's part of a composed config; interpolations still resolve."""
+    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+
+
+def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts, each with its dotted key."""
+    if isinstance(node, dict) and node:
+        for name, value in node.items():
+            yield from flat(value, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, node
+
+
+def register_resolvers() -> None:
+    """Register the resolvers of the configs; none turns text into nodes, and each returns the same value every time.
+
+    Otherwise a config could pass the checks with one value and run with another.
+    """
+    env_variables.register()
+    OmegaConf.register_new_resolver("package_path", package_path, replace=True)
+    OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
+    OmegaConf.register_new_resolver("now", lambda pattern: _now[0].strftime(pattern), replace=True)
+    OmegaConf.register_new_resolver("oc.decode", _decoded, replace=True)
+    OmegaConf.clear_resolver("oc.create")
+
+
+def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
+    """Return the value that a text stands for, as OmegaConf's `oc.decode` does, if it is a single value."""
+    value = oc.decode(text, _parent_, _node_)
+    if isinstance(value, Container | dict | list):
+        raise ValueError("oc.decode takes single values only")
+    return value
+
+
+def package_path(package: str, *parts: str) -> str:
+    """The path of a file or directory inside an installed package, found without importing it."""
+    spec = None if "." in package else importlib.util.find_spec(package)  # of a dotted name, it imports the first part
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"No package named {package!r} is installed")
+    return str(Path(spec.origin).parent.joinpath(*parts))
+
+
+def _data_name(separator: str, *, _root_: DictConfig) -> str:
+    """The name of the config's data set, with `separator` in the place of `/`."""
+    choice = str(HydraConfig.get().runtime.choices.get("dataset"))
+    try:
+        config: Any = OmegaConf.to_container(_root_.dataset, resolve=True)
+    except OmegaConfBaseException:  # reported where the data set is checked
+        config = {}
+    return data_name(choice, config if isinstance(config, dict) else {}, separator)
+
+
+def quoted(path: Path) -> str:
+    """Return a path as Hydra's grammar takes any text.
+
+    Raises:
+        ConfigError: Hydra would resolve what is in the path, and use another one.
+    """
+    if "${" in str(path):
+        fix = "Rename the directory, or change name and hydra.run.dir."
+        raise ConfigError(Mistake("hydra.run.dir", "a directory without ${", repr(str(path)), fix))
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

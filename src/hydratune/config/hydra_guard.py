@@ -1,0 +1,266 @@
+"""What Hydra does with the node `hydra` before any code of ours runs: a config must not use it to run code.
+
+Hydra instantiates callbacks and launchers, configures logging, changes the environment, and imports packages to read
+configs from them. `validation` checks each `_target_`, `logging_config` checks logging; the rest is here.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.config import allowlist, launchers, logging_config, servers
+from hydratune.utils.errors import Mistake, one_line
+from hydratune.utils.provenance import has_literal_secret
+
+# Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
+_CODE = (
+    "hydra.job.env_set",
+    "hydra.launcher.additional_parameters",
+    "hydra.launcher.ray.init.runtime_env",
+    "hydra.launcher.setup",
+)
+# Where a sweep connects to Ray: data, but whoever answers there receives the sweep's credentials and runs its pickles.
+RAY_ADDRESS = "hydra.launcher.ray.init.address"
+_RAY_HERE = ("auto", "local")  # clusters of this machine
+_RAY_HOST = re.compile(r"(ray://)?([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
+_LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
+# The only interpolations: what is checked here must be what Hydra uses, and an interpolation may resolve to something
+# else later, to a node with a `_target_` for example. Keys that Hydra itself fills, prints, or resolves into a path
+# that is checked; and keys that are checked as a whole.
+_FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
+_CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
+_SUBDIRECTORY = "workers/${hydra:job.num}"
+_READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
+_NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
+_PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # before the path of a data file
+_PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
+_NAME = re.compile(r"[\w .-]*\w")
+
+
+def code(hydra: DictConfig) -> Iterator[Mistake]:
+    """Yield what below `hydra` can run code or write outside the run's directory, whatever it resolves to."""
+    raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
+    for key in _CODE:
+        if _given(raw, key) and key not in allowlist.user_allowlist():
+            yield Mistake(key, "nothing, since it can run code", "a value", allowlist.how_to_allow(key))
+    yield from launchers.mistakes(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
+    address = _given(raw, RAY_ADDRESS)
+    if (
+        address is not None
+        and address not in _RAY_HERE
+        and not (isinstance(address, str) and _RAY_HOST.fullmatch(address))
+    ):
+        fix = f"Set {RAY_ADDRESS}=HOST:6379."
+        yield Mistake(RAY_ADDRESS, "HOST:PORT, ray://HOST:PORT, auto, or local", repr(address), fix)
+    for key in _LOGGING:
+        yield from logging_config.mistakes(_given(raw, key), key)
+    yield from _interpolations(raw["hydra"], "hydra")
+    name = _given(raw, "hydra.job.name")
+    if not _NAME.fullmatch(str(name)):  # it names the log and a job of Slurm
+        yield Mistake("hydra.job.name", "a name without slashes", repr(name), "Leave it out.")
+    if (subdirectory := _given(raw, "hydra.sweep.subdir")) != _SUBDIRECTORY:
+        yield Mistake("hydra.sweep.subdir", repr(_SUBDIRECTORY), repr(subdirectory), "Leave it out.")
+
+
+def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
+    """Yield a mistake for each interpolation, except for those that are Hydra's or the shipped configs' own."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _interpolations(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _interpolations(value, f"{key}[{i}]")
+    elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key):
+        is_listed = allowlist.is_in(key, allowlist.user_allowlist())
+        if not is_listed and not key.startswith(_CHECKED):  # as a whole, interpolations included
+            yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
+
+
+def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
+    """Yield what below `hydra` is code, or is a setting that a run cannot have."""
+    yield from code(hydra)
+    if hydra.job.get("chdir"):
+        fix = "Leave it out: relative paths are read from the directory where the command starts."
+        yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
+    if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a text in the config that a rank reads
+        yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
+    if not isinstance(hydra.verbose, bool | str | ListConfig):
+        yield Mistake(
+            "hydra.verbose", "true, false, or names of loggers", repr(hydra.verbose), "Set hydra.verbose=true."
+        )
+    if (folder := hydra.output_subdir) != ".hydra":
+        yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
+
+
+def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
+    """Yield what makes a directory for results unusable, as far as that shows before it is created.
+
+    A config must not choose a directory of the user's: its results go below outputs/ or multirun/.
+
+    Args:
+        hydra: Hydra's part of a config.
+        name: `run.dir` or `sweep.dir`.
+        is_typed: Whether the user set it on the command line.
+    """
+    key = f"hydra.{name}"
+    expected, fix = "a directory that can be created", f"Set {key} to another place."
+    try:
+        text = str(OmegaConf.select(hydra, name))
+        path = Path(text).resolve()
+        there = next(folder for folder in (path, *path.parents) if folder.exists())
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        yield Mistake(key, expected, one_line(error), fix)
+        return
+    if not text or path == Path.cwd():
+        yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
+    elif has_literal_secret(text):
+        yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
+    elif "${" in text:  # an escaped interpolation: Hydra would resolve it in the directory that it is given
+        yield Mistake(key, "a directory without ${", repr(text), fix)
+    elif not there.is_dir():
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
+    elif not os.access(there, os.W_OK):
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
+    home = Path(_PLACES[name]).resolve()
+    if not is_typed and (path == home or not path.is_relative_to(home)):
+        fix = f"To use it, set it on the command line: '{key}={text}'."
+        yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
+
+
+def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Mistake]:
+    """Yield a mistake for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
+
+    Args:
+        uri: The resolved address of a store.
+        key: Its key.
+        is_typed: Whether the user set it on the command line; a variable of the environment is the user's too.
+        directory: The sweep that stores the address; its own files may be in its directory.
+    """
+    if is_typed or uri is None:
+        return
+    if servers.stored_mistake(uri, directory or Path(servers.RESULTS[0]), key):
+        fix = f"To use it, set it on the command line: {key}={uri}."
+        yield Mistake(key, f"a file below {' or '.join(servers.RESULTS)}", f"{uri!r}, from a config file", fix)
+
+
+def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Mistake]:
+    """Yield the mistakes of `store` for all stores of a config.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: The keys of the overrides on the command line.
+        directory: The sweep that stores the config; its own files may be in its directory.
+    """
+    for key in ("tracking.uri", "sweep.storage"):
+        yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
+
+
+def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield a mistake for each file or directory outside this project that a run of another project reads.
+
+    Its config has come from someone else, and what a run reads is recorded. Paths count from the current directory.
+    Directories of installed packages, which shipped configs name, are no secret.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: The keys of the overrides on the command line.
+    """
+    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _READ}
+    own = [Path.cwd(), *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib"))]
+    for key, value in _texts(plain):
+        is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
+        if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{one}.") for one in typed):
+            continue
+        if not all(any(path.is_relative_to(folder) for folder in own) for path in _read_paths(value)):
+            fix = f"If you trust the run, set it on the command line: {key}={value}."
+            yield Mistake(key, "a path inside the current directory, or one that is typed", repr(value), fix)
+
+
+def _read_paths(value: str) -> Iterator[Path]:
+    """Yield the resolved paths of what a value of a config can read: where it leads, and links inside directories."""
+    name = _PREFIXES.sub("", value)
+    is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
+    try:
+        path = Path(name).expanduser()
+        there = [path] if name and path.exists() else []
+        if not there and value.startswith("glob:"):
+            there = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207
+        if is_elsewhere:
+            yield path.resolve()
+        for one in there:
+            yield one.resolve()
+            yield from (inner.resolve() for inner in one.rglob("*") if inner.is_symlink())
+    except (OSError, RuntimeError, ValueError):  # too long, with characters that no name has, or of an unknown user
+        if is_elsewhere:
+            yield Path("/")
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of a config with their dotted keys; a list has the key of its place."""
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _texts(value, f"{key}.{name}".lstrip("."))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, key)
+    elif isinstance(node, str):
+        yield key, node
+
+
+def _directory(hydra: DictConfig, name: str) -> str | None:
+    """Return a resolved path; None if it does not resolve, which `place` reports."""
+    try:
+        return str(OmegaConf.select(hydra, name))
+    except OmegaConfBaseException:
+        return None
+
+
+def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield a mistake if a file names the host of a Ray cluster, so that no config sends credentials to a stranger.
+
+    The same holds for `auto`, a cluster that any user of the machine may have started.
+
+    Args:
+        hydra: Hydra's part of a config.
+        typed: The keys of the overrides on the command line.
+    """
+    address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
+    if address in (None, "local") or RAY_ADDRESS in allowlist.user_allowlist():
+        return
+    if not any(f"{RAY_ADDRESS}.".startswith(f"{key}.") for key in typed):
+        fix = f"Type {RAY_ADDRESS}={address}, or set RAY_ADDRESS in the environment."
+        yield Mistake(RAY_ADDRESS, "an address on the command line or in RAY_ADDRESS", "one from a config file", fix)
+
+
+def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
+    """A mistake for each package of a search path that Hydra would import, and for each folder that does not exist."""
+    for value in values:
+        package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
+        if "${" in str(value) and not str(value).startswith("file://"):  # it may become the name of a package
+            fix = f"Write the folder itself, or file://{value}."
+            yield Mistake("hydra.searchpath", "folders without interpolations", repr(value), fix)
+            continue
+        if value and package == str(value) and "${" not in folder and not Path(folder).is_dir():
+            yield Mistake("hydra.searchpath", "folders that exist", repr(value), f"Paths are relative to {Path.cwd()}.")
+        if package == str(value) or package == shipped or package in allowlist.user_allowlist():
+            continue
+        fix = f"Name a folder, file://DIR, or list {package} under [tool.hydratune] allow or in {allowlist.VARIABLE}."
+        yield Mistake("hydra.searchpath", f"folders, or pkg://{shipped}", repr(value), fix)
+
+
+def _given(node: Any, key: str) -> Any:
+    """What stands at a dotted key, or in its place: an interpolation hides what is below."""
+    for name in key.split("."):
+        if not isinstance(node, Mapping):
+            return node
+        node = node.get(name)
+    return None if node == "???" else node

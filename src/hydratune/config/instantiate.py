@@ -1,0 +1,57 @@
+"""From config nodes to objects."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config import allowlist
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+
+# Keys of a node with a `_target_` that are no arguments.
+RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
+
+
+def build(node: DictConfig, **runtime: Any) -> Any:
+    """What a node describes by its `_target_`, with plain lists and dicts inside.
+
+    Hydra's `instantiate` reads interpolations as it goes, and some twice, so that what was checked need not be what
+    is called. Here a node is resolved once, and each `_target_` is held against the allow-list before it is imported,
+    whoever wrote the config and whatever was checked before.
+
+    Args:
+        node: A node of the config.
+        runtime: Arguments that only the run knows.
+
+    Raises:
+        ConfigError: Where a target is not allowed, or refuses its arguments.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    return _built({**plain, **runtime}, str(node._get_full_key("")))
+
+
+def _built(value: Any, key: str) -> Any:
+    if isinstance(value, list):
+        return [_built(one, f"{key}[{i}]") for i, one in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    given = {name: _built(one, f"{key}.{name}") for name, one in value.items() if name not in RESERVED}
+    if "_target_" not in value:
+        return given
+    call = functools.partial(allowlist.load(value["_target_"], f"{key}._target_"), **given)
+    if value.get("_partial_"):
+        return call
+    try:
+        return call()
+    except ConfigError:
+        raise
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:  # also for packages that are not installed
+        raise refusal(key, value["_target_"], error) from error
+
+
+def refusal(key: str, target: str, error: Exception) -> ConfigError:
+    """What to raise where the target at `key` does not take the arguments that it was given."""
+    fix = f"Change the arguments below {key}."
+    return ConfigError(Mistake(key, f"arguments that {target} takes", one_line(error), fix))

@@ -1,0 +1,179 @@
+"""The settings of Hydra's launchers that a config may change: an allow-list with types.
+
+submitit writes them into an sbatch script, joblib and Ray create folders, evaluate expressions, open ports and start
+commands with them. So each key is listed with the values that it takes, and no text has control characters: a line
+break in a comment would be another line of the script.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydratune.config import allowlist
+from hydratune.utils.errors import Mistake, nearest, one_of
+
+_KEY = "hydra.launcher"
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+def _boolean(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and "${" not in value
+
+
+def _label(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[\w.:+-]+", value, re.ASCII) is not None
+
+
+def _job_name(value: Any) -> bool:
+    return value == "${hydra.job.name}" or _label(value)
+
+
+def _batches(value: Any) -> bool:
+    """An expression of joblib, which evaluates it as Python arithmetic."""
+    return _count(value) or re.fullmatch(r"all|auto|[0-9]{1,6}|([0-9]{1,3}\s*\*\s*)?n_jobs", str(value)) is not None
+
+
+def _size(value: Any) -> bool:
+    return _count(value) or re.fullmatch(r"[0-9]+[KMGT]?", str(value)) is not None
+
+
+def _loopback(value: Any) -> bool:
+    try:
+        return value == "localhost" or ipaddress.ip_address(value).is_loopback
+    except ValueError:
+        return False
+
+
+def _amounts(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(_label(name) and _number(amount) for name, amount in value.items())
+
+
+Check = Callable[[Any], bool]
+_EXPECTED: dict[Check, str] = {
+    _count: "a whole number from 0",
+    _integer: "a whole number",
+    _number: "a number from 0",
+    _boolean: "true or false",
+    _text: "text on one line without interpolations",
+    _label: "letters, digits, and any of ._:+-",
+    _job_name: "letters, digits, and any of ._:+-",
+    _batches: "a whole number, all, auto, or N*n_jobs",
+    _size: "a size such as 10M",
+    _loopback: "an address of this machine, since whoever reaches it can run code",
+    _amounts: "names with numbers",
+}
+_JOBLIB: dict[str, Check] = {
+    "n_jobs": _integer,
+    "backend": _label,
+    "prefer": _label,
+    "require": _label,
+    "verbose": _count,
+    "timeout": _number,
+    "pre_dispatch": _batches,
+    "batch_size": _batches,
+    "max_nbytes": _size,
+    "mmap_mode": _label,
+}
+_SUBMITIT: dict[str, Check] = {
+    **dict.fromkeys(("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes"), _count),
+    "name": _job_name,
+    "stderr_to_stdout": _boolean,
+}
+_SLURM: dict[str, Check] = {
+    **_SUBMITIT,
+    **dict.fromkeys(("partition", "qos", "comment", "constraint", "exclude", "gres", "account"), _text),
+    **dict.fromkeys(("mem_per_gpu", "mem_per_cpu"), _size),
+    **dict.fromkeys(("cpus_per_gpu", "gpus_per_task", "signal_delay_s"), _count),
+    **dict.fromkeys(("max_num_timeout", "array_parallelism"), _count),
+}
+_RAY: dict[str, Check] = {
+    **dict.fromkeys(("ray.init.num_cpus", "ray.init.num_gpus"), _number),
+    **dict.fromkeys(("ray.init.object_store_memory", "ray.init.dashboard_port"), _count),
+    "ray.init.resources": _amounts,
+    "ray.init.dashboard_host": _loopback,
+    **dict.fromkeys(("ray.init.include_dashboard", "ray.init.log_to_driver"), _boolean),
+    **dict.fromkeys(("ray.init.logging_level", "ray.init.namespace"), _label),
+    **dict.fromkeys(("ray.remote.num_cpus", "ray.remote.num_gpus"), _number),
+    **dict.fromkeys(("ray.remote.memory", "ray.remote.max_calls"), _count),
+    "ray.remote.max_retries": _integer,
+    "ray.remote.resources": _amounts,
+    **dict.fromkeys(("ray.remote.accelerator_type", "ray.remote.scheduling_strategy"), _label),
+}
+# Class -> its settings; the folders below are checked apart.
+_SETTINGS: dict[str, dict[str, Check]] = {
+    "BasicLauncher": {},
+    "JoblibLauncher": _JOBLIB,
+    "LocalLauncher": _SUBMITIT,
+    "SlurmLauncher": _SLURM,
+    "RayLauncher": _RAY,
+}
+# Commands and the address of a cluster, for each launcher: `outside` checks them.
+_ELSEWHERE = ("additional_parameters", "setup", "ray.init.address", "ray.init.runtime_env")
+_FOLDERS = {"JoblibLauncher": "temp_folder", "LocalLauncher": "submitit_folder", "SlurmLauncher": "submitit_folder"}
+
+
+def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
+    """Yield what a config must not set below `hydra.launcher`.
+
+    Args:
+        launcher: The unresolved node, as plain data.
+        sweep_directory: The resolved `hydra.sweep.dir`, in which folders of launchers must be; None if unknown.
+    """
+    if not isinstance(launcher, Mapping):
+        yield Mistake(_KEY, "keys with values", repr(launcher), "Choose an option: hydra/launcher=joblib.")
+        return
+    name = str(launcher.get("_target_")).rpartition(".")[2]
+    if name not in _SETTINGS:  # its class is not on the list of those that a config may name
+        return
+    settings, folder = _SETTINGS[name], _FOLDERS.get(name)
+    for key, value in _flat(launcher, set(settings)):
+        full = f"{_KEY}.{key}"
+        exempt = (*allowlist.user_allowlist(), *(f"{_KEY}.{name}" for name in ("_target_", *_ELSEWHERE)))
+        if value is None or allowlist.is_in(full, exempt):
+            continue
+        if key == folder:
+            yield from _folder(full, str(value), sweep_directory)
+        elif key not in settings:
+            fix = f"Did you mean {_KEY}.{close}?" if (close := nearest(key, settings)) else "Leave it out."
+            yield Mistake(full, one_of(settings) if settings else "no settings", "another one", fix)
+        elif not settings[key](value):
+            yield Mistake(full, _EXPECTED[settings[key]], repr(value), f"Change {full}, or leave it out.")
+
+
+def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mistake]:
+    """Yield a mistake for a folder outside the sweep's directory."""
+    default = "${hydra.sweep.dir}/"
+    if value.startswith(default):
+        value = f"{sweep_directory or '.'}/{value.removeprefix(default)}"
+    home = Path(sweep_directory or ".").resolve()
+    if "${" in value or "\0" in value or not Path(value).resolve().is_relative_to(home):
+        yield Mistake(key, "a folder below hydra.sweep.dir", repr(value), "Leave it out.")
+
+
+def _flat(node: Mapping[Any, Any], leaves: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys with their values; a mapping is one value if its key is one of the leaves."""
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and key not in leaves:
+            yield from _flat(value, leaves, f"{key}.")
+        else:
+            yield key, value

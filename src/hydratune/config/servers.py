@@ -1,0 +1,162 @@
+"""The servers and databases that the user has named.
+
+No other server is sent anything, and SQLite files elsewhere are not opened.
+
+The address of a store can come from a config, a run directory, or a journal of someone else. So a store counts once
+the user typed its address, as `--uri`, `tracking.uri=` or `sweep.storage=`, or has it in an environment variable. What
+was typed is recorded in a file of the user, as ssh does in `known_hosts`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.utils.errors import Mistake
+from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
+
+VARIABLE = "HYDRATUNE_SERVERS"  # passes them on to the processes of a command
+_TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
+RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
+_SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
+_PORTS = {"http": 80, "https": 443}
+_DATABASES = ("mssql", "mysql", "postgresql")
+_HOSTS = ("host", "hostaddr", "port", "service", "unix_socket")  # parameters of a database that name its host
+_HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
+_AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
+_UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
+
+
+def confirm_typed(arguments: Sequence[str]) -> None:
+    """Record the servers among the arguments of a command, and pass all that are recorded to its processes."""
+    typed = {store for text in _addresses(arguments) if (store := _store(text))}
+    recorded = _recorded()
+    if new := typed - recorded:
+        with contextlib.suppress(OSError):  # e.g. no home directory: they count for this command
+            _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+            write_json(_file(), sorted(recorded | new))
+    if recorded | typed:
+        os.environ[VARIABLE] = ",".join(sorted(recorded | typed))
+
+
+def mistake(uri: str, key: str) -> Mistake | None:
+    """Return what is wrong with the address of a server that the user has not named; None if nothing is.
+
+    It would receive the record of the run, which may hold rows of data and values of the environment, and the
+    credentials that clients send to any host: tokens of MLflow, and the passwords of `~/.netrc` and `~/.pgpass`.
+
+    Args:
+        uri: The resolved address.
+        key: What the error names.
+    """
+    server = _server(uri)
+    if server is None or server in _confirmed():
+        return None
+    fix = "Type the address as tracking.uri=..., sweep.storage=... or --uri ..., which also confirms it for later."
+    return Mistake(key, "a server that you have named yourself", server or "a server that is not clear", fix)
+
+
+def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
+    """Return what is wrong with a stored address of a SQLite file; None if nothing is.
+
+    Opening it may create tables in it, so a file that a stored text names is one of this project, of the run's
+    project, or of the run itself.
+
+    Args:
+        uri: The address.
+        directory: The directory of the run or sweep that stores it.
+        key: What the error names.
+    """
+    if not (match := _SQLITE.fullmatch(uri.strip())):
+        return None
+    path = Path(match[1]).expanduser().resolve()
+    own = directory.resolve()
+    projects = [Path.cwd(), *(folder.parent for folder in own.parents if folder.name in RESULTS)]
+    places = [own, *(project / name for project in projects for name in RESULTS)]
+    if is_confirmed(uri) or any(path.is_relative_to(place.resolve()) for place in places):
+        return None
+    expected = f"a store below {', '.join(RESULTS)}, or {str(directory)!r}, or one that you have named yourself"
+    return Mistake(key, expected, repr(str(path)), f"If you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}.")
+
+
+def is_confirmed(uri: str) -> bool:
+    """Return whether the user has typed the address of a store, now or earlier, or has it in the environment."""
+    store = _store(uri)
+    return bool(store) and store in _confirmed()
+
+
+def _addresses(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the addresses among the arguments of a command, with their interpolations resolved."""
+    follows = [text for flag, text in itertools.pairwise(arguments) if flag == "--uri"]
+    for text in (*follows, *(found[1] for argument in arguments if (found := _TYPED.fullmatch(argument)))):
+        with contextlib.suppress(OmegaConfBaseException):  # reported where the address is used
+            yield str(OmegaConf.create({"uri": text.strip("'\"")}).uri)
+
+
+def _confirmed() -> set[str]:
+    """Return the recorded stores and those of addresses in the environment."""
+    environment = dict(os.environ)
+    passed = {text for text in environment.pop(VARIABLE, "").split(",") if text}
+    texts = (text for value in environment.values() if "://" in value for text in (value, *value.split(",")))
+    return {store for text in texts if (store := _store(text))} | passed | _recorded()
+
+
+def _store(uri: str) -> str | None:
+    """Return what an address is recorded as: a server, or the absolute path of a SQLite file; None for others."""
+    if match := _SQLITE.fullmatch(uri.strip()):
+        return f"sqlite:///{quote(str(Path(match[1]).expanduser().resolve()))}"
+    return _server(uri)
+
+
+def _server(uri: str) -> str | None:
+    """Return `SCHEME://HOST:PORT` of the address of a server or database, `_UNCLEAR`, or None for any other address."""
+    uri = uri.strip()
+    scheme = uri.partition("://")[0].lower()
+    if scheme.partition("+")[0] in _DATABASES:
+        return _database(uri)
+    if scheme not in _PORTS:
+        return None
+    try:
+        parts = urlsplit(uri)
+        if not parts.hostname or _AMBIGUOUS.search(uri):
+            return _UNCLEAR
+        return f"{scheme}://{parts.hostname}:{parts.port or _PORTS[scheme]}"
+    except ValueError:  # of a port that is not a number
+        return _UNCLEAR
+
+
+def _database(uri: str) -> str:
+    """Return the address of a database without user, password and name, as SQLAlchemy reads it."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        return _UNCLEAR
+    if any(name in url.query for name in _HIDDEN_HOSTS):
+        return _UNCLEAR
+    hosts = {name: url.query[name] for name in _HOSTS if name in url.query}
+    place = url.set(drivername=url.get_backend_name(), query=hosts)
+    return place._replace(username=None, password=None, database=None).render_as_string()
+
+
+def _file() -> Path:
+    return user_file("servers.json")
+
+
+def _recorded() -> set[str]:
+    try:
+        return {str(server) for server in json.loads(_file().read_text(encoding="utf-8"))}
+    except (OSError, ValueError, TypeError):
+        return set()

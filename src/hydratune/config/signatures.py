@@ -1,0 +1,400 @@
+"""Signatures and annotations read from source text, so that checking a config imports nothing heavy.
+
+`inspect.signature(transformers.TrainingArguments)` costs three seconds of imports; parsing its file costs
+a hundredth of that. It also means that a name in a config is understood before any of its code runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Module:
+    """A parsed source file."""
+
+    name: str
+    path: Path
+    names: dict[str, ast.stmt]  # what each top-level name is bound to, inside `if` and `try` too
+    stars: tuple[str, ...]  # modules of `from x import *`
+
+    @property
+    def package(self) -> str:
+        """What relative imports of this module count from."""
+        return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a dotted path leads once all re-exports are followed."""
+
+    module: Module
+    node: Definition
+    owner: ast.ClassDef | None = None  # the class, where `node` is a method
+
+    @property
+    def path(self) -> str:
+        """The dotted path of the definition itself."""
+        names = [self.module.name, *([self.owner.name] if self.owner else []), self.node.name]
+        return ".".join(names)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One argument of a target; `annotation` is to be read in `module`."""
+
+    name: str
+    annotation: ast.expr | None
+    module: Module
+    required: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The arguments of a target; `accepts_any` where it takes `**kwargs`."""
+
+    path: str
+    parameters: dict[str, Parameter]
+    accepts_any: bool
+
+
+def locate(path: str) -> Found | None:
+    """The class, function or method that a dotted path names, or None where source text cannot tell."""
+    return _locate(tuple(path.split(".")), depth=0)
+
+
+@functools.cache
+def signature(path: str) -> Signature | None:
+    """The signature of a dotted path, or None where source text cannot tell."""
+    found = locate(path)
+    if found is None:
+        return None
+    if not isinstance(found.node, ast.ClassDef):
+        return _function_signature(found)
+    if not _is_dataclass(found.node):
+        if init := _method(found, "__init__") or _method(found, "__new__"):
+            return _with_base(init, _function_signature(init, path=found.path))
+        return Signature(found.path, {}, accepts_any=False) if _is_known(found) else None
+    fields = _fields(found)
+    return Signature(found.path, fields, accepts_any=False) if fields is not None else None
+
+
+def module_names(name: str) -> list[str]:
+    """The public names that a module's source text binds; empty where it cannot be read."""
+    module = _module(name) if name else None
+    return [bound for bound in module.names if not bound.startswith("_")] if module else []
+
+
+def type_error(parameter: Parameter, value: Any) -> str | None:
+    """What `parameter` wants instead of `value`, or None where the value will do (or nobody can say)."""
+    wanted = list(_alternatives(parameter.annotation, parameter.module))
+    if any(one.accepts is None or one.accepts(value) for one in wanted):
+        return None
+    return " or ".join(dict.fromkeys(one.name for one in wanted))
+
+
+_EMPTY_BASES = ("ABC", "object")  # bases that take no arguments and have no fields
+
+
+# --- finding ---------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _module(name: str) -> Module | None:
+    path = _source(name)
+    if path is None:
+        return None
+    names: dict[str, ast.stmt] = {}
+    stars: list[str] = []
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    module = Module(name, path, names, ())
+    for stmt in _statements(tree.body):
+        for bound in _bound_names(stmt):
+            if not isinstance(names.get(bound), Definition):  # `AutoModel = decorate(AutoModel)` keeps the class
+                names[bound] = stmt
+        if isinstance(stmt, ast.ImportFrom) and stmt.names[0].name == "*":
+            stars.append(_absolute(module, stmt))
+    return Module(name, path, names, tuple(stars))
+
+
+@functools.cache
+def _source(name: str) -> Path | None:
+    """The file of a module, found without importing it or its parents."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        if rest and spec is not None and spec.origin is None:  # a namespace, whose import runs nothing
+            spec, rest = importlib.util.find_spec(f"{top}.{rest[0]}"), rest[1:]
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    if not rest:
+        return Path(spec.origin)
+    base = Path(spec.origin).parent.joinpath(*rest)
+    candidates = [base / "__init__.py", base.with_name(base.name + ".py")]
+    return next((c for c in candidates if spec.submodule_search_locations and c.is_file()), None)
+
+
+def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    for stmt in body:
+        yield stmt
+        if isinstance(stmt, ast.If | ast.Try):
+            handlers = [h.body for h in stmt.handlers] if isinstance(stmt, ast.Try) else []
+            for inner in (stmt.body, stmt.orelse, *handlers):
+                yield from _statements(inner)
+
+
+def _bound_names(stmt: ast.stmt) -> list[str]:
+    if isinstance(stmt, Definition):
+        return [stmt.name]
+    if isinstance(stmt, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name.partition(".")[0] for alias in stmt.names if alias.name != "*"]
+    if isinstance(stmt, ast.Assign):
+        return [target.id for target in stmt.targets if isinstance(target, ast.Name)]
+    return []
+
+
+def _absolute(module: Module, stmt: ast.ImportFrom) -> str:
+    if not stmt.level:
+        return stmt.module or ""
+    parents = module.package.split(".")
+    base = parents[: len(parents) - stmt.level + 1]
+    return ".".join([*base, *([stmt.module] if stmt.module else [])])
+
+
+@functools.cache
+def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
+    if depth > 8:  # a circle of re-exports
+        return None
+    size = next((n for n in range(len(parts) - 1, 0, -1) if _source(".".join(parts[:n]))), 0)
+    module = _module(".".join(parts[:size])) if size else None
+    if module is None:
+        return None
+    name, *rest = parts[size:]
+    stmt = module.names.get(name)
+    if stmt is None:
+        stars = (star for star in module.stars if _may_bind(star, name))
+        tries = (_locate((*star.split("."), name, *rest), depth + 1) for star in stars)
+        return next((found for found in tries if found), None)
+    if isinstance(stmt, Definition):
+        return _member(Found(module, stmt), rest)
+    target = _alias_target(module, stmt, name)
+    return _locate((*target.split("."), *rest), depth + 1) if target else None
+
+
+def _may_bind(module: str, name: str) -> bool:
+    """Whether a module's text has the name, or stars of its own: transformers has 2,000 that are slow to parse."""
+    text = path.read_text(encoding="utf-8") if (path := _source(module)) else ""
+    return name in text or "import *" in text
+
+
+def _alias_target(module: Module, stmt: ast.stmt, name: str) -> str | None:
+    if isinstance(stmt, ast.ImportFrom | ast.Import):
+        for alias in stmt.names:
+            if name not in (alias.asname, alias.name, alias.name.partition(".")[0]):
+                continue
+            if isinstance(stmt, ast.ImportFrom):
+                return f"{_absolute(module, stmt)}.{alias.name}"
+            return alias.name if alias.asname else name
+    if isinstance(stmt, ast.Assign) and isinstance(stmt.value, ast.Name) and stmt.value.id != name:
+        return f"{module.name}.{stmt.value.id}"
+    return None
+
+
+def _member(found: Found, rest: Sequence[str]) -> Found | None:
+    if not rest:
+        return found
+    if len(rest) == 1 and isinstance(found.node, ast.ClassDef):
+        return _method(found, rest[0])
+    return None
+
+
+def bases(found: Found) -> list[Found | None]:
+    """Where the bases of a class are; None for those that source text cannot tell."""
+    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
+    return [locate(f"{found.module.name}.{ast.unparse(base)}") for base in found.node.bases]
+
+
+def _is_known(found: Found) -> bool:
+    """Whether every base of a class can be read, so that a method that was not found is not there."""
+    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
+    pairs = zip(bases(found), found.node.bases, strict=True)
+    return all(
+        _is_known(base) if base and isinstance(base.node, ast.ClassDef) else ast.unparse(source) in _EMPTY_BASES
+        for base, source in pairs
+    )
+
+
+def _method(found: Found, name: str) -> Found | None:
+    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
+    for stmt in found.node.body:
+        if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name == name:
+            return Found(found.module, stmt, owner=found.node)
+    tries = (_method(base, name) for base in bases(found) if base and isinstance(base.node, ast.ClassDef))
+    return next((method for method in tries if method), None)
+
+
+# --- signatures ------------------------------------------------------------------------------------------
+
+
+def _decorators(node: Definition) -> set[str]:
+    calls = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+    return {ast.unparse(call).rpartition(".")[2] for call in calls}
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return "dataclass" in _decorators(node)
+
+
+def _function_signature(found: Found, path: str | None = None) -> Signature:
+    assert not isinstance(found.node, ast.ClassDef)  # callers pass functions and methods
+    args = found.node.args
+    positional = [*args.posonlyargs, *args.args]
+    defaults = [None] * (len(positional) - len(args.defaults)) + [*args.defaults]
+    pairs = [*zip(positional, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    if found.owner and "staticmethod" not in _decorators(found.node):
+        pairs = pairs[1:]  # self or cls
+    parameters = {a.arg: Parameter(a.arg, a.annotation, found.module, d is None) for a, d in pairs}
+    return Signature(path or found.path, parameters, accepts_any=args.kwarg is not None)
+
+
+def _with_base(init: Found, own: Signature) -> Signature:
+    """Adds the arguments of the base where an `__init__` passes its `**kwargs` on to it."""
+    if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
+        first = next(iter(bases(Found(init.module, init.owner))), None)
+        if base := first and signature(first.path):
+            return Signature(own.path, base.parameters | own.parameters, base.accepts_any)
+    return own
+
+
+def _fields(found: Found) -> dict[str, Parameter] | None:
+    """The fields of a dataclass, those of its bases first; None where a base cannot be read."""
+    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
+    fields: dict[str, Parameter] = {}
+    for base, source in zip(bases(found), found.node.bases, strict=True):
+        if base is None:
+            if ast.unparse(source) in _EMPTY_BASES:
+                continue
+            return None
+        if isinstance(base.node, ast.ClassDef) and _is_dataclass(base.node):
+            inherited = _fields(base)
+            if inherited is None:
+                return None
+            fields |= inherited
+    for stmt in found.node.body:
+        if isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name):
+            name, kind = stmt.target.id, ast.unparse(stmt.annotation)
+            if not kind.startswith(("ClassVar", "typing.ClassVar")) and not _keyword(stmt.value, "init", False):
+                fields[name] = Parameter(name, stmt.annotation, found.module, _is_required(stmt.value))
+    return fields
+
+
+def _keyword(value: ast.expr | None, name: str, constant: object) -> bool:
+    """Whether `value` is a call with `name=constant`."""
+    keywords = value.keywords if isinstance(value, ast.Call) else []
+    return any(k.arg == name and isinstance(k.value, ast.Constant) and k.value.value is constant for k in keywords)
+
+
+def _is_required(value: ast.expr | None) -> bool:
+    if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "field":
+        return not any(keyword.arg in ("default", "default_factory") for keyword in value.keywords)
+    return value is None
+
+
+# --- annotations -----------------------------------------------------------------------------------------
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_CHECKS: dict[str, Any] = {
+    "str": lambda v: isinstance(v, str),
+    "int": lambda v: isinstance(v, int) and not isinstance(v, bool),
+    "float": _is_number,
+    "bool": lambda v: isinstance(v, bool),
+    "None": lambda v: v is None,
+    "list": lambda v: isinstance(v, list),
+    "tuple": lambda v: isinstance(v, list),
+    "Sequence": lambda v: isinstance(v, list),
+    "dict": lambda v: isinstance(v, dict),
+    "Mapping": lambda v: isinstance(v, dict),
+}
+_SPOKEN = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "None": "null", "str": "str"}
+
+
+class _Alternative(NamedTuple):
+    """One type of a union, as a message names it; `accepts` is None for a type that is not known here."""
+
+    name: str
+    accepts: Callable[[Any], bool] | None
+    is_enum: bool = False
+
+
+def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternative]:
+    """Each type of a union.
+
+    A `str` beside an enum is no alternative of its own: upstream writes `IntervalStrategy | str` and means
+    the values of the enum.
+    """
+    found = list(_flatten(annotation, module))
+    has_enum = any(one.is_enum for one in found)
+    return [one for one in found if not (has_enum and one.name == "str")]
+
+
+def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        node = ast.parse(node.value, mode="eval").body
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        yield from _flatten(node.left, module)
+        yield from _flatten(node.right, module)
+        return
+    text = ast.unparse(node) if node is not None else "Any"
+    base = text.partition("[")[0].rpartition(".")[2]
+    arguments = _arguments(node)
+    if base in ("Union", "Optional"):
+        for argument in arguments:
+            yield from _flatten(argument, module)
+        if base == "Optional":
+            yield _Alternative("null", _CHECKS["None"])
+    elif base == "Literal":
+        yield _choice([a.value for a in arguments if isinstance(a, ast.Constant)])
+    elif base in _CHECKS:
+        yield _Alternative(_SPOKEN.get(base, f"a {base}"), _CHECKS[base])
+    else:
+        values = _enum_values(module, text)
+        yield _choice(values, is_enum=True) if values else _Alternative(text, None)
+
+
+def _arguments(node: ast.expr | None) -> list[ast.expr]:
+    if not isinstance(node, ast.Subscript):
+        return []
+    return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
+
+
+def _choice(values: Sequence[Any], is_enum: bool = False) -> _Alternative:
+    # `True == 1`, so the types are held against each other as well
+    return _Alternative(
+        f"one of {list(values)}", lambda v: any(v == one and type(v) is type(one) for one in values), is_enum
+    )
+
+
+def _enum_values(module: Module, name: str) -> list[Any]:
+    """The values of the string enum that `name` is in `module`; empty where it is none."""
+    found = locate(f"{module.name}.{name}")
+    if found is None or not isinstance(found.node, ast.ClassDef):
+        return []
+    if not any("Enum" in ast.unparse(base) for base in found.node.bases):
+        return []
+    constants = [s.value for s in found.node.body if isinstance(s, ast.Assign)]
+    return [constant.value for constant in constants if isinstance(constant, ast.Constant)]

@@ -1,0 +1,94 @@
+"""`hydratune trust`: allow the code that the `pyproject.toml` of this directory lists, as `direnv allow` does.
+
+A cloned repository may come with a list of its own, so its list counts only after the user has seen it. What is trusted
+is this list at this path: a changed list must be trusted again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
+
+FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
+_PROJECT = "pyproject.toml"
+_for_this_command: list[bool] = []
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the list of this directory's `pyproject.toml`, record that the user trusts it, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="hydratune trust", description=__doc__)
+    parser.parse_args(arguments)
+    path, names = _project()
+    if not names:
+        fix = f"Nothing needs to be trusted: {path} lists no code."
+        raise ConfigError(Mistake(_PROJECT, "a list allow = [...] under [tool.hydratune]", "none", fix))
+    _store().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    write_json(_store(), {**_recorded(), str(path): _digest(names)})
+    print(f"trusted from now on, as listed in {path}:")
+    for name in names:
+        print(f"  {name}")
+    return 0
+
+
+def trust_for_this_command() -> None:
+    """Trust the list in this process and in those that it starts."""
+    _for_this_command[:] = [True]
+
+
+def trusted_names() -> list[str]:
+    """Return what the project's list allows; empty if the user has not trusted it."""
+    return [] if untrusted_names() else _project()[1]
+
+
+def untrusted_names() -> list[str]:
+    """Return what the project's list would allow if the user trusted it."""
+    path, names = _project()
+    is_trusted = bool(_for_this_command) or _recorded().get(str(path)) == _digest(names)
+    return [] if is_trusted else names
+
+
+@functools.cache
+def _project() -> tuple[Path, list[str]]:
+    """Return the `pyproject.toml` of the directory in which this process started, and its list.
+
+    It is read once: a config or a stored run that changes the directory must not bring a list of its own.
+
+    Raises:
+        ConfigError: The file or the list cannot be read.
+    """
+    path = Path.cwd() / _PROJECT
+    if not path.is_file():
+        return path, []
+    try:
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    except (OSError, ValueError) as error:
+        raise ConfigError(Mistake(_PROJECT, "a readable TOML file", str(error), f"Correct {path}.")) from error
+    names = tools.get("hydratune", {}).get("allow", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
+        fix = 'Write allow = ["my_package"].'
+        raise ConfigError(Mistake(f"{_PROJECT} [tool.hydratune] allow", "a list of packages", repr(names), fix))
+    return path, names
+
+
+def _store() -> Path:
+    """Return the file of the user that records trusted lists: path -> digest of the list."""
+    return user_file("trusted.json")
+
+
+def _recorded() -> dict[str, str]:
+    try:
+        return dict(json.loads(_store().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _digest(names: Sequence[str]) -> str:
+    return hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()

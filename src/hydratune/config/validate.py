@@ -1,0 +1,370 @@
+"""Every mistake of a config at once, before anything heavy is imported or loaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.config import allowlist, hydra_guard, instantiate
+from hydratune.config.composition import options, shipped_dir, without_hydra
+from hydratune.config.rules import agreement, bounds, select
+from hydratune.config.signatures import Signature, signature, type_error
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
+from hydratune.utils.provenance import has_literal_secret, is_secret
+
+# The nodes that a run builds, each by its `_target_`.
+BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
+# Those whose classes know more of their arguments than a signature says.
+CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
+# What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
+_INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
+# Keys that may hold a secret of the environment: it is masked wherever they are written.
+_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "vars.")
+_FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
+RESERVED = (*instantiate.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
+# What the run decides and a config must not, with what to set instead.
+DECIDED = {
+    "trainer.args.output_dir": "Set hydra.run.dir.",
+    "trainer.args.fsdp": "Set hardware=fsdp.",
+    "trainer.args.fsdp_config": "Set hardware=fsdp and hardware.fsdp_config.",
+    "trainer.model": "Set model.",
+    "trainer.train_dataset": "Set dataset.",
+    "trainer.eval_dataset": "Set dataset.",
+    "trainer.data_collator": "Set task.",
+    "trainer.compute_metrics": "Set task.metrics.",
+    "trainer.preprocess_logits_for_metrics": "Set task.metrics.",
+    "trainer.processing_class": "Set model.",
+}
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Returns if `cfg` can be run as far as that can be told without its data and weights.
+
+    Imports none of torch, transformers, datasets and mlflow: signatures are read from source text.
+
+    Args:
+        cfg: A composed config, with or without its `hydra` node, whose `_target_`s are then checked too.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    own = without_hydra(cfg)
+    mistakes = [*_literal_secrets(own)]
+    plain = _code(own, mistakes)
+    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
+    if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
+        mistakes += hydra_guard.check_hydra_node(cfg.hydra)
+        mistakes += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
+    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
+    mistakes += bounds(plain, {mistake.key for mistake in mistakes})
+    mistakes += agreement(plain, {mistake.key for mistake in mistakes})
+    if mistakes:
+        raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
+
+
+def check_targets(cfg: DictConfig) -> None:
+    """Returns if each `_target_` of a run's config is allowed and takes its arguments.
+
+    For a run that is over, whose data and checkpoint may be gone and whose stored config may have been changed.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    mistakes: list[Mistake] = []
+    _code(cfg, mistakes)
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def check_part(cfg: DictConfig, key: str) -> None:
+    """Returns if one node of a config is in order by itself.
+
+    Raises:
+        ConfigError: With all mistakes together.
+    """
+    mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
+    plain = {key: _child(cfg, key, "", mistakes)}
+    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
+    mistakes += _targets(plain, "")
+    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def _code(cfg: DictConfig, mistakes: list[Mistake]) -> Any:
+    """`cfg` as plain data; `mistakes` grows with those of its top level and of what it would build."""
+    plain = _resolved(cfg, "", mistakes)
+    mistakes += _top_level(plain)
+    mistakes += _targets(plain, "")
+    return plain
+
+
+# --- values ----------------------------------------------------------------------------------------------
+
+
+def _resolved(node: Any, key: str, mistakes: list[Mistake]) -> Any:
+    """`node` as plain data; values that are missing or cannot be resolved are `_ABSENT`, and reported."""
+    if isinstance(node, DictConfig):
+        return {str(name): _child(node, name, key, mistakes) for name in node}
+    if isinstance(node, ListConfig):
+        return [_child(node, i, key, mistakes) for i in range(len(node))]
+    return node
+
+
+_ABSENT = object()  # stands where a value would, so that it is reported once
+
+
+def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
+    package = re.search(r"\$\{package_path:(\w+)", raw)
+    if package and importlib.util.find_spec(package[1]) is None:
+        fix = "Install it; the demo's packages come with pip install 'hydratune[demo]'."
+        return Mistake(key, f"the package {package[1]} to be installed", "none", fix)
+    if variable := re.search(r"Environment variable '(.+)' not found", str(error)):
+        return Mistake(key, f"the environment variable {variable[1]}", "none", f"Run `export {variable[1]}=VALUE`.")
+    got = f"{raw!r}: {str(error).splitlines()[0].rstrip('.')}"
+    return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
+
+
+def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
+    """The mistake under the key that the user sets, where its own is just `${that.key}`."""
+    if is_secret(mistake.key):  # which must be `${oc.env:NAME}` itself
+        return mistake
+    try:
+        parent, _, name = mistake.key.rpartition(".")
+        raw = OmegaConf.to_container(OmegaConf.select(cfg, parent), resolve=False)[name]  # type: ignore[index, call-overload]
+    except (OmegaConfBaseException, KeyError, TypeError, ValueError):
+        return mistake
+    source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
+    if source is None or OmegaConf.select(cfg, source[1]) is None:
+        return mistake
+    return replace(mistake, key=source[1], fix=mistake.fix.replace(mistake.key, source[1]))
+
+
+def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list[Mistake]) -> Any:
+    key = f"{parent}.{name}".lstrip(".")
+    if OmegaConf.is_missing(node, name):
+        mistakes.append(Mistake(key, "a value", "none", f"Set {key}=VALUE."))
+        return _ABSENT
+    try:
+        return _resolved(node[name], key, mistakes)
+    except OmegaConfBaseException as error:
+        raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index]
+        mistakes.append(_unresolved(key, str(raw), error))
+        return _ABSENT
+
+
+def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
+    """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes.
+
+    A secret comes from the user's environment and from nowhere else: with a token of someone else, a push would send
+    the model to them.
+    """
+    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
+        if not isinstance(value, str) or value == "???":
+            continue
+        written = _INTERPOLATION.sub("", value)
+        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or has_literal_secret(written):
+            fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
+            if key.endswith("hub_token"):
+                fix = "Run `hf auth login` or set HF_TOKEN in the environment."
+            yield Mistake(key, "no secret in a config", "one", fix)
+
+
+def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Mistake]:
+    """Yield a mistake for each value that holds a secret of the environment, except where a secret is expected.
+
+    Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
+    """
+    for key, value in _leaves(plain):
+        is_expected = is_secret(key) or key.startswith(_MASKED)
+        if isinstance(value, str) and not is_expected and key not in reported and has_literal_secret(value):
+            fix = f"Leave the secret out: the value of {key} is written to files and sent to servers as it is."
+            yield Mistake(key, "a value without secrets", "one with a secret of the environment", fix)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
+    if pairs is None:
+        yield key, node
+    else:
+        for name, value in pairs:
+            yield from _leaves(value, f"{key}.{name}".lstrip("."))
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+def top_level_keys() -> list[str]:
+    """The keys and groups of the shipped train.yaml."""
+    shipped = yaml.safe_load((files("hydratune.conf") / "train.yaml").read_text(encoding="utf-8"))
+    entries = [next(iter(entry)) for entry in shipped["defaults"] if isinstance(entry, dict)]
+    groups = [group for group in entries if " " not in group and "/" not in group]
+    return [key for key in (*groups, *shipped) if key not in ("defaults", "experiment", "hydra")]
+
+
+def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
+    known = top_level_keys()
+    for key in plain:
+        if key not in known:
+            fix = did_you_mean(key, known, f"Put values of your own below vars: vars.{key}.")
+            yield Mistake(key, one_of(known), repr(key), fix)
+    for key in BUILT:
+        node = select(plain, key)
+        if not isinstance(node, dict) or "_target_" not in node:
+            fix = f"Choose an option: run `hydratune configs {key.partition('.')[0]}`."
+            yield Mistake(key, "a node with a _target_", repr(node), fix)
+
+
+# --- targets ---------------------------------------------------------------------------------------------
+
+
+def _targets(node: Any, key: str) -> Iterator[Mistake]:
+    """Mistakes of every node with a `_target_`, wherever it stands."""
+    for at, one in allowlist.targets(node, key):
+        yield from _target(one, at)
+
+
+def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
+    path = node["_target_"]
+    if wrong := allowlist.check_target(path, f"{key}._target_"):
+        yield wrong
+        return
+    if "_args_" in node:
+        yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
+    if known := signature(path):
+        yield from _arguments(node, key, known)
+
+
+def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[Mistake]:
+    given = {name: value for name, value in node.items() if name not in RESERVED}
+    for name, value in given.items():
+        here = f"{key}.{name}"
+        if here in DECIDED:
+            yield Mistake(here, "nothing, since the run decides it", repr(value), DECIDED[here])
+        elif here == "trainer.callbacks":  # by name, so that a config can add one and an override can drop one
+            if not isinstance(value, dict) or not all(map(_is_node, value.values())):
+                fix = "Choose some: 'trainer/callbacks=[early_stopping]'."
+                yield Mistake(here, "callbacks by name, each with a _target_", repr(value), fix)
+        elif name in known.parameters:
+            skip = value is _ABSENT or _is_node(value)
+            if not skip and (wanted := type_error(known.parameters[name], value)):
+                yield Mistake(here, wanted, repr(value), _mend(here, value, wanted))
+        elif not known.accepts_any:
+            fix = did_you_mean(name, known.parameters, f"See the arguments of {known.path}.")
+            if close := nearest(name, known.parameters):
+                fix = f"Did you mean {key}.{close}?"
+            yield Mistake(here, f"an argument of {node['_target_']}", repr(name), fix)
+    if not node.get("_partial_"):
+        for name, parameter in known.parameters.items():
+            if parameter.required and name not in given and not name.startswith("*"):
+                yield Mistake(f"{key}.{name}", "a value", "none", f"Set {key}.{name}=VALUE.")
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
+def _mend(key: str, value: Any, wanted: str) -> str:
+    if isinstance(value, str) and wanted.startswith("one of"):
+        close = nearest(value, wanted.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
+        return f"Did you mean {key}={close}?" if close else f"Set {key} to one of them."
+    if wanted == "str" and not isinstance(value, dict | list) and value is not None:
+        return f"Quote it: '{key}=\"{value}\"'."
+    return f"Set {key} to {wanted}."
+
+
+# --- what our own objects know ---------------------------------------------------------------------------
+
+
+def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+    """What the `check` methods of our classes find, where their arguments are in order."""
+    objects: dict[str, Any] = {}
+    needed: dict[str, hub.Repository] = {}
+    for key in CHECKED:
+        node = select(plain, key)
+        if not isinstance(node, dict) or any(bad == key or bad.startswith(f"{key}.") for bad in blamed):
+            continue
+        checked = _light_object(node)
+        found = [mistake.under(key) for mistake in checked.check()] if hasattr(checked, "check") else []
+        yield from found
+        if not found:
+            objects[key] = checked
+            needed |= {f"{key}.{name}": repo for name, repo in getattr(checked, "needs", dict)().items()}
+    yield from hub.check(needed)
+    task, dataset = objects.get("task"), objects.get("dataset")
+    if task is not None and dataset is not None:
+        yield from _columns(dataset, task)
+        if getattr(dataset, "streaming", False) and not task.streams:
+            fix = "Set dataset.streaming=false."
+            yield Mistake("dataset.streaming", f"false, since {type(task).__name__} needs all rows", "true", fix)
+    if (
+        task is not None
+        and "objective" not in blamed
+        and (objective := plain.get("objective")) not in task.objectives()
+    ):
+        options = task.objectives()
+        close = nearest(str(objective), options) or options[-1]
+        yield Mistake("objective", f"one of {options}", repr(objective), f"Set objective={close}.")
+
+
+def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
+    """What the task and the data do not agree on, and which shipped task would fit where another does."""
+    found = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
+    is_missing = bool(found) and found[0].key.startswith("dataset.columns")
+    others = (
+        [(name, columns) for name, columns in _shipped_tasks() if _reads_more(columns, task.columns)]
+        if is_missing
+        else []
+    )
+    others.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))  # labels may be words
+    if fitting := [name for name, columns in others if not any(dataset.check_columns(columns))]:
+        found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
+    yield from found
+
+
+def _reads_more(columns: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+    """Return whether data with the columns of a task are likely meant for it, not for a task that reads `others`.
+
+    Texts alone are meant for no task in particular.
+    """
+    required = {name for name, column in columns.items() if column.required}
+    return len(required) > 1 and bool(required - {*others})
+
+
+def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Option of the group `task` -> the columns that it reads; of those that need some."""
+    for option in options(shipped_dir()):
+        if option.group == "task":
+            module, _, name = str(OmegaConf.load(option.path)._target_).rpartition(".")
+            columns = getattr(importlib.import_module(module), name).columns
+            if any(column.required for column in columns.values()):
+                yield option.name, columns
+
+
+def _light_object(node: Mapping[str, Any]) -> Any:
+    """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
+    path = str(node["_target_"])
+    if not path.startswith("hydratune.") or allowlist.check_target(path, ""):
+        return None
+    module, _, name = path.rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    if not inspect.isclass(target):
+        return None
+    return target(**{key: _light_value(value) for key, value in node.items() if key not in RESERVED})
+
+
+def _light_value(value: Any) -> Any:
+    """A value with our own nodes inside it built; other nodes stay as they are."""
+    if _is_node(value) and (built := _light_object(value)) is not None:
+        return built
+    return {name: _light_value(one) for name, one in value.items()} if isinstance(value, dict) else value

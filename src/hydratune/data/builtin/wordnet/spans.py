@@ -1,0 +1,75 @@
+"""Sentences, and the words in them that a gloss defines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from hydratune.data.builtin.wordnet.database import EVERY, Synset, draw, share
+from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
+from hydratune.data.builtin.wordnet.examples import WORD, Usage, usages
+from hydratune.utils.errors import Mistake
+
+
+@dataclass(kw_only=True)
+class WordnetTags(Wordnet):
+    """Words of a gloss, a colon and the words of a sentence -> B-, I- and O (`tokens`, `labels`).
+
+    What the gloss defines is tagged in the sentence with its part of speech.
+    """
+
+    labels: list[str] | None = field(default_factory=lambda: ["O", *(f"{at}-{part}" for part in EVERY for at in "BI")])
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """A row for each synset that an example uses."""
+        for synset in synsets:
+            if usage := next(usages(synset), None):
+                gloss, words = WORD.findall(synset.gloss), WORD.findall(usage.example)
+                inside = [f"I-{synset.pos}"] * (usage.last - usage.first - 1)
+                tags = ["O"] * usage.first + [f"B-{synset.pos}", *inside] + ["O"] * (len(words) - usage.last)
+                yield {"tokens": [*gloss, ":", *words], "labels": ["O"] * (len(gloss) + 1) + tags}
+
+
+@dataclass(kw_only=True)
+class WordnetSpans(Wordnet):
+    """A gloss as the question -> the words that it defines, in a context of sentences (`answers`, as in SQuAD).
+
+    Args:
+        no_answer: Share of the rows whose context does not have the sentence, as in SQuAD 2.
+    """
+
+    rows: ClassVar[Mapping[str, int]] = {"train": 3000, "validation": 300, "test": 500}
+
+    no_answer: float = 0.0
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the share is one."""
+        yield from super().check()
+        if not 0 <= self.no_answer < 1:
+            fix = "Set dataset.no_answer=0.3, or 0 for an answer in every row."
+            yield Mistake("no_answer", "a share from 0 to below 1", repr(self.no_answer), fix)
+
+    def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
+        """A row for each synset that an example uses, with the examples of others."""
+        used = [(synset, usage) for synset in synsets if (usage := next(usages(synset), None))]
+        for place, (synset, usage) in enumerate(used):
+            count = 24 if share(synset.id, salt="long") < 0.1 else 5 + place % 3  # some are over 128 tokens
+            others = [used[(place + 101 * step) % len(used)][1] for step in range(1, count + 1)]
+            missing = share(synset.id, salt="answer") < self.no_answer
+            sentences = sorted(others if missing else [usage, *others], key=lambda one: draw(one.example, synset.id))
+            yield {
+                "id": synset.id,
+                "question": synset.gloss,
+                "context": " ".join(_sentence(one) for one in sentences),
+                "answers": {"text": [], "answer_start": []} if missing else _answer(usage, sentences),
+            }
+
+
+def _answer(usage: Usage, sentences: Sequence[Usage]) -> dict[str, list[str] | list[int]]:
+    before = sum(len(_sentence(one)) + 1 for one in sentences[: sentences.index(usage)])
+    return {"text": [usage.example[usage.start : usage.end]], "answer_start": [before + usage.start]}
+
+
+def _sentence(usage: Usage) -> str:
+    return usage.example if usage.example[-1] in ".?!" else f"{usage.example}."

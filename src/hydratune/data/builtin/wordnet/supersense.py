@@ -1,0 +1,59 @@
+"""Glosses of nouns and their broad class."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from hydratune.data.builtin.wordnet.database import Synset, draw, read_synsets
+from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+CLASSES = 22  # the largest noun supersenses; the other four have too few glosses for balanced splits
+A_CLASS = {"train": 240, "validation": 30, "test": 30}  # rows
+
+
+@dataclass(kw_only=True)
+class WordnetSupersense(Wordnet):
+    """Gloss -> one of 22 noun supersenses (`text`, `label`), balanced, 240/30/30 a class, split by synset.
+
+    Ciaramita & Johnson, Supersense Tagging of Unknown Nouns in WordNet, EMNLP 2003. A gloss that two synsets
+    share is left out.
+    """
+
+    rows: ClassVar[Mapping[str, int]] = {split: CLASSES * count for split, count in A_CLASS.items()}
+
+    def deal(self) -> dict[str, list[Synset]]:
+        """As many synsets of each class."""
+        by_class = _unambiguous(read_synsets(["noun"]))
+        largest = sorted(by_class, key=lambda name: (-len(by_class[name]), name))[:CLASSES]
+        splits, start = {}, 0
+        for split, size in A_CLASS.items():
+            chosen = [noun for name in largest for noun in by_class[name][start : start + size]]
+            splits[split] = sorted(chosen, key=lambda noun: draw(noun.offset, salt="order"))
+            start += size
+        return splits
+
+    def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
+        """A row each."""
+        return ({"text": noun.gloss, "label": noun.category} for noun in synsets)
+
+    def features(self, rows: Sequence[Row]) -> Features | None:
+        """Labels as ids that know their names."""
+        from datasets import ClassLabel, Features, Value
+
+        return Features({"text": Value("string"), "label": ClassLabel(names=sorted({row["label"] for row in rows}))})
+
+
+def _unambiguous(nouns: Sequence[Synset]) -> dict[str, list[Synset]]:
+    """Supersense -> its synsets in the order of the hash, without glosses that occur twice."""
+    occurrences = Counter(noun.gloss for noun in nouns)
+    by_class: dict[str, list[Synset]] = defaultdict(list)
+    for noun in sorted(nouns, key=lambda noun: draw(noun.offset)):
+        if occurrences[noun.gloss] == 1:
+            by_class[noun.category].append(noun)
+    return by_class

@@ -1,0 +1,48 @@
+"""What `save_to_disk` of `datasets` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydratune.data.raw import RawDataset
+from hydratune.data.source import Source
+from hydratune.data.source_checks import SPLITS
+from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
+
+
+@dataclass(kw_only=True)
+class SavedDataset(Source):
+    """A directory of `Dataset.save_to_disk`, which is the train split, or of `DatasetDict.save_to_disk`.
+
+    Args:
+        path: The directory.
+    """
+
+    path: str
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether the directory holds a saved dataset."""
+        yield from super().check()
+        folder = Path(self.path).expanduser()
+        if not any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+            fix = f"Paths are read from {Path.cwd()}."
+            yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
+        elif "::" in self.path:  # `datasets` takes it for a chain of file systems
+            yield Mistake("path", "a path without '::'", repr(self.path), "Rename the directory.")
+
+    def read(self) -> RawDataset:
+        """The splits of the directory."""
+        from datasets import DatasetDict, load_from_disk
+
+        try:
+            found = load_from_disk(str(Path(self.path).expanduser()))
+        except (OSError, ValueError) as error:
+            got = f"{self.path!r}: {one_line(error)}"
+            raise ConfigError(Mistake("dataset.path", "a saved dataset", got, "Save it again.")) from error
+        splits = found if isinstance(found, DatasetDict) else DatasetDict(train=found)
+        if "train" not in splits:
+            fix = f"Call its splits {', '.join(SPLITS)}."
+            raise ConfigError(Mistake("dataset.path", f"splits among {one_of(SPLITS)}", f"{list(splits)}", fix))
+        return RawDataset(DatasetDict({split: splits[split] for split in SPLITS if split in splits}))

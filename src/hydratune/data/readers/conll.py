@@ -1,0 +1,232 @@
+"""CoNLL columns and CoNLL-U: one token a line, a sentence up to a blank line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+from hydratune.data.columns import preview
+from hydratune.data.opening import digest, lines
+from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
+
+# The columns of CoNLL-U, https://universaldependencies.org/format.html.
+CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
+_USUAL = ("tokens", "labels")  # names of the columns of a file with one or two of them
+_WORD_ID = re.compile(r"\d+")  # not the range of a multiword token (1-2), nor an empty node (1.1)
+_COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # not a hashtag
+_HEADER = re.compile(r"(id|index|tokens?|words?|form|lemma|pos|chunk|ner|labels?|tags?|(ner|pos|chunk)_tags?)", re.I)
+_TAG = re.compile(r"O|[BIELSU][-_].+")
+_SEEN = 10_000  # lines whose majority decides on the layout of a file
+
+
+class _Line(NamedTuple):
+    number: int
+    text: str
+    cells: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the lines of a file are split into columns.
+
+    Args:
+        delimiter: A character; empty for runs of blanks and tabs.
+        names: Of the columns.
+        comment: Prefix of lines to skip; None to tell comments from tokens by their columns.
+        tags: Values of the last column in lines that do not start with `#`.
+        sample: The first values of each column.
+        is_conllu: Whether it is CoNLL-U, where only lines of words count.
+        sentences: Number of sentences among the first lines.
+        has_header: Whether the first line that is no comment names the columns, and is no token.
+    """
+
+    delimiter: str
+    names: tuple[str, ...]
+    comment: str | None
+    tags: frozenset[str] = frozenset()
+    sample: tuple[tuple[str, ...], ...] = ()
+    is_conllu: bool = False
+    sentences: int = 0
+    has_header: bool = False
+
+    def split(self, text: str) -> list[str]:
+        """The cells of a line."""
+        return _split(text, self.delimiter)
+
+    def is_comment(self, line: _Line, starts: bool) -> bool:
+        """Tell whether a line is a comment.
+
+        Args:
+            line: That starts with `#`, or with the prefix of comments.
+            starts: Whether no token comes before it in its sentence, as comments have it.
+        """
+        if self.comment is not None:
+            return bool(self.comment) and line.text.startswith(self.comment)
+        if not line.text.startswith("#"):
+            return False
+        others = starts and len(line.cells) != len(self.names)
+        words = len(line.text.split())  # "#begin document", and not a hashtag whose label is missing
+        return self.is_conllu or (others and (bool(_COMMENT.match(line.text)) or 1 < words != len(self.names)))
+
+
+def read_conll(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """Read sentences as columns of lists.
+
+    Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, CoNLL 2003.
+    """
+    return _read(path, options, layout_of(path, options))
+
+
+def read_conllu(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """Read sentences of words, without multiword tokens and empty nodes."""
+    return _read(path, options, layout_of(path, options, is_conllu=True))
+
+
+def layout_of(path: Path, options: ReadOptions, is_conllu: bool = False) -> Layout:
+    """The layout of a file, from its first lines."""
+    return _layout(path, options, is_conllu, digest(path))
+
+
+# --- sentences -------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Sentence:
+    start: int = 0
+    rows: list[list[str]] = field(default_factory=list)
+    is_broken: bool = False
+
+
+def _read(path: Path, options: ReadOptions, layout: Layout) -> Iterator[Record | BadLine]:
+    sentence, has_header = _Sentence(), layout.has_header
+    for line in _lines(path, options, layout):
+        if not line.text.strip() or line.cells[0] == "-DOCSTART-":
+            yield from _finished(sentence, layout)
+            sentence = _Sentence()
+        elif layout.is_comment(line, not sentence.rows):
+            continue
+        elif has_header:
+            has_header = False
+        else:
+            sentence.start = sentence.start or line.number
+            if wrong := not_text(line.number, line.text, options.encoding) or _wrong(line, layout, options, sentence):
+                yield wrong._replace(same_record=sentence.is_broken)
+                sentence.is_broken = True
+            if not layout.is_conllu or _WORD_ID.fullmatch(line.cells[0]):
+                sentence.rows.append(line.cells)
+    yield from _finished(sentence, layout)
+
+
+def _lines(path: Path, options: ReadOptions, layout: Layout) -> Iterator[_Line]:
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        text = line.rstrip("\r\n")
+        yield _Line(number, text, layout.split(text))
+
+
+def _finished(sentence: _Sentence, layout: Layout) -> Iterator[Record]:
+    """The row of a sentence, unless one of its lines cannot be used."""
+    if sentence.rows and not sentence.is_broken:
+        columns = map(list, zip(*sentence.rows, strict=True))
+        yield Record(sentence.start, dict(zip(layout.names, columns, strict=True)))
+
+
+def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentence) -> BadLine | None:
+    """What is wrong with a line that is neither blank nor a comment."""
+    width = len(layout.names)
+    if len(line.cells) != width:
+        fix = "Separate columns by a tab or spaces, sentences by a blank line."
+        if len(line.cells) > width and not line.cells[-1]:
+            fix = "Remove the tab at the end of the line."
+        return BadLine(line.number, f"a token and its label in {width} columns", preview(line.text), fix)
+    needed = options.selected if width > len(_USUAL) else layout.names
+    if empty := [name for name, cell in zip(layout.names, line.cells, strict=True) if name in needed and not cell]:
+        return BadLine(line.number, f"a value in column {empty[0]}", f"none in {preview(line.text)}", "Fill it in.")
+    looks_like_comment = options.comment is None and not sentence.rows and line.cells[0] == "#" and width > 1
+    if looks_like_comment and not layout.is_conllu and line.cells[-1] not in layout.tags:
+        fix = "Set 'dataset.comment=#' if it is a comment, or dataset.comment='' if # is a token."
+        return BadLine(line.number, "a token or a comment", f"{preview(line.text)}, which may be both", fix)
+    return None
+
+
+# --- layout ----------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout:
+    """The layout that most of the first lines have; once for each content of a file."""
+    first = [line.rstrip("\r\n") for line, _ in zip(lines(path, options.encoding), range(_SEEN), strict=False)]
+    sentences = sum(bool(text.strip()) and not before.strip() for before, text in pairwise(["", *first]))
+    texts = [text for text in first if _is_data(text, options)]
+    data = [text for text in texts if not text.startswith("#")] or texts
+    tabbed = sum("\t" in text for text in data)
+    delimiter = "\t" if is_conllu or 2 * tabbed > len(data) else ""
+    delimiter = options.delimiter or delimiter
+    cells = [_split(text, delimiter) for text in data]
+    widths = Counter(map(len, cells)).most_common(1)
+    width = len(CONLLU) if is_conllu else widths[0][0] if widths else 0
+    has_header = not is_conllu and _is_header(cells)
+    rows = [row for row in cells[has_header:] if len(row) == width]
+    columns = [*zip(*rows, strict=True)]
+    tags = frozenset(columns[-1]) if columns else frozenset()
+    sample = tuple(column[:3] for column in columns)
+    names = _names(options, is_conllu, columns)
+    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences, has_header)
+
+
+def _is_data(text: str, options: ReadOptions) -> bool:
+    """Return whether a line is neither blank nor the mark of a document, nor a comment by its prefix."""
+    is_comment = bool(options.comment) and text.startswith(str(options.comment))
+    return bool(text.strip()) and text.split()[0] != "-DOCSTART-" and not is_comment
+
+
+def _split(text: str, delimiter: str) -> list[str]:
+    return text.split(delimiter) if delimiter else re.split("[ \t]+", text.strip(" \t"))
+
+
+def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str]]) -> list[str]:
+    """The names of the columns: as typed, the usual ones of one or two columns, or their positions."""
+    width = len(columns)
+    if is_conllu:
+        typed = {name.casefold(): name for name in options.selected}
+        return options.names(len(CONLLU), [typed.get(name.casefold(), name) for name in CONLLU])
+    usual = 0 < width <= len(_USUAL) and not _is_index(columns[0]) and not _are_swapped(columns)
+    return options.names(width, _USUAL[:width] if usual else ())
+
+
+def _are_swapped(columns: Sequence[Sequence[str]]) -> bool:
+    """Return whether two columns may be labels and tokens, in this order.
+
+    Texts have more different words than labels, and only labels are all tags of entities such as O or B-LOC.
+    """
+    if len(columns) != len(_USUAL):
+        return False
+    first, second = map(set, columns)
+    return len(first) < len(second) or (_are_tags(first) and not _are_tags(second))
+
+
+def _are_tags(values: Collection[str]) -> bool:
+    return all(map(_TAG.fullmatch, values))
+
+
+def _is_header(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line names the columns: with usual names, of which the last one is no tag elsewhere."""
+    first = [*cells[0]] if cells else []
+    if len(first) < len(_USUAL) or not all(_HEADER.fullmatch(name) for name in first):
+        return False
+    return all(row[-1] != first[-1] for row in cells[1:])
+
+
+def _is_index(column: Sequence[str]) -> bool:
+    """Return whether values count tokens: each is one more than the one before, or starts again."""
+    if not all(cell.isdecimal() for cell in column):
+        return False
+    numbers = [int(cell) for cell in column]
+    first = numbers[0]
+    pairs = [*pairwise(numbers)]
+    return first in (0, 1) and bool(pairs) and all(b in (a + 1, first) for a, b in pairs) and max(numbers) > first

@@ -1,0 +1,230 @@
+"""CSV and TSV: strict about the number of cells."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydratune.data.columns import preview
+from hydratune.data.opening import digest, lines
+from hydratune.data.readers.quotes import quotes_enclose
+from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
+
+COMPARED = 100  # rows that are compared with each other
+
+
+def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """Read the rows as texts of cells."""
+    options = resolved(path, options)
+    records, delimiter = _records(path, options), options.delimiter or ","
+    columns, first = _columns(records, options)
+    other: str | None = None  # what to set, once for all rows
+    quotes: str | None = None
+    for start, cells in _chain(first, records):
+        if isinstance(cells, csv.Error):
+            quotes = quotes_fix(path, options) if quotes is None else quotes
+            yield BadLine(start, "a row of csv", str(cells), quotes)
+        elif cells == columns and options.header and len(cells) > 1:  # of files that were joined
+            yield BadLine(start, "a row", "the names of the columns again", "Remove the line.")
+        elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
+            continue
+        elif len(cells) < len(columns) or (len(cells) > len(columns) and not options.ignore_extra_cells):
+            other = _file_fix(path, options, len(columns)) if other is None else other
+            expected = f"{len(columns)} cells separated by {delimiter!r}"
+            got = f"{len(cells)} ({preview(delimiter.join(cells))})"
+            yield BadLine(start, expected, got, other or _ragged_fix(len(columns), cells, options))
+        elif wrong := not_text(start, "".join(cells), options.encoding):
+            yield wrong
+        else:
+            yield Record(start, dict(zip(columns, cells, strict=False)))
+
+
+def _escape_fix(path: Path, options: ReadOptions) -> str:
+    """Return the fix for a file of which all rows are valid if a backslash escapes quotes; empty for others."""
+    has_escapes = any('\\"' in line for line in lines(path, options.encoding))
+    if options.escapechar is not None or options.quoting is False or not has_escapes:
+        return ""
+    records = (cells for _, cells in _records(path, replace(options, escapechar="\\", quoting=True)))
+    widths = {0 if isinstance(cells, csv.Error) else len(cells) for cells in records if cells}
+    is_valid = len(widths) == 1 and widths != {0}
+    return "Set 'dataset.escapechar=\\', which reads \\\" as a quote inside of quotes." if is_valid else ""
+
+
+def quotes_fix(path: Path, options: ReadOptions) -> str:
+    """Return the fix for quotes that csv does not allow: an escape character, if all rows are valid with it."""
+    if escape := _escape_fix(path, options):
+        return escape
+    fix = "Close the quote, or double it inside quotes"
+    by_text = replace(options, quoting=False)
+    widths = {len(cells) for cells in first_records(path, by_text, COMPARED)}
+    return f"{fix}; set dataset.quoting=false if quotes are a part of the text." if len(widths) == 1 else f"{fix}."
+
+
+_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # those that messages propose; the longer ones first
+
+
+def _file_fix(path: Path, options: ReadOptions, width: int) -> str:
+    """The fix for a whole file whose rows are not as long as the header; empty where single rows are to blame."""
+    for delimiter, _ in tables(path, options, 1 if width == 1 else 2):
+        return f"Set {delimiter_setting(delimiter)}."
+    rows = first_records(path, options, COMPARED)[1:]
+    if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # as R writes tables
+        return "Add the name of the first column to the header, which lacks one."
+    return _escape_fix(path, options)
+
+
+def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
+    """The fix for a row that is not as long as the header."""
+    if len(cells) < width:
+        return "Add the cells that are missing; an empty one needs its delimiter, too."
+    if not "".join(cells[width:]).strip():
+        return "Set dataset.ignore_extra_cells=true, or add as many delimiters to the header."
+    splits = width - 1 if options.header and width > 1 else 1
+    most = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
+    if options.quoting is False:
+        return f"Replace delimiters inside of cells, or {most}."
+    return f"Quote cells that hold a delimiter, or {most}."
+
+
+def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
+    """Other delimiters that split all of the first rows alike, into `least` cells or more, with these rows."""
+    for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
+        for quoting in (False, True) if delimiter == "\t" else (True,):  # to infer it takes the whole file
+            rows = first_records(path, replace(options, delimiter=delimiter, quoting=quoting), COMPARED)
+            if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
+                yield delimiter, rows
+                break
+
+
+def delimiter_setting(delimiter: str) -> str:
+    """How the delimiter is set on the command line."""
+    typed = delimiter.replace("\t", r"\t")
+    return f"'dataset.delimiter={typed}'"
+
+
+def peek_csv(path: Path, options: ReadOptions) -> list[str]:
+    """The names of the columns, from the first row; ValueError where there is none."""
+    columns, _ = _columns(_records(path, resolved(path, options)), options)
+    if wrong := not_text(1, "".join(columns), options.encoding):
+        raise ValueError(wrong.got)
+    if not columns:
+        raise ValueError("no line with the names of the columns" if options.header else "no row")
+    return columns
+
+
+def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str]]:
+    """The first rows that are not blank, the header among them."""
+    records = (cells for _, cells in _records(path, resolved(path, options)))
+    rows = (cells for cells in records if not isinstance(cells, csv.Error) and "".join(cells).strip())
+    return [cells for cells, _ in zip(rows, range(count), strict=False)]
+
+
+def resolved(path: Path, options: ReadOptions) -> ReadOptions:
+    """Fill in what is inferred from the file: whether quotes enclose cells."""
+    if options.max_splits:
+        return replace(options, quoting=False)
+    if options.quoting is not None:
+        return options
+    if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs
+        return replace(options, quoting=True)
+    return _resolved_tsv(path, options, digest(path))
+
+
+@lru_cache(maxsize=64)
+def _resolved_tsv(path: Path, options: ReadOptions, _: str) -> ReadOptions:
+    """The same, once for each content of a file."""
+    raw, strict = (_records(path, replace(options, quoting=quoting)) for quoting in (False, True))
+    return replace(options, quoting=quotes_enclose(path, raw, strict))
+
+
+class _Lines:
+    """The lines of a file for `csv.reader`, without comments between rows, and with one character as delimiter.
+
+    Attributes:
+        between: Whether the next line starts a row; set by the caller.
+        start: The line on which the row starts that was read last.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self.between, self.start = True, 0
+        self._comment = options.comment
+        self._delimiter = options.delimiter or "," if _is_replaced(options) else None
+        self._most = options.max_splits or -1
+        self._lines = enumerate(lines(path, options.encoding), 1)
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
+        while self.between and self._comment and line.startswith(self._comment):
+            number, line = next(self._lines)
+        if self.between:
+            self.start, self.between = number, False
+        if self._delimiter is None:
+            return line
+        if _UNIT in line:
+            raise csv.Error(f"the character {_UNIT!r} in a file with the delimiter {self._delimiter!r}")
+        return line.replace(self._delimiter, _UNIT, self._most)
+
+
+_UNIT = "\ufdd0"  # stands for a delimiter of several characters; Unicode reserves it for such uses
+_Cells = tuple[int, "list[str] | csv.Error"]
+
+
+def _is_replaced(options: ReadOptions) -> bool:
+    """Whether one character stands for the delimiter in front of `csv.reader`."""
+    return bool(options.max_splits) or len(options.delimiter or ",") > 1
+
+
+def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
+    """The line and the cells of each row, blank ones too; an error where they are no row."""
+    csv.field_size_limit(sys.maxsize)
+    source = _Lines(path, options)
+    quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
+    delimiter = options.delimiter or ","
+    one = _UNIT if _is_replaced(options) else delimiter
+    skip = options.skip_initial_space
+    escape = options.escapechar
+    reader: Any = csv.reader(
+        source, delimiter=one, quoting=quoting, escapechar=escape, skipinitialspace=skip, strict=True
+    )
+    while True:
+        source.between = True
+        try:
+            cells: list[str] = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield source.start, error
+            continue
+        if one != delimiter:  # inside quotes it is text
+            cells = [cell.replace(one, delimiter) for cell in cells]
+        yield source.start, cells
+
+
+def _columns(records: Iterator[_Cells], options: ReadOptions) -> tuple[list[str], _Cells | None]:
+    """The names of the columns, and the first row where it is not their header.
+
+    A column without a name is called as by pandas.
+    """
+    for record in records:
+        cells = record[1]
+        if isinstance(cells, csv.Error):
+            raise cells
+        if "".join(cells).strip():
+            if options.header:
+                return [name or f"Unnamed: {i}" for i, name in enumerate(cells)], None
+            return options.names(len(cells)), record
+    return [], None
+
+
+def _chain(first: _Cells | None, others: Iterator[_Cells]) -> Iterator[_Cells]:
+    if first is not None:
+        yield first
+    yield from others

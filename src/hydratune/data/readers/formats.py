@@ -1,0 +1,161 @@
+"""File formats: each is a reader that yields one record after another, with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydratune.data.opening import lines, open_binary, read_text
+from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
+from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
+from hydratune.data.readers.csv_reader import peek_csv, read_csv
+from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
+from hydratune.data.readers.json_reader import peek_names, read_json, read_jsonl
+from hydratune.data.readers.scan import BadLine, Reader, ReadOptions, Record, not_text
+from hydratune.utils.file_formats import is_compressed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Format(NamedTuple):
+    """How a kind of file is read.
+
+    Args:
+        read: Yields the records; None for binary files, which have typed columns.
+        typing: How the types of columns are inferred.
+        types: Types of the columns, where they are always the same.
+        document: Whether the file is always read as a whole, so that it cannot be streamed.
+    """
+
+    read: Reader | None
+    typing: Typing = VALUES
+    types: Mapping[str, Type] = {}
+    document: bool = False
+
+
+# --- text, SQuAD ----------------------------------------------------------------------------------
+
+
+def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        wrong = not_text(number, line, options.encoding)
+        yield wrong or Record(number, {"text": line.rstrip("\r\n")})
+
+
+def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """One row a question, from the nested form of rajpurkar.github.io/SQuAD-explorer."""
+    document = json.loads(read_text(path, options.encoding))
+    try:
+        for article in document["data"]:
+            for paragraph in article["paragraphs"]:
+                for qa in paragraph["qas"]:
+                    answers = [] if qa.get("is_impossible") else qa["answers"]
+                    spans = {key: [answer[key] for answer in answers] for key in ("text", "answer_start")}
+                    shared = {"title": article.get("title", ""), "context": paragraph["context"]}
+                    row = {"id": str(qa["id"]), **shared, "question": qa["question"], "answers": spans}
+                    yield Record(0, row, has_digits=True)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not of SQuAD's form: {error!r} is missing") from error
+
+
+_TEXTS: Type = ("list", "string")
+_SQUAD: dict[str, Type] = {
+    **dict.fromkeys(("id", "title", "context", "question"), "string"),
+    "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
+}
+FORMATS: dict[str, Format] = {
+    "csv": Format(read_csv, CELLS),
+    "tsv": Format(read_csv, CELLS),
+    "jsonl": Format(read_jsonl),
+    "json": Format(read_json),
+    "parquet": Format(None),
+    "arrow": Format(None),
+    "text": Format(_read_text, types={"text": "string"}),
+    "conll": Format(read_conll),
+    "conllu": Format(read_conllu),
+    "squad": Format(_read_squad, types=_SQUAD, document=True),
+    IMAGE_FOLDER: Format(read_image_folder, document=True),
+}
+SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
+
+
+# --- binary files ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file for `pyarrow`; mapped into memory, or decompressed."""
+    import pyarrow as pa
+
+    if is_compressed(path):
+        with open_binary(path) as file:
+            yield pa.BufferReader(file.read())
+    else:
+        with pa.memory_map(str(path)) as source:
+            yield source
+
+
+def _stream_or_file(source: Any) -> Any:
+    """A reader of either form of Arrow files."""
+    import pyarrow as pa
+
+    try:
+        return pa.ipc.open_stream(source)
+    except pa.ArrowInvalid:
+        source.seek(0)
+        return pa.ipc.open_file(source)
+
+
+def binary_schema(path: Path, name: str) -> pa.Schema:
+    """The columns of a Parquet or Arrow file, from its footer or schema."""
+    import pyarrow.parquet
+
+    with _opened(path) as source:
+        schema = pyarrow.parquet.read_schema(source) if name == "parquet" else _stream_or_file(source).schema
+    return _plain_schema(schema)
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    """A schema without encodings that `datasets` does not read: categories of pandas, views of Polars."""
+    import pyarrow as pa
+
+    for i, column in enumerate(schema):
+        of = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        of = pa.string() if pa.types.is_string_view(of) else pa.binary() if pa.types.is_binary_view(of) else of
+        schema = schema.set(i, column.with_type(of))
+    return schema
+
+
+def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet or Arrow file, batch by batch."""
+    import pyarrow.parquet
+
+    with _opened(path) as source:
+        if name == "parquet":
+            batches = pyarrow.parquet.ParquetFile(source).iter_batches(size, columns=list(columns))
+        else:
+            reader = _stream_or_file(source)
+            is_stream = hasattr(reader, "__iter__")
+            batches = reader if is_stream else map(reader.get_batch, range(reader.num_record_batches))
+        for batch in batches:
+            selected = batch.select(list(columns))
+            yield selected.cast(_plain_schema(selected.schema))
+
+
+def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
+    """The column names of a file, from its first line or its footer; raises what reading it raises."""
+    if types := FORMATS[name].types:
+        return list(types)
+    if name in ("parquet", "arrow"):
+        return list(binary_schema(path, name).names)
+    if name == IMAGE_FOLDER:
+        return image_folder_columns(path)
+    if name in CONLL:
+        return list(layout_of(path, options, is_conllu=name == "conllu").names)
+    if name in SEPARATED:
+        return peek_csv(path, options)
+    return peek_names(path, options)

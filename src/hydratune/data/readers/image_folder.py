@@ -1,0 +1,68 @@
+"""Folders of images, one folder inside for each class: `folder/cat/1.png`, `folder/dog/2.png`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from hydratune.data.readers.scan import ReadOptions, Record
+from hydratune.utils.errors import ConfigError, Mistake
+
+IMAGE_FOLDER = "imagefolder"  # the name of the format, as in `datasets`
+_SUFFIXES = frozenset(
+    (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+_SPLITS = frozenset(("dev", "eval", "test", "train", "training", "val", "valid", "validation"))
+
+
+def is_image_folder(folder: Path) -> bool:
+    """Return whether a folder has images, directly or in the folders of classes."""
+    return next(_images(folder), None) is not None
+
+
+def read_image_folder(folder: Path, options: ReadOptions) -> Iterator[Record]:  # noqa: ARG001 (a file's are parsed)
+    """One row for each image, in sorted order: its path, and the name of its class where there are classes."""
+    has_classes = "label" in image_folder_columns(folder)
+    for path in sorted(_images(folder)):
+        label = {"label": path.relative_to(folder).parts[0]} if has_classes else {}
+        yield Record(0, {"image": str(path), **label})
+
+
+def image_folder_columns(folder: Path) -> list[str]:
+    """The columns of a folder of images.
+
+    Raises:
+        ConfigError: If there is no image, if images are both inside and next to the folders of classes, or if the
+            folders are splits.
+    """
+    depths = {len(path.relative_to(folder).parts) > 1: path for path in _images(folder)}
+    if not depths:
+        fix = "Name a folder with one folder of images for each class."
+        raise ConfigError(Mistake("dataset.files", "a folder of images", f"{str(folder)!r}, which has no image", fix))
+    classes = {path.name for path in folder.iterdir() if path.is_dir() and is_image_folder(path)}
+    if classes and {name.lower() for name in classes} <= _SPLITS:
+        train = next((name for name in sorted(classes) if name.lower().startswith("train")), min(classes))
+        fix = f"Name the folder of each split: dataset.files.train={folder / train}."
+        got = f"{str(folder)!r} with the folders {sorted(classes)}"
+        raise ConfigError(Mistake("dataset.files", "a folder of images by class, of one split", got, fix))
+    if len(depths) > 1:
+        fix = "Move it into the folder of its class."
+        raise ConfigError(Mistake("dataset.files", "images inside the folders of classes", str(depths[False]), fix))
+    return ["image", "label"] if classes else ["image"]
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 of the paths of all images, of which the rows consist."""
+    return hashlib.sha256("\n".join(map(str, sorted(_images(folder)))).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """The images at any depth, without hidden files and folders."""
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _images(path)
+        elif path.suffix.lower() in _SUFFIXES:
+            yield path

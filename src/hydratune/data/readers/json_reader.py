@@ -1,0 +1,233 @@
+"""JSON: lines of objects or lists, a document, or a document of splits."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hydratune.data.columns import preview
+from hydratune.data.opening import lines, read_text
+from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
+from hydratune.utils.errors import ConfigError, Mistake
+
+# Digits that may be more than a column holds.
+_LONG = re.compile(r"\d{19}")
+
+
+def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """Read one object or list per line; skip blank lines."""
+    rows = _Rows(options)
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        if not line.strip():
+            continue
+        if wrong := not_text(number, line, options.encoding):
+            yield wrong
+            continue
+        try:
+            row = json.loads(line, parse_constant=_null)
+        except ValueError as error:
+            yield BadLine(number, "a JSON object", f"{preview(line.strip())}: {error}", "Correct the line.")
+            continue
+        if "\\ud" in line.lower() and _has_half_pair(row):
+            yield BadLine(number, "text", f"half of a surrogate pair in {preview(row)}", "Correct the line.")
+            continue
+        yield rows.record(number, row, line)
+
+
+def _has_half_pair(value: Any) -> bool:
+    """Whether there is a string in it that no encoding of Unicode can hold."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+@dataclass
+class _Rows:
+    """The rows of one file: objects all of them, or lists of one length, as the first row is.
+
+    Args:
+        options: That name the columns of lists.
+        names: Of the columns of lists; empty for objects, None before the first row.
+    """
+
+    options: ReadOptions
+    names: list[str] | None = None
+
+    def record(self, number: int, row: Any, text: str) -> Record | BadLine:
+        """A row that starts on line `number` as `text`, or what is wrong with it."""
+        if self.names is None:
+            self.names = self.options.names(len(row)) if isinstance(row, list) and row else []
+        if self.names:
+            if not isinstance(row, list) or len(row) != len(self.names):
+                return BadLine(
+                    number, f"a list of {len(self.names)} values", preview(row), "Write one form throughout."
+                )
+            row = dict(zip(self.names, row, strict=True))
+        if not isinstance(row, dict) or not row:  # some readers lose {} without a word
+            return BadLine(number, "a JSON object", preview(row), "Write {name: value} on each line.")
+        return Record(number, row, has_digits=bool(_LONG.search(text)))
+
+
+def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """The rows of a document, of some splits of a document, or of a file of lines."""
+    text = read_text(path, options.encoding)
+    try:
+        document = json.loads(text, parse_constant=_null)
+    except ValueError:
+        if options.splits:
+            raise
+        yield from read_jsonl(path, options)
+        return
+    if _has_half_pair(document):
+        raise ValueError("half of a surrogate pair (\\ud...), which is no text")
+    rows = _Rows(options)
+    if options.splits:
+        for start in _starts(text, options.splits):
+            yield from (rows.record(*element) for element in _elements(text, start))
+    elif isinstance(document, list):
+        yield from (rows.record(*element) for element in _elements(text, text.index("[")))
+    else:
+        yield rows.record(1, document, text)
+
+
+def _null(name: str) -> None:
+    """Read NaN and Infinity, which pandas and Python write for missing values, as null."""
+
+
+def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
+    """Line, value and text of each element of the sound JSON array that starts there."""
+    decoder = json.JSONDecoder(parse_constant=_null)
+    line, before, at = 1 + text.count("\n", 0, start), start, _behind_gap(text, start + 1)
+    while text[at] != "]":
+        line, before = line + text.count("\n", before, at), at
+        value, at = decoder.raw_decode(text, at)
+        yield line, value, text[before:at]
+        at = _behind_gap(text, at)
+
+
+def _starts(text: str, names: Sequence[str]) -> list[int]:
+    """Where the values of some names start in the text of a sound JSON object.
+
+    Raises:
+        ValueError: If it lacks a name, or has it twice.
+    """
+    decoder = json.JSONDecoder(parse_constant=_null)
+    starts: dict[str, int] = {}
+    at = _behind_gap(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        at = _behind_gap(text, at)
+        if name in names and name in starts:
+            raise ValueError(f"the split {name!r} occurs twice")
+        starts[name] = at
+        _, at = decoder.raw_decode(text, at)
+        at = _behind_gap(text, at)
+    return [starts[name] for name in names]
+
+
+def _behind_gap(text: str, at: int) -> int:
+    while text[at] in " \t\r\n,:":
+        at += 1
+    return at
+
+
+def split_names(path: Path, encoding: str) -> list[str]:
+    """The names of the lists of rows in a document that is one object; empty for other files."""
+    try:
+        document = json.loads(read_text(path, encoding))
+    except ValueError:
+        return []
+    return [name for name, value in document.items() if _is_rows(value)] if isinstance(document, dict) else []
+
+
+def is_squad(path: Path, encoding: str) -> bool:
+    """Whether a sound document has the nested form of SQuAD."""
+    document = json.loads(read_text(path, encoding))
+    articles: Any = document.get("data") if isinstance(document, dict) else None
+    return bool(articles) and _is_rows(articles) and "paragraphs" in articles[0]
+
+
+def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> bool:
+    """Return whether a file is one object that has all values of each column, as pandas writes tables.
+
+    Args:
+        path: Of the file.
+        options: How it is read.
+        names: Columns whose values in a row are neither lists nor objects.
+    """
+    head = [*islice((line for line in lines(path, options.encoding) if line.strip()), 2)]
+    if options.splits or not head or not head[0].lstrip().startswith("{"):
+        return False
+    document: Any = _row(head[0])
+    if document is not None and len(head) > 1:  # a row on each line
+        return False
+    if document is None:
+        try:
+            document = json.loads(read_text(path, options.encoding))
+        except ValueError:  # reported when the rows are read
+            return False
+    values = [document[name] for name in names if name in document]
+    if any(isinstance(value, list) and len(value) > 1 for value in values):
+        return True
+    return any(map(_is_indexed, values)) or (
+        _is_indexed(document) and all(isinstance(v, dict) for v in document.values())
+    )
+
+
+def _is_indexed(value: Any) -> bool:
+    """Return whether a value is an object of row numbers -> something."""
+    return isinstance(value, dict) and bool(value) and all(name.isdecimal() for name in value)
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict | list) for row in value)
+
+
+_PEEKED = 100  # rows whose names are taken for the columns
+
+
+def peek_names(path: Path, options: ReadOptions) -> list[str]:
+    """The names in the first rows of lines or of a document; ValueError where there is no row."""
+    first = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
+    if wrong := not_text(1, first[0], options.encoding) if first else None:
+        raise ValueError(wrong.got)
+    rows: Any = [row for line in first if (row := _row(line)) is not None]
+    if options.splits or not first or _row(first[0]) is None or _is_array_of_rows(rows):
+        try:
+            rows = json.loads(read_text(path, options.encoding))  # a document, or a bad line
+        except ValueError:
+            if not rows:
+                raise
+    if options.splits:
+        rows = [row for split in options.splits for row in rows[split]]
+    given = (rows if isinstance(rows, list) else [rows])[:_PEEKED]
+    if given and isinstance(given[0], list) and given[0]:
+        return options.names(len(given[0]))
+    rows = [row for row in given if isinstance(row, dict)]
+    if rows and options.column_names:
+        got, fix = repr([*options.column_names]), "Leave it out: dataset.columns takes the names in the file."
+        raise ConfigError(Mistake("dataset.column_names", "null for rows that are objects", got, fix))
+    if not rows:
+        raise ValueError(f"a row is not an object: {preview(given[0])}" if given else "no rows")
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _row(line: str) -> dict[str, Any] | list[Any] | None:
+    """The row of a line; None for what is none, which is reported when all rows are read."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) or (isinstance(row, list) and row) else None
+
+
+def _is_array_of_rows(rows: list[Any]) -> bool:
+    """Return whether the first line is a whole document: an array of objects or of lists."""
+    return len(rows) == 1 and isinstance(rows[0], list) and _is_rows(rows[0])

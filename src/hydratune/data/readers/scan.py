@@ -1,0 +1,378 @@
+"""Read files record by record: line numbers, bad lines, and the types of the columns."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from hydratune.data.columns import MISSING, preview
+from hydratune.data.readers.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value, number_cell
+from hydratune.data.split_column import may_be_split
+from hydratune.utils.errors import ConfigError, Mistake
+
+
+class BadLine(NamedTuple):
+    """A line that is no row.
+
+    Args:
+        line: Its number.
+        expected: What would have been right.
+        got: What there is.
+        fix: What to do about it.
+        same_record: Whether the invalid line before is in the same record, e.g. the same sentence.
+    """
+
+    line: int
+    expected: str
+    got: str
+    fix: str
+    same_record: bool = False
+
+
+class Record(NamedTuple):
+    """A row of a file.
+
+    Args:
+        line: The line on which it starts; 0 where the format has no lines.
+        values: Column -> value; of CSV, the text of the cell.
+        has_digits: Whether there may be a whole number of more than 64 bits in it.
+    """
+
+    line: int
+    values: Mapping[str, Any]
+    has_digits: bool = False
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How text files are parsed; a format uses the options that apply to it.
+
+    Args:
+        encoding: A codec of Python.
+        delimiter: What separates cells; None for a comma, or for what CoNLL files have.
+        header: Whether the first row names the columns.
+        column_names: Names of the columns, in order, of files without a header.
+        comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
+        quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
+        escapechar: The character that makes the next one a part of the cell; None for no such character.
+        skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
+        max_splits: The most delimiters of a line; later ones are a part of its last cell, and quotes are text.
+        ignore_extra_cells: Whether the cells of a row after the last column are left out; they are an error otherwise.
+        selected: Names and positions of columns that the config refers to.
+        splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
+    """
+
+    encoding: str = "utf-8"
+    delimiter: str | None = None
+    header: bool = True
+    column_names: tuple[str, ...] | None = None
+    comment: str | None = None
+    quoting: bool | None = None
+    escapechar: str | None = None
+    skip_initial_space: bool = False
+    max_splits: int | None = None
+    ignore_extra_cells: bool = False
+    selected: frozenset[str] = frozenset()
+    splits: tuple[str, ...] = ()
+
+    def check(self, formats: Collection[str]) -> Iterator[Mistake]:
+        """Yield what is wrong with the options for files of some formats (none: unknown), under the dataset's keys."""
+        is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
+        if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
+            fix = "Set 'dataset.delimiter=;', or leave it out."
+            yield Mistake("delimiter", "characters that are neither quotes nor line ends", repr(self.delimiter), fix)
+        if self.max_splits is not None and (self.max_splits < 1 or self.quoting):
+            got = "dataset.quoting=true, since quotes are text then" if self.quoting else repr(self.max_splits)
+            yield Mistake("max_splits", "null or a number from 1", got, "Leave one of them out.")
+        if self.escapechar is not None and (len(self.escapechar) != 1 or self.escapechar in '" \t\r\n'):
+            fix = "Set 'dataset.escapechar=\\', or leave it out."
+            yield Mistake(
+                "escapechar", "one character that is neither a quote nor white space", repr(self.escapechar), fix
+            )
+        names = self.column_names or ()
+        if self.header and is_csv and names:
+            fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
+            yield Mistake("column_names", "null for files with a header", repr([*names]), fix)
+        doubtful = [name for i, name in enumerate(names) if not name or (name.isdecimal() and name != str(i))]
+        if doubtful or len({*names}) < len(names):
+            fix = "Numbers are positions; give each column a name of its own."
+            yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
+        useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
+        of_cells = ("escapechar", "skip_initial_space", "max_splits", "ignore_extra_cells")
+        useless |= {key: bool(getattr(self, key)) and not is_csv for key in of_cells}
+        useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
+        useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
+        for key in (key for key, is_useless in useless.items() if is_useless and formats):
+            got = repr(getattr(self, key))
+            yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
+
+    def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
+        """Name the columns of a file without a header.
+
+        A column goes by its position, counted from 0, where the config selects it by that, else by its name.
+
+        Args:
+            width: Number of columns.
+            defaults: Their names where the config has none; positions if empty.
+
+        Raises:
+            ConfigError: Where the config has names, and not one for each column.
+        """
+        if self.column_names and self.ignore_extra_cells:
+            width = min(width, len(self.column_names))
+        if self.column_names and len(self.column_names) != width:
+            got, fix = f"{len(self.column_names)}: {[*self.column_names]}", "Name all columns of the first row."
+            raise ConfigError(Mistake("dataset.column_names", f"{width} names, one for each column", got, fix))
+        named = self.column_names or defaults or [str(i) for i in range(width)]
+        return [str(i) if str(i) in self.selected else name for i, name in enumerate(named)]
+
+
+Reader = Callable[[Path, ReadOptions], Iterator[Record | BadLine]]
+
+
+@dataclass
+class FileScan:
+    """A summary of one reading of a file.
+
+    Args:
+        columns: Names of all columns.
+        rows: Number of sound rows.
+        lines: The line on which each sound row starts; empty where the format has no lines.
+        bad: Lines that are no rows.
+        skipped: Of each record that is no row, the number of rows before it.
+        types: Column that is read -> the type of all its values.
+        numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
+        words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
+        fractions: Columns of labels with a number that is not whole, or not exact as a float.
+        split_names: Column -> its distinct values, of columns where all of them may name splits.
+    """
+
+    columns: dict[str, None] = field(default_factory=dict)
+    rows: int = 0
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    bad: list[BadLine] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+    types: dict[str, Type] = field(default_factory=dict)
+    numbers: dict[str, list[int]] = field(default_factory=dict)
+    words: set[str] = field(default_factory=set)
+    fractions: set[str] = field(default_factory=set)
+    split_names: dict[str, set[str]] = field(default_factory=dict)
+
+    def count_number(self, name: str, value: Any, is_number: bool | None) -> None:
+        """Count a value of a column that should hold numbers; `is_number` is None for no value."""
+        if is_number is not None:
+            self.numbers.setdefault(name, [0, 0])[not is_number] += 1
+            if not is_number and str(value).strip().casefold() not in MISSING:
+                self.words.add(name)
+
+    def note_splits(self, values: Mapping[str, Any]) -> None:
+        """Note the values of columns that may name the split of each row."""
+        if not self.rows:
+            names = [name for name in (*values, *_dotted(values)) if may_be_split(_first(values, name))]
+            self.split_names = {name: set() for name in names}
+        for name in [*self.split_names]:
+            value = _first(values, name)
+            if may_be_split(value):
+                self.split_names[name].add(value or "")
+            else:
+                del self.split_names[name]
+
+    def skip(self, bad: BadLine) -> None:
+        """Note an invalid line."""
+        self.bad.append(bad)
+        if not bad.same_record:
+            self.skipped.append(self.rows)
+
+    def number(self, row: int) -> int:
+        """Return the position of a row among all records of the file, from 0; records that are no rows count."""
+        return row + bisect_right(self.skipped, row)
+
+
+_COMMA = re.compile(r" *[-+]?[0-9]*,[0-9]+([eE][-+]?[0-9]+)? *")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The columns that are read.
+
+    Args:
+        needed: Columns whose values must have one type; a dotted name leads into objects. None for all columns.
+        rest: Whether the other columns are read too; those without one type are stored as JSON.
+        numbers: Columns that should hold numbers.
+        ids: Columns of labels, which may be words or numbers.
+        only_numbers: Columns where any other value makes a row invalid.
+        decimal: The decimal separator of numbers in CSV.
+        texts_or_lists: Columns that may hold texts or lists of texts, such as references.
+        only_lists: Those of these where some rows of a split have lists, so that texts become lists of one.
+    """
+
+    needed: tuple[str, ...] | None = None
+    rest: bool = False
+    numbers: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    only_numbers: tuple[str, ...] = ()
+    decimal: str = "."
+    texts_or_lists: tuple[str, ...] = ()
+    only_lists: tuple[str, ...] = ()
+
+    def of(self, values: Mapping[str, Any], typing: Typing) -> Mapping[str, Any]:
+        """Return the selected values of a row: numbers in one spelling, and lists where other rows have lists."""
+        selected = self._selected(values)
+        changed: dict[str, Any] = {}
+        if not typing.strict:  # cells
+            cells = {name: selected[name] for name in self.numbers if isinstance(selected.get(name), str)}
+            changed = {name: self._number(cell) for name, cell in cells.items()}
+        for name in self.only_lists:
+            if isinstance(selected.get(name), str):
+                changed[name] = [selected[name]]
+        return {**selected, **changed} if changed else selected
+
+    def _number(self, cell: str) -> str:
+        is_comma = self.decimal == "," and _COMMA.fullmatch(cell)
+        return number_cell(cell.replace(",", ".") if is_comma else cell)
+
+    def _selected(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.needed is None:
+            return values
+        selected = dict(values) if self.rest else {}
+        for name in self.needed:
+            if name in values:
+                selected[name] = values[name]
+            elif "." in name and (found := resolve(values, name)):
+                if len(found) > 1:
+                    got = f"{name!r}, which has {len(found)} meanings, since names in it contain dots"
+                    fix = "Rename the columns, or give the whole object."
+                    raise ConfigError(Mistake("dataset.columns", "a path with one meaning", got, fix))
+                selected[name] = found[0]
+        return selected
+
+    def is_needed(self, name: str) -> bool:
+        """Return whether the values of a column must have one type."""
+        return self.needed is None or name in self.needed
+
+
+_PEEKED = 100  # rows in which messages look for names inside objects
+
+
+def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
+    """The dotted names of everything inside the objects of a row."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            for inner in (*value, *_dotted(value)):
+                yield f"{name}.{inner}"
+
+
+def _first(values: Mapping[str, Any], name: str) -> Any:
+    """The value that a name leads to; None where there is none."""
+    return values[name] if name in values else next(_inside(values, name.split(".")), None)
+
+
+def resolve(value: Any, dotted: str) -> list[Any]:
+    """The values that a dotted name leads to inside a value; several where names have dots of their own.
+
+    A null on the way is the value. In a list, a number is a position.
+    """
+    return list(_inside(value, dotted.split(".")))
+
+
+def _inside(value: Any, steps: Sequence[str]) -> Iterator[Any]:
+    if not steps or value is None:
+        yield value
+    elif isinstance(value, dict):
+        for end in range(1, len(steps) + 1):
+            name = ".".join(steps[:end])
+            if name in value:
+                yield from _inside(value[name], steps[end:])
+    elif isinstance(value, list) and steps[0].isdecimal() and int(steps[0]) < len(value):
+        yield from _inside(value[int(steps[0])], steps[1:])
+
+
+class Readable(Protocol):
+    """A format whose records are read one after another."""
+
+    @property
+    def read(self) -> Reader | None:
+        """Yields the records."""
+
+    @property
+    def typing(self) -> Typing:
+        """How the types of columns are inferred."""
+
+    @property
+    def types(self) -> Mapping[str, Type]:
+        """Types of the columns, where they are always the same."""
+
+
+def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection, most_lines: float) -> FileScan:
+    """Read a file once, and keep none of its rows, but the lines of that many."""
+    assert known.read is not None
+    seen = FileScan()
+    for item in known.read(path, options):
+        if isinstance(item, BadLine):
+            seen.skip(item)
+            continue
+        seen.columns.update(dict.fromkeys(item.values))
+        if seen.rows < _PEEKED:
+            seen.columns.update(dict.fromkeys(_dotted(item.values)))
+        values = selection.of(item.values, known.typing)
+        for name in (*selection.numbers, *selection.ids):
+            value: Any = values.get(name)
+            seen.count_number(name, value, is_number := known.typing.is_number(value))
+            if is_number and name in selection.ids and not is_whole(value):
+                seen.fractions.add(name)
+        if wrong := conflict(item, values, seen.types, known.typing, selection):
+            seen.skip(wrong)
+            continue
+        seen.note_splits(item.values)
+        for name, value in values.items():
+            before = seen.types.get(name)
+            seen.types[name] = known.types[name] if name in known.types else known.typing.widen(before, value)
+        seen.rows += 1
+        if item.line and seen.rows <= most_lines:
+            seen.lines.append(item.line)
+    # A path that never got beyond a null is no column.
+    seen.columns.update({name: None for name, one in seen.types.items() if one is not None or "." not in name})
+    return seen
+
+
+def conflict(
+    record: Record, values: Mapping[str, Any], types: Mapping[str, Type], typing: Typing, selection: Selection
+) -> BadLine | None:
+    """The first needed value that its column cannot hold."""
+    for name in selection.only_numbers:
+        if typing.is_number(values.get(name)) is False:
+            return BadLine(record.line, f"a number in {name!r}", preview(values[name]), "Correct or drop the row.")
+    if not typing.strict:
+        return None
+    for name, value in values.items():
+        if not selection.is_needed(name):
+            continue
+        before, now = kind(types.get(name)), kind_of_value(value)
+        if name in selection.texts_or_lists and now in ("text", "list"):
+            continue
+        if before and now and before != now:
+            return BadLine(
+                record.line, f"a {before} in {name!r}, as above", preview(value), "Write one type throughout."
+            )
+        if record.has_digits and has_long(value):
+            return BadLine(record.line, "numbers of at most 64 bits", preview({name: value}), "Put them in quotes.")
+    return None
+
+
+def not_text(line: int, text: str, encoding: str) -> BadLine | None:
+    """The first byte that is not in the encoding, where there is one."""
+    if text.isascii():
+        return None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        byte = ord(text[error.start]) - 0xDC00
+        got = f"the byte 0x{byte:02x} behind {preview(text[max(0, error.start - 20) : error.start])}"
+        fix = "Convert the file to UTF-8, or name its own: dataset.encoding=latin-1."
+        return BadLine(line, f"text in {encoding}", got, fix)
+    return None

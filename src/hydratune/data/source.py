@@ -1,0 +1,372 @@
+"""What every dataset does once its rows are read: the task's columns, bad rows, splits, limits."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydratune.config.configurable import Configurable
+from hydratune.data.bad_rows import drop_bad_rows
+from hydratune.data.cell_lists import split_cells
+from hydratune.data.columns import LISTS, MISSING, ONE_COLUMN, Column, column_name, unknown_columns
+from hydratune.data.dropped import DroppedRows
+from hydratune.data.label_names import UnseenLabels, as_texts, check_spaces, doubtful_names
+from hydratune.data.raw import RawDataset
+from hydratune.data.source_checks import SPLITS, check_source
+from hydratune.data.split_column import check_unsplit, split_rows
+from hydratune.data.splits import (
+    drop_keys,
+    hold_out,
+    holds_lists_of_texts,
+    join_texts,
+    key_columns,
+    nested,
+    overlap_between_splits,
+    rows_with,
+    select_columns,
+    with_whole_labels,
+)
+from hydratune.data.streaming import checked, format_length, head, is_stream, length
+from hydratune.data.task_spec import TaskSpec
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
+from hydratune.utils.hub import Repository
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+log = logging.getLogger(__name__)
+
+_KEYS = ("stratify_by_column", "group_by_column", "split_column")  # keys that name a column of the data
+
+
+@dataclass(kw_only=True)
+class Source(Configurable, ABC):
+    """A dataset as a config describes it; `load` gives the rows that a task sees.
+
+    Args:
+        columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`; a column that is
+            not named here is called in the data as in the task. Null where the data has no such column; a dot
+            leads into a struct (`translation.en`); a list of names is one column of lists.
+        labels: Names of the labels in the order of their ids, or a mapping from values in the data to names; null
+            to take them from the training rows.
+        list_separator: What separates the elements of a list in one text, where the task reads lists: `;` for `a;b`,
+            or `brackets` for lists as JSON or Python writes them. Null where the data has lists.
+        limit: Split -> the most rows to keep, drawn by `seed` (of a stream the first ones); null for all.
+        validation_size: Share of all training rows that is held out where there is no validation split.
+        test_size: Share of all training rows that is held out where there is no test split; 0 for none.
+        stratify_by_column: A column of the data whose values keep their shares in what is held out.
+        group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
+        split_column: A column of the data that names the split of each row, where all rows are in train. Null where
+            there is none: a column of train that looks like one is an error. False to train on all rows then.
+        split_values: Split -> its values in `split_column`; rows with other values are left out. Null for the usual
+            names (train; dev, val, validation; test), where other values are an error.
+        on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
+        unseen_labels: What to do with validation and test rows whose label no training row has: `error`; `keep`, so
+            that they count as errors of the model; or `drop`, which leaves them out of the score.
+        seed: Draws the held-out rows and the limits. Not the run's seed: runs are compared on the same rows.
+    """
+
+    columns: dict[str, str | list[str] | None] = field(default_factory=dict)
+    labels: list[str] | dict[str, str] | None = None
+    list_separator: str | None = None
+    limit: dict[str, int | None] = field(default_factory=dict)
+    validation_size: float = 0.1
+    test_size: float = 0.0
+    stratify_by_column: str | None = None
+    group_by_column: str | None = None
+    split_column: str | bool | None = None
+    split_values: dict[str, str | list[str] | None] | None = None
+    on_bad_row: Literal["error", "drop"] = "error"
+    unseen_labels: UnseenLabels = "error"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Take names as text: columns named 0 or true are numbers and booleans in YAML and on the command line."""
+        self.columns = {
+            str(ours): [*map(column_name, theirs)] if isinstance(theirs, list) else column_name(theirs)
+            for ours, theirs in self.columns.items()
+        }
+        self.stratify_by_column = column_name(self.stratify_by_column)
+        self.group_by_column = column_name(self.group_by_column)
+        if self.split_column is not False:
+            self.split_column = column_name(self.split_column)
+        self.labels = as_texts(self.labels)
+        self._label_names: list[str] | None = None
+        self._dropped = DroppedRows()
+
+    @property
+    def dropped(self) -> DroppedRows:
+        """The rows that `load` has dropped, and those that a stream drops while it is read."""
+        return self._dropped
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """The label names in the order of the ids, once `load` has read the rows; None for a task without labels."""
+        return self._label_names
+
+    @abstractmethod
+    def read(self) -> RawDataset:
+        """All rows with the columns of the data, in splits called train, validation and test."""
+
+    def read_columns(
+        self,
+        needed: Collection[str] | None,  # noqa: ARG002
+        rest: bool = False,  # noqa: ARG002
+        kinds: Mapping[str, Collection[str]] | None = None,  # noqa: ARG002
+    ) -> RawDataset:
+        """The same rows, of which only some columns may be read.
+
+        Args:
+            needed: Columns whose values must have one type; None for all.
+            rest: Whether the other columns are wanted too.
+            kinds: Columns of numbers (`number`), where other values make their rows invalid; of labels (`label`),
+                where a mark of a missing value among numbers does; and of texts or lists of texts (`references`).
+        """
+        return self.read()
+
+    def needs(self) -> dict[str, Repository]:
+        """Key of the config -> what the hub or its cache has to serve for it."""
+        return {}
+
+    def peek(self) -> Mapping[str, Sequence[str]]:
+        """Where -> the columns that can be seen there without loading anything."""
+        return {}
+
+    def check(self) -> Iterator[Mistake]:
+        """Errors that can be reported before anything heavy is imported or read."""
+        yield from check_source(self)
+
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+        """What the task's columns and the data's do not agree on, as far as can be told without loading."""
+        yield from unknown_columns(self.columns, wanted)
+        for name, column in wanted.items():
+            if column.required and self._theirs(name) in (None, []):
+                yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
+            if isinstance(several := self.columns.get(name), list) and column.kind in ONE_COLUMN:
+                yield Mistake(f"columns.{name}", "the name of one column", repr(several), "Name one of them.")
+        has_target = any(column.target for column in wanted.values())  # unlike rows to predict for
+        if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
+            got = repr(self.list_separator)
+            yield Mistake("list_separator", "null, since the task reads no lists", got, "Leave it out.")
+        seen = self.peek()
+        for where, present in seen.items():
+            yield from self._missing(wanted, present, where)
+        if seen:
+            yield from self._missing_keys([*dict.fromkeys(name for present in seen.values() for name in present)])
+
+    def _theirs(self, name: str) -> str | list[str] | None:
+        """What the data calls a column of the task; null where it is not named and another goes by its name."""
+        taken = name in self.columns.values()
+        return self.columns.get(name, None if taken else name)
+
+    def _needed(self, wanted: Mapping[str, Column]) -> list[str]:
+        """The columns of the data that the task and the splits go by."""
+        theirs = [self._theirs(name) for name in wanted]
+        named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
+        return [*dict.fromkeys(str(one) for one in [*named, *(getattr(self, key) for key in _KEYS)] if one)]
+
+    def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
+        """Return the columns of the data by the kinds that decide how their values are read."""
+        kinds: dict[str, list[str]] = {"number": [], "label": [], "references": []}
+        for name, column in wanted.items():
+            theirs = self._theirs(name)
+            if isinstance(theirs, list) and column.kind == "labels":
+                kinds["number"] += theirs
+            elif isinstance(theirs, str) and column.kind in kinds:
+                kinds[column.kind].append(theirs)
+        if any(name.casefold() in MISSING for name in self.labels or ()):  # a label called None
+            kinds["label"] = []
+        return kinds
+
+    def _missing(
+        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
+    ) -> Iterator[Mistake]:
+        """A mistake for each column that the data should have and has not; `nested` names are known once it is read."""
+        if not any(column.required for column in wanted.values()) and not self._present(wanted, present):
+            fix = f"Set dataset.columns.{next(iter(wanted))} or another of them to a column of the data."
+            yield Mistake("columns", f"{one_of(wanted)} in {where}", f"{list(present)}", fix)
+            return
+        for name, column in wanted.items():
+            theirs = self._theirs(name)
+            must = column.required or name in self.columns
+            for one in theirs if isinstance(theirs, list) else [theirs] if theirs else []:
+                inside = one.partition(".")[0] in present if nested is None else one in nested
+                if must and one not in present and not inside:
+                    options = [*present, *(nested or ())]
+                    fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
+                    if (close := nearest(one, options)) and isinstance(theirs, str | None):
+                        fix = f"Set {setting(f'dataset.columns.{name}', close)}." if " " in close else fix
+                    if one in ("true", "false") and (same := [o for o in options if o.casefold() == one]):
+                        fix = f"Quote the name: \"dataset.columns.{name}='{same[0]}'\"."
+                    yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
+
+    def _present(self, wanted: Mapping[str, Column], present: Sequence[str]) -> list[str]:
+        """The columns of the task that the data may have, going by their first names."""
+        theirs = {name: self._theirs(name) for name in wanted}
+        first = {name: one[0] if isinstance(one, list) and one else one for name, one in theirs.items()}
+        return [
+            name for name, one in first.items() if one and (one in present or str(one).partition(".")[0] in present)
+        ]
+
+    def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
+        """A mistake for each column that the training rows should be split by and have not."""
+        for key in _KEYS:
+            if (one := getattr(self, key)) and one not in present and one.partition(".")[0] not in present:
+                fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
+                yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
+
+    def load(self, task: TaskSpec) -> DatasetDict:
+        """The rows of each split under the task's column names; always with train and validation.
+
+        Test rows have a column `GROUPS` too, where `group_by_column` is set and the data have it.
+        """
+        return self.finish(self.open(task), task)
+
+    def open(self, task: TaskSpec) -> RawDataset:
+        """All rows under the task's column names, invalid ones among them; from then on, `label_names` is set."""
+        self._dropped = DroppedRows()
+        needed = self._needed(task.columns)
+        raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
+        splits = raw.splits
+        missing = [
+            mistake
+            for split, rows in splits.items()
+            for mistake in self._missing(task.columns, raw.names(split), f"the {split} split", [*nested(rows.features)])
+        ]
+        missing += [] if is_stream(splits["train"]) else self._missing_keys(raw.names("train"))
+        if missing:
+            raise ConfigError(*(mistake.under("dataset") for mistake in missing))
+        keys = self.stratify_by_column, self.group_by_column
+        extra = {split: key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
+        splits = self.under_task_names(splits, task.columns, extra)
+        splits, self._label_names = task.name_labels(splits, self.labels)
+        if self.labels is None:
+            self._check_label_names(raw, splits["train"], task)
+        return replace(raw, splits=splits)
+
+    def _check_label_names(self, raw: RawDataset, train: Any, task: TaskSpec) -> None:
+        """Report label names of the data that may not be labels of their own; raise ConfigError if they cannot be."""
+        column = next((name for name, one in task.columns.items() if one.kind in ("label", "labels")), None)
+        if column is None or not self._label_names:
+            return
+        sample = head(train) if is_stream(train) else train
+
+        def place(name: str) -> str:
+            return raw.locate("train", next(iter(rows_with(sample, column, [name])), 0))
+
+        if wrong := [*check_spaces(self._label_names, column, place)]:
+            raise ConfigError(*wrong)
+        find = partial(rows_with, sample, column)
+        for doubt in doubtful_names(self._label_names, length(train) or math.inf, find):
+            log.warning("data: %s", doubt)
+
+    def finish(self, raw: RawDataset, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
+        """The valid rows of `open` in the splits of a run, as `load` returns them.
+
+        Args:
+            raw: The result of `open`.
+            task: The same task.
+            label_names: Of all data of a run that this is a part of; None if it is all.
+        """
+        splits, streams = raw.splits, is_stream(raw.splits["train"])
+        names = label_names or self._label_names
+        drop = self.on_bad_row == "drop"
+        self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
+        if streams:
+            splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
+        if empty := [split for split in splits if length(splits[split]) == 0]:
+            got = f"none in {', '.join(empty)}"
+            raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
+        if streams and "validation" not in splits:
+            fix = "Name files or a split for validation, or set dataset.streaming=false."
+            raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
+        self._hold_out(splits, shuffle=not task.keeps_order())
+        for said in overlap_between_splits(splits, task.inputs):
+            log.warning("data: %s", said)
+        for split, most in self.limit.items():
+            if most is not None and split in splits:
+                splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
+        if streams and not task.keeps_order():  # behind the limit, so that each epoch has the same rows
+            splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
+        log.info("data: %s", ", ".join(f"{split} {format_length(splits[split])}" for split in splits))
+        return splits
+
+    def _split(self, raw: RawDataset, needed: Collection[str]) -> RawDataset:
+        """The rows in the splits that a column names; raises ConfigError for such a column that no key refers to."""
+        if isinstance(self.split_column, str):
+            return split_rows(raw, self.split_column, self.split_values)
+        if self.split_column is None:
+            check_unsplit(raw, needed)
+        return raw
+
+    def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, RawDataset]:
+        """Read one split with all columns of the data: test, else validation, else the only one.
+
+        Bad rows are among them, and nothing is held out or drawn. `under_task_names` gives the task's columns.
+
+        Returns:
+            The split's name, and its rows.
+
+        Raises:
+            ConfigError: If a column of `wanted` is missing.
+        """
+        raw = self.read_columns(self._needed(wanted), rest=True, kinds=self._kinds(wanted))
+        if self.split_column in raw.names("train"):  # other data may lack it
+            raw = self._split(raw, ())
+        split = next(name for name in reversed(SPLITS) if name in raw.splits)
+        rows = raw.splits[split]
+        if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", [*nested(rows.features)])]:
+            raise ConfigError(*(mistake.under("dataset") for mistake in missing))
+        bad = [one for one in raw.bad if one.split == split]
+        return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
+
+    def under_task_names(
+        self, splits: DatasetDict, wanted: Mapping[str, Column], extra: Mapping[str, Sequence[str]] | None = None
+    ) -> DatasetDict:
+        """Return the rows with the columns of the task, and those of `extra` (split -> names) behind a `_`.
+
+        Where the task reads a text and the data has a list of texts, e.g. of sentences, they are joined with spaces.
+        Where it reads a list and the data has a text, `list_separator` splits it.
+        """
+        names = {ours: self._theirs(ours) for ours in wanted}
+        renamed = type(splits)(
+            {split: select_columns(rows, names, (extra or {}).get(split, ())) for split, rows in splits.items()}
+        )
+        texts = [name for name, column in wanted.items() if column.kind == "text"]
+        lists = {name for name in texts for rows in renamed.values() if holds_lists_of_texts(rows, name)}
+        if lists:
+            log.info("data: the texts of each list in %s are joined with spaces", ", ".join(sorted(lists)))
+            renamed = type(splits)({split: join_texts(rows, lists) for split, rows in renamed.items()})
+        if self.list_separator:
+            kinds = {name: column.kind for name, column in wanted.items() if column.kind in LISTS}
+            renamed = split_cells(renamed, kinds, self.list_separator)
+        labels = [name for name, column in wanted.items() if column.kind == "label"]
+        return with_whole_labels(renamed, labels)
+
+    def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
+        """Split off what is missing of validation and test; of the columns that this went by, test keeps its groups."""
+        shares = {"validation": self.validation_size, "test": self.test_size}
+        left = 1.0  # of all training rows
+        for split, share in shares.items():
+            if split in splits or not share:
+                continue
+            part = share if left == 1 else share / left - 1e-9  # rows are rounded up
+            splits["train"], splits[split] = hold_out(
+                splits["train"], part, self.seed, self.stratify_by_column, self.group_by_column, shuffle
+            )
+            left -= share
+            how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
+            log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
+        drop_keys(splits, self.stratify_by_column, self.group_by_column)
+
+    def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
+        """At most that many rows, drawn by `seed`; of a stream, or where they are not to be drawn, the first ones."""
+        if is_stream(rows):
+            return rows.take(most)
+        drawn = rows.shuffle(seed=self.seed) if shuffle else rows
+        return drawn.select(range(most)) if most < len(rows) else rows

@@ -1,0 +1,235 @@
+"""Columns under the task's names, rows that are held out, and rows that stand in two splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from hydratune.data.cache import arrow_column
+from hydratune.data.readers.column_types import MOST_EXACT
+from hydratune.data.streaming import head, is_stream
+from hydratune.utils.errors import ConfigError, Mistake
+
+if TYPE_CHECKING:
+    import numpy as np
+    from datasets import Dataset, DatasetDict
+
+GROUPS = "_group"  # a column of test rows: those with the same value belong together
+
+
+def without_groups(splits: DatasetDict) -> DatasetDict:
+    """Return the splits with the columns that a task reads."""
+    has = {split: GROUPS in (rows.column_names or ()) for split, rows in splits.items()}
+    return type(splits)({split: rows.remove_columns(GROUPS) if has[split] else rows for split, rows in splits.items()})
+
+
+def key_columns(
+    split: str, rows: Any, present: Sequence[str], stratify_by: str | None, group_by: str | None
+) -> list[str]:
+    """Return the columns that a split keeps besides the task's: what train is split by, and what groups test rows."""
+    if is_stream(rows):
+        return []
+    names = {"train": [stratify_by, group_by], "test": [group_by]}.get(split, [])
+    return [name for name in names if name and (split == "train" or name in present)]
+
+
+def drop_keys(splits: DatasetDict, stratify_by: str | None, group_by: str | None) -> None:
+    """Drop the columns that rows were split by; test keeps its groups, as `GROUPS`."""
+    for name in (stratify_by, group_by):
+        for split, rows in splits.items():
+            if not name or f"_{name}" not in (rows.column_names or ()):
+                continue
+            if split != "test" or name != group_by:
+                splits[split] = rows.remove_columns(f"_{name}")
+            elif f"_{name}" != GROUPS:
+                splits[split] = rows.rename_column(f"_{name}", GROUPS)
+
+
+def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra: Sequence[str] = ()) -> Any:
+    """`rows` under new names.
+
+    Args:
+        rows: A dataset or a stream.
+        names: New name -> old one; a dotted one leads into a struct, a list of names becomes a column of lists.
+            A name that the rows have not is left out.
+        extra: Columns to keep besides, behind a `_`.
+    """
+    from datasets import List
+
+    wanted = [one for old in names.values() for one in (old if isinstance(old, list) else [old]) if one]
+    for one in dict.fromkeys(one for one in wanted if one not in rows.column_names):
+        if one in (inside := nested(rows.features)):
+            rows = with_column(rows, one, inside[one], partial(_inside, dotted=one))
+    for name in extra:  # also where it is one of the task's columns
+        rows = with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
+    lists = {new: old for new, old in names.items() if isinstance(old, list)}
+    for new, old in lists.items():
+        rows = with_column(rows, new, List(rows.features[old[0]]), partial(_lists, names=old))
+    plain = {old: new for new, old in names.items() if isinstance(old, str) and old in rows.column_names}
+    rows = rows.select_columns([*plain, *lists, *(f"_{name}" for name in extra)])
+    return rows.rename_columns({old: new for old, new in plain.items() if old != new})
+
+
+def nested(features: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted name -> feature of everything inside structs."""
+    found: dict[str, Any] = {}
+    for name, feature in features.items():
+        for inner, one in feature.items() if isinstance(feature, dict) else ():
+            found |= {f"{name}.{inner}": one} | {f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": one}).items()}
+    return found
+
+
+def _inside(batch: Mapping[str, Sequence[Any]], dotted: str) -> list[Any]:
+    """The values that a dotted name leads to; null where a struct on the way is."""
+    name, *path = dotted.split(".")
+    values = list(batch[name])
+    for step in path:
+        values = [None if value is None else value[step] for value in values]
+    return values
+
+
+def _lists(batch: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[list[Any]]:
+    return list(map(list, zip(*(batch[name] for name in names), strict=True)))
+
+
+def with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[str, Any]], Any]) -> Any:
+    """`rows` with a new or replaced column; also for a stream, whose features `map` would lose."""
+    from datasets import Features
+
+    features = Features({**rows.features, name: feature})
+    return rows.map(lambda batch: {name: values(batch)}, batched=True, features=features)
+
+
+def holds_lists_of_texts(rows: Any, name: str) -> bool:
+    """Return whether a column has a list of texts in each row, e.g. the sentences of a document."""
+    inner = getattr((rows.features or {}).get(name), "feature", None)
+    return getattr(inner, "dtype", "") in ("string", "large_string")
+
+
+def join_texts(rows: Any, names: Iterable[str]) -> Any:
+    """`rows` with the texts of a list as one text, with spaces between them; null where one of them is null."""
+    from datasets import Value
+
+    for name in names:
+        if holds_lists_of_texts(rows, name):
+            rows = with_column(rows, name, Value("string"), partial(_joined, name=name))
+    return rows
+
+
+def with_whole_labels(splits: Any, names: Iterable[str]) -> Any:
+    """Splits with labels such as 5.0 as whole numbers, where all labels of a column are whole.
+
+    JSON of star ratings has them, and so have IDs in a column with missing values that pandas wrote. Of a stream,
+    the first rows decide, and later labels with a fraction become null.
+    """
+    from datasets import Value
+
+    for name in names:
+        own = {split: rows for split, rows in splits.items() if _is_float(rows, name)}
+        if not all(_is_whole(head(rows) if is_stream(rows) else rows, name) for rows in own.values()):
+            continue
+        for split, rows in own.items():
+            if is_stream(rows):
+                splits[split] = with_column(rows, name, Value("int64"), partial(_whole, name=name))
+            else:
+                splits[split] = rows.cast_column(name, Value("int64"))
+    return splits
+
+
+def _is_float(rows: Any, name: str) -> bool:
+    return getattr((rows.features or {}).get(name), "dtype", "") in ("float32", "float64")
+
+
+def _is_whole(rows: Any, name: str) -> bool:
+    import pyarrow.compute as pc
+
+    values = rows.select_columns(name).with_format("arrow")[:][name]
+    is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), MOST_EXACT))
+    return bool(pc.all(is_id).as_py())  # which leaves nulls out
+
+
+def _whole(batch: Mapping[str, Sequence[Any]], name: str) -> list[int | None]:
+    return [int(value) if value is not None and value == value // 1 else None for value in batch[name]]
+
+
+def _joined(batch: Mapping[str, Sequence[Any]], name: str) -> list[str | None]:
+    return [None if texts is None or None in texts else " ".join(texts) for texts in batch[name]]
+
+
+def hold_out(
+    rows: Dataset,
+    share: float,
+    seed: int,
+    stratify_by: str | None = None,
+    group_by: str | None = None,
+    shuffle: bool = True,
+) -> tuple[Dataset, Dataset]:
+    """The rows that stay and those that are held out, drawn by `seed`.
+
+    Args:
+        rows: With the columns `_NAME` of those that the split goes by.
+        share: Of the rows, or of the groups, to hold out.
+        seed: Of the draw.
+        stratify_by: The values of this column keep their shares.
+        group_by: No value of this column is in both parts.
+        shuffle: Where nothing of that is asked for, draw the rows; false holds out the last ones, in their order.
+    """
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+
+    if len(rows) < 2:
+        fix = "Add rows, or a validation split."
+        raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
+    if not stratify_by and not group_by:
+        share = min(share, 1 - 1 / len(rows))  # rounded up; one row stays to train on
+        halves = rows.train_test_split(test_size=share, seed=seed, shuffle=shuffle)
+        return halves["train"], halves["test"]
+    key = "stratify_by_column" if stratify_by else "group_by_column"
+    splitter = (StratifiedShuffleSplit if stratify_by else GroupShuffleSplit)(1, test_size=share, random_state=seed)
+    values = [str(value) for value in rows[f"_{stratify_by or group_by}"]]
+    try:
+        kept, held = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
+    except ValueError as error:  # a class of one row, a single group
+        fix = f"Set dataset.{key}=null."
+        raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
+    return rows.select(kept), rows.select(held)
+
+
+def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
+    """Return the numbers of the rows whose label, or a label in whose list, has one of some names."""
+    feature = rows.features[column]
+    classes = getattr(getattr(feature, "feature", feature), "names", None)
+    wanted = {i for i, name in enumerate(classes) if name in names} if classes else {*names}
+    values = arrow_column(rows, column).to_pylist()
+    return [row for row, value in enumerate(values) if wanted & {*(value if isinstance(value, list) else [value])}]
+
+
+def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
+    """A sentence for each pair of splits that share rows with the same `inputs`."""
+    import numpy as np
+
+    known: dict[str, np.ndarray] = {}
+    for split, rows in splits.items():
+        columns = [name for name in inputs if name in (rows.column_names or ())]
+        if not columns or is_stream(rows):
+            continue
+        hashes = _row_hashes(rows, columns)
+        for other, seen in known.items():
+            if count := int(np.isin(hashes, seen).sum()):
+                what = " and ".join(columns)
+                yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {what})"
+        known[split] = hashes
+
+
+def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """(rows,) uint64: equal for equal values of all columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame({name: [_plain(value) for value in rows[name]] for name in columns})
+    hashes: np.ndarray = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    return hashes
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,149 @@
+"""Runs that were tested on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydratune.evaluation.compare.runs import NotComparableError, Run
+from hydratune.evaluation.compare.statistics import MIN_DIFFERING, RowScores, against_best, paired_test
+from hydratune.evaluation.compare.wording import Comparison, Unit
+from hydratune.tasks.base import Task
+from hydratune.utils.files import GROUP, PREDICTIONS
+
+TWO_MODELS = "these two trained models, on this fixed test set"
+_TRUTHS = ("label", "labels", "answers")  # what a decoded row was to be
+
+
+def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
+    """The difference of a metric, second minus first, and its test.
+
+    Raises:
+        NotComparableError: Where they cannot be tested row by row, with the reason as a sentence.
+    """
+    scores = row_scores([first, second], unit.metric)
+    method, interval = paired_test(scores, 0, 1)
+    method = f"{method}, {_rows(scores, first)}"
+    refusal = _refusal(scores, 0, 1, first, second)
+    return Comparison(first.label, second.label, unit, "test", method, TWO_MODELS, unit.clip(interval), refusal=refusal)
+
+
+def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Comparison]:
+    """The difference of each of some runs to the best of them, best minus run, adjusted for all pairs.
+
+    Raises:
+        NotComparableError: See `compare_pair`.
+    """
+    scores, place = row_scores(runs, unit.metric), list(runs).index(best)
+    method = f"bootstrap max-T test, {_rows(scores, best)}"
+    pairs = len(runs) * (len(runs) - 1) // 2
+    return [
+        Comparison(
+            run.label,
+            best.label,
+            unit,
+            "test",
+            method,
+            TWO_MODELS,
+            unit.clip(interval),
+            tests=pairs,
+            refusal=_refusal(scores, i, place, run, best),
+        )
+        for i, (run, interval) in enumerate(zip(runs, against_best(scores, place), strict=True))
+        if run is not best
+    ]
+
+
+def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
+    """The metric of runs that were tested on the same rows; raises NotComparableError for the first that was not."""
+    first, task = runs[0], _task(runs[0], metric)
+    for run in runs[1:]:
+        check_pair(first, run, metric)
+    if len(first.rows) < 2:
+        raise NotComparableError(f"{' and '.join(run.label for run in runs)} were tested on one row, which is too few")
+    return RowScores(task, metric, [run.rows for run in runs], first.label_names, _groups(task, first.rows))
+
+
+def check_pair(first: Run, second: Run, metric: str) -> None:
+    """Raises NotComparableError where two runs cannot be tested on the same rows."""
+    task, both = _task(first, metric), f"{first.label} and {second.label}"
+    if type(task) is not type(_task(second, metric)):
+        raise NotComparableError(f"{both} have different tasks")
+    if why := different_rows(first, second):
+        raise NotComparableError(why)
+    for run in (first, second):
+        if not run.rows:
+            raise NotComparableError(f"{run.label} has no {PREDICTIONS}, so {both} are not tested")
+    if why := _different_truths(first, second):
+        raise NotComparableError(why)
+    if task.needs_names and first.label_names != second.label_names:
+        raise NotComparableError(f"{both} have their labels in another order")
+
+
+def different_rows(first: Run, second: Run) -> str:
+    """Why two runs were not tested on the same rows; empty where they were, as far as is recorded."""
+    both = f"{first.label} and {second.label} were not tested on the same rows"
+    digests = first.test_digest, second.test_digest
+    if all(digests) and digests[0] != digests[1]:
+        return f"{both}: the digests of their test sets are {digests[0]} and {digests[1]}"
+    if first.rows and second.rows and len(first.rows) != len(second.rows):
+        return f"{both}: there are {len(first.rows):,} and {len(second.rows):,}"
+    return ""
+
+
+def _different_truths(first: Run, second: Run) -> str:
+    pairs = enumerate(zip(first.rows, second.rows, strict=True), 1)
+    unlike = (number for number, rows in pairs if any(rows[0].get(key) != rows[1].get(key) for key in _TRUTHS))
+    if number := next(unlike, 0):
+        return f"{first.label} and {second.label} were not tested on the same rows: row {number} has another label"
+    return ""
+
+
+def _task(run: Run, metric: str) -> Task:
+    """The task of a run whose metric can be computed from its rows; raises NotComparableError for others."""
+    task = run.task(metric)
+    if task.undecoded:
+        raise NotComparableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
+    _check_metric(task, run, metric)
+    if run.rows and task.needs_names and not run.label_names:
+        raise NotComparableError(f"{run.label} has no labels.json, so the order of its labels is unknown")
+    return task
+
+
+def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
+    """The group of each row: `dataset.group_by_column`, or an input that several rows share; None where rows differ."""
+    for name in (GROUP, task.shared_input):
+        if name and all(name in row for row in rows):
+            return [str(row[name]) for row in rows]
+    return None
+
+
+def _rows(scores: RowScores, run: Run) -> str:
+    """How many rows, and groups of rows, a test is based on."""
+    rows = f"{len(run.rows):,} rows"
+    return f"{rows} in {scores.units:,} groups" if scores.is_grouped else rows
+
+
+def _refusal(scores: RowScores, first: int, second: int, one: Run, other: Run) -> str:
+    """Why the rows are too few for a verdict; empty where they are enough."""
+    differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
+    if not differing:
+        return f"{one.label} and {other.label} are equal on all {scores.units:,} {units}"
+    if differing < MIN_DIFFERING:
+        what = f"{differing} of {scores.units:,} {units} differ"
+        return f"too few to tell {one.label} and {other.label} apart: {what}"
+    return ""
+
+
+def _check_metric(task: Task, run: Run, metric: str) -> None:
+    known = task.row_metrics(run.label_names)
+    if metric not in known:
+        takes = ", ".join(known)
+        raise NotComparableError(f"{metric} cannot be computed from predictions; --metric takes {takes} for a test")
+
+
+def rescored(run: Run, metric: str) -> float:
+    """A metric of a run's own rows, also one that it did not report."""
+    task = run.task(metric)
+    _check_metric(task, run, metric)
+    return task.rescore(run.rows, run.label_names)[metric]

@@ -1,0 +1,59 @@
+"""A comparison as a picture: how the runs learned, and how sure their differences are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydratune.evaluation.compare.runs import Run
+from hydratune.evaluation.compare.verdict import Verdict
+from hydratune.utils.plotting import literal, no_warnings
+
+_LEGEND_COLUMNS = 13  # runs in a line of the legend, which is below the plots
+_FIT = 8  # differences that a plot of the usual height has room for
+
+
+def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
+    """Writes a PNG: the training loss, the objective on validation, and each difference with its interval."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    count = 2 + bool(verdict.comparisons)
+    lines = -(-len(runs) // _LEGEND_COLUMNS)
+    height = 4 + 0.2 * lines + 0.4 * max(0, len(verdict.comparisons) - _FIT)
+    figure = Figure(figsize=(5 * count, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, objective, *rest = figure.subplots(1, count)
+    _curves(loss, runs, "train/loss")
+    _curves(objective, runs, f"eval/{verdict.metric or 'loss'}")
+    figure.legend(
+        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize="small"
+    )
+    if rest:
+        _differences(rest[0], verdict)
+    with no_warnings():
+        figure.savefig(path, dpi=120)
+
+
+def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
+    for run in runs:
+        steps, values = run.history(metric)
+        axes.plot(steps, values, marker=".", label=literal(run.label))
+    axes.set(title=literal(metric), xlabel="step")
+
+
+def _differences(axes: Any, verdict: Verdict) -> None:
+    factor = 100 if verdict.comparisons[0].unit.is_share else 1
+    for place, one in enumerate(verdict.comparisons):
+        interval, value = one.interval, factor * one.interval.value
+        width = None
+        if interval.low is not None and interval.high is not None:
+            width = [[value - factor * interval.low], [factor * interval.high - value]]
+        axes.errorbar(value, place, xerr=width, fmt="o", capsize=4)
+    axes.axvline(0, color="grey", linewidth=1)
+    names = [f"{literal(one.second)}\nminus {literal(one.first)}" for one in verdict.comparisons]
+    axes.set_yticks(range(len(names)), names, fontsize="small")
+    axes.invert_yaxis()
+    unit = verdict.comparisons[0].unit
+    axes.set(title=f"difference of {literal(unit.metric)}", xlabel=f"{unit.name}, with 95 % intervals")

@@ -1,0 +1,221 @@
+"""A recorded run as a comparison sees it: its numbers at once, its files when they are asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from hydratune.config import allowlist
+from hydratune.config.instantiate import build
+from hydratune.tasks.base import Task
+from hydratune.tasks.metrics.metric import LOSS, Metric
+from hydratune.tracking.client import check_artifact_host
+from hydratune.tracking.delivery import pointer
+from hydratune.tracking.journal import DIRECTORY
+from hydratune.tracking.runs_view import DIRECTION, LOG10, OBJECTIVE
+from hydratune.utils.errors import ConfigError, one_line
+from hydratune.utils.files import CONFIG, LABELS, MODEL, PREDICTIONS, PathEscapeError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+log = logging.getLogger(__name__)
+
+FINISHED = "FINISHED"
+PLACES = ("test", "best", "eval")  # where a metric was measured, the most telling first
+
+
+class NotComparableError(Exception):
+    """Why something of a run cannot be used, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run under the letter that tables and sentences call it by."""
+
+    label: str
+    record: MlflowRun
+    client: MlflowClient
+    directory: Path | None = None
+
+    @property
+    def id(self) -> str:
+        """Of MLflow."""
+        return str(self.record.info.run_id)
+
+    @property
+    def name(self) -> str:
+        """As MLflow's pages show it."""
+        return str(self.record.info.run_name)
+
+    @property
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return str(self.record.info.status)
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The settings of the run, without the params that only MLflow's charts use."""
+        return {name: value for name, value in self.record.data.params.items() if not name.startswith(LOG10)}
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each, e.g. of `test/accuracy`."""
+        return dict(self.record.data.metrics)
+
+    @property
+    def seed(self) -> str:
+        """What the run drew its weights and batches with; empty where it was not recorded."""
+        return self.params.get("seed", "")
+
+    @property
+    def eval_precision(self) -> str:
+        """The number format that metrics were computed in; empty where it was not recorded."""
+        return self.params.get("eval_precision") or self.params.get("precision", "")
+
+    @cached_property
+    def _inputs(self) -> dict[str, Any]:
+        """Split -> MLflow's record of its rows."""
+        inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
+        context = "mlflow.data.context"
+        return {tag.value: one.dataset for one in inputs for tag in one.tags if tag.key == context}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Split -> the hash of its rows' content."""
+        return {split: str(dataset.digest) for split, dataset in self._inputs.items()}
+
+    @property
+    def row_counts(self) -> dict[str, int]:
+        """Split -> the number of its rows, where that was recorded."""
+        profiles = {split: json.loads(dataset.profile or "{}") for split, dataset in self._inputs.items()}
+        return {split: profile["num_rows"] for split, profile in profiles.items() if profile.get("num_rows")}
+
+    @property
+    def test_digest(self) -> str:
+        """The hash of the test rows' content; empty where it was not recorded."""
+        return self.digests.get("test", "")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved config; empty where the run left none."""
+        import yaml
+
+        return yaml.safe_load(self._file(CONFIG) or "") or {}
+
+    @property
+    def metric(self) -> str:
+        """The metric that its objective names; empty where that is not known."""
+        return str(self.config.get("objective", "")).removeprefix("eval_")
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The decoded test rows; empty where there are none."""
+        return [json.loads(line) for line in (self._file(PREDICTIONS) or "").splitlines()]
+
+    @cached_property
+    def label_names(self) -> list[str]:
+        """Of the head, in the order of their ids; empty where it has none or they were not recorded."""
+        if text := self._file(LABELS):
+            return list(json.loads(text))
+        if text := self._file(f"{MODEL}/config.json"):
+            names = json.loads(text).get("id2label") or {}
+            return [names[number] for number in sorted(names, key=int)]
+        return []
+
+    def task(self, metric: str) -> Task:
+        """The run's task as its config describes it, with one metric alone.
+
+        The config may be anybody's: only a class of allowed code that is a task is called, and below it only the
+        metric that was asked for, if it is one of `extra_metrics` and its function is of allowed code.
+
+        Raises:
+            NotComparableError: Where there is no such task here.
+        """
+        node = dict(self.config.get("task") or {})
+        path = str(node.pop("_target_", ""))
+        if allowlist.check_target(path, "task._target_"):
+            raise NotComparableError(f"{self.label} has no {CONFIG} with a task of allowed code")
+        try:
+            kind = allowlist.load(path, "task._target_")
+            if not isinstance(kind, type) or not issubclass(kind, Task):
+                raise NotComparableError(f"{self.label} names {path} as its task, which is none")
+            extra = dict(node.pop("extra_metrics", None) or {})
+            if metric not in extra:
+                return kind(**{**node, "metrics": [metric]})
+            return kind(**{**node, "metrics": [], "extra_metrics": {metric: self._extra_metric(metric, extra[metric])}})
+        except (ConfigError, ImportError, TypeError) as error:
+            raise NotComparableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
+
+    def _extra_metric(self, name: str, node: Any) -> Metric:
+        """A metric of `task.extra_metrics`, if the config describes one."""
+        built = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
+        if not isinstance(built, Metric):
+            raise NotComparableError(f"{self.label} has {name} in task.extra_metrics, which is not a metric")
+        return built
+
+    def definition(self, metric: str) -> Metric | None:
+        """Direction and range of a metric; None if neither the task nor the recorded objective tells.
+
+        A direction that was recorded with the objective counts more: the user may have set `greater_is_better`.
+        """
+        try:
+            found = self.task(metric).metric(metric)
+        except NotComparableError:
+            found = LOSS if metric == LOSS.name else None
+        recorded = self.record.data.tags
+        if recorded.get(OBJECTIVE) == f"eval_{metric}" and DIRECTION in recorded:
+            return replace(found or Metric(name=metric), higher_is_better=recorded[DIRECTION] == "max")
+        return found
+
+    def history(self, metric: str) -> tuple[list[int], list[float]]:
+        """Steps and values of a metric, in their order."""
+        points = sorted((point.step, point.value) for point in self.client.get_metric_history(self.id, metric))
+        return [step for step, _ in points], [value for _, value in points]
+
+    def _file(self, path: str) -> str | None:
+        """A file of the run's directory where that is here, of its artifacts otherwise; None where there is none."""
+        if self.directory and (self.directory / path).is_file():
+            return (self.directory / path).read_text(encoding="utf-8")
+        folder = path.rpartition("/")[0]
+        try:
+            check_artifact_host(self.record.info.artifact_uri)
+        except PathEscapeError as error:
+            log.warning("%s: %s of its artifacts is not read: %s", self.label, path, error)
+            return None
+        if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
+            return None
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        with tempfile.TemporaryDirectory() as place:
+            return Path(self.client.download_artifacts(self.id, path, place)).read_text(encoding="utf-8")
+
+
+def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
+    """A run by its id, with its directory: the one that was named, or the recorded one if it is here and still its."""
+    record = client.get_run(run_id)
+    recorded = record.data.tags.get(DIRECTORY)
+    if folder is None and recorded and (pointer(Path(recorded)) or {}).get("run_id") == run_id:
+        folder = Path(recorded)
+    return Run(label, record, client, folder)
+
+
+def letters(count: int) -> list[str]:
+    """`A`, `B`, ..., `Z`, `AA`, `AB`, ..."""
+    alphabet = [chr(ord("A") + i) for i in range(26)]
+    names = [*alphabet, *(first + second for first in alphabet for second in alphabet)]
+    return names[:count]
+
+
+def measured(runs: Sequence[Run], metric: str) -> str:
+    """The most telling place where all of some runs have a metric; empty where there is none."""
+    return next((place for place in PLACES if all(f"{place}/{metric}" in run.metrics for run in runs)), "")

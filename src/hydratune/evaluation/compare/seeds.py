@@ -1,0 +1,62 @@
+"""Groups of runs that differ only in their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from hydratune.evaluation.compare.wording import Comparison, Group, Unit
+from hydratune.utils.stats import LEVEL, MIN_SEEDS, TOO_FEW_SEEDS, Interval, is_constant
+
+_SETS = {"test": "test", "best": "validation", "eval": "validation"}
+
+
+def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison], list[str]]:
+    """Each pair of groups, adjusted for the number of tests (Bonferroni), and sentences about those without a test."""
+    pairs = list(combinations(groups, 2))
+    tested = [pair for pair in pairs if all(len(group.values) >= MIN_SEEDS for group in pair)]
+    comparisons, remarks = [], []
+    for first, second in pairs:
+        scope = f"these configurations over seeds, on this fixed {_SETS[first.place]} set"
+        if (first, second) not in tested:
+            counts = f"{len(first.values)} and {len(second.values)}"
+            difference = Interval(second.interval.value - first.interval.value)
+            refusal = f"{TOO_FEW_SEEDS} {first.name} and {second.name} apart ({counts}, at least {MIN_SEEDS} each)"
+            comparisons.append(
+                Comparison(first.name, second.name, unit, first.place, "no test", scope, difference, refusal=refusal)
+            )
+            continue
+        found = seeds_test(first.values, second.values, len(tested))
+        if found is None:
+            remarks.append(f"{first.name} and {second.name} do not vary from seed to seed: no test is possible")
+            continue
+        method, interval = found
+        comparisons.append(
+            Comparison(
+                first.name, second.name, unit, first.place, method, scope, unit.clip(interval), tests=len(tested)
+            )
+        )
+    return comparisons, remarks
+
+
+def seeds_test(first: Mapping[str, float], second: Mapping[str, float], tests: int = 1) -> tuple[str, Interval] | None:
+    """The name of the test and the difference of two means, second minus first; None where nothing varies.
+
+    Args:
+        first: Seed -> value, of at least two. Where both have the same seeds they are paired; else Welch's test.
+        second: Those of the other group.
+        tests: How many tests the p-value and the interval are adjusted for.
+    """
+    import numpy as np
+    from scipy import stats
+
+    paired = first.keys() == second.keys()
+    one, other = [*first.values()], [second[seed] for seed in (first if paired else second)]
+    varying = [np.subtract(other, one)] if paired else [one, other]
+    if all(is_constant(values) for values in varying):
+        return None
+    result = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
+    low, high = result.confidence_interval(1 - (1 - LEVEL) / tests)
+    value = float(np.mean(other) - np.mean(one))
+    name = "paired t-test over the same seeds" if paired else "Welch's t-test"
+    return name, Interval(value, float(low), float(high), min(1.0, tests * float(result.pvalue)))

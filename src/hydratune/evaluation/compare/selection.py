@@ -1,0 +1,149 @@
+"""From what was typed to runs: ids, names, directories, or the last of an experiment."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.evaluation.compare.runs import Run, letters, open_run
+from hydratune.tracking.client import absolute_uri, existing, typed_uri
+from hydratune.tracking.delivery import POINTER, checked_pointer
+from hydratune.tracking.runs_view import PARENT
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Found = tuple["MlflowClient", str, Path | None]  # a run's store, its id, and its directory if that was named
+
+MOST = 702  # runs that have letters of their own
+_SEARCHED = 1000  # the newest runs, among which the nearest name is looked for
+_SHOWN = 5
+_FINISHED = "FINISHED"
+
+
+@dataclass
+class Stores:
+    """Clients of the stores that runs are in, each opened once; `uri` is that of runs without an address."""
+
+    uri: str
+    _clients: dict[str, MlflowClient] = field(default_factory=dict)
+
+    def client(self, uri: str = "") -> MlflowClient:
+        """Raises ConfigError for a store that is not there, and makes none."""
+        address = absolute_uri(uri) if uri else typed_uri(self.uri)
+        if address not in self._clients:
+            fix = "Name a run's directory, or the store with --uri."
+            self._clients[address] = existing(address, "--uri", fix)
+            process.mark_dead_runs_killed(self._clients[address])  # no run is shown as RUNNING whose process is gone
+        return self._clients[address]
+
+
+def chosen(
+    stores: Stores, names: Sequence[str], experiment: str | None, last: int | None, everything: bool = False
+) -> list[Run]:
+    """At least two runs, with a letter each, in the order of `names` and then the older first.
+
+    Args:
+        stores: Where runs without a directory are looked up.
+        names: Directories, IDs, or names of runs.
+        experiment: Adds the runs of an experiment; None for all experiments if `last` is set, else for no more runs.
+        last: How many of the newest runs of the experiment; None for all.
+        everything: Whether these may also be sweeps and runs that have not finished.
+
+    Raises:
+        ConfigError: With every name that does not lead to one run.
+    """
+    found: list[Found] = []
+    mistakes: list[Mistake] = []
+    for name in names:
+        try:
+            found.append(_named(stores, name))
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if experiment is not None or last is not None:
+        try:
+            found += _last(stores.client(), experiment, last, everything)
+        except ConfigError as error:
+            mistakes += error.mistakes
+    if mistakes:
+        raise ConfigError(*mistakes)
+    distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in found}.values())
+    if not 2 <= len(distinct) <= MOST:
+        fix = "Name them, or choose them with --experiment NAME --last 10."
+        raise ConfigError(Mistake("RUN", f"two to {MOST} different runs", str(len(distinct)), fix))
+    pairs = zip(letters(len(distinct)), distinct, strict=True)
+    return [open_run(label, *one) for label, one in pairs]
+
+
+def _named(stores: Stores, name: str) -> Found:
+    """The one run that a directory, an id, the beginning of an id or a name means."""
+    folder = Path(name)
+    if found := checked_pointer(folder):
+        return stores.client(found["uri"]), found["run_id"], folder
+    if folder.is_dir():
+        fix = "Name a directory below outputs/ of a run that was tracked."
+        raise ConfigError(Mistake("RUN", "a run's directory", f"{name!r} without {POINTER}", fix))
+    client = stores.client()
+    matches = [run for run in _search(client, _by_name(name)) if run.info.run_name == name]
+    if re.fullmatch("[0-9a-f]{6,32}", name):
+        matches = [run for run in _search(client) if run.info.run_id.startswith(name)] or matches
+    if len(matches) > 1:
+        some = ", ".join(f"{run.info.run_id[:12]} ({_day(run)})" for run in matches[:_SHOWN])
+        some += ", ..." if len(matches) > _SHOWN else ""
+        fix = f"Name it by its id: {some}."
+        raise ConfigError(Mistake("RUN", "a name of one run", f"{name!r}, of which there are {len(matches)}", fix))
+    if not matches:
+        known = [run.info.run_name for run in _search(client)]
+        fix = did_you_mean(name, known, _examples(known))
+        raise ConfigError(Mistake("RUN", "a run's id, name or directory", repr(name), fix))
+    return client, matches[0].info.run_id, None
+
+
+def _last(client: MlflowClient, experiment: str | None, last: int | None, everything: bool) -> Iterator[Found]:
+    """The newest runs of an experiment, or of all, the older first; without `everything`, finished ones alone."""
+    if last is not None and last < 2:
+        raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
+    ids = _experiments(client)
+    if experiment is not None and experiment not in ids:
+        fix = did_you_mean(experiment, ids, f"There are {', '.join(sorted(ids)[:_SHOWN]) or 'none'}.")
+        raise ConfigError(Mistake("--experiment", "an experiment of the store", repr(experiment), fix))
+    where = [ids[experiment]] if experiment is not None else [*ids.values()]
+    newest = client.search_runs(where, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
+    sweeps = {run.data.tags.get(PARENT) for run in newest}
+    kept = [run for run in newest if everything or (run.info.status == _FINISHED and run.info.run_id not in sweeps)]
+    if omitted := len(newest) - len(kept):
+        print(f"{omitted} sweeps or runs that have not finished are left out; --all adds them", file=sys.stderr)
+    return ((client, run.info.run_id, None) for run in reversed(kept[: last or MOST]))
+
+
+def _experiments(client: MlflowClient) -> dict[str, str]:
+    return {one.name: one.experiment_id for one in client.search_experiments()}
+
+
+def _search(client: MlflowClient, query: str = "") -> list[Any]:
+    """Runs of all experiments, the newest first."""
+    everywhere = [*_experiments(client).values()]
+    return list(client.search_runs(everywhere, query, order_by=["attributes.start_time DESC"], max_results=_SEARCHED))
+
+
+def _by_name(name: str) -> str:
+    """A filter of MLflow, whose grammar has no escapes: of a name with both quotes a pattern is asked for."""
+    if "'" in name and '"' in name:
+        return ""
+    quote = '"' if "'" in name else "'"
+    return f"attributes.run_name = {quote}{name}{quote}"
+
+
+def _examples(names: Sequence[str]) -> str:
+    return f"There are {', '.join(dict.fromkeys(names[:_SHOWN]))}." if names else "The store has no runs."
+
+
+def _day(run: Any) -> str:
+    return f"{datetime.fromtimestamp(run.info.start_time / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,292 @@
+"""Tests and confidence intervals of differences between runs that were tested on the same rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from hydratune.tasks.base import Task
+from hydratune.utils.stats import LEVEL, Interval
+
+RESAMPLES = 2000
+SEED = 0
+MIN_DIFFERING = 10  # rows that must differ before a difference is called one
+_AT_ONCE = 2_000_000  # numbers of a batch of resamples
+_BLOCKS = 100  # of the jackknife, where each value takes a pass over all rows
+_SAID = ("prediction", "predictions")  # what a row says, next to what was true and how probable it was
+
+
+class RowScores:
+    """A metric of several runs over the same rows, for resamples and permutations of these rows.
+
+    Rows that belong together (a document, the context of a question) are drawn and exchanged together: they are one
+    *unit*. Without groups each row is a unit.
+
+    Args:
+        task: Of the runs.
+        metric: One that `task.rescore` computes.
+        runs: The decoded rows of each run, in the same order.
+        names: Of the labels, in the order of their ids.
+        groups: The group of each row; None where rows are independent.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        metric: str,
+        runs: Sequence[Sequence[Mapping[str, Any]]],
+        names: Sequence[str],
+        groups: Sequence[Any] | None = None,
+    ) -> None:
+        import numpy as np
+
+        self._rows = len(runs[0])
+        numbers: dict[Any, list[int]] = {}
+        for row in range(self._rows):
+            numbers.setdefault(groups[row] if groups else row, []).append(row)
+        self._members = [np.array(rows) for rows in numbers.values()]
+        self.units = len(self._members)
+        self._parts = _parts(task, metric, runs, names)
+        self._said = [[[row.get(key) for key in _SAID] for row in rows] for rows in runs]
+        if self._parts is None:
+            pooled = [row for rows in runs for row in rows]
+            self._score: Callable[[Any], float] = task.resampled(metric, pooled, names)
+        else:
+            unit = np.empty(self._rows, dtype=int)
+            for i, members in enumerate(self._members):
+                unit[members] = i
+            # (runs, 2, units): the two sums that a metric is the quotient of, added up within each unit
+            self._sums = np.stack([[np.bincount(unit, one, self.units) for one in both.T] for both in self._parts])
+
+    @property
+    def is_grouped(self) -> bool:
+        """Return whether some units have several rows."""
+        return self.units < self._rows
+
+    def observed(self) -> Any:
+        """(runs,) the metric over all rows."""
+        import numpy as np
+
+        return self.drawn(np.arange(self.units)[None])[:, 0]
+
+    def drawn(self, draws: Any) -> Any:
+        """(draws, any number) numbers of units, which may repeat -> (runs, draws) values of the metric over them."""
+        import numpy as np
+
+        if self._parts is not None:
+            weights = np.stack([np.bincount(draw, minlength=self.units) for draw in draws]).astype(float)
+            return _quotient(self._sums @ weights.T)
+        rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
+        return np.array([[self._score(run * self._rows + one) for one in rows] for run in range(len(self._said))])
+
+    def resampled(self) -> Any:
+        """(runs, RESAMPLES) the metric over units that are drawn with replacement, the same ones for all runs."""
+        import numpy as np
+
+        random = np.random.default_rng(SEED)
+        sizes = _batches(RESAMPLES, self.units)
+        return np.concatenate([self.drawn(random.integers(self.units, size=(n, self.units))) for n in sizes], axis=1)
+
+    def jackknife(self) -> Any:
+        """(runs, blocks) the metric without each unit in turn, or without each of `_BLOCKS` blocks of units."""
+        import numpy as np
+
+        if self._parts is not None:
+            return _quotient(self._sums.sum(axis=2, keepdims=True) - self._sums)
+        blocks = np.arange(self.units) % min(_BLOCKS, self.units)
+        rest = [self.drawn(np.flatnonzero(blocks != i)[None]) for i in range(blocks.max() + 1)]
+        return np.concatenate(rest, axis=1)
+
+    def exchanged(self, first: int, second: int) -> Any:
+        """(RESAMPLES,) differences of two runs, second minus first, after units were exchanged at random."""
+        import numpy as np
+
+        random = np.random.default_rng(SEED)
+        found = []
+        for n in _batches(RESAMPLES, self.units):
+            swap = random.integers(2, size=(n, self.units), dtype=bool)
+            one, other = self._mixed(first, second, swap), self._mixed(first, second, ~swap)
+            found.append(other - one)
+        return np.concatenate(found)
+
+    def differing(self, first: int, second: int) -> int:
+        """How many units two runs score differently, or, where units have no score, predict differently."""
+        if self._parts is not None:
+            return int((self._sums[first] != self._sums[second]).any(axis=0).sum())
+        one, other = self._said[first], self._said[second]
+        return sum(any(one[row] != other[row] for row in members) for members in self._members)
+
+    def right_or_wrong(self, first: int, second: int) -> tuple[int, int, float] | None:
+        """How many rows only the second run and only the first one gets right, and the score of a right row.
+
+        None where rows can be partly right, or where they are not independent.
+        """
+        import numpy as np
+
+        if self._parts is None or self.is_grouped:
+            return None
+        scores, weights = self._parts[[first, second], :, 0], self._parts[[first, second], :, 1]
+        full = scores.max()
+        if full not in (1, 100) or (weights != 1).any() or not np.isin(scores, (0, full)).all():
+            return None
+        one, other = scores
+        return int((other > one).sum()), int((one > other).sum()), float(full)
+
+    def _mixed(self, first: int, second: int, swap: Any) -> Any:
+        """(draws, units) -> (draws,) values of rows that are the second run's where `swap` says so."""
+        import numpy as np
+
+        if self._parts is not None:
+            one, other = self._sums[first], self._sums[second]
+            return _quotient((one.sum(axis=1) + swap @ (other - one).T).T)
+        found = []
+        for draw in swap:
+            run = np.empty(self._rows, dtype=int)
+            for members, swapped in zip(self._members, draw, strict=True):
+                run[members] = second if swapped else first
+            found.append(self._score(run * self._rows + np.arange(self._rows)))
+        return np.array(found)
+
+
+def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interval]:
+    """The test, and the difference of two runs, second minus first, with its interval and p-value.
+
+    Of rows that are right or wrong: exact McNemar test and Tango's score interval. Of other metrics: a permutation
+    test that exchanges what the two runs said to a row (approximate randomization: Noreen, Computer-Intensive Methods
+    for Testing Hypotheses, 1989; Yeh, COLING 2000), and a bootstrap interval (BCa).
+    """
+    import numpy as np
+
+    before, after = scores.observed()[[first, second]]
+    value = float(after - before)
+    if not scores.differing(first, second):
+        return "no test", Interval(value)
+    if counts := scores.right_or_wrong(first, second):
+        gained, lost, full = counts
+        limits = score_interval(gained, lost, scores.units)
+        interval = Interval(value, full * limits[0], full * limits[1], mcnemar(gained, lost))
+        return "exact McNemar test, score interval", interval
+    exchanged = np.abs(scores.exchanged(first, second))
+    # Counting the observed one keeps the test valid (Phipson and Smyth, SAGMB 9, 2010).
+    p = float((1 + (exchanged >= abs(value) - 1e-12).sum()) / (1 + RESAMPLES))
+    resampled, without = (part[second] - part[first] for part in (scores.resampled(), scores.jackknife()))
+    low, high = bca_interval(value, resampled, without)
+    return f"permutation test, BCa bootstrap, {RESAMPLES:,} resamples", Interval(value, low, high, p)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The exact two-sided p-value of McNemar's test (Psychometrika 12, 1947): a sign test of the rows that differ."""
+    from scipy import stats
+
+    return float(stats.binomtest(gained, gained + lost).pvalue)
+
+
+def score_interval(gained: int, lost: int, count: int, level: float = LEVEL) -> tuple[float, float]:
+    """The score interval of the difference of two paired proportions (Tango, Statistics in Medicine 17, 1998).
+
+    It excludes 0 where McNemar's test without continuity correction is significant.
+
+    Args:
+        gained: Rows that only the second run gets right.
+        lost: Rows that only the first run gets right.
+        count: All rows.
+        level: Of confidence.
+    """
+    from scipy import optimize, stats
+
+    def statistic(delta: float) -> float:
+        """How many standard errors the difference is above `delta`, with the variance that holds at `delta`."""
+        b = (2 * count - gained + lost) * delta - gained - lost
+        c = -lost * delta * (1 - delta)
+        nuisance = ((b * b - 8 * count * c) ** 0.5 - b) / (4 * count)  # the probability of a lost row at `delta`
+        variance = max(count * (2 * nuisance + delta * (1 - delta)), 0.0)
+        above = gained - lost - count * delta
+        return above / variance**0.5 if variance > 0 else 0.0 if above == 0 else float("inf") * above
+
+    z = float(stats.norm.ppf((1 + level) / 2))
+    value, end = (gained - lost) / count, 1 - 1e-9
+    low = -1.0 if statistic(-end) < z else optimize.brentq(lambda d: statistic(d) - z, -end, value)
+    high = 1.0 if statistic(end) > -z else optimize.brentq(lambda d: statistic(d) + z, value, end)
+    return float(low), float(high)
+
+
+def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | None, float | None]:
+    """The bias-corrected and accelerated bootstrap interval (Efron, JASA 82, 1987), as `scipy.stats.bootstrap` has it.
+
+    It is the percentile interval where the correction is not defined, and there is none where nothing varies.
+
+    Args:
+        value: Over all rows.
+        resampled: (resamples,) over rows drawn with replacement.
+        without: (blocks,) without each row, or block of rows, in turn.
+    """
+    import numpy as np
+    from scipy import stats
+
+    if np.ptp(resampled) == 0:
+        return None, None
+    tail = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    bias = stats.norm.ppf(((resampled < value).mean() + (resampled <= value).mean()) / 2)
+    distance = without.mean() - without
+    spread = (distance**2).sum()
+    if np.isfinite(bias) and spread > 0:
+        acceleration = (distance**3).sum() / (6 * spread**1.5)
+        shifted = bias + stats.norm.ppf(tail)
+        tail = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    low, high = np.quantile(resampled, tail)
+    return float(low), float(high)
+
+
+def against_best(scores: RowScores, best: int) -> list[Interval]:
+    """The difference of each run to the best one, best minus run, adjusted for all pairs of runs.
+
+    The single-step max-T method (Westfall and Young, Resampling-Based Multiple Testing, 1993; Romano and Wolf, JASA
+    100, 2005): the largest of all studentized differences in a resample says how large the largest one gets by
+    chance. All pairs count, and not only those with the best run, because the rows that test it also chose it.
+    """
+    import numpy as np
+
+    observed, resampled = scores.observed(), scores.resampled()
+    count, largest = len(observed), np.zeros(RESAMPLES)
+    spread = np.zeros((count, count))
+    for i in range(count):
+        differences = resampled[i] - resampled[i + 1 :]
+        spread[i, i + 1 :] = spread[i + 1 :, i] = deviation = differences.std(axis=1, ddof=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            centered = np.abs(differences - (observed[i] - observed[i + 1 :])[:, None]) / deviation[:, None]
+        if len(centered):  # runs that never differ have no statistic
+            largest = np.maximum(largest, np.nan_to_num(centered, nan=0.0, posinf=0.0).max(axis=0))
+    critical = float(np.quantile(largest, LEVEL))
+    found = []
+    for value, error in zip(observed[best] - observed, spread[best], strict=True):
+        if error == 0:
+            found.append(Interval(float(value)))
+            continue
+        p = float((1 + (largest >= abs(value) / error).sum()) / (1 + RESAMPLES))
+        found.append(Interval(float(value), float(value - critical * error), float(value + critical * error), p))
+    return found
+
+
+def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Any:
+    """(runs, rows, 2) what each row adds to the two sums that a metric is the quotient of; None for other metrics."""
+    import numpy as np
+
+    parts = [[task.ratios(row, names).get(metric) for row in rows] for rows in runs]
+    if any(part is None for rows in parts for part in rows):
+        return None
+    return np.array(parts, dtype=float)
+
+
+def _quotient(sums: Any) -> Any:
+    """(..., 2, n) or (2, ...) sums -> their quotient along that axis, and 0 where there is nothing to divide by."""
+    import numpy as np
+
+    above, below = (sums[:, 0], sums[:, 1]) if sums.ndim == 3 else sums
+    return np.divide(above, below, out=np.zeros_like(above, dtype=float), where=below != 0)
+
+
+def _batches(count: int, width: int) -> Iterator[int]:
+    """Sizes of batches that add up to `count`, each with at most `_AT_ONCE` numbers where a row has `width` of them."""
+    size = max(1, _AT_ONCE // width)
+    for start in range(0, count, size):
+        yield min(size, count - start)

@@ -1,0 +1,143 @@
+"""A comparison as a table, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from hydratune.evaluation.compare.runs import PLACES, Run
+from hydratune.evaluation.compare.verdict import Verdict, differing
+from hydratune.training.results import BOOKKEEPING
+from hydratune.utils.console import plain_console
+from hydratune.utils.escaping import escape_formula
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+_MOST_COLUMNS = 5  # runs that are shown next to each other; more of them get a line each
+_BORDER = 3  # characters around a cell
+
+
+def shown_metrics(runs: Sequence[Run]) -> list[str]:
+    """What runs measured, test first; the last evaluation only where none is marked as the best."""
+    names = dict.fromkeys(name for run in runs for name in run.metrics if not name.endswith(BOOKKEEPING))
+    best = {name.partition("/")[2] for name in names if name.startswith("best/")}
+    return [
+        name
+        for place in PLACES
+        for name in names
+        if name.startswith(f"{place}/") and not (place == "eval" and name.partition("/")[2] in best)
+    ]
+
+
+def shared_metrics(runs: Sequence[Run]) -> list[str]:
+    """What at least two runs measured."""
+    return [name for name in shown_metrics(runs) if sum(name in run.metrics for run in runs) > 1]
+
+
+def table(runs: Sequence[Run], verdict: Verdict) -> None:
+    """Prints who the letters are, what differs and what was measured, side by side, and the verdict."""
+    console = plain_console(soft_wrap=True)
+    width = max(len(run.status) for run in runs)
+    for run in runs:
+        console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}")
+    draw = _runs_in_columns if len(runs) <= _MOST_COLUMNS else _runs_in_rows
+    grid, omitted = draw(runs, verdict, console.width)
+    console.print(grid, soft_wrap=False)
+    if omitted:
+        console.print(f"{len(omitted)} more columns do not fit: {', '.join(omitted)}; --csv has all of them")
+    for sentence in verdict.sentences():
+        console.print(sentence)
+
+
+def _runs_in_columns(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:  # noqa: ARG001
+    """A line for each param that differs and each metric."""
+    from rich.table import Table
+
+    grid = Table("", *(run.label for run in runs))
+    for name in differing(runs):
+        grid.add_row(name, *(run.params.get(name, "-") for run in runs))
+    grid.add_section()
+    for name in shown_metrics(runs):
+        grid.add_row(name, *(_number(run.metrics.get(name)) for run in runs))
+    return grid, []
+
+
+def _runs_in_rows(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:
+    """A line for each run, and the names of columns for which the terminal has no room.
+
+    The metric that the verdict is about comes first, then the params that differ, then the other metrics.
+    """
+    from rich.table import Table
+
+    metrics = {name: [_number(run.metrics.get(name)) for run in runs] for name in shown_metrics(runs)}
+    params = {name: [run.params.get(name, "-") for run in runs] for name in differing(runs)}
+    judged = {name: cells for name, cells in metrics.items() if name.partition("/")[2] == verdict.metric}
+    grid, columns, omitted = Table(""), [[run.label for run in runs]], list[str]()
+    room = width - max(len(run.label) for run in runs) - _BORDER
+    for name, cells in {**judged, **params, **metrics}.items():
+        needed = max(map(len, (name, *cells))) + _BORDER
+        if needed > room:
+            omitted.append(name)
+            continue
+        room -= needed
+        grid.add_column(name, no_wrap=True)
+        columns.append(cells)
+    for row in zip(*columns, strict=True):
+        grid.add_row(*row)
+    return grid, omitted
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
+
+
+def as_json(runs: Sequence[Run], verdict: Verdict) -> None:
+    """Prints one document: the runs, the params that differ, the metrics, every comparison and its sentence."""
+    params, metrics = differing(runs), shown_metrics(runs)
+    document = {
+        "metric": verdict.metric or None,
+        "runs": [
+            {
+                **{name: getattr(run, name) for name in ("label", "id", "name", "status")},
+                "params": {name: run.params.get(name) for name in params},
+                "metrics": {name: run.metrics.get(name) for name in metrics},
+            }
+            for run in runs
+        ],
+        "groups": [asdict(group) | {"sentence": group.sentence()} for group in verdict.groups],
+        "comparisons": [
+            asdict(one) | {"better": one.better, "sentence": one.sentence()} for one in verdict.comparisons
+        ],
+        "remarks": verdict.remarks,
+    }
+    print(json.dumps(_finite(document), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that JSON has not."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_csv(runs: Sequence[Run], verdict: Verdict) -> None:
+    """Prints a line a run; the verdict goes to stderr, so that the lines can be read by a program."""
+    params, metrics = differing(runs), shown_metrics(runs)
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(map(escape_formula, ("label", "id", "name", "status", *params, *metrics)))
+    for run in runs:
+        values = [*(run.params.get(name, "") for name in params), *(run.metrics.get(name, "") for name in metrics)]
+        writer.writerow(map(escape_formula, (run.label, run.id, run.name, run.status, *values)))
+    for sentence in verdict.sentences():
+        print(sentence, file=sys.stderr)

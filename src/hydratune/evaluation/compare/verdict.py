@@ -1,0 +1,239 @@
+"""The verdict on some runs: which of them is better, by which test, and what was not tested and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from hydratune.evaluation.compare.paired import check_pair, compare_pair, compare_with_best, different_rows, rescored
+from hydratune.evaluation.compare.runs import FINISHED, NotComparableError, Run, measured
+from hydratune.evaluation.compare.seeds import compare_groups
+from hydratune.evaluation.compare.wording import Comparison, Group, Unit
+from hydratune.tasks.metrics.metric import LOSS, Metric
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
+
+SEED = "seed"  # the param in which the runs of a group may differ
+_NAME_LENGTH = 60
+_OF_PRECISION = ("loss", "perplexity", "bits_per_byte")  # metrics that a change of precision alone moves
+_ROWS_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where a metric was measured -> the split
+
+
+@dataclass
+class Verdict:
+    """The verdict on one metric.
+
+    Args:
+        metric: Empty where the runs have no objective in common.
+        definition: Its direction and its range.
+        comparisons: Differences and their tests.
+        groups: Groups of runs over seeds.
+        remarks: Runs that were left out, and caveats.
+    """
+
+    metric: str
+    definition: Metric = LOSS
+    comparisons: list[Comparison] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """All of it, the findings first."""
+        found = [*(one.sentence() for one in self.groups), *(one.sentence() for one in self.comparisons)]
+        return [*found, *self.remarks]
+
+
+def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
+    """Compares finished runs by `wanted`, or by the metric of their objective.
+
+    Raises:
+        ConfigError: Where no run knows the metric.
+    """
+    if wanted:
+        _check_metric(runs, wanted)
+    named = {run.label: run.metric for run in runs if run.metric}
+    if not wanted and len({*named.values()}) != 1:
+        got = ", ".join(f"{metric} of {label}" for label, metric in named.items()) or "none"
+        return Verdict("", remarks=[f"the runs have no objective in common ({got}): name one with --metric"])
+    metric = wanted or next(iter(named.values()))
+    if (definition := _definition(runs, metric)) is None:
+        return Verdict("", remarks=[f"the runs do not agree on, or do not say, which direction of {metric} is better"])
+    verdict = Verdict(metric, definition)
+    finished = [run for run in runs if run.status == FINISHED]
+    verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
+    if not _check_precisions(finished, verdict):
+        return verdict
+    alike = _alike(finished)
+    groups = [runs for runs in alike if len(runs) > 1]
+    if len(groups) > 1:
+        verdict.remarks += _repeats(finished, alike)
+        _judge_groups(groups, alike, verdict)
+    elif len(groups) == len(alike) == 1 and len(finished) > 2:
+        verdict.remarks += _repeats(finished, alike)
+        _describe_groups(groups, finished, verdict)
+        verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
+    elif len(finished) == 2:
+        _judge_pair(finished[0], finished[1], verdict)
+    elif len(finished) > 2:
+        _judge_against_best(finished, verdict)
+    return verdict
+
+
+def _definition(runs: Sequence[Run], metric: str) -> Metric | None:
+    """The definition that the runs agree on; None if they name two directions, or none."""
+    found = [one for run in runs if (one := run.definition(metric)) is not None]
+    return found[0] if len({one.higher_is_better for one in found}) == 1 else None
+
+
+def differing(runs: Sequence[Run]) -> list[str]:
+    """The params that are not the same in all runs, in the order in which runs name them."""
+    names = dict.fromkeys(name for run in runs for name in run.params)
+    return [name for name in names if len({run.params.get(name) for run in runs}) > 1]
+
+
+def _check_metric(runs: Sequence[Run], wanted: str) -> None:
+    known = {name for run in runs for name in _known(run, wanted)}
+    if wanted not in known:
+        fix = did_you_mean(wanted, known, "Leave it out for the objective's.")
+        raise ConfigError(Mistake("--metric", one_of(known), repr(wanted), fix))
+
+
+def _known(run: Run, wanted: str) -> Iterator[str]:
+    """Metrics that were recorded, or that predictions can be scored with."""
+    yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
+    try:
+        yield from run.task(wanted).row_metrics(run.label_names)
+    except NotComparableError:
+        return
+
+
+def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
+    """Return whether runs that were evaluated in other precisions can be compared; adds a remark where they differ."""
+    precisions = {run.label: run.eval_precision for run in runs if run.eval_precision}
+    if len({*precisions.values()}) < 2:
+        return True
+    given = ", ".join(f"{label} in {precision}" for label, precision in precisions.items())
+    if verdict.metric in _OF_PRECISION:
+        verdict.remarks.append(
+            f"{verdict.metric} depends on the precision of the evaluation, which differs ({given}): not compared"
+        )
+        return False
+    verdict.remarks.append(f"the runs were evaluated in different precisions ({given}), which may explain a difference")
+    return True
+
+
+# --- runs on the same rows -------------------------------------------------------------------------------
+
+
+def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
+    try:
+        verdict.comparisons.append(compare_pair(first, second, _unit(verdict)))
+    except NotComparableError as error:
+        verdict.remarks.append(str(error))
+
+
+def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
+    """Each run against the best one of those that were tested on the same rows."""
+    values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
+    if len(values) < 2:
+        verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
+        return
+    pick = max if verdict.definition.higher_is_better else min
+    best_label = pick(values, key=lambda label: values[label])
+    (best,) = (run for run in runs if run.label == best_label)
+    usable = [best]
+    for run in runs:
+        if run is not best:
+            try:
+                check_pair(run, best, verdict.metric)
+                usable.append(run)
+            except NotComparableError as error:
+                verdict.remarks.append(str(error))
+    usable.sort(key=runs.index)
+    if len(usable) == 2:
+        (other,) = (run for run in usable if run is not best)
+        _judge_pair(other, best, verdict)
+    elif len(usable) > 2:
+        verdict.comparisons += compare_with_best(usable, best, _unit(verdict))
+        verdict.remarks.append(
+            f"{best.label} was chosen by the same rows, so intervals and p-values are adjusted for all pairs of runs"
+        )
+
+
+def _on_test(run: Run, metric: str) -> float | None:
+    """A metric on test as it was recorded, or by the predictions; None where there is neither."""
+    if f"test/{metric}" in run.metrics:
+        return run.metrics[f"test/{metric}"]
+    try:
+        return rescored(run, metric) if run.rows else None
+    except (NotComparableError, KeyError):
+        return None
+
+
+def _unit(verdict: Verdict) -> Unit:
+    metric = verdict.definition
+    return Unit(verdict.metric, metric.is_share, Scale(metric.low, metric.high), metric.higher_is_better)
+
+
+# --- groups of seeds -------------------------------------------------------------------------------------
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Group runs that differ only in their seed; of each seed, take the newest.
+
+    Params have the resolved values of everything that determines a training, and the digests name its rows.
+    """
+    by_params: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
+    for run in sorted(runs, key=lambda run: run.record.info.start_time):
+        rows = {f"digest of {split}": digest for split, digest in run.digests.items()}
+        rest = frozenset((name, value) for name, value in {**run.params, **rows}.items() if name != SEED)
+        by_params.setdefault(rest, {})[run.seed] = run
+    return sorted((list(seeds.values()) for seeds in by_params.values()), key=lambda group: runs.index(group[0]))
+
+
+def _repeats(runs: Sequence[Run], alike: Sequence[list[Run]]) -> list[str]:
+    kept = [run for group in alike for run in group]
+    return [f"{run.label} was run again with the same seed and does not count" for run in runs if run not in kept]
+
+
+def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: Verdict) -> bool:
+    """Adds the mean of each group; False where they have no measurement in common."""
+    grouped = [run for group in groups for run in group]
+    place = measured(grouped, verdict.metric)
+    if not place:
+        verdict.remarks.append(f"not all runs have measured {verdict.metric} in the same place: seeds are not compared")
+        return False
+    telling = [name for name in differing(runs) if name != SEED]
+    unit = _unit(verdict)
+    for group in groups:
+        values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
+        rows = group[0].row_counts.get(_ROWS_OF[place]) if verdict.metric in PROPORTIONS else None
+        interval = mean_interval([*values.values()], replace(unit.scale, rows=rows))
+        verdict.groups.append(Group(_called(group, telling), values, verdict.metric, place, interval))
+    return True
+
+
+def _called(group: Sequence[Run], telling: Sequence[str]) -> str:
+    """A group by what it has of its own, with the letters of its runs."""
+    letters = ", ".join(run.label for run in group)
+    own = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in telling)
+    return f"{own} ({letters})" if 0 < len(own) <= _NAME_LENGTH else letters
+
+
+def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdict: Verdict) -> None:
+    """Each group against each."""
+    grouped = [run for group in groups for run in group]
+    if alone := [runs[0].label for runs in alike if len(runs) == 1]:
+        verdict.remarks.append(f"{', '.join(alone)}: no other seed, so not tested against the groups of seeds")
+    if not _describe_groups(groups, [runs[0] for runs in alike], verdict):
+        return
+    if verdict.groups[0].place == "test" and (why := _unlike(grouped)):
+        verdict.remarks.append(why)
+        return
+    comparisons, remarks = compare_groups(verdict.groups, _unit(verdict))
+    verdict.comparisons += comparisons
+    verdict.remarks += remarks
+
+
+def _unlike(runs: Sequence[Run]) -> str:
+    return next((why for run in runs[1:] if (why := different_rows(runs[0], run))), "")

@@ -1,0 +1,279 @@
+"""`hydratune evaluate RUN OVERRIDES`: the scores of a finished run's model on other data, in the same MLflow run."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config.instantiate import build
+from hydratune.data.audio import left_out
+from hydratune.data.cache import content_hash
+from hydratune.data.columns import located
+from hydratune.data.label_names import split_unseen, unseen_counts
+from hydratune.data.source import Source
+from hydratune.data.source_checks import SPLITS
+from hydratune.data.splits import without_groups
+from hydratune.data.streaming import is_stream
+from hydratune.evaluation.load_run import (
+    FinishedRun,
+    build_task,
+    change_config,
+    is_below,
+    load,
+    load_processor,
+    log_to_stderr,
+    open_run,
+    overriding,
+)
+from hydratune.tasks.base import EvalSplit
+from hydratune.tracking.delivery import checked_pointer
+from hydratune.tracking.mlflow import Mlflow
+from hydratune.training.results import split_metrics
+from hydratune.training.run import make_trainer, scorer
+from hydratune.utils import hub
+from hydratune.utils.console import plain_console
+from hydratune.utils.errors import FAILED, ConfigError, Mistake
+from hydratune.utils.files import write_json
+from hydratune.utils.logs import quiet_libraries
+from hydratune.utils.provenance import redact
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hydratune.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+FOLDER = "evaluations"  # in a run's directory
+# What may be changed of a run's config; the model is as it was trained.
+CHANGES = ("dataset", "hardware", "task.extra_metrics", "task.metrics", "trainer.args.per_device_eval_batch_size")
+# Changes that leave the data where it was.
+_SAME_DATA = ("dataset.limit", "dataset.on_bad_row", "dataset.unseen_labels")
+_LOCAL = "LocalFiles"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation came to, as its file says it.
+
+    Args:
+        name: Of the file, and in MLflow.
+        split: Which split of the data was scored.
+        rows: How many rows.
+        digest: A hash of their content.
+        dataset: The config of the data.
+        metrics: Name -> value, without a prefix.
+        precision: The precision of the evaluation, e.g. `bf16`.
+    """
+
+    name: str
+    split: str
+    rows: int
+    digest: str
+    dataset: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    precision: str
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Scores, prints, writes and records; returns the exit code: 1 where MLflow could not be told."""
+    parser = argparse.ArgumentParser(prog="hydratune evaluate", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"of {', '.join(CHANGES)}")
+    parser.add_argument("--name", help="of the evaluation; left out: that of the data")
+    parser.add_argument("--config-dir", type=Path, help="your own conf directory")
+    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    given = parser.parse_intermixed_args(list(arguments))
+    log_to_stderr()
+    run = open_run(given.run, given.uri)
+    found = evaluate(run, given.overrides, given.name, given.config_dir)
+    _show(found)
+    path = run.directory / FOLDER / f"{found.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, vars(found))
+    print(f"file     {os.path.relpath(path)}")
+    return _record(run.directory, found)
+
+
+def evaluate(
+    run: FinishedRun, overrides: Sequence[str] = (), name: str | None = None, config_dir: Path | None = None
+) -> Evaluation:
+    """The scores on the data that the overrides name, or on the run's own test rows.
+
+    Raises:
+        ConfigError: For mistakes, rows that cannot be read, and labels that the model has not.
+    """
+    cfg = _changed(run.cfg, overrides, config_dir)
+    is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
+    own = _one_file(cfg) if is_other else None
+    called = _checked_name(name or _name(cfg, own))
+    task = build_task(cfg)
+    source = _source(cfg, task)
+    hub.force_offline_if_unreachable(source.needs())
+    quiet_libraries()
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
+        trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
+        split, rows = _other_rows(task, source, trained) if is_other else _own_rows(task, source, trained)
+        split = own if own and split == "train" else split  # the only split, unless a column names several
+        log.info("data: %s rows of %s", f"{len(rows):,}", split)
+        data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained)
+        for sentence in data.said:
+            log.warning("data: %s", sentence)
+        task.check_head(data.head)
+        test = EvalSplit(data.splits["test"], data.head, run.tuned(task))
+        trainer = make_trainer(
+            cfg.trainer,
+            model=loaded.network,
+            args=loaded.args,
+            data_collator=task.collator(loaded.processor),
+            processing_class=loaded.processor,
+            compute_metrics=scorer(task, test),
+            preprocess_logits_for_metrics=task.reduce_logits,
+        )
+        measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
+    described: Any = redact(OmegaConf.to_container(cfg.dataset))
+    digest, found = content_hash(rows), split_metrics(measured, "test")
+    return Evaluation(called, split, len(rows), digest, described, found, loaded.precision)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+def _keys(overrides: Sequence[str]) -> list[str]:
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
+    """The run's config with the overrides; `dataset=NAME` puts another dataset in the place of the run's."""
+    with overriding(overrides, config_dir) as request:
+        cfg, mistakes = change_config(cfg, request, CHANGES)
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return cfg
+
+
+def _one_file(cfg: DictConfig) -> str | None:
+    """The split of files that is scored, which becomes the only one of `cfg`; None for data of other kinds."""
+    if not str(cfg.dataset.get("_target_")).endswith(f".{_LOCAL}"):
+        return None
+    given: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
+    names: Any = OmegaConf.to_container(cfg.dataset.get("splits") or OmegaConf.create({}))
+    files = {split: path for split, path in given.items() if path not in (None, "???")}
+    files |= {
+        split: files["train"] for split, name in names.items() if name and "train" in files and split not in files
+    }
+    split = next((one for one in reversed(SPLITS) if one in files), None)
+    if split is None:
+        raise ConfigError(Mistake("dataset.files.test", "a file", "none", "Set dataset.files.test=PATH."))
+    cfg.dataset.files = {"train": files[split]}
+    cfg.dataset.splits = {"train": names.get(split)}
+    cfg.dataset.streaming = False
+    return split
+
+
+def _name(cfg: DictConfig, split: str | None) -> str:
+    """That of the file, of the repository or of the kind of data."""
+    if split is not None:
+        first = cfg.dataset.files.train
+        return Path(first if isinstance(first, str) else first[0]).stem
+    if path := cfg.dataset.get("path"):
+        return "_".join([Path(str(path)).name, *([str(cfg.dataset.name)] if cfg.dataset.get("name") else [])])
+    kind = str(cfg.dataset.get("_target_")).rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+
+
+def _checked_name(name: str) -> str:
+    """The name, if MLflow and file systems take it."""
+    if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) or name.startswith("."):
+        fix = "Set --name=NAME."
+        raise ConfigError(Mistake("--name", "letters, digits, dots, dashes and underscores", repr(name), fix))
+    return name
+
+
+def _source(cfg: DictConfig, task: Task) -> Any:
+    """The dataset of a checked config."""
+    source = build(cfg.dataset)
+    mistakes = [*source.check()] or [*source.check_columns(task.columns)]
+    if mistakes:
+        raise ConfigError(*(mistake.under("dataset") for mistake in mistakes))
+    return source
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+def _splits(**splits: Dataset) -> Any:
+    from datasets import DatasetDict
+
+    return DatasetDict(splits)
+
+
+def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+    """The split that the run was tested on, or validated on where it had no test split."""
+    splits = without_groups(source.load(task))
+    split = "test" if "test" in splits else "validation"
+    return split, task.relabelled(splits[split], source.label_names, trained)
+
+
+def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+    """The split of other data that is scored, without bad rows where those are to be dropped."""
+    if not isinstance(source, Source):
+        fix = "Evaluate on each of its datasets."
+        raise ConfigError(Mistake("dataset", "one dataset", type(source).__name__, fix))
+    split, raw = source.read_one(task.columns)
+    if is_stream(raw.splits[split]):
+        raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
+    rows = source.under_task_names(raw.splits, task.columns)[split]
+    rows = task.relabelled(rows, source.labels, trained)
+    bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
+    bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})
+    if errors:
+        raise ConfigError(*errors)
+    if unseen:
+        log.warning("data: %s", unseen_counts(unseen, {split: len(rows)}, source.unseen_labels))
+    drop = None if source.on_bad_row == "drop" else "dataset.on_bad_row=drop"
+    lost = left_out(len(rows), [*raw.bad, *bad], "dataset", drop)
+    lost |= {one.row for one in unseen if one.row is not None} if source.unseen_labels == "drop" else set()
+    rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
+    most = source.limit.get(split)
+    return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
+
+
+# --- what comes out --------------------------------------------------------------------------------------
+
+
+def _show(found: Evaluation) -> None:
+    from rich.table import Table
+
+    table = Table("", found.name)
+    for name, value in found.metrics.items():
+        table.add_row(name, f"{value:.4f}")
+    plain_console(soft_wrap=True).print(table)
+
+
+def _record(directory: Path, found: Evaluation) -> int:
+    """Tells the run's MLflow run; the exit code."""
+    from hydratune.tracking.later import log_to_run
+
+    prefix = f"eval_on_{found.name}"
+    try:
+        if (where := checked_pointer(directory)) is None:
+            print("MLflow   the run is in no store, so only the file was written")
+            return 0
+        values = {f"{prefix}/{name}": value for name, value in found.metrics.items()}
+        log_to_run(where, values, {f"{prefix}.precision": found.precision})
+    except ConfigError as error:
+        log.warning("MLflow was not told: %s", error)
+        return FAILED
+    print(f"MLflow   {prefix}/ in run {where['run_id']}")
+    return 0

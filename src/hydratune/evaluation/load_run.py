@@ -1,0 +1,295 @@
+"""A finished run, found and opened again: its config, checked anew, its network and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.config import composition
+from hydratune.config.composition import Request
+from hydratune.config.instantiate import build
+from hydratune.config.validate import check_targets
+from hydratune.models import adapters, remote_code
+from hydratune.tracking.delivery import POINTER, pointer
+from hydratune.tracking.journal import DIRECTORY
+from hydratune.training.run import training_arguments
+from hydratune.utils import gc_tuning, hub
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files
+from hydratune.utils.secret_formats import MASK
+from hydratune.utils.yaml_files import read_plain_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from hydratune.tasks.base import Task
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_PLACES = ("outputs", "multirun")
+_LABELS = "dataset.labels"  # a list or a mapping; names of other data are not merged with those of the run
+# Arguments of training that have nothing to do once it is over.
+_OVER = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "report_to": "none",
+    "push_to_hub": False,
+}
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run's directory and what it says.
+
+    Args:
+        directory: With the files that a run leaves.
+        cfg: The resolved config; nothing of it may be built before `check_targets`.
+        metrics: Trainer's names -> values.
+    """
+
+    directory: Path
+    cfg: DictConfig
+    metrics: Mapping[str, Any]
+
+    def tuned(self, task: Task) -> dict[str, float]:
+        """What was tuned on validation, by the names of `Task.tuned`."""
+        return {name: self.metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in self.metrics}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's network on the device where it answers, and what turns rows into its inputs.
+
+    Args:
+        network: In evaluation mode.
+        processor: Its tokenizer or image processor.
+        longest: The most tokens of an input, as in training.
+        args: `TrainingArguments` of the run, without what is over.
+        precision: The precision in which it evaluates, e.g. `bf16`.
+    """
+
+    network: PreTrainedModel
+    processor: Any
+    longest: int | None
+    args: Any
+    precision: str
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Number and names of the labels that the network has."""
+        config = self.network.config
+        return {"num_labels": config.num_labels, "id2label": config.id2label}
+
+
+def log_to_stderr() -> None:
+    """Sends messages to the terminal, below what is written to stdout."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("alembic", "httpx", "mlflow"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def open_run(name: str, uri: str) -> FinishedRun:
+    """The run of a directory or of an MLflow run id, which the store at `uri` may know.
+
+    Raises:
+        ConfigError: Where there is none, or one that did not finish.
+    """
+    directory = directory_of(name, uri)
+    if missing := [one for one in (CONFIG, METRICS, MODEL) if not (directory / one).exists()]:
+        got = f"{str(directory)!r} without {', '.join(missing)}"
+        fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
+        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
+    check_links(directory)
+    try:
+        plain = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
+        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    except ConfigError:
+        raise
+    except (OmegaConfBaseException, OSError, ValueError) as error:
+        got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
+        raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
+    return FinishedRun(directory, OmegaConf.create(_without_masks(plain)), metrics)
+
+
+def _without_masks(value: Any) -> Any:
+    """The config with null where a secret was."""
+    if isinstance(value, dict):
+        return {name: _without_masks(inner) for name, inner in value.items()}
+    return None if value == MASK else value
+
+
+def directory_of(name: str, uri: str) -> Path:
+    """The directory that is named, or where the files of an MLflow run are, by pointers below here or by a tag of it.
+
+    Raises:
+        ConfigError: Where the store at `uri` knows no such run.
+    """
+    if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
+        return Path(name)
+    for place in _PLACES:
+        for found in find_files(Path(place), POINTER):
+            if (pointer(found.parent) or {}).get("run_id") == name:
+                return found.parent
+    from hydratune.tracking.later import tag_of_run
+
+    if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
+        fix = "Name the run's directory, or its store with --uri."
+        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(name), fix))
+    if (pointer(Path(directory)) or {}).get("run_id") != name:  # a tag is what somebody wrote into the store
+        got, fix = f"{directory!r}, whose {POINTER} does not say so", "Name the run's directory."
+        raise ConfigError(Mistake("RUN", f"the directory of the run {name}", got, fix))
+    return Path(directory)
+
+
+def build_task(cfg: DictConfig) -> Task:
+    """Build the task of a stored config, after checking the config's targets, the task, and the hardware."""
+    check_targets(cfg)
+    task: Task = build(cfg.task)
+    mistakes = [mistake.under("task") for mistake in task.check()]
+    mistakes += [mistake.under("hardware") for mistake in build(cfg.hardware).check()]
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return task
+
+
+def load_processor(run: FinishedRun, task: Task) -> Any:
+    """Load the run's tokenizer or image processor, and let the task check rows with it from here on.
+
+    Raises:
+        ConfigError: If it cannot be loaded, or does not fit the task.
+    """
+    import transformers
+
+    folder = run.directory / MODEL
+    hub.check_checkpoint("RUN", str(folder))
+    reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
+    try:
+        processor = reader.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable(folder, error) from error
+    task.check_processor(processor)
+    return processor
+
+
+def _unloadable(folder: Path, error: Exception) -> ConfigError:
+    got, fix = f"{str(folder)!r}: {one_line(error)[:300]}", "Restore its files; an adapter needs its checkpoint."
+    return ConfigError(Mistake("RUN", "a model that can be loaded", got, fix))
+
+
+def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_size: int | None = None) -> LoadedRun:
+    """The network, with its adapter where it has one, on the device that the run's config asks for.
+
+    Args:
+        run: Its config is checked by now.
+        task: That of the run.
+        processor: The run's, from `load_processor`.
+        output_dir: Where Trainer may write.
+        batch_size: Rows of a batch; None for the run's.
+    """
+    from hydratune.training.precision import precisions
+
+    folder = run.directory / MODEL
+    hub.check_checkpoint("RUN", str(folder))
+    given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
+    cfg = _for_evaluation(run.cfg)
+    machine = build(cfg.hardware)
+    args = training_arguments(cfg, task, machine, output_dir, **_OVER, **given)
+    machine.say()
+    try:
+        network = _network(run, folder, task)
+    except (OSError, ValueError) as error:
+        raise _unloadable(folder, error) from error
+    if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
+        network.to(args.device)
+    gc_tuning.restore_gc()
+    precision = precisions(args, network, cfg.hardware.get("eval_precision"))["eval_precision"]
+    return LoadedRun(network.eval(), processor, task.longest(network.config, processor), args, precision)
+
+
+def _for_evaluation(cfg: DictConfig) -> DictConfig:
+    """The config with the precision of evaluation in the place of that of training, where it has another."""
+    cfg = cfg.copy()
+    if precision := cfg.hardware.get("eval_precision"):
+        cfg.hardware.precision = precision
+        for name in ("bf16", "fp16"):
+            cfg.trainer.args.pop(name, None)
+    return cfg
+
+
+def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
+    import transformers
+
+    if (folder / "adapter_config.json").is_file():
+        return adapters.load(folder)
+    kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
+    if wrong := [mistake.under("model") for mistake in remote_code.kernel(kernel)]:
+        raise ConfigError(*wrong)
+    if OmegaConf.select(run.cfg, "model.trust_remote_code"):
+        fix = f"Load {str(folder)!r} with transformers, by the card in it."
+        raise ConfigError(Mistake("RUN", "a network of installed code", "one whose code came from the hub", fix))
+    return getattr(transformers, task.auto_model).from_pretrained(
+        folder, attn_implementation=kernel, trust_remote_code=False, use_safetensors=True
+    )
+
+
+def is_below(key: str, roots: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of `roots` or inside one."""
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) -> tuple[DictConfig, list[Mistake]]:
+    """Apply overrides to the stored config of a finished run.
+
+    Args:
+        cfg: The stored config; it stays unchanged.
+        request: The overrides, inside `overriding`.
+        changeable: Keys that may be changed, with everything below them. A config group among them can be replaced
+            (`hardware=cpu`), which takes the option's values instead of the stored ones.
+
+    Returns:
+        The changed config, and an error for each override that is not possible; with errors nothing is applied.
+    """
+    mistakes = [mistake for _, mistake in composition.check_choices(request)]
+    for override in request.parsed:
+        key = override.key_or_group
+        if not is_below(key, changeable) or override.is_delete():
+            fix = did_you_mean(key, changeable, "The model of a finished run cannot be changed.")
+            mistakes.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
+    if mistakes:
+        return cfg, mistakes
+    cfg = cfg.copy()
+    groups = [override.key_or_group for override in request.parsed if override.key_or_group in request.groups]
+    if groups:
+        composed = composition.compose_config(request, composition.force_add(request))
+        for group in groups:
+            cfg[group] = OmegaConf.create(OmegaConf.to_container(composed[group], resolve=True))
+    for override in request.parsed:
+        if override.key_or_group not in groups:
+            key = override.key_or_group
+            OmegaConf.update(cfg, key, override.value(), merge=key != _LABELS, force_add=True)
+    return cfg, []
+
+
+@contextmanager
+def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[Request]:
+    """A `Request` of overrides, each checked to be in Hydra's grammar and to have one value."""
+    from hydra.errors import HydraException
+
+    request = Request(tuple(overrides), config_dir=config_dir)
+    try:
+        with composition.composer(request):
+            if mistakes := [*composition.check_single(request)]:
+                raise ConfigError(*mistakes)
+            yield request
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.compose_error(error)) from error

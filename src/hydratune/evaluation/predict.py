@@ -1,0 +1,388 @@
+"""`hydratune predict RUN FILE`: what a finished run's model says to rows without labels."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.data.audio import left_out
+from hydratune.data.columns import BadRow, located, unknown_columns
+from hydratune.data.local import LocalFiles
+from hydratune.evaluation.load_run import (
+    LoadedRun,
+    build_task,
+    change_config,
+    load,
+    load_processor,
+    log_to_stderr,
+    open_run,
+    overriding,
+)
+from hydratune.evaluation.writer import check_output, writing
+from hydratune.tasks.base import EvalSplit
+from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.console import plain_console
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
+from hydratune.utils.file_formats import suffix
+from hydratune.utils.logs import quiet_libraries
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from hydratune.tasks.base import Task
+
+log = logging.getLogger(__name__)
+
+ROW = "row"  # the output's column with the position in the file, from 0
+CHUNK = 1000  # rows that are held in memory, at least
+# What may be changed of a run's config: how the file is read, and how much is written.
+_PARSING = (
+    "delimiter",
+    "header",
+    "column_names",
+    "comment",
+    "decimal",
+    "ignore_extra_cells",
+    "list_separator",
+    "max_splits",
+    "quoting",
+    "escapechar",
+    "skip_initial_space",
+)
+CHANGES = (
+    "dataset.columns",
+    "dataset.encoding",
+    "dataset.format",
+    *(f"dataset.{name}" for name in _PARSING),
+    "dataset.splits.train",
+    "hardware",
+    "task.max_new_tokens",
+)
+
+
+class PredictRequest(NamedTuple):
+    """What the command line asks for.
+
+    Args:
+        run: A run's directory or an MLflow run id.
+        file: The rows.
+        overrides: Of the keys in `CHANGES`.
+        out: A file, or None for stdout.
+        batch_size: Rows of a batch; None for the run's.
+        limit: The most rows to take; None for all.
+        drop: Whether bad rows are left out; they are refused otherwise.
+        columns: Columns of the file to write next to the predictions; None for all that are not images.
+        uri: The store that knows an MLflow run id.
+    """
+
+    run: str
+    file: Path
+    overrides: Sequence[str] = ()
+    out: Path | None = None
+    batch_size: int | None = None
+    limit: int | None = None
+    drop: bool = False
+    columns: Sequence[str] | None = None
+    uri: str = Mlflow.uri
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the predictions; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hydratune predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
+    parser.add_argument("file", metavar="FILE", type=Path, help="csv, tsv, json, jsonl, parquet, arrow, text, conll")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGES)}")
+    parser.add_argument("--out", type=Path, help="a .jsonl, .csv or .parquet file; left out: jsonl to stdout")
+    parser.add_argument("--batch-size", type=int, help="rows of a batch; the run's if left out")
+    parser.add_argument("--limit", type=int, help="predict for the first rows only")
+    parser.add_argument("--on-bad-row", choices=("error", "drop"), default="error", help="refuse the file, or go on")
+    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns to write; all if left out")
+    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    given = vars(parser.parse_intermixed_args(list(arguments)))
+    log_to_stderr()
+    predict(PredictRequest(drop=given.pop("on_bad_row") == "drop", **given))
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def predict(asked: PredictRequest) -> None:
+    """Write one row for each row of the file: its number from 0, its columns, and the prediction.
+
+    Raises:
+        ConfigError: For mistakes, and for rows that cannot be read unless they are dropped; nothing is written then.
+    """
+    run = open_run(asked.run, asked.uri)
+    cfg = _changed(run.cfg, asked)
+    task = build_task(cfg)
+    source = _source(cfg, asked, task)
+    quiet_libraries()
+    processor = load_processor(run, task)
+    data = _rows(task, source, asked)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded = load(replace(run, cfg=cfg), task, processor, Path(folder), asked.batch_size)
+    predictor = Predictor(task, loaded, run.tuned(task))
+    with writing(asked.out) as write:
+        for numbers in _chunks(data, predictor.chunk):
+            predictions = predictor.rows(data.inputs.select(numbers))
+            write([*_records(data, numbers, predictions)])
+    if predictor.cut:
+        log.warning("data: %s inputs were cut to what the network takes", f"{predictor.cut:,}")
+    if asked.out:
+        log.info("predictions: %s rows in %s", f"{len(data.inputs) - len(data.bad):,}", asked.out)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------
+
+
+def _changed(cfg: DictConfig, asked: PredictRequest) -> DictConfig:
+    """The run's config with the overrides; raises ConfigError for all that cannot be had."""
+    mistakes = [*check_output(asked.out, asked.file)]
+    for name in ("batch_size", "limit"):
+        value = getattr(asked, name)
+        if value is not None and value < 1:
+            mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
+    with overriding(asked.overrides) as request:
+        cfg, unchangeable = change_config(cfg, request, CHANGES)
+    mistakes += unchangeable
+    if mistakes:
+        raise ConfigError(*mistakes)
+    return cfg
+
+
+def _source(cfg: DictConfig, asked: PredictRequest, task: Task) -> LocalFiles:
+    """The file as the run's dataset would read it: the same names of columns, no labels."""
+    node = cfg.dataset
+    named: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
+    if unknown := [*unknown_columns(named, task.columns)]:
+        raise ConfigError(*(mistake.under("dataset") for mistake in unknown))
+    wanted = task.input_columns()
+    source = LocalFiles(
+        files={"train": str(asked.file)},
+        columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
+        encoding=node.get("encoding") or "utf-8",
+        splits={"train": node.splits.train} if _is_typed("splits.train", asked) else {},
+        format=node.format if _is_typed("format", asked) or (_is_like(node, asked) and "format" in node) else None,
+        **{name: node[name] for name in _PARSING if name in node and (_is_typed(name, asked) or _is_like(node, asked))},
+    )
+    mistakes = [*source.check()] or [*source.check_columns(wanted)]
+    if mistakes:
+        told = [replace(one, key="FILE") if one.key == "files.train" else one.under("dataset") for one in mistakes]
+        raise ConfigError(*told)
+    return source
+
+
+def _is_typed(name: str, asked: PredictRequest) -> bool:
+    """Return whether a key of the dataset is on the command line."""
+    return any(override.lstrip("+").startswith(f"dataset.{name}=") for override in asked.overrides)
+
+
+def _is_like(node: DictConfig, asked: PredictRequest) -> bool:
+    """Return whether the file ends as the run's files do, so that it is read as they were."""
+    files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
+    paths = [one for given in files.values() for one in (given if isinstance(given, list) else [given]) if one]
+    return suffix(asked.file) != "" and suffix(asked.file) in {suffix(Path(path)) for path in paths}
+
+
+# --- rows ------------------------------------------------------------------------------------------------
+
+
+class InputRows(NamedTuple):
+    """The rows of the file.
+
+    Args:
+        inputs: Under the task's names.
+        columns: The same rows with the columns to write, under the file's names.
+        bad: Numbers of rows without a prediction.
+        number: Number of a row -> its position in the file, from 0.
+    """
+
+    inputs: Dataset
+    columns: Dataset
+    bad: set[int]
+    number: Callable[[int], int]
+
+
+def _rows(task: Task, source: LocalFiles, asked: PredictRequest) -> InputRows:
+    """Read the file, and refuse or leave out the rows for which nothing can be predicted."""
+    wanted = task.input_columns()
+    split, raw = source.read_one(wanted)
+    rows = raw.splits[split]
+    rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
+    inputs = source.under_task_names(type(raw.splits)({split: rows}), wanted)[split]
+    found = located(_bad_rows(task, inputs), raw.locate)
+    lines = raw.bad if asked.limit is None else ()  # those behind the limit are not asked about
+    log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
+    bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.drop else "--on-bad-row drop")
+    columns = rows.select_columns(_written(rows, asked))
+    if asked.out and asked.out.suffix == ".parquet":
+        columns = _with_json_text(columns)
+    return InputRows(inputs, columns, bad, partial(raw.number, split))
+
+
+def _with_json_text(rows: Dataset) -> Dataset:
+    """Turn columns of values of several types, which Parquet does not have, into JSON text."""
+    from datasets import Features, Json, Value
+
+    mixed = [name for name, feature in rows.features.items() if isinstance(feature, Json)]
+    if not mixed:
+        return rows
+    features = Features({**rows.features, **dict.fromkeys(mixed, Value("string"))})
+    return rows.map(lambda row: {name: json.dumps(row[name], ensure_ascii=False) for name in mixed}, features=features)
+
+
+def _written(rows: Dataset, asked: PredictRequest) -> list[str]:
+    """Return the columns of the file that are written: those asked for, else all but images and other binary data."""
+    if asked.columns is None:
+        return [name for name, feature in rows.features.items() if _is_plain(name, feature, rows.features)]
+    if unknown := [name for name in asked.columns if name not in rows.column_names]:
+        fix = did_you_mean(unknown[0], rows.column_names, "Leave it out for all columns.")
+        raise ConfigError(Mistake("--columns", f"columns of {asked.file}: {rows.column_names}", repr(unknown), fix))
+    return [*asked.columns]
+
+
+def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
+    """Return whether a column is the file's own and holds values that JSON has."""
+    from datasets import Json
+
+    from_object = "." in name and name.partition(".")[0] in features  # it was read for the task
+    is_media = hasattr(feature, "decode_example") and not isinstance(feature, Json)
+    return not from_object and not is_media and "binary" not in str(feature)
+
+
+def _records(
+    data: InputRows, numbers: Sequence[int], predictions: Iterator[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Join rows with their predictions.
+
+    Raises:
+        ConfigError: If a column of the file has a name that the output uses.
+    """
+    for i, columns, prediction in zip(numbers, data.columns.select(numbers), predictions, strict=True):
+        same = {name for name in prediction if name in columns and columns[name] == prediction[name]}
+        if taken := [name for name in (ROW, *prediction) if name in columns and name not in same]:
+            others = ",".join(name for name in columns if name not in taken)
+            fix = f"Rename the column, or choose the columns to write: --columns={others}."
+            raise ConfigError(Mistake("FILE", f"no column called {', '.join(taken)}", "one", fix))
+        yield {ROW: data.number(i), **columns, **prediction}
+
+
+def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
+    """The rows for which nothing can be predicted, looked for in chunks."""
+    for start in range(0, len(rows), CHUNK):
+        part = rows.select(range(start, min(start + CHUNK, len(rows))))
+        for one in task.bad_inputs(part):
+            yield replace(one, row=(one.row or 0) + start)
+
+
+def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
+    """Yield the numbers of the good rows in chunks, with a progress bar on a terminal."""
+    from rich.progress import Progress
+
+    count = len(data.inputs)
+    with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("predicting", total=count - len(data.bad))
+        for start in range(0, count, size):
+            numbers = [i for i in range(start, min(start + size, count)) if i not in data.bad]
+            if numbers:
+                yield numbers
+            progress.advance(bar, len(numbers))
+
+
+# --- predictions -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Predictor:
+    """A run's network that answers rows.
+
+    Args:
+        task: That of the run.
+        loaded: Its network.
+        tuned: What was tuned on validation.
+        cut: How many inputs were too long so far.
+    """
+
+    task: Task
+    loaded: LoadedRun
+    tuned: Mapping[str, float] = field(default_factory=dict)
+    cut: int = 0
+
+    @property
+    def chunk(self) -> int:
+        """Rows to hand over at once: whole batches."""
+        size = self.loaded.args.eval_batch_size
+        return -(-CHUNK // size) * size
+
+    def rows(self, rows: Dataset) -> Iterator[dict[str, Any]]:
+        """Yield what is predicted for each row."""
+        inputs = self.task.prepare_inputs(rows, self.loaded.processor, self.loaded.longest)
+        if "truncated" in inputs.column_names:
+            self.cut += sum(inputs["truncated"])
+        yield from map(dict, self.task.say(self._responses(inputs), EvalSplit(inputs, self.loaded.head, self.tuned)))
+
+    def _responses(self, inputs: Dataset) -> Any:
+        """Return what `Task.respond` leaves of each input, in the order of the inputs.
+
+        Batches hold inputs of similar length, the longest first, so that little of a batch is padding.
+        """
+        import torch
+
+        network, args = self.loaded.network, self.loaded.args
+        collate = self.task.inputs_collator(self.loaded.processor)
+        order = self._by_length(inputs)
+        inputs = inputs.select_columns(self._taken(inputs))
+        dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        parts = []
+        for start in range(0, len(order), args.eval_batch_size):
+            batch = collate([inputs[i] for i in order[start : start + args.eval_batch_size]])
+            moved = {name: value.to(args.device) for name, value in batch.items()}
+            with torch.inference_mode(), torch.autocast(args.device.type, dtype=dtype, enabled=dtype is not None):
+                parts.append(self.task.respond(network, moved))
+        return _in_order(_joined(parts), order)
+
+    def _by_length(self, inputs: Dataset) -> list[int]:
+        """Row numbers from the longest input to the shortest; in the order of the rows for images."""
+        from hydratune.training.trainer.sampler import lengths
+
+        names = getattr(self.loaded.processor, "model_input_names", ["input_ids"])
+        tokens = lengths(inputs, names[0])
+        numbers = range(len(inputs))
+        return [*numbers] if tokens is None else sorted(numbers, key=lambda i: -tokens[i])
+
+    def _taken(self, inputs: Dataset) -> list[str]:
+        """The columns that the network takes, as Trainer finds them; all where the task's collator needs others."""
+        if not self.loaded.args.remove_unused_columns:
+            return list(inputs.column_names)
+        known = inspect.signature(self.loaded.network.forward).parameters
+        return [name for name in inputs.column_names if name in known]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The rows of all batches, which may differ in width; a tuple of such where a batch is a tuple."""
+    if isinstance(parts[0], tuple):
+        return tuple(_joined(column) for column in zip(*parts, strict=True))
+    return [row for part in parts for row in (part.float() if part.is_floating_point() else part).cpu().numpy()]
+
+
+def _in_order(values: Any, order: Sequence[int]) -> Any:
+    """Undo a reordering: `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
+    if isinstance(values, tuple):
+        return tuple(_in_order(column, order) for column in values)
+    restored: list[Any] = [None] * len(order)
+    for position, value in zip(order, values, strict=True):
+        restored[position] = value
+    return restored

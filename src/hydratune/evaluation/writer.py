@@ -1,0 +1,106 @@
+"""Where predictions go: lines of JSON, csv or parquet, whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.utils.errors import Mistake, one_of
+from hydratune.utils.files import atomic_write
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+Write = Callable[[Sequence[Mapping[str, Any]]], None]  # takes some rows, all with the same keys
+
+
+def check_output(out: Path | None, source: Path) -> Iterator[Mistake]:
+    """What is wrong with the file that predictions are to be written to."""
+    if out is None:
+        return
+    if out.suffix not in SUFFIXES:
+        yield Mistake("--out", f"a file that ends with {one_of(SUFFIXES)}", repr(str(out)), "Rename it.")
+    if not out.parent.is_dir():
+        yield Mistake("--out", "a directory that exists", repr(str(out.parent)), "Make it first.")
+    if out.is_dir() or (out.exists() and source.exists() and out.samefile(source)):
+        yield Mistake("--out", "a file of its own", repr(str(out)), "Choose another name.")
+
+
+@contextmanager
+def writing(out: Path | None) -> Iterator[Write]:
+    """Something that takes rows and writes them; a file is there once all of them are, or not at all."""
+    if out is None:
+        yield lambda rows: _write_lines(sys.stdout, rows)
+        sys.stdout.flush()
+        return
+    with atomic_write(out) as part:
+        if out.suffix == ".parquet":
+            with _parquet(part) as write:
+                yield write
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                yield _csv(file) if out.suffix == ".csv" else lambda rows: _write_lines(file, rows)
+
+
+def _write_lines(file: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)  # dates as text
+
+
+def _csv(file: Any) -> Write:
+    """Cells of lists are JSON."""
+    writer = csv.writer(file)
+    has_header = False
+
+    def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal has_header
+        if rows and not has_header:
+            writer.writerow(rows[0])
+            has_header = True
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+
+    return write
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Write]:
+    """Columns have the types of the first rows."""
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    writers: list[ParquetWriter] = []
+
+    def write(rows: Sequence[Mapping[str, Any]]) -> None:
+        if not writers:
+            found = pa.Table.from_pylist(list(rows)).schema
+            schema = pa.schema([(name, _known(found.field(name).type)) for name in found.names])
+            writers.append(ParquetWriter(path, schema))
+        writers[0].write_table(pa.Table.from_pylist(list(rows), schema=writers[0].schema))
+
+    try:
+        yield write
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def _known(kind: pa.DataType) -> pa.DataType:
+    """The type, with texts where the first rows had nothing."""
+    import pyarrow as pa
+
+    if pa.types.is_null(kind):
+        return pa.string()
+    if pa.types.is_list(kind):
+        return pa.list_(_known(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(one.name, _known(one.type)) for one in kind])
+    return kind

@@ -1,1 +1,0 @@
-"""What the machine offers, and how a run uses it."""

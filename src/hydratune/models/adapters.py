@@ -1,0 +1,225 @@
+"""A few new weights beside frozen ones, through peft: what a config names under `adapter`."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import logging
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.config import allowlist
+from hydratune.config.configurable import Configurable
+from hydratune.models.base import Network, only_errors
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig, PreTrainedModel
+
+log = logging.getLogger(__name__)
+
+_WEIGHTS = "adapter_model.safetensors"
+# Fields of peft's configs that name a module to import, or a file that may be a pickle.
+_FILE_FIELDS = (
+    *("megatron_config", "megatron_core", "corda_config", "lora_ga_config", "prompt_tuning_init_state_dict_path"),
+    *("tokenizer_name_or_path", "tokenizer_kwargs", "adapters"),
+)
+
+
+class NoAdapter(Configurable):
+    """Every weight that is not frozen trains."""
+
+    @property
+    def saves_whole(self) -> bool:
+        """Whether `save` writes a network that needs no other checkpoint."""
+        return True
+
+    def quantization(self) -> BitsAndBytesConfig | None:
+        """How to hold the network's weights in fewer bits; None for as they are."""
+        return None
+
+    def apply(self, network: Network) -> PreTrainedModel:
+        """The network as it is."""
+        return network.module
+
+    def save(self, module: PreTrainedModel, folder: Path) -> None:
+        """Writes the network."""
+        module.save_pretrained(folder)
+
+
+@dataclass(kw_only=True)
+class Adapter(NoAdapter):
+    """An adapter of peft in a frozen network. What is new in the network, such as its head, trains as a whole.
+
+    Args:
+        config: A config of peft, e.g. `peft.LoraConfig`.
+        merge: Save the network with the adapter in its weights, as if all of it had been trained; else the adapter
+            alone, which needs the checkpoint it was made for.
+        load_in_4bit: Hold the frozen weights in 4 bits (QLoRA), by bitsandbytes.
+    """
+
+    config: Any
+    merge: bool = False
+    load_in_4bit: bool = False
+
+    @property
+    def saves_whole(self) -> bool:
+        """Whether the adapter is merged."""
+        return self.merge
+
+    def check(self) -> Iterator[Mistake]:
+        """Whether what it needs is installed, and whether its options go together."""
+        if isinstance(self.config, Mapping):
+            yield from _file_fields(self.config)
+        if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
+            fix = "pip install 'hydratune[qlora]', or set adapter=lora."
+            yield Mistake("load_in_4bit", "the package bitsandbytes", "none", fix)
+        if self.load_in_4bit and self.merge:
+            yield Mistake(
+                "merge", "false, since weights of 4 bits cannot take an adapter in", "true", "Set adapter.merge=false."
+            )
+
+    def quantization(self) -> BitsAndBytesConfig | None:
+        """Weights of 4 bits where the adapter is to have them.
+
+        Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, NeurIPS 2023.
+        """
+        if not self.load_in_4bit:
+            return None
+        import torch
+        from transformers import BitsAndBytesConfig
+
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+
+    def apply(self, network: Network) -> PreTrainedModel:
+        """The network with the adapter in it.
+
+        Raises:
+            ConfigError: Where peft does not know what to adapt in this kind of network, nothing is trained yet, or
+                the adapter could not be put into its checkpoint again.
+        """
+        from peft import get_peft_model, prepare_model_for_kbit_training
+
+        _check_code(self.config)
+        module = network.module
+        if {name for name, _ in module.named_parameters()} <= {*network.new}:
+            fix = "Set adapter=none."
+            raise ConfigError(Mistake("adapter", "none for a network from scratch", "an adapter", fix))
+        if not module.name_or_path and not self.merge:
+            fix = "Set adapter=lora adapter.merge=true."
+            raise ConfigError(Mistake("adapter.merge", "true for a network of two checkpoints", "false", fix))
+        if self.load_in_4bit:
+            module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
+        self.config.modules_to_save = _new_modules(module, network.new) or None
+        try:
+            with warnings.catch_warnings():  # it says that it mends fan_in_fan_out of GPT-2's layers
+                warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
+                adapted = get_peft_model(module, self.config)
+        except (ValueError, re.error) as error:
+            expected, fix = "values that peft takes", "Change the fields below adapter.config."
+            if "target" in str(error) or isinstance(error, re.error):
+                expected, fix = (
+                    "layers to adapt",
+                    "Set adapter.config.target_modules=all-linear, or to names of layers.",
+                )
+            raise ConfigError(Mistake("adapter.config", expected, one_line(error)[:300], fix)) from error
+        if module.name_or_path and Path(module.name_or_path).is_dir():  # so that it is found from any directory
+            self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
+        self.config.revision = network.commit
+        trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+        kind = str(self.config.peft_type.value).lower()
+        log.info("adapter: %s, %.2fM of %.1fM weights are trained", kind, trained / 1e6, adapted.num_parameters() / 1e6)
+        return adapted
+
+    def save(self, module: Any, folder: Path) -> None:
+        """Writes the merged network; or the adapter, with the network's config, which knows the labels."""
+        if self.merge:
+            module.merge_and_unload().save_pretrained(folder)
+            return
+        base = module.get_base_model()
+        base.config.architectures = [type(base).__name__]
+        base.config.save_pretrained(folder)
+        module.save_pretrained(folder)
+
+
+def _file_fields(given: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield a mistake for each field of a peft config by which peft imports a module or reads a file."""
+    for name in _FILE_FIELDS:
+        if given.get(name) and (name, given[name]) != ("megatron_core", "megatron.core"):  # its default
+            expected = "null, since peft would import the module or read the file that it names"
+            yield Mistake(f"config.{name}", expected, "a value", "Leave it out.")
+
+
+def _check_code(config: Any) -> None:
+    """Raise ConfigError for a peft config that names a module to import or a file to read."""
+    given = {name: getattr(config, name, None) for name in _FILE_FIELDS}
+    if mistakes := [mistake.under("adapter") for mistake in _file_fields(given)]:
+        raise ConfigError(*mistakes)
+
+
+def load(folder: str | Path) -> PreTrainedModel:
+    """The network of a saved adapter with its checkpoint, its head and the names of its labels: `load(run/model)`."""
+    import transformers
+    from peft import PeftConfig, PeftModel
+
+    hub.check_checkpoint("adapter", str(folder))
+    safe = {"trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(folder, **safe)
+    try:
+        saved = PeftConfig.from_pretrained(str(folder))
+    except (KeyError, TypeError) as error:  # another type, or fields of another type
+        raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
+    if wrong := allowlist.check_target(f"{type(saved).__module__}.{type(saved).__name__}", "adapter.config"):
+        raise ConfigError(wrong)
+    _check_code(saved)
+    if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
+        raise ValueError(f"{folder} has no {_WEIGHTS}")
+    name, revision = saved.base_model_name_or_path, saved.revision
+    hub.check_checkpoint("adapter", str(name))
+    bits = getattr(config, "quantization_config", None)
+    if bits and not hasattr(
+        transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"
+    ):
+        del config.quantization_config  # it says what to make of the checkpoint, not what is in it
+        bits = transformers.BitsAndBytesConfig.from_dict(bits)
+    with only_errors():  # the head comes with the adapter
+        kind: Any = getattr(transformers, config.architectures[0], None)
+        if not _is_network(kind):
+            raise ValueError(f"{config.architectures[0]} is no network of transformers")
+        options = {
+            "use_safetensors": True,
+            **safe,
+            "revision": revision,
+            "quantization_config": bits,
+            "ignore_mismatched_sizes": True,
+        }
+        base = kind.from_pretrained(name, config=config, **options)
+    adapted = PeftModel.from_pretrained(base, str(folder))
+    return adapted.get_base_model() if bits else adapted.merge_and_unload()
+
+
+def _is_network(kind: Any) -> bool:
+    import transformers
+
+    return inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
+
+
+def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:
+    """The names of the modules of which nothing is trained yet; they have no weight that is tied to a trained one."""
+    holders = {name.rpartition(".")[0] for name in new} - {""}
+    found = [
+        holder
+        for holder in sorted(holders)
+        if all(f"{holder}.{name}" in new for name, _ in module.get_submodule(holder).named_parameters())
+    ]
+    return [one for one in found if not any(one.startswith(f"{other}.") for other in found)]

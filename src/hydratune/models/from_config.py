@@ -1,0 +1,170 @@
+"""A network of random weights, from a config."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.models import remote_code
+from hydratune.models.base import (
+    Model,
+    Network,
+    attention,
+    bos_eos_ids,
+    check_name,
+    is_hub_id,
+    load_tokenizer,
+    only_errors,
+    set_dropout,
+    text_config,
+    unknown_fields,
+)
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+BYTES = "bytes"
+
+
+@dataclass(kw_only=True)
+class FromConfig(Model):
+    """A network that nothing has trained.
+
+    Args:
+        model_type: As transformers calls it, e.g. `gpt2`, `bert`, `vit`.
+        config: Fields of its config, e.g. `n_layer: 4`; the sizes of the vocabulary and its special tokens are
+            the tokenizer's.
+        tokenizer: A hub id or a directory, or `bytes`: one token for each byte, which loses nothing; null for
+            images.
+        image_processor: Arguments of the network's image processor, e.g. `size: {height: 8, width: 8}`.
+    """
+
+    model_type: str
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
+    image_processor: dict[str, Any] | None = None
+
+    def check(self) -> Iterator[Mistake]:
+        """Adds: whether there is something to read rows with."""
+        yield from super().check()
+        yield from remote_code.fields(self.config)
+        if self.tokenizer is None and self.image_processor is None:
+            yield Mistake("tokenizer", "a hub id, a directory or bytes", "none", "Set model.tokenizer=bytes.")
+        elif self.tokenizer not in (None, BYTES):
+            yield from check_name("tokenizer", str(self.tokenizer), file="tokenizer_config.json")
+
+    def needs(self) -> dict[str, hub.Repository]:
+        """What the hub or its cache has to serve."""
+        name = self.tokenizer
+        return {"tokenizer": hub.Repository("models", name)} if name and name != BYTES and is_hub_id(name) else {}
+
+    def load_config(self) -> PretrainedConfig:
+        """The config of `model_type` with the fields of `config`."""
+        from huggingface_hub.errors import StrictDataclassError
+        from transformers import CONFIG_MAPPING, AutoConfig
+
+        if self.model_type not in CONFIG_MAPPING:
+            fix = did_you_mean(self.model_type, CONFIG_MAPPING, "Set model.model_type=gpt2.")
+            raise ConfigError(
+                Mistake("model.model_type", "a kind of network of transformers", repr(self.model_type), fix)
+            )
+        fields = AutoConfig.for_model(self.model_type)
+        if unknown := {name: value for name, value in self.config.items() if not hasattr(fields, name)}:
+            raise unknown_fields(fields, unknown)
+        try:
+            config = AutoConfig.for_model(self.model_type, **self.config)
+        except (StrictDataclassError, TypeError, ValueError) as error:
+            fix = "Change the fields below model.config."
+            raise ConfigError(Mistake("model.config", f"fields of {self.model_type}", one_line(error), fix)) from error
+        if self.dropout is not None:
+            set_dropout(config, self.dropout)
+        return config
+
+    def load_processor(self, kind: str, config: PretrainedConfig) -> Any:
+        """The tokenizer, whose size the network takes, or the image processor."""
+        if kind == "image_processor":
+            return self._make_image_processor(config)
+        if self.tokenizer is None:
+            fix = "Set model.tokenizer=bytes."
+            raise ConfigError(Mistake("model.tokenizer", "a tokenizer, since the task reads text", "none", fix))
+        tokenizer = byte_tokenizer() if self.tokenizer == BYTES else load_tokenizer("model.tokenizer", self.tokenizer)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        if config.is_encoder_decoder:
+            start, end = bos_eos_ids(tokenizer)
+            special |= {"decoder_start_token_id": start, "eos_token_id": end}
+            if getattr(config, "forced_eos_token_id", None) is not None:  # BART's default is its own tokenizer's
+                special["forced_eos_token_id"] = end
+        for name, value in special.items():
+            setattr(config, name, value)
+        text = text_config(config)
+        text.vocab_size, text.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+        return tokenizer
+
+    def _make_image_processor(self, config: PretrainedConfig) -> Any:
+        """By way of the files that a checkpoint would have, from which transformers chooses a class it can run."""
+        from transformers import AutoImageProcessor
+
+        with tempfile.TemporaryDirectory() as folder, only_errors():
+            config.save_pretrained(folder)
+            (Path(folder) / "preprocessor_config.json").write_text(json.dumps(self.image_processor or {}))
+            try:
+                processor = AutoImageProcessor.from_pretrained(folder)
+            except (OSError, TypeError, ValueError) as error:
+                got, fix = f"{self.model_type}: {one_line(error)[:300]}", "Set model.model_type=vit."
+                raise ConfigError(Mistake("model", "a network that reads images", got, fix)) from error
+        known = processor.valid_kwargs.__annotations__
+        expected = f"an argument of {type(processor).__name__}"
+        if unknown := [name for name in self.image_processor or {} if name not in known]:
+            raise ConfigError(
+                *(
+                    Mistake(
+                        f"model.image_processor.{name}", expected, repr(name), did_you_mean(name, known, "Drop it.")
+                    )
+                    for name in unknown
+                )
+            )
+        return processor
+
+    def load_network(
+        self,
+        auto_model: str,
+        config: PretrainedConfig,
+        head: Mapping[str, Any],
+        quantization: Any = None,  # noqa: ARG002 (an adapter in random weights is refused)
+    ) -> Network:
+        """Random weights under a head of class `auto_model`; draw them after `set_seed`."""
+        import transformers
+
+        for name, value in head.items():
+            setattr(config, name, value)
+        with attention(self.attn_implementation), only_errors():
+            network = getattr(transformers, auto_model).from_config(
+                config,
+                dtype=None if self.dtype == "auto" else self.torch_dtype(),
+                attn_implementation=self.attn_implementation,
+                trust_remote_code=False,
+            )
+        return self.finished(Network(network, tuple(name for name, _ in network.named_parameters())))
+
+
+def byte_tokenizer() -> PreTrainedTokenizerBase:
+    """A tokenizer with a token for each of the 256 bytes, which loses nothing, and three special ones."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<|pad|>", "<|bos|>", "<|eos|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
+    bytes_only = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    pad, bos, eos = special
+    return PreTrainedTokenizerFast(tokenizer_object=bytes_only, pad_token=pad, bos_token=bos, eos_token=eos)

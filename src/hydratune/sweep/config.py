@@ -1,0 +1,145 @@
+"""How a sweep is made; the group `sweep` of the config."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from hydratune.config import servers
+from hydratune.config.configurable import Configurable
+from hydratune.utils.errors import Mistake, one_of
+
+if TYPE_CHECKING:
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+# Name -> class of optuna.pruners, and where we differ from its defaults; the resource is the number of evaluations.
+PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asha": ("SuccessiveHalvingPruner", {"min_resource": 1}),
+    "hyperband": ("HyperbandPruner", {}),
+    "median": ("MedianPruner", {"n_startup_trials": 4, "n_warmup_steps": 1}),
+    "wilcoxon": ("WilcoxonPruner", {}),
+    "none": ("NopPruner", {}),
+}
+_P_THRESHOLD = 0.1  # of optuna.pruners.WilcoxonPruner
+_DIRECTIONS = ("maximize", "minimize")
+_SCHEMES = ("mysql", "postgresql", "sqlite")
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Sweep(Configurable):
+    """What `hydratune -m` does with the values that were given; conf/sweep/grid.yaml says what each is."""
+
+    name: str | None = None
+    params: dict[str, str] = field(default_factory=dict)
+    pairs: list[list[str]] = field(default_factory=list)
+    conditions: dict[str, str] = field(default_factory=dict)
+    objectives: dict[str, str] = field(default_factory=dict)
+    sampler: Any = None
+    shuffle: bool = False
+    n_trials: int | None = None
+    hours: float | None = None
+    seeds: list[int] = field(default_factory=list)
+    pruner: Literal["asha", "hyperband", "median", "none", "wilcoxon"] = "none"
+    pruner_args: dict[str, Any] = field(default_factory=dict)
+    retries: int = 1
+    workers: int = 1
+    isolate: bool = False
+    storage: str | None = None
+    seed: int = 0
+
+    def check(self) -> Iterator[Mistake]:
+        """What can be told to be wrong without the space."""
+        if self.name is not None and (not self.name or "/" in self.name):
+            yield Mistake(
+                "name", "text without a slash", repr(self.name), "It names a folder: set sweep.name=my_sweep."
+            )
+        for name, least in (("n_trials", 1), ("retries", 0), ("workers", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                yield Mistake(name, f"a whole number from {least}", repr(value), "Raise it.")
+        if self.hours is not None and self.hours <= 0:
+            yield Mistake("hours", "a number above 0", repr(self.hours), "Raise it.")
+        if len(set(self.seeds)) < len(self.seeds):
+            yield Mistake("seeds", "different seeds", repr(self.seeds), "Name each once.")
+        for name, direction in self.objectives.items():
+            if direction not in _DIRECTIONS:
+                yield Mistake(
+                    f"objectives.{name}", one_of(_DIRECTIONS), repr(direction), "Name the one that is better."
+                )
+        if self.pruner != "none" and len(self.objectives) > 1:
+            got, fix = f"{self.pruner!r} with {len(self.objectives)} objectives", "Set sweep.pruner=none."
+            yield Mistake("pruner", "'none', since pruners compare one number", got, fix)
+        if self.seeds and self.pruner not in ("none", "wilcoxon"):
+            fix = "Set sweep.pruner=wilcoxon."
+            yield Mistake("pruner", "'none' or 'wilcoxon' with seeds", repr(self.pruner), fix)
+        if self.pruner == "wilcoxon" and not self.seeds:
+            yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
+        elif self.pruner == "wilcoxon" and len(self.seeds) < (least := self._least_seeds()):
+            fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, least + 1))}]."
+            expected = f"at least {least} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
+            yield Mistake("seeds", expected, repr(self.seeds), fix)
+        if self.sampler is not None and self.n_trials is None and self.hours is None:
+            yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.hours=2.")
+        if self.sampler is not None and self.shuffle:
+            yield Mistake("shuffle", "false beside a sampler, which has an order of its own", "true", "Leave it out.")
+        if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
+            got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
+            yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
+        elif self.storage is not None and (wrong := servers.mistake(self.storage, "storage")):
+            yield wrong
+        yield from self._check_pruner_args()
+
+    def _least_seeds(self) -> int:
+        """How many seeds it takes before the Wilcoxon test of all but the last can be below its threshold.
+
+        The smallest one-sided p-value of n pairs is 1 / 2**n, and nothing is left to prune after the last seed.
+        """
+        threshold = self.pruner_args.get("p_threshold", _P_THRESHOLD)
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:  # optuna refuses it
+            return 0
+        return next(count for count in itertools.count(2) if 0.5 ** (count - 1) < threshold)
+
+    def _check_pruner_args(self) -> Iterator[Mistake]:
+        from hydratune.config.signatures import signature
+
+        known = signature(f"optuna.pruners.{PRUNERS[self.pruner][0]}")
+        for name in self.pruner_args:
+            if known and name not in known.parameters and not known.accepts_any:
+                fix = f"See optuna's {PRUNERS[self.pruner][0]}."
+                yield Mistake(f"pruner_args.{name}", one_of(known.parameters), repr(name), fix)
+
+    def in_order(self, points: Sequence[T]) -> list[T]:
+        """The points of a grid as they are tried, the same at each start."""
+        ordered = list(points)
+        if self.shuffle:
+            random.Random(self.seed).shuffle(ordered)  # noqa: S311 (no secret)
+        return ordered
+
+    def optuna_pruner(self) -> BasePruner:
+        """The pruner by its name."""
+        import optuna
+
+        name, args = PRUNERS[self.pruner]
+        return getattr(optuna.pruners, name)(**{**args, **self.pruner_args})
+
+    def optuna_sampler(self, number: int) -> BaseSampler:
+        """The sampler of the trial of that number.
+
+        Each trial has random numbers of its own, whichever process draws it: a seed that all share would give the
+        workers the same trials, and a sweep that goes on those that it began with.
+        """
+        import hashlib
+
+        import optuna
+
+        if self.sampler is None:
+            return optuna.samplers.RandomSampler()  # of a grid, whose points are set
+        if self.sampler.func is optuna.samplers.QMCSampler:  # one sequence, whose place the study remembers
+            return self.sampler(seed=self.seed)
+        drawn = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
+        return self.sampler(seed=int.from_bytes(drawn[:4], "big"))

@@ -1,0 +1,314 @@
+"""A sweep as a whole: starts workers through Hydra's launcher until nothing is left, shows and records how it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from hydratune.config.hydra_guard import RAY_ADDRESS
+from hydratune.config.instantiate import build
+from hydratune.sweep import ray_cluster
+from hydratune.sweep.monitor import Monitor
+from hydratune.sweep.plan import Plan, read_plan
+from hydratune.sweep.report import results, tables
+from hydratune.sweep.report.page import PAGE, REPORT
+from hydratune.sweep.study import FAILURES, INTERRUPTIONS, Study
+from hydratune.sweep.tracking import SweepRun
+from hydratune.utils import signals
+from hydratune.utils import slurm as slurm_job
+from hydratune.utils.errors import FAILED as FAILED_CODE
+from hydratune.utils.errors import ConfigError, one_line
+from hydratune.utils.files import check_started_here, remove_later
+from hydratune.utils.provenance import cli_path
+
+log = logging.getLogger(__name__)
+
+_PARENT_LOCK = ".parent.lock"
+_TRIES = 3  # starts of workers that all ended without a trial
+_POLL = 2  # seconds
+_RETRY = 30  # seconds between two requests to sbatch
+_TRACES = 3  # tracebacks that are shown at the end
+_LONGEST_END = 30  # seconds that workers may take to end
+_SLURM = ".SlurmLauncher"
+
+
+class NoProgressError(RuntimeError):
+    """Workers ended repeatedly, without the end of a trial."""
+
+
+def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
+    """Trains what is left of the sweep whose plan lies in its directory."""
+    plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
+    check_started_here(plan.cwd, "hydratune -m ...")
+    if _is_ray(cfg):
+        ray_cluster.connect(cfg.hydra.launcher.ray.init)
+    study = Study(plan, options)
+    if warning := sqlite_warning(study.url, cfg):
+        log.warning("%s", warning)
+    lock = FileLock(plan.directory / _PARENT_LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:  # another parent records this sweep; this one brings more workers
+        recorded = SweepRun(study, None)
+    else:
+        recorded = SweepRun(study, cfg)
+    try:
+        with recorded, Monitor(study, recorded):
+            start_until_done(study, partial(_launch, cfg, context, list(arguments)), partial(_queued, cfg))
+            _remove_left(study)
+    finally:
+        lock.release()
+
+
+def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: Callable[[], int]) -> None:
+    """Start workers, and replace those that have ended, until the study is done.
+
+    Args:
+        study: Of the sweep.
+        launch: Starts workers and waits until they end. Takes their number and the number of the first one, and returns
+            whether any was preempted.
+        queued: Returns how many workers are running, or waiting in the queue of a cluster. They can still be there
+            after `launch`, which returns early if one of them has failed.
+
+    Raises:
+        NoProgressError: If all workers ended repeatedly, without the end of a trial.
+    """
+    tries, started = 0, 0
+    while not study.is_done():
+        missing = study.options.workers - queued()
+        if missing <= 0 or not study.has_work():  # others train what is left, and may still fail
+            time.sleep(_POLL)
+            continue
+        before = _ended(study)
+        preempted = launch(missing, started)
+        signals.raise_pending()  # workers that were asked before they could handle it have ended with an error
+        started += missing
+        if preempted or _ended(study) > before:
+            tries = 0
+        elif not queued():  # else the others may be training long trials
+            tries += 1
+        if tries == _TRIES:
+            raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
+
+
+def _queued(cfg: DictConfig) -> int:
+    """Return how many workers are in the queue of Slurm; other launchers wait until all workers have ended."""
+    if not _is_slurm(cfg):
+        return 0
+    from hydratune.sweep import slurm
+
+    return slurm.unfinished()
+
+
+def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
+    """Return a warning if workers on several machines share an SQLite file."""
+    on_slurm = _is_slurm(cfg) or slurm_job.nodes() > 1
+    on_ray = _is_ray(cfg) and ("RAY_ADDRESS" in os.environ or OmegaConf.select(cfg, RAY_ADDRESS))
+    if not url.startswith("sqlite") or not (on_slurm or on_ray):
+        return None
+    return (
+        "sweep: workers on several machines share an SQLite file, whose locks fail on many network file systems; "
+        "set sweep.storage to a PostgreSQL or MySQL database"
+    )
+
+
+def _remove_left(study: Study) -> None:
+    """Removes checkpoints of finished trials: the last ones, and those whose workers were killed."""
+    for trial in study.trials():
+        if trial.state.name in ("COMPLETE", "PRUNED"):
+            for left in study.checkpoints(study.directory(trial)):
+                remove_later(left)
+
+
+def _ended(study: Study) -> int:
+    """How many attempts have ended: completed, pruned, failed, or preempted."""
+    counters = (FAILURES, INTERRUPTIONS)
+    return sum(t.state.is_finished() + sum(t.user_attrs.get(name, 0) for name in counters) for t in study.trials())
+
+
+def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], workers: int, first: int) -> bool:
+    """Start workers, wait until they end, and return whether any was preempted."""
+    from hydratune.sweep.worker import PREEMPTED, STARTED_BY, work
+
+    os.environ[STARTED_BY] = str(os.getpid())
+    cfg = with_own_folder(cfg)
+    task = ray_cluster.with_environment(work) if _is_ray(cfg) else work
+    launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
+    start = _start_function(cfg)
+    try:
+        returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
+    except (ConfigError, KeyboardInterrupt, SystemExit):
+        _wait_for_workers()
+        signals.raise_pending()  # Ray raises SystemExit(1) instead of what a handler of ours raised
+        raise
+    except Exception as error:  # a worker that was killed takes the pool of its launcher with it
+        log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
+        log.debug("sweep: workers ended", exc_info=error)
+        return False
+    for one in returned:
+        if isinstance(one._return_value, ConfigError):
+            raise one._return_value
+        if one.status == JobStatus.FAILED:
+            log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
+    return any(one._return_value == PREEMPTED for one in returned)
+
+
+def with_own_folder(cfg: DictConfig) -> DictConfig:
+    """Return the config of a sweep with a new folder for the pickles through which submitit and its jobs communicate.
+
+    The names of these files follow from the IDs of jobs, so files that came with the directory of a sweep could be
+    taken for those of a job and run code.
+    """
+    folder = OmegaConf.select(cfg, "hydra.launcher.submitit_folder")
+    if folder is None:
+        return cfg
+    parts = Path(folder).parts
+    ids = next((i for i, part in enumerate(parts) if "%" in part), len(parts))  # e.g. of `%j`, the ID of a job
+    cfg = cfg.copy()
+    with read_write(cfg.hydra):
+        cfg.hydra.launcher.submitit_folder = str(Path(*parts[:ids], uuid.uuid4().hex, *parts[ids:]))
+    return cfg
+
+
+def _is_ray(cfg: DictConfig) -> bool:
+    return str(cfg.hydra.launcher._target_).endswith(ray_cluster.LAUNCHER)
+
+
+def _is_slurm(cfg: DictConfig) -> bool:
+    return str(cfg.hydra.launcher._target_).endswith(_SLURM)
+
+
+def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]], int], Sequence[Any]]:
+    """Return the function that starts workers by the launcher of a config."""
+    if _is_slurm(cfg):
+        return _launch_on_slurm
+    target = str(cfg.hydra.launcher._target_)
+    return launch_by_joblib if target.endswith(".JoblibLauncher") else _launch_anywhere
+
+
+def launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    """Let workers save and return if this process is asked to end; joblib kills them if it raises."""
+    if len(jobs) == 1:  # joblib runs a single worker in this process, where it handles signals itself
+        return launcher.launch(jobs, initial_job_idx=first)
+    from joblib.externals.loky import get_reusable_executor
+
+    with signals.defer_signals(_ask_workers):
+        returned = launcher.launch(jobs, initial_job_idx=first)
+        # Joblib would keep its idle processes for minutes. A new worker must not inherit requests to end, and
+        # `_wait_for_workers` would wait for them in vain.
+        get_reusable_executor().shutdown(wait=True)
+        return returned
+
+
+def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    return launcher.launch(jobs, initial_job_idx=first)
+
+
+def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
+    """Submit workers and wait until one has failed, or all have ended.
+
+    Raises:
+        ConfigError: This machine has no Slurm, or sbatch rejects the first request.
+    """
+    from hydratune.sweep import slurm
+
+    if mistake := slurm.unavailable():
+        raise ConfigError(mistake)
+    try:
+        with slurm.without_copies():
+            return launcher.launch(jobs, initial_job_idx=first)
+    except Exception as error:
+        mistake = slurm.rejection(error)
+        if mistake and not first:
+            raise ConfigError(mistake) from error
+        if mistake:  # it has accepted the same request before
+            time.sleep(_RETRY)
+        raise
+
+
+def _ask_workers() -> None:
+    """Passes a request on to the workers that joblib started: the signal may have come to this process alone."""
+    for worker in _local_workers():
+        with suppress(psutil.NoSuchProcess):
+            worker.terminate()
+
+
+def _wait_for_workers() -> None:
+    """Returns once the workers that joblib started, and ends with its pool, are gone."""
+    psutil.wait_procs(_local_workers(), timeout=_LONGEST_END)
+
+
+def _local_workers() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if _is_worker(one)]
+
+
+def _is_worker(one: psutil.Process) -> bool:
+    try:
+        return "LokyProcess" in " ".join(one.cmdline())
+    except psutil.Error:  # it is gone by now
+        return False
+
+
+def launcher_overrides(cfg: DictConfig) -> list[str]:
+    """Overrides that make several workers run at once, where the launcher is to be one of this machine."""
+    workers, launcher = cfg.sweep.workers, str(cfg.hydra.launcher._target_)
+    if workers > 1 and launcher.endswith(".BasicLauncher"):  # which runs one after the other
+        return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
+    return [f"hydra.launcher.n_jobs={workers}"] if launcher.endswith(".JoblibLauncher") else []
+
+
+def show_plan(plan: Plan, cfg: DictConfig) -> None:
+    """Prints what a sweep would train."""
+    console = tables.console()
+    most, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
+    if cfg.sweep.sampler is None:
+        points = build(cfg.sweep).in_order(plan.space.grid())[:most]
+        told = f"{len(points)} trials{runs}"
+    else:
+        points = plan.space.corners()
+        told = f"{most or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
+    console.print(tables.plan_table(plan, points))
+    console.print(told)
+    names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
+    console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}")
+
+
+def print_summary(study: Study, cfg: DictConfig) -> int:
+    """Prints what a sweep came to, and returns the exit code: 1 where a trial failed."""
+    plan = study.plan
+    found = results.rows(plan, study.trials())
+    console = tables.console()
+    console.print(tables.final(plan, found))
+    console.print(tables.summary(plan, found, study.total(), study.options.workers))
+    failed = [row for row in found if row.state == results.FAILED]
+    for row in failed[:_TRACES]:
+        console.print(row.trace, style="dim", end="")
+    for row in failed:
+        log_file = os.path.relpath(plan.directory / row.folder)
+        console.print(f"{tables.line(plan, row)}   (its log is in {log_file})", style="red")
+    script, where = cli_path(), os.path.relpath(plan.directory)
+    console.print(f"files    {where}")
+    if (page := plan.directory / REPORT / PAGE).is_file():
+        console.print(f"report   {os.path.relpath(page)}")
+    if cfg.tracking._target_.endswith(".Mlflow"):
+        console.print(f"MLflow   {shlex.join([script, 'ui', where])}")
+    if failed:
+        again = study.options.retries + 1
+        console.print(f"to try the failed ones again: the same command with sweep.retries={again}")
+    return FAILED_CODE if failed else 0

@@ -1,0 +1,147 @@
+"""The best trial of a sweep as an experiment: a small file that composes to its config."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config import composition
+from hydratune.config.composition import Request, flat
+from hydratune.sweep.plan import Plan
+from hydratune.sweep.report import results
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import write_text
+
+_GROUP = "experiment"
+_OF_THE_SWEEP = re.compile(r"(sweep|hydra)($|[./])")  # keys that one run has no use for
+_ODD = re.compile(r"[^\w.-]+")  # characters that an option's name had better not have
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A file that is to be written.
+
+    Args:
+        name: Of the option.
+        path: Of the file.
+        text: Of the file.
+        flags: Of the command line: where the config of a run of it is read from.
+        config: What it must compose to, without interpolations resolved.
+        seed: That the config has.
+    """
+
+    name: str
+    path: Path
+    text: str
+    flags: tuple[str, ...]
+    config: Mapping[str, Any]
+    seed: int
+
+
+def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
+    """The experiment of a trial in a conf directory; relative paths count from the sweep's own directory."""
+    request = replace(plan.request, overrides=(*plan.overrides, *plan.space.overrides(row.point)))
+    with composition.composer(request):
+        kept = [one for one in request.parsed if not _OF_THE_SWEEP.match(one.key_or_group)]
+        cfg = composition.compose_config(request, [str(one.input_line) for one in kept])
+    name = f"{_ODD.sub('_', plan.name)}_best"
+    flags = _flags(plan, conf)
+    config = _comparable(cfg)
+    head = [
+        "# @package _global_",
+        f"# {shlex.join(['hydratune', *flags, f'{_GROUP}={name}'])}",
+        f"# Trial {row.number} of the sweep {plan.name}: {_scores(plan, row)} (selected on validation).",
+    ]
+    body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(kept, request), _values(kept, request, config)))
+    path = conf / _GROUP / f"{name}.yaml"
+    return Experiment(name, path, "\n".join([*head, body]), flags, config, int(cfg.seed))
+
+
+@contextmanager
+def temporary_experiment(made: Experiment, plan: Plan) -> Iterator[None]:
+    """The file is there and composes to the trial's config; after an error inside, all is as it was before."""
+    before = made.path.read_bytes() if made.path.exists() else None
+    new = [folder for folder in made.path.parents if not folder.exists()]
+    made.path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(made.path, made.text)
+    try:
+        _check(made, plan)
+        yield
+    except BaseException:
+        if before is None:
+            made.path.unlink()
+            for folder in new:
+                folder.rmdir()
+        else:
+            made.path.write_bytes(before)
+        raise
+
+
+def _check(made: Experiment, plan: Plan) -> None:
+    """Raises ConfigError where the file says something else than the overrides of the sweep."""
+    request = replace(plan.request, overrides=(f"{_GROUP}={made.name}",), config_dir=made.path.parents[1])
+    with composition.composer(request):
+        found = _comparable(composition.compose_config(request, request.overrides))
+    one, other = dict(flat(found)), dict(flat(made.config))
+    if keys := [key for key in {**one, **other} if key not in one or key not in other or one[key] != other[key]]:
+        fix = "Write it by hand, with `hydratune configs copy` as a start."
+        raise ConfigError(Mistake(_GROUP, "a file that can say all that was typed", f"other {', '.join(keys)}", fix))
+
+
+def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:
+    given = plan.flags
+    found = ["--config-dir", os.path.relpath(conf)]
+    if path := given["config_path"]:
+        found += ["--config-path", path]
+    if (name := given["config_name"]) and name != composition.CONFIG_NAME:
+        found += ["--config-name", name]
+    return tuple(found)
+
+
+def _comparable(cfg: DictConfig) -> dict[str, Any]:
+    """What a run of this config depends on."""
+    raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
+    return {key: value for key, value in raw.items() if key != "sweep"}
+
+
+def _scores(plan: Plan, row: results.TrialRow) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
+
+
+def _defaults(kept: Sequence[Override], request: Request) -> dict[str, Any]:
+    """The options that were chosen; an experiment among them is what this one adds to."""
+    first: list[Any] = []
+    last: list[Any] = []
+    for one in kept:
+        if one.key_or_group not in request.groups or one.is_delete():
+            continue
+        key = f"/{one.key_or_group}{f'@{one.package}' if one.package else ''}"
+        value: Any = one.value()
+        if one.key_or_group == _GROUP:
+            first += value if isinstance(value, list) else [value] if value else []
+        elif one.is_add():
+            first.append({key: value})
+        else:
+            last.append({f"override {key}": value})
+    found = [*first, "_self_", *last] if first else last
+    return {"defaults": found} if found else {}
+
+
+def _values(kept: Sequence[Override], request: Request, config: Any) -> DictConfig:
+    """The values that were typed or swept, as the config has them."""
+    node = OmegaConf.create({})
+    for key in (one.key_or_group for one in kept if one.key_or_group not in request.groups):
+        with suppress(KeyError, TypeError):  # a key that was taken away, which no file can say
+            OmegaConf.update(node, key, functools.reduce(operator.getitem, key.split("."), config))
+    return node

@@ -1,0 +1,286 @@
+"""The pictures of a sweep, all of them optuna's: each for a page and as a file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.sweep.report.tables import short_name
+from hydratune.sweep.space import short
+from hydratune.utils.errors import one_line
+from hydratune.utils.files import atomic_write
+from hydratune.utils.plotting import literal, literal_html, no_warnings
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+    from hydratune.sweep.plan import Plan
+
+log = logging.getLogger(__name__)
+
+_FRONTS = (2, 3)  # objectives that a front can be drawn of
+_NAMED = 5  # the best trials, whose curves have a color and a name
+_GREY, _PALE = "#999999", "#c6d3e1"
+_SCALE = "viridis"  # optuna's own color scale ends in white, which hides the worst trial on a white page
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One picture.
+
+    Args:
+        name: Of its file.
+        title: Above it.
+        draw: Makes it by `optuna.visualization` or by `optuna.visualization.matplotlib`, which have the same functions.
+        missing: Why there is none; empty where it can be drawn.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Any], Any]
+    missing: str = ""
+
+    def html(self, script: bool) -> str:
+        """A part of a page, with plotly's own code in it where `script` is set; raises what optuna raises."""
+        import optuna
+
+        with no_warnings():
+            figure = self.draw(optuna.visualization)
+        return figure.to_html(full_html=False, include_plotlyjs=script)
+
+    def png(self, path: Path) -> bool:
+        """Whether it could be drawn as a file."""
+        import matplotlib as mpl
+
+        mpl.use("Agg")  # without a screen
+        import optuna
+        from matplotlib import pyplot as plt
+
+        try:
+            with no_warnings(), plt.rc_context(), atomic_write(path) as part:
+                figure = self.draw(optuna.visualization.matplotlib).figure
+                figure.set_layout_engine("none")  # it would be drawn once more, and cut to what is drawn anyway
+                figure.savefig(part, format="png", bbox_inches="tight")
+        except Exception as error:  # a picture is not worth a sweep
+            log.warning("sweep: no %s: %s", path.name, one_line(error))
+            return False
+        finally:
+            plt.close("all")
+        return True
+
+
+def make_plots(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
+    """The pictures of a study by all of its trials, in their order."""
+    seen = _Copies(plan, trials)
+    several = len(plan.objectives) > 1
+    found = [_front(plan, seen)] if several else []
+    for i, name in enumerate(plan.objectives):
+        found += _of_objective(seen, short_name(name), i if several else None)
+    return [*found, _curves(plan, seen)]
+
+
+class _Copies:
+    """Copies of a study in memory, in which values are escaped as each library requires."""
+
+    def __init__(self, plan: Plan, trials: Sequence[FrozenTrial]) -> None:
+        self.plain = _renamed(plan, trials, str)
+        self._formulas = _renamed(plan, trials, literal)
+        self._tooltips = _renamed(plan, trials, literal_html)
+        self._ended = [_with_last_value(trial) for trial in trials] if len(plan.objectives) == 1 else trials
+        self._plain_ended = _renamed(plan, self._ended, str)
+        self._formulas_ended = _renamed(plan, self._ended, literal)
+
+    def of(self, module: Any, tooltips: bool = False, ended: bool = False) -> optuna.Study:
+        """Return the copy for a plotting library.
+
+        Args:
+            module: `optuna.visualization`, or its matplotlib twin.
+            tooltips: Whether plotly shows the values in tooltips, the only place where it reads tags.
+            ended: Whether pruned trials count as complete, with their last value.
+        """
+        if module.__name__.endswith("matplotlib"):
+            return self._formulas_ended if ended else self._formulas
+        return self._plain_ended if ended else self._tooltips if tooltips else self.plain
+
+    def has_pruned(self, number: int | None) -> bool:
+        """Return whether a plot of one objective has pruned trials with a value."""
+        return number is None and any(t.state.name == "PRUNED" and t.intermediate_values for t in self.plain.trials)
+
+
+def _with_last_value(trial: FrozenTrial) -> FrozenTrial:
+    """Return a pruned trial as a complete one with the value that it reported last; other trials as they are."""
+    import optuna
+
+    if trial.state.name != "PRUNED" or not trial.intermediate_values:
+        return trial
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState.COMPLETE,
+        value=trial.intermediate_values[max(trial.intermediate_values)],
+        params=trial.params,
+        distributions=trial.distributions,
+    )
+
+
+def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], str]) -> optuna.Study:
+    """Copy a study; its parameters get the short names of the tables if these differ from one another."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution
+
+    names = [one.name for one in plan.space.parameters]
+    shorts = [short(name) for name in names]
+    known = {name: told if shorts.count(told) == 1 else name for name, told in zip(names, shorts, strict=True)}
+
+    def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {known[name]: value for name, value in values.items()}
+
+    def escaped(value: Any) -> Any:
+        if isinstance(value, CategoricalDistribution):
+            return CategoricalDistribution([escaped(choice) for choice in value.choices])
+        return escape(value) if isinstance(value, str) else value
+
+    study = optuna.create_study(directions=[*plan.objectives.values()])  # type: ignore[list-item]
+    for trial in trials:
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=trial.state,
+                values=trial.values,
+                params=renamed({name: escaped(value) for name, value in trial.params.items()}),
+                distributions=renamed({name: escaped(value) for name, value in trial.distributions.items()}),
+                intermediate_values=trial.intermediate_values,
+            )
+        )
+    return study
+
+
+def _of_objective(seen: _Copies, name: str, number: int | None) -> Iterator[Plot]:
+    """The pictures of one objective; `number` is None where it is the only one."""
+    done = [trial for trial in seen.plain.trials if trial.state.name == "COMPLETE"]
+    values = {trial.values[number or 0] for trial in done}
+    shared = [key for key in (done[0].params if done else ()) if all(key in trial.params for trial in done)]
+    target = None if number is None else lambda trial: trial.values[number]
+    end = "" if number is None else f"_{name}"
+    common: dict[str, Any] = {"target": target, "target_name": name}
+    few = "" if len(done) > 1 else "it takes two trials that are done"
+    no_key = "" if shared else "the trials have no parameter in common"
+    alike = "" if len(values) > 1 else f"all trials have the same {name}"
+    alone = "" if len(shared) > 1 else "it takes two parameters that all trials have"
+
+    def titled(title: str, function: str, **more: Any) -> Callable[[Any], Any]:
+        return lambda module: _titled(getattr(module, function)(seen.of(module), **common, **more), title)
+
+    def coordinates(title: str) -> Callable[[Any], Any]:
+        def draw(module: Any) -> Any:
+            study = seen.of(module, ended=number is None)
+            ended = [trial.params for trial in study.trials if trial.state.name == "COMPLETE"]
+            params = [key for key in shared if all(key in one for one in ended)]
+            return _titled(_visible(module.plot_parallel_coordinate(study, params=params, **common)), title)
+
+        return draw
+
+    title = f"{name}: parallel coordinates" + " (pruned trials: last value)" * seen.has_pruned(number)
+    yield Plot(f"parallel_coordinates{end}", title, coordinates(title), few or no_key)
+    title = f"{name}: what it depends on"
+    draw = titled(title, "plot_param_importances")
+    yield Plot(f"parameter_importances{end}", title, draw, few or alike or alone)
+    title = f"{name}: trial by trial"
+    draw = titled(title, "plot_optimization_history")
+    yield Plot(f"optimization_history{end}", title, draw, "" if done else "no trial is done")
+
+
+def _front(plan: Plan, seen: _Copies) -> Plot:
+    names = [short_name(name) for name in plan.objectives]
+    title = f"Pareto front of {' and '.join(names)}"
+    done = any(trial.state.name == "COMPLETE" for trial in seen.plain.trials)
+    many = "" if len(names) in _FRONTS else f"there are {len(names)} objectives, and optuna draws two or three"
+
+    def draw(module: Any) -> Any:
+        return _titled(module.plot_pareto_front(seen.of(module, tooltips=True), target_names=names), title)
+
+    return Plot("pareto_front", title, draw, many or ("" if done else "no trial is done"))
+
+
+def _curves(plan: Plan, seen: _Copies) -> Plot:
+    """The values that trials reported while they were trained; those of pruned ones are dotted."""
+    name = short_name(next(iter(plan.objectives)))
+    what = "seed by seed" if plan.seeds else "evaluation by evaluation"
+    title = f"{name}: {what} (dotted: pruned)"
+    trials = seen.plain.trials
+    pruned = {f"Trial{trial.number}" for trial in trials if trial.state.name == "PRUNED"}
+    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.intermediate_values]
+    is_max = next(iter(plan.objectives.values())) == "maximize"
+    ranked = sorted(done, key=lambda trial: trial.values[0], reverse=is_max)
+    best = [f"Trial{trial.number}" for trial in ranked[:_NAMED]]
+    missing = "" if any(trial.intermediate_values for trial in trials) else "no trial has reported while it ran"
+
+    def draw(module: Any) -> Any:
+        figure = _titled(module.plot_intermediate_values(seen.of(module)), title)
+        _style_curves(figure, best, pruned)
+        _name_axes(figure, "seed" if plan.seeds else "evaluation", name)
+        return figure
+
+    return Plot("learning_curves", title, draw, missing)
+
+
+def _style_curves(figure: Any, best: Sequence[str], pruned: set[str]) -> None:
+    """Color and name the curves of the best trials; the others are pale, and those of pruned ones are dotted.
+
+    Optuna builds the legend before the lines get their colors here, so a new one replaces it.
+    """
+    if hasattr(figure, "update_layout"):
+        for trace in figure.data:
+            trace.update(showlegend=trace.name in best)
+            if trace.name in pruned:
+                trace.update(line_dash="dot", line_color=_GREY, marker_symbol="x")
+            elif trace.name not in best:
+                trace.update(line_color=_PALE)
+        return
+    if legend := figure.get_legend():
+        legend.remove()
+    lines = {str(line.get_label()): line for line in figure.lines}
+    for label, line in lines.items():
+        line.set(color=_PALE, zorder=1)
+        if label in pruned:
+            line.set(color=_GREY, linestyle=":", marker="x")
+    for i, label in enumerate(best):
+        lines[label].set(color=f"C{i}", zorder=2)
+    if best:
+        figure.legend(handles=[lines[label] for label in best], title="best trials")
+
+
+def _name_axes(figure: Any, x: str, y: str) -> None:
+    if hasattr(figure, "update_layout"):
+        figure.update_layout(xaxis_title=x, yaxis_title=y)
+    else:
+        figure.set_xlabel(x)
+        figure.set_ylabel(y)
+
+
+def _visible(figure: Any) -> Any:
+    """Give a figure of parallel coordinates colors that are all visible on white, in optuna's direction."""
+    if hasattr(figure, "update_layout"):
+        from plotly.colors import sample_colorscale
+
+        figure.update_traces(marker_colorscale=_SCALE, selector={"mode": "markers"})  # the color bar
+        is_reversed = any(bar.marker.reversescale for bar in figure.select_traces(selector={"mode": "markers"}))
+        for line in figure.select_traces(selector={"mode": "lines"}):
+            position = 1 - line.y[0] if is_reversed else line.y[0]  # the objective's, from 0 to 1
+            line.update(line_color=sample_colorscale(_SCALE, [position])[0], opacity=0.8)
+        return figure
+    for axes in figure.figure.axes:
+        for lines in axes.collections:
+            suffix = "_r" if lines.get_cmap().name.endswith("_r") else ""
+            lines.set_cmap(f"{_SCALE}{suffix}")
+    return figure
+
+
+def _titled(figure: Any, title: str) -> Any:
+    """A figure of plotly, or axes of matplotlib, under another title."""
+    if hasattr(figure, "update_layout"):
+        return figure.update_layout(title=title)
+    figure.set_title("", loc="left")  # where optuna puts some titles
+    figure.set_title(title)
+    return figure

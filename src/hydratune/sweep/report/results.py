@@ -1,0 +1,142 @@
+"""Where a sweep stands, as tables and the tracker show it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydratune.config import allowlist
+from hydratune.sweep.plan import Plan, label
+from hydratune.sweep.study import ERROR, METRICS, OWNER, PROGRESS, SECONDS, TRACEBACK, VALUES, folder_of
+from hydratune.tasks.metrics.metric import LOSS
+from hydratune.utils.stats import PROPORTIONS, Interval, Scale, mean_interval
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+DONE, RUNNING, PRUNED, FAILED, WAITING = "done", "running", "pruned", "failed", "waiting"
+STATES = (DONE, RUNNING, PRUNED, FAILED, WAITING)
+ENDED = (DONE, PRUNED, FAILED)
+_STATE = {"COMPLETE": DONE, "RUNNING": RUNNING, "PRUNED": PRUNED, "FAIL": FAILED, "WAITING": WAITING}
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """One configuration.
+
+    Args:
+        number: Of its trial.
+        name: What was chosen.
+        point: Parameter -> label.
+        state: One of STATES.
+        values: Of the objectives; empty without an end.
+        by_seed: Objective -> its value with each seed so far.
+        seconds: Of training so far.
+        progress: Share of the training that is done, from 0 to 1.
+        error: The last one, on one line.
+        trace: The end of its traceback.
+        folder: Of its files, below the sweep's.
+        last: What it reported last, where it was pruned or runs.
+        samples: Rows of validation; None before the first run ended, or where nobody knows.
+    """
+
+    number: int
+    name: str
+    point: Mapping[str, Any]
+    state: str
+    values: tuple[float, ...]
+    by_seed: Mapping[str, Sequence[float]]
+    seconds: float
+    progress: float
+    error: str
+    trace: str
+    folder: str
+    last: float | None
+    samples: int | None = None
+
+
+def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
+    """Of all trials, in their order."""
+    found = []
+    for trial in trials:
+        attrs, said = trial.user_attrs, [*trial.intermediate_values.values()]
+        state = _STATE[trial.state.name]
+        waits = state == RUNNING and attrs.get(OWNER) is None
+        point = {one.name: trial.params[one.name] for one in plan.space.parameters if one.name in trial.params}
+        found.append(
+            TrialRow(
+                number=trial.number,
+                name=label(point),
+                point=point,
+                state=WAITING if waits else state,
+                values=tuple(trial.values or ()) if state == DONE else (),
+                by_seed=attrs.get(VALUES, {}),
+                seconds=float(attrs.get(SECONDS, 0)),
+                progress=float(attrs.get(PROGRESS, 0)),
+                error=attrs.get(ERROR, ""),
+                trace=attrs.get(TRACEBACK, ""),
+                folder=folder_of(trial),
+                last=said[-1] if said else None,
+                samples=int(attrs.get(METRICS, {}).get("eval_samples", 0)) or None,
+            )
+        )
+    return found
+
+
+def ranked(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
+    """Those that are done, the best by the first objective first."""
+    sign = -1 if next(iter(plan.objectives.values())) == "maximize" else 1
+    return sorted((row for row in found if row.state == DONE), key=lambda row: (sign * row.values[0], row.number))
+
+
+def pareto_front(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
+    """Those that no other beats in every objective; with one objective, the best."""
+    signs = [-1 if direction == "maximize" else 1 for direction in plan.objectives.values()]
+    done = ranked(plan, found)
+
+    def beats(one: TrialRow, other: TrialRow) -> bool:
+        pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
+        return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+    best = [row for row in done if not any(beats(other, row) for other in done)]
+    return best[:1] if len(signs) == 1 else best
+
+
+def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
+    """The values that a metric can have, and the rows that it was measured on where it is a proportion of them."""
+    kind: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
+    known = {one.name: one for one in (LOSS, *getattr(kind, "known_metrics", ()))}
+    extra = (plan.identity.get(f"task.extra_metrics.{metric}.{end}") for end in ("low", "high"))
+    low, high = (known[metric].low, known[metric].high) if metric in known else extra
+    limits = (-math.inf if low is None else low, math.inf if high is None else high)
+    return Scale(*limits, rows if metric in PROPORTIONS else None)
+
+
+def mean_of_seeds(plan: Plan, row: TrialRow, objective: str) -> Interval:
+    """The mean of an objective over the seeds so far, of which there is at least one, with its interval."""
+    return mean_interval(row.by_seed[objective], scale(plan, objective.removeprefix("eval_"), row.samples))
+
+
+def counts(found: Sequence[TrialRow]) -> dict[str, int]:
+    """State -> how many are in it."""
+    counted = Counter(row.state for row in found)
+    return {state: counted[state] for state in STATES}
+
+
+def ended(found: Sequence[TrialRow]) -> int:
+    """How many came to an end, good or bad."""
+    return sum(row.state in ENDED for row in found)
+
+
+def seconds_left(found: Sequence[TrialRow], total: int | None, workers: int) -> float | None:
+    """How long the rest will take at the pace so far; None before there is one."""
+    took = [row.seconds for row in found if row.state in (DONE, PRUNED)]
+    if not took or total is None:
+        return None
+    left = total - ended(found)
+    begun = sum(row.progress for row in found if row.state == RUNNING)
+    return statistics.fmean(took) * max(left - begun, 0) / max(workers, 1)

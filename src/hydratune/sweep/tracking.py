@@ -1,0 +1,146 @@
+"""The sweep's own run in MLflow, under which its trials are nested: what is best, how many are where, the report."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
+from types import TracebackType
+from typing import Any, Self
+
+from omegaconf import DictConfig
+
+from hydratune.config.instantiate import build
+from hydratune.sweep.plan import values_of
+from hydratune.sweep.report import page, results
+from hydratune.sweep.report.tables import short_name
+from hydratune.sweep.space import format_value, short
+from hydratune.sweep.storage import BEAT, HeartbeatMonitor, retry
+from hydratune.sweep.study import PARENT, Study
+from hydratune.tracking.base import NoTracking, RunInfo, RunLog, Tracking
+from hydratune.tracking.journal import Journal
+from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
+from hydratune.training.job import GROUPS
+from hydratune.utils import process
+from hydratune.utils.escaping import escape_markdown
+
+log = logging.getLogger(__name__)
+
+SIGN = "hydratune.sign"  # an attribute of a study: the last sign of life of the process that records it
+
+
+class TrialsFailedError(RuntimeError):
+    """Some trials of a sweep failed; the others are as good as ever."""
+
+
+class SweepRun:
+    """Records a sweep as long as the context lasts; nothing without a config.
+
+    Args:
+        study: Of the sweep.
+        cfg: What its trials have in common; None where another process records it.
+    """
+
+    def __init__(self, study: Study, cfg: DictConfig | None) -> None:
+        self._study, self._cfg = study, cfg
+        self._tracking: Tracking = build(cfg.tracking) if cfg else NoTracking()
+        self._log = RunLog()
+        self._context: AbstractContextManager[RunLog] | None = None
+        self._last: object = None
+        self._watch, self._looked = HeartbeatMonitor(), time.monotonic()
+
+    def __enter__(self) -> Self:
+        directory, known = self._study.plan.directory, self._study.attributes().get(PARENT)
+        here = known is None or (process.is_here(known) and known["directory"] == str(directory))
+        if (not here or Journal(directory).is_over()) and self._study.is_done():
+            return self
+        if here or process.is_gone(known or {}):
+            self._begin(known)
+        return self
+
+    def _begin(self, known: Mapping[str, Any] | None) -> None:
+        """Records the sweep from now on, in the run in which `known` did, unless another process was faster."""
+        if self._cfg is None:
+            return
+        directory = self._study.plan.directory
+        key = known["key"] if known else Journal(directory).key or uuid.uuid4().hex
+        mine = {"key": key, **process.tags(), "directory": str(directory)}
+        if isinstance(self._tracking, NoTracking) or self._study.replace(PARENT, known, mine):
+            self._context = self._tracking.start(_facts(self._study, self._cfg, key))
+            self._log = self._context.__enter__()
+
+    def _give_sign(self) -> None:
+        """Shows other machines that this parent lives; or takes the place of one that gave no sign for long."""
+        if time.monotonic() - self._looked < BEAT:
+            return
+        self._looked = time.monotonic()
+        known = self._study.attributes()
+        if self._context is not None:
+            retry(lambda: self._study.study.set_user_attr(SIGN, self._looked))
+        elif PARENT in known and self._watch.is_silent(PARENT, known.get(SIGN)):
+            self._begin(known[PARENT])
+
+    def update(self, found: Sequence[results.TrialRow]) -> None:
+        """Records what has changed since the last time."""
+        self._give_sign()
+        plan, states = self._study.plan, results.counts(found)
+        if self._context is None or states == self._last:
+            return
+        self._last = states
+        values = {f"trials_{state}": float(count) for state, count in states.items()}
+        best = results.pareto_front(plan, found)
+        if best:
+            values |= {
+                f"best_{short_name(name)}": value for name, value in zip(plan.objectives, best[0].values, strict=True)
+            }
+            told = {f"best.{short(name)}": format_value(value) for name, value in best[0].point.items()}
+            note = (
+                f"Best: trial {best[0].number}, {escape_markdown(best[0].name)}, selected on validation, where its "
+                "score is too high by chance. Table and plots: artifacts, report/."
+            )
+            self._log.tags({"best_trial": str(best[0].number), **told, "mlflow.note.content": note})
+        self._log.metrics(values, step=results.ended(found))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._tracking.deliver(self._study.plan.directory)
+        if self._context is None:
+            return
+        if kind is not None:  # workers were ended with this process
+            self._tracking.heal()
+        found = results.rows(self._study.plan, self._study.trials())
+        self.update(found)
+        if kind is None:
+            self._report()
+        failed = [row for row in found if row.state == results.FAILED]
+        if kind is None and failed:
+            error = TrialsFailedError(f"{len(failed)} of {len(found)} trials failed; the first: {failed[0].error}")
+            with suppress(TrialsFailedError):
+                self._context.__exit__(type(error), error, None)
+        else:
+            self._context.__exit__(kind, error, trace)
+
+    def _report(self) -> None:
+        try:
+            for path in page.write(self._study):
+                self._log.artifact(path, page.REPORT)
+        except Exception:  # all that was trained is there, and `hydratune sweep report` tries again
+            log.exception("sweep: no report")
+
+
+def _facts(study: Study, cfg: DictConfig, key: str) -> RunInfo:
+    """What the parent's run shows of the sweep."""
+    plan, options = study.plan, study.options
+    choices = cfg.hydra.runtime.choices
+    swept = {key for one in plan.space.parameters for key in one.keys}
+    params: dict[str, object] = {group: choices[group] for group in GROUPS if choices.get(group) and group not in swept}
+    params |= {f"sweep.{short(one.name)}": values_of(one) for one in plan.space.parameters}
+    params |= {"sweep": choices.get("sweep"), "trials": study.total(), "pruner": options.pruner}
+    if plan.seeds:
+        params["seeds"] = ",".join(map(str, plan.seeds))
+    name, direction = next(iter(plan.objectives.items()))
+    return RunInfo(plan.name, plan.directory, params, {OBJECTIVE: name, DIRECTION: direction[:3]}, key)

@@ -1,0 +1,1 @@
+"""Metrics: functions over scikit-learn, seqeval, sacreBLEU, and rouge-score."""

@@ -1,0 +1,86 @@
+"""Metrics of one label per row, computed by scikit-learn from (rows,) label ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydratune.tasks.metrics.metric import Metric, correlation, share
+
+
+def accuracy(predictions: Any, references: Any) -> float:
+    """Share of rows with the right label; see `sklearn.metrics.accuracy_score`."""
+    from sklearn.metrics import accuracy_score
+
+    return accuracy_score(references, predictions)
+
+
+def f1(predictions: Any, references: Any) -> float:
+    """F1 of label 1 of two labels; 0 if it is neither true nor predicted. See `sklearn.metrics.f1_score`."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(references, predictions, labels=[1], average="macro", zero_division=0)  # of label 1 alone
+
+
+def macro_f1(predictions: Any, references: Any) -> float:
+    """Mean F1 of the labels that are true or predicted in some row; see `sklearn.metrics.f1_score`."""
+    from sklearn.metrics import f1_score
+
+    return f1_score(references, predictions, average="macro", zero_division=0)
+
+
+def matthews_correlation(predictions: Any, references: Any) -> float:
+    """Matthews correlation; 0 for chance, and if only one label occurs. See `sklearn.metrics.matthews_corrcoef`."""
+    from sklearn.metrics import matthews_corrcoef
+
+    if len({*references, *predictions}) == 1:  # scikit-learn would warn
+        return 0.0
+    return matthews_corrcoef(references, predictions)
+
+
+def macro_f1_of_counts(hits: Any, true: Any, predicted: Any) -> float:
+    """`macro_f1` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    occurs = true + predicted > 0
+    return float((2 * hits[occurs] / (true + predicted)[occurs]).mean())
+
+
+def matthews_correlation_of_counts(hits: Any, true: Any, predicted: Any) -> float:
+    """`matthews_correlation` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    rows = true.sum(dtype=float)
+    spread = (rows**2 - (predicted.astype(float) ** 2).sum()) * (rows**2 - (true.astype(float) ** 2).sum())
+    if spread == 0:
+        return 0.0
+    return float((hits.sum() * rows - (true.astype(float) * predicted).sum()) / spread**0.5)
+
+
+# Metrics of `CLASSIFICATION` that are functions of these counts.
+OF_COUNTS = {"macro_f1": macro_f1_of_counts, "matthews_correlation": matthews_correlation_of_counts}
+
+ACCURACY = share("accuracy", accuracy)
+F1 = share("f1", f1)  # of two labels only
+MACRO_F1 = share("macro_f1", macro_f1)
+CLASSIFICATION = (ACCURACY, F1, MACRO_F1, correlation("matthews_correlation", matthews_correlation))
+
+
+def as_evaluate(metric: Metric, kind: str = "int32") -> Any:
+    """The metric as a module of `evaluate`, e.g. for `evaluate.combine`; `evaluate.load` would need the Hub.
+
+    Args:
+        metric: A metric whose inputs are `predictions` and `references`.
+        kind: Type of one prediction and of one reference, as `datasets.Value` names it.
+    """
+    import datasets
+    import evaluate
+
+    class Module(evaluate.Metric):
+        """One metric under its name."""
+
+        def _info(self) -> evaluate.MetricInfo:
+            value = datasets.Value(kind)
+            features = datasets.Features({"predictions": value, "references": value})
+            return evaluate.MetricInfo(description=metric.function.__doc__ or "", citation="", features=features)
+
+        def _compute(self, predictions: Any, references: Any) -> Mapping[str, float]:
+            return {metric.name: metric.compute({"predictions": predictions, "references": references})}
+
+    return Module(module_type="metric", keep_in_memory=True)

@@ -1,0 +1,147 @@
+"""Definition of a metric: its function, the direction that is better, and the range of its values."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydratune.config.configurable import Configurable
+from hydratune.config.signatures import signature
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+
+# Names that Trainer reports by itself.
+RESERVED = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+PREDICTIONS, REFERENCES = "predictions", "references"
+SCORES = "scores"  # probabilities, which predictions.jsonl does not hold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Configurable):
+    """One metric. The direction and the range are stored here and nowhere else.
+
+    Args:
+        name: Reported as `eval_NAME` and `test_NAME`; a metric of `task.extra_metrics` takes the name of its key.
+        function: Takes its inputs by keyword and returns a number; None where a task computes it with others.
+        higher_is_better: False for errors and losses.
+        low: The lowest possible value.
+        high: The highest possible value.
+        inputs: Parameter of the function -> input of the task, of `Task.metric_inputs`.
+
+    Example:
+        >>> def error_rate(predictions, references):
+        ...     pairs = list(zip(predictions, references, strict=True))
+        ...     return sum(a != b for a, b in pairs) / len(pairs)
+        >>> metric = Metric(name="error_rate", function=error_rate, higher_is_better=False, low=0, high=1)
+        >>> metric.compute({"predictions": [0, 1], "references": [0, 0]})
+        0.5
+    """
+
+    name: str = ""
+    function: Any = None
+    higher_is_better: bool = True
+    low: float = -math.inf
+    high: float = math.inf
+    inputs: dict[str, str] = field(default_factory=lambda: {PREDICTIONS: PREDICTIONS, REFERENCES: REFERENCES})
+
+    @property
+    def is_share(self) -> bool:
+        """Return whether values are shares from 0 to 1, whose differences are shown in percentage points."""
+        return (self.low, self.high) == (0, 1)
+
+    @property
+    def direction(self) -> str:
+        """The direction as an Optuna study calls it: `maximize` or `minimize`."""
+        return "maximize" if self.higher_is_better else "minimize"
+
+    def is_better(self, value: float, other: float) -> bool:
+        """Return whether `value` is strictly better than `other`."""
+        return value > other if self.higher_is_better else value < other
+
+    def clip(self, value: float) -> float:
+        """The value, limited to the range of the metric."""
+        return min(max(value, self.low), self.high)
+
+    def compute(self, inputs: Mapping[str, Any]) -> float:
+        """The value of the metric over a whole split.
+
+        Args:
+            inputs: Name of an input -> its values; those that the function does not take are ignored.
+
+        Raises:
+            ConfigError: If the function returns no number.
+        """
+        value = self.function(**{parameter: inputs[source] for parameter, source in self.inputs.items()})
+        try:
+            return float(value)
+        except (TypeError, ValueError) as error:
+            fix = "Return one number for the whole split."
+            key = f"task.extra_metrics.{self.name}.function"
+            raise ConfigError(Mistake(key, "a function that returns a number", repr(value), fix)) from error
+
+    def check(self, available: Iterable[str]) -> Iterator[Mistake]:
+        """Mistakes of a metric of `task.extra_metrics`, whose function may still be a node of the config.
+
+        Args:
+            available: The inputs that the task has.
+        """
+        for parameter, source in self.inputs.items():
+            if source not in available:
+                fix = did_you_mean(source, available, "Name an input of the task.")
+                yield Mistake(f"inputs.{parameter}", one_of(available), repr(source), fix)
+        if self.low >= self.high:
+            yield Mistake("low", f"a number below high ({self.high})", repr(self.low), "Lower it.")
+        if not isinstance(self.function, Mapping):
+            if not callable(self.function):
+                fix = "Set function to {_target_: my_package.my_metric, _partial_: true}."
+                yield Mistake("function", "a node with a _target_", repr(self.function), fix)
+        elif self.function.get("_partial_") is not True:
+            fix = "Set function._partial_=true: the task calls it."
+            yield Mistake("function._partial_", "true", repr(self.function.get("_partial_")), fix)
+        else:
+            yield from self._check_signature(self.function)
+
+    def _check_signature(self, node: Mapping[str, Any]) -> Iterator[Mistake]:
+        """Compares the parameters of the function with `inputs` and the arguments of its node."""
+        found = signature(str(node.get("_target_")))
+        if found is None:
+            return
+        for parameter in self.inputs:
+            if parameter not in found.parameters and not found.accepts_any:
+                known = [name for name in found.parameters if name not in node]
+                fix = f"Map parameters to inputs, e.g. inputs={{{known[0] if known else 'y_pred'}: predictions}}."
+                yield Mistake("inputs", f"parameters of {found.path}: {known}", repr(parameter), fix)
+        for name, argument in found.parameters.items():
+            if argument.required and not name.startswith("*") and name not in (*self.inputs, *node):
+                fix = f"Set function.{name}=VALUE, or map it to an input in inputs."
+                yield Mistake(f"function.{name}", "a value", "none", fix)
+
+
+def is_valid_name(name: object) -> bool:
+    """Return whether a metric may have this name: trackers, overrides and Trainer must take it."""
+    return isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z]\w*", name)) and name not in RESERVED
+
+
+def share(name: str, function: Callable[..., Any] | None = None) -> Metric:
+    """A metric from 0 to 1 of which more is better."""
+    return Metric(name=name, function=function, low=0, high=1)
+
+
+def percentage(name: str, function: Callable[..., Any] | None = None) -> Metric:
+    """A metric from 0 to 100 of which more is better."""
+    return Metric(name=name, function=function, low=0, high=100)
+
+
+def correlation(name: str, function: Callable[..., Any] | None = None) -> Metric:
+    """A metric from -1 to 1 of which more is better."""
+    return Metric(name=name, function=function, low=-1, high=1)
+
+
+def error(name: str, function: Callable[..., Any] | None = None, low: float = 0) -> Metric:
+    """A metric without an upper bound of which less is better."""
+    return Metric(name=name, function=function, higher_is_better=False, low=low)
+
+
+LOSS = error("loss")  # of training and evaluation, in any task

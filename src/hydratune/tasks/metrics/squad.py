@@ -1,0 +1,128 @@
+"""SQuAD's own scores of answers, and the search for the best span of a network's scores.
+
+Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, EMNLP 2016, and Know What You Don't
+Know: Unanswerable Questions for SQuAD, ACL 2018; the definitions are those of the official evaluation scripts.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = set(string.punctuation)
+
+
+def normalized(answer: str) -> str:
+    """Lower case, without punctuation, articles and extra spaces."""
+    plain = "".join(letter for letter in answer.lower() if letter not in _PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", plain).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str], version_2: bool) -> float:
+    """1 if the prediction is one of the answers, else 0."""
+    return max(float(normalized(prediction) == normalized(answer)) for answer in _gold(answers, version_2))
+
+
+def f1(prediction: str, answers: Sequence[str], version_2: bool) -> float:
+    """The best overlap of words with one of the answers, from 0 to 1."""
+    words = normalized(prediction).split()
+    return max(_f1(words, normalized(answer).split(), version_2) for answer in _gold(answers, version_2))
+
+
+def _gold(answers: Sequence[str], version_2: bool) -> Sequence[str]:
+    """The answers to compare with: version 2 drops those of articles and punctuation alone.
+
+    An empty answer means that the question has no answer.
+    """
+    return [answer for answer in answers if not version_2 or normalized(answer)] or [""]
+
+
+def _f1(words: list[str], answer: list[str], version_2: bool) -> float:
+    """Version 2 scores two empty answers as 1, version 1 as 0: nothing is shared."""
+    if version_2 and not (words and answer):
+        return float(words == answer)
+    shared = (Counter(words) & Counter(answer)).total()
+    return 2 * shared / (len(words) + len(answer)) if shared else 0.0
+
+
+def scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], version_2: bool) -> dict[str, float]:
+    """`exact_match` and `f1` in percent, as the official script of the version computes them.
+
+    If some questions have no answer, also of questions with and without answers, e.g. `f1_no_answer`.
+    """
+    kinds = {
+        "": list(range(len(predictions))),
+        "_has_answer": [i for i, known in enumerate(answers) if known],
+        "_no_answer": [i for i, known in enumerate(answers) if not known],
+    }
+    if not kinds["_no_answer"]:
+        kinds = {"": kinds[""]}
+    return {
+        f"{name}{kind}": 100 * sum(score(predictions[i], answers[i], version_2) for i in rows) / len(rows)
+        for kind, rows in kinds.items()
+        if rows
+        for name, score in (("exact_match", exact_match), ("f1", f1))
+    }
+
+
+class Span(NamedTuple):
+    """A piece of the context and how sure the network is of it."""
+
+    text: str
+    score: float
+
+
+@dataclass
+class SpanCandidates:
+    """What the windows of one question say.
+
+    Args:
+        best: The most probable span of all windows.
+        null: The lowest score of "no answer" of all windows, as the official script takes it.
+    """
+
+    best: Span = field(default_factory=lambda: Span("", float("-inf")))
+    null: float = float("inf")
+
+    @property
+    def doubt(self) -> float:
+        """How much more probable no answer is than the best span."""
+        return self.null - self.best.score
+
+    def add(self, window: Mapping[str, Any], context: str, null: float, max_answer_length: int) -> None:
+        """Takes the scores of a window into account.
+
+        Args:
+            window: Numbers and scores of the best starts and ends, and the `offsets` (token -> characters of the
+                context, None outside it).
+            context: The text that the offsets count in.
+            null: The window's score of "no answer".
+            max_answer_length: In tokens.
+        """
+        self.null = min(self.null, null)
+        offsets = window["offsets"]
+        for start, score in zip(window["starts"], window["start_scores"], strict=True):
+            for end, end_score in zip(window["ends"], window["end_scores"], strict=True):
+                fits = 0 <= start <= end < min(start + max_answer_length, len(offsets))
+                if fits and offsets[start] and offsets[end] and score + end_score > self.best.score:
+                    self.best = Span(context[offsets[start][0] : offsets[end][1]], float(score + end_score))
+
+
+def best_threshold(doubts: Sequence[float], gains: Iterable[float]) -> float:
+    """The doubt up to which answering pays most over all questions.
+
+    Args:
+        doubts: Of each question.
+        gains: What answering gains over not answering: the F1 of the span, minus that of no answer.
+    """
+    total, best, threshold = 0.0, 0.0, float("-inf")
+    for doubt, gain in sorted(zip(doubts, gains, strict=True)):
+        total += gain
+        if total > best:
+            best, threshold = total, doubt
+    return threshold if threshold > float("-inf") else min(doubts, default=0.0) - 1

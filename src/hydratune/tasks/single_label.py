@@ -1,0 +1,161 @@
+"""What the tasks share that give each row one label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from hydratune.data.columns import BadRow
+from hydratune.data.label_names import LabelNames
+from hydratune.tasks.base import EvalSplit, Task, column_values
+from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
+from hydratune.tasks.metrics.classification import CLASSIFICATION, F1, MACRO_F1, OF_COUNTS
+from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, SCORES, Metric
+from hydratune.utils.errors import ConfigError, Mistake
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+    from datasets import Dataset, DatasetDict
+    from transformers import EvalPrediction
+
+
+@dataclass(kw_only=True)
+class SingleLabelTask(Task):
+    """A task with a column `label`: a string, an id or a truth value."""
+
+    known_metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
+    metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, SCORES, "label_names")
+    needs_names: ClassVar[bool] = True
+
+    metrics: list[str] | None = None
+    objective: str = "eval_accuracy"
+
+    def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:
+        """Those that the config names; for null all, but only one of `f1` (two labels) and `macro_f1` (more)."""
+        if self.metrics is not None:
+            return self.metrics
+        known = [metric.name for metric in self.known_metrics]
+        if head is None:
+            return known
+        return [name for name in known if name != (MACRO_F1 if head["num_labels"] == 2 else F1).name]
+
+    def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
+        """Adds: F1 is that of the second of two labels, and not defined for more."""
+        if F1.name in self.metric_names(head) and head["num_labels"] != 2:
+            fix = f"Set task.metrics=[accuracy,{MACRO_F1.name}], and the objective to one of them."
+            got = f"{F1.name} with {head['num_labels']} labels"
+            raise ConfigError(Mistake("task.metrics", f"{MACRO_F1.name} for more than two labels", got, fix))
+        super().check_head(head, objective)
+
+    def row_metrics(self, names: Sequence[str] = ()) -> list[str]:
+        """Adds: F1 for two labels only."""
+        return [name for name in super().row_metrics(names) if name != F1.name or len(names) in (0, 2)]
+
+    def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
+        """Adds: labels that are none of the known ones."""
+        yield from super().bad_rows(splits, label_names)
+        yield from unknown_labels(splits, label_names)
+
+    def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
+        """Names of the values of `label`."""
+        return name_labels(splits, names)
+
+    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
+        """Labels by their names."""
+        return named_labels(rows, own, trained)
+
+    def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002
+        """(batch, labels) -> (batch,) the best label and (batch,) its probability.
+
+        Also (batch, labels) all probabilities, if one of `extra_metrics` takes `scores`.
+        """
+        values = logits[0] if isinstance(logits, tuple) else logits
+        probabilities = values.float().softmax(dim=-1)
+        best = probabilities.max(dim=-1)
+        needs_all = any(SCORES in metric.inputs.values() for metric in self.extra_metrics.values())
+        return (best.indices, best.values, *((probabilities,) if needs_all else ()))
+
+    def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
+        """The metrics that the config names."""
+        names, true = [*evaluated.head["id2label"].values()], prediction.label_ids
+        if (true_names := evaluated.true_names()) is not None:
+            true = _true_ids(true_names, names)
+        predicted, _, *probabilities = prediction.predictions
+        more = {SCORES: probabilities[0]} if probabilities else {}
+        return self._scores(true, predicted, names, **more)
+
+    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+        """The name of the predicted label and its probability."""
+        names = evaluated.head["id2label"]
+        for best, probability in zip(*predictions[:2], strict=True):
+            yield {"prediction": names[int(best)], "probability": float(probability)}
+
+    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+        """The names of the true and of the predicted label."""
+        names = evaluated.head["id2label"]
+        true = evaluated.true_names() or [names[int(label)] for label in prediction.label_ids]
+        for label, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+            yield {"label": label, **said}
+
+    def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
+        """The confusion matrix, and the scores of each label."""
+        from hydratune.tasks.metrics.tables import one_label
+
+        true, said = column_values(rows, "label", "prediction")
+        return one_label(true, said, list(dict.fromkeys([*head["id2label"].values(), *true])))
+
+    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+        """The metrics that the config names."""
+        return self._scores(*_ids(rows, names), names)
+
+    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """Accuracy, and the F1 of two labels, which is that of the second."""
+        right = row["label"] == row["prediction"]
+        found = {"accuracy": (float(right), 1.0)}
+        if len(names) == 2:
+            is_true, is_said = (row[key] == names[1] for key in ("label", "prediction"))
+            found["f1"] = (2.0 * (is_true and is_said), float(is_true + is_said))
+        return found
+
+    def resampled(
+        self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
+    ) -> Callable[[Sequence[int]], float]:
+        """Look the IDs up once; compute macro F1 and the Matthews correlation from counts of labels."""
+        import numpy as np
+
+        true, said = _ids(rows, names)
+        if metric in OF_COUNTS and metric not in self.extra_metrics:
+            labels = 1 + max(true.max(), said.max())
+            right = np.where(true == said, true, labels)  # the last one counts the rows that are wrong
+
+            def from_counts(numbers: Sequence[int]) -> float:
+                counts = (np.bincount(ids[numbers], minlength=labels + 1)[:labels] for ids in (right, true, said))
+                return OF_COUNTS[metric](*counts)
+
+            return from_counts
+        alone = self.with_metric(metric)
+        return lambda numbers: alone._scores(true[numbers], said[numbers], names)[metric]
+
+    def _scores(self, references: Any, predictions: Any, names: Sequence[str], **more: Any) -> dict[str, float]:
+        """The metrics of (rows,) ids of labels."""
+        inputs = {PREDICTIONS: predictions, REFERENCES: references, "label_names": [*names], **more}
+        return self.scores({"num_labels": len(names)}, **inputs)
+
+
+def _true_ids(true: Sequence[str], names: Sequence[str]) -> Any:
+    """(rows,) ids of labels; those that the head does not have follow its own, so that no prediction is right."""
+    import numpy as np
+
+    ids = {name: i for i, name in enumerate(dict.fromkeys((*names, *true)))}
+    return np.array([ids[name] for name in true])
+
+
+def _ids(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Any, Any]:
+    """(rows,) ids of the true and of the predicted labels of decoded rows."""
+    import numpy as np
+
+    true, predicted = column_values(rows, "label", "prediction")
+    ids = {name: i for i, name in enumerate(names)}
+    return _true_ids(true, names), np.array([ids[name] for name in predicted])

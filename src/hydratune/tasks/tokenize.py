@@ -1,0 +1,66 @@
+"""From rows to token ids, once: what the tasks over text share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from hydratune.data.cache import cached_map, tokenizer_hash
+from hydratune.data.streaming import is_stream
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+Batch = Mapping[str, list[Any]]  # columns of some rows
+Encode = Callable[..., Mapping[str, list[Any]]]  # a batch of columns, and the rows' numbers if asked for
+
+
+def encode_splits(
+    splits: DatasetDict, encode: Encode, tokenizer: Any, key: Mapping[str, Any], with_indices: bool = False
+) -> DatasetDict:
+    """Each split mapped by `encode` in batches, or read from the cache where that was done before.
+
+    Args:
+        splits: Rows under the task's column names.
+        encode: Takes a batch of columns and returns a batch of new ones, of any number of rows.
+        tokenizer: What `encode` tokenises with.
+        key: What else the result depends on, with the task's name and a number that grows with its code.
+        with_indices: Whether `encode` also takes the rows' numbers in their split.
+    """
+    described = {"tokenizer": tokenizer_hash(tokenizer), "tokenizers": version("tokenizers"), **key}
+    return type(splits)(
+        {
+            split: cached_map(rows, encode, {**described, "split": split}, f"tokenising {split}", with_indices)
+            for split, rows in splits.items()
+        }
+    )
+
+
+def encode_texts(batch: Mapping[str, list[Any]], tokenizer: Any, max_length: int | None) -> dict[str, Any]:
+    """What a network takes of the columns `text` and `text_pair`, and whether each row was `truncated`."""
+    texts = [batch["text"], *([batch["text_pair"]] if "text_pair" in batch else [])]
+    encoded = tokenizer(*texts, **cut(max_length))
+    return {**encoded, "truncated": truncated(tokenizer, encoded, *texts)}
+
+
+def cut(max_length: int | None) -> dict[str, Any]:
+    """Arguments that make a tokenizer cut its texts, where there is a limit."""
+    return {"truncation": True, "max_length": max_length} if max_length else {}
+
+
+def truncated(tokenizer: Any, encoded: Any, *texts: Any) -> list[bool]:
+    """Whether each text of a batch, encoded with `cut`, lost tokens."""
+    if encoded.is_fast:
+        return [bool(encoding.overflowing) for encoding in encoded.encodings]
+    whole = tokenizer(*texts, verbose=False)["input_ids"]
+    return [len(w) > len(c) for w, c in zip(whole, encoded["input_ids"], strict=True)]
+
+
+def say_truncated(splits: DatasetDict, max_length: int | None, what: str = "texts") -> tuple[DatasetDict, list[str]]:
+    """The splits without their column `truncated`, and a sentence that counts it; a stream is not counted."""
+    counts = {split: sum(rows["truncated"]) for split, rows in splits.items() if not is_stream(rows)}
+    parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+    said = [f"{sum(counts.values()):,} {what} were cut to {max_length} tokens: {parts}"] if parts else []
+    return type(splits)({split: rows.remove_columns("truncated") for split, rows in splits.items()}), said

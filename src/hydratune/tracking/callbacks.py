@@ -1,0 +1,91 @@
+"""From Trainer to a run's log."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from hydratune.tracking.base import ModelInfo, RunLog
+
+# What Trainer says again at each log since the training began; the last time is the one that counts.
+_OF_THE_WHOLE = ("train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
+
+
+class MlflowCallback(TrainerCallback):
+    """Hands everything that Trainer logs to a run's log, with its step, and adds speed and memory."""
+
+    def __init__(self, run_log: RunLog) -> None:
+        self._run_log = run_log
+        self._last = (0, 0, 0.0)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
+        """Starts the clock."""
+        self._last = _now(state)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Training loss, learning rate, gradient norm, evaluation metrics."""
+        if not state.is_world_process_zero or not logs:
+            return
+        if "loss" in logs:
+            logs = {name: value for name, value in logs.items() if name not in _OF_THE_WHOLE} | self._speed(args, state)
+        self._run_log.metrics(logs, state.global_step)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Leaves the time of an evaluation out of the speed of training."""
+        steps, tokens, then = self._last
+        if state.log_history:
+            self._last = (steps, tokens, then + state.log_history[-1].get("eval_runtime", 0.0))
+
+    def _speed(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
+        """Samples and tokens a second since the last time, and the most memory until now in GiB."""
+        (steps, tokens, then), now = self._last, _now(state)
+        self._last = now
+        seconds = max(now[2] - then, 1e-9)
+        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        found = {"samples_per_second": (now[0] - steps) * batch / seconds, "peak_memory_gib": peak_memory()}
+        return found | ({"tokens_per_second": (now[1] - tokens) / seconds} if now[1] else {})
+
+
+class RecordCheckpoints(TrainerCallback):
+    """Hands checkpoints to a run's log as models."""
+
+    def __init__(self, record: Callable[[ModelInfo], None], model: ModelInfo, which: Literal["best", "all"]) -> None:
+        self._record, self._model, self._which = record, model, which
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+        """Records the checkpoint that was just written, or only one that is the best so far."""
+        step = state.global_step
+        if not state.is_world_process_zero or (self._which == "best" and state.best_global_step != step):
+            return
+        saved = Path(str(args.output_dir)) / f"checkpoint-{step}"
+        evaluated = [entry for entry in state.log_history if entry["step"] == step and "eval_loss" in entry]
+        metrics = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k.startswith("eval_")}
+        self._record(replace(self._model, folder=saved, name=saved.name, step=step, metrics=metrics))
+
+
+def peak_memory() -> float:
+    """The most memory so far in GiB: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def _now(state: TrainerState) -> tuple[int, int, float]:
+    """Steps and tokens until now, and the time."""
+    return state.global_step, int(state.num_input_tokens_seen), time.monotonic()

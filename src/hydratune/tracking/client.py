@@ -1,0 +1,264 @@
+"""Where MLflow keeps its runs: addresses, made absolute and made ready."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, urlsplit
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.config import servers
+from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError
+from hydratune.utils.provenance import redact
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+log = logging.getLogger(__name__)
+
+SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
+_SQLITE = "sqlite:///"
+_SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # the driver in `postgresql+psycopg` is left out
+_DELETED = "deleted"  # MLflow's lifecycle stage
+_LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
+
+
+def typed_uri(uri: str) -> str:
+    """Return the absolute address of one that the user typed, with `${oc.env:NAME}` read from the environment.
+
+    A password need not be typed then. Addresses from files are never resolved: a journal of someone else would read
+    the environment.
+
+    Raises:
+        ConfigError: The environment has no such variable.
+    """
+    try:
+        return absolute_uri(str(OmegaConf.create({"uri": uri}).uri))
+    except OmegaConfBaseException as error:
+        fix = "Set the variable."
+        raise ConfigError(Mistake("--uri", "an address", one_line(error)[:300], fix)) from error
+
+
+def absolute_uri(uri: str) -> str:
+    """Return an address; a relative path of SQLite is made absolute, so that it holds in another directory."""
+    if not uri.startswith(_SQLITE):
+        return uri
+    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
+
+
+def stored_uri(uri: str, directory_before: str, directory: Path) -> str:
+    """Return the address that a run recorded; that of a SQLite store follows a run directory that was moved."""
+    path = sqlite_path(uri)
+    return uri if path is None else _SQLITE + str(relocated(path, directory_before, directory))
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an absolute sqlite address; None for any other."""
+    return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
+
+
+def address_mistake(uri: str, key: str) -> Mistake | None:
+    """Return what is wrong with the form of an absolute address; None if nothing is."""
+    scheme = _SCHEME.match(uri)
+    name = scheme[1] if scheme else uri.partition(":")[0]
+    is_file = name == "sqlite"
+    if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
+        return None
+    expected = f"an address that starts with {one_of(SCHEMES)}" if not is_file else "sqlite:///PATH without parameters"
+    fix = did_you_mean(name, SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
+    return Mistake(key, expected, repr(redact(uri)), fix)
+
+
+def existing(uri: str, key: str, fix: str) -> MlflowClient:
+    """A client of an absolute address; raises ConfigError for `key` where connecting would make a new sqlite store."""
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise ConfigError(Mistake(key, "a store that exists", repr(str(path)), fix))
+    return connect(uri)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of an absolute address whose store exists; the first to come makes a sqlite store.
+
+    Raises:
+        ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
+    """
+    if wrong := address_mistake(uri, "tracking.uri") or servers.mistake(uri, "tracking.uri"):
+        raise ConfigError(wrong)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, into our table
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the sender tries again; MLflow would block on it
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
+    from filelock import FileLock
+
+    for noisy in ("alembic", "mlflow"):  # importing mlflow sets its level anew
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    path = sqlite_path(uri)
+    try:
+        if path is None:
+            return _answering(uri)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.touch(mode=PRIVATE)
+        # Two processes that make the schema at once break each other (alembic has no lock of its own).
+        with FileLock(f"{path}.lock"):
+            client = _unlocked(uri)
+            relocate_artifacts(path)
+            return client
+    except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
+        reason = str(redact(one_line(error)))[:300]
+        fix = "Start the server, correct tracking.uri, or set tracking=none."
+        raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
+
+
+def _unlocked(uri: str) -> MlflowClient:
+    """A client of a sqlite store, once no other process holds the whole of it, as a backup may."""
+    began = time.monotonic()
+    while True:
+        try:
+            return _answering(uri)
+        except Exception as error:
+            waited = time.monotonic() - began
+            if _LOCKED not in str(error) or waited > _LONGEST_LOCK:
+                raise
+            log.warning("tracking: waiting for %s, which another process holds, for %d s now", uri, waited)
+
+
+def _answering(uri: str) -> MlflowClient:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(uri)
+    client.search_experiments(max_results=1)
+    return client
+
+
+class TrackingUnavailableError(Exception):
+    """The store did not take an entry; it may do so later."""
+
+
+class DeletedError(TrackingUnavailableError):
+    """The run or its experiment was deleted in MLflow, which refuses every entry until a user restores it."""
+
+
+def check_artifacts(uri: str, location: str) -> None:
+    """Return if files may be uploaded to the artifact location that a store names.
+
+    Someone else may have written the location into a SQLite file or a server, so only a store that the user has named
+    chooses freely. A SQLite file has its artifacts next to it, a server does not choose directories of this machine.
+
+    Raises:
+        PathEscapeError: If they may not.
+    """
+    check_artifact_host(location)
+    parts = urlsplit(location)
+    is_local = parts.scheme in ("", "file")
+    path = sqlite_path(uri)
+    is_own = path is not None and is_local and _is_below(Path(unquote(parts.path)), path.parent)
+    is_remote = path is None and not is_local
+    if not (is_own or is_remote or servers.is_confirmed(uri)):
+        command = f"--uri {shlex.quote(str(redact(uri)))}"
+        raise PathEscapeError(f"the store has its artifacts at {location}; if you trust it, name the store: {command}")
+
+
+def check_artifact_host(location: str) -> None:
+    """Return if MLflow's client would send no credentials to the host of an artifact location, or to one of the user's.
+
+    Raises:
+        PathEscapeError: It would send them elsewhere.
+    """
+    parts = urlsplit(location)
+    hosts = [location] if parts.scheme in ("http", "https") else []
+    if parts.scheme == "mlflow-artifacts" and parts.netloc:
+        hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"]
+    for wrong in (servers.mistake(host, "tracking.uri") for host in hosts):
+        if wrong:
+            raise PathEscapeError(f"the store has its artifacts at {wrong.got}")
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return path.is_absolute() and path.resolve().is_relative_to(folder.resolve())
+
+
+def restore_command(uri: str, kind: str, number: str) -> str:
+    """Return the shell command that restores a deleted experiment or run.
+
+    Args:
+        uri: The store.
+        kind: `experiment` or `run`.
+        number: Its ID.
+    """
+    address = shlex.quote(str(redact(uri)))
+    return f"MLFLOW_TRACKING_URI={address} mlflow {kind}s restore --{kind}-id {number}"
+
+
+def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
+    """Raise ConfigError if the experiment called `name` was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == _DELETED:
+        command = restore_command(uri, "experiment", found.experiment_id)
+        fix = f"Restore it with `{command}`, or choose another with tracking.experiment=NAME."
+        raise ConfigError(Mistake("tracking.experiment", "an experiment that is not deleted", repr(name), fix))
+
+
+def has_run(client: MlflowClient, run_id: str) -> bool:
+    """Return whether the store has a run, deleted or not."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
+    return True
+
+
+def check_not_deleted(client: MlflowClient, uri: str, run_id: str) -> None:
+    """Raise DeletedError if a run or its experiment was deleted."""
+    run = client.get_run(run_id)
+    experiment = client.get_experiment(run.info.experiment_id)
+    if experiment.lifecycle_stage == _DELETED:
+        raise _deleted_experiment(uri, experiment)
+    if run.info.lifecycle_stage == _DELETED:
+        command = restore_command(uri, "run", run_id)
+        raise DeletedError(f"the MLflow run {run.info.run_name!r} was deleted; restore it with: {command}")
+
+
+def _deleted_experiment(uri: str, experiment: Experiment) -> DeletedError:
+    command = restore_command(uri, "experiment", experiment.experiment_id)
+    return DeletedError(f"the MLflow experiment {experiment.name!r} was deleted; restore it with: {command}")
+
+
+def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
+    """Return the ID of the experiment called `name`, created if necessary; a local store has its artifacts next to it.
+
+    Raises:
+        DeletedError: If the experiment was deleted.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if found := client.get_experiment_by_name(name):
+        if found.lifecycle_stage == _DELETED:
+            raise _deleted_experiment(uri, found)
+        return str(found.experiment_id)
+    path = sqlite_path(uri)
+    if path:
+        (path.parent / ARTIFACTS).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+    location = (path.parent / ARTIFACTS / quote(name, safe=" ")).as_uri() if path else None
+    try:
+        return str(client.create_experiment(name, artifact_location=location))
+    except MlflowException:  # another process was first
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        return str(found.experiment_id)

@@ -1,0 +1,220 @@
+"""Networks in MLflow: logged models with their step and metrics, which `mlflow.transformers` loads and serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.tracking.base import ModelInfo
+from hydratune.tracking.client import check_artifacts
+from hydratune.utils.files import resolve_inside
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric
+    from mlflow.models import ModelSignature
+
+log = logging.getLogger(__name__)
+
+MODEL_KEY = "hydratune.model"  # a tag that finds a model again when it is recorded twice
+STAGED = ".models_to_send"  # in a run's directory, until the sender has them
+_TRAINING_STATE = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
+_REQUIREMENTS = ("mlflow", "transformers", "torch", "accelerate", "pillow")
+# Pipeline -> the columns of what it answers.
+_OUTPUTS: Mapping[str, Mapping[str | None, str]] = {
+    "text-classification": {"label": "string", "score": "double"},
+    "image-classification": {"label": "string", "score": "double"},
+    "token-classification": {None: "string"},
+    "fill-mask": {None: "string"},
+    "text-generation": {None: "string"},
+}
+Datasets = Mapping[str, Sequence[str]]  # prefix of a metric -> name and digest of the rows it was measured on
+
+
+class ModelGoneError(Exception):
+    """A model that MLflow cannot take, however often it is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A `ModelInfo` in plain values, as the journal has it.
+
+    Args:
+        folder: What is uploaded, below the run's directory.
+        name: Short, for tables.
+        step: Optimizer steps that made it.
+        metrics: Points of the run that were measured on these weights: name, value, ms since 1970, step.
+        params: What tells it from other models.
+        datasets: What the points were measured on.
+        staged: Whether the folder is there for this alone and goes when it was uploaded.
+        registered_name: Of the model in MLflow's registry; None for no registration.
+        alias: Of the registered version.
+    """
+
+    folder: str
+    name: str
+    step: int
+    metrics: Sequence[tuple[str, float, int, int]]
+    params: Mapping[str, str]
+    datasets: Datasets = field(default_factory=dict)
+    staged: bool = False
+    registered_name: str | None = None
+    alias: str | None = None
+
+
+# --- in the run's own thread -----------------------------------------------------------------------------
+
+
+def package_model(model: ModelInfo, target: Path, is_kept: bool) -> Path:
+    """The folder to upload: `target` in MLflow's format where a pipeline serves the model, else the model's files.
+
+    This loads the network, which `from_pretrained` cannot do in two threads at once: so the run does it, and the
+    sender only uploads.
+
+    Args:
+        model: Whose folder `save_pretrained` or Trainer has written.
+        target: A folder for it.
+        is_kept: Whether the model's own folder stays; Trainer removes old checkpoints.
+    """
+    shutil.rmtree(target, ignore_errors=True)  # of a run that was cut off here
+    if model.pipeline:
+        try:
+            _pack(model, target)
+        except Exception as error:  # mlflow and transformers raise what they like
+            shutil.rmtree(target, ignore_errors=True)
+            log.warning("tracking: %s is recorded as its files, not for mlflow.transformers: %s", model.name, error)
+        else:
+            return target
+    return model.folder if is_kept else _linked(model.folder, target)
+
+
+def _pack(model: ModelInfo, target: Path) -> None:
+    """Writes safetensors, signature, input example and pinned requirements."""
+    import mlflow.transformers
+    from transformers import pipeline
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns that no model card is on the hub for our folder
+    warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)  # of its own code
+    example: Any = dict(model.example)
+    if not _has_columns(str(model.pipeline), model.example):
+        example = list(example.values())
+    target.parent.mkdir(exist_ok=True)
+    mlflow.transformers.save_model(
+        pipeline(model.pipeline, model=str(model.folder), device="cpu"),
+        str(target),
+        signature=_signature(str(model.pipeline), model.example),
+        input_example=example or None,
+        model_config={"truncation": True} if model.pipeline == "text-classification" else None,
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _REQUIREMENTS],
+    )
+
+
+def _signature(pipeline: str, example: Mapping[str, str]) -> ModelSignature:
+    """One unnamed text as input, or the columns of `example`."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    names = list(example) if _has_columns(pipeline, example) else [None]
+    inputs = Schema([ColSpec("string", name) for name in names])
+    return ModelSignature(inputs, Schema([ColSpec(kind, name) for name, kind in _OUTPUTS[pipeline].items()]))
+
+
+def _has_columns(pipeline: str, example: Mapping[str, str]) -> bool:
+    """Return whether a served request names its columns.
+
+    MLflow evaluates the unnamed texts of a text classifier as Python literals if all texts of a request are literals:
+    `123` would reach the tokenizer as a number. It does not touch texts in a named column.
+    """
+    return len(example) > 1 or (pipeline == "text-classification" and bool(example))
+
+
+def _linked(folder: Path, target: Path) -> Path:
+    """The files of a checkpoint under second names, without what only training needs; copies where links fail."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        if file.is_file() and not file.name.startswith(_TRAINING_STATE):
+            try:
+                os.link(file, target / file.name)
+            except OSError:
+                shutil.copy2(file, target / file.name)
+    return target
+
+
+# --- in the sender ---------------------------------------------------------------------------------------
+
+
+def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, directory: Path, model: ModelEntry) -> None:
+    """Upload a model once, link it to its run, step and metrics, and register it if that is requested.
+
+    Raises:
+        PathEscapeError: The store has its artifacts where it must not have them.
+        UnfitError: The model's files are gone.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    folder, key = resolve_inside(directory, model.folder), f"{run_id}/{model.name}"
+    found = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
+    if found:
+        logged = found[0]
+    else:
+        tags = {MODEL_KEY: key}
+        logged = client.create_logged_model(experiment_id, model.name, run_id, tags, dict(model.params))
+    if logged.status != LoggedModelStatus.READY:
+        if not folder.is_dir():
+            raise ModelGoneError(f"{folder} is gone")
+        check_artifacts(uri, logged.artifact_location)
+        _sign(folder, run_id, logged.model_id)
+        client.log_model_artifacts(logged.model_id, str(folder))
+        client.finalize_logged_model(logged.model_id, "READY")
+    outputs = client.get_run(run_id).outputs
+    if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, model.step)])
+    client.log_batch(run_id, metrics=[_metric(*point, logged.model_id, model.datasets) for point in model.metrics])
+    if model.registered_name:
+        _register(client, model.registered_name, model.alias, logged, run_id)
+    if model.staged:
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # others wait there
+            folder.parent.rmdir()
+
+
+def _sign(folder: Path, run_id: str, model_id: str) -> None:
+    """Writes into a folder of MLflow's format which model of which run it is."""
+    from mlflow.models import Model
+
+    path = folder / "MLmodel"
+    if path.is_file():
+        model = Model.load(str(path))
+        model.run_id, model.model_id, model.model_uuid = run_id, model_id, model_id
+        model.save(str(path))
+
+
+def _metric(name: str, value: float, at: int, step: int, model_id: str, datasets: Datasets) -> Metric:
+    """A point of the run, now with its model and the rows it was measured on, so that models can be ranked."""
+    from mlflow.entities import Metric
+
+    dataset, digest = datasets.get(name.partition("/")[0], (None, None))
+    return Metric(name, value, at, step, model_id=model_id, dataset_name=dataset, dataset_digest=digest)
+
+
+def _register(client: MlflowClient, name: str, alias: str | None, logged: LoggedModel, run_id: str) -> None:
+    """A version of a registered model, which is made if need be; the one that this run made before is kept."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    versions: list[Any] = list(client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'"))
+    if not versions:
+        versions = [client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)]
+    if alias:
+        client.set_registered_model_alias(name, alias, versions[0].version)

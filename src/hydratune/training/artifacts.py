@@ -1,0 +1,199 @@
+"""What a run writes down about itself: in its directory, and from there in its tracker."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config.dataset_name import data_name
+from hydratune.data.cache import arrow_column, source_hash
+from hydratune.data.dropped import DROPPED_ROWS, DroppedRows
+from hydratune.data.splits import GROUPS, without_groups
+from hydratune.data.streaming import is_stream
+from hydratune.tasks.base import EvalSplit, Task
+from hydratune.tracking.base import DatasetInfo, ModelInfo, RunLog
+from hydratune.training.job import Job, resolved_yaml
+from hydratune.training.run_params import training_args
+from hydratune.training.sample import SAMPLE, write_sample
+from hydratune.training.warm_cache import key_of
+from hydratune.utils import provenance
+from hydratune.utils.errors import optional_record
+from hydratune.utils.files import (
+    CONFIG,
+    GROUP,
+    LABELS,
+    MODEL,
+    PREDICTIONS,
+    TRAINING_ARGS,
+    write_json,
+    write_lines,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import TrainingArguments
+    from transformers.trainer_utils import PredictionOutput
+
+log = logging.getLogger(__name__)
+
+OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
+_DIGEST = 32  # characters, of the 36 that MLflow takes
+
+
+def log_run_start(
+    cfg: DictConfig, job: Job, splits: Sequence[DatasetInfo], args: TrainingArguments, run_log: RunLog
+) -> None:
+    """Record the config, the overrides, the training arguments, the environment, uncommitted changes, and the rows.
+
+    Only the config is required, since `predict` and `evaluate` read it. The rest is optional.
+
+    Args:
+        cfg: Of the run.
+        job: Of the run.
+        splits: See `known_splits`.
+        args: The effective ones, after hardware and task have set theirs.
+        run_log: Of the run.
+
+    Raises:
+        ConfigError: If the rows differ from those that the sweep has used so far.
+    """
+    _write(job, run_log, CONFIG, resolved_yaml(cfg))
+    texts: dict[str, Callable[[], str]] = {
+        OVERRIDES: lambda: OmegaConf.to_yaml(OmegaConf.create(provenance.redacted_overrides(job.overrides))),
+        TRAINING_ARGS: lambda: json.dumps(training_args(args), indent=2) + "\n",
+        ENVIRONMENT: provenance.environment,
+        DIFF: provenance.git_diff,
+    }
+    for name, make in texts.items():
+        with optional_record(name):
+            if text := make():
+                _write(job, run_log, name, text)
+    if check_rows := job.part.check_rows if job.part else job.check_rows:
+        check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in splits})
+    for split in splits:
+        run_log.dataset(split)
+
+
+def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
+    write_text(job.directory / name, text)
+    run_log.artifact(job.directory / name)
+
+
+def known_splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> list[DatasetInfo]:
+    """The rows of each split, or nothing if they cannot be hashed; a sweep compares the digests, so it needs them."""
+    with nullcontext() if job.part or job.check_rows else optional_record("datasets"):
+        return list(_splits(cfg, job, splits))
+    return []
+
+
+def dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
+    """List the rows that were dropped before training."""
+    with optional_record(DROPPED_ROWS):
+        if count := dropped.list_in(job.directory):
+            log.warning("data: dropped rows: %s, listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            run_log.artifact(job.directory / DROPPED_ROWS)
+
+
+def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
+    """List the rows, too, that a stream has dropped by the end of training."""
+    with optional_record(DROPPED_ROWS):
+        if (count := dropped.merge_epochs()) > len(dropped.before):
+            log.warning("data: dropped rows: %s, listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            run_log.artifact(job.directory / DROPPED_ROWS)
+
+
+def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelInfo:
+    """What a tracker is told of the network, as long as nothing has trained it.
+
+    Args:
+        cfg: Of the run.
+        job: Of the run.
+        task: Of the run.
+        rows: Raw rows, for an example of an input.
+        processor: The checkpoint's tokenizer or image processor.
+        served: Whether the folder holds a whole network, not an adapter alone.
+    """
+    base = cfg.model.get("pretrained_model_name_or_path") or cfg.model.get("model_type")
+    params = {"base_model": base, "task": job.choices.get("task"), "dataset": job.choices.get("dataset")}
+    example: Mapping[str, str] = {}
+    if served and task.pipeline:
+        with optional_record("input example"):
+            example = task.example(next(iter(rows)), processor)
+    return ModelInfo(
+        folder=job.directory / MODEL,
+        name="model",
+        step=0,
+        metrics={},
+        pipeline=task.pipeline if served else None,
+        example=example,
+        params={name: value for name, value in params.items() if value},
+    )
+
+
+def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, test: EvalSplit, run_log: RunLog) -> None:
+    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label."""
+    decoded = list(_with_inputs(task, rows, list(task.decode(predicted, test))))
+    if not decoded:
+        return
+    write_lines(job.directory / PREDICTIONS, decoded)
+    run_log.artifact(job.directory / PREDICTIONS)
+    with optional_record(SAMPLE):
+        for path, folder in write_sample(job.directory, decoded, test.rows):
+            run_log.artifact(path, folder)
+        run_log.tags({"mlflow.loggedArtifacts": json.dumps([{"path": SAMPLE, "type": "table"}])})
+    if "id2label" in test.head:
+        write_json(job.directory / LABELS, list(test.head["id2label"].values()))
+        run_log.artifact(job.directory / LABELS)
+    with optional_record("tables"):
+        from hydratune.training import tables
+
+        for path in tables.write(task.tables(decoded, test.head), job.directory / "tables"):
+            run_log.artifact(path, "tables")
+
+
+def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[DatasetInfo]:
+    """What each split is, with a hash of its rows; of a stream, of what it is read from."""
+    config: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    source = json.dumps(provenance.redact(config))
+    name = data_name(str(job.choices.get("dataset") or cfg.name), config)
+    for split, rows in without_groups(splits).items():
+        columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
+        digest = source_hash(rows)
+        if is_stream(rows):  # of the hub, the config has the revision
+            digest = provenance.text_hash(f"{split} {source} {digest}")
+        count = None if is_stream(rows) else len(rows)
+        yield DatasetInfo(split, name, digest[:_DIGEST], source, count, columns)
+
+
+def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield each prediction after its texts and image file, and before its group, if each row has one prediction."""
+    names = [name for name in task.inputs if name in rows.column_names and name in task.texts()]
+    groups = [GROUPS] if GROUPS in rows.column_names else []
+    images = _image_paths(task, rows) if len(decoded) == len(rows) else {}
+    if len(decoded) != len(rows) or not (names or groups or images):
+        yield from map(dict, decoded)
+        return
+    plain = rows.select_columns([*names, *groups]) if names or groups else ({} for _ in decoded)
+    for i, (row, one) in enumerate(zip(plain, decoded, strict=True)):
+        group = {GROUP: str(row.pop(GROUPS))} if groups else {}
+        yield {**row, **{name: paths[i] for name, paths in images.items()}, **one, **group}
+
+
+def _image_paths(task: Task, rows: Any) -> dict[str, list[str | None]]:
+    """Return the paths of the rows' images, as the data has them, by column; None for an image without a path."""
+    from datasets import Image
+
+    paths: dict[str, list[str | None]] = {}
+    for name in (name for name in task.images() if name in rows.column_names):
+        if isinstance(rows.features[name], Image):
+            files = arrow_column(rows.cast_column(name, Image(decode=False)), name)
+            paths[name] = [file and file["path"] for file in files.to_pylist()]
+        else:
+            paths[name] = rows[name][:]
+    return {name: own for name, own in paths.items() if any(own)}

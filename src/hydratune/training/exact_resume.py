@@ -1,0 +1,149 @@
+"""Check whether a resume is bit-exact, and name the reasons if it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config.composition import flat
+from hydratune.data.cache import content_hash
+from hydratune.data.streaming import is_stream
+from hydratune.utils import provenance
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+EXACT = "exact"  # the tag of a run
+# Code whose collators and callbacks draw and remember nothing that a checkpoint has not.
+_KNOWN = ("hydratune.", "transformers.")
+_NODES = ("task", "model", "adapter", "trainer")  # of the config: what a run computes
+_PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
+# Training arguments that change neither the rows of a step nor its arithmetic, nor which weights are the best.
+_NEUTRAL = (
+    *("output_dir", "run_name", "report_to", "project", "trackio", "hub_", "push_to_hub", "disable_tqdm", "log"),
+    *("do_", "save_total_limit", "save_on_each_node", "skip_memory_metrics", "resume_from_checkpoint", "local_rank"),
+    *("ddp_timeout", "dataloader_num_workers", "dataloader_persistent_workers", "dataloader_pin_memory"),
+    *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "include_num_input_tokens_seen"),
+)
+
+
+def exactness(trainer: Trainer) -> str:
+    """`yes`, or `no, because ...` with all reasons."""
+    reasons = [*_obstacles(trainer), *getattr(trainer, "departures", ())]
+    return f"no, because {'; '.join(reasons)}" if reasons else "yes"
+
+
+def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict[str, str]:
+    """Every condition besides the lineage that affects bit-exactness, by names for the user.
+
+    Args:
+        cfg: Of the run.
+        trainer: Whose arguments are final: the hardware has divided batches, and chosen precision and kernels.
+        splits: The rows of the data set.
+    """
+    import torch
+
+    args = trainer.args
+    plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _NODES}
+    used = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
+    plain["trainer"]["args"] = used
+    validation = splits["validation"]
+    gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
+    versions = provenance.versions()
+    values = {
+        **dict(flat(provenance.redact(plain))),
+        "objective": cfg.objective,
+        "validation set": None if is_stream(validation) else content_hash(validation),
+        "hardware.processes": args.world_size,
+        "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
+        "hardware.threads": torch.get_num_threads(),
+        "hardware.precision": torch.backends.fp32_precision,
+        "hardware.attention": getattr(getattr(trainer.model, "config", None), "_attn_implementation", None),
+        "hardware.deterministic": torch.are_deterministic_algorithms_enabled(),
+        "hardware.eval_precision": cfg.hardware.get("eval_precision"),
+        "hardware.lean": cfg.hardware.get("lean"),
+        **{name: versions.get(name) for name in _PACKAGES},
+    }
+    return {name: str(value) for name, value in values.items()}
+
+
+def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[str, str]) -> None:
+    """Notes in a Trainer under which conditions it trains, and how they differ from those of its checkpoint.
+
+    Checkpoints have both, so that a run that was resumed under other conditions once is never called exact again.
+    """
+    from hydratune.training.trainer import checkpoints
+    from hydratune.training.trainer.checkpointing import CheckpointingMixin
+
+    if not isinstance(trainer, CheckpointingMixin):
+        return
+    trainer.conditions = now
+    if checkpoint is None:
+        return
+    manifest, step = checkpoints.read(Path(checkpoint)), Path(checkpoint).name.removeprefix(checkpoints.PREFIX)
+    before: Mapping[str, str] = manifest.get("conditions", {})
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    changed = [f"{name} changed from {before.get(name)} to {now.get(name)} at step {step}" for name in names]
+    if why := trainer.best_is_lost(checkpoint):
+        changed.append(f"the best weights until step {step} are lost ({why})")
+    trainer.departures = [*manifest.get("departures", ()), *changed]
+
+
+def _obstacles(trainer: Any) -> Iterator[str]:
+    import torch
+    from transformers.trainer_callback import ExportableState
+    from transformers.trainer_utils import has_length
+
+    from hydratune.training.trainer.checkpointing import CheckpointingMixin
+
+    args, collator, callbacks = trainer.args, trainer.data_collator, trainer.callback_handler.callbacks
+    if not isinstance(trainer, CheckpointingMixin):
+        yield f"{type(trainer).__name__} forgets some of what it goes on from (trainer._target_)"
+    if not has_length(trainer.train_dataset):
+        yield "a stream begins at another row (dataset.streaming)"
+    elif not _is_plain(trainer.train_dataset):
+        yield f"rows of {_name(trainer.train_dataset)} may be drawn at random when they are read (dataset)"
+    if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():
+        yield "kernels of a GPU add in an order of their own (hardware.deterministic)"
+    if args.torch_compile:
+        yield "compiled kernels depend on the shapes of the batches before (hardware.compile)"
+    if args.dataloader_num_workers > 1 and not args.dataloader_in_order:
+        yield "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)"
+    if args.world_size > 2 and _regroups_gradients(trainer):
+        yield "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)"
+    if args.save_only_model:
+        yield "no checkpoint has the optimizer (trainer.args.save_only_model)"
+    if not _is_known(collator) or getattr(collator, "mlm", False):
+        yield f"{_name(collator)} may draw at random (task)"
+    for callback in callbacks:
+        if isinstance(callback, ExportableState) and not args.restore_callback_states_from_checkpoint:
+            yield f"{_name(callback)} begins anew (trainer.args.restore_callback_states_from_checkpoint)"
+        if not isinstance(callback, ExportableState) and not _is_known(callback) and vars(callback):
+            yield f"no checkpoint has what {_name(callback)} remembers, which is no ExportableState (trainer.callbacks)"
+
+
+def _regroups_gradients(trainer: Any) -> bool:
+    """Returns whether DDP puts gradients into other buckets after its first step, and so adds them in another order.
+
+    The sum of two processes does not depend on the order; that of three does.
+    """
+    handler = trainer.accelerator.ddp_handler
+    return handler is not None and (bool(handler.static_graph) or not handler.find_unused_parameters)
+
+
+def _is_plain(rows: Any) -> bool:
+    """Returns whether reading a row twice gives the same values: a table without a transform of the user's."""
+    from datasets import Dataset
+
+    return isinstance(rows, Dataset) and rows.format["type"] != "custom"
+
+
+def _is_known(one: Any) -> bool:
+    return str(one.__module__).startswith(_KNOWN)
+
+
+def _name(one: Any) -> str:
+    return str(getattr(one, "__name__", type(one).__name__))

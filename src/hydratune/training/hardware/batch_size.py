@@ -1,0 +1,232 @@
+"""Finds the largest part of a batch that fits into memory, before anything is trained.
+
+A step over parts whose gradients are accumulated is the step over the whole batch (see
+`hydratune.training.trainer.accumulation`), so what is learned does not depend on the machine (but for batch norm, which
+looks at a part). The search leaves weights, gradients, and random numbers as they were: a run whose batch fits is, bit
+for bit, the run without a search.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.rng import random_state, set_random_state
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import Trainer
+
+KEY = "trainer.args.per_device_train_batch_size"
+_GB = 10**9
+_USABLE = 0.8  # of the memory on a CPU, where one that runs out is killed; evaluation and the system need some
+_CERTAIN = 0.5  # of the memory: below, an estimate is enough, and nothing is tried
+_BACKWARD = 1.5  # of what the forward pass keeps: with what the backward pass makes of it
+
+
+def fit_batch(trainer: Trainer, memory: int | None, checkpoint: str | None = None) -> list[str]:
+    """Splits the batch of a Trainer into parts that fit; returns words for the user, none where nothing was split.
+
+    Args:
+        trainer: It has not trained yet.
+        memory: Bytes that the process may still take; None where nobody says. A GPU is asked by trying.
+        checkpoint: A directory that the training goes on from: its parts are taken where they still fit.
+
+    Raises:
+        ConfigError: Where not even one row fits.
+    """
+    if not _can_split(trainer):
+        return []
+    args = trainer.args
+    whole = args.per_device_train_batch_size
+    with _untouched(trainer):
+        rows = _longest(trainer)
+        fits = _estimate(trainer, rows, memory) if args.device.type == "cpu" else _trial(trainer, rows)
+        size = largest_divisor_that_fits(whole, _parts_of(checkpoint) or whole, fits)
+    if args.world_size > 1:  # every process takes what fits into the smallest
+        import torch
+
+        size = int(trainer.accelerator.gather(torch.tensor([size], device=args.device)).min())
+    if not size:
+        raise ConfigError(_too_large(rows, memory if args.device.type == "cpu" else None))
+    if size == whole:
+        return []
+    args.per_device_train_batch_size = size
+    args.gradient_accumulation_steps *= whole // size
+    trainer._train_batch_size = args.train_batch_size
+    return [f"batches of {whole} in parts of {size} (memory)"]
+
+
+def largest_divisor_that_fits(whole: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest divisor of `whole`, up to `most`, that fits; 0 where none does."""
+    sizes = (size for size in range(most, 0, -1) if whole % size == 0)
+    return next((size for size in sizes if fits(size)), 0)
+
+
+def _can_split(trainer: Trainer) -> bool:
+    """Whether a step over parts is the step over the whole, and a network can be tried as it lies."""
+    from transformers.trainer_utils import has_length
+
+    from hydratune.training.trainer.accumulation import GradientAccumulationMixin
+
+    args = trainer.args
+    sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.is_model_parallel
+    known = trainer.train_dataset is not None and has_length(trainer.train_dataset)
+    return isinstance(trainer, GradientAccumulationMixin) and known and not sharded and args.n_gpu < 2
+
+
+def _parts_of(checkpoint: str | None) -> int | None:
+    """The size of the parts that a checkpoint was trained with."""
+    if checkpoint is None:
+        return None
+    state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
+    return state.get("train_batch_size")
+
+
+@contextmanager
+def _untouched(trainer: Trainer) -> Iterator[None]:
+    """Leaves the network and the random numbers as they were."""
+    network: Any = trainer.model
+    numbers, training = random_state(), network.training
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # e.g. of batch norm
+    _checkpoint_activations(trainer)
+    network.train()
+    try:
+        yield
+    finally:
+        network.zero_grad(set_to_none=True)
+        for name, buffer in network.named_buffers():
+            buffer.copy_(buffers[name])
+        network.train(training)
+        set_random_state(numbers)
+
+
+def _checkpoint_activations(trainer: Trainer) -> None:
+    """What Trainer does where it is asked to recompute activations; later it does so again."""
+    args: Any = trainer.args
+    if args.activation_checkpointing and hasattr(trainer.model, "activation_checkpointing_enable"):
+        options = dict(args.activation_checkpointing_kwargs or {})
+        known = {"every_n_layers": options.pop("every_n_layers", 1), "offload": options.pop("offload", False)}
+        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, **known)
+
+
+def _longest(trainer: Trainer) -> list[Any]:
+    """The row with the most tokens, and that with the most labels where it is another: they set a batch's shape."""
+    from hydratune.training.trainer.sampler import lengths
+
+    data: Any = trainer.train_dataset
+    names = getattr(trainer.processing_class, "model_input_names", ["input_ids"])
+    numbers = set()
+    for name in (names[0], "labels"):
+        if known := lengths(data, name):
+            numbers.add(max(range(len(known)), key=known.__getitem__))
+    kept = trainer._remove_unused_columns(data) if hasattr(data, "remove_columns") else data
+    return [kept[number] for number in sorted(numbers or {0})]
+
+
+def _loss(trainer: Trainer, rows: list[Any], size: int) -> torch.Tensor:
+    """The loss of a batch of `size` rows, all of them as long as the longest."""
+    batch = trainer.data_collator(list(islice(cycle(rows), size)))
+    with trainer.accelerator.autocast():
+        loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
+    assert not isinstance(loss, tuple)
+    return loss
+
+
+def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
+    """Whether a part of that size goes forward and backward beside what the optimizer will need."""
+    import torch
+
+    network: Any = trainer.model
+    needed = _optimizer_bytes(trainer)
+
+    def fits(size: int) -> bool:
+        try:
+            reserved = torch.empty(needed, dtype=torch.uint8, device=trainer.args.device)
+            _loss(trainer, rows, size).backward()
+            del reserved
+        except (RuntimeError, MemoryError) as error:
+            if not is_oom(error):
+                raise
+            return False
+        finally:
+            network.zero_grad(set_to_none=True)
+            gc.collect()  # what an exception still holds
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+        return True
+
+    return fits
+
+
+def is_oom(error: Exception) -> bool:
+    """Whether an error says that there was no memory left."""
+    import torch
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or should_reduce_batch_size(error)
+
+
+def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable[[int], bool]:
+    """Whether a part of that size fits by what the forward pass of a few rows keeps, tried only where that is close."""
+    if memory is None:
+        return lambda size: True  # noqa: ARG005
+    few = max(2, len(rows))  # batch norm takes no single row
+    tried = _trial(trainer, rows)
+    weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
+    always = weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
+    try:
+        kept = _kept_bytes(trainer, rows, few)
+        at_most = kept / few  # a row; some of it is there once, however many rows there are
+        if always + _BACKWARD * at_most * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
+            return lambda size: True  # noqa: ARG005
+        each = (_kept_bytes(trainer, rows, 2 * few) - kept) / few
+    except (RuntimeError, MemoryError) as error:
+        if not is_oom(error):
+            raise
+        return tried
+    always += kept - few * each
+
+    def fits(size: int) -> bool:
+        wanted = always + _BACKWARD * each * size
+        return wanted <= _CERTAIN * memory or (wanted <= _USABLE * memory and tried(size))
+
+    return fits
+
+
+def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
+    """Bytes that the forward pass of `size` rows keeps for the backward pass, weights left out."""
+    from torch.autograd.graph import saved_tensors_hooks
+
+    weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
+    found: dict[int, int] = {}
+
+    def look(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor.detach()  # itself would hold the graph that holds it, for good, and with it the network
+
+    with saved_tensors_hooks(look, lambda tensor: tensor):
+        loss = _loss(trainer, rows, size)
+    del loss  # up to here it held them all, so that no address was given twice
+    return sum(found.values())
+
+
+def _optimizer_bytes(trainer: Trainer) -> int:
+    """What AdamW keeps: two moments of each weight that trains. Other optimizers keep less."""
+    return sum(2 * one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
+
+
+def _too_large(rows: list[Any], memory: int | None) -> Mistake:
+    tokens = max((len(row["input_ids"]) for row in rows if "input_ids" in row), default=0)
+    where = f"{memory / _GB:.2g} GB" if memory is not None else "the GPU's memory"
+    got = f"one of {tokens} tokens that does not" if tokens else "one that does not"
+    fix = "Set task.max_length lower, or trainer.args.activation_checkpointing=true, or take a smaller model."
+    return Mistake(KEY, f"a row, forward and backward, that fits into {where}", got, fix)

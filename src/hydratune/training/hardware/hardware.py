@@ -1,0 +1,200 @@
+"""How a run uses the machine: what it takes of it, and the line that says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from hydratune.config.configurable import Configurable
+from hydratune.training.hardware import policy
+from hydratune.training.hardware.environment import ignore_other_launchers, is_rank
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.machine import free_memory, machine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, Trainer, TrainingArguments
+
+log = logging.getLogger(__name__)
+
+_IMAGES = "pixel_values"  # what a network of images calls its input
+# Read by cuBLAS and by flash attention; the first is one of two values with which it repeats itself.
+_REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
+
+
+@dataclass(kw_only=True)
+class Hardware(Configurable):
+    """How a run uses the machine; arguments that the user sets in `trainer.args` win over what is chosen here.
+
+    A run calls `prepare` before anything is loaded, `alone` when it has training arguments, `suit` when it has network
+    and data, `fit` when it has a Trainer.
+
+    Args:
+        device: `auto` takes a GPU where there is one; `cuda` insists on it.
+        precision: `auto` takes bf16 autocast where the processor multiplies bf16 itself, else fp32.
+        eval_precision: Precision of evaluation and predictions; null for that of training, `fp32` for no autocast.
+        threads: CPU threads of torch; null for as many cores as this process may use, by affinity and cgroup.
+        workers: Processes that collate batches; null for none on a CPU and a few beside a GPU.
+        attention: The attention kernel; `auto` for the fastest, null for transformers' choice.
+            `model.attn_implementation` wins.
+        compile: torch.compile; `auto` only where the run is long enough to earn it back.
+        pin_memory: Whether batches go to the GPU from pinned memory; null for yes where there is one.
+        deterministic: The same bits on the same machine, each time, also on a GPU; slower there. What has no such
+            kernel raises.
+        fit_batch: Split batches that do not fit into memory, and accumulate their gradients; found before training.
+        lean: Cheaper steps on a CPU (see `hydratune.training.trainer.cpu_speedups`).
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
+    eval_precision: Literal["fp32"] | None = None
+    threads: int | None = None
+    workers: int | None = None
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] | None = "auto"
+    compile: Literal["auto"] | bool = "auto"
+    pin_memory: bool | None = None
+    deterministic: bool = False
+    fit_batch: bool = True
+    lean: bool = True
+    _device: str = field(default="cpu", init=False, repr=False)
+    _said: list[str] = field(default_factory=list, init=False, repr=False)
+
+    def check(self) -> Iterator[Mistake]:
+        """What can be told to be wrong before anything heavy is imported."""
+        if self.threads is not None and self.threads < 1:
+            yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")
+        if self.workers is not None and self.workers < 0:
+            yield Mistake("workers", "a number from 0 or null", repr(self.workers), "Leave it out.")
+
+    def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """Sets up torch, absolutely: nothing of an earlier run of this process stays. Returns training arguments.
+
+        Args:
+            given: Arguments that the user has set; these, and those that contradict them, are left out.
+
+        Raises:
+            ConfigError: Where the machine has not what is asked for.
+        """
+        import torch
+
+        ignore_other_launchers()  # before accelerate and transformers read them
+        here = machine()
+        self._device = policy.device("cpu" if given.get("use_cpu") else self.device, here)
+        threads = policy.threads(self.threads, here, _local_processes())
+        precision = policy.precision(self.precision, self._device, here, given)
+        workers = policy.workers(self.workers, self._device, here)
+        torch.set_num_threads(threads.value)
+        repeat_exactly(self.deterministic)
+        exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but never back
+        torch.backends.fp32_precision = exact
+        on_gpu = self._device == "cuda"
+        arguments = {
+            "use_cpu": self._device == "cpu",
+            "bf16": precision.value == "bf16",
+            "fp16": precision.value == "fp16",
+            "dataloader_num_workers": workers,
+            "dataloader_persistent_workers": workers > 0,
+            "dataloader_pin_memory": on_gpu if self.pin_memory is None else self.pin_memory,
+        }
+        name = {"cuda": here.gpu.name if here.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
+        with_threads = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
+        self._said = [name, *([] if on_gpu else [with_threads]), str(precision)]
+        self._said += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
+        self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
+        return {name: value for name, value in arguments.items() if name not in _settled(given)}
+
+    def alone(self, args: TrainingArguments) -> None:
+        """Takes one GPU of several: over more, Trainer in one process would use torch's slow DataParallel."""
+        if args.n_gpu > 1:
+            self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp takes them all)")
+            args._n_gpu = 1
+
+    def suit(self, args: TrainingArguments, module: PreTrainedModel, rows: Any, given: Mapping[str, Any]) -> None:
+        """Chooses what depends on the network and on the length of the run: its attention kernel, torch.compile.
+
+        Args:
+            args: Of the run, whose Trainer is not made yet.
+            module: The network, without an adapter.
+            rows: The training data.
+            given: What the user has set in `trainer.args` and `model`.
+
+        Raises:
+            ConfigError: Where the network has not the kernel that is asked for.
+        """
+        bf16 = machine().bf16 if args.bf16 else ""
+        inputs = module.main_input_name
+        kernel = policy.attention(self.attention, self._device, module.config, bf16, partial(_longest, rows, inputs))
+        if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
+            try:
+                module.set_attn_implementation(kernel.value)
+            except (ImportError, ValueError) as error:
+                got, fix = f"{kernel.value!r}: {one_line(error)[:300]}", "Set hardware.attention=auto."
+                expected = "a kernel that this network has here"
+                raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
+            self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
+        if not any(name.startswith("torch_compile") for name in given):
+            compiled = policy.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES)
+            args.torch_compile = compiled.value
+            args.torch_compile_backend = "inductor" if compiled.value else None
+            if compiled.value or compiled.why:
+                words = "torch.compile" if compiled.value else "no torch.compile"
+                self._said.append(words + f" ({compiled.why})" * bool(compiled.why))
+
+    def fit(self, trainer: Trainer, checkpoint: str | None = None) -> None:
+        """Splits batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
+        if self.fit_batch:
+            from hydratune.training.hardware.batch_size import fit_batch
+
+            memory = free_memory()
+            self._said += fit_batch(trainer, memory and memory // _local_processes(), checkpoint)
+
+    def say(self) -> None:
+        """Logs one line of what was chosen since `prepare`, and why."""
+        log.info("hardware: %s", ", ".join(self._said))
+
+
+def repeat_exactly(wanted: bool) -> None:
+    """Makes torch choose kernels that give the same bits each time, or no longer."""
+    import torch
+
+    torch.use_deterministic_algorithms(wanted)
+    torch.backends.cudnn.deterministic = wanted
+    torch.backends.cudnn.benchmark = False
+    for name, value in _REPEATABLE.items():
+        if wanted:
+            os.environ.setdefault(name, value)
+        elif os.environ.get(name) == value:
+            del os.environ[name]
+
+
+def _local_processes() -> int:
+    """Returns how many processes of the run share this machine."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if is_rank() else 1
+
+
+def _settled(given: Mapping[str, Any]) -> set[str]:
+    """Arguments that the user has set, and those that would contradict them."""
+    contradicted = {"fp16": ("bf16",), "bf16": ("fp16",), "dataloader_num_workers": ("dataloader_persistent_workers",)}
+    return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
+
+
+def _longest(rows: Any, column: str) -> int | None:
+    """The most tokens, or labels, of a row; 0 for images, None where nobody knows, as in a stream."""
+    from hydratune.training.trainer.sampler import lengths
+
+    if column == _IMAGES:
+        return 0
+    known = [lengths(rows, name) for name in (column, "labels")]
+    return max((max(one) for one in known if one), default=None)
+
+
+def _steps(args: TrainingArguments, rows: Any) -> int:
+    """How many steps a run takes."""
+    if args.max_steps > 0:
+        return args.max_steps
+    together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return int(args.num_train_epochs * len(rows) // together)

@@ -1,0 +1,295 @@
+"""The machines of one run: they start their processes together, and each notices when another one is lost."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from hydratune.training.hardware import rendezvous
+from hydratune.training.hardware.distributed import Launch
+from hydratune.training.hardware.peers import UNREACHABLE, Heartbeats, Peer
+from hydratune.training.hardware.rendezvous import KEY, Waiting
+from hydratune.utils import signals
+from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, one_line
+
+log = logging.getLogger(__name__)
+
+INTERFACES = {"GLOO_SOCKET_IFNAME": "", "NCCL_SOCKET_IFNAME": "="}  # NCCL takes a name without `=` for a prefix
+LOOPBACK = "127.0.0.1"
+_POLL = 0.1  # seconds
+_REPORTS = 3.0  # seconds to wait for what other machines say about a failure
+# Seconds in which the processes of this machine end by themselves after those of another one
+_FAILING, _INTERRUPTED = 15.0, 30.0
+
+
+class PeerFailedError(Exception):
+    """Processes of another machine have failed."""
+
+
+class Machines:
+    """The connections of machine 0 to all other machines of a run, or of another machine to machine 0.
+
+    Args:
+        launch: The machines, and the number of this one.
+        run: The run's directory, which is the same on all machines.
+        processes: The number of processes that this machine starts.
+        timeout: Seconds of silence after which a machine is lost.
+
+    Attributes:
+        address: Of machine 0, as the processes of this machine reach it.
+        is_aborted: Whether a signal ended processes of this machine before they could save.
+    """
+
+    def __init__(self, launch: Launch, run: Path, processes: int, timeout: float) -> None:
+        self.rank, self.count, self.processes = launch.node_rank, launch.nnodes, processes
+        self.address, self.is_aborted = LOOPBACK, False
+        self._timeout = timeout
+        self._join_timeout = timeout if launch.join_timeout is None else launch.join_timeout
+        # Fields that must be the same on all machines.
+        self._same = {"version": version("hydratune"), "rdzv_id": launch.rdzv_id, "nnodes": self.count, "run": str(run)}
+        text = launch.rdzv_endpoint or LOOPBACK
+        self._host, self._port = rendezvous.endpoint(text, f"{launch.rdzv_id} {run}")
+        self._round = -1
+        self._has_reported = False
+
+    def __enter__(self) -> Self:
+        self._heartbeats = Heartbeats()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        lost = str(error) if isinstance(error, MachineLostError) else None
+        if isinstance(error, Exception) and not lost:
+            lost = f"machine {self.rank} ({socket.gethostname()}) has ended: {one_line(error)}"
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        self._report({}, lost, interrupted=interrupted, aborted=interrupted and self.is_aborted)
+        self._heartbeats.close()
+
+    @property
+    def _peers(self) -> list[Peer]:
+        return list(self._heartbeats.peers.values())
+
+    def start(self, port: int) -> Mapping[str, Any]:
+        """Waits until all machines are ready to start their processes.
+
+        Args:
+            port: The port of the store by which the processes find each other, if this is machine 0.
+
+        Returns:
+            `port` as machine 0 gave it, and `processes` of each machine.
+
+        Raises:
+            ConfigError: If they do not find each other in time.
+            MachineLostError: If one is lost.
+        """
+        self._round += 1
+        if self.rank:
+            return self._join()
+        if self.count > 1:
+            self._gather()
+        counts = {0: self.processes, **{peer.rank: peer.processes for peer in self._peers}}
+        numbered = [counts[rank] for rank in range(self.count)]
+        start = {"round": self._round, "port": port, "processes": numbered, "interface": self._interface()}
+        for peer in self._peers:
+            peer.send({"start": start})
+        return start
+
+    def _waiting(self) -> Waiting:
+        def error(awaited: str) -> ConfigError:
+            fix = f"Start the same command on every machine, or correct {KEY}."
+            expected = f"{self.count} machines at {self._host}:{self._port} within {self._join_timeout:g} s"
+            return ConfigError(Mistake(KEY, expected, f"a timeout while waiting for {awaited}", fix))
+
+        return Waiting(self._join_timeout, error)
+
+    def _gather(self) -> None:
+        """Waits on machine 0 until all other machines have joined."""
+        waiting = self._waiting()
+        with nullcontext() if self._round else rendezvous.Listener(self._host, self._port) as listener:
+            foreign = rendezvous.foreign(self._host)
+            while missing := [rank for rank in range(1, self.count) if not self._has_joined(rank)]:
+                names = ", ".join(map(str, missing))
+                waiting.check(f"machine {names} of {self.count} at {self._host}:{self._port}{foreign}")
+                if listener is None:
+                    self.check()
+                    time.sleep(_POLL)
+                elif accepted := listener.accept(self._same):
+                    self._admit(*accepted)
+
+    def _has_joined(self, rank: int) -> bool:
+        peer = self._heartbeats.peers.get(rank)
+        return peer is not None and peer.is_open and peer.end is None and peer.round >= self._round
+
+    def _admit(self, connection: socket.socket, hello: Mapping[str, Any]) -> None:
+        rank = hello["node_rank"]
+        if rank not in range(1, self.count) or self._has_joined(rank):
+            rendezvous.refuse(connection, hello["host"], "node_rank")
+            return
+        rendezvous.send(connection, {"host": socket.gethostname()})
+        self._heartbeats.add(Peer(rank, hello["host"], hello["processes"], connection))
+
+    def _join(self) -> Mapping[str, Any]:
+        """Waits on another machine until machine 0 starts the processes of all."""
+        waiting = self._waiting()
+        if self._round:
+            self._heartbeats.peers[0].send({"join": self._round})
+        else:
+            self._connect(waiting)
+        while True:
+            first = self._heartbeats.peers[0]
+            if first.start and first.start["round"] == self._round:
+                self.address = first.connection.getpeername()[0].removeprefix("::ffff:")
+                return first.start
+            if first.is_lost and not self._round:
+                self._connect(waiting)  # machine 0 was started again
+                continue
+            self.check()
+            if first.end and not first.end["interrupted"]:
+                raise MachineLostError(f"{first} has ended")
+            waiting.check(f"other machines, together with {first}")
+            time.sleep(_POLL)
+
+    def _connect(self, waiting: Waiting) -> None:
+        own = {"node_rank": self.rank, "processes": self.processes, "host": socket.gethostname()}
+        connection, reply = rendezvous.connect(self._host, self._port, {**self._same, **own}, waiting)
+        self._heartbeats.add(Peer(0, reply["host"], 0, connection))
+
+    def _interface(self) -> str | None:
+        """Returns the network interface of the connections to other machines; None if there are none."""
+        names = [interface_of(peer.connection.getsockname()[0]) for peer in self._peers if peer.is_open]
+        loopback = interface_of(LOOPBACK)
+        first = self._heartbeats.peers.get(0)
+        if first and first.start and names == [loopback]:  # on the host of machine 0, whose interface reaches the rest
+            return first.start["interface"]
+        return next((name for name in names if name and name != loopback), loopback if names else None)
+
+    @contextmanager
+    def interfaces(self) -> Iterator[None]:
+        """Makes gloo and NCCL use the interface that reaches the other machines, unless the user chose one.
+
+        Gloo would use the address of the host name, which can be 127.0.1.1, or fall back to 127.0.0.1.
+        """
+        name = self._interface()
+        chosen = {key: sign + name for key, sign in INTERFACES.items() if name and key not in os.environ}
+        os.environ.update(chosen)
+        try:
+            yield
+        finally:
+            for variable in chosen:
+                del os.environ[variable]
+
+    def check(self) -> None:
+        """Raises if the processes of this machine cannot continue without those of another one.
+
+        Raises:
+            MachineLostError: If a machine is lost.
+            PeerFailedError: If processes of another machine have failed.
+            SystemExit: If another machine was interrupted.
+        """
+        for peer in self._peers:
+            if peer.end and peer.end["interrupted"] and peer.silence > _INTERRUPTED:
+                log.warning("%s was interrupted", peer)
+                raise SystemExit(SAVED)  # the same command continues, as on that machine
+            if peer.end is None and peer.silence > self._timeout:
+                limit = f"trainer.args.ddp_timeout={self._timeout:g}"
+                raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s ({limit})")
+            if peer.silence > _FAILING:
+                _check_failure(peer)
+
+    def is_unreachable(self) -> bool:
+        """Returns whether processes of this machine would wait forever for those of another one."""
+        return any(peer.has_failed if peer.end else peer.is_lost or peer.silence > UNREACHABLE for peer in self._peers)
+
+    def finish(self, exits: Mapping[int, int]) -> dict[int, int]:
+        """Tells the other machines how the processes of this one ended.
+
+        Args:
+            exits: Rank -> exit code of failed processes of this machine.
+
+        Returns:
+            Those of all machines.
+
+        Raises:
+            MachineLostError: If processes failed and a machine is lost.
+            SystemExit: If processes failed because another machine was asked to end before the training.
+        """
+        interrupted = bool(exits) and all(map(signals.ended_by_request, exits.values()))
+        if interrupted or not exits:
+            self._report({}, interrupted=interrupted, aborted=interrupted)
+        else:
+            self._explain_failure(exits)
+        others = [peer.end["exits"].items() for peer in self._peers if peer.end]
+        return {**exits, **{int(rank): code for items in others for rank, code in items}}
+
+    def _explain_failure(self, exits: Mapping[int, int]) -> None:
+        """Raises if another machine is the reason why processes of this one failed."""
+        if self.rank:
+            self._report(exits)
+        begin = time.monotonic()
+        while any(peer.is_running and time.monotonic() < begin + _seconds_to_report(peer) for peer in self._peers):
+            time.sleep(_POLL)
+        if any(peer.end and peer.end["aborted"] for peer in self._peers):
+            self._report({}, interrupted=True, aborted=True)  # machine 0 passes it on to all machines
+            raise SystemExit(SAVED)
+        self._report(exits)
+        for peer in self._peers:
+            if peer.end is None and peer.silence > _REPORTS:
+                raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s")
+            with suppress(PeerFailedError):
+                _check_failure(peer)
+
+    def announce_request(self) -> None:
+        """Tells the other machines that this one was asked to end: its processes may need some time for that."""
+        for peer in self._peers:
+            peer.send({"asked": True})
+
+    def await_ends(self) -> None:
+        """Waits on machine 0, which has the store, until the others have ended or are lost."""
+        waiting = Waiting(self._timeout, lambda awaited: MachineLostError(f"timeout while waiting for {awaited}"))
+        while running := [str(peer) for peer in self._peers if peer.is_running]:
+            if self.rank:
+                return
+            waiting.check(f"the end of {', '.join(running)}")
+            time.sleep(_POLL)
+
+    def _report(
+        self, exits: Mapping[int, int], lost: str | None = None, *, interrupted: bool = False, aborted: bool = False
+    ) -> None:
+        """Sends the end of this machine's processes, once."""
+        if not self._has_reported:
+            self._has_reported = True
+            for peer in self._peers:
+                peer.send({"end": {"exits": exits, "lost": lost, "interrupted": interrupted, "aborted": aborted}})
+
+
+def _seconds_to_report(peer: Peer) -> float:
+    return _INTERRUPTED if peer.is_asked else _REPORTS
+
+
+def _check_failure(peer: Peer) -> None:
+    if peer.is_lost:
+        raise MachineLostError(f"{peer} was lost: its connection is closed")
+    if peer.end and peer.end["lost"]:
+        raise MachineLostError(peer.end["lost"])
+    if peer.has_failed:
+        raise PeerFailedError(str(peer))
+
+
+def interface_of(address: str) -> str | None:
+    """Returns the name of the network interface with an IP address; None if this machine has none."""
+    plain = address.removeprefix("::ffff:").partition("%")[0]
+    for name, entries in psutil.net_if_addrs().items():
+        if plain in (entry.address.partition("%")[0] for entry in entries):
+            return name
+    return None

@@ -1,0 +1,164 @@
+"""What a run is called and what is written down about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config import allowlist
+from hydratune.config.composition import config_flags
+from hydratune.config.instantiate import build
+from hydratune.tracking.base import RunInfo
+from hydratune.tracking.runs_view import DIRECTION, OBJECTIVE
+from hydratune.training.warm_cache import WarmCache
+from hydratune.utils import provenance
+from hydratune.utils.errors import optional_record
+
+if TYPE_CHECKING:
+    from hydratune.models.base import Checkpoint
+
+GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups of which options are chosen
+_ORIGINS = ("trainer", "experiment")
+_NAME_LENGTH = 120
+# Overrides that change how a run is watched, not what it learns: no part of its name.
+_UNTOLD = (
+    "hardware.",
+    "resume",
+    "tracking.",
+    *(f"trainer.args.{name}_" for name in ("logging", "eval", "save", "hub", "push", "load", "dataloader")),
+)
+
+
+# Takes a name of the data and split -> a hash of its rows; raises ConfigError if they changed.
+RowCheck = Callable[[str, Mapping[str, str]], None]
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """What makes a run a part of a sweep: it touches no test data, and leaves scores and no weights.
+
+    Args:
+        name: Readable, e.g. `learning_rate=3e-05 seed=2`.
+        tags: For the tracker.
+        key: By which the tracker knows the run, whichever machine trains it; None for one of its own.
+        callbacks: For Trainer.
+        origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
+        objectives: Names of the metrics that the sweep ranks by, besides the run's own objective.
+        check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
+        chart_params: Params that only MLflow's charts use, e.g. `log10_learning_rate`.
+    """
+
+    name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    callbacks: Sequence[Any] = ()
+    origin: Sequence[str] = ()
+    objectives: Sequence[str] = ()
+    check_rows: RowCheck = lambda name, digests: None  # noqa: ARG005
+    chart_params: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a run's config came from and where its files go.
+
+    Args:
+        directory: Of this run alone.
+        overrides: What was typed, e.g. `seed=7`.
+        choices: Config group -> chosen option.
+        part: Of a sweep; None for a run of its own.
+        kept: What earlier runs of this process left to this one.
+        first: Whether this process writes down what the run comes to; others of the same run only train with it.
+        check_rows: Of a run outside a sweep that must train on the sweep's rows; as in `TrialContext`.
+        flags: Those of the command that name the user's own configs, e.g. `--config-dir my_conf`.
+        checkpoint: Config and processor that the checks before the run have loaded; None to load them.
+    """
+
+    directory: Path
+    overrides: list[str] = field(default_factory=list)
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    part: TrialContext | None = None
+    kept: WarmCache = field(default_factory=WarmCache)
+    first: bool = True
+    check_rows: RowCheck | None = None
+    flags: Sequence[str] = ()
+    checkpoint: Checkpoint | None = None
+
+
+def hydra_job(part: TrialContext | None = None, kept: WarmCache | None = None) -> Job:
+    """The job that Hydra is running in this process; a secret that was typed is in it as `${oc.env:NAME}`."""
+    meta = HydraConfig.get()
+    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
+    flags = config_flags(meta)
+    return Job(
+        Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or WarmCache(), flags=flags
+    )
+
+
+def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> RunInfo:
+    """Name, params and tags of a run.
+
+    Args:
+        cfg: Of the run.
+        job: Where it came from.
+        params: See `hydratune.training.run_params`; empty where an earlier process has recorded them.
+    """
+    typed = dict(_typed_values(cfg, job))
+    told = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
+    telling = {k: v for k, v in told.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
+    chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
+    tags = {f"version.{package}": number for package, number in provenance.versions().items()}
+    tags["mlflow.source.name"] = provenance.command([*job.flags], job.overrides)
+    tags["mlflow.source.type"] = "LOCAL"
+    tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
+    # Where values came from, which is not a param: two runs with the same values are the same training.
+    tags |= {f"hydratune.{group}": str(job.choices[group]) for group in _ORIGINS if job.choices.get(group)}
+    if foreign := foreign_code(cfg):
+        tags["hydratune.foreign_code"] = ", ".join(foreign)
+    with optional_record("git commit"):
+        if commit := provenance.git_commit():
+            tags["mlflow.source.git.commit"] = commit
+    name = f"{cfg.name} {chosen}".strip()
+    if job.part:
+        name, tags = job.part.name, tags | dict(job.part.tags)
+    key = job.part.key if job.part else None
+    return RunInfo(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.kept)
+
+
+def foreign_code(cfg: DictConfig) -> list[str]:
+    """What a run may execute that only the user's own list allows: classes, and commits of the hub."""
+    if not allowlist.user_allowlist():
+        return []
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    model = plain["model"]
+    trusted = (
+        [f"{model['pretrained_model_name_or_path']}@{model['revision']}"] if model.get("trust_remote_code") else []
+    )
+    return [*allowlist.user_allowed_targets(plain), *trusted]
+
+
+def more_is_better(cfg: DictConfig) -> bool:
+    """Return whether a higher objective is better: as the user says, or else by the definition of the metric."""
+    given = cfg.trainer.args.get("greater_is_better")
+    return build(cfg.task).higher_is_better(str(cfg.objective)) if given is None else bool(given)
+
+
+def resolved_yaml(cfg: DictConfig) -> str:
+    """The whole config without interpolations and without secrets."""
+    plain = provenance.redact(OmegaConf.to_container(cfg, resolve=True))
+    return OmegaConf.to_yaml(OmegaConf.create(plain))
+
+
+def _typed_values(cfg: DictConfig, job: Job) -> Iterator[tuple[str, Any]]:
+    """Key -> value of the overrides that set a value, not of those that choose an option."""
+    for override in job.overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key in job.choices or key.startswith("hydra."):
+            continue
+        yield key, provenance.redact(OmegaConf.select(cfg, key), key)

@@ -1,0 +1,214 @@
+"""A run of several processes: torch's agent starts them, and their end is reported like that of one process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config.instantiate import build
+from hydratune.training.hardware.distributed import DDP_TIMEOUT, Distributed
+from hydratune.training.hardware.environment import ignore_other_launchers
+from hydratune.training.hardware.machines import Machines
+from hydratune.training.job import Job, facts
+from hydratune.training.results import RunResult
+from hydratune.utils import signals
+from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, PrunedError
+from hydratune.utils.files import CONFIG, write_text
+from hydratune.utils.provenance import cli_path
+
+RANKS = "ranks"  # in the run directory: the config that all processes read; the end and the log of each
+FROZEN = "job.yaml"
+ENDED = "ended"  # the key of the exit code of a rank that was asked to end
+
+
+class RankFailedError(RuntimeError):
+    """The process that failed first, with its error; its traceback is the cause."""
+
+
+class _RemoteTraceback(Exception):  # noqa: N818 (as in `multiprocessing.pool`, which shows tracebacks the same way)
+    """The traceback of another process."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+def is_distributed(cfg: DictConfig) -> bool:
+    """Whether a run's hardware is more than one process."""
+    return isinstance(build(cfg.hardware), Distributed)
+
+
+def machines(cfg: DictConfig) -> tuple[int, int]:
+    """Return the number of machines of a run, and the number of this one."""
+    hardware = build(cfg.hardware)
+    return (hardware.launch.nnodes, hardware.launch.node_rank) if isinstance(hardware, Distributed) else (1, 0)
+
+
+def run_directory(cfg: DictConfig, directory: Path) -> Path:
+    """Return the directory of the run, below which machines other than machine 0 have their own."""
+    return directory.parents[1] if machines(cfg)[1] else directory
+
+
+def resume_command(cfg: DictConfig, directory: Path) -> str:
+    """Returns the command that resumes a run on this machine."""
+    command = f"{cli_path()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
+    several, number = machines(cfg)
+    return command + f" hardware.launch.node_rank={number}  # with its own number on each machine" * (several > 1)
+
+
+def other_machine(directory: Path, number: int) -> Path:
+    """Return the directory for the log of a machine other than machine 0."""
+    return directory / RANKS / f"machine-{number}"
+
+
+def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
+    """Do what `run` does in as many processes as the hardware says.
+
+    Args:
+        cfg: The composed config.
+        job: What the run is for.
+        module: The module that each process runs, over `training.rank`.
+
+    Raises:
+        ConfigError: For errors of the user that the processes detect.
+        MachineLostError: If another machine is lost.
+        PrunedError: Where the sweep ended the run.
+        RankFailedError: With the traceback of the process that failed first.
+    """
+    ignore_other_launchers()  # which the processes would inherit
+    hardware: Distributed = build(cfg.hardware)
+    is_first = hardware.launch.node_rank == 0
+    directory = run_directory(cfg, job.directory)
+    local = hardware.local_processes()
+    hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # raises before anything starts
+    if is_first:  # the others' processes start once all machines are there, and read the same
+        _freeze(cfg, directory / RANKS)
+    try:
+        exits = _processes(cfg, hardware, local, directory, job, module)
+    except MachineLostError as lost:
+        if is_first:
+            _tell(cfg, job, lost)
+        raise
+    except (KeyboardInterrupt, SystemExit) as asked:
+        ends = _ends(directory)
+        if is_first and 0 not in ends:
+            _tell(cfg, job, asked)
+        if has_saved(ends) and not job.part:
+            raise SystemExit(SAVED) from asked
+        raise
+    ends = _ends(directory)
+    if has_saved(ends) or _were_asked(ends, exits):  # by a signal that this process has not received, or not yet
+        if is_first and 0 not in ends:
+            _tell(cfg, job, SystemExit(SAVED))
+        raise SystemExit(SAVED)
+    if mistakes := [Mistake(**one) for end in ends.values() for one in end.get("mistakes", [])]:
+        raise ConfigError(*mistakes)
+    if any("pruned" in end for end in ends.values()):
+        raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
+    if exits:
+        rank, error = _first_failure(ends, exits)
+        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # else rank 0 has recorded it
+            _tell(cfg, job, error)
+        raise error
+    done = ends[min(ends)]  # of the first process, or of the first one here while that still saves
+    return RunResult(
+        done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"], done["tracked"]
+    )
+
+
+def _freeze(cfg: DictConfig, folder: Path) -> None:
+    """Writes down what every process reads: the composed config with its `hydra` node; `now` is now."""
+    folder.mkdir(exist_ok=True)
+    for path in folder.glob("*.json"):
+        path.unlink()
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets are references to the environment, and stay that
+    whole = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
+    text = OmegaConf.to_yaml(OmegaConf.create(whole), resolve=False)
+    write_text(folder / FROZEN, re.sub(r"\$\{now:[^}]*\}", lambda found: _resolved(found[0]), text))
+
+
+def _resolved(interpolation: str) -> str:
+    return str(OmegaConf.create({"value": interpolation}).value)
+
+
+def _processes(
+    cfg: DictConfig, hardware: Distributed, local: int, run: Path, job: Job, module: str
+) -> Mapping[int, int]:
+    """Starts this machine's processes and waits; returns rank -> exit code of those that failed on any machine."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of addresses without a name
+    from hydratune.training.hardware.agent import run_processes
+
+    _quieten()
+    given = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.part.origin if job.part else ())]
+    timeout = float(cfg.trainer.args.get("ddp_timeout") or DDP_TIMEOUT)
+    try:
+        with Machines(hardware.launch, run, local, timeout) as machines:
+            return run_processes(hardware.launch, machines, [sys.executable, "-P", "-m", module, *given])
+    finally:
+        _kill_ranks(module)  # torch's agent leaves them if a second request interrupts its waiting
+
+
+def _kill_ranks(module: str) -> None:
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if module in child.cmdline():
+                child.kill()
+
+
+def _quieten() -> None:
+    """Silences torch's agent: `launch` reports the end of processes once."""
+    for name in ("agent.server.api", "agent.server.local_elastic_agent", "multiprocessing.api"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.distributed.launcher.api").setLevel(logging.CRITICAL)
+
+
+def _ends(directory: Path) -> dict[int, dict[str, Any]]:
+    """Rank -> how its process ended, for processes that could still write it."""
+    paths = (directory / RANKS).glob("*.json")
+    return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def has_saved(ends: Mapping[int, Mapping[str, Any]]) -> bool:
+    """Return whether the ranks were asked to end and have saved a checkpoint, which they do together."""
+    return any(end.get(ENDED) == SAVED for end in ends.values())
+
+
+def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> bool:
+    """Return whether every rank that failed was asked to end, some of them before they could handle signals."""
+    return bool(exits) and all(ENDED in ends.get(rank, {}) or signals.ended_by_request(exits[rank]) for rank in exits)
+
+
+def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:
+    """The rank that failed first, and with what; the others failed since it was gone."""
+    told = {rank: end for rank, end in ends.items() if "traceback" in end}
+    for rank, code in exits.items():
+        if code < 0 and rank not in ends:  # killed: it could say nothing
+            return rank, RankFailedError(f"rank {rank} was ended by signal {-code}")
+    if not told:
+        rank, code = next(iter(exits.items()))
+        return rank, RankFailedError(f"rank {rank} ended with exit code {code}")
+    rank, end = min(told.items(), key=lambda item: item[1]["at"])
+    error = RankFailedError(f"rank {rank}: {end['error']}")
+    error.__cause__ = _RemoteTraceback(end["traceback"])
+    return rank, error
+
+
+def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
+    """Ends the tracked run with the error or request that ended it, if rank 0 could not."""
+    if (job.directory / CONFIG).is_file():  # it was tracked
+        try:
+            with build(cfg.tracking).start(facts(cfg, job)):
+                raise end
+        except type(end):
+            return

@@ -1,0 +1,248 @@
+"""The model card: what a saved network is, for whoever finds its folder, here or on the hub."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from hydratune.training.job import Job, resolved_yaml
+from hydratune.training.results import split_metrics
+from hydratune.training.run_params import FIRST
+from hydratune.utils import hub, provenance
+from hydratune.utils.escaping import escape_control, escape_markdown
+from hydratune.utils.files import TRAINING_ARGS, write_json, write_text
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult, ModelCardData
+
+CARD = "README.md"
+# Params on the card besides the first ones of MLflow's table.
+_EFFECTIVE = (
+    "train_sampling_strategy",
+    "effective_batch_size",
+    "world_size",
+    "device",
+    "precision",
+    "eval_precision",
+    "attention",
+    "max_length",
+    "trainable_parameters",
+)
+_PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that says where the model is
+
+
+@dataclass(frozen=True)
+class ModelCardInputs:
+    """What a card tells.
+
+    Args:
+        cfg: The run's config.
+        job: Where it came from.
+        auto_model: The class of transformers that the network was loaded with.
+        processor: `tokenizer` or `image_processor`.
+        needs: What the hub served: key of the config -> repository.
+        rows: Split -> how many, in words.
+        metrics: Under Trainer's names.
+        precision: The precision of training, `precision`, and that of evaluation, `eval_precision`.
+        params: See `hydratune.training.run_params`.
+        training_args: The effective ones, as plain values without secrets.
+    """
+
+    cfg: DictConfig
+    job: Job
+    auto_model: str
+    processor: str
+    needs: Mapping[str, hub.Repository]
+    rows: Mapping[str, str]
+    metrics: Mapping[str, Any]
+    precision: Mapping[str, str]
+    params: Mapping[str, str]
+    training_args: Mapping[str, Any]
+
+    def served(self, kind: str) -> list[str]:
+        """The hub's ids of `datasets`, or of those `models` whose weights were taken."""
+        return [repo.repo_id for key, repo in self.needs.items() if repo.kind == kind and key != "tokenizer"]
+
+    def columns(self) -> dict[str, dict[str, float]]:
+        """Split -> name of a metric -> value, of the splits that were evaluated."""
+        found = {
+            split: split_metrics(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))
+        }
+        return {split: column for split, column in found.items() if column}
+
+
+def write(folder: Path, trained: ModelCardInputs) -> None:
+    """Write the card, in place of any that a library has written, and the training arguments to a model's folder."""
+    from huggingface_hub import ModelCard
+
+    is_adapter = (folder / "adapter_config.json").is_file()
+    pipeline = pipeline_name(trained.auto_model)
+    parts = [
+        f"# {escape_markdown(str(trained.cfg.name))}",
+        _fenced("python", "\n".join(_loading(os.path.relpath(folder), trained, pipeline, is_adapter))),
+        "## What was trained",
+        _table(("", ""), _story(trained)),
+        "## Metrics",
+        _metrics(trained.columns()),
+        "## Training arguments",
+        _table(("", ""), list(_arguments(trained.params))),
+        f"All of them, after hardware and task have set theirs, are in [{TRAINING_ARGS}]({TRAINING_ARGS}).",
+        "## How",
+        _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
+        ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
+        _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
+        "## Licence",
+        "None is stated here. Those of the checkpoint and of the data hold for what was made of them.",
+    ]
+    metadata = _metadata(trained, pipeline, is_adapter)
+    card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    write_text(folder / CARD, escape_control(str(card)))
+    write_json(folder / TRAINING_ARGS, _private(trained.training_args))
+
+
+def point_to(folder: Path, repo_id: str) -> None:
+    """Makes the code on a folder's card load the model from the hub."""
+    path = folder / CARD
+    if not path.is_file():  # it is optional
+        return
+    write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", path.read_text(encoding="utf-8"), count=1))
+
+
+def pipeline_name(auto_model: str) -> str | None:
+    """The pipeline of transformers that serves networks of a class; None where none does."""
+    from transformers.pipelines import SUPPORTED_TASKS
+
+    kinds = {name: [kind.__name__ for kind in entry["pt"]] for name, entry in SUPPORTED_TASKS.items()}
+    return next((name for name, classes in kinds.items() if auto_model in classes), None)
+
+
+def _loading(folder: str, trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> Iterator[str]:
+    """The lines of Python that load the model."""
+    if is_adapter:
+        yield "from hydratune.models import adapters"
+    reader = "AutoTokenizer" if trained.processor == "tokenizer" else "AutoImageProcessor"
+    names = ["pipeline"] if pipeline else [reader] if is_adapter else [trained.auto_model, reader]
+    yield f"from transformers import {', '.join(sorted(names))}"
+    yield f"folder = {json.dumps(folder)}"
+    model = "adapters.load(folder)" if is_adapter else "folder"
+    if pipeline:
+        processor = f", {trained.processor}=folder" if is_adapter else ""
+        yield f'model = pipeline("{pipeline}", model={model}{processor})'
+    else:
+        loaded = model if is_adapter else f"{trained.auto_model}.from_pretrained(folder)"
+        yield f"model, {trained.processor} = {loaded}, {reader}.from_pretrained(folder)"
+
+
+def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:
+    cfg, choices = trained.cfg, trained.job.choices
+    keys = [key for key in ("pretrained_model_name_or_path", "encoder", "decoder") if cfg.model.get(key)]
+    start = " and ".join(_checkpoint(trained, str(cfg.model[key])) for key in keys) or "random weights"
+    task, adapter, dataset = (escape_markdown(str(choices.get(key, ""))) for key in ("task", "adapter", "dataset"))
+    yield "task", task
+    yield "started from", start
+    yield "adapter", adapter or "none"
+    hub_ids = ", ".join(_code(name) for name in trained.served("datasets"))
+    yield "data", dataset + (f" ({hub_ids})" if hub_ids else "")
+    yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
+    yield "objective", f"{escape_markdown(str(cfg.objective))}, by which the weights were chosen among the checkpoints"
+    yield "seed", str(cfg.seed)
+    yield "precision", "{precision} in training, {eval_precision} in evaluation".format(**trained.precision)
+
+
+def _arguments(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the params that say how the steps were taken."""
+    for name in (*FIRST, *_EFFECTIVE):
+        if params.get(name, "null") != "null":
+            yield name, escape_markdown(params[name])
+
+
+def _checkpoint(trained: ModelCardInputs, name: str) -> str:
+    """A hub id with its commit, or a directory."""
+    revision = trained.cfg.model.get("revision")
+    commit = hub.commit(name, revision) if name in trained.served("models") else None
+    return _code(_private(name)) + (f" at commit `{commit}`" if commit else "")
+
+
+def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = [
+        (escape_markdown(name), *(f"{c[name]:.4f}" if name in c else "" for c in columns.values())) for name in names
+    ]
+    return _table(("", *columns), rows)
+
+
+def _metadata(trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> ModelCardData:
+    """What the hub reads of a card. No licence: it is not ours to guess."""
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        model_name=str(provenance.redact(str(trained.cfg.name))),
+        library_name="peft" if is_adapter else "transformers",
+        pipeline_tag=pipeline,
+        base_model=trained.served("models") or None,
+        datasets=trained.served("datasets") or None,
+        tags=["hydratune"],
+        eval_results=list(_results(trained, pipeline)) or None,
+    )
+
+
+def _results(trained: ModelCardInputs, pipeline: str | None) -> Iterator[EvalResult]:
+    from huggingface_hub import EvalResult
+
+    choice = str(trained.job.choices.get("dataset", "unknown"))
+    task = str(trained.job.choices.get("task", "unknown")).replace("_", "-")
+    served = trained.served("datasets")
+    single = trained.cfg.dataset if len(served) == 1 else {}  # of a mixture each has its own
+    for split, column in trained.columns().items():
+        for name, value in column.items():
+            if math.isfinite(value):
+                yield EvalResult(
+                    task_type=pipeline or task,
+                    dataset_type=served[0] if len(served) == 1 else choice,
+                    dataset_name=choice,
+                    dataset_config=single.get("name"),
+                    dataset_revision=single.get("revision"),
+                    dataset_split=split,
+                    metric_type=name,
+                    metric_value=value,
+                )
+
+
+def _private(value: Any) -> Any:
+    """Replace the directories that the user works in, in all texts of a value: a card may be published."""
+    if isinstance(value, Mapping):
+        return {name: _private(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_private(inner) for inner in value]
+    return value.replace(str(Path.cwd()), ".").replace(str(Path.home()), "~") if isinstance(value, str) else value
+
+
+def _fenced(language: str, text: str) -> str:
+    """Format a block of code with a fence that is longer than those in the text."""
+    fence = "`" * max(3, _longest_fence(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _code(text: str) -> str:
+    """Format code in a cell of a table."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    fence = "`" * (_longest_fence(line) + 1)
+    space = " " * (len(fence) > 1)
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def _longest_fence(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

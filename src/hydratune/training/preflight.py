@@ -1,0 +1,157 @@
+"""Checks that need torch and transformers, but no rows and no weights; `--dry` and each run make the same ones."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config.instantiate import build
+from hydratune.models.base import Checkpoint, Network, freeze
+from hydratune.training.hardware.distributed import Distributed
+from hydratune.training.run import load_checkpoint, training_arguments
+from hydratune.training.trainer.argument_check import check_training_arguments
+from hydratune.training.warm_cache import key_of
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.logs import quiet_libraries
+
+_LIGHT = ("keys and values", "data columns")  # which `check_config` has checked before
+_NEVER = ("rows", "weights", "memory")
+_OURS = ("hydratune.", "transformers.")  # code that may be built twice
+
+
+@dataclass
+class Coverage:
+    """The checks that `--dry` reports as made or not made.
+
+    Args:
+        checked: Names of the checks that passed.
+        unchecked: Names of what only the run shows.
+        mistakes: Of the checks that did not pass.
+        checkpoint: Config and processor of the last model, which the run need not load again.
+    """
+
+    checked: list[str] = field(default_factory=lambda: [*_LIGHT])
+    unchecked: list[str] = field(default_factory=lambda: [*_NEVER])
+    mistakes: list[Mistake] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Make one check; its mistakes are collected, so that later checks can add theirs."""
+        try:
+            yield
+        except ConfigError as error:
+            self.mistakes += error.mistakes
+        else:
+            self.checked.append(name)
+
+    def __str__(self) -> str:
+        checked, unchecked = (", ".join(dict.fromkeys(names)) for names in (self.checked, self.unchecked))
+        return f"checked: {checked}\nnot checked: {unchecked}"
+
+
+def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
+    """Check one or more configs that passed `check_config`.
+
+    What several configs have in common is checked once. Nothing is written, and nothing is logged.
+
+    Args:
+        configs: Of single runs.
+        dry: Whether no run follows; the processes of a distributed run check their training arguments themselves.
+
+    Raises:
+        ConfigError: With the mistakes of all configs together.
+    """
+    found, networks, seen = Coverage(), dict[str, Any](), set[str]()
+    quiet_libraries()
+    with _silence():
+        for cfg in configs:
+            nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter)
+            whole, part = key_of(*nodes, cfg.trainer, cfg.hardware), key_of(*nodes)
+            if whole in seen:
+                continue
+            seen.add(whole)
+            source, task, model = (build(node) for node in nodes[:3])
+            hub.force_offline_if_unreachable({**source.needs(), **model.needs()})
+            args = _arguments(cfg, task, found, dry)
+            if part not in networks:
+                networks[part] = _network(cfg, task, model, found)
+            if args is not None and networks[part] is not None:
+                with found.part("optimizer and trackers"):
+                    check_training_arguments(args, networks[part])
+    if found.mistakes:
+        raise ConfigError(*found.mistakes)
+    return found
+
+
+def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
+    """Build the network with its adapter, without weights; None where that is not possible."""
+    network = adapted = None
+    with found.part("model config and tokenizer"):
+        found.checkpoint = load_checkpoint(cfg, task, model)
+        task.check_processor(found.checkpoint.processor)
+        network = _outline(model, task, found.checkpoint.config, found)
+    if network is not None:
+        if model.freeze:
+            with found.part("frozen parameters"):
+                freeze(network.module, model.freeze)
+        with found.part("adapter"):
+            adapted = build(cfg.adapter).apply(network)
+    return adapted
+
+
+def _arguments(cfg: DictConfig, task: Any, found: Coverage, dry: bool) -> Any:
+    """Build the training arguments and the callbacks; return None if the processes of a distributed run will do so.
+
+    The arguments of a distributed run are built as for a single process. They open a CUDA device, which stays in use
+    until this process ends and would be missing in the run's own processes.
+    """
+    hardware = build(cfg.hardware)
+    if isinstance(hardware, Distributed):
+        found.unchecked.append("communication and sharding of several processes")
+        with found.part("batch per process"):
+            hardware.shares(cfg.trainer.args, hardware.local_processes() * hardware.launch.nnodes)
+        if not dry:
+            return None
+    from accelerate.state import AcceleratorState
+
+    args = None
+    with found.part("training arguments"):
+        args = training_arguments(cfg, task, hardware, Path("checkpoints"))
+    AcceleratorState._reset_state(reset_partial_state=True)  # the run decides its device and precision by itself
+    for name, node in cfg.trainer.callbacks.items():
+        if str(node.get("_target_")).startswith(_OURS):
+            with found.part("callbacks"):
+                build(OmegaConf.select(cfg, f"trainer.callbacks.{name}"))
+    return args
+
+
+def _outline(model: Any, task: Any, config: Any, found: Coverage) -> Network | None:
+    """Build the architecture without weights, where the model is of a class of ours."""
+    if not type(model).__module__.startswith(_OURS) or getattr(model, "trust_remote_code", False):
+        found.unchecked.append("architecture of custom code")
+        return None
+    outline: Network = model.outline(task.auto_model, config)
+    found.checked.append("architecture")
+    return outline
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Suppress log lines and warnings: the run itself makes them."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

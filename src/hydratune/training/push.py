@@ -1,0 +1,111 @@
+"""`hydratune push RUN`: the model of a finished run to the Hugging Face hub, now or after a push that failed."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from hydratune.tracking.delivery import checked_pointer
+from hydratune.tracking.later import log_to_run
+from hydratune.training import model_card
+from hydratune.utils import hub
+from hydratune.utils.errors import FAILED, ConfigError, Mistake
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
+from hydratune.utils.provenance import cli_path
+from hydratune.utils.yaml_files import read_plain_config
+
+log = logging.getLogger(__name__)
+
+TAG = "hub_url"  # of a run in MLflow
+
+
+@dataclass(frozen=True)
+class Push:
+    """Where a run's model goes.
+
+    Args:
+        directory: Of the run.
+        repo_id: `NAME` or `OWNER/NAME`.
+        private: null for the owner's own default.
+        token: null for the one of `hf auth login` or HF_TOKEN.
+    """
+
+    directory: Path
+    repo_id: str
+    private: bool | None = True
+    token: str | None = None
+
+    def send(self) -> str:
+        """Uploads what the hub has not yet, and returns the repository's address; raises ConfigError or PushError."""
+        full = hub.make_repository(self.repo_id, self.private, self.token)
+        model_card.point_to(self.directory / MODEL, full)
+        return hub.upload(self.directory / MODEL, full, self.token)
+
+    def try_send(self) -> str | None:
+        """The address; None after a failure, which is said with the command that pushes later: the run is whole."""
+        try:
+            url = self.send()
+        except (ConfigError, hub.PushError) as error:
+            later = shlex.join([cli_path(), "push", os.path.relpath(self.directory)])
+            log.error("hub: the model is saved and not pushed. %s\nhub: push it later: %s", error, later)
+            return None
+        log.info("hub: pushed to %s", url)
+        return url
+
+
+def default_repo_id(cfg: DictConfig, directory: Path) -> str:
+    """The config's `hub_model_id`, or a name made of the run's own and its directory's."""
+    if given := cfg.trainer.args.get("hub_model_id"):
+        return str(given)
+    return re.sub(r"[^\w.]+|\.\.+", "-", f"{cfg.name}-{directory.name}", flags=re.ASCII)[:96].strip(".-")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Pushes and prints the address; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hydratune push", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run's directory")
+    parser.add_argument("--to", metavar="REPO", help="NAME or OWNER/NAME; the config's, or made of the run's name")
+    parser.add_argument("--public", action="store_true", help="for everyone to see; private if left out")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    cfg, directory = _finished(given.run), given.run.resolve()
+    repo_id = given.to or default_repo_id(cfg, directory)
+    hub.check_push("--to", repo_id, token=None)
+    private = False if given.public else cfg.trainer.args.get("hub_private_repo", True)
+    try:
+        url = Push(directory, repo_id, private).send()
+    except hub.PushError as error:
+        print(f"hydratune: {error}. The same command goes on from there.", file=sys.stderr)
+        return FAILED
+    print(f"hub      {url}")
+    _record(directory, url)
+    return 0
+
+
+def _finished(directory: Path) -> DictConfig:
+    """The config of a run that has come to its end; raises ConfigError for any other directory."""
+    missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
+    if missing:
+        got = f"{str(directory)!r} without {', '.join(missing)}"
+        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
+    check_links(directory)
+    return read_plain_config(directory / CONFIG)
+
+
+def _record(directory: Path, url: str) -> None:
+    """Adds the address to the run in MLflow, where it has one."""
+    try:
+        if (where := checked_pointer(directory)) is None:
+            return
+        log_to_run(where, tags={TAG: url})
+    except ConfigError as error:  # the model is pushed all the same
+        print(f"hydratune: the address is not in MLflow: {error}", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""Which checkpoint a run goes on from: the newest whole one of the same training."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from hydratune.data.cache import source_hash
+from hydratune.training.warm_cache import key_of
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import CHECKPOINTS
+from hydratune.utils.provenance import text_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import Trainer
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_fingerprint(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
+    """What a checkpoint must have in common with a run that goes on from it, by names for the user."""
+    shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
+    return {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed), "training set": source_hash(rows)}
+
+
+def check_seed(cfg: DictConfig, directory: Path) -> None:
+    """Compare the seed with that of a run's checkpoints, before anything is loaded.
+
+    Raises:
+        ConfigError: All checkpoints that can be read were trained with another seed.
+    """
+    from hydratune.training.trainer.checkpoints import list_checkpoints, read
+
+    seeds = {}
+    for checkpoint in list_checkpoints(directory / CHECKPOINTS):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # `latest_valid` tells which are damaged
+            seeds[checkpoint.name] = str(read(checkpoint)["lineage"]["seed"])
+    if seeds and str(cfg.seed) not in seeds.values():
+        name, seed = next(iter(seeds.items()))
+        fix = f"Set seed={seed}, or begin a new run."
+        raise ConfigError(Mistake("seed", f"{seed}, with which {name} was trained", str(cfg.seed), fix))
+
+
+def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
+    """Where a run that was cut off goes on from; None for one that begins. What is passed over is said.
+
+    Args:
+        trainer: Whose checkpoints are looked at; those that it is going to write get the lineage.
+        belongs: The lineage of the run.
+
+    Raises:
+        ConfigError: Where there are whole checkpoints, all of another lineage.
+    """
+    from hydratune.training.trainer.checkpointing import CheckpointingMixin
+    from hydratune.training.trainer.checkpoints import latest_valid, list_checkpoints
+
+    folder = Path(str(trainer.args.output_dir))
+    if isinstance(trainer, CheckpointingMixin):
+        trainer.lineage = belongs
+        found, passed = latest_valid(folder, belongs)
+    else:
+        found, passed = None, []
+        for checkpoint in list_checkpoints(folder):
+            if _has_state(checkpoint):
+                found = checkpoint
+                break
+            passed.append(f"{checkpoint.name}: it was cut off while it was written")
+    for words in passed:
+        log.warning("left out %s", words)
+    return str(found) if found else None
+
+
+def _has_state(checkpoint: Path) -> bool:
+    """Whether Trainer has written its state, which is the last file and written in place."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True

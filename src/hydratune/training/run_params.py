@@ -1,0 +1,174 @@
+"""The params of a run: the resolved values of everything that determines its training, wherever they were set."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config import allowlist
+from hydratune.tracking.base import DatasetInfo
+from hydratune.training.job import Job
+from hydratune.utils import provenance
+from hydratune.utils.errors import optional_record
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainingArguments
+
+_NODES = ("dataset", "model", "adapter", "task")  # config groups whose values, and the chosen option, are params
+# These come first, since MLflow's table has few columns.
+FIRST = (
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "gradient_accumulation_steps",
+    "weight_decay",
+    "warmup_steps",
+    "lr_scheduler_type",
+    "optim",
+)
+# Arguments that change where and how often something is written, how fast a step is, or what is reported, but not
+# which steps are taken. All others are params, also those that a later release of transformers adds.
+_WITHOUT_EFFECT = (
+    *(
+        "output_dir",
+        "run_name",
+        "project",
+        "report_to",
+        "disable_tqdm",
+        "log",
+        "logging",
+        "trackio",
+        "hub",
+        "push_to_hub",
+    ),
+    *("push_to_hub", "save_only_model", "save_on_each_node", "save_total_limit", "enable_jit_checkpoint"),
+    *(
+        "resume_from_checkpoint",
+        "ignore_data_skip",
+        "restore_callback_states_from_checkpoint",
+        "do",
+        "debug",
+        "skip_memory_metrics",
+    ),
+    *("include_num_input_tokens_seen", "include_for_metrics", "batch_eval_metrics", "per_device_eval_batch_size"),
+    *("eval_accumulation_steps", "eval_do_concat_batches", "eval_use_gather_object", "eval_on_start"),
+    *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
+    *("dataloader_multiprocessing_context", "dataloader_in_order", "ddp", "fsdp", "parallelism_config", "local_rank"),
+    *("gradient_checkpointing", "activation_checkpointing", "torch_compile", "torch_empty_cache_steps", "use_cpu"),
+    *("use_liger_kernel", "liger_kernel_config", "use_cache", "auto_find_batch_size", "full_determinism"),
+    *("remove_unused_columns", "label_names", "length_column_name", "prediction_loss_only"),
+    *("bf16", "fp16", "tf32", "seed"),  # `precision` and `seed` are params of their own
+)
+_LONGEST = 500  # characters, which every MLflow store takes
+_DIGEST = 12  # characters
+
+
+def training_args(args: TrainingArguments) -> dict[str, Any]:
+    """The effective training arguments as plain values, without secrets."""
+    plain: dict[str, Any] = provenance.redact(json.loads(args.to_json_string()))
+    return plain
+
+
+def run_params(
+    cfg: DictConfig, job: Job, trainer: Trainer, splits: Sequence[DatasetInfo], decided: Mapping[str, Any]
+) -> dict[str, str]:
+    """Name -> value, with the same names in every run of a kind, so that runs can be told apart and put together.
+
+    A value that MLflow would cut ends with a digest, so that two long values are equal only where they are the same.
+
+    Args:
+        cfg: The resolved config.
+        job: Where it came from.
+        trainer: Ready to train, after hardware and task have set their arguments.
+        splits: See `hydratune.training.artifacts.known_splits`.
+        decided: More params that follow from several settings, e.g. `max_length` and `precision`.
+    """
+    with optional_record("params"):
+        values = _values(cfg, job, trainer, decided)
+        for split in splits:
+            values |= {f"rows.{split.split}": split.rows, f"digest.{split.split}": split.digest}
+        values |= job.part.chart_params if job.part else {}
+        return {name: _text(value) for name, value in values.items()}
+    return {}
+
+
+def param_name(key: str) -> str:
+    """Return the param that records a key of the config, e.g. `learning_rate` for `trainer.args.learning_rate`."""
+    return key.removeprefix("trainer.args.")
+
+
+def _values(cfg: DictConfig, job: Job, trainer: Trainer, decided: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {name: job.choices.get(name) for name in _NODES}
+    values |= {"seed": cfg.seed, **dict(_of_training(cfg, trainer)), **decided, **_of_network(trainer)}
+    for name in (*_NODES, "callbacks"):
+        values |= _leaves(name, cfg.trainer.callbacks if name == "callbacks" else cfg[name])
+    return {**values, "trainer._target_": cfg.trainer._target_}
+
+
+def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]:
+    """The arguments with an effect, and what follows from several of them."""
+    args = training_args(trainer.args)
+    for name in dict.fromkeys((*FIRST, *args)):
+        if not any(name == one or name.startswith(f"{one}_") for one in _WITHOUT_EFFECT):
+            yield name, args[name]
+    if args["seed"] != cfg.seed:
+        yield "trainer.args.seed", args["seed"]
+    world_size = trainer.args.world_size
+    batch = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * world_size
+    yield from {"effective_batch_size": batch, "world_size": world_size, "device": trainer.args.device.type}.items()
+
+
+def _of_network(trainer: Trainer) -> dict[str, Any]:
+    """The attention kernel and the dropout of the network as it is, and how many of its parameters train."""
+    from transformers import PreTrainedConfig
+
+    network: Any = trainer.model
+    config = getattr(network, "config", None)
+    if not isinstance(config, PreTrainedConfig):
+        return {}
+    plain = config.to_dict()
+    dropout = {name: value for name, value in plain.items() if ("drop" in name) and isinstance(value, int | float)}
+    trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return {"attention": config._attn_implementation, "dropout": dropout, "trainable_parameters": trained}
+
+
+def _leaves(name: str, node: Any) -> dict[str, Any]:
+    """Dotted key -> value of everything below a node of the config, and of the defaults that it leaves out."""
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    defaults = _defaults(str(plain["_target_"]), name) if "_target_" in plain else {}
+    return dict(_flat(name, provenance.redact({**defaults, **plain})))
+
+
+def _defaults(path: str, name: str) -> dict[str, Any]:
+    """The defaults of what a `_target_` takes."""
+    target: Any = allowlist.load(path, f"{name}._target_")
+    if dataclasses.is_dataclass(target):
+        fields = [one for one in dataclasses.fields(target) if one.init]
+        found = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
+        made = {one.name: one.default_factory() for one in fields if callable(one.default_factory)}
+        return {**found, **made}
+    parameters = inspect.signature(target).parameters.values()
+    return {one.name: one.default for one in parameters if one.default is not one.empty}
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(f"{key}.{name}", inner)
+    else:
+        yield key, value
+
+
+def _text(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    if len(text) <= _LONGEST:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+    return f"{text[: _LONGEST - _DIGEST - 20]}... (sha256 {digest})"

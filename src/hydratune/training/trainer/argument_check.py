@@ -1,0 +1,74 @@
+"""Training arguments, tried out before anything is trained or recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+
+_WHOLE_NETWORK = ("params", "model", "optimizer_dict")  # arguments of optimizers that look at each layer
+
+
+def check_training_arguments(args: Any, network: Any) -> None:
+    """Returns if Trainer can make its optimizer, schedule, data loader and trackers of these `TrainingArguments`.
+
+    Raises:
+        ConfigError: With what they refuse, which would otherwise end the run at its first step.
+    """
+    from transformers import Trainer
+
+    def optimizer() -> Any:
+        kind, options = Trainer.get_optimizer_cls_and_kwargs(args, network)
+        return None if {*_WHOLE_NETWORK} & {*options} or not isinstance(kind, type) else kind([_weight()], **options)
+
+    def schedule() -> None:
+        from torch.optim import SGD
+        from transformers import get_scheduler
+
+        warmup, steps = args.get_warmup_steps(100), 100
+        options = {"num_warmup_steps": warmup, "num_training_steps": steps}
+        kind, more = args.lr_scheduler_type, args.lr_scheduler_kwargs
+        get_scheduler(kind, SGD([_weight()], lr=1.0), **options, scheduler_specific_kwargs=more)
+
+    def loader() -> None:
+        from torch.utils.data import DataLoader
+
+        names = ("num_workers", "persistent_workers", "prefetch_factor")
+        DataLoader([0], **{name: getattr(args, f"dataloader_{name}") for name in names})
+
+    def reporters() -> None:
+        from transformers.integrations import get_reporting_integration_callbacks
+
+        for reporter in get_reporting_integration_callbacks(args.report_to):
+            reporter()
+
+    def kernels() -> None:
+        from transformers.utils import is_liger_kernel_available
+
+        if args.use_liger_kernel and not is_liger_kernel_available():
+            raise ImportError("liger-kernel is not installed")
+
+    parts = {
+        "optim": ("an optimizer that takes its arguments", optimizer),
+        "lr_scheduler_type": ("a schedule that takes its arguments", schedule),
+        "dataloader_num_workers": ("workers that the other dataloader arguments suit", loader),
+        "report_to": ("trackers that are installed", reporters),
+        "use_liger_kernel": ("kernels that are installed", kernels),
+    }
+    if refused := [mistake for name, (expected, make) in parts.items() for mistake in _refusal(name, expected, make)]:
+        raise ConfigError(*refused)
+
+
+def _refusal(name: str, expected: str, make: Callable[[], Any]) -> Iterator[Mistake]:
+    try:
+        make()
+    except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
+        fix = "Change or leave out what trainer.args says of it."
+        yield Mistake(f"trainer.args.{name}", expected, one_line(error), fix)
+
+
+def _weight() -> Any:
+    import torch
+
+    return torch.nn.Parameter(torch.zeros(1))

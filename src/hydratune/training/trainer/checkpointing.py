@@ -1,0 +1,220 @@
+"""Saving and resuming: a Trainer whose interrupted run ends with the results of an uninterrupted one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
+from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
+
+from hydratune.training.trainer import checkpoints
+from hydratune.training.trainer.callbacks import EvaluationInterruptedError
+from hydratune.training.trainer.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
+from hydratune.training.trainer.dataloader import protect_workers, seed_workers, set_epoch
+
+log = logging.getLogger(__name__)
+
+_STATE, _PICKLE = "trainer_state.json", "training_args.bin"
+_PENDING = "pending_evaluation"  # a key of the manifest
+
+
+class CheckpointingMixin(Seq2SeqTrainer):
+    """Writes checkpoints atomically, and resumes from one without a change of the results.
+
+    Upstream writes a checkpoint in place, file by file; forgets the loss since the last log, the sum of it and the
+    time that a run has taken; trains one more step where a run had no more to do; and takes the last weights for the
+    best where the run's directory was moved. It also pickles its arguments, which nothing here reads.
+    """
+
+    lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
+    conditions: Mapping[str, str] = {}  # what else decides the bits of the run, by names for the user
+    departures: Sequence[str] = ()  # how conditions changed whenever the run was resumed
+    leaves_weights = True  # whether anybody looks at them once it has ended
+    _staged: Path | None = None  # where a checkpoint is being written
+    # An evaluation that the last checkpoint lacks since it was interrupted, and whether a checkpoint follows it.
+    _pending_evaluation: Mapping[str, bool] | None = None
+    _resumed_from: str | None = None
+    _has_run_epoch = False  # since the start or the resume
+
+    # --- writing -----------------------------------------------------------------------------------------
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staged or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        folder = Path(self._get_output_dir(trial))
+        final = folder / f"{PREFIX}{self.state.global_step}"
+        needed = self._checkpoint_bytes(folder)
+        if self.args.should_save:
+            folder.mkdir(exist_ok=True)  # no parents: the run's directory exists, unless it was removed meanwhile
+            checkpoints.make_room(folder, needed)
+        self.accelerator.wait_for_everyone()
+        self._staged = folder / UNFINISHED
+        try:
+            super()._save_checkpoint(model, trial)
+        except Exception as error:
+            shutil.rmtree(self._staged, ignore_errors=True)
+            # Torch and safetensors have errors of their own for a full disk.
+            if folder.exists() and shutil.disk_usage(folder).free < needed:
+                raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
+            raise
+        finally:
+            self._staged = None
+        self.accelerator.wait_for_everyone()
+        if self.state.best_model_checkpoint:
+            self.state.best_model_checkpoint = str(folder / Path(self.state.best_model_checkpoint).name)
+        loss = self._loss_until_now()
+        if self.args.should_save:
+            written = folder / UNFINISHED / final.name
+            self.state.save_to_json(str(written / _STATE))
+            (written / _PICKLE).unlink(missing_ok=True)
+            more = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
+            more |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
+            checkpoints.commit(written, final, self.lineage, more)
+            (folder / UNFINISHED).rmdir()
+            best, most = self.state.best_model_checkpoint, self.args.save_total_limit
+            rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
+        self.accelerator.wait_for_everyone()
+
+    def _checkpoint_bytes(self, folder: Path) -> int:
+        """About what one takes: as much as the last one, or all weights and AdamW's two moments of those that train."""
+        for checkpoint in checkpoints.list_checkpoints(folder):
+            return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
+        weights = list(self.model.parameters())
+        whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved alone
+        return sum(one.numel() * one.element_size() * (whole + (3 - whole) * one.requires_grad) for one in weights)
+
+    def _loss_until_now(self) -> dict[str, float]:
+        """What upstream keeps in memory alone."""
+        since = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean().item()
+        seconds = self._seconds_before + time.time() - self._began
+        return {
+            "since_last_log": since,
+            "until_last_log": self._total_loss_scalar,
+            "last_log": self._globalstep_last_logged,
+            "seconds": seconds,
+        }
+
+    @property
+    def resumes_evaluation(self) -> bool:
+        """Whether an interrupted evaluation can be made after a resume, without a change of the random numbers."""
+        samples = getattr(getattr(self.model, "generation_config", None), "do_sample", False)
+        return not (samples and getattr(self.args, "predict_with_generate", False))
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        saves = self.control.should_save and self.args.save_strategy != SaveStrategy.BEST
+        try:
+            super()._maybe_log_save_evaluate(*args, **kwargs)
+        except EvaluationInterruptedError:
+            self._pending_evaluation = {"save": saves}
+            self.control.should_evaluate, self.control.should_save = False, True
+            super()._maybe_log_save_evaluate(*args, **kwargs)  # `PreemptionCallback` ends the run once it has saved
+
+    # --- resuming ----------------------------------------------------------------------------------------
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
+        self._began, self._seconds_before, self._has_run_epoch = time.time(), 0.0, False
+        epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
+        self._resumed_from = checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
+        if checkpoint is not None and (Path(checkpoint) / MANIFEST).is_file():
+            self._pending_evaluation = checkpoints.read(Path(checkpoint)).get(_PENDING)
+        if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
+            self.args.eval_on_start = False
+        best = self.state.best_global_step
+        # Upstream looked where it was before the run was moved, or wherever someone else has written.
+        self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
+        if best and (why := checkpoints.find_damage(self._checkpoint_of(best))):
+            log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
+            self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
+        return epochs_and_steps
+
+    def _evaluate_pending(self, trial: Any, start_time: float, ignore_keys: list[str] | None = None) -> None:
+        """Makes the evaluation that was interrupted, and what follows it, as before the next step."""
+        pending, self._pending_evaluation = self._pending_evaluation, None
+        if not pending:
+            return
+        self._load_rng_state(self._resumed_from)  # which upstream calls after this evaluation
+        self.control.should_evaluate, self.control.should_save = True, pending["save"]
+        epoch = float(self.state.epoch or 0)
+        self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, trial, epoch, ignore_keys, start_time)
+
+    def _checkpoint_of(self, step: int) -> Path:
+        name = f"{PREFIX}{step}".replace("/", "_")  # the state of someone else can have a path there
+        return Path(self.args.output_dir) / name
+
+    def best_is_lost(self, checkpoint: str) -> str | None:
+        """Returns why the best weights until a checkpoint cannot be read; None where they can, or nothing was best."""
+        best = TrainerState.load_from_json(str(Path(checkpoint) / _STATE)).best_global_step
+        return checkpoints.find_damage(self._checkpoint_of(best)) if best else None
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None or not (Path(checkpoint) / MANIFEST).is_file():
+            return
+        loss = checkpoints.read(Path(checkpoint))["loss"]
+        self._tr_loss = torch.tensor(loss["since_last_log"], device=self.args.device)
+        self._total_loss_scalar, self._globalstep_last_logged = loss["until_last_log"], loss["last_log"]
+        self._seconds_before, self._initial_global_step = loss["seconds"], 0
+
+    def _get_dataloader(self, *args: Any, **kwargs: Any) -> Any:
+        loader = super()._get_dataloader(*args, **kwargs)
+        seed_workers(loader, self.args.seed)
+        protect_workers(loader)
+        return loader
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        self._has_run_epoch = True
+        self._evaluate_pending(kwargs["trial"], kwargs["start_time"], kwargs["ignore_keys_for_eval"])
+        if self.control.should_training_stop:
+            return
+        if self.state.global_step >= self.state.max_steps:  # all was done but to end
+            self.control.should_training_stop = True
+            return
+        set_epoch(kwargs["train_dataloader"], kwargs["epoch"], self.args.seed)  # the loader of a resume shares samplers
+        super()._run_epoch(**kwargs)
+
+    def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
+        if self._resumed_from and not self._has_run_epoch:  # at the end of the last epoch
+            self._load_rng_state(self._resumed_from)
+            self._evaluate_pending(trial, start_time)
+        # Upstream adds this process's loss since the last log to a sum over all processes.
+        self._tr_loss = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
+        if not self.leaves_weights:  # whoever asked for that removes them all
+            self.args.save_total_limit = None
+        return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
+
+    # --- reading weights ---------------------------------------------------------------------------------
+
+    def _load_best_model(self) -> None:
+        if not self.leaves_weights or self.state.best_global_step == self.state.global_step:  # which are in memory
+            return
+        if self._reads_back():
+            self._read_back(str(self.state.best_model_checkpoint))
+        else:
+            super()._load_best_model()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._reads_back() and model in (None, self.model):
+            self._read_back(resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _reads_back(self) -> bool:
+        """Whether the weights lie in files of `save_pretrained`, not in adapters or shards of an engine."""
+        return isinstance(self.model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
+    def _read_back(self, folder: str) -> None:
+        """Reads weights by their names in files, which upstream takes for those in memory: of a ViT it reads few."""
+        saved, loaded = type(self.model).from_pretrained(
+            folder, config=self.model.config, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
+        )
+        if missing := sorted(loaded["missing_keys"]):
+            raise RuntimeError(f"{folder} lacks weights: {missing}")
+        self.model.load_state_dict(saved.state_dict())

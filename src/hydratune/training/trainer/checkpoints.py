@@ -1,0 +1,158 @@
+"""Checkpoints that are whole or invisible, and the newest one that a run can go on from.
+
+One is written into a folder that nobody looks into, with a manifest of its files, brought to the disk and then given
+its name, in one step. So what has a name was whole once; the manifest tells what has been damaged since.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import write_json
+
+PREFIX = "checkpoint-"
+UNFINISHED = ".unfinished"  # beside the checkpoints: where one is written
+MANIFEST = "manifest.json"
+_LOADED = (".pt", ".pth", ".bin")  # by torch: tensors and plain values alone
+_PICKLED = (
+    ".metadata",
+    "_states.pt",
+)  # of torch's checkpoints in parts and of deepspeed's, read without `weights_only`
+_SPARE = 64 * 2**20  # bytes that a disk must have beside a checkpoint
+
+
+class DiskFullError(OSError):
+    """A disk without room for a checkpoint; those before are kept."""
+
+
+def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping[str, Any]) -> None:
+    """Gives a folder that is written its name, in one step, once all of it is on the disk.
+
+    Args:
+        written: Below `UNFINISHED`.
+        final: `checkpoint-N`; one of that name is replaced: it is corrupt, or lacks an evaluation that was interrupted.
+        lineage: What it belongs to; see `latest_valid`.
+        more: What the manifest is to keep for `read`.
+    """
+    files = {str(path.relative_to(written)): _sum(path) for path in _files(written)}
+    write_json(written / MANIFEST, {"files": files, "lineage": dict(lineage), **more})
+    for path in [*_files(written), *(p for p in written.rglob("*") if p.is_dir()), written]:
+        _sync(path)
+    replaced = written.with_name(f"{final.name}.replaced")
+    if final.exists():  # renamed, since a process that is killed while it removes files would leave no checkpoint
+        final.rename(replaced)
+    written.rename(final)
+    _sync(final.parent)
+    if replaced.exists():
+        shutil.rmtree(replaced)
+
+
+def read(checkpoint: Path) -> dict[str, Any]:
+    """Its manifest."""
+    found: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    return found
+
+
+def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that a run can go on from, and what was passed over, with the reasons.
+
+    Args:
+        folder: The run's checkpoints.
+        lineage: What the run trains, by names for the user.
+
+    Raises:
+        ConfigError: Where all that are whole are of another lineage: they would be lost to a run that began again.
+    """
+    passed, strange = [], []
+    for checkpoint in list_checkpoints(folder):
+        if why := find_damage(checkpoint):
+            passed.append(f"{checkpoint.name}: {why}")
+        elif others := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
+            strange.append(f"{checkpoint.name}: it is of another {' and '.join(others)}")
+        else:
+            return checkpoint, passed + strange
+    if strange:
+        fix = "Undo the change, or begin a new run."
+        raise ConfigError(Mistake(str(folder), "a checkpoint that this run can go on from", "; ".join(strange), fix))
+    return None, passed
+
+
+def find_damage(checkpoint: Path) -> str | None:
+    """Why a checkpoint is not what was saved; None where it is."""
+    try:
+        told = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return f"it has no {MANIFEST} that can be read, so it was cut off, or something else wrote it"
+    there = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
+    if strange := sorted(there.keys() - told.keys() - {MANIFEST}):
+        return f"it was saved without {', '.join(strange)}"
+    if pickles := sorted(name for name in there if name.endswith(_PICKLED)):
+        return f"{', '.join(pickles)} would be read as a pickle, which can run code"
+    for name, (size, digest) in told.items():
+        if name not in there:
+            return f"{name} is missing"
+        path = there[name]
+        if path.is_symlink():
+            return f"{name} is a link"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
+        if _sum(path)[1] != digest:
+            return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
+        if name.endswith(_LOADED) and not _is_plain(path):
+            return f"{name} is more than tensors and plain values, and could run code: others wrote it"
+    if foreign := next(hub.foreign_files(checkpoint), None):
+        return f"it names a file elsewhere: {foreign}"
+    return None
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the newest first."""
+    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
+
+
+def make_room(folder: Path, needed: int) -> None:
+    """Clears what an earlier save left unfinished; raises DiskFullError where `needed` bytes do not fit."""
+    shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE:
+        raise DiskFullError(f"{free / 1e9:.2f} GB are free in {folder}, and a checkpoint takes {needed / 1e9:.2f} GB")
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir())
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether Trainer would load a file; its tensors are not read for that."""
+    import torch
+    from transformers.trainer import safe_globals
+
+    try:
+        with safe_globals():
+            torch.load(path, map_location="meta", mmap=True, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError):  # a pickle of others, or no file of torch's
+        return False
+    return True
+
+
+def _sum(path: Path) -> tuple[int, str]:
+    with path.open("rb") as file:
+        return path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,309 @@
+"""The Hugging Face hub: whether it can serve what a config asks for, said before half a minute of retries; pushes."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import pickle
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.provenance import redact
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+WAITS = (1, 4, 16)  # seconds, before a step of a push that failed is tried again
+LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
+_IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream reads none of them
+_CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
+
+
+class PushError(Exception):
+    """A push that failed though the same one may succeed later."""
+
+
+class Repository(NamedTuple):
+    """What a config asks of the hub; `kind` is `models` or `datasets`."""
+
+    kind: str
+    repo_id: str
+
+
+def endpoint() -> str:
+    """The hub's address, as huggingface_hub reads it."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+@functools.cache
+def is_reachable() -> bool:
+    """Whether the hub answers at all; any HTTP status counts. Asked once a process, for at most 3 seconds."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
+        return False
+    request = urllib.request.Request(endpoint(), method="HEAD")  # noqa: S310 (the address is the user's own)
+    try:
+        with urllib.request.urlopen(request, timeout=3):  # noqa: S310
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+def is_cached(kind: str, repo_id: str) -> bool:
+    """Whether an earlier download of a `models` or `datasets` repository lies in the local cache."""
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE", _home() / "datasets"))
+    places = [_cached(kind, repo_id)]
+    if kind == "datasets":
+        places.append(prepared / repo_id.replace("/", "___"))
+    return any(place.is_dir() for place in places)
+
+
+def _home() -> Path:
+    return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+
+
+def _cached(kind: str, repo_id: str) -> Path:
+    """Return the directory of a repository in the local cache."""
+    return Path(os.environ.get("HF_HUB_CACHE", _home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
+
+
+def foreign_files(folder: Path) -> Iterator[str]:
+    """Yield what the files of a checkpoint name elsewhere, which transformers would read or run.
+
+    These are shards of weights and vocabularies outside its directory, and kernels from the Hub.
+    """
+    for path in sorted(folder.glob("*.index.json")):
+        shards = _read_json(path).get("weight_map")
+        for name in sorted({str(shard) for shard in shards.values()} if isinstance(shards, dict) else ()):
+            if not _is_below(folder, folder / name):
+                yield f"{path.name}: {name!r}"
+    for name in _CONFIGS:
+        for key, value in _texts(_read_json(folder / name)):
+            is_kernel = key.endswith(("attn_implementation", "experts_implementation")) and "/" in value
+            is_outside = key not in _IGNORED and _is_file(value) and not _is_below(folder, Path(value))
+            if is_kernel or is_outside:
+                yield f"{name}: {key}: {value!r}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object of a file; an empty one if there is none, which transformers reports."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of nested JSON, each with the nearest name of a field."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, name or key)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value, key)
+    elif isinstance(node, str):
+        yield key, node
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or with characters that no name has
+        return False
+
+
+def _is_below(folder: Path, path: Path) -> bool:
+    """Return whether a path, by its text, is below a folder; the files of the Hub's cache are links."""
+    return ".." not in path.parts and path.absolute().is_relative_to(folder.absolute())
+
+
+def check_checkpoint(key: str, name: str) -> None:
+    """Return if the files of a checkpoint, a directory or a cached repository, name nothing elsewhere.
+
+    Raises:
+        ConfigError: They do.
+    """
+    folder = Path(name)
+    folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
+    if wrong := [text for one in folders for text in foreign_files(one)]:
+        fix = "Read that file, and correct it if you trust the checkpoint."
+        raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", wrong[0], fix))
+
+
+def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
+    """One mistake for all of the config keys whose repository neither the cache nor the hub can serve."""
+    missing = {key: repo for key, repo in needed.items() if not is_cached(*repo) and not is_reachable()}
+    if missing:
+        yield _unreachable(", ".join(missing), *(repo.repo_id for repo in missing.values()))
+
+
+def force_offline_if_unreachable(needed: Mapping[str, Repository]) -> None:
+    """Makes the hub's libraries use their cache at once where the hub does not answer; call before importing them."""
+    if needed and not is_reachable():
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@contextmanager
+def loading(key: str, repo_id: str) -> Iterator[None]:
+    """Raise ConfigError for what the libraries of the Hub raise, and for files of a checkpoint that name others."""
+    if is_directory := Path(repo_id).is_dir():
+        check_checkpoint(key, repo_id)
+    try:
+        yield
+    except ConfigError:
+        raise
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
+        # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
+        if not is_reachable() and not Path(repo_id).exists():
+            raise ConfigError(_unreachable(key, repo_id)) from error
+        raise ConfigError(
+            Mistake(key, f"to load {repo_id!r}", one_line(error)[:500], "Check the name and revision.")
+        ) from error
+    if not is_directory:  # its files are in the cache by now
+        check_checkpoint(key, repo_id)
+
+
+def _unreachable(key: str, *repo_ids: str) -> Mistake:
+    wanted = " and ".join(map(repr, repo_ids))
+    return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {wanted}", "no answer from it", OFFLINE_FIX)
+
+
+def commit(repo_id: str, revision: str | None) -> str | None:
+    """The commit of a model's repository that the cache holds under a revision; transformers 5 does not tell."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repo_id, "config.json", revision=revision)
+    return Path(path).parent.name if isinstance(path, str) else None
+
+
+def check_push(key: str, repo_id: str, token: str | None) -> None:
+    """Raises ConfigError for what can be told, before anything is trained or sent, to make a push fail.
+
+    Args:
+        key: What names the repository.
+        repo_id: `NAME` or `OWNER/NAME`.
+        token: null for the one of `hf auth login` or HF_TOKEN.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # not in its __all__
+
+    mistakes = []
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        reason = one_line(error).partition(": ")[0]
+        mistakes.append(Mistake(key, "NAME or OWNER/NAME", repr(repo_id), f"{reason}."))
+    if not (token or get_token()):
+        mistakes.append(Mistake("hub", f"a token that may write to {repo_id!r}", "none", LOGIN))
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def make_repository(repo_id: str, private: bool | None, token: str | None = None) -> str:
+    """The full id of a model's repository, made if need be; null for `private` is the owner's own default.
+
+    Raises:
+        ConfigError: Where the hub refuses, or a private one was asked for and it is public.
+        PushError: Where the hub fails.
+    """
+    api = _api(token)
+    with _pushing(repo_id):
+        full = str(_patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id)
+        is_private = _patiently(lambda: api.model_info(full)).private
+        if private is False and is_private:
+            _patiently(lambda: api.update_repo_settings(full, private=False))
+    if private and is_private is False:
+        fix = "Name another one, or say that it may be public: hydratune push RUN --public."
+        raise ConfigError(Mistake("hub", "a private repository", f"{full!r}, which is public", fix))
+    return full
+
+
+def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
+    """Sends a folder's files to a repository and returns its address; files that are there are not sent again.
+
+    Raises:
+        ConfigError: Where the hub refuses.
+        PushError: Where the hub fails.
+    """
+    api = _api(token)
+    message = "Fine-tuned with hydratune"
+    with _pushing(repo_id):
+        _patiently(lambda: api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message))
+    return str(redact(f"{endpoint()}/{repo_id}"))  # HF_ENDPOINT may have a password
+
+
+def _api(token: str | None) -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=endpoint(), token=token)
+
+
+@contextmanager
+def _pushing(repo_id: str) -> Iterator[None]:
+    """Turns whatever a push raises into a mistake, where the hub refuses, or into a PushError."""
+    try:
+        yield
+    except Exception as error:  # HTTP errors, a client's own of connections, OSError, RuntimeError of an upload
+        if _status(error) in (401, 403):
+            expected = f"a token that may write to {repo_id!r}"
+            raise ConfigError(Mistake("hub", expected, f"HTTP {_status(error)}", LOGIN)) from error
+        raise PushError(f"the push to {repo_id!r} failed: {_reason(error)}") from error
+
+
+def _patiently(call: Callable[[], T]) -> T:
+    """What a call returns; tried again where the hub or the network may be better in a moment.
+
+    huggingface_hub by itself repeats each request of an upload but those that make the repository and the commit.
+    """
+    for wait in WAITS:
+        try:
+            return call()
+        except Exception as error:
+            if _is_final(error):
+                raise
+            log.warning("hub: %s; trying again in %d s", _reason(error), wait)
+            time.sleep(wait)
+    return call()
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the same call would fail again."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    status = _status(error)
+    if status is not None:
+        return status < 500 and status not in (408, 429)  # a timeout, or too many requests
+    return isinstance(error, ValueError | TypeError | OfflineModeIsEnabled)
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, on a line, with what caused it."""
+    reason = (one_line(error) or type(error).__name__).partition(" For more information")[0][:200]
+    return f"{reason}: {_reason(error.__cause__)}" if isinstance(error, RuntimeError) and error.__cause__ else reason
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that an exception, or the one that caused it, came from."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return int(response.status_code)
+        if found := re.search(r"HTTP status (?:client|server) error \((\d+)", str(error)):  # hf_xet has no response
+            return int(found[1])
+        error = error.__cause__
+    return None

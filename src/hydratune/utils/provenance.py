@@ -1,0 +1,275 @@
+"""What a run was: the code, the libraries, the command; and what must not be written down."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import html
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, distributions, version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from hydratune.utils import env_variables
+from hydratune.utils.secret_formats import MASK, address_secrets, mask
+
+PACKAGES = ("hydratune", "transformers", "datasets", "torch", "accelerate", "mlflow", "hydra-core")
+_LONGEST_DIFF = 1_000_000  # characters
+_GIT_SECONDS = 10
+_STATUS = ("status", "--porcelain", "--ignore-submodules=all")
+_DIFF = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
+_WITHOUT_PROGRAMS = ("--no-pager", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}")
+_EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with values for git's `--config-env`
+
+# `token` alone or after these words; `pad_token` and the like are not secrets.
+_TOKENS = "hub|hf|auth|access|api|use_auth|github|gitlab|refresh|private|bearer|session"
+_WORDS = "password|passwd|pwd|passphrase|secret|(api|private|secret|access)_?key|credentials?"
+_SECRET_KEY = re.compile(rf"^(.*_)?({_TOKENS})_token$|^token$|(^|_)({_WORDS})$", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # where `dbPassword` and `db-password` have `_` elsewhere
+# Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
+_SECRET_VARIABLE = re.compile(
+    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|MYSQL_PWD|SECRET|(API|ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)$",
+    re.IGNORECASE,
+)
+_SHORTEST = 8  # characters
+
+
+def git_commit() -> str | None:
+    """Return the commit of the current directory, with the suffix `-dirty` if it has uncommitted changes.
+
+    Returns:
+        None outside a repository.
+
+    Raises:
+        OSError: Git is not installed, or the repository has no commit or cannot be read.
+        subprocess.TimeoutExpired: Git needs more than 10 seconds.
+    """
+    if not _repository():
+        return None
+    return _git("rev-parse", "--verify", "HEAD") + ("-dirty" if _git(*_STATUS) else "")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Package -> version of what a result depends on, Python included."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_diff() -> str:
+    """Return the uncommitted changes and the names of changed files; an empty text outside a repository.
+
+    Raises:
+        OSError: Git is not installed, or the repository has no commit or cannot be read.
+        subprocess.TimeoutExpired: Git needs more than 10 seconds.
+    """
+    if not _repository():
+        return ""
+    new, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
+    text = f"{new}\n\n{diff}" if new else ""
+    rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
+    return str(redact(text[:_LONGEST_DIFF])) + rest
+
+
+@functools.cache  # it takes as long as ten steps of a small network
+def environment() -> str:
+    """The machine and every installed package with its version, as this process found them."""
+    packages = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
+    return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def cli_path() -> str:
+    """How the user can type `hydratune` here: by name where the shell finds this one, else by its path."""
+    ours = Path(sys.executable).with_name("hydratune")
+    found = shutil.which("hydratune")
+    if not ours.is_file() or (found and Path(found).resolve() == ours.resolve()):
+        return "hydratune"
+    return os.path.relpath(ours)
+
+
+def command(flags: list[str], overrides: list[str]) -> str:
+    """The command that composes the same run again; `++` before a key is added by us, not typed."""
+    return shlex.join(["hydratune", *flags, *redacted_overrides(overrides)])
+
+
+def redacted_overrides(overrides: list[str]) -> list[str]:
+    """Overrides as they were typed: `++` before a key is added by us. Those of secrets are masked."""
+    pairs = [override.removeprefix("++").partition("=") for override in overrides]
+    return [key + equals + str(redact(value, key)) for key, equals, value in pairs]
+
+
+def is_secret(key: str) -> bool:
+    """Return whether a dotted config key holds a secret by one of its names, e.g. `hub_token` or `password.value`."""
+    return any(_SECRET_KEY.search(_CAMEL.sub("_", name)) for name in key.split("."))
+
+
+def redact(value: Any, key: str = "") -> Any:
+    """A copy in which secrets are masked.
+
+    They are values under telling keys, passwords in addresses, tokens of known providers, and the values of environment
+    variables that have telling names or that a config has resolved, wherever they occur.
+    """
+    secrets = {**dict.fromkeys((*_of_environment(), *_of_configs()), MASK), **_addresses()}
+    return _masked(value, key, dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True)))
+
+
+def has_literal_secret(text: str) -> bool:
+    """Return whether a text of a config holds a secret by itself, apart from its interpolations."""
+    return bool(_masked(text, "", dict.fromkeys(_of_environment(), MASK)) != text)
+
+
+def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
+    """Replace secrets in a value; the longest come first, each with what takes its place."""
+    if value is not None and is_secret(key):
+        return MASK
+    if isinstance(value, dict):
+        return {name: _masked(inner, str(name), secrets) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_masked(inner, key, secrets) for inner in value]
+    if not isinstance(value, str):
+        return value
+    for secret, replacement in secrets.items():
+        for form in _forms(secret):
+            value = value.replace(form, replacement)
+    return mask(value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _forms(secret: str) -> tuple[str, ...]:
+    """Return a secret as messages, files, and addresses write it, the longest first."""
+    quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
+    quoted += tuple(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    lines = (" ".join(secret.split()), *(line for line in secret.splitlines() if len(line) >= _SHORTEST))
+    addresses = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    shell = shlex.quote(secret)[1:-1] if shlex.quote(secret) != secret else secret
+    forms = {secret, *quoted, *lines, *addresses, shell, html.escape(secret)}
+    return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True))
+
+
+def _of_environment() -> list[str]:
+    """The values of environment variables with telling names, the longest first."""
+    found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
+    return sorted(found, key=len, reverse=True)
+
+
+def _of_configs() -> set[str]:
+    """Return the values that configs have taken from the environment, except for addresses, paths and numbers.
+
+    The password of an address is masked by itself, and a store must be found again by the rest.
+    """
+    values = env_variables.resolved().values()
+    return {
+        value
+        for value in values
+        if len(value) >= _SHORTEST
+        and "://" not in value
+        and not value.startswith(("/", "~", "."))
+        and not value.replace(".", "").isdecimal()
+    }
+
+
+def _addresses() -> dict[str, str]:
+    """Return address or password in one -> what takes its place, of the addresses that configs have resolved."""
+    found: dict[str, str] = {}
+    for value in env_variables.resolved().values():
+        if (masked := mask(value)) != value:
+            found[value] = masked
+            found |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= _SHORTEST), MASK)
+    return found
+
+
+def _repository() -> Path | None:
+    """Return the directory with `.git` that the current directory is in."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+
+
+def _git_directory(root: Path) -> Path:
+    """Return the directory of a repository, which may be elsewhere for a worktree or a submodule.
+
+    A diff shows what the repository holds, so a `.git` of someone else must not lead to a repository of the user.
+
+    Raises:
+        OSError: It leads to one that does not know this directory, or takes its objects from another one.
+    """
+    path = root / ".git"
+    common = path
+    if path.is_file():
+        path = root / path.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
+        common = path.parent.parent if path.parent.name == "worktrees" else path
+        if not (_is_worktree(path, common, root) or _is_submodule(path, root)):
+            raise OSError(f"{root / '.git'} leads to a repository that does not know this directory")
+    elif (path / "commondir").exists():
+        raise OSError(f"{path} takes its objects from another repository")
+    linked = (*common.iterdir(), *common.glob("objects/*"), *common.glob("refs/**/*"), common)
+    if (common / "objects/info/alternates").exists() or any(one.is_symlink() for one in linked):
+        raise OSError(f"{common} takes its objects from another repository")
+    return path
+
+
+def _is_worktree(path: Path, common: Path, root: Path) -> bool:
+    back, parent = path / "gitdir", path / "commondir"
+    if not (back.is_file() and parent.is_file()):
+        return False
+    is_own = Path(back.read_text(encoding="utf-8").strip()).resolve() == (root / ".git").resolve()
+    return is_own and (path / parent.read_text(encoding="utf-8").strip()).resolve() == common.resolve()
+
+
+def _is_submodule(path: Path, root: Path) -> bool:
+    if (path / "commondir").exists():
+        return False
+    config = _run_git(["config", "--file", str(path / "config"), "core.worktree"]).stdout
+    worktree = config.decode(errors="surrogateescape").strip()
+    return bool(worktree) and (path / worktree).resolve() == root.resolve()
+
+
+def _git(*arguments: str) -> str:
+    """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences.
+
+    The repository may have come from someone else, with a `.git/config` that names programs. None of them is run: no
+    monitor of files, hook, pager, external diff, text conversion, filter, or transport, also not in submodules. And the
+    files are those of the repository: its config must not name another directory, whose content a diff would show.
+    """
+    root = _repository() or Path.cwd()
+    place = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
+    done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(place), *arguments])
+    if done.returncode:
+        raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])
+    return done.stdout.decode(errors="backslashreplace").strip()
+
+
+def _without_filters(place: Sequence[str]) -> list[str]:
+    """Return the options that turn off each filter that git's config defines; to list them runs no program.
+
+    `-c NAME=VALUE` would end a name at its first `=`, and the filter of the repository may be called `a=b`.
+    """
+    found = _run_git([*place, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
+    names = {name.rpartition(".")[0] for name in found.decode(errors="surrogateescape").split("\0") if name}
+    values = {"clean": _EMPTY, "smudge": _EMPTY, "process": _EMPTY, "required": _FALSE}
+    return [f"--config-env={name}.{key}={variable}" for name in sorted(names) for key, variable in values.items()]
+
+
+def _run_git(arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    environment = {**os.environ, "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    environment |= {_EMPTY: "", _FALSE: "false"}
+    command = ["git", *arguments]  # git is found on PATH, as the user's shell would find it
+    return subprocess.run(command, capture_output=True, check=False, timeout=_GIT_SECONDS, env=environment)

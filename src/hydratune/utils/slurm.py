@@ -1,0 +1,52 @@
+"""The Slurm job that this process runs in: its ID, its restarts, and its tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from hydratune.utils.errors import Mistake
+
+
+def job_id() -> str | None:
+    """Return the ID of the job, which it keeps when Slurm requeues it; None outside Slurm."""
+    return os.environ.get("SLURM_JOB_ID")
+
+
+def restarts() -> int:
+    """Return how often Slurm has requeued and started the job again."""
+    return _number("SLURM_RESTART_COUNT") if job_id() else 0
+
+
+def nodes() -> int:
+    """Return the number of nodes of the job step that this process is a task of; 1 outside a step."""
+    return _number("SLURM_STEP_NUM_NODES", 1)
+
+
+def check_tasks(nnodes: int, node_rank: int) -> Iterator[Mistake]:
+    """Yield an error if the tasks of a job step would each train a copy of the same run.
+
+    `srun --ntasks=2 hydratune ...` starts the command twice. That is correct only if each task is one machine of the
+    run, with its own number.
+
+    Args:
+        nnodes: Machines of the run.
+        node_rank: Number of this machine.
+    """
+    tasks, task = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_PROCID")  # srun alone sets the first one
+    if nnodes < tasks:
+        fix = (
+            "Start one task with srun --ntasks=1, or make each task a machine of one run: hardware=ddp "
+            "hardware.launch.nnodes=$SLURM_STEP_NUM_TASKS hardware.launch.node_rank=$SLURM_PROCID "
+            "hardware.launch.rdzv_endpoint=HOST:29500. For different runs, start one job step for each run."
+        )
+        got = f"{tasks} tasks for a run of {nnodes} machine{'s' * (nnodes > 1)}: each would train a copy"
+        yield Mistake("SLURM_STEP_NUM_TASKS", "one task of a job step for each machine of the run", got, fix)
+    elif nnodes == tasks > 1 and node_rank != task:
+        fix = "Set hardware.launch.node_rank=$SLURM_PROCID in single quotes: srun bash -c 'hydratune ...'."
+        yield Mistake("hardware.launch.node_rank", f"{task}, the number of this task", str(node_rank), fix)
+
+
+def _number(name: str, default: int = 0) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else default

@@ -1,0 +1,46 @@
+"""A thread that ends a process which cannot handle a signal, since its main thread waits inside a library."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from hydratune.utils import signals
+
+_POLL = 1.0  # seconds
+
+
+def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float = 8.0) -> None:
+    """Starts the thread.
+
+    Torch's calls that wait for another process return to Python, which runs signal handlers, only after
+    `trainer.args.ddp_timeout`.
+
+    Args:
+        is_patient: Whether a signal may take as long as it needs, as during training, which ends after a step.
+        is_orphan: Whether the process that started this one is gone.
+        code: The exit code if the main thread does not end the process in time.
+        grace: Seconds for the main thread after a signal, or after the end of the process that started this one.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)  # written to by the C handler, whatever Python does
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # DataLoader workers handle signals themselves
+    arguments = (read, is_patient, is_orphan, code, grace)
+    threading.Thread(target=_watch, args=arguments, daemon=True, name="watchdog").start()
+
+
+def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float) -> None:
+    begin: float | None = None
+    while begin is None or time.monotonic() < begin + grace:
+        received = os.read(read, 1024) if select.select([read], [], [], _POLL)[0] else b""
+        signaled = any(number in received for number in signals.NUMBERS)  # SIGCHLD comes whenever a data worker ends
+        if (signaled or is_orphan()) and begin is None:
+            begin = time.monotonic()
+        if begin is not None and is_patient() and not is_orphan():
+            begin = None
+    os._exit(code)

@@ -1,0 +1,93 @@
+"""YAML files that users write or that a run left: loaded, or rejected with file and line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.utils.errors import ConfigError, Mistake, one_line
+
+
+def read_yaml(path: Path) -> Any:
+    """Load a file as a `DictConfig` or `ListConfig`.
+
+    Raises:
+        ConfigError: The file cannot be read, is not UTF-8, or is not valid YAML.
+    """
+    if mistakes := [*check_yaml([path])]:
+        raise ConfigError(*mistakes)
+    return OmegaConf.load(path)
+
+
+def read_config(path: Path) -> DictConfig:
+    """Load a file of keys and values.
+
+    Raises:
+        ConfigError: As `read_yaml`, and for a list.
+    """
+    node = read_yaml(path)
+    if not isinstance(node, DictConfig):
+        raise ConfigError(_mistake(path, 1, "a list"))
+    return node
+
+
+def read_overrides(path: Path) -> list[Any]:
+    """Load the overrides of a run as they were typed, with `${oc.env:NAME}` in them as text.
+
+    To iterate over a `ListConfig` would resolve it: text from elsewhere would then read the environment.
+
+    Raises:
+        ConfigError: As `read_yaml`, and for anything but a list.
+    """
+    node = read_yaml(path)
+    if not isinstance(node, ListConfig):
+        raise ConfigError(Mistake(str(path), "a list of overrides", "another document", f"Correct {path}."))
+    return OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
+
+
+def read_plain_config(path: Path) -> DictConfig:
+    """Load the config that a run left, which has no interpolations; one that has some was changed by someone.
+
+    Raises:
+        ConfigError: As `read_config`, and for interpolations, which would read the environment.
+    """
+    node = read_config(path)
+    if "${" in json.dumps(OmegaConf.to_container(node, resolve=False), default=str):
+        raise ConfigError(Mistake(str(path), "values without interpolations", "${", "Restore the file."))
+    return node
+
+
+def check_yaml(paths: Iterable[Path]) -> Iterator[Mistake]:
+    """Yield a mistake for each file that cannot be loaded; its key is `path:line`."""
+    for path in paths:
+        try:
+            _check_encoding(path)
+            OmegaConf.load(path)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            yield _mistake(path, mark.line + 1 if mark else None, error.problem or one_line(error))
+        except yaml.reader.ReaderError as error:
+            line = path.read_text(encoding="utf-8")[: error.position].count("\n") + 1
+            yield _mistake(path, line, f"the character {chr(error.character)!r}")
+        except UnicodeDecodeError as error:
+            line = error.object[: error.start].count(b"\n") + 1
+            yield _mistake(path, line, f"the byte {error.object[error.start]:#04x}, which is not UTF-8")
+        except RecursionError:
+            yield _mistake(path, None, "values that are nested too deeply")
+        except (OSError, ValueError, OmegaConfBaseException) as error:
+            yield _mistake(path, None, (error.strerror if isinstance(error, OSError) else None) or one_line(error))
+
+
+def _check_encoding(path: Path) -> None:
+    path.read_bytes().decode("utf-8")
+
+
+def _mistake(path: Path, line: int | None, problem: str) -> Mistake:
+    where = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return Mistake(where if line is None else f"{where}:{line}", "valid YAML", problem, "Correct the file.")

@@ -1,0 +1,293 @@
+"""The command line as a user meets it: exit codes, one message, nothing half-written, light starts."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hydratune.cli.main import VERBS, dispatch
+from hydratune.tracking.client import connect
+from hydratune.utils.errors import one_of
+from processes import LONG, hydratune, start
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["configs"], ["--cfg", "job", "seed=7"], ["sweep", "--help"]]
+)
+def test_light_starts(arguments):
+    """Looking around imports none of torch, transformers, datasets and mlflow."""
+    code = (
+        "import sys; sys.argv = ['hydratune', *sys.argv[1:]]\n"
+        "from hydratune.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'torch', 'transformers', 'datasets', 'mlflow'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_help_names_verbs_and_groups():
+    """`--help` says what can be typed."""
+    out = hydratune("--help").stdout
+    for word in (
+        "hydratune configs",
+        "hydratune compare",
+        "hydratune ui",
+        "experiment=NAME",
+        "dataset: digits, hub, local",
+        "sc install=bash",
+    ):
+        assert word in out
+
+
+def test_cfg_shows_overrides():
+    """`--cfg job` prints the composed config, with what was typed."""
+    done = hydratune("--cfg", "job", "trainer.args.learning_rate=3e-5", "trainer.args.adam_beta2=0.98")
+    assert "learning_rate: 3.0e-05" in done.stdout
+    assert "adam_beta2: 0.98" in done.stdout
+
+
+def test_completion():
+    """Tab completion offers options and keys."""
+    for line, offered in (
+        ("hydratune dataset=w", "dataset=wordnet_supersense"),
+        ("hydratune trainer.args.le", "learning_rate="),
+    ):
+        done = hydratune("-sc", "query=bash", COMP_LINE=line, COMP_POINT=str(len(line)))
+        assert offered in done.stdout
+
+
+def test_mistakes_end_with_2_and_leave_nothing(own_directory):
+    """All mistakes, of choices and of values, are printed without a traceback; no file is made."""
+    done = hydratune("dataset=locl", "dataset.files.train=x", "trainer.args.learning_rat=1", "sede=1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    first, *lines = done.stderr.splitlines()
+    assert first == "hydratune: 3 mistakes"
+    assert sorted(line.partition(":")[0] for line in lines) == ["dataset", "sede", "trainer.args.learning_rat"]
+    assert list(own_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["seed=1,2"], "seed: expected one value, got '1,2'. Add -m to run once a value, or write seed=[...] for a list."),
+        (["trian"], f"trian: expected {one_of(VERBS)} or KEY=VALUE, got 'trian'. Did you mean train?"),
+        (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
+        (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
+        (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),
+        (["-m", "--cfg", "job", "seed=1,2"], "--cfg: expected no other of its kind, got --multirun and --cfg. Leave one"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'. Run"),
+        (["hydra/launcher=zzz"], "overrides: expected a config that composes, got In 'hydra/config': Could not find"),
+        (["configs", "modl"], "group: expected one of ['adapter', "),
+        (["ui"], "--uri: expected a store that exists, got "),
+        (["ui", "nowhere"], "RUN: expected a run's directory, got 'nowhere' without mlflow.json. Name a directory below"),
+        (["experiment=mrpc"], "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at"),
+    ],
+)  # fmt: skip
+def test_one_line_for_one_mistake(arguments, message):
+    """Whatever is wrong with a command, it is one line and exit code 2."""
+    done = hydratune(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
+    """What only the rows can show is told before training, and the run's directory is taken away again."""
+    (own_directory / "test.jsonl").write_text('{"text": "a", "label": "unknown"}\n')
+    before = set(own_directory.iterdir())
+    done = hydratune(*toy)
+    assert done.returncode == 2
+    row, total = done.stderr.splitlines()[-2:]
+    assert row.startswith("dataset.columns.label: ") and "'unknown' at test.jsonl:1." in row
+    assert total.startswith("dataset.unseen_labels: ")
+    assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr
+    assert set(own_directory.iterdir()) == before
+
+
+def test_errors_mask_values_of_the_environment(monkeypatch):
+    """An invalid value that a config reads from the environment is not printed."""
+    monkeypatch.setenv("MY_SECRET", "canary-51ab")
+    done = hydratune("sweep.storage=https://host/${oc.env:MY_SECRET}")
+    assert (done.returncode, done.stderr.count("https://host/***")) == (2, 1)
+    assert "canary" not in done.stdout + done.stderr
+
+
+def test_what_was_trained_is_never_taken_away(toy, own_directory):
+    """A mistake that is found only after a checkpoint was written leaves the run's directory alone."""
+    code = """
+import sys
+from hydratune.cli import main, train
+from hydratune.utils.errors import ConfigError, Mistake
+
+def late(cfg, job):
+    (job.directory / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    raise ConfigError(Mistake("late", "a", "b", "c"))
+
+train.run = late
+sys.argv[0] = "hydratune"
+main.main()
+"""
+    arguments = [*toy, "hydra.run.dir=runs/x", "tracking=none"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "late: expected a, got b. c")
+    assert (own_directory / "runs/x/checkpoints/checkpoint-1").is_dir()
+
+
+def test_a_run(toy, own_directory):
+    """A run shows its metrics, its files and how to open MLflow; a second one gets a directory of its own."""
+    folder = "hydra.run.dir=runs/film"
+    first = hydratune(*toy, folder, "tracking=none")
+    assert first.returncode == 0, first.stderr
+    assert "accuracy" in first.stdout
+    assert "files    runs/film" in first.stdout
+    assert "run: runs/film" in (own_directory / "runs/film/hydratune.log").read_text()
+    assert (own_directory / "runs/film/.hydra/overrides.yaml").is_file()
+    second = hydratune(*toy, folder, "tracking=none")
+    assert "files    runs/film-2" in second.stdout
+    metrics = [json.loads((own_directory / f"runs/film{n}/metrics.json").read_text()) for n in ("", "-2")]
+    assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
+
+
+def test_a_multirun(toy, own_directory, store):
+    """`-m` trains each value once, in one sweep directory, and says how to see them together; a wrong value starts none."""
+    assert store
+    done = hydratune("-m", *toy, "seed=1,2", "hydra.sweep.dir=sweep", "trainer.args.max_steps=1")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^MLflow   \S*hydratune ui sweep$", done.stdout, re.MULTILINE)
+    assert {path.parent.name for path in own_directory.glob("sweep/*/metrics.json")} == {"0", "1"}
+    wrong = hydratune("-m", *toy, "seed=1,x", "hydra.sweep.dir=other", "tracking=none")
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert not (own_directory / "other").exists()
+
+
+def test_a_failure_ends_with_1_and_is_in_the_log(toy, own_directory):
+    """An exception while training keeps the directory, with the traceback in its log."""
+    done = hydratune(
+        *toy,
+        "trainer.args.learning_rate=1e38",
+        "trainer.args.num_train_epochs=4",
+        "hydra.run.dir=runs/x",
+        "tracking=none",
+    )
+    assert done.returncode == 1
+    assert "run failed: its files are in runs/x" in done.stderr
+    assert "Traceback" in (own_directory / "runs/x/hydratune.log").read_text()
+
+
+def test_version(capsys):
+    """`--version` is ours, not Hydra's."""
+    assert dispatch(["--version"]) == 0
+    assert re.fullmatch(r"hydratune \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+OUT_OF_MEMORY = (
+    "import torch\n"
+    "from transformers import TrainerCallback\n"
+    "class Full(TrainerCallback):\n"
+    "    def on_step_end(self, args, state, control, **_):\n"
+    "        torch.empty(2**45)\n"
+)
+
+
+def test_out_of_memory(toy, own_directory):
+    """It ends with 1, the traceback in the log, and what to change as the last words."""
+    (own_directory / "full.py").write_text(OUT_OF_MEMORY)
+    given = [*toy, "trainer.callbacks.full._target_=full.Full", "tracking=none", "hydra.run.dir=run"]
+    done = hydratune(*given, PYTHONPATH=str(own_directory), HYDRATUNE_ALLOW="full")
+    assert done.returncode == 1
+    assert "\nout of memory: lower trainer.args.per_device_train_batch_size" in done.stderr
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_interruption(toy, own_directory, store, sent):
+    """A signal ends a training after its step and a checkpoint, with a code of its own; MLflow says KILLED."""
+    process = start(*toy, "trainer.args.num_train_epochs=100000", "hydra.run.dir=runs/x")
+    try:
+        while not list(own_directory.glob("runs/x/checkpoints/checkpoint-*")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(sent)
+        _, err = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 75
+    assert "hydratune: ending after this step and a checkpoint; Ctrl-C ends at once" in err.splitlines()
+    assert "resume runs/x" in err
+    assert "Traceback" not in err
+    pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())
+    assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
+def test_a_signal_is_not_lost(toy, own_directory, times, code):
+    """Where the exception of a signal is swallowed, as in a finalizer, the run ends at the next step all the same."""
+    kill = "    try: os.kill(os.getpid(), signal.SIGINT)\n    except BaseException: pass\n"
+    code_of_user = (
+        "import os, signal, sys\n"
+        "from hydratune.cli.main import main\n"
+        "from hydratune.tasks.single_label import SingleLabelTask\n"
+        "def lose(self, prediction, evaluated):\n"
+        f"{kill * times}"
+        "    return {'accuracy': 0.0, 'f1': 0.0, 'matthews_correlation': 0.0}\n"
+        "SingleLabelTask.compute_metrics = lose\n"
+        "main()"
+    )
+    endless = ["trainer.args.num_train_epochs=100000", "tracking=none", "hydra.run.dir=run"]
+    command = [sys.executable, "-c", code_of_user, *toy, *endless]
+    done = subprocess.run(command, capture_output=True, timeout=LONG, check=False)
+    assert done.returncode == code
+    assert (own_directory / "run").is_dir()
+
+
+def test_copy_a_config():
+    """`configs copy` writes a file under a new name and prints the command that uses it, which works."""
+    done = hydratune("configs", "copy", "dataset/local", "my_conf")
+    assert done.stdout.splitlines() == [
+        "my_conf/dataset/my_local.yaml",
+        "use it: hydratune --config-dir my_conf dataset=my_local",
+    ]
+    shown = hydratune("--config-dir", "my_conf", "dataset=my_local", "--cfg", "job", "dataset.files.train=a.csv")
+    assert "train: a.csv" in shown.stdout
+    again = hydratune("configs", "copy", "dataset/local", "my_conf")
+    assert again.returncode == 2
+    shadow = hydratune("configs", "copy", "dataset/local", "my_conf", "--name", "hub")
+    assert (shadow.returncode, "is shipped" in shadow.stderr) == (2, True)
+
+
+def write_primary(folder):
+    """A primary config of one's own: the shipped one, with the shipped configs on its search path."""
+    shipped = Path(__file__).parents[2] / "conf" / "train.yaml"
+    searchpath = "hydra:\n  searchpath: [pkg://hydratune.conf]\n"
+    (folder / "train.yaml").write_text(shipped.read_text().replace("hydra:\n", searchpath, 1))
+
+
+def test_shadowing_a_shipped_config(own_directory):
+    """A primary config of one's own, with the shipped ones on its search path, may replace any of them."""
+    mine = own_directory / "mine"
+    (mine / "model").mkdir(parents=True)
+    write_primary(mine)
+    (mine / "model" / "minilm.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
+    done = hydratune("--config-path", str(mine), "--cfg", "job")
+    assert "me/x" in done.stdout
+    check = hydratune("--config-path", str(mine), "sede=1")
+    assert "sede: expected" in check.stderr
+
+
+def test_both_kinds_of_own_directories(own_directory):
+    """`--config-dir` adds to a primary config of one's own, and what that names stays reachable."""
+    mine, more = own_directory / "mine", own_directory / "more"
+    (more / "model").mkdir(parents=True)
+    mine.mkdir()
+    write_primary(mine)
+    (more / "model" / "own.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
+    done = hydratune("--config-path", str(mine), "--config-dir", "more", "model=own", "sede=1")
+    assert "sede: expected" in done.stderr
+    assert "to serve 'me/x'" in done.stderr

@@ -1,0 +1,54 @@
+"""Every shipped config, found by glob, composes, validates and opens with what it is for."""
+
+import itertools
+import re
+
+import pytest
+
+from conftest import write_rows
+from hydratune.config.composition import options, shipped_dir
+from hydratune.config.validate import check_config
+from hydratune.utils.errors import ConfigError
+
+SHIPPED = options(shipped_dir())
+# What an option leaves for the user to say.
+REQUIRED = {
+    "dataset/local": ["dataset.files.train=a.jsonl"],
+    "dataset/hub": ["dataset.path=stanfordnlp/imdb"],
+    "dataset/mixture": ["+dataset@dataset.sources.a=wordnet_supersense"],
+    "dataset/saved": ["dataset.path=saved"],
+    "model/scratch": ["model.model_type=gpt2", "model.tokenizer=bytes"],
+    "model/pretrained": ["model.pretrained_model_name_or_path=roberta-base"],
+}
+
+
+@pytest.mark.parametrize("option", SHIPPED, ids=lambda option: f"{option.group}/{option.name}")
+def test_composes_and_validates(option, compose, own_directory):
+    """Chosen alone, with what it requires, an option makes a config without mistakes."""
+    write_rows(own_directory / "a.jsonl", [{"text": "a", "label": "b"}])
+    (own_directory / "saved").mkdir()
+    (own_directory / "saved" / "dataset_info.json").touch()
+    choice = f"[{option.name}]" if option.group == "trainer/callbacks" else option.name
+    path = f"{option.group}/{option.name}"
+    cfg = compose(f"{option.group}={choice}", *REQUIRED.get(path, []))
+    try:
+        check_config(cfg)
+    except ConfigError as error:
+        elsewhere = ("Hugging Face hub", "the package bitsandbytes")  # what a machine may lack
+        assert [m for m in error.mistakes if not any(one in m.expected for one in elsewhere)] == []  # noqa: PT017
+
+
+@pytest.mark.parametrize("path", sorted(shipped_dir().rglob("*.yaml")), ids=lambda path: path.stem)
+def test_opens_with_a_comment_and_a_command(path):
+    """The first lines say what a file is for and name a command that uses it."""
+    lines = path.read_text().splitlines()
+    comments = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
+    assert comments, path
+    assert re.search(r"\bhydratune\b", " ".join(comments)), path
+
+
+def test_experiments_open_with_their_command():
+    """`# hydratune experiment=NAME` stands at the top of each experiment."""
+    for option in SHIPPED:
+        if option.group == "experiment":
+            assert option.summary == f"hydratune experiment={option.name}"

@@ -1,0 +1,112 @@
+"""What a command does in a Slurm job; tests/engines/test_slurm.py runs real ones."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from omegaconf import OmegaConf
+
+from hydratune.cli.main import dispatch
+from hydratune.utils import slurm
+from hydratune.utils.errors import ConfigError
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Set the environment of a job, and return a function that sets more of it."""
+
+    def set_environment(**environment):
+        for name, value in {"SLURM_JOB_ID": "7", **environment}.items():
+            monkeypatch.setenv(name, value)
+
+    return set_environment
+
+
+@pytest.fixture
+def started(toy, monkeypatch):
+    """Return a function that runs a command up to Hydra's start, and returns the directory of its run.
+
+    It leaves there what Hydra writes when a run begins.
+    """
+
+    def run(*overrides):
+        dispatch([*toy, "name=x", "tracking=none", *overrides])
+        named = dict(argument.split("=", 1) for argument in sys.argv if argument.startswith("hydra."))
+        directory = Path(named["hydra.run.dir"].strip('"'))
+        (directory / ".hydra").mkdir(exist_ok=True)
+        OmegaConf.save([*toy, "name=x", "tracking=none", *overrides], directory / ".hydra" / "overrides.yaml")
+        node = {"hydra": {"job": {"id": named.get("hydra.job.id", "???")}}}
+        OmegaConf.save(node, directory / ".hydra" / "hydra.yaml")
+        return directory
+
+    monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
+    monkeypatch.setattr(
+        "hydratune.cli.train.preflight", lambda configs, *_: SimpleNamespace(checkpoint=[*configs] and None)
+    )
+    monkeypatch.setattr("sys.argv", ["hydratune"])
+    return run
+
+
+@pytest.mark.parametrize(
+    ("tasks", "task", "machines", "key"),
+    [
+        ("2", "1", (1, 0), "SLURM_STEP_NUM_TASKS"),  # srun -n2 hydratune
+        ("4", "3", (2, 1), "SLURM_STEP_NUM_TASKS"),  # two tasks on each of two machines
+        ("2", "1", (2, 0), "hardware.launch.node_rank"),  # $SLURM_PROCID was replaced in the batch script
+        ("2", "1", (2, 1), None),
+        ("1", "0", (1, 0), None),
+        ("1", "0", (2, 1), None),  # one job step for each machine
+    ],
+)
+def test_check_tasks_refuses_copies_of_a_run(job, tasks, task, machines, key):
+    """Each task of a step must be one machine of the run, with its own number."""
+    job(SLURM_STEP_NUM_TASKS=tasks, SLURM_PROCID=task)
+    assert [mistake.key for mistake in slurm.check_tasks(*machines)] == ([key] if key else [])
+
+
+def test_check_tasks_accepts_a_batch_script_of_several_tasks(job):
+    """Without `srun`, the command starts once, whatever the job has asked for."""
+    job(SLURM_NTASKS="2", SLURM_PROCID="0")
+    assert not [*slurm.check_tasks(1, 0)]
+
+
+def test_train_refuses_tasks_that_train_copies(toy, job):
+    """`srun -n2 hydratune` is an error; nothing begins."""
+    job(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0")
+    with pytest.raises(ConfigError) as caught:
+        dispatch([*toy, "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["SLURM_STEP_NUM_TASKS"]
+
+
+def test_train_resumes_the_run_of_a_requeued_job(started, job):
+    """Without `resume=auto`, a job that Slurm starts again resumes its own run."""
+    job()
+    first = started()
+    job(SLURM_RESTART_COUNT="1")
+    assert started() == first
+
+
+def test_train_resumes_the_run_of_a_requeued_job_in_a_named_directory(started, job, own_directory):
+    """It is the directory that the job got when it began, not the one of the same name that was there before."""
+    (own_directory / "run").mkdir()
+    job()
+    first = started("hydra.run.dir=run")
+    assert first.name == "run-2"
+    job(SLURM_RESTART_COUNT="1")
+    assert started("hydra.run.dir=run") == first
+
+
+def test_train_resumes_no_run_of_another_job(started, job, capsys):
+    """The run of another job of the same command is left alone, and the new run is announced."""
+    job(SLURM_JOB_ID="6")
+    other = started()
+    job(SLURM_RESTART_COUNT="1")
+    assert started() != other
+    assert "7" in capsys.readouterr().err
+
+
+def test_train_starts_over_in_a_job_that_was_not_requeued(started, job):
+    """The same command twice in one job is two runs."""
+    job()
+    assert started() != started()

@@ -1,0 +1,40 @@
+"""A config names classes that are marked, by the packages that export them."""
+
+import re
+
+import pytest
+
+from hydratune.config.allowlist import check_target
+from hydratune.config.composition import shipped_dir
+
+
+def targets():
+    """The classes of hydratune that the shipped configs name."""
+    texts = [path.read_text(encoding="utf-8") for path in shipped_dir().rglob("*.yaml")]
+    return sorted({target for text in texts for target in re.findall(r"_target_: (hydratune\.\S+)", text)})
+
+
+@pytest.mark.parametrize("target", targets())
+def test_mistake_of_a_shipped_target_is_none(target):
+    """Each is a `Configurable` that a package exports."""
+    assert target.count(".") == 2
+    assert check_target(target, "x._target_") is None
+
+
+@pytest.mark.parametrize("path", ["hydratune.data.raw.RawDataset", "hydratune.utils.files.write_text"])
+def test_mistake_of_an_unmarked_name(path):
+    """Other code of hydratune may not be named."""
+    assert check_target(path, "x._target_").got == repr(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "exported"),
+    [
+        ("hydratune.adapters.Adapter", "hydratune.models.Adapter"),
+        ("hydratune.tasks.CausalLM", "hydratune.tasks.CausalLm"),
+        ("hydratune.model.Pretrained", "hydratune.models.Pretrained"),
+    ],
+)
+def test_mistake_of_a_wrong_module_names_the_package(path, exported):
+    """The hint is the package that exports the class, e.g. for the config of a run made by an earlier version."""
+    assert exported in check_target(path, "x._target_").fix

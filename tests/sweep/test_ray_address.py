@@ -1,0 +1,76 @@
+"""The address of a Ray cluster is data: well-formed, and typed by the user unless it is one of this machine."""
+
+from importlib.util import find_spec
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.config.hydra_guard import RAY_ADDRESS as KEY
+from hydratune.sweep import worker
+from hydratune.utils.errors import ConfigError
+
+pytestmark = pytest.mark.skipif(
+    not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed"
+)
+SWEEP = ["-m", "seed=1,2", "hydra/launcher=ray", "tracking=none", "--dry"]
+
+
+def wrong(*arguments):
+    """The keys of the mistakes of a command."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch([*arguments])
+    return [mistake.key for mistake in caught.value.mistakes]
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1:6379", "ray-head.local:6379", "ray://10.0.0.1:10001", "'[::1]:6379'", "auto", "local", "null"]
+)
+def test_ray_address_is_accepted(address):
+    """Hosts with a port, with and without Ray's client, and Ray's own words for this machine."""
+    assert dispatch([*SWEEP, f"{KEY}={address}"]) == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["head", "head:x", "http://head:80", "my_module://x:1", "'head:1 --x'", '"head:1\\nx"', "'${oc.env:HOME}'", "{a: 1}"],
+)  # fmt: skip
+def test_ray_address_of_another_form_is_refused(address):
+    """Another protocol is a module that Ray imports; an interpolation cannot be checked."""
+    assert wrong(*SWEEP, f"{KEY}={address}") == [KEY]
+
+
+def test_ray_address_in_a_file_is_refused(own_directory):
+    """The host receives credentials and its results are unpickled, so a config from elsewhere cannot name it."""
+    for name, address in (("far", "10.0.0.1:6379"), ("any", "auto"), ("here", "local")):
+        file = own_directory / "conf" / "experiment" / f"{name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"# @package _global_\nhydra: {{launcher: {{ray: {{init: {{address: '{address}'}}}}}}}}\n")
+    conf = ["--config-dir", "conf"]
+    assert wrong(*SWEEP, *conf, "experiment=far") == [KEY]
+    assert dispatch([*SWEEP, *conf, "experiment=far", f"{KEY}=10.0.0.1:6379"]) == 0
+    assert wrong(*SWEEP, *conf, "experiment=any") == [KEY]  # another user may have started it
+    assert dispatch([*SWEEP, *conf, "experiment=here"]) == 0
+
+
+@pytest.mark.parametrize(("typed", "key"), [(f"{KEY}=127.0.0.1:1", KEY), ("seed=1,2", "RAY_ADDRESS")])
+def test_ray_address_without_a_cluster_is_one_error(own_directory, monkeypatch, typed, key):
+    """Nothing listens there: the sweep ends before it starts workers, and leaves no directory."""
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert wrong(*SWEEP[:-1], typed) == [key]
+    assert not list(own_directory.iterdir())
+
+
+def test_sweep_storage_from_a_missing_variable_is_refused(monkeypatch):
+    """The parent resolves the address for its workers, so the variable is missing there or nowhere."""
+    monkeypatch.delenv("SWEEP_STORAGE", raising=False)
+    with pytest.raises(ConfigError, match="SWEEP_STORAGE") as caught:
+        dispatch([*SWEEP, "sweep.storage=${oc.env:SWEEP_STORAGE}"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["sweep.storage"]
+
+
+def test_worker_without_the_sweep_directory_ends(compose, own_directory):
+    """A node that does not share the directory is named, instead of trials that fail one after the other."""
+    cfg = compose("+hydra.job.num=0", f"hydra.sweep.dir={own_directory}/elsewhere")
+    with pytest.raises(ConfigError) as caught:
+        worker.work(cfg)
+    assert [mistake.key for mistake in caught.value.mistakes] == ["hydra.sweep.dir"]

@@ -1,0 +1,162 @@
+"""What is checked and written down before a sweep begins."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.config.composition import Request
+from hydratune.sweep.config import Sweep
+from hydratune.sweep.plan import PLAN, label, make_plan, read_plan, write_plan
+from hydratune.utils.errors import ConfigError
+
+LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
+
+
+def plan(*overrides):
+    """The plan of some overrides."""
+    return make_plan(Request(overrides))[0]
+
+
+def test_named_by_what_is_swept():
+    """The same command has the same name and directory; another space, config or objective has another."""
+    names = [
+        plan(f"{LR}=1e-5,3e-5").name,
+        plan(f"{LR}=1e-5,1e-4").name,
+        plan(f"{LR}=1e-5,3e-5", "seed=7").name,
+        plan(f"{LR}=1e-5,3e-5", "objective=eval_loss").name,
+        plan(f"{LR}=1e-5,3e-5", "sweep.seeds=[1,2]").name,
+        plan(f"{LR}=1e-5,3e-5", "sweep.shuffle=true").name,
+    ]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("wordnet_supersense-minilm-learning_rate-") for name in names)
+    assert plan(f"{LR}=1e-5,3e-5").name == names[0]
+    assert plan(f"{LR}=1e-5,3e-5").directory == Path("multirun", names[0]).absolute()
+
+
+@pytest.mark.parametrize("more", ["sweep.workers=4", "sweep.retries=3", "tracking=none", "hardware=cpu"])
+def test_what_changes_no_name(more):
+    """How fast, how patient and where it is recorded makes no other sweep."""
+    assert plan(f"{LR}=1e-5,3e-5", more).name == plan(f"{LR}=1e-5,3e-5").name
+
+
+def test_shuffled():
+    """A grid in a drawn order is the same grid, in the same order at each start and in another by another seed."""
+    points = plan(f"{LR}=1,2,3,4,5,6").space.grid()
+    orders = [Sweep(shuffle=True, seed=seed).in_order(points) for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert all(order != points and sorted(order, key=points.index) == points for order in orders)
+    assert Sweep().in_order(points) == points
+
+
+def test_it_is_read_as_written(tmp_path):
+    """A plan on disk is the plan."""
+    one = plan(f"{LR}=tag(log,interval(1e-5,1e-3))", "trainer.args.optim=sgd,adamw_torch", "sweep=tpe",
+               "sweep.seeds=[1,2]", f"hydra.sweep.dir={tmp_path}/s",
+               f"sweep.conditions={{{LR}: 'trainer.args.optim=sgd'}}")  # fmt: skip
+    write_plan(one)
+    assert read_plan(tmp_path / "s") == one
+
+
+def test_all_mistakes_of_all_jobs(own_directory):
+    """Every job is checked before the first begins, and nothing is left behind."""
+    with pytest.raises(ConfigError) as error:
+        dispatch(["-m", f"{LR}=1e-5,x", f"{WD}=-1,0", "modle=bert", "trainer.args.optim=adamw_torch,nonsense"])
+    told = str(error.value)
+    assert [line.partition(":")[0] for line in told.splitlines()] == ["modle", WD, "trainer.args.optim", LR]
+    assert list(own_directory.iterdir()) == []
+
+
+def test_a_mistake_of_the_sweep_and_one_of_a_job():
+    """Both kinds are told together."""
+    with pytest.raises(ConfigError) as error:
+        plan(f"{LR}=1e-5,3e-5", "sweep.workers=0", "sede=1")
+    assert {one.key for one in error.value.mistakes} == {"sweep.workers", "sede"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["sweep.pruner=ashe"], "sweep.pruner: expected one of"),
+        (["sweep.pruner=median", "sweep.seeds=[1,2]"], "Set sweep.pruner=wilcoxon."),
+        (["sweep.pruner=wilcoxon"], "sweep.pruner: expected seeds to compare"),
+        (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4]"], "Set sweep.seeds=[1,2,3,4,5]."),
+        (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4,5]", "sweep.pruner_args={p_threshold: 0.05}"], "Set sweep.seeds=[1,2,3,4,5,6]."),
+        (["sweep=tpe", "sweep.shuffle=true"], "sweep.shuffle: expected false beside a sampler"),
+        (["sweep.objectives={eval_acc: maximize}"], "sweep.objectives: expected one of"),
+        (["sweep.objectives={eval_loss: low}"], "sweep.objectives.eval_loss: expected one of ['maximize', 'minimize']"),
+        (["sweep.objectives={eval_loss: minimize, eval_f1: maximize}", "sweep.pruner=asha"], "'asha' with 2 objectives"),
+        (["sweep=tpe", "sweep.n_trials=null"], "sweep.n_trials: expected a budget"),
+        (["sweep.storage=redis://x"], "sweep.storage: expected a database's address"),
+        (["sweep.pruner=asha", "sweep.pruner_args={reduction: 3}"], "sweep.pruner_args.reduction: expected one of"),
+        (["sweep.sampler={_target_: os.system}"], "sweep.sampler._target_: expected code of one of"),
+        (["sweep.seeds=[1,1]"], "sweep.seeds: expected different seeds"),
+        (["sweep.name=a/b"], "sweep.name: expected text without a slash"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_options(overrides, message):
+    """Each option that cannot be is told, with what can."""
+    with pytest.raises(ConfigError) as error:
+        plan(f"{LR}=1e-5,3e-5", *overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["sweep:\n", "sweep: 3\n", "sweep: []\n"])
+def test_plan_of_an_empty_sweep_is_one_error(own_directory, text):
+    """An experiment whose node `sweep` has no keys replaces that of the defaults."""
+    path = own_directory / "conf" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"# @package _global_\n{text}")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["-m", "--config-dir", "conf", "experiment=mine", "dataset=digits", f"{LR}=1e-5,3e-5"])
+    assert len(caught.value.mistakes) == 1
+
+
+def test_mistakes_of_keys_need_no_heavy_import():
+    """What keys and values alone show is reported before torch and transformers are imported."""
+    heavy = {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules}
+    with pytest.raises(ConfigError):
+        dispatch(["-m", f"{LR}=1e-5,3e-5", "sede=1", "--dry"])
+    assert {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules} == heavy
+
+
+def test_dry(toy, capsys, own_directory):
+    """`--dry` shows the jobs and writes nothing."""
+    before = sorted(own_directory.iterdir())
+    assert dispatch(["-m", *toy, f"{LR}=1e-5,3e-5", f"{WD}=0,0.1", "--dry"]) == 0
+    out = capsys.readouterr().out
+    assert "4 trials" in out
+    assert "3e-05" in out
+    assert sorted(own_directory.iterdir()) == before
+
+
+def test_no_secret_on_disk(tmp_path, monkeypatch):
+    """A storage's password stays in the environment."""
+    monkeypatch.setenv("STORAGE", "postgresql://me:hunter22@127.0.0.1/x")
+    one = plan(f"{LR}=1e-5,3e-5", "sweep.storage=${oc.env:STORAGE}", f"hydra.sweep.dir={tmp_path}/s")
+    write_plan(one)
+    assert "hunter22" not in (tmp_path / "s" / PLAN).read_text()
+    with pytest.raises(ConfigError, match="no secret in a config"):
+        plan(f"{LR}=1e-5,3e-5", "sweep.storage=postgresql://me:hunter22@127.0.0.1/x")
+
+
+def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
+    """`hydratune resume` of a trial says whose it is."""
+    write_plan(plan(*toy, "seed=1,2", f"hydra.sweep.dir={tmp_path}/s"))
+    (tmp_path / "s/0").mkdir()
+    with pytest.raises(ConfigError, match="To resume a sweep, run its command again"):
+        dispatch(["resume", f"{tmp_path}/s/0"])
+
+
+def test_labels():
+    """A run's name says what was chosen."""
+    assert label({LR: 3e-5, "model": "bert", WD: 0.1}, 2) == "learning_rate=3e-05 model=bert weight_decay=0.1 seed=2"
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local", "submitit_slurm", "ray"])
+def test_launchers_compose(name, capsys):
+    """Each launcher's config is in order."""
+    pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
+    assert dispatch(["-m", "seed=1,2", f"hydra/launcher={name}", "sweep.workers=2", "--dry"]) == 0
+    assert "2 trials" in capsys.readouterr().out

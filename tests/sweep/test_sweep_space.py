@@ -1,0 +1,106 @@
+"""What a sweep searches, from the words of the command line."""
+
+import pytest
+
+from hydratune.config.composition import Request, composer
+from hydratune.sweep.space import Parameter, format_value, read_space, short
+from hydratune.utils.errors import ConfigError
+
+LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
+
+
+def space(*overrides, pairs=(), conditions=None):
+    """The space of some overrides."""
+    request = Request(overrides)
+    with composer(request):
+        return read_space(request, pairs, conditions or {})
+
+
+def test_choices_keep_their_text():
+    """What was typed is what composes; numbers and truth values are such in the study."""
+    (one,) = space("trainer.args.fp16=true,false").parameters
+    assert one.labels == [True, False]
+    (one,) = space(f"{LR}=1e-5,3e-5").parameters
+    assert one.labels == [1e-5, 3e-5]
+    assert one.overrides(3e-5) == [f"++{LR}=3e-05"]
+    (one,) = space("model=minilm,bert").parameters
+    assert one.overrides("bert") == ["model=bert"]
+
+
+def test_texts_with_signs():
+    """A text in quotes is a text, with whatever is in it."""
+    (one,) = space("vars.a='x,y','1'").parameters
+    assert one.labels == ["x,y", "1"]
+    assert one.overrides("x,y") == ["++vars.a='x,y'"]
+
+
+def test_intervals():
+    """Numbers between two ends; whole ones, and by their logarithm."""
+    (one,) = space(f"{LR}=tag(log,interval(1e-6,1e-3))").parameters
+    assert (one.low, one.high, one.log, one.whole, one.labels) == (1e-6, 1e-3, True, False, [])
+    (one,) = space("seed=int(interval(1,10))").parameters
+    assert (one.low, one.high, one.whole) == (1, 10, True)
+
+
+def test_ranges():
+    """Equal steps without the end, as in Python."""
+    (one,) = space("seed=range(1,7,2)").parameters
+    assert one.labels == [1, 3, 5]
+    (one,) = space(f"{WD}=range(0,0.3,0.1)").parameters
+    assert one.labels == [0, 0.1, 0.2]
+
+
+def test_a_grid_in_order():
+    """The last key changes fastest, as in Hydra's basic sweeper; a value that is named twice counts once."""
+    points = space("seed=1,2", f"{WD}=0,0.1,0").grid()
+    assert [tuple(point.values()) for point in points] == [(1, 0), (1, 0.1), (2, 0), (2, 0.1)]
+
+
+def test_corners():
+    """Each choice and each end is at least once among a few points."""
+    points = space("model=minilm,bert,gpt_tiny", f"{LR}=interval(0.1,0.2)").corners()
+    assert [tuple(point.values()) for point in points] == [("minilm", 0.1), ("bert", 0.2), ("gpt_tiny", 0.2)]
+
+
+def test_pairs_are_zipped():
+    """Keys that move together are one parameter, in the place of the first."""
+    both = space(f"{LR}=1,2", "seed=7,8", f"{WD}=3,4", pairs=[[LR, WD]])
+    assert [one.name for one in both.parameters] == [f"{LR}+{WD}", "seed"]
+    assert both.overrides({f"{LR}+{WD}": "2, 4"}) == [f"++{LR}=2", f"++{WD}=4"]
+
+
+def test_conditions():
+    """A key that does not count is in no point."""
+    points = space("seed=1,2", "adapter=none,lora", conditions={"seed": "adapter=lora"}).grid()
+    assert points == [{"adapter": "none"}, {"adapter": "lora", "seed": 1}, {"adapter": "lora", "seed": 2}]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "more", "message"),
+    [
+        ((), {}, "-m: expected something to sweep, got none"),
+        (("seed=1,2",), {"pairs": [["seed", "sed"]]}, "sweep.pairs: expected keys that have a list of values, got 'sed'. Did you mean seed?"),
+        (("seed=1,2", f"{WD}=0,1,2"), {"pairs": [["seed", WD]]}, f"got 2 of seed, 3 of {WD}. Give each as many values."),
+        (("seed=1,2",), {"conditions": {"seed": "model=bert"}}, "sweep.conditions: expected one of ['seed'], got 'model'"),
+        (("seed=1,2", "model=bert,minilm"), {"conditions": {"seed": "model=brt"}}, "got 'brt'. Name one of its values."),
+        ((f"{LR}=tag(log,interval(0,1))",), {}, "expected numbers above 0 on a logarithmic scale, got 0"),
+    ],
+)  # fmt: skip
+def test_mistakes(overrides, more, message):
+    """Each mistake is told under the key that makes it."""
+    with pytest.raises(ConfigError) as error:
+        space(*overrides, **more)
+    assert message in str(error.value)
+
+
+def test_an_interval_has_no_grid():
+    """A grid of numbers without end says how to search them."""
+    with pytest.raises(ConfigError, match=r"got all numbers from 0.1 to 0.2. Search them with sweep=tpe"):
+        space(f"{LR}=interval(0.1,0.2)").grid()
+
+
+def test_names():
+    """Tables show the last part of a key, and few digits."""
+    assert short(f"{LR}+{WD}") == "learning_rate+weight_decay"
+    assert [format_value(one) for one in (0.00031622776, 3, True, "bert")] == ["0.000316", "3", "true", "bert"]
+    assert Parameter((LR,), ("++",), low=0, high=1, step=0.25).labels == [0, 0.25, 0.5, 0.75, 1]

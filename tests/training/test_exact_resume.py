@@ -1,0 +1,183 @@
+"""A run says whether it goes on exactly, and why not."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate.utils import DistributedDataParallelKwargs
+from datasets import Dataset
+from transformers import (
+    AutoTokenizer,
+    DataCollatorForLanguageModeling,
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    default_data_collator,
+)
+from transformers.trainer_callback import ExportableState
+
+from hydratune.training.exact_resume import compare_conditions, exactness
+from hydratune.training.trainer.checkpointing import CheckpointingMixin
+from tracked import runs
+
+
+class Counts(TrainerCallback):
+    """Remembers, and tells no checkpoint."""
+
+    def __init__(self):
+        self.steps = 0
+
+
+class Tells(Counts, ExportableState):
+    """Remembers, and tells checkpoints."""
+
+
+ARGUMENTS = {
+    "save_only_model": False,
+    "restore_callback_states_from_checkpoint": True,
+    "torch_compile": False,
+    "dataloader_num_workers": 2,
+    "dataloader_in_order": True,
+    "world_size": 1,
+}
+ROWS = Dataset.from_dict({"x": [1]})
+
+
+def made(
+    kind=CheckpointingMixin, collator=default_data_collator, callbacks=(), device="cpu", rows=ROWS, ddp=None, **args
+):
+    """A trainer with nothing but what decides."""
+    trainer = object.__new__(kind)
+    trainer.args = SimpleNamespace(device=torch.device(device), **{**ARGUMENTS, **args})
+    trainer.accelerator = SimpleNamespace(ddp_handler=DistributedDataParallelKwargs(**ddp or {}))
+    trainer.train_dataset, trainer.data_collator = rows, collator
+    trainer.callback_handler = SimpleNamespace(callbacks=callbacks)
+    return trainer
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"kind": Trainer}, "Trainer forgets some of what it goes on from (trainer._target_)"),
+        ({"rows": iter(())}, "a stream begins at another row (dataset.streaming)"),
+        ({"device": "cuda"}, "kernels of a GPU add in an order of their own (hardware.deterministic)"),
+        ({"save_only_model": True}, "no checkpoint has the optimizer (trainer.args.save_only_model)"),
+        (
+            {"rows": [1]},
+            "rows of list may be drawn at random when they are read (dataset)",
+        ),
+        (
+            {"rows": ROWS.with_transform(lambda batch: batch)},
+            "rows of Dataset may be drawn at random when they are read (dataset)",
+        ),
+        (
+            {"torch_compile": True},
+            "compiled kernels depend on the shapes of the batches before (hardware.compile)",
+        ),
+        (
+            {"dataloader_in_order": False},
+            "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)",
+        ),
+        (
+            {"world_size": 3},
+            "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)",
+        ),
+        ({"collator": Counts()}, "Counts may draw at random (task)"),
+        ({"collator": made}, "made may draw at random (task)"),
+        (
+            {"callbacks": [EarlyStoppingCallback()], "restore_callback_states_from_checkpoint": False},
+            "EarlyStoppingCallback begins anew (trainer.args.restore_callback_states_from_checkpoint)",
+        ),
+        (
+            {"callbacks": [Tells(), Counts()]},
+            "no checkpoint has what Counts remembers, which is no ExportableState (trainer.callbacks)",
+        ),
+    ],
+)
+def test_what_is_not_exact(given, reason):
+    """Each reason names what to change."""
+    assert exactness(made(**given)) == f"no, because {reason}"
+
+
+@pytest.mark.parametrize(("processes", "ddp"), [(2, {}), (3, {"find_unused_parameters": True})])
+def test_exactness_of_several_processes(processes, ddp):
+    """Two add in any order with the same result; more do where DDP leaves its buckets as they are."""
+    assert exactness(made(world_size=processes, ddp=ddp)) == "yes"
+
+
+def checkpoint(folder, step, best=None, **manifest):
+    """A checkpoint directory with what a comparison reads."""
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    (path / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+    return str(path)
+
+
+def resumed(folder, path, **conditions):
+    """A trainer in `folder` that resumes from `path` under these conditions."""
+    trainer = made(output_dir=str(folder))
+    compare_conditions(trainer, path, conditions)
+    return trainer
+
+
+def test_compare_conditions_reports_each_change(tmp_path):
+    """Another number of processes, or whatever else decides bits, is a reason; what stayed is none."""
+    path = checkpoint(tmp_path, 7, conditions={"hardware.processes": "2", "torch": "2.13", "gone": "1"})
+    changed = resumed(tmp_path, path, **{"hardware.processes": "1", "torch": "2.13"})
+    reasons = ["gone changed from 1 to None at step 7", "hardware.processes changed from 2 to 1 at step 7"]
+    assert exactness(changed) == f"no, because {'; '.join(reasons)}"
+    assert exactness(resumed(tmp_path, path, **{"hardware.processes": "2", "torch": "2.13", "gone": "1"})) == "yes"
+
+
+def test_compare_conditions_remembers_changes(tmp_path):
+    """A run that changed once is not exact after a second resume under the same conditions."""
+    path = checkpoint(tmp_path, 9, conditions={"seed": "1"}, departures=["x changed at step 7"])
+    assert exactness(resumed(tmp_path, path, seed="1")) == "no, because x changed at step 7"
+
+
+def test_compare_conditions_reports_lost_best_weights(tmp_path):
+    """An uninterrupted run could still end with them."""
+    path = checkpoint(tmp_path, 9, best=5, conditions={})
+    assert exactness(resumed(tmp_path, path)).startswith("no, because the best weights until step 9 are lost (")
+
+
+def test_random_masks_of_transformers(tiny_model):
+    """Its collator for masked language models draws from the state that torch happens to have."""
+    collator = DataCollatorForLanguageModeling(AutoTokenizer.from_pretrained(tiny_model))
+    assert exactness(made(collator=collator)).endswith("DataCollatorForLanguageModeling may draw at random (task)")
+
+
+def test_kernels_that_repeat_themselves():
+    """A GPU is exact where it is asked to be; and what remembers nothing, or tells it, is no reason."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert exactness(made(device="cuda", callbacks=[Tells(), TrainerCallback(), EarlyStoppingCallback()])) == "yes"
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "yes"),
+        (
+            [
+                "dataset.streaming=true",
+                "dataset.labels=[neg,pos]",
+                "trainer.args.max_steps=1",
+                "trainer._target_=transformers.Trainer",
+            ],
+            "no, because Trainer forgets some of what it goes on from (trainer._target_); "
+            "a stream begins at another row (dataset.streaming)",
+        ),
+    ],
+)
+def test_a_run_says_so(train, toy, store, caplog, overrides, said):
+    """In one line, with all reasons, and as a tag."""
+    caplog.set_level("INFO")
+    train(*toy, "trainer.args.num_train_epochs=0.1", *overrides)
+    assert f"exact: {said}" in caplog.messages
+    (run,) = runs(store)
+    assert run.data.tags["exact"] == said

@@ -1,0 +1,158 @@
+"""A model reaches the hub, or the run is whole without it and the rest can be sent later."""
+
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import fake_hub
+from hydratune.tracking.client import connect
+from hydratune.training import push
+from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError
+
+SECRET = "hf_canary0123456789"
+WANTED = ["trainer.args.push_to_hub=true", "trainer.args.hub_model_id=me/tiny"]
+# huggingface_hub 2.4 sends large files by an argument of httpx2 that has another name now
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+COMMIT = r"POST .*/commit/main"
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that a push would have waited."""
+    seen = []
+    monkeypatch.setattr(hub, "time", SimpleNamespace(sleep=seen.append))
+    return seen
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch, waits):
+    """A hub that this process may reach, with a token for it."""
+    assert not waits
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    with fake_hub.serve(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def run(train, toy):
+    """A finished run that was not pushed."""
+    return train(*toy, "trainer.args.max_steps=1")
+
+
+def sent(server, pattern):
+    """How many requests of a kind came."""
+    return sum(bool(re.search(pattern, line)) for line in server.log)
+
+
+def tags(store):
+    """The tags of the only MLflow run."""
+    client = connect(store)
+    (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    assert run.info.status == "FINISHED"
+    return run.data.tags
+
+
+def test_trouble_on_the_way(train, toy, store, server, waits):
+    """A connection that drops inside the weights and a server in trouble are tried again, later each time."""
+    server.faults = {"PUT /upload": ["drop"], COMMIT: [502, "drop", 503], "POST /api/repos/create": [500]}
+    result = train(*toy, *WANTED, "trainer.args.max_steps=1")
+    assert result.pushed
+    assert waits == [1, 1, 4, 16]  # one to make the repository, three to commit
+    folder = result.directory / "model"
+    assert server.pushed == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sent(server, "PUT /upload") == 2
+    assert tags(store)["hub_url"] == f"{server.url}/me/tiny"
+
+
+def test_a_failure_loses_nothing(train, toy, store, server, caplog):
+    """A hub that stays away leaves the run whole, said once with the command that sends the rest, and only that."""
+    server.faults = {COMMIT: [500] * 4}
+    result = train(*toy, *WANTED, "trainer.args.max_steps=1")
+    assert not result.pushed
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "the push to 'me/tiny' failed: Server error '500" in said
+    assert said.endswith("hydratune push run")
+    assert json.loads((result.directory / "metrics.json").read_text())["test_accuracy"] >= 0
+    assert {"README.md", "model.safetensors"} <= {path.name for path in (result.directory / "model").iterdir()}
+    assert "hub_url" not in tags(store)
+    assert push.main(["run"]) == 0
+    assert sent(server, "PUT /upload") == 1
+    assert set(server.pushed) == {path.name for path in (result.directory / "model").iterdir()}
+    assert tags(store)["hub_url"] == f"{server.url}/me/tiny"
+
+
+def test_what_is_there_is_not_sent_again(run, server, capsys):
+    """A second push of the same files sends none, and says the same address."""
+    assert push.main([str(run.directory), "--to", "me/other"]) == 0
+    commits = sent(server, COMMIT)
+    assert push.main([str(run.directory), "--to", "me/other"]) == 0
+    assert (commits, sent(server, COMMIT), sent(server, "PUT /upload")) == (1, 1, 1)
+    assert set(capsys.readouterr().out.splitlines()) == {f"hub      {server.url}/me/other"}
+    assert 'folder = "me/other"' in server.pushed["README.md"].decode()
+
+
+def test_a_hub_that_stays_away(run, server, capsys):
+    """The verb fails with one line and without a traceback."""
+    server.faults = {"POST /api/repos/create": ["drop"] * 4}
+    assert push.main([str(run.directory), "--to", "me/tiny"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hydratune: the push to 'me/tiny' failed: ")
+
+
+@pytest.mark.parametrize("request_", ["POST /api/repos/create", "preupload", COMMIT])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_may_not(run, server, waits, request_, status):
+    """A refusal, at whatever step, is not tried again, and names the ways to give a token."""
+    server.faults = {request_: [status] * 2, "GET /api/models/me/tiny$": [status] if "create" in request_ else []}
+    with pytest.raises(
+        ConfigError, match=rf"may write to 'me/tiny', got HTTP {status}. Run `hf auth login`, or set HF_T"
+    ):
+        push.main([str(run.directory), "--to", "me/tiny"])
+    assert not waits
+
+
+def test_no_token_is_told_before_training(train, toy, server, monkeypatch):
+    """Without any token, or with a name that the hub does not take, nothing is trained."""
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(ConfigError) as caught:
+        train(*toy, "trainer.args.push_to_hub=true", "trainer.args.hub_model_id=a/b/c")
+    assert [mistake.key for mistake in caught.value.mistakes] == ["trainer.args.hub_model_id", "hub"]
+    assert "hf auth login" in str(caught.value)
+    assert server.log == []
+
+
+def test_private_means_private(run, server):
+    """A new repository is private; one that is public is refused, until the user says so."""
+    push.main([str(run.directory), "--to", "me/new"])
+    assert server.settings == {"me/new": True}
+    server.settings["me/open"] = False
+    sent_before = sent(server, "preupload")
+    with pytest.raises(ConfigError, match="expected a private repository, got 'me/open', which is public"):
+        push.main([str(run.directory), "--to", "me/open"])
+    assert sent(server, "preupload") == sent_before
+    assert push.main([str(run.directory), "--to", "me/open", "--public"]) == 0
+    assert push.main([str(run.directory), "--to", "me/new", "--public"]) == 0
+    assert server.settings == {"me/new": False, "me/open": False}
+
+
+def test_the_name_of_a_repository(compose):
+    """Without a name the run's own and its directory's make one that the hub takes."""
+    cfg = compose("dataset=local", "name='my run -- 1'")
+    assert push.default_repo_id(cfg, Path("2026-11-24_07-42-56")) == "my-run-1-2026-11-24_07-42-56"
+    cfg = compose("dataset=local", f"name={'x' * 200}")
+    hub.check_push("key", push.default_repo_id(cfg, Path("run")), token="t")
+
+
+def test_only_finished_runs(own_directory):
+    """A directory without a model is no run that can be pushed."""
+    with pytest.raises(ConfigError, match=r"^RUN: expected the directory of a finished run, got '\.' without config"):
+        push.main(["."])
+    assert list(own_directory.iterdir()) == []

@@ -1,0 +1,33 @@
+"""Text from users, in the terminal and in plots."""
+
+import io
+
+import matplotlib.cbook
+import matplotlib.text
+import pytest
+
+from hydratune.utils.console import plain_console
+from hydratune.utils.plotting import literal
+
+AWKWARD = ["[/INST] ", "[bold]", "[red]x[/red]", ":smile:", "{}", "<script>", "$a$b", "[]", "\\["]
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_console_prints_text_literally(text):
+    """Neither markup nor emoji codes are interpreted, in lines and in tables."""
+    from rich.table import Table
+
+    out = io.StringIO()
+    console = plain_console(file=out, width=200)
+    table = Table(text, title=text)
+    table.add_row(text)
+    console.print(text)
+    console.print(table)
+    assert out.getvalue().count(text.strip()) == 4
+
+
+@pytest.mark.parametrize("text", ["$", "$$", "$$$", "$a$b", r"\$", r"a\$b$c$", *AWKWARD])
+def test_plot_label_is_no_formula(text):
+    """Matplotlib draws each character of an escaped label."""
+    assert not matplotlib.cbook.is_math_text(literal(text))
+    assert literal(text).replace(r"\$", "$") == text

@@ -1,0 +1,75 @@
+"""Messages have one form and name the nearest valid name."""
+
+import shlex
+from contextlib import nullcontext
+
+import pytest
+
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, optional_record, setting
+
+
+def test_form_of_a_mistake():
+    """`<key>: expected <what>, got <value>. <fix>`."""
+    mistake = Mistake("objective", "one of ['eval_loss']", "'loss'", "Set objective=eval_loss.")
+    assert str(mistake) == "objective: expected one of ['eval_loss'], got 'loss'. Set objective=eval_loss."
+
+
+def test_under_prefixes_the_key():
+    """A part's mistake is reported under the part's own key; one about the part itself, as the part."""
+    assert Mistake("files", "a", "b", "c").under("dataset").key == "dataset.files"
+    assert Mistake("", "a", "b", "c").under("dataset").key == "dataset"
+
+
+def test_says_each_mistake_once():
+    """The same mistake found twice is one line."""
+    mistake = Mistake("a", "b", "c", "d")
+    assert str(ConfigError(mistake, mistake)).count("\n") == 0
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("learning_rat", "learning_rate"), ("wordnt", "wordnet_supersense")])
+def test_nearest(typed, meant):
+    """A typo finds its word."""
+    assert nearest(typed, ["learning_rate", "wordnet_supersense", "seed"]) == meant
+
+
+def test_nothing_near():
+    """Nothing is suggested where nothing is alike."""
+    assert did_you_mean("xyz", ["learning_rate"], "Read the docs.") == "Read the docs."
+
+
+def test_optional_record_continues(caplog):
+    """A failure is logged with the name of the record and the reason."""
+    with optional_record("plot.png"):
+        raise ValueError("no paint")
+    (message,) = caplog.messages
+    assert "plot.png" in message
+    assert "no paint" in message
+
+
+@pytest.mark.parametrize("error", [ConfigError(Mistake("a", "b", "c", "d")), KeyboardInterrupt(), SystemExit(1)])
+def test_optional_record_raises_what_is_no_failure_of_it(error):
+    """Errors that the user must fix and requests to end are raised."""
+    with pytest.raises(type(error)), optional_record("plot.png"):
+        raise error
+
+
+def test_optional_record_raises_own_invariants():
+    """A failed assert of this package is a bug to be seen; one of a library is not."""
+    check = "def check(): assert False\n"
+    for module, raised in (("hydratune.training.tables", True), ("matplotlib.axis", False)):
+        scope = {"__name__": module}
+        exec(check, scope)  # noqa: S102
+        with pytest.raises(AssertionError) if raised else nullcontext(), optional_record("plot.png"):
+            scope["check"]()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["label", " label", "a b", "true", "0", "01", "it's", 'say "x"', "$HOME", "a\\", 'b\\"', "x=1", "[a]", "a,b", "ö"],
+)
+def test_setting_can_be_pasted(value):
+    """The shell and Hydra read the same text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    (typed,) = shlex.split(setting("a.b", value))
+    assert str(OverridesParser.create().parse_override(typed).value()) == value
