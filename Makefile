@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast audit check format experiments bench quality pictures ui clean
+.PHONY: help install demo test test-fast audit check format release experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,15 @@ check: $(INSTALLED) audit ## lint, check types and formatting, look for known vu
 format: $(INSTALLED) ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+release: $(INSTALLED) ## build the wheel, check it in an empty environment, print the section of the changelog
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv --clear dist/venv
+	dist/venv/bin/pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[demo]"
+	cd dist && venv/bin/hydratune --version && venv/bin/hydratune --dry
+	rm -rf dist/venv
+	@awk '/^## / { sections++ } sections == 1' CHANGELOG.md
 
 experiments: $(INSTALLED) ## run every experiment that needs no hub, and compare with baselines (40 minutes)
 	$(BIN)/python benchmarks/experiments.py
