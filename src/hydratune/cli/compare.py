@@ -20,11 +20,11 @@ Exit code 2: an error, or runs that have no metric in common."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compares and returns the exit code."""
+    """Compare runs and return the exit code."""
     given = _parser().parse_args(arguments)
     if given.plot:
         _check_plot(given.plot)
-    # Only now, so that --help is quick: these import Hydra, and MLflow when they open a store.
+    # These imports come late to keep --help fast: they import Hydra, and MLflow when they open a store.
     from hydratune.evaluation.compare import table
     from hydratune.evaluation.compare.selection import Stores, chosen
     from hydratune.evaluation.compare.verdict import judge
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_plot(path: Path) -> None:
-    """Raises ConfigError before anything is read where the picture could not be written in the end."""
+    """Raise ConfigError before anything is read if the plot could not be written in the end."""
     if path.suffix.lower() != ".png":
         raise ConfigError(Mistake("--plot", "a file that ends in .png", repr(str(path)), "Rename it."))
     if not path.parent.is_dir():

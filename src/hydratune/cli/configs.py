@@ -12,7 +12,7 @@ from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Lists or copies; returns the exit code."""
+    """List or copy options, and return the exit code."""
     parser = argparse.ArgumentParser(prog="hydratune configs", description=__doc__)
     parser.add_argument("what", nargs="?", help="a group, e.g. dataset; or `copy`")
     parser.add_argument("option", nargs="?", help="for copy: GROUP/OPTION, e.g. dataset/local")
@@ -46,7 +46,7 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
 
 
 def _copy(wanted: str, directory: Path, name: str | None) -> int:
-    """Copies one option; under its own name it would never be found, since shipped configs come first."""
+    """Copy one option under a new name; under its own name, the shipped config would be found first."""
     by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
     if wanted not in by_path:
         fix = did_you_mean(wanted, by_path, "Run `hydratune configs` to see them.")

@@ -1,4 +1,4 @@
-"""The command line: `hydratune OVERRIDES` trains; what comes first may be another verb."""
+"""Entry point of the command line: `hydratune VERB ...`, or `hydratune OVERRIDES` to train."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hydratune.utils.errors import (
 from hydratune.utils.logs import guard_output
 from hydratune.utils.provenance import redact
 
-# Verb -> the function that takes what follows it and returns the exit code; imported when it is asked for.
+# Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
 VERBS = {
     "train": "hydratune.cli.train:train",
     "resume": "hydratune.cli.resume:main",
@@ -40,14 +40,14 @@ VERBS = {
     "sync": "hydratune.cli.sync:main",
     "trust": "hydratune.config.trust:main",
 }
-_FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # of disks and memory
+_FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _RESUMABLE = ("train", "resume", "sweep")
 
 
 def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
     gc_tuning.defer_gc()
-    os.environ["PYTHONSAFEPATH"] = "1"  # no process of a command imports modules of the current directory
+    os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no modules of the current directory
     signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
     guard_output()
     try:
@@ -55,7 +55,7 @@ def main() -> None:
     except ConfigError as error:
         sys.exit(_say(error))
     except BrokenPipeError:  # `hydratune configs | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
         sys.exit(FAILED)
     except (MemoryError, OSError) as error:
         sys.exit(_report_fault(error))
@@ -65,12 +65,12 @@ def main() -> None:
 
 
 def _is_resumable(arguments: Sequence[str]) -> bool:
-    """Return whether the same command continues what it began, should it be asked to end."""
+    """Return whether the same command resumes its work after it was asked to end."""
     return not arguments or arguments[0] not in VERBS or arguments[0] in _RESUMABLE
 
 
 def dispatch(arguments: Sequence[str]) -> int:
-    """Runs the verb that comes first, or `train` where none does."""
+    """Run the verb that comes first, or `train` without a verb; return the exit code."""
     if trust.FLAG in arguments:
         trust.trust_for_this_command()
         arguments = [argument for argument in arguments if argument != trust.FLAG]
@@ -78,7 +78,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     _check_open_secrets(arguments)
     servers.confirm_typed(arguments)
     verb, *rest = arguments or [""]
-    if verb == "--version":  # Hydra would say its own
+    if verb == "--version":  # Hydra would print its own version
         print(f"hydratune {version('hydratune')}")
         return 0
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
@@ -92,7 +92,7 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def _check_open_secrets(arguments: Sequence[str]) -> None:
-    """Raises ConfigError for a password in an address that was typed; `check_config` does so for those in overrides."""
+    """Raise ConfigError for a password in an address that was typed; `check_config` does so for overrides."""
     for argument in arguments:
         is_override = re.match(r"[\w.+~/@]+=", argument)
         if not is_override and redact(argument) != argument:
@@ -113,5 +113,5 @@ def _report_fault(error: MemoryError | OSError) -> int:
 def _say(error: ConfigError) -> int:
     if len(error.mistakes) > 1:
         print(f"hydratune: {len(error.mistakes)} mistakes", file=sys.stderr)
-    print(redact(str(error)), file=sys.stderr)  # an invalid value can be one of the environment
+    print(redact(str(error)), file=sys.stderr)  # an invalid value can be a secret of the environment
     return USER_MISTAKE

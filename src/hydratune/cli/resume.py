@@ -18,7 +18,7 @@ from hydratune.utils.yaml_files import read_overrides, read_yaml
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the run's own command again in its directory, with more overrides if any are given."""
+    """Run the run's own command again in its directory, with additional overrides if any are given."""
     parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
@@ -41,12 +41,16 @@ def main(arguments: Sequence[str]) -> int:
     flags = config_flags(node)
     typed = _overrides(directory)
     dry = [DRY] if given.dry else []
-    is_own = str(node.runtime.cwd) == str(Path.cwd())  # by its text: /proc/self/cwd would always be the same directory
+    is_own = str(node.runtime.cwd) == str(Path.cwd())  # as text: /proc/self/cwd would always be the same directory
     return train([*flags, *typed, *given.overrides, *dry], directory, typed, is_own_project=is_own)
 
 
 def _overrides(directory: Path) -> list[str]:
-    """Return the overrides of a run; a flag among them, e.g. `-m`, would be a command that the user has not typed."""
+    """Return the overrides of a run, without flags.
+
+    Raises:
+        ConfigError: A flag, e.g. `-m`, is among them. It would be a command that the user has not typed.
+    """
     stored = read_overrides(directory / ".hydra" / "overrides.yaml")
     if flags := [text for text in stored if not isinstance(text, str) or text.startswith("-")]:
         fix = "Train a new run: this one was changed by hand."

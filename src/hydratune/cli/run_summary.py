@@ -1,4 +1,4 @@
-"""What a user sees of a run."""
+"""Summary of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LITTLE = 2**20  # bytes
 
 
 def show(result: RunResult) -> None:
-    """Prints the metrics of validation and test side by side, where the files are, and how to open MLflow."""
+    """Print a table of validation and test metrics, the location of the files, and the command that opens MLflow."""
     from rich.table import Table
 
     columns = {split: found for split in ("eval", "test") if (found := split_metrics(result.metrics, split))}
@@ -29,16 +29,16 @@ def show(result: RunResult) -> None:
 
 
 def _number(value: object) -> str:
-    """A score as the table shows it; a custom metric may be no number, or be measured on one split only."""
+    """Format a score for the table; a custom metric may not be a number, or may be measured on one split only."""
     return "" if value is None else f"{value:.4f}" if isinstance(value, int | float) else str(value)
 
 
 def oom_hint(error: BaseException, directory: Path) -> str | None:
-    """Return what to change after an error, if that is known.
+    """Return a fix for an error, if one is known.
 
     Args:
-        error: An error that ended a run or a command.
-        directory: Where files were written. Libraries hide errors of the disk, so its state is looked up.
+        error: Error that ended a run or a command.
+        directory: Directory for the files. Libraries hide errors of the disk, so the state of its disk is checked.
     """
     if not directory.exists():
         return f"{os.path.relpath(directory)} was removed while the command ran: run the same command again"
@@ -53,7 +53,7 @@ def oom_hint(error: BaseException, directory: Path) -> str | None:
 
 
 def _disk_fault(error: BaseException, directory: Path) -> str | None:
-    """Return what is wrong with the disk of a directory."""
+    """Return a description of the fault of a directory's disk; None without a fault."""
     where, disk = os.path.relpath(directory), os.statvfs(directory)
     number = error.errno if isinstance(error, OSError) else None
     if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:

@@ -1,4 +1,4 @@
-"""`hydratune sweep report|plan|finish`: what a sweep came to, what it would train, and its winner as a model."""
+"""`hydratune sweep report|plan|finish`: the results of a sweep, a dry run, and the best trial as an experiment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ A sweep begins with: hydratune -m OVERRIDES"""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Does what the first argument says, and returns the exit code."""
+    """Run the subcommand in the first argument, and return the exit code."""
     what, *rest = arguments or ["--help"]
     if what in ("-h", "--help"):
         print(_USAGE)
@@ -45,14 +45,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _report(arguments: Sequence[str]) -> int:
-    """Prints the table, also while the sweep runs, and writes the report's files."""
+    """Print the table, also while the sweep runs, and write the report's files."""
     parser = argparse.ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
     _add_name(parser)
     plan, cfg = _opened(parser.parse_args(arguments).name)
     study = Study(plan, build(cfg.sweep))
     page.write(study)
     print_summary(study, cfg)
-    return 0  # whatever its trials came to
+    return 0  # also if trials failed
 
 
 def _plan(arguments: Sequence[str]) -> int:
@@ -60,7 +60,7 @@ def _plan(arguments: Sequence[str]) -> int:
 
 
 def _finish(arguments: Sequence[str]) -> int:
-    """Makes a deliverable of the best trial."""
+    """Export the best trial as an experiment, retrain it, and test the retrainings."""
     parser = argparse.ArgumentParser(
         prog="hydratune sweep finish",
         description="Writes the best trial as an experiment, retrains it, and evaluates each retraining once on test.",

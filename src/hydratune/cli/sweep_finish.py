@@ -1,4 +1,4 @@
-"""`hydratune sweep finish`: the winner of a sweep as an experiment, retrained over seeds, and tested once each."""
+"""`hydratune sweep finish`: the best trial of a sweep as an experiment, retrained over seeds, tested once per seed."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _CONF = "my_conf"
-_LOCK = ".finish.lock"  # below the sweep's directory
+_LOCK = ".finish.lock"  # in the sweep's directory
 _SPLITS = {"eval": "validation", "test": "test"}
-_SEED = "seed"  # the key of the config
+_SEED = "seed"  # key in the config
 _SCOPE = "this configuration over seeds, on these fixed sets; the validation set also selected it"
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """One run of the winner.
+    """One run that retrains the selected trial.
 
     Args:
-        seed: Of it.
-        directory: Of its files.
-        overrides: That make it, those of its directory left out.
+        seed: Seed of the run.
+        directory: Run directory.
+        overrides: Overrides of the run, except for the one of its directory.
     """
 
     seed: int
@@ -58,11 +58,11 @@ class Retraining:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has been trained and tested."""
+        """Return whether the run has been trained and tested."""
         return (self.directory / METRICS).is_file()
 
     def check(self) -> None:
-        """Raises ConfigError where something else was trained in its directory."""
+        """Raise ConfigError if something else was trained in the run's directory."""
         path = self.directory / ".hydra" / "overrides.yaml"
         if path.is_file():
             before, now = redacted_overrides([*map(str, read_overrides(path))]), redacted_overrides([*self.overrides])
@@ -82,16 +82,16 @@ def finish(
     overrides: Sequence[str],
     force: bool,
 ) -> int:
-    """Writes, retrains and tests the winner, as far as that is not done yet; returns the exit code.
+    """Export, retrain, and test the selected trial, as far as that is not done yet; return the exit code.
 
     Args:
-        plan: Of the sweep.
-        cfg: What its trials have in common.
-        conf: The conf directory that gets the experiment; None for the usual one.
-        seeds: Of the retrainings; None for as many fresh ones as the sweep has.
-        number: Of the trial; None for the best.
-        overrides: Of the retrainings alone.
-        force: Whether an experiment of this name may be replaced.
+        plan: Plan of the sweep.
+        cfg: Config that its trials have in common.
+        conf: Conf directory for the experiment; None for the default one.
+        seeds: Seeds of the retrainings; None for as many fresh ones as the sweep has.
+        number: Number of the trial; None for the best one.
+        overrides: Overrides of the retrainings alone.
+        force: Whether to replace an existing experiment of this name.
     """
     study = Study(plan, build(cfg.sweep))
     found = results.rows(plan, study.trials())
@@ -120,7 +120,11 @@ def finish(
 
 
 def _winner(plan: Plan, found: Sequence[results.TrialRow], number: int | None) -> results.TrialRow:
-    """The trial of that number, or the best by the only objective."""
+    """Return the trial with that number, or the best trial by the only objective.
+
+    Raises:
+        ConfigError: No trial is done, the number is not one of a trial that is done, or there are several objectives.
+    """
     done = results.ranked(plan, found)
     if not done:
         got = ", ".join(f"{count} {state}" for state, count in results.counts(found).items() if count) or "none"
@@ -139,7 +143,7 @@ def _winner(plan: Plan, found: Sequence[results.TrialRow], number: int | None) -
 
 
 def _selecting_seeds(plan: Plan, made: Experiment) -> set[int]:
-    """The seeds that trials of the sweep were trained with: scores with them chose the winner."""
+    """Return the seeds that trials of the sweep were trained with, whose scores selected the trial."""
     used = {*plan.seeds} or {made.seed}
     for parameter in plan.space.parameters:
         if _SEED in parameter.keys:
@@ -148,20 +152,23 @@ def _selecting_seeds(plan: Plan, made: Experiment) -> set[int]:
 
 
 def _fresh_seeds(plan: Plan, used: set[int]) -> list[int]:
-    """As many seeds as the sweep has, or one, that no trial was trained with: those behind the highest."""
+    """Return as many seeds as the sweep has, at least one, that no trial was trained with.
+
+    They follow the highest seed of the sweep, or start at 0 if they would exceed `SEEDS`.
+    """
     count = max(len(plan.seeds), 1)
     first = max(used) + 1 if max(used) + count < SEEDS else 0
     return list(itertools.islice((seed for seed in itertools.count(first) if seed not in used), count))
 
 
 def _selection(plan: Plan, row: results.TrialRow, found: Sequence[results.TrialRow]) -> str:
-    """The score that selected a trial, labeled as such because it has a selection bias."""
+    """Return a line with the score that selected a trial, labeled as such because it has a selection bias."""
     values = ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
     return f"selected on validation, as the best of {len(results.ranked(plan, found))} trials: {values}"
 
 
 def _alone(plan: Plan) -> Any:
-    """A lock, so that two commands do not train in one directory."""
+    """Return a lock, so that two commands do not train in one directory."""
     try:
         return FileLock(plan.directory / _LOCK).acquire(blocking=False)
     except Timeout as error:
@@ -178,14 +185,14 @@ def _conf(plan: Plan, given: Path | None) -> Path:
     own = plan.flags["config_dir"]
     if own and given and given != Path(own):
         raise ConfigError(Mistake("--config-dir", f"{own}, as in the sweep", str(given), "Leave it out."))
-    if own and not given and not Path(own).resolve().is_relative_to(Path.cwd()):  # sweep.json may be of someone else
+    if own and not given and not Path(own).resolve().is_relative_to(Path.cwd()):  # sweep.json may be someone else's
         fix = f"To write the experiment there, add --config-dir {shlex.quote(own)}."
         raise ConfigError(Mistake("--config-dir", "a directory below the current one", repr(own), fix))
     return Path(own) if own else given or Path(_CONF).absolute()
 
 
 def _check_free(made: Experiment, force: bool) -> None:
-    """Raises ConfigError where the file is there and says something else."""
+    """Raise ConfigError if the experiment's file exists with other content, unless `force` is set."""
     if made.path.exists() and not force and made.path.read_text(encoding="utf-8") != made.text:
         got = f"{os.path.relpath(made.path)}, which says something else"
         raise ConfigError(Mistake("experiment", "a new file", got, "Rename it, or add --force to replace it."))
@@ -197,14 +204,14 @@ def _retraining(plan: Plan, row: results.TrialRow, made: Experiment, seed: int, 
 
 
 def _check_overrides(plan: Plan, made: Experiment, one: Retraining) -> None:
-    """Raises ConfigError with all mistakes of a retraining's config."""
+    """Raise ConfigError with all errors of a retraining's config."""
     request = replace(plan.request, overrides=one.overrides, config_dir=made.path.parents[1])
     with composition.composer(request):
         checked(request)
 
 
 def _train_all(runs: Sequence[Retraining], made: Experiment) -> int:
-    """Trains one after the other, of which each may fail alone; returns the exit code."""
+    """Train one run after the other, each of which may fail without ending the others; return the exit code."""
     try:
         codes = [_train(one, made) for one in runs]
     except (KeyboardInterrupt, SystemExit):
@@ -214,7 +221,7 @@ def _train_all(runs: Sequence[Retraining], made: Experiment) -> int:
 
 
 def _train(one: Retraining, made: Experiment) -> int:
-    """Trains and tests where that is not done; goes on where it was cut off."""
+    """Train and test a run unless it is finished; resume it if it was interrupted."""
     where = os.path.relpath(one.directory)
     if one.is_finished:
         print(f"{where}: finished, nothing to do")
@@ -226,11 +233,11 @@ def _train(one: Retraining, made: Experiment) -> int:
             return train(arguments, one.directory)
         return train([*arguments, f"hydra.run.dir={composition.quoted(one.directory)}"])
     finally:
-        reset_accelerate()  # and the memory of the network, which the next one needs
+        reset_accelerate()  # this also frees the model's memory for the next run
 
 
 def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
-    """Prints the scores of all retrainings, and which of them is best on validation."""
+    """Print the scores of all finished retrainings, and the best of them on validation."""
     done = {one: json.loads((one.directory / METRICS).read_text(encoding="utf-8")) for one in runs if one.is_finished}
     if not done:
         return
@@ -244,7 +251,10 @@ def _tell(plan: Plan, runs: Sequence[Retraining]) -> None:
 
 
 def _table(plan: Plan, by_seed: Mapping[int, Mapping[str, Any]]) -> Table:
-    """A line a metric: its value with each seed, the mean, and its interval from three seeds on."""
+    """Return a table with one row per metric: the value with each seed and, for several seeds, the mean.
+
+    From three seeds on, the row also has the interval of the mean.
+    """
     from rich.table import Column, Table
 
     several = len(by_seed) > 1

@@ -21,7 +21,7 @@ from hydratune.utils.secret_formats import MASK
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Delivers each run's journal and says how it went; the exit code is 1 where a store did not take it."""
+    """Upload each run's journal and print the result; return 1 if a store did not take all of it."""
     parser = argparse.ArgumentParser(prog="hydratune sync", description=__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
     parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
@@ -52,12 +52,12 @@ def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Ite
 
 
 def _recorded_uri(journal: Journal) -> str:
-    """The address that the run recorded; that of a local store follows a project that was moved."""
+    """Return the address that the run recorded; the address of a local store follows a project that was moved."""
     return client.stored_uri(journal.uri, journal.directory_before, journal.directory)
 
 
 def _sync(journal: Journal, given: str | None) -> int:
-    """Upload a run's entries; returns 0 if the store has all of them."""
+    """Upload a run's entries; return 0 if the store has all of them or if the run still uploads them itself."""
     name = os.path.relpath(journal.directory)
     uri = client.typed_uri(given) if given else _recorded_uri(journal)
     try:

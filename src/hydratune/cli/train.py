@@ -1,4 +1,4 @@
-"""`hydratune OVERRIDES`: check everything, decide the run's directory once, then let Hydra run the job."""
+"""`hydratune OVERRIDES`: check everything, choose the run directory once, then let Hydra run the job."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ log = logging.getLogger(__name__)
 
 
 DRY = "--dry"  # compose and validate, and run nothing
-_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # of which Hydra takes one
+_MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
 
 class RunFailedError(Exception):
-    """A run that did not do all that was asked of it; its log says why."""
+    """Error for a run that failed or is incomplete; its log gives the reason."""
 
 
 def train(
@@ -72,14 +72,14 @@ def train(
     """Run one job, or several with `-m`, and return the exit code.
 
     Args:
-        arguments: Of the command line.
-        continued: A run to resume.
+        arguments: Command-line arguments.
+        continued: Directory of a run to resume.
         stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
         is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
     """
     dry = DRY in arguments
     arguments = [argument for argument in arguments if argument != DRY]
-    flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may stand before and behind flags
+    flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may precede or follow flags
     request = _request(flags)
     rest = [argument for argument in arguments if argument not in flags.overrides]
     if flags.shell_completion:
@@ -145,7 +145,7 @@ def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) ->
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Raise ConfigError if another process works on the run."""
+    """Lock the directory of a run; raise ConfigError if another process works on the run."""
     with try_lock(directory) as alone:
         if not alone:
             got = f"{os.path.relpath(directory)!r}, where another process is at work"
@@ -170,7 +170,7 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
     """Return the last run of the same command, of this Slurm job if given, or None.
 
     Args:
-        wanted: Directory that a new run would have; `hydra.run.dir` may name it.
+        wanted: Directory of a new run; `hydra.run.dir` may name it.
         request: The command.
         job_id: ID of the Slurm job that began the run; None for any run.
     """
@@ -181,7 +181,7 @@ def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> 
         places = sorted(wanted.parent.glob("*/"), reverse=True)
     for place in places:
         written, hydra = (place / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
-        if not written.is_file() or [*check_yaml([written])]:  # a run that was killed while it began
+        if not written.is_file() or [*check_yaml([written])]:  # a run that was killed at its start
             continue
         if _without_places(map(str, read_overrides(written))) != typed:
             continue
@@ -210,7 +210,7 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
 
 
 def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
-    """Trains every configuration of a sweep that is not trained yet, or shows what it would train."""
+    """Train every configuration of a sweep that is not trained yet, or print the plan in a dry run."""
     plan, cfg = make_plan(request)
     with composition.composer(request):
         keys = [override.key_or_group for override in request.parsed]
@@ -248,7 +248,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
 
 
 def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
-    """Compose configs that contain each choice, and both ends of each range, at least once.
+    """Yield configs that together contain each choice, and both ends of each range, at least once.
 
     Raises:
         ConfigError: A file, not one of the keys that were `typed`, places a store elsewhere.
@@ -262,7 +262,7 @@ def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
 
 
 def _missing_parents(path: Path) -> list[Path]:
-    """The directories above that would have to be made, the lowest first."""
+    """Return the parent directories that do not exist, the lowest first."""
     return [folder for folder in path.parents if not folder.exists()]
 
 
@@ -272,7 +272,7 @@ def _unwritable(key: str, wanted: Path, error: OSError) -> ConfigError:
 
 
 def _request(flags: Namespace) -> Request:
-    """What the flags ask for; raises ConfigError for those that cannot be had."""
+    """Return the request that the flags describe; raise ConfigError for unsupported flags."""
     mistakes = []
     if flags.experimental_rerun:
         fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
@@ -296,7 +296,7 @@ def _request(flags: Namespace) -> Request:
 
 
 def _check_shown(request: Request) -> None:
-    """Raises ConfigError for what would be code even where a config is only shown."""
+    """Raise ConfigError for settings that could run code even when the config is only printed."""
     with composition.composer(request):
         pairs = zip(request.parsed, composition.force_add(request), strict=True)
         cfg = composition.compose_config(request, [text for one, text in pairs if not one.is_sweep_override()])
@@ -313,13 +313,13 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
     sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
     jobs = composition.expand_multirun(sound)
     configs = [composition.compose_config(request, overrides) for overrides in jobs]
-    unsure = tuple(f"{mistake.key}." for mistake in mistakes)  # their nodes are not the ones that were meant
+    unsure = tuple(f"{mistake.key}." for mistake in mistakes)  # these nodes are not what the user intended
     for cfg in configs:
         try:
             check_config(cfg)
         except ConfigError as error:
             mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
-        else:  # the directory is named after other values
+        else:  # the directory's name contains valid values only
             mistakes += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
             mistakes += hydra_guard.stores(cfg, typed)
@@ -330,7 +330,10 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
 
 
 def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
-    """Run Hydra's own main, with errors raised and not printed; a single run takes what `preflight` has loaded."""
+    """Run Hydra's own main, which raises errors instead of printing them; return the exit code.
+
+    A single run uses the checkpoint that `preflight` has loaded.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     if folder := get_args_parser().parse_intermixed_args(list(arguments)).config_path:
         arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
@@ -363,7 +366,7 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
 
 
 def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
-    """One run, inside Hydra, which has composed the config again."""
+    """Run one job inside Hydra, which has composed the config again."""
     composition.register_resolvers()
     check_config(cfg)
     job = hydra_job()

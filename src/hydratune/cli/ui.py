@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
 
-# What MLflow's client authenticates with.
+# Environment variables with the credentials of MLflow's client.
 _CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
@@ -31,7 +31,7 @@ _CREDENTIALS = (
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the page's address and becomes the MLflow server; it ends with Ctrl-C."""
+    """Print the page's address and, for a local store, become the MLflow server, which Ctrl-C ends."""
     parser = argparse.ArgumentParser(prog="hydratune ui", description=__doc__)
     told = "a run's directory, or that of a sweep; left out: the store of this directory"
     parser.add_argument("run", nargs="?", type=Path, help=told)
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _page(client: MlflowClient, experiment_id: str | None) -> str:
-    """The path of an experiment's runs; of the only one, where none is named, or of the list of all."""
+    """Return the path of an experiment's runs page; without an ID, that of the only experiment, or of the list."""
     if experiment_id is None:
         found = [one.experiment_id for one in client.search_experiments(max_results=3) if _has_runs(client, one)]
         if len(found) != 1:
@@ -78,12 +78,12 @@ def _page(client: MlflowClient, experiment_id: str | None) -> str:
 
 
 def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
-    """Whether there is anything to see; MLflow makes a `Default` experiment in every store."""
+    """Return whether there is anything to show; MLflow creates a `Default` experiment in every store."""
     return experiment.name != "Default" or bool(client.search_runs([experiment.experiment_id], max_results=1))
 
 
 def _check_host(host: str, allowed: bool) -> None:
-    """Raises ConfigError for an address that others reach, unless that was asked for."""
+    """Raise ConfigError for an address that other machines reach, unless the user allowed it."""
     if not _is_loopback(host) and not allowed:
         fix = f"Reach it by ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}, or add --without-authentication."
         got = f"{host!r}, where anybody could read, change and delete every run"
@@ -93,26 +93,26 @@ def _check_host(host: str, allowed: bool) -> None:
 def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name
+    except ValueError:  # a host name
         return False
 
 
 def _named(host: str) -> str:
-    """The host of an address: that of this machine where it listens everywhere."""
+    """Return the host for an address: the name of this machine if the server listens everywhere."""
     if host in ("0.0.0.0", "::"):  # noqa: S104 (compared, not bound)
         return socket.gethostname()
     return f"[{host}]" if ":" in host else host
 
 
 def _become_server(uri: str, host: str, port: int, hosts: str | None) -> NoReturn:
-    for name in _CREDENTIALS:  # of clients: the server would send them to where runs have their artifacts
+    for name in _CREDENTIALS:  # for clients only: the server would send them to the artifact stores of runs
         os.environ.pop(name, None)
     os.environ.update(server_environment(uri))
     os.execv(sys.executable, [sys.executable, "-P", "-m", "mlflow", *server_arguments(host, port, hosts)])  # noqa: S606
 
 
 def server_environment(uri: str) -> dict[str, str]:
-    """What a server of the store at `uri` reads from its environment; arguments are seen by every user of a machine."""
+    """Return the environment of a server for the store at `uri`; every user of a machine can see arguments."""
     return {
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -124,14 +124,18 @@ def server_environment(uri: str) -> dict[str, str]:
 
 
 def server_arguments(host: str, port: int, hosts: str | None = None) -> list[str]:
-    """The arguments of a server that answers to its own names only; its store is in the environment."""
+    """Return the arguments of a server that answers to its own names only; the environment names its store."""
     names = dict.fromkeys(("127.0.0.1", "localhost", _named(host)))
     hosts = hosts or ",".join(f"{name}:{port}" for name in names)
     return ["server", "--host", host, "--port", str(port), "--allowed-hosts", hosts, "--workers", "1"]
 
 
 def pointers(directory: Path) -> list[dict[str, str]]:
-    """Where the runs below a directory are, or its own; raises ConfigError where they are in no store."""
+    """Return the pointers to the MLflow runs below a directory, or to its own run.
+
+    Raises:
+        ConfigError: None of the runs is in a store.
+    """
     below = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
     for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
         if found := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:

@@ -1,1 +1,1 @@
-"""From overrides to a checked config, and from a config to objects."""
+"""Composition, validation, and instantiation of configs."""

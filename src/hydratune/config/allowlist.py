@@ -1,4 +1,7 @@
-"""Which code a config may name: what `_target_` can lead to. A config is data, and data must not run what it likes."""
+"""Allow-list of the code that a `_target_` in a config may name.
+
+A config is data, and data must not run arbitrary code.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from hydratune.config.signatures import Found, bases, locate, module_names
 from hydratune.utils.errors import ConfigError, Mistake, nearest, one_of
 
 PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
-EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages that export what configs name
+EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages whose exports configs name
 VARIABLE = "HYDRATUNE_ALLOW"
-# The configs of peft whose fields were reviewed; `adapters` refuses those that name files.
+# The configs of peft whose fields were reviewed; `adapters` rejects fields that name files.
 _PEFT = (
     *("boft.config.BOFTConfig", "c3a.config.C3AConfig", "fourierft.config.FourierFTConfig", "hra.config.HRAConfig"),
     *("ia3.config.IA3Config", "ln_tuning.config.LNTuningConfig", "loha.config.LoHaConfig", "lokr.config.LoKrConfig"),
     *("lora.config.LoraConfig", "oft.config.OFTConfig", "p_tuning.config.PromptEncoderConfig"),
     *("prefix_tuning.config.PrefixTuningConfig", "randlora.config.RandLoraConfig", "vera.config.VeraConfig"),
 )
-# The classes that a config may name, and what inherits from them. A function, or any other class, may write files,
-# download, or run what it is given. Our own classes inherit from `Configurable`.
+# A config may name these classes and their subclasses. Functions and other classes may write files, download, or run
+# code that they are given. Our own classes inherit from `Configurable`.
 _KINDS = {
     "hydratune.config.configurable.Configurable",
     "optuna.samplers._base.BaseSampler",
@@ -33,13 +36,13 @@ _KINDS = {
     "transformers.trainer_callback.TrainerCallback",
     "transformers.training_args.TrainingArguments",
 }
-# Of these kinds, but not safe with data from someone else -> what to name instead.
+# Subclass of `_KINDS` that is unsafe with data from someone else -> the class to name instead.
 _REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.CmaEsSampler"}
 _SPOKEN = (
     "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
     "TrainingArguments, Trainer or TrainerCallback"
 )
-# The classes that Hydra may instantiate, by the only nodes below `hydra` where a config may name them.
+# Node below `hydra` -> the classes that a config may name there. Hydra instantiates them. Other nodes have none.
 _HYDRA = {
     "hydra.launcher": (
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
@@ -56,38 +59,40 @@ _HYDRA = {
 
 
 def export_allowlist() -> None:
-    """Read the list once, and pass it to the processes that this one starts, in whatever directory."""
+    """Read the allow-list once and pass it to child processes, whatever their working directory."""
     with contextlib.suppress(ConfigError):  # a file that cannot be read is reported when a config is checked
         if names := user_allowlist():
             os.environ[VARIABLE] = ",".join(names)
 
 
 def user_allowlist() -> tuple[str, ...]:
-    """Return what the user allows in addition to our own list, by dotted names.
+    """Return the dotted names that the user allows in addition to our own list.
 
-    It comes from the environment variable HYDRATUNE_ALLOW, separated by commas, and from `allow = [...]` under
-    `[tool.hydratune]` in the `pyproject.toml` of the directory in which this process started, if the user trusts that
-    list. It never comes from a config.
+    They never come from a config. The sources are:
+
+    - the environment variable HYDRATUNE_ALLOW, separated by commas
+    - `allow = [...]` under `[tool.hydratune]` in the `pyproject.toml` of the directory in which this process started,
+      if the user trusts that list
     """
     named = (name.strip() for name in os.environ.get(VARIABLE, "").split(","))
     return tuple(dict.fromkeys([*trust.trusted_names(), *(name for name in named if name)]))
 
 
 def how_to_allow(name: str) -> str:
-    """Return the hint of an error about code that is not on the list."""
+    """Return the hint for an error about code that is not on the allow-list."""
     if is_in(name, trust.untrusted_names()):
         return "pyproject.toml lists it, but you have not trusted that list yet: run `hydratune trust`."
     return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
 
 
 def check_target(path: Any, key: str) -> Mistake | None:
-    """Return what is wrong with a `_target_` of a config; None if it may be imported and called.
+    """Return an error if a config's `_target_` must not be imported and called, else None.
 
     The source text is inspected; nothing is imported.
 
     Args:
-        path: The value of `_target_`.
-        key: The dotted key of `_target_`.
+        path: Value of `_target_`.
+        key: Dotted key of `_target_`.
     """
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         return Mistake(key, "the dotted name of a class", repr(path), "Write it out: a.b.Class.")
@@ -116,27 +121,31 @@ def check_target(path: Any, key: str) -> Mistake | None:
 
 
 def load(path: Any, key: str) -> Any:
-    """The class or function that a config names at `key`, imported; raises ConfigError where it may not be."""
+    """Import and return the class or function that a config names at `key`.
+
+    Raises:
+        ConfigError: `path` does not exist, or a config must not name it.
+    """
     if wrong := check_target(path, key):
         raise ConfigError(wrong)
     found = locate(path)
-    assert found is not None  # `check_target` has seen it
+    assert found is not None  # `check_target` has located it
     owner, name = path.rpartition(".")[::2]
-    if found.owner:  # a method, of a class of the user's own
+    if found.owner:  # a method of one of the user's own classes
         module, kind = owner.rpartition(".")[::2]
         return getattr(getattr(importlib.import_module(module), kind), name)
     return getattr(importlib.import_module(owner), name)
 
 
 def user_allowed_targets(node: Any) -> list[str]:
-    """The `_target_`s of a plain config that only the user's own list allows."""
+    """Return the `_target_`s of a plain config that are on the user's own list, sorted."""
     own = user_allowlist()
     named = {str(one["_target_"]) for _, one in targets(node)}
     return sorted(path for path in named if is_in(path, own))
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Every node of a plain config that says what it builds, wherever it stands: its key, and itself."""
+    """Yield each node of a plain config that has a `_target_`, at any depth, as (dotted key, node)."""
     if isinstance(node, list):
         for i, value in enumerate(node):
             yield from targets(value, f"{key}[{i}]")
@@ -149,12 +158,12 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def is_in(path: str, packages: Iterable[str]) -> bool:
-    """Return whether a dotted name is one of several, or below one of them."""
+    """Return whether a dotted name equals one of `packages` or is below one of them."""
     return any(path == package or path.startswith(f"{package}.") for package in packages)
 
 
 def _is_kind(found: Found) -> bool:
-    """Whether a class is one of `_KINDS` or inherits from one."""
+    """Return whether a class is in `_KINDS` or inherits from such a class."""
     seen, waiting = set(), [found]
     while waiting:
         one = waiting.pop()
@@ -167,7 +176,7 @@ def _is_kind(found: Found) -> bool:
 
 
 def _nearest(path: str) -> str:
-    """Return the hint of an error about a name that does not exist."""
+    """Return the hint for an error about a name that does not exist."""
     module, _, name = path.rpartition(".")
     exports = (f"hydratune.{package}" for package in EXPORTING if name in module_names(f"hydratune.{package}"))
     close = nearest(name, module_names(module))

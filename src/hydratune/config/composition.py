@@ -1,4 +1,4 @@
-"""From overrides to one config: which groups and options there are, and what they compose to."""
+"""Config groups, their options, and the composition of overrides into one config."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from hydratune.utils.yaml_files import check_yaml, read_yaml
 
 CONFIG_MODULE = "hydratune.conf"
 CONFIG_NAME = "train"
-# Hydra's name of a source of configs -> the flag that names it.
+# Hydra's name for a source of configs -> the flag that sets it.
 _FLAGS = {"command-line": "--config-dir", "main": "--config-path"}
-_now = [datetime.now()]  # of `${now:...}`: when this process, or its last composition, began
-# An override whose value is one character that Hydra's grammar has only in quotes, e.g. dataset.delimiter=;
+_now = [datetime.now()]  # value of `${now:...}`: start of this process or of its last composition
+# An override whose value is one character that Hydra's grammar accepts only in quotes, e.g. dataset.delimiter=;
 _SYMBOL = re.compile(r"^([^=]+=)([;#, \t])$")
 
 
 @dataclass(frozen=True)
 class Option:
-    """One choice of a config group, e.g. `dataset/mrpc`, and the file that it is."""
+    """An option of a config group, e.g. `dataset/mrpc`, and its file."""
 
     group: str
     name: str
@@ -60,14 +60,14 @@ class Option:
 
 
 def shipped_dir() -> Path:
-    """The directory of the shipped configs, in the clone or in the installed package."""
+    """Return the directory of the shipped configs, in the clone or in the installed package."""
     spec = importlib.util.find_spec(CONFIG_MODULE)
-    assert spec is not None and spec.origin is not None  # it is a part of this distribution
+    assert spec is not None and spec.origin is not None  # the module is part of this distribution
     return Path(spec.origin).parent
 
 
 def options(*folders: Path) -> list[Option]:
-    """Every option below `folders`, Hydra's own group left out, sorted by group and name."""
+    """Return every option below `folders`, except for Hydra's own groups, sorted by group and name."""
     found = []
     for folder in folders:
         for path in folder.rglob("*.yaml"):
@@ -79,7 +79,7 @@ def options(*folders: Path) -> list[Option]:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line."""
+    """Overrides and config locations from the command line."""
 
     overrides: tuple[str, ...] = ()
     config_dir: Path | None = None  # searched after the shipped configs
@@ -88,7 +88,7 @@ class Request:
 
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
-        """Group -> its options, shipped ones and the user's."""
+        """Group -> the names of its options, both shipped and the user's."""
         found: dict[str, list[str]] = {}
         folders = (self.config_path, shipped_dir(), self.config_dir)
         for option in options(*(folder for folder in folders if folder)):
@@ -97,8 +97,12 @@ class Request:
 
     @functools.cached_property
     def parsed(self) -> list[Override]:
-        """The overrides in Hydra's grammar, inside `composer`; raises its OverrideParseException."""
-        loader = GlobalHydra.instance().config_loader()  # for `glob(*)`
+        """Overrides parsed with Hydra's grammar; use it inside `composer`.
+
+        Raises:
+            OverrideParseException: An override is invalid.
+        """
+        loader = GlobalHydra.instance().config_loader()  # resolves `glob(*)`
         return OverridesParser.create(loader).parse_overrides([_SYMBOL.sub(r"\1'\2'", one) for one in self.overrides])
 
     def sets(self, key: str) -> bool:
@@ -107,7 +111,7 @@ class Request:
 
 
 def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
-    """Each override that names an option that does not exist, with the mistake."""
+    """Yield each override that names a nonexistent option, with the error."""
     for override in request.parsed:
         names = request.groups.get(override.key_or_group)
         if names is None or override.is_delete():
@@ -120,7 +124,7 @@ def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
 
 
 def check_single(request: Request) -> Iterator[Mistake]:
-    """A mistake for each override that gives several values where one run was asked for."""
+    """Yield an error for each override that gives several values to a command for a single run."""
     for override in request.parsed:
         if override.is_sweep_override():
             key, _, got = str(override.input_line).partition("=")
@@ -129,7 +133,7 @@ def check_single(request: Request) -> Iterator[Mistake]:
 
 
 def _chosen(override: Override) -> list[Any]:
-    """The options that a group override names: one, a list of them, or those of a sweep."""
+    """Return the options that a group override names: one, a list of them, or those of a sweep."""
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
     value = override.value()
@@ -137,10 +141,10 @@ def _chosen(override: Override) -> list[Any]:
 
 
 def force_add(request: Request) -> list[str]:
-    """The overrides with `++` before those that set a value.
+    """Return the overrides, with `++` before those that set a value.
 
-    Hydra stops at the first key that it does not know, with a hint to use `+`. With `++` it takes every key,
-    and `check_config` reports all unknown ones together, each with the nearest name.
+    Hydra stops at the first unknown key, with a hint to use `+`. With `++` it accepts every key, and `check_config`
+    reports all unknown keys together, each with the nearest name.
     """
     return [
         f"++{override.input_line}" if _sets_value(override, request.groups) else str(override.input_line)
@@ -155,12 +159,12 @@ def _sets_value(override: Override, groups: Collection[str]) -> bool:
 
 
 def _is_hydra(key: str) -> bool:
-    """Whether a key or group is Hydra's own, which Hydra checks."""
+    """Return whether a key or group is Hydra's own, so that Hydra checks it."""
     return re.match(r"hydra($|[./])", key) is not None
 
 
 def expand_multirun(request: Request) -> list[list[str]]:
-    """The overrides of each job of a multirun, in the order in which Hydra's basic sweeper runs them."""
+    """Return the overrides of each job of a multirun, in the order of Hydra's basic sweeper."""
     combinations: list[list[str]] = [[]]
     for override, text in zip(request.parsed, force_add(request), strict=True):
         if override.is_sweep_override() and not _is_hydra(override.key_or_group):
@@ -174,7 +178,7 @@ def expand_multirun(request: Request) -> list[list[str]]:
 
 @contextmanager
 def composer(request: Request) -> Iterator[None]:
-    """Give `compose_config` inside the search path that Hydra's own main builds from the same flags.
+    """Set up the search path that Hydra's own main builds from the same flags, for `compose_config` inside.
 
     Otherwise the config that is checked could differ from the one that runs.
     """
@@ -193,31 +197,35 @@ def composer(request: Request) -> Iterator[None]:
 
 
 def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
-    """The config of one job, with its `hydra` node, inside `composer`."""
+    """Compose the config of one job, with its `hydra` node; call this inside `composer`.
+
+    Raises:
+        ConfigError: The config does not compose, its search path is invalid, or it sets `hydra.overrides`.
+    """
     check_search_path(request)
     try:
         cfg = compose(request.config_name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, RecursionError) as error:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # Hydra's own slips on odd overrides
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # bugs of Hydra with unusual overrides
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
     listed: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
     if [*listed["hydra"], *listed["task"]] != _ordered(overrides):
         raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
-    HydraConfig.instance().set_config(cfg)  # for ${hydra:...}
+    HydraConfig.instance().set_config(cfg)  # resolves ${hydra:...}
     return cfg
 
 
 def _ordered(overrides: Sequence[str]) -> list[str]:
-    """Return overrides as Hydra lists them: first its own."""
+    """Return overrides in the order in which Hydra lists them: its own first."""
     return sorted(overrides, key=lambda text: not _is_hydra(text.lstrip("+~")))
 
 
 def check_search_path(request: Request) -> None:
-    """Raises ConfigError for packages that Hydra would import in order to read configs from them."""
+    """Raise ConfigError for packages that Hydra would import to read configs from them, and for invalid folders."""
     path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
     wanted: list[Any] = []
-    if request.config_path and path.is_file():  # the primary config is the only file that may name any
+    if request.config_path and path.is_file():  # only the primary config may set a search path
         raw: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
         node = raw.get("hydra") if isinstance(raw, dict) else None
         wanted += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
@@ -229,7 +237,7 @@ def check_search_path(request: Request) -> None:
 
 
 def _user_files(request: Request) -> Iterator[Path]:
-    """Yield the config files that are not ours."""
+    """Yield the user's own config files."""
     searched = [o.value() for o in request.parsed if o.key_or_group == "hydra.searchpath" and not o.is_sweep_override()]
     named = [str(one).removeprefix("file://") for value in searched for one in _listed(value)]
     for folder in (request.config_path, request.config_dir, *map(Path, named)):
@@ -242,7 +250,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def compose_error(error: Exception) -> Mistake:
-    """What Hydra or OmegaConf could not compose, on one line."""
+    """Return the error for an exception of Hydra or OmegaConf during composition, on one line."""
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[0]
         fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
@@ -253,7 +261,7 @@ def compose_error(error: Exception) -> Mistake:
 
 
 def config_flags(hydra: Any) -> list[str]:
-    """Return the flags of a command that name the user's own configs, from the `hydra` node of a composed config."""
+    """Return the command-line flags that name the user's own configs, from the `hydra` node of a composed config."""
     flags = []
     for source in hydra.runtime.config_sources:
         if source.schema == "file" and source.provider in _FLAGS:
@@ -263,12 +271,12 @@ def config_flags(hydra: Any) -> list[str]:
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
-    """The run's part of a composed config; interpolations still resolve."""
+    """Return a composed config without its `hydra` node; interpolations still resolve."""
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
 
 
 def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of nested dicts, each with its dotted key."""
+    """Yield the leaves of nested dicts, each with its dotted key."""
     if isinstance(node, dict) and node:
         for name, value in node.items():
             yield from flat(value, f"{key}.{name}".lstrip("."))
@@ -277,9 +285,10 @@ def flat(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers of the configs; none turns text into nodes, and each returns the same value every time.
+    """Register the resolvers that configs use.
 
-    Otherwise a config could pass the checks with one value and run with another.
+    None of them turns text into nodes, and each one returns the same value every time. Otherwise a config could pass
+    the checks with one value and run with another.
     """
     env_variables.register()
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
@@ -290,7 +299,7 @@ def register_resolvers() -> None:
 
 
 def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
-    """Return the value that a text stands for, as OmegaConf's `oc.decode` does, if it is a single value."""
+    """Decode a text like OmegaConf's `oc.decode`; raise ValueError for a list or a dict."""
     value = oc.decode(text, _parent_, _node_)
     if isinstance(value, Container | dict | list):
         raise ValueError("oc.decode takes single values only")
@@ -298,28 +307,32 @@ def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
 
 
 def package_path(package: str, *parts: str) -> str:
-    """The path of a file or directory inside an installed package, found without importing it."""
-    spec = None if "." in package else importlib.util.find_spec(package)  # of a dotted name, it imports the first part
+    """Return the path of a file or directory inside an installed package, without importing the package.
+
+    Raises:
+        ModuleNotFoundError: The package is not installed.
+    """
+    spec = None if "." in package else importlib.util.find_spec(package)  # for a dotted name, it imports the first part
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No package named {package!r} is installed")
     return str(Path(spec.origin).parent.joinpath(*parts))
 
 
 def _data_name(separator: str, *, _root_: DictConfig) -> str:
-    """The name of the config's data set, with `separator` in the place of `/`."""
+    """Return the name of the config's dataset, with `separator` in place of `/`."""
     choice = str(HydraConfig.get().runtime.choices.get("dataset"))
     try:
         config: Any = OmegaConf.to_container(_root_.dataset, resolve=True)
-    except OmegaConfBaseException:  # reported where the data set is checked
+    except OmegaConfBaseException:  # reported where the dataset is checked
         config = {}
     return data_name(choice, config if isinstance(config, dict) else {}, separator)
 
 
 def quoted(path: Path) -> str:
-    """Return a path as Hydra's grammar takes any text.
+    """Quote a path for Hydra's grammar of overrides.
 
     Raises:
-        ConfigError: Hydra would resolve what is in the path, and use another one.
+        ConfigError: The path contains `${`, so that Hydra would resolve it to another path.
     """
     if "${" in str(path):
         fix = "Rename the directory, or change name and hydra.run.dir."

@@ -1,9 +1,9 @@
-"""The classes that a config may name."""
+"""Base class of all our classes that a config may name."""
 
 
 class Configurable:
-    """Marks a class that a `_target_` may name; its subclasses are marked too.
+    """Marker of classes that a `_target_` may name; it applies to their subclasses, too.
 
-    A config is data from anyone: its values reach the arguments of the class, so the class must not run code, open
-    files for writing, or connect to servers by what its arguments say, except where a check of the config covers it.
+    A config is data from anyone, and its values become arguments of the class. So the arguments must not make the class
+    run code, open files for writing, or connect to servers. Arguments that a check of the config covers are exempt.
     """

@@ -1,4 +1,4 @@
-"""Names of data sets, for experiments and directories."""
+"""Names of datasets, for experiments and directories."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from hydratune.utils.file_formats import PATTERN, SUFFIXES, is_compressed
 
-# Options that read any data: runs take the name of the data instead.
+# General options, which read any data. Runs are named after the data instead.
 _GENERAL = ("hub", "local", "mixture", "saved")
-# Names of files and folders that tell nothing of the data, and the name of the split in others.
+# Names of files and folders that do not describe the data, and the name of the split inside other names.
 _SPLIT = "train|training|dev|val|valid|validation|test|all"
 _KIND = "split|data|datasets?|files?|raw|processed|csv|tsv|jsonl?|parquet|text|images?"
 _VAGUE = re.compile(rf"({_SPLIT}|{_KIND})?[\W\d_]*(of[\W\d_]+)?", re.IGNORECASE)
@@ -21,16 +21,16 @@ _LONGEST = 60  # characters
 
 
 def data_name(choice: str, config: Mapping[str, Any], separator: str = "/") -> str:
-    """The name of a data set.
+    """Return the name of a dataset.
 
     Args:
-        choice: The chosen option, which is the name of all but general options such as `local`.
-        config: Of the data set.
-        separator: Takes the place of the `/` in an ID of the hub.
+        choice: Chosen option. It is the name, unless it is a general option such as `local`.
+        config: Config of the dataset.
+        separator: Replacement for the `/` in a Hub ID.
 
     Returns:
-        The name of the first training file, or of the folder that it is in where the file is called `train` or the
-        like; the ID on the hub; the names of the sources of a mixture. The choice where there is no better one.
+        For files, the name of the first training file. If that is `train` or the like, the name of its folder.
+        For data from the Hub, the ID. For a mixture, the names of its sources. Without a better name, the choice.
     """
     name = _ODD.sub("_", _described(config)).strip("._/") if choice in _GENERAL else ""
     return (name[:_LONGEST] or choice).replace("/", separator)
@@ -47,13 +47,13 @@ def _described(config: Mapping[str, Any]) -> str:
     path = config.get("path")
     if not isinstance(path, str) or path == "???":
         return ""
-    if "splits" not in config:  # a saved data set
+    if "splits" not in config:  # a saved dataset
         return _of_path(path)
     return "/".join(part for part in (path, config.get("name")) if isinstance(part, str))
 
 
 def _of_path(given: str) -> str:
-    """The last part of a path that describes the data."""
+    """Return the last part of a path that describes the data; empty if no part does."""
     is_pattern = given.startswith(PATTERN)
     path = Path(given.removeprefix(PATTERN)).expanduser()
     if not is_pattern and is_compressed(path):
@@ -62,7 +62,7 @@ def _of_path(given: str) -> str:
 
 
 def _parts(path: Path, is_pattern: bool) -> Iterator[str]:
-    """The parts of a path, the last one first and without its suffix; of a pattern, the literal ones."""
+    """Yield the parts of a path, the last one first and without its data suffix; skip the wildcards of a pattern."""
     last, *others = reversed(path.absolute().parts[1:])
     if not (is_pattern and re.search(r"[*?\[]", last)):
         yield Path(last).stem if Path(last).suffix.lower() in SUFFIXES else last

@@ -1,7 +1,8 @@
-"""What Hydra does with the node `hydra` before any code of ours runs: a config must not use it to run code.
+"""Checks of the node `hydra`, with which a config must not run code.
 
-Hydra instantiates callbacks and launchers, configures logging, changes the environment, and imports packages to read
-configs from them. `validation` checks each `_target_`, `logging_config` checks logging; the rest is here.
+Hydra uses the node before any code of ours runs. It instantiates callbacks and launchers, configures logging, changes
+the environment, and imports packages to read configs from them. `validate` checks each `_target_`, `launchers` checks
+launchers, and `logging_config` checks logging. This module checks the rest.
 """
 
 from __future__ import annotations
@@ -28,26 +29,29 @@ _CODE = (
     "hydra.launcher.ray.init.runtime_env",
     "hydra.launcher.setup",
 )
-# Where a sweep connects to Ray: data, but whoever answers there receives the sweep's credentials and runs its pickles.
+# Address of a sweep's Ray cluster. It is data, but its host receives the sweep's credentials and runs its pickles.
 RAY_ADDRESS = "hydra.launcher.ray.init.address"
-_RAY_HERE = ("auto", "local")  # clusters of this machine
+_RAY_HERE = ("auto", "local")  # clusters on this machine
 _RAY_HOST = re.compile(r"(ray://)?([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
-# The only interpolations: what is checked here must be what Hydra uses, and an interpolation may resolve to something
-# else later, to a node with a `_target_` for example. Keys that Hydra itself fills, prints, or resolves into a path
-# that is checked; and keys that are checked as a whole.
+# The only keys that may have interpolations. Hydra must use the value that is checked here, but an interpolation may
+# resolve to another one later, e.g. to a node with a `_target_`. `_FREE` are keys that Hydra itself fills, prints, or
+# resolves into a path that is checked. `_CHECKED` are keys that are checked as a whole.
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
 _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
 _SUBDIRECTORY = "workers/${hydra:job.num}"
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
 _NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
-_PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # before the path of a data file
+_PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # precede the path of a data file
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
 
 
 def code(hydra: DictConfig) -> Iterator[Mistake]:
-    """Yield what below `hydra` can run code or write outside the run's directory, whatever it resolves to."""
+    """Yield an error for each setting below `hydra` that can run code or write outside the run's directory.
+
+    Unresolved values are checked, so the result holds whatever they resolve to.
+    """
     raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
     for key in _CODE:
         if _given(raw, key) and key not in allowlist.user_allowlist():
@@ -65,14 +69,14 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         yield from logging_config.mistakes(_given(raw, key), key)
     yield from _interpolations(raw["hydra"], "hydra")
     name = _given(raw, "hydra.job.name")
-    if not _NAME.fullmatch(str(name)):  # it names the log and a job of Slurm
+    if not _NAME.fullmatch(str(name)):  # it names the log file and the Slurm job
         yield Mistake("hydra.job.name", "a name without slashes", repr(name), "Leave it out.")
     if (subdirectory := _given(raw, "hydra.sweep.subdir")) != _SUBDIRECTORY:
         yield Mistake("hydra.sweep.subdir", repr(_SUBDIRECTORY), repr(subdirectory), "Leave it out.")
 
 
 def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
-    """Yield a mistake for each interpolation, except for those that are Hydra's or the shipped configs' own."""
+    """Yield an error for each interpolation, except for those that are Hydra's or the shipped configs' own."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _interpolations(value, f"{key}.{name}")
@@ -81,17 +85,17 @@ def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
             yield from _interpolations(value, f"{key}[{i}]")
     elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key):
         is_listed = allowlist.is_in(key, allowlist.user_allowlist())
-        if not is_listed and not key.startswith(_CHECKED):  # as a whole, interpolations included
+        if not is_listed and not key.startswith(_CHECKED):  # checked as a whole, including interpolations
             yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
 
 
 def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
-    """Yield what below `hydra` is code, or is a setting that a run cannot have."""
+    """Yield an error for each setting below `hydra` that can run code or that a run cannot have."""
     yield from code(hydra)
     if hydra.job.get("chdir"):
         fix = "Leave it out: relative paths are read from the directory where the command starts."
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
-    if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a text in the config that a rank reads
+    if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a string in the config that a rank reads
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
         yield Mistake(
@@ -102,12 +106,12 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
 
 
 def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
-    """Yield what makes a directory for results unusable, as far as that shows before it is created.
+    """Yield an error if a directory for results is unusable, as far as that can be checked before it is created.
 
-    A config must not choose a directory of the user's: its results go below outputs/ or multirun/.
+    A config must not choose one of the user's directories: its results go below outputs/ or multirun/.
 
     Args:
-        hydra: Hydra's part of a config.
+        hydra: The `hydra` node of a config.
         name: `run.dir` or `sweep.dir`.
         is_typed: Whether the user set it on the command line.
     """
@@ -124,7 +128,7 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
     elif has_literal_secret(text):
         yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
-    elif "${" in text:  # an escaped interpolation: Hydra would resolve it in the directory that it is given
+    elif "${" in text:  # an escaped interpolation, which Hydra would resolve in the directory that it receives
         yield Mistake(key, "a directory without ${", repr(text), fix)
     elif not there.is_dir():
         yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
@@ -137,13 +141,13 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
 
 
 def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Mistake]:
-    """Yield a mistake for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
+    """Yield an error for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
 
     Args:
-        uri: The resolved address of a store.
-        key: Its key.
-        is_typed: Whether the user set it on the command line; a variable of the environment is the user's too.
-        directory: The sweep that stores the address; its own files may be in its directory.
+        uri: Resolved address of a store.
+        key: Config key of the address.
+        is_typed: Whether the user set it on the command line. An environment variable is the user's, too.
+        directory: Directory of the sweep that stores the address; the sweep's own files may be in it.
     """
     if is_typed or uri is None:
         return
@@ -153,26 +157,26 @@ def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = No
 
 
 def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Mistake]:
-    """Yield the mistakes of `store` for all stores of a config.
+    """Yield the errors of `store` for all stores of a config.
 
     Args:
         cfg: A config that passed `check_config`.
-        typed: The keys of the overrides on the command line.
-        directory: The sweep that stores the config; its own files may be in its directory.
+        typed: Keys of the overrides on the command line.
+        directory: Directory of the sweep that stores the config; the sweep's own files may be in it.
     """
     for key in ("tracking.uri", "sweep.storage"):
         yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
 
 
 def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
-    """Yield a mistake for each file or directory outside this project that a run of another project reads.
+    """Yield an error for each file or directory outside this project that a run of another project reads.
 
-    Its config has come from someone else, and what a run reads is recorded. Paths count from the current directory.
-    Directories of installed packages, which shipped configs name, are no secret.
+    The config of such a run came from someone else, and the run records what it reads. Relative paths count from the
+    current directory. Directories of installed packages, which shipped configs name, are not secret.
 
     Args:
         cfg: A config that passed `check_config`.
-        typed: The keys of the overrides on the command line.
+        typed: Keys of the overrides on the command line.
     """
     plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _READ}
     own = [Path.cwd(), *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib"))]
@@ -186,7 +190,7 @@ def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
 
 
 def _read_paths(value: str) -> Iterator[Path]:
-    """Yield the resolved paths of what a value of a config can read: where it leads, and links inside directories."""
+    """Yield the resolved paths that a config value can read: its own path, and targets of links inside directories."""
     name = _PREFIXES.sub("", value)
     is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
     try:
@@ -199,13 +203,13 @@ def _read_paths(value: str) -> Iterator[Path]:
         for one in there:
             yield one.resolve()
             yield from (inner.resolve() for inner in one.rglob("*") if inner.is_symlink())
-    except (OSError, RuntimeError, ValueError):  # too long, with characters that no name has, or of an unknown user
+    except (OSError, RuntimeError, ValueError):  # name too long, with invalid characters, or `~` of an unknown user
         if is_elsewhere:
             yield Path("/")
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the texts of a config with their dotted keys; a list has the key of its place."""
+    """Yield the strings of a config with their dotted keys; the items of a list have the key of the list."""
     if isinstance(node, Mapping):
         for name, value in node.items():
             yield from _texts(value, f"{key}.{name}".lstrip("."))
@@ -225,13 +229,14 @@ def _directory(hydra: DictConfig, name: str) -> str | None:
 
 
 def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
-    """Yield a mistake if a file names the host of a Ray cluster, so that no config sends credentials to a stranger.
+    """Yield an error if a file, not the user, names the host of a Ray cluster.
 
-    The same holds for `auto`, a cluster that any user of the machine may have started.
+    Otherwise a config could send credentials to a stranger. This includes `auto`, a cluster that any user of the
+    machine may have started.
 
     Args:
-        hydra: Hydra's part of a config.
-        typed: The keys of the overrides on the command line.
+        hydra: The `hydra` node of a config.
+        typed: Keys of the overrides on the command line.
     """
     address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
     if address in (None, "local") or RAY_ADDRESS in allowlist.user_allowlist():
@@ -242,10 +247,10 @@ def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
 
 
 def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
-    """A mistake for each package of a search path that Hydra would import, and for each folder that does not exist."""
+    """Yield an error for each package of a search path that Hydra would import, and for each invalid folder."""
     for value in values:
         package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
-        if "${" in str(value) and not str(value).startswith("file://"):  # it may become the name of a package
+        if "${" in str(value) and not str(value).startswith("file://"):  # it may resolve to the name of a package
             fix = f"Write the folder itself, or file://{value}."
             yield Mistake("hydra.searchpath", "folders without interpolations", repr(value), fix)
             continue
@@ -258,7 +263,10 @@ def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
 
 
 def _given(node: Any, key: str) -> Any:
-    """What stands at a dotted key, or in its place: an interpolation hides what is below."""
+    """Return the value at a dotted key, or the first value above it that is not a mapping.
+
+    Such a value, e.g. an interpolation, hides the keys below it.
+    """
     for name in key.split("."):
         if not isinstance(node, Mapping):
             return node

@@ -1,4 +1,4 @@
-"""From config nodes to objects."""
+"""Instantiation of the objects that config nodes describe."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 
-# Keys of a node with a `_target_` that are no arguments.
+# Keys of a node with a `_target_` that are not arguments.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
 def build(node: DictConfig, **runtime: Any) -> Any:
-    """What a node describes by its `_target_`, with plain lists and dicts inside.
+    """Build the object that a node describes by its `_target_`, with plain lists and dicts inside.
 
-    Hydra's `instantiate` reads interpolations as it goes, and some twice, so that what was checked need not be what
-    is called. Here a node is resolved once, and each `_target_` is held against the allow-list before it is imported,
-    whoever wrote the config and whatever was checked before.
+    Hydra's `instantiate` resolves interpolations while it runs, and some of them twice. So it could call something
+    other than what was checked. Here, a node is resolved once. Each `_target_` is checked against the allow-list before
+    it is imported, no matter who wrote the config and whether it was checked before.
 
     Args:
         node: A node of the config.
         runtime: Arguments that only the run knows.
 
     Raises:
-        ConfigError: Where a target is not allowed, or refuses its arguments.
+        ConfigError: A target is not allowed, or rejects its arguments.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
     return _built({**plain, **runtime}, str(node._get_full_key("")))
@@ -47,11 +47,11 @@ def _built(value: Any, key: str) -> Any:
         return call()
     except ConfigError:
         raise
-    except (ImportError, RuntimeError, TypeError, ValueError) as error:  # also for packages that are not installed
+    except (ImportError, RuntimeError, TypeError, ValueError) as error:  # ImportError: a package is not installed
         raise refusal(key, value["_target_"], error) from error
 
 
 def refusal(key: str, target: str, error: Exception) -> ConfigError:
-    """What to raise where the target at `key` does not take the arguments that it was given."""
+    """Return the error for a target at `key` that rejects its arguments."""
     fix = f"Change the arguments below {key}."
     return ConfigError(Mistake(key, f"arguments that {target} takes", one_line(error), fix))

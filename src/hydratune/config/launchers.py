@@ -1,8 +1,8 @@
-"""The settings of Hydra's launchers that a config may change: an allow-list with types.
+"""Typed allow-list of the settings of Hydra's launchers that a config may change.
 
-submitit writes them into an sbatch script, joblib and Ray create folders, evaluate expressions, open ports and start
-commands with them. So each key is listed with the values that it takes, and no text has control characters: a line
-break in a comment would be another line of the script.
+submitit writes the settings into an sbatch script. joblib and Ray use them to create folders, evaluate expressions,
+open ports, and start commands. So each key is listed with the values that it accepts. No text may have control
+characters: a line break in a comment would be another line of the script.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _job_name(value: Any) -> bool:
 
 
 def _batches(value: Any) -> bool:
-    """An expression of joblib, which evaluates it as Python arithmetic."""
+    """Return whether a value is a safe expression for joblib, which evaluates it as Python arithmetic."""
     return _count(value) or re.fullmatch(r"all|auto|[0-9]{1,6}|([0-9]{1,3}\s*\*\s*)?n_jobs", str(value)) is not None
 
 
@@ -118,7 +118,7 @@ _RAY: dict[str, Check] = {
     "ray.remote.resources": _amounts,
     **dict.fromkeys(("ray.remote.accelerator_type", "ray.remote.scheduling_strategy"), _label),
 }
-# Class -> its settings; the folders below are checked apart.
+# Launcher class -> its settings, except for the folders below, which `_folder` checks.
 _SETTINGS: dict[str, dict[str, Check]] = {
     "BasicLauncher": {},
     "JoblibLauncher": _JOBLIB,
@@ -126,23 +126,23 @@ _SETTINGS: dict[str, dict[str, Check]] = {
     "SlurmLauncher": _SLURM,
     "RayLauncher": _RAY,
 }
-# Commands and the address of a cluster, for each launcher: `outside` checks them.
+# Settings of any launcher for commands and for the address of a cluster. `hydra_guard` checks them.
 _ELSEWHERE = ("additional_parameters", "setup", "ray.init.address", "ray.init.runtime_env")
 _FOLDERS = {"JoblibLauncher": "temp_folder", "LocalLauncher": "submitit_folder", "SlurmLauncher": "submitit_folder"}
 
 
 def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
-    """Yield what a config must not set below `hydra.launcher`.
+    """Yield an error for each setting below `hydra.launcher` that a config must not have.
 
     Args:
         launcher: The unresolved node, as plain data.
-        sweep_directory: The resolved `hydra.sweep.dir`, in which folders of launchers must be; None if unknown.
+        sweep_directory: Resolved `hydra.sweep.dir`, which must contain the launchers' folders; None if unknown.
     """
     if not isinstance(launcher, Mapping):
         yield Mistake(_KEY, "keys with values", repr(launcher), "Choose an option: hydra/launcher=joblib.")
         return
     name = str(launcher.get("_target_")).rpartition(".")[2]
-    if name not in _SETTINGS:  # its class is not on the list of those that a config may name
+    if name not in _SETTINGS:  # its class is not on the allow-list
         return
     settings, folder = _SETTINGS[name], _FOLDERS.get(name)
     for key, value in _flat(launcher, set(settings)):
@@ -160,7 +160,7 @@ def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
 
 
 def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mistake]:
-    """Yield a mistake for a folder outside the sweep's directory."""
+    """Yield an error for a folder outside the sweep's directory."""
     default = "${hydra.sweep.dir}/"
     if value.startswith(default):
         value = f"{sweep_directory or '.'}/{value.removeprefix(default)}"

@@ -14,8 +14,8 @@ _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _SECTIONS = ("formatters", "loggers", "root")
-# A file is a log in the run's directory with whole lines of ours: in another place, under another name, or in another
-# format, a log can be a program, such as a .pth file among Python's packages.
+# A log file must be in the run's directory and have complete lines in one of our formats. With another place, name, or
+# format, a log could be a program, such as a .pth file among Python's packages.
 _FILE = re.compile(r"\$\{hydra\.runtime\.output_dir\}/(\$\{hydra\.job\.name\}|[\w.-])+\.log")
 _FILE_KEYS = ("class", "delay", "encoding", "filename", "formatter", "level", "mode")
 _FORMATS = (
@@ -25,10 +25,10 @@ _FORMATS = (
 
 
 def mistakes(node: Any, key: str) -> Iterator[Mistake]:
-    """Yield what is wrong with a logging config.
+    """Yield the errors of a logging config.
 
     Args:
-        node: The config as plain data, in which interpolations are not resolved.
+        node: The config as plain data, with unresolved interpolations.
         key: `hydra.job_logging` or `hydra.hydra_logging`.
     """
     yield from _values(node, key)
@@ -44,7 +44,7 @@ def mistakes(node: Any, key: str) -> Iterator[Mistake]:
 
 
 def _values(node: Any, key: str) -> Iterator[Mistake]:
-    """Yield each value that `dictConfig` would look up or call, and each interpolation."""
+    """Yield an error for each value that `dictConfig` would look up or call, and for each interpolation."""
     if isinstance(node, list):
         for i, value in enumerate(node):
             yield from _values(value, f"{key}[{i}]")
@@ -77,7 +77,7 @@ def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
 
 
 def _log_file(handler: Mapping[str, Any], formatters: Any, key: str) -> Iterator[Mistake]:
-    """Yield what lets a file hold anything but lines of a log."""
+    """Yield an error for each setting that lets a file hold anything but log lines."""
     for name in handler:
         if name not in _FILE_KEYS and f"{key}.{name}" not in allowlist.user_allowlist():
             yield Mistake(f"{key}.{name}", one_of(_FILE_KEYS), repr(name), "Leave it out.")

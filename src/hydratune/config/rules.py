@@ -1,4 +1,4 @@
-"""What the values of a config must agree on: bounds of numbers, and keys that only make sense together."""
+"""Rules for the values of a config: bounds of numbers, and keys that depend on each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from hydratune.utils.errors import Mistake
 from hydratune.utils.provenance import has_literal_secret
 
-# Arguments of TrainingArguments -> the lowest value that trains; upstream checks few of them, and late.
+# Argument of TrainingArguments -> its lowest valid value. Upstream checks few of them, and late.
 LOWEST = {
     "adam_beta1": 0,
     "adam_beta2": 0,
@@ -32,7 +32,7 @@ LOWEST = {
     "save_total_limit": 1,
     "weight_decay": 0,
 }
-# Arguments that are refused, with the reason and what to do: each of them loses or spoils work without a word.
+# Rejected argument -> (valid value with the reason, fix). Each of them silently loses or spoils work.
 REFUSED = {
     "auto_find_batch_size": (
         "false, since it begins again with weights that are half trained",
@@ -69,12 +69,12 @@ REFUSED = {
 }
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
 _BELOW_ONE = ("adam_beta1", "adam_beta2", "label_smoothing_factor")
-_MOST_WORKERS = 256  # a slip of 100000 would start as many processes
-SEEDS = 2**32  # numpy takes no more
+_MOST_WORKERS = 256  # a typo such as 100000 would start that many processes
+SEEDS = 2**32  # seeds of NumPy are below this number
 
 
 def select(plain: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """Return the value at a dotted key; None if the key does not exist."""
     node: Any = plain
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
@@ -82,7 +82,7 @@ def select(plain: Mapping[str, Any], key: str) -> Any:
 
 
 def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
-    """Values that no run can use, of keys that have no mistake yet."""
+    """Yield an error for each value that no run can use, except for keys that already have an error."""
     yield from (mistake for mistake in _out_of_bounds(plain) if mistake.key not in blamed)
 
 
@@ -116,7 +116,7 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
-    """Arguments of `trainer.args` that Trainer would refuse, or would take and do something else."""
+    """Yield an error for each setting that Trainer would reject, or would accept with another meaning."""
     args = select(plain, "trainer.args")
     if not isinstance(args, dict):
         return

@@ -1,10 +1,10 @@
-"""The servers and databases that the user has named.
+"""Servers and databases that the user has named.
 
-No other server is sent anything, and SQLite files elsewhere are not opened.
+hydratune sends nothing to other servers, and does not open SQLite files elsewhere.
 
-The address of a store can come from a config, a run directory, or a journal of someone else. So a store counts once
-the user typed its address, as `--uri`, `tracking.uri=` or `sweep.storage=`, or has it in an environment variable. What
-was typed is recorded in a file of the user, as ssh does in `known_hosts`.
+The address of a store can come from someone else's config, run directory, or journal. So a store counts only if the
+user typed its address, as `--uri`, `tracking.uri=`, or `sweep.storage=`, or has it in an environment variable. Typed
+addresses are recorded in a file of the user, as ssh does in `known_hosts`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.utils.errors import Mistake
 from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
 
-VARIABLE = "HYDRATUNE_SERVERS"  # passes them on to the processes of a command
+VARIABLE = "HYDRATUNE_SERVERS"  # passes the servers on to the child processes of a command
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
 RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
@@ -38,11 +38,11 @@ _UNCLEAR = ""  # the server of an address that parsers may read in different way
 
 
 def confirm_typed(arguments: Sequence[str]) -> None:
-    """Record the servers among the arguments of a command, and pass all that are recorded to its processes."""
+    """Record the servers among the arguments of a command, and pass all recorded servers to its child processes."""
     typed = {store for text in _addresses(arguments) if (store := _store(text))}
     recorded = _recorded()
     if new := typed - recorded:
-        with contextlib.suppress(OSError):  # e.g. no home directory: they count for this command
+        with contextlib.suppress(OSError):  # e.g. no home directory: the servers count for this command only
             _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
             write_json(_file(), sorted(recorded | new))
     if recorded | typed:
@@ -50,14 +50,15 @@ def confirm_typed(arguments: Sequence[str]) -> None:
 
 
 def mistake(uri: str, key: str) -> Mistake | None:
-    """Return what is wrong with the address of a server that the user has not named; None if nothing is.
+    """Return an error if an address names a server that the user has not named, else None.
 
-    It would receive the record of the run, which may hold rows of data and values of the environment, and the
-    credentials that clients send to any host: tokens of MLflow, and the passwords of `~/.netrc` and `~/.pgpass`.
+    The server would receive the record of the run, which may hold rows of data and values of the environment. It would
+    also receive the credentials that clients send to any host: tokens of MLflow, and the passwords of `~/.netrc` and
+    `~/.pgpass`.
 
     Args:
-        uri: The resolved address.
-        key: What the error names.
+        uri: Resolved address.
+        key: Key that the error names.
     """
     server = _server(uri)
     if server is None or server in _confirmed():
@@ -67,15 +68,15 @@ def mistake(uri: str, key: str) -> Mistake | None:
 
 
 def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
-    """Return what is wrong with a stored address of a SQLite file; None if nothing is.
+    """Return an error if a stored address names a SQLite file that may not be opened, else None.
 
-    Opening it may create tables in it, so a file that a stored text names is one of this project, of the run's
-    project, or of the run itself.
+    Opening the file may create tables in it. So it must belong to this project, to the run's project, or to the run
+    itself, unless the user has named it.
 
     Args:
         uri: The address.
-        directory: The directory of the run or sweep that stores it.
-        key: What the error names.
+        directory: Directory of the run or sweep that stores the address.
+        key: Key that the error names.
     """
     if not (match := _SQLITE.fullmatch(uri.strip())):
         return None
@@ -96,7 +97,7 @@ def is_confirmed(uri: str) -> bool:
 
 
 def _addresses(arguments: Sequence[str]) -> Iterator[str]:
-    """Yield the addresses among the arguments of a command, with their interpolations resolved."""
+    """Yield the addresses among the arguments of a command, with resolved interpolations."""
     follows = [text for flag, text in itertools.pairwise(arguments) if flag == "--uri"]
     for text in (*follows, *(found[1] for argument in arguments if (found := _TYPED.fullmatch(argument)))):
         with contextlib.suppress(OmegaConfBaseException):  # reported where the address is used
@@ -104,7 +105,7 @@ def _addresses(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _confirmed() -> set[str]:
-    """Return the recorded stores and those of addresses in the environment."""
+    """Return the recorded stores and those with an address in the environment."""
     environment = dict(os.environ)
     passed = {text for text in environment.pop(VARIABLE, "").split(",") if text}
     texts = (text for value in environment.values() if "://" in value for text in (value, *value.split(",")))
@@ -112,7 +113,7 @@ def _confirmed() -> set[str]:
 
 
 def _store(uri: str) -> str | None:
-    """Return what an address is recorded as: a server, or the absolute path of a SQLite file; None for others."""
+    """Return the recorded form of an address: a server, or the absolute path of a SQLite file; None for others."""
     if match := _SQLITE.fullmatch(uri.strip()):
         return f"sqlite:///{quote(str(Path(match[1]).expanduser().resolve()))}"
     return _server(uri)
@@ -131,12 +132,12 @@ def _server(uri: str) -> str | None:
         if not parts.hostname or _AMBIGUOUS.search(uri):
             return _UNCLEAR
         return f"{scheme}://{parts.hostname}:{parts.port or _PORTS[scheme]}"
-    except ValueError:  # of a port that is not a number
+    except ValueError:  # the port is not a number
         return _UNCLEAR
 
 
 def _database(uri: str) -> str:
-    """Return the address of a database without user, password and name, as SQLAlchemy reads it."""
+    """Return the address of a database without user, password, and name, as SQLAlchemy parses it."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 

@@ -1,7 +1,7 @@
 """Signatures and annotations read from source text, so that checking a config imports nothing heavy.
 
 `inspect.signature(transformers.TrainingArguments)` costs three seconds of imports; parsing its file costs
-a hundredth of that. It also means that a name in a config is understood before any of its code runs.
+a hundredth of that. Parsing also resolves a name in a config before any of its code runs.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class Module:
 
     name: str
     path: Path
-    names: dict[str, ast.stmt]  # what each top-level name is bound to, inside `if` and `try` too
+    names: dict[str, ast.stmt]  # top-level name -> its statement, which may be inside `if` or `try`
     stars: tuple[str, ...]  # modules of `from x import *`
 
     @property
     def package(self) -> str:
-        """What relative imports of this module count from."""
+        """The package from which relative imports of this module count."""
         return self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
 
 
 @dataclass(frozen=True)
 class Found:
-    """Where a dotted path leads once all re-exports are followed."""
+    """The definition that a dotted path names after all re-exports are followed."""
 
     module: Module
     node: Definition
-    owner: ast.ClassDef | None = None  # the class, where `node` is a method
+    owner: ast.ClassDef | None = None  # the class if `node` is a method
 
     @property
     def path(self) -> str:
@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument of a target; `annotation` is to be read in `module`."""
+    """An argument of a target; names in `annotation` are resolved in `module`."""
 
     name: str
     annotation: ast.expr | None
@@ -60,7 +60,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a target; `accepts_any` where it takes `**kwargs`."""
+    """The arguments of a target; `accepts_any` is true if it takes `**kwargs`."""
 
     path: str
     parameters: dict[str, Parameter]
@@ -68,13 +68,13 @@ class Signature:
 
 
 def locate(path: str) -> Found | None:
-    """The class, function or method that a dotted path names, or None where source text cannot tell."""
+    """Return the class, function, or method that a dotted path names; None if source text cannot tell."""
     return _locate(tuple(path.split(".")), depth=0)
 
 
 @functools.cache
 def signature(path: str) -> Signature | None:
-    """The signature of a dotted path, or None where source text cannot tell."""
+    """Return the signature of a dotted path; None if source text cannot tell."""
     found = locate(path)
     if found is None:
         return None
@@ -89,13 +89,13 @@ def signature(path: str) -> Signature | None:
 
 
 def module_names(name: str) -> list[str]:
-    """The public names that a module's source text binds; empty where it cannot be read."""
+    """Return the public names that a module's source text binds; empty if it cannot be read."""
     module = _module(name) if name else None
     return [bound for bound in module.names if not bound.startswith("_")] if module else []
 
 
 def type_error(parameter: Parameter, value: Any) -> str | None:
-    """What `parameter` wants instead of `value`, or None where the value will do (or nobody can say)."""
+    """Return the type that `parameter` accepts; None if it accepts `value` or if its type is unknown."""
     wanted = list(_alternatives(parameter.annotation, parameter.module))
     if any(one.accepts is None or one.accepts(value) for one in wanted):
         return None
@@ -105,7 +105,7 @@ def type_error(parameter: Parameter, value: Any) -> str | None:
 _EMPTY_BASES = ("ABC", "object")  # bases that take no arguments and have no fields
 
 
-# --- finding ---------------------------------------------------------------------------------------------
+# --- lookup ----------------------------------------------------------------------------------------------
 
 
 @functools.cache
@@ -128,11 +128,11 @@ def _module(name: str) -> Module | None:
 
 @functools.cache
 def _source(name: str) -> Path | None:
-    """The file of a module, found without importing it or its parents."""
+    """Return the file of a module without importing the module or its parents."""
     top, *rest = name.split(".")
     try:
         spec = importlib.util.find_spec(top)
-        if rest and spec is not None and spec.origin is None:  # a namespace, whose import runs nothing
+        if rest and spec is not None and spec.origin is None:  # a namespace package, whose import runs no code
             spec, rest = importlib.util.find_spec(f"{top}.{rest[0]}"), rest[1:]
     except (ImportError, ValueError):
         return None
@@ -174,7 +174,7 @@ def _absolute(module: Module, stmt: ast.ImportFrom) -> str:
 
 @functools.cache
 def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
-    if depth > 8:  # a circle of re-exports
+    if depth > 8:  # circular re-exports
         return None
     size = next((n for n in range(len(parts) - 1, 0, -1) if _source(".".join(parts[:n]))), 0)
     module = _module(".".join(parts[:size])) if size else None
@@ -193,7 +193,7 @@ def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
 
 
 def _may_bind(module: str, name: str) -> bool:
-    """Whether a module's text has the name, or stars of its own: transformers has 2,000 that are slow to parse."""
+    """Return whether a module's text has the name or a star import; parsing transformers' 2,000 modules is slow."""
     text = path.read_text(encoding="utf-8") if (path := _source(module)) else ""
     return name in text or "import *" in text
 
@@ -220,13 +220,13 @@ def _member(found: Found, rest: Sequence[str]) -> Found | None:
 
 
 def bases(found: Found) -> list[Found | None]:
-    """Where the bases of a class are; None for those that source text cannot tell."""
+    """Return the bases of a class; None for each base that source text cannot tell."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
     return [locate(f"{found.module.name}.{ast.unparse(base)}") for base in found.node.bases]
 
 
 def _is_known(found: Found) -> bool:
-    """Whether every base of a class can be read, so that a method that was not found is not there."""
+    """Return whether every base of a class can be read, so that a method that was not found does not exist."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
     pairs = zip(bases(found), found.node.bases, strict=True)
     return all(
@@ -269,7 +269,7 @@ def _function_signature(found: Found, path: str | None = None) -> Signature:
 
 
 def _with_base(init: Found, own: Signature) -> Signature:
-    """Adds the arguments of the base where an `__init__` passes its `**kwargs` on to it."""
+    """Add the arguments of the first base class if an `__init__` passes its `**kwargs` on to it."""
     if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
         first = next(iter(bases(Found(init.module, init.owner))), None)
         if base := first and signature(first.path):
@@ -278,7 +278,7 @@ def _with_base(init: Found, own: Signature) -> Signature:
 
 
 def _fields(found: Found) -> dict[str, Parameter] | None:
-    """The fields of a dataclass, those of its bases first; None where a base cannot be read."""
+    """Return the fields of a dataclass, those of its bases first; None if a base cannot be read."""
     assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
     fields: dict[str, Parameter] = {}
     for base, source in zip(bases(found), found.node.bases, strict=True):
@@ -300,7 +300,7 @@ def _fields(found: Found) -> dict[str, Parameter] | None:
 
 
 def _keyword(value: ast.expr | None, name: str, constant: object) -> bool:
-    """Whether `value` is a call with `name=constant`."""
+    """Return whether `value` is a call with `name=constant`."""
     keywords = value.keywords if isinstance(value, ast.Call) else []
     return any(k.arg == name and isinstance(k.value, ast.Constant) and k.value.value is constant for k in keywords)
 
@@ -334,7 +334,7 @@ _SPOKEN = {"float": "a finite number", "int": "a whole number", "bool": "true or
 
 
 class _Alternative(NamedTuple):
-    """One type of a union, as a message names it; `accepts` is None for a type that is not known here."""
+    """One type of a union, as messages name it; `accepts` is None for a type that is unknown here."""
 
     name: str
     accepts: Callable[[Any], bool] | None
@@ -342,10 +342,10 @@ class _Alternative(NamedTuple):
 
 
 def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternative]:
-    """Each type of a union.
+    """Return each type of a union.
 
-    A `str` beside an enum is no alternative of its own: upstream writes `IntervalStrategy | str` and means
-    the values of the enum.
+    A `str` next to an enum is not an alternative: upstream writes `IntervalStrategy | str` and means the values
+    of the enum.
     """
     found = list(_flatten(annotation, module))
     has_enum = any(one.is_enum for one in found)
@@ -383,14 +383,14 @@ def _arguments(node: ast.expr | None) -> list[ast.expr]:
 
 
 def _choice(values: Sequence[Any], is_enum: bool = False) -> _Alternative:
-    # `True == 1`, so the types are held against each other as well
+    # Since `True == 1`, the types are compared as well.
     return _Alternative(
         f"one of {list(values)}", lambda v: any(v == one and type(v) is type(one) for one in values), is_enum
     )
 
 
 def _enum_values(module: Module, name: str) -> list[Any]:
-    """The values of the string enum that `name` is in `module`; empty where it is none."""
+    """Return the values of the string enum called `name` in `module`; empty if it is not an enum."""
     found = locate(f"{module.name}.{name}")
     if found is None or not isinstance(found.node, ast.ClassDef):
         return []

@@ -39,17 +39,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def trust_for_this_command() -> None:
-    """Trust the list in this process and in those that it starts."""
+    """Trust the list in this process and in its child processes."""
     _for_this_command[:] = [True]
 
 
 def trusted_names() -> list[str]:
-    """Return what the project's list allows; empty if the user has not trusted it."""
+    """Return the names that the project's list allows; empty if the user has not trusted the list."""
     return [] if untrusted_names() else _project()[1]
 
 
 def untrusted_names() -> list[str]:
-    """Return what the project's list would allow if the user trusted it."""
+    """Return the names that the project's list would allow if the user trusted it; empty if the user does."""
     path, names = _project()
     is_trusted = bool(_for_this_command) or _recorded().get(str(path)) == _digest(names)
     return [] if is_trusted else names
@@ -59,7 +59,7 @@ def untrusted_names() -> list[str]:
 def _project() -> tuple[Path, list[str]]:
     """Return the `pyproject.toml` of the directory in which this process started, and its list.
 
-    It is read once: a config or a stored run that changes the directory must not bring a list of its own.
+    The file is read once: a config or a stored run that changes the directory must not bring a list of its own.
 
     Raises:
         ConfigError: The file or the list cannot be read.
@@ -79,7 +79,7 @@ def _project() -> tuple[Path, list[str]]:
 
 
 def _store() -> Path:
-    """Return the file of the user that records trusted lists: path -> digest of the list."""
+    """Return the user's file that records trusted lists: path -> digest of the list."""
     return user_file("trusted.json")
 
 

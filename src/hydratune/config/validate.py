@@ -1,4 +1,4 @@
-"""Every mistake of a config at once, before anything heavy is imported or loaded."""
+"""Validation of a config: all errors together, before anything heavy is imported or loaded."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from hydratune.utils.provenance import has_literal_secret, is_secret
 
 # The nodes that a run builds, each by its `_target_`.
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
-# Those whose classes know more of their arguments than a signature says.
+# Nodes whose classes check more about their arguments than a signature tells.
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
-# What comes from elsewhere; of an address with a password from elsewhere, the name beside it too.
+# An interpolation. In the user information of an address, the text next to the interpolation matches too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
-# Keys that may hold a secret of the environment: it is masked wherever they are written.
+# Keys that may hold a secret of the environment, because it is masked wherever they are written.
 _MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "vars.")
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
 RESERVED = (*instantiate.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
-# What the run decides and a config must not, with what to set instead.
+# Key that the run decides, so that a config must not set it -> what to set instead.
 DECIDED = {
     "trainer.args.output_dir": "Set hydra.run.dir.",
     "trainer.args.fsdp": "Set hardware=fsdp.",
@@ -48,15 +48,15 @@ DECIDED = {
 
 
 def check_config(cfg: DictConfig) -> None:
-    """Returns if `cfg` can be run as far as that can be told without its data and weights.
+    """Raise ConfigError unless `cfg` can run, as far as that can be checked without its data and weights.
 
-    Imports none of torch, transformers, datasets and mlflow: signatures are read from source text.
+    This imports none of torch, transformers, datasets, and mlflow: signatures are read from source text.
 
     Args:
-        cfg: A composed config, with or without its `hydra` node, whose `_target_`s are then checked too.
+        cfg: A composed config. If it has a `hydra` node, the `_target_`s of that node are checked too.
 
     Raises:
-        ConfigError: With all mistakes together.
+        ConfigError: The config is invalid; it has all errors together.
     """
     own = without_hydra(cfg)
     mistakes = [*_literal_secrets(own)]
@@ -73,12 +73,12 @@ def check_config(cfg: DictConfig) -> None:
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Returns if each `_target_` of a run's config is allowed and takes its arguments.
+    """Raise ConfigError unless each `_target_` of a run's config is allowed and accepts its arguments.
 
-    For a run that is over, whose data and checkpoint may be gone and whose stored config may have been changed.
+    This is for a finished run: its data and checkpoint may be gone, and its stored config may have been changed.
 
     Raises:
-        ConfigError: With all mistakes together.
+        ConfigError: A target is invalid; it has all errors together.
     """
     mistakes: list[Mistake] = []
     _code(cfg, mistakes)
@@ -87,10 +87,10 @@ def check_targets(cfg: DictConfig) -> None:
 
 
 def check_part(cfg: DictConfig, key: str) -> None:
-    """Returns if one node of a config is in order by itself.
+    """Raise ConfigError unless one node of a config is valid by itself.
 
     Raises:
-        ConfigError: With all mistakes together.
+        ConfigError: The node is invalid; it has all errors together.
     """
     mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
     plain = {key: _child(cfg, key, "", mistakes)}
@@ -102,7 +102,7 @@ def check_part(cfg: DictConfig, key: str) -> None:
 
 
 def _code(cfg: DictConfig, mistakes: list[Mistake]) -> Any:
-    """`cfg` as plain data; `mistakes` grows with those of its top level and of what it would build."""
+    """Return `cfg` as plain data; append the errors of its top level and of its targets to `mistakes`."""
     plain = _resolved(cfg, "", mistakes)
     mistakes += _top_level(plain)
     mistakes += _targets(plain, "")
@@ -113,7 +113,7 @@ def _code(cfg: DictConfig, mistakes: list[Mistake]) -> Any:
 
 
 def _resolved(node: Any, key: str, mistakes: list[Mistake]) -> Any:
-    """`node` as plain data; values that are missing or cannot be resolved are `_ABSENT`, and reported."""
+    """Return `node` as plain data; missing and unresolvable values become `_ABSENT` and are reported."""
     if isinstance(node, DictConfig):
         return {str(name): _child(node, name, key, mistakes) for name in node}
     if isinstance(node, ListConfig):
@@ -121,7 +121,7 @@ def _resolved(node: Any, key: str, mistakes: list[Mistake]) -> Any:
     return node
 
 
-_ABSENT = object()  # stands where a value would, so that it is reported once
+_ABSENT = object()  # placeholder for a value, so that its error is reported once
 
 
 def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
@@ -136,8 +136,8 @@ def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
 
 
 def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
-    """The mistake under the key that the user sets, where its own is just `${that.key}`."""
-    if is_secret(mistake.key):  # which must be `${oc.env:NAME}` itself
+    """Move an error to the key that the user sets if the value of its own key is just `${that.key}`."""
+    if is_secret(mistake.key):  # its value must be `${oc.env:NAME}` itself
         return mistake
     try:
         parent, _, name = mistake.key.rpartition(".")
@@ -164,10 +164,10 @@ def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list
 
 
 def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
-    """Secrets that were written out; `${oc.env:NAME}` stays as it is in every file that a run writes.
+    """Yield an error for each secret that is written out; `${oc.env:NAME}` stays as it is in every file of a run.
 
-    A secret comes from the user's environment and from nowhere else: with a token of someone else, a push would send
-    the model to them.
+    A secret comes from the user's environment and from nowhere else. With someone else's token, a push would send the
+    model to them.
     """
     for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
         if not isinstance(value, str) or value == "???":
@@ -181,7 +181,7 @@ def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
 
 
 def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Mistake]:
-    """Yield a mistake for each value that holds a secret of the environment, except where a secret is expected.
+    """Yield an error for each value that holds a secret of the environment, except where a secret is expected.
 
     Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
     """
@@ -205,7 +205,7 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def top_level_keys() -> list[str]:
-    """The keys and groups of the shipped train.yaml."""
+    """Return the keys and groups of the shipped train.yaml."""
     shipped = yaml.safe_load((files("hydratune.conf") / "train.yaml").read_text(encoding="utf-8"))
     entries = [next(iter(entry)) for entry in shipped["defaults"] if isinstance(entry, dict)]
     groups = [group for group in entries if " " not in group and "/" not in group]
@@ -229,7 +229,7 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 
 
 def _targets(node: Any, key: str) -> Iterator[Mistake]:
-    """Mistakes of every node with a `_target_`, wherever it stands."""
+    """Yield the errors of every node with a `_target_`, at any depth."""
     for at, one in allowlist.targets(node, key):
         yield from _target(one, at)
 
@@ -283,11 +283,11 @@ def _mend(key: str, value: Any, wanted: str) -> str:
     return f"Set {key} to {wanted}."
 
 
-# --- what our own objects know ---------------------------------------------------------------------------
+# --- checks of our own objects ---------------------------------------------------------------------------
 
 
 def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
-    """What the `check` methods of our classes find, where their arguments are in order."""
+    """Yield the errors that our classes' `check` methods find, for nodes that have no error yet."""
     objects: dict[str, Any] = {}
     needed: dict[str, hub.Repository] = {}
     for key in CHECKED:
@@ -318,7 +318,7 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
 
 
 def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
-    """What the task and the data do not agree on, and which shipped task would fit where another does."""
+    """Yield the errors of the columns that the task reads; suggest a shipped task that fits the data."""
     found = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
     is_missing = bool(found) and found[0].key.startswith("dataset.columns")
     others = (
@@ -326,23 +326,24 @@ def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
         if is_missing
         else []
     )
-    others.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))  # labels may be words
+    # Labels may be words, so tasks that read numbers come last.
+    others.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))
     if fitting := [name for name, columns in others if not any(dataset.check_columns(columns))]:
         found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
     yield from found
 
 
 def _reads_more(columns: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
-    """Return whether data with the columns of a task are likely meant for it, not for a task that reads `others`.
+    """Return whether data with the columns of a task is likely meant for it, not for a task that reads `others`.
 
-    Texts alone are meant for no task in particular.
+    Text columns alone do not indicate a particular task.
     """
     required = {name for name, column in columns.items() if column.required}
     return len(required) > 1 and bool(required - {*others})
 
 
 def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Option of the group `task` -> the columns that it reads; of those that need some."""
+    """Yield each option of the group `task` with its columns, except for options that require none."""
     for option in options(shipped_dir()):
         if option.group == "task":
             module, _, name = str(OmegaConf.load(option.path)._target_).rpartition(".")
@@ -352,7 +353,7 @@ def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _light_object(node: Mapping[str, Any]) -> Any:
-    """The object of a class of ours, whose modules import nothing heavy; None for other targets."""
+    """Build an object of one of our classes, whose modules import nothing heavy; return None for other targets."""
     path = str(node["_target_"])
     if not path.startswith("hydratune.") or allowlist.check_target(path, ""):
         return None
@@ -364,7 +365,7 @@ def _light_object(node: Mapping[str, Any]) -> Any:
 
 
 def _light_value(value: Any) -> Any:
-    """A value with our own nodes inside it built; other nodes stay as they are."""
+    """Return a value in which our own nodes are built; other nodes stay as they are."""
     if _is_node(value) and (built := _light_object(value)) is not None:
         return built
     return {name: _light_value(one) for name, one in value.items()} if isinstance(value, dict) else value

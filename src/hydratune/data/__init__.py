@@ -1,4 +1,4 @@
-"""The datasets that a config may name under `dataset`: loading, splitting, and tokenization."""
+"""Datasets that a config may name under `dataset`, with their loading, splitting, and caching."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Bad rows of data that comes after a run: refused all together, or left out and said."""
+"""Report or skip the bad rows of data that a finished run is applied to."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 
 def left_out(count: int, bad: Sequence[BadRow], key: str, drop: str | None) -> set[int]:
-    """The numbers of the rows to leave out.
+    """Return the numbers of the rows to skip, and log a warning for each of the first ones.
 
     Args:
-        count: All rows, without what never became one.
-        bad: What is wrong, with its place; also lines that never became a row.
-        key: Of the config or the command line, that named the data.
-        drop: What to set for bad rows to be dropped; None where that is set.
+        count: Number of rows that were read, without the lines that are not rows.
+        bad: Invalid rows with their places, including lines that are not rows.
+        key: Key of the config or the command line that names the data.
+        drop: Setting that drops bad rows, for the message; None if it is already set.
 
     Raises:
-        ConfigError: Where there are bad rows that are not to be dropped, or no others.
+        ConfigError: If bad rows must not be dropped, or if no valid row remains.
     """
     numbers = {one.row for one in bad if one.row is not None}
     lost = sum(one.row is None for one in bad)

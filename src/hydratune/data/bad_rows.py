@@ -28,18 +28,20 @@ def drop_bad_rows(
     drop: bool,
     unseen_labels: UnseenLabels,
 ) -> list[BadRow]:
-    """Drop the invalid rows from `splits`, and return them; of a stream, only the first rows are checked.
+    """Drop the invalid rows from `splits`, and return them.
+
+    Of a stream, only the first rows are checked.
 
     Args:
-        splits: Rows under the task's column names; those that are dropped are removed in place.
+        splits: Rows under the task's column names; invalid rows are removed in place.
         raw: The same rows as they were read.
-        task: Tells which rows are invalid.
-        label_names: The labels that the model will have; None for those of train.
-        drop: Whether invalid rows are dropped; they are an error otherwise.
-        unseen_labels: What becomes of rows whose label is not among `label_names`.
+        task: Task that determines which rows are invalid.
+        label_names: Labels that the model will have; None for the labels of train.
+        drop: Whether to drop invalid rows; otherwise they are an error.
+        unseen_labels: Policy for rows whose label is not among `label_names`.
 
     Raises:
-        ConfigError: If there are invalid rows that are not to be dropped.
+        ConfigError: If there are invalid rows that must not be dropped.
     """
     bad = _bad_rows(splits, raw, task, label_names, drop)
     lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
@@ -62,12 +64,12 @@ def drop_bad_rows(
 def _bad_rows(
     splits: DatasetDict, raw: RawDataset, task: TaskSpec, label_names: list[str] | None, drop: bool
 ) -> list[BadRow]:
-    """The rows that the task cannot use, with their places."""
+    """Return the rows that the task cannot use, with their places."""
     samples = {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
     if "train" not in samples:
         return []
     bad = located(task.bad_rows(type(splits)(samples), label_names), raw.locate)
-    if is_stream(splits["train"]) and drop:  # the stream drops its own
+    if is_stream(splits["train"]) and drop:  # the stream drops its own bad rows while it is read
         bad = [one for one in bad if one.split != "train"]
     return [replace(one, unseen_label=one.unseen_label and one.split != "train") for one in bad]
 

@@ -1,4 +1,4 @@
-"""Rows that were computed once are not computed again: `Dataset.map` with a cache that a content hash names."""
+"""Cache of computed rows: `Dataset.map` with cache files that are named by a content hash."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than th
 
 
 def cache_dir() -> Path:
-    """Where tokenised rows are kept: `$HYDRATUNE_CACHE`, or `~/.cache/hydratune`."""
+    """Return the cache directory: `$HYDRATUNE_CACHE`, or `hydratune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
     return Path(os.environ.get("HYDRATUNE_CACHE", default))
 
 
 def content_hash(rows: Dataset) -> str:
-    """SHA-256 of the columns' names, types and values in their order, wherever the rows came from."""
+    """Return the SHA-256 of the columns' names, types, and values in their order, whatever the source of the rows."""
     if rows not in _HASHES:
         _HASHES[rows] = _content_hash(rows)
     return _HASHES[rows]
 
 
 def source_hash(rows: Any) -> str:
-    """SHA-256 of the content of rows; of a stream, of the description that its reader gives of its source."""
+    """Return the SHA-256 of the content of rows; for a stream, of its reader's description of the source."""
     if is_stream(rows):
         return hashlib.sha256(rows.info.description.encode()).hexdigest()
     return content_hash(rows)
 
 
-_HASHES: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # a data set never changes, and is asked for often
+_HASHES: WeakKeyDictionary[Dataset, str] = WeakKeyDictionary()  # a dataset never changes, and its hash is read often
 
 
 def _content_hash(rows: Dataset) -> str:
@@ -59,12 +59,15 @@ def _content_hash(rows: Dataset) -> str:
 
 
 def arrow_column(rows: Dataset, name: str) -> pa.ChunkedArray:
-    """One column as Arrow has it, without a Python object for each value."""
+    """Return one column as an Arrow array, without a Python object for each value."""
     return rows.select_columns(name).with_format("arrow")[:][name]
 
 
 def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of what the tokenizer does: its model, normaliser, special tokens; not of how it was last called."""
+    """Return a hash of what determines the tokenizer's output, such as its model, normalizer, and special tokens.
+
+    The truncation and padding of a fast tokenizer's last call do not count.
+    """
     if tokenizer.is_fast:
         described = json.loads(tokenizer.backend_tokenizer.to_str())
         state = json.dumps({name: part for name, part in described.items() if name not in ("truncation", "padding")})
@@ -82,13 +85,13 @@ def cached_map(
     what: str,
     with_indices: bool = False,
 ) -> Any:
-    """`rows.map(function)` in batches without the old columns; read from the cache when it was done before.
+    """Return `rows.map(function)` in batches without the old columns, from the cache if it was computed before.
 
     Args:
         rows: A dataset, or a stream, which is mapped while it is read and not cached.
-        function: Takes a batch of columns and returns a batch of new ones.
-        key: Everything besides the rows that the result depends on, as JSON.
-        what: Said beside the progress bar.
+        function: Function from a batch of columns to a batch of new columns.
+        key: Everything that the result depends on except the rows, as JSON.
+        what: Description for the progress bar.
         with_indices: Whether `function` also takes the rows' numbers.
     """
     if is_stream(rows):
@@ -111,6 +114,6 @@ def cached_map(
 
 
 def processes(rows: int) -> int | None:
-    """How many processes map that many rows: one a CPU where the work is worth starting them."""
+    """Return the number of processes to map that many rows: one per CPU for many rows, else None."""
     cpus = available_cpus()
     return cpus if cpus > 1 and rows >= WORTH_PROCESSES else None

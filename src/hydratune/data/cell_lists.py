@@ -1,4 +1,4 @@
-"""Lists that files write into one cell: `2,3`, `a;b`, or `["a", "b"]`."""
+"""Parse lists that files store in one cell: `2,3`, `a;b`, or `["a", "b"]`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ _SCALARS = (str, int, bool)
 
 
 def split_cells(splits: Any, kinds: Mapping[str, str], separator: str) -> Any:
-    """Splits whose cells are split into lists; columns that hold lists, or neither texts nor whole numbers, stay.
+    """Split cells into lists in place, and return the splits.
 
+    Columns stay as they are if they hold lists, or if they hold neither texts nor whole numbers.
     Labels that are whole numbers in all splits become numbers, since those are ids.
 
     Args:
         splits: A `DatasetDict`; train may be a stream.
         kinds: Column -> its kind, `texts` or `labels`.
-        separator: Between the elements, or `BRACKETS`.
+        separator: Separator between the elements, or `BRACKETS`.
     """
     for name, kind in kinds.items():
         own = {split: rows for split, rows in splits.items() if _is_cell(rows, name)}
@@ -38,7 +39,10 @@ def split_cells(splits: Any, kinds: Mapping[str, str], separator: str) -> Any:
 
 
 def elements(cell: Any, separator: str) -> list[Any] | None:
-    """The elements of a cell, without blanks around them; None for a null, and for what is not a list in brackets."""
+    """Return the elements of a cell, or None for a null or an invalid list in brackets.
+
+    Blanks around elements that a separator splits are removed.
+    """
     if cell is None:
         return None
     if separator != BRACKETS:
@@ -72,7 +76,7 @@ def _is_cell(rows: Any, name: str) -> bool:
 
 
 def _are_numbers(samples: Sequence[Any], name: str, separator: str) -> bool:
-    """Whether all elements are whole numbers, and there are some."""
+    """Return whether there are elements and all of them are whole numbers."""
     lists = [elements(cell, separator) for rows in samples for cell in rows[name]]
     texts = {text for one in lists for text in one or ()}
     return bool(texts) and all(map(is_whole_number, texts))
@@ -89,5 +93,5 @@ def _lists(batch: Mapping[str, Sequence[Any]], name: str, separator: str, as_num
     lists = [elements(cell, separator) for cell in batch[name]]
     if not as_numbers:
         return lists
-    # Behind the head of a stream there may be words: a null makes their row invalid.
+    # Rows after the head of a stream may hold words. A null makes such a row invalid.
     return [one and [int(text) if is_whole_number(text) else None for text in one] for one in lists]

@@ -1,4 +1,4 @@
-"""Rows that cannot be trained on: what makes them bad, and how a user hears of them."""
+"""Kinds of columns, the rules that make a row invalid, and the errors that report invalid rows."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hydratune.utils.errors import Mistake, did_you_mean, one_of, setting
 if TYPE_CHECKING:
     from datasets import Dataset
 
-ONE_COLUMN = ("text", "label", "number")  # kinds that several columns cannot make up together
+ONE_COLUMN = ("text", "label", "number")  # kinds that cannot be combined from several columns
 LISTS = ("texts", "labels")  # kinds of columns that hold lists
-SHOWN = 10  # bad rows that a message shows; all are counted
-MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # usual marks of a missing value
-BRACKETS = "brackets"  # instead of a separator: cells are lists as JSON or Python writes them
-_SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, the likeliest first
-_LOOKED_AT = 1000  # cells in which a message looks for a separator
+SHOWN = 10  # number of bad rows that a message shows; all are counted
+MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # common markers of a missing value
+BRACKETS = "brackets"  # replaces a separator if cells are lists as JSON or Python writes them
+_SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, most likely first
+_LOOKED_AT = 1000  # number of cells that are searched for a separator
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
 _THOUSANDS = re.compile(r"-?[0-9]{1,3},[0-9]{3}")
@@ -28,12 +28,12 @@ _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
 
 class Column(NamedTuple):
-    """What a task reads from one column of the data.
+    """Requirements of a task for one column of the data.
 
     Args:
         kind: A key of `KINDS`.
-        required: Whether the data must have it.
-        target: Whether it holds what is to be predicted, which rows to predict for need not have.
+        required: Whether the data must have the column.
+        target: Whether the column holds the target, which unlabeled rows for inference may lack.
     """
 
     kind: str
@@ -46,14 +46,14 @@ class BadRow:
     """A row that a task cannot use.
 
     Args:
-        split: Where it is.
-        row: Its number in the split as read, from 0; None where it never became a row.
-        column: The task's name of the column that is wrong; empty for the row as a whole.
-        expected: What would have been right.
-        got: What there is.
-        fix: What to do about it.
-        where: File and line, where they are known.
-        unseen_label: Whether the only fault is a label that the model will not have.
+        split: Split that the row is in.
+        row: Number of the row in the split as read, from 0; None for a line that is not a row.
+        column: The task's name of the invalid column; empty for the row as a whole.
+        expected: Description of a valid value.
+        got: Description of the invalid value.
+        fix: Description of the fix.
+        where: File and line; empty if unknown.
+        unseen_label: Whether the only error is a label that the model will not have.
     """
 
     split: str
@@ -66,20 +66,20 @@ class BadRow:
     unseen_label: bool = False
 
     def mistake(self) -> Mistake:
-        """The row as a message."""
+        """Return the row as an error."""
         where = self.where or f"row {(self.row or 0) + 1} of {self.split}"
         key = f"dataset.columns.{self.column}" if self.column else "dataset"
         return Mistake(key, self.expected, f"{self.got} at {where}", self.fix)
 
 
 def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[BadRow]:
-    """The same rows with file and line."""
+    """Return the same rows with file and line."""
     return [replace(one, where=one.where or locate(one.split, one.row or 0)) for one in bad]
 
 
 def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
-    """The first ten bad rows, each with its place, and the count of all."""
-    rows = {(one.split, one.row, one.where if one.row is None else "") for one in bad}  # one may have several errors
+    """Return errors for the first ten bad rows, each with its place, and one error with the count of all."""
+    rows = {(one.split, one.row, one.where if one.row is None else "") for one in bad}  # a row may have several errors
     counts = Counter(split for split, _, _ in rows)
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
@@ -89,13 +89,16 @@ def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
 
 
 def preview(value: Any) -> str:
-    """A value as a message quotes it."""
+    """Return the `repr` of a value, shortened to 60 characters for a message."""
     text = repr(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
 
 
 def column_name(typed: Any) -> Any:
-    """The name of a column as text: 0 is `0`, true is `true`; anything but a number or a boolean as it is."""
+    """Return the name of a column as text: `0` for 0, `true` for true.
+
+    Other values than numbers and booleans are returned unchanged.
+    """
     if isinstance(typed, bool):
         return str(typed).lower()
     return str(typed) if isinstance(typed, int | float) else typed
@@ -114,7 +117,7 @@ def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[M
 
 
 def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | None:
-    """A mistake where a whole column is of a type that `kind` cannot be."""
+    """Return an error if the type of a whole column is invalid for `kind`, else None."""
     known = KINDS[kind]
     feature = rows.features[name]
     if known.fits(feature):
@@ -139,9 +142,10 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | Non
 
 
 def _separator(kind: str, cells: Iterable[Any]) -> str | None:
-    """The separator that lists in cells seem to have.
+    """Guess the separator of lists in cells.
 
-    Where none is seen, cells have one label each, which may be lists with commas, or they have no lists of texts.
+    If no separator occurs, return a comma for labels, since each cell may be a list of one label. Return None for
+    texts.
     """
     texts = [str(cell).strip() for cell, _ in zip(cells, range(_LOOKED_AT), strict=False) if cell not in (None, "")]
     if any(text.startswith("[") and text.endswith("]") for text in texts):
@@ -151,7 +155,7 @@ def _separator(kind: str, cells: Iterable[Any]) -> str | None:
 
 
 def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:
-    """A bad row for each value of a column that `kind` cannot be."""
+    """Yield a bad row for each value of a column that is invalid for `kind`."""
     import pyarrow as pa
 
     known = KINDS[kind]
@@ -164,13 +168,13 @@ def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadR
 
 
 class ColumnKind(NamedTuple):
-    """A kind of column: what it is called, which features it may have, and which of its values are suspect.
+    """A kind of column: its name in messages, its valid features, and its invalid values.
 
     Args:
-        said: Plural, for messages.
-        one: Singular, for messages.
-        fits: Whether a feature of `datasets` can hold it.
-        suspects: Arrow column -> boolean column of values that cannot be used; None for nulls alone.
+        said: Plural name, for messages.
+        one: Singular name, for messages.
+        fits: Function that returns whether a feature of `datasets` can hold this kind.
+        suspects: Arrow column -> boolean column of invalid values; None if only nulls are invalid.
     """
 
     said: str
@@ -184,7 +188,7 @@ def _dtype(feature: Any) -> str:
 
 
 def _inside(feature: Any) -> Any:
-    """What a list holds; None for other features."""
+    """Return the feature of a list's elements; None for other features."""
     return getattr(feature, "feature", None)
 
 
@@ -201,12 +205,12 @@ def _is_number(feature: Any) -> bool:
 
 
 def _is_element(feature: Any) -> bool:
-    """Whether a feature is that of labels or of indicators, and not of lists or objects."""
+    """Return whether a feature holds labels or indicators, and not lists or objects."""
     return _is_label(feature) or _is_number(feature) or _dtype(feature) == "null"
 
 
 def _no_label(column: Any) -> Any:
-    """Nulls, and texts of nothing, such as a csv file has for a label that is missing."""
+    """Return which values are null or blank texts; a CSV file has the latter for a missing label."""
     import pyarrow as pa
 
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -227,7 +231,7 @@ def _empty(column: Any) -> Any:
 
 
 def _no_references(column: Any) -> Any:
-    """Blank texts; lists that are empty, or have a blank text or null in them."""
+    """Return which values are blank texts, empty lists, or lists with a blank text or a null."""
     import pyarrow as pa
 
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -236,10 +240,10 @@ def _no_references(column: Any) -> Any:
 
 
 def _has_null(column: Any) -> Any:
-    """Lists that are null or have a null in them."""
+    """Return which lists are null or contain a null."""
     import pyarrow as pa
 
-    if not pa.compute.list_flatten(column).null_count:  # nearly always
+    if not pa.compute.list_flatten(column).null_count:  # the fast path, which nearly all columns take
         return pa.compute.is_null(column)
     return pa.array([value is None or None in value for value in column.to_pylist()])
 

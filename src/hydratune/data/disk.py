@@ -1,4 +1,4 @@
-"""What `save_to_disk` of `datasets` wrote."""
+"""Datasets that `save_to_disk` of `datasets` wrote."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class SavedDataset(Source):
     """A directory of `Dataset.save_to_disk`, which is the train split, or of `DatasetDict.save_to_disk`.
 
     Args:
-        path: The directory.
+        path: Directory of the dataset.
     """
 
     path: str
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the directory holds a saved dataset."""
+        """Add an error if the directory does not hold a saved dataset."""
         yield from super().check()
         folder = Path(self.path).expanduser()
         if not any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
             fix = f"Paths are read from {Path.cwd()}."
             yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
-        elif "::" in self.path:  # `datasets` takes it for a chain of file systems
+        elif "::" in self.path:  # `datasets` parses `::` as a chain of file systems
             yield Mistake("path", "a path without '::'", repr(self.path), "Rename the directory.")
 
     def read(self) -> RawDataset:
-        """The splits of the directory."""
+        """Return the splits of the directory."""
         from datasets import DatasetDict, load_from_disk
 
         try:

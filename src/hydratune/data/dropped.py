@@ -1,4 +1,4 @@
-"""Rows that were dropped from the data of a run, for a file in the run directory."""
+"""The file in the run directory that lists the rows that were dropped from the data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ DROPPED_ROWS = "dropped_rows.jsonl"
 
 @dataclass
 class DroppedRows:
-    """Rows that were dropped, and why.
+    """Dropped rows and the reasons for dropping them.
 
     Attributes:
-        before: Those that were dropped before training.
-        path: The file that lists them; None while no run lists them.
-        parts: Those of the sources of a mixture, whose streams list their rows in the same file.
+        before: Rows that were dropped before training.
+        path: File that lists the rows; None until `list_in` is called.
+        parts: Dropped rows of the sources of a mixture, whose streams list their rows in the same file.
     """
 
     before: list[BadRow] = field(default_factory=list)
@@ -29,14 +29,14 @@ class DroppedRows:
     parts: Sequence[DroppedRows] = ()
 
     def list_in(self, folder: Path) -> int:
-        """Write the file into a run directory, for a stream to add rows to; return the number of rows so far.
+        """Write the file into a run directory, and return the number of rows so far.
 
-        Without rows, no file is written.
+        A stream appends its rows later. Without rows, no file is written.
         """
         self.path = folder / DROPPED_ROWS
         for part in self.parts:
             part.path = self.path
-        self.path.unlink(missing_ok=True)  # of a run that is resumed
+        self.path.unlink(missing_ok=True)  # a resumed run has an old file
         if self.before:
             write_lines(self.path, map(_as_json, self.before))
         return len(self.before)
@@ -44,7 +44,7 @@ class DroppedRows:
     def add_streamed(self, bad: Iterable[BadRow], batch: Mapping[str, Sequence[Any]]) -> None:
         """Append rows of a batch of a stream to the file, also from a DataLoader worker.
 
-        Their lines are not known, so each is listed with its values.
+        Their line numbers are unknown, so each row is listed with its values.
         """
         if self.path is None:
             return
@@ -54,7 +54,7 @@ class DroppedRows:
                 file.write(json.dumps({**_as_json(one), "row": values}, ensure_ascii=False) + "\n")
 
     def merge_epochs(self) -> int:
-        """List each row of a stream once, however many epochs dropped it; return the number of listed rows."""
+        """List each row of a stream once even if several epochs dropped it, and return the number of listed rows."""
         if self.path is None or not self.path.exists():
             return 0
         listed = dict.fromkeys(self.path.read_text(encoding="utf-8").splitlines()[len(self.before) :])

@@ -1,4 +1,4 @@
-"""Tell why columns are not in a file: another delimiter, no header, several columns of tokens and tags."""
+"""Explain missing columns by the form of the file: another delimiter, no header, or columns of tokens and tags."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from hydratune.data.readers.formats import CONLL, SEPARATED
 from hydratune.data.readers.scan import ReadOptions
 from hydratune.utils.errors import Mistake, setting
 
-_EXCEL = re.compile("sep=(.?)$", re.I)  # the line that names the delimiter for Excel
-_WORDS = 6  # a name of that many words is a sentence
-_FEW = 4  # rows that do not tell a header from data
+_EXCEL = re.compile("sep=(.?)$", re.I)  # the first line of a file that names the delimiter for Excel
+_WORDS = 6  # a name with this many words is a sentence, not a name
+_FEW = 4  # with fewer rows, a header cannot be distinguished from data
 
 
 def unreadable(
     path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
 ) -> Iterator[Mistake]:
-    """Yield the one mistake that explains why columns are missing, if there is one.
+    """Yield the one error that explains why columns are missing, if there is one.
 
     Args:
-        path: A file that can be read.
-        name: Its format.
-        options: How it is read.
-        wanted: What the task reads.
+        path: A readable file.
+        name: Format of the file.
+        options: Options that the file is read with.
+        wanted: Columns that the task reads, by name.
         needed: Names of the columns that are read, of which some may be optional.
     """
     if name in CONLL:
@@ -64,7 +64,7 @@ def unreadable(
 
 
 def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> str:
-    """The fix for a file of lines that should have columns."""
+    """Return the fix for a file of lines that should have columns."""
     if "tokens" in wanted:
         return "Set dataset.format=conll for a token and its label on each line."
     if table := next(tables(path, replace(options, delimiter="\0")), None):
@@ -80,7 +80,7 @@ def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column])
 
 
 def misnamed(path: Path, name: str, encoding: str) -> str | None:
-    """The fix for JSON in a file of another suffix, and for other texts in a file called JSON; None for others."""
+    """Return the fix for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
     with suppress(OSError, ValueError):
         first = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
         if name in SEPARATED and first[:1] in ("{", "["):
@@ -94,9 +94,9 @@ def misnamed(path: Path, name: str, encoding: str) -> str | None:
 def doubtful_header(
     path: Path, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
 ) -> Iterator[Mistake]:
-    """Yield an error where the first row is not what `options.header` says, or has spaces around names that are read.
+    """Yield an error if the first row contradicts `options.header`, or has spaces around names that are read.
 
-    `dataset.columns.label=1` may mean a position, and find a column whose first value is 1.
+    `dataset.columns.label=1` may mean a position, but match a column whose first value is 1.
     """
     rows = first_records(path, options, COMPARED)
     if not options.header and _is_header(rows, options):
@@ -111,7 +111,7 @@ def doubtful_header(
 
 
 def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Collection[str]) -> Mistake | None:
-    """Report names of columns that are read, but for spaces around them, e.g. behind the delimiter."""
+    """Return an error for column names that match only without the spaces around them, e.g. after the delimiter."""
     spaced = [title for title in first if title not in needed and title.strip() in {*needed} - {*first}]
     if not options.header or not spaced:
         return None
@@ -124,7 +124,7 @@ def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Coll
 
 
 def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
-    """Return whether the first row has names: those of the config, or texts above numbers."""
+    """Return whether the first row holds names: the names of the config, or texts above numbers."""
     first = [title.strip().casefold() for title in rows[0]]
     if options.column_names and first == [name.casefold() for name in options.column_names]:
         return True
@@ -144,7 +144,7 @@ def _no_header(path: Path, first: Sequence[str], wanted: Mapping[str, Column]) -
 
 
 def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], wanted: Mapping[str, Column]) -> Mistake:
-    """Show the columns of a file, for the user to choose some."""
+    """Return an error that shows the columns of a file, so that the user can choose."""
     columns = "; ".join(
         f"{name}: {' '.join(map(preview, values))}" for name, values in zip(names, sample, strict=False)
     )
@@ -156,13 +156,15 @@ def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], w
 def another_delimiter(
     path: Path, options: ReadOptions, first: Sequence[str] = ("",), names: Collection[str] = ()
 ) -> Mistake | None:
-    """Name the delimiter that splits all rows alike, and one column into several or into some called by `names`.
+    """Return an error that names a better delimiter, or None if there is none.
+
+    Such a delimiter splits all rows alike. It also splits a single column, or yields some of the columns in `names`.
 
     Args:
-        path: Of the file.
-        options: How it is read.
-        first: Its first row, as it is read; one cell where it cannot be read.
-        names: Of columns that are missing.
+        path: Path of the file.
+        options: Options that the file is read with.
+        first: First row as it is read; one cell if the file is unreadable.
+        names: Names of missing columns.
     """
     for delimiter, rows in tables(path, options):
         if len(first) == 1 or {*names} & ({*rows[0]} - {*first}):
@@ -174,7 +176,7 @@ def another_delimiter(
 def _is_data(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first row looks like the others, not like names."""
     first = rows[0]
-    if _is_range(first):  # as pandas names columns without names
+    if _is_range(first):  # pandas names unnamed columns like this
         return False
     if len({*first}) < len(first) or "" in first[1:]:  # the first column is often an index without a name
         return True
@@ -183,7 +185,7 @@ def _is_data(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_range(first: Sequence[str]) -> bool:
-    """Return whether names are the numbers from 0, perhaps behind an index without a name."""
+    """Return whether names are the numbers from 0, optionally after an unnamed index."""
     names = first[1:] if first[0] == "" else first
     return [*names] == [str(i) for i in range(len(names))]
 

@@ -1,4 +1,4 @@
-"""A dataset of the Hugging Face hub."""
+"""Datasets of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 
 @dataclass(kw_only=True)
 class HubDataset(Source):
-    """What `datasets.load_dataset(path, name, revision=revision)` returns.
+    """A dataset of the Hub, loaded by `datasets.load_dataset(path, name, revision=revision)`.
 
     Args:
-        path: The hub's id of the dataset, e.g. `nyu-mll/glue`.
-        name: Its configuration, e.g. `mrpc`; null where it has one only.
-        revision: A branch, tag or commit; null for the newest.
-        streaming: Read the training rows while they are used, and never download them as a whole.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
-        splits: Split (train, validation, test) -> the data's name of it; null where there is none.
+        path: Hub id of the dataset, e.g. `nyu-mll/glue`.
+        name: Configuration of the dataset, e.g. `mrpc`; null if it has only one.
+        revision: A branch, tag, or commit; null for the newest.
+        streaming: Whether to read training rows while they are used, and never download them as a whole.
+        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
+        splits: Split (train, validation, test) -> its name in the data; null if the data has no such split.
     """
 
     path: str
@@ -35,7 +35,10 @@ class HubDataset(Source):
     splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: split names, and the form of the id; `datasets` 5 no longer loads short ones such as `glue`."""
+        """Add errors for unknown split names and invalid ids.
+
+        `datasets` 5 no longer loads short ids such as `glue`.
+        """
         yield from super().check()
         if self.path.count("/") != 1:
             yield Mistake("path", "a hub id of the form OWNER/NAME", repr(self.path), "Look it up on the hub.")
@@ -45,11 +48,11 @@ class HubDataset(Source):
             yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
 
     def needs(self) -> dict[str, hub.Repository]:
-        """What the hub or its cache has to serve."""
+        """Return the repository that the Hub or its cache must provide, by key of the config."""
         return {"path": hub.Repository("datasets", self.path)}
 
     def read(self) -> RawDataset:
-        """The named splits, downloaded once and cached by `datasets`."""
+        """Return the named splits; `datasets` downloads them once and caches them."""
         from datasets import DatasetDict, load_dataset
 
         with hub.loading("dataset.path", self.path):
@@ -68,7 +71,7 @@ class HubDataset(Source):
         if mistakes:
             raise ConfigError(*mistakes)
         splits = {ours: found[theirs] for ours, theirs in wanted.items()}
-        if self.streaming:  # evaluation takes the same rows each time, so only training streams
+        if self.streaming:  # each evaluation needs the same rows, so only train is streamed
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
         return RawDataset(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)

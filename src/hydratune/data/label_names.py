@@ -1,4 +1,4 @@
-"""Label names as a config writes them, and rows whose label the model does not have."""
+"""Label names in a config, and rows whose label the model does not have."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from hydratune.utils.errors import Mistake
 LabelNames = Sequence[str] | Mapping[str, str] | None
 UnseenLabels = Literal["error", "keep", "drop"]
 
-_NO_LABEL = (*MISSING, "-")  # SNLI marks rows on which its annotators did not agree by -
+_NO_LABEL = (*MISSING, "-")  # SNLI marks rows without annotator agreement with -
 _SCALARS = (str, bool, int)
-_SEPARATORS = (";", ",", "|")  # of labels that may be lists
-_MANY = 50  # labels from which a column with a label for each row is reported
+_SEPARATORS = (";", ",", "|")  # in labels that may be lists
+_MANY = 50  # number of labels from which a column with almost one label per row is reported
 _NUMBER = re.compile(r"[-+]?(\d+[.,]?\d*|[.,]\d+)")
 _FRACTION = re.compile(r"[-+]?\d*[.,]\d*[1-9]\d*")
 
 
 def label_text(value: Any) -> str:
-    """The text that a value is compared by with a label name: `true` for any spelling of it, `1` for 1."""
+    """Return the text of a value for comparison with label names: `true` for any spelling of it, `1` for 1."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
@@ -32,9 +32,9 @@ def label_text(value: Any) -> str:
 
 
 def as_texts(labels: Any) -> Any:
-    """`dataset.labels` with every value and name as text, since YAML reads `true` and `1` as other types.
+    """Return `dataset.labels` with every value and name as text, since YAML reads `true` and `1` as other types.
 
-    Anything else is returned as it is, for `check_label_names` to report.
+    Invalid input is returned unchanged, and `check_label_names` reports it.
     """
     if isinstance(labels, list) and all(isinstance(name, _SCALARS) for name in labels):
         return [_text(name) for name in labels]
@@ -48,7 +48,7 @@ def _text(name: str | bool | int) -> str:
 
 
 def check_label_names(labels: Any) -> Iterator[Mistake]:
-    """Errors in the result of `as_texts`."""
+    """Yield an error for invalid label names in the result of `as_texts`."""
     names = [*labels.values()] if isinstance(labels, dict) else labels
     if names is None:
         return
@@ -63,10 +63,10 @@ def check_label_names(labels: Any) -> Iterator[Mistake]:
 def doubtful_names(
     names: Sequence[str], rows: float, rows_with: Callable[[Collection[str]], Sequence[int]]
 ) -> Iterator[str]:
-    """Yield sentences on label names of the data that may not be labels of their own.
+    """Yield a warning for label names of the data that may not be separate labels.
 
     Args:
-        names: All of them.
+        names: All label names of the data.
         rows: Number of training rows.
         rows_with: Label names -> the training rows with one of them.
     """
@@ -92,7 +92,7 @@ def doubtful_names(
 
 
 def _folded(name: str) -> str:
-    """Return a name without the differences between texts that look the same, or differ in case alone."""
+    """Return a name normalized so that names that look alike, or differ only in case, are equal."""
     visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
     return " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
 
@@ -101,7 +101,7 @@ def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str])
     """Yield an error for each label name of the data that differs from another one only by spaces around it.
 
     Args:
-        names: All of them.
+        names: All label names of the data.
         column: The task's name of the column.
         place: Label name -> file and line of the first row that has it.
     """
@@ -127,7 +127,7 @@ def _is_list(name: str, names: set[str]) -> bool:
 
 
 def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
-    """An error for names of the data that are numbers with a fraction, which are scores, or lists with commas."""
+    """Yield an error if label names are numbers with a fraction, which are scores or lists with commas."""
     numbers = [name.strip() for name in names if name.strip().casefold() not in _NO_LABEL]
     fractions = [name for name in numbers if _FRACTION.fullmatch(name)]
     if not fractions or not all(_NUMBER.fullmatch(name) for name in numbers):
@@ -142,7 +142,7 @@ def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
 def split_unseen(
     bad: Sequence[BadRow], policy: UnseenLabels, sizes: Mapping[str, int]
 ) -> tuple[list[BadRow], list[BadRow], list[Mistake]]:
-    """Separates rows whose only fault is an unseen label from invalid rows.
+    """Separate rows whose only error is an unseen label from invalid rows.
 
     Args:
         bad: Rows that a task reports.
@@ -150,7 +150,7 @@ def split_unseen(
         sizes: Split -> its number of rows.
 
     Returns:
-        The invalid rows; the rows with unseen labels, once each; and errors, if the policy does not allow those.
+        The invalid rows; the rows with unseen labels, once each; and errors if the policy is `error`.
     """
     invalid = [one for one in bad if not one.unseen_label]
     unseen = [*{(one.split, one.row): one for one in bad if one.unseen_label}.values()]
@@ -163,7 +163,7 @@ def split_unseen(
 
 
 def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:
-    """The number of rows with unseen labels in each split, and what becomes of them, for a message."""
+    """Return a message with the number of rows with unseen labels per split, and how the policy treats them."""
     counts = {split: sum(one.split == split for one in unseen) for split in sizes}
     rows = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
     outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are left out of the score"}[policy]

@@ -1,4 +1,4 @@
-"""Local files: CSV, TSV, JSON, JSONL, Parquet, Arrow, text, CoNLL columns and SQuAD's JSON."""
+"""Local files: CSV, TSV, JSON, JSONL, Parquet, Arrow, text, CoNLL columns, SQuAD's JSON, and folders of images."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from hydratune.utils.file_formats import SUFFIXES, suffix
 
 @dataclass(kw_only=True)
 class LocalFiles(Source):
-    """Files on this machine, one or several a split; formats may differ between splits.
+    """Files on this machine, one or several per split; formats may differ between splits.
 
     Args:
-        files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal;
-            `glob:data/*.csv` is a pattern; a folder selects the files directly inside it, or its images, whose
+        files: Split (train, validation, test) -> a path or a list of paths; train is required. A path is literal, and
+            `glob:data/*.csv` is a pattern. A folder selects the files directly inside it, or its images, whose
             labels are the names of the folders inside it.
         splits: Split -> its name, or a list of names, in a JSON document that is one object of splits: name -> rows.
             A split without files is read from the files of train.
-        format: How to read them; null to tell it from their names.
-        encoding: Of text files.
-        delimiter: What separates the cells of csv and tsv files, e.g. `;` or `||`; null for a comma and a tab.
-        escapechar: The character that makes the next one a part of the cell in csv and tsv files, e.g. a backslash that
-            stands in front of quotes inside of quotes. Null where these are doubled, as in RFC 4180.
-        skip_initial_space: Whether spaces after a delimiter are not a part of the cell in csv and tsv files.
-        max_splits: The most delimiters of a line in csv and tsv files; later ones are a part of its last cell, e.g. 1
-            for a label and a text with spaces between words. Null for any number.
-        ignore_extra_cells: Whether the cells of a row after the last column are left out in csv and tsv files, e.g. the
+        format: Format of the files; null to infer it from their names.
+        encoding: Encoding of text files.
+        delimiter: Separator of the cells of csv and tsv files, e.g. `;` or `||`; null for a comma (csv) or a tab (tsv).
+        escapechar: Character before a character that is part of the cell in csv and tsv files, e.g. a backslash
+            before quotes inside quotes. Null if such quotes are doubled, as in RFC 4180.
+        skip_initial_space: Whether to remove spaces after a delimiter from the cells of csv and tsv files.
+        max_splits: Maximum number of delimiters per line in csv and tsv files; later ones are part of the last cell.
+            For example, 1 for a label and a text with spaces between words. Null for no maximum.
+        ignore_extra_cells: Whether to ignore the cells of a row after the last column in csv and tsv files, e.g. the
             licenses of STS-B; otherwise such a row is invalid.
         header: Whether the first row of csv and tsv files names the columns; if not, `columns` takes their positions,
-            counted from 0, or `column_names`.
+            counted from 0, or the names in `column_names`.
         column_names: Names of the columns, in their order, of csv and tsv files without a header and of CoNLL files.
-        comment: Prefix of lines to skip in csv, tsv and CoNLL files, e.g. `#`. Null skips none in csv and tsv files,
-            and in CoNLL files the lines before a sentence that start with `#` and have not the columns of a token.
-            Empty for no comments.
-        quoting: Whether quotes enclose cells of csv and tsv files; false where they are a part of the texts, as in
-            GLUE. Null for true in csv files; inferred from the content of tsv files.
-        decimal: The decimal separator of numbers that the task reads from csv and tsv files, a point or a comma.
-        streaming: Read the training files while they are used, and never as a whole.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from; of no use to a task that
-            keeps their order.
+        comment: Prefix of lines to skip in csv, tsv, and CoNLL files, e.g. `#`. Empty for no comments. Null skips no
+            lines in csv and tsv files. In CoNLL files, null skips lines before a sentence that start with `#` and do
+            not have the columns of a token.
+        quoting: Whether quotes enclose cells of csv and tsv files; false if quotes are part of the texts, as in GLUE.
+            Null means true for csv files, and is inferred from the content of tsv files.
+        decimal: Decimal separator of numbers that the task reads from csv and tsv files, a point or a comma.
+        streaming: Whether to read training files while they are used, and never as a whole.
+        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from. A task that keeps
+            the order of rows ignores it.
     """
 
     files: dict[str, str | list[str] | None] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class LocalFiles(Source):
     shuffle_buffer: int = 10_000
 
     def paths(self) -> dict[str, list[Path]]:
-        """The files of each split that has any; PathError for a path that selects no file."""
+        """Return the files of each split that has any; raise PathError if a path selects no file."""
         return {split: [path for one in given for path in expand(one)] for split, given in self._given().items()}
 
     def _given(self) -> dict[str, list[str]]:
@@ -87,12 +87,12 @@ class LocalFiles(Source):
         return {split: paths for split, paths in listed.items() if paths}
 
     def _names(self, split: str) -> tuple[str, ...]:
-        """The names of a split in its files."""
+        """Return the names of a split in its files."""
         given = self.splits.get(split) or ()
         return (given,) if isinstance(given, str) else tuple(given)
 
     def options(self, name: str | None, split: str = "train") -> ReadOptions:
-        """How files of a format are parsed."""
+        """Return the options that files of a format are parsed with."""
         theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column, self.split_column or None]
         named = (name for one in theirs for name in (one if isinstance(one, list) else [one]))
         selected = frozenset(name for name in named if isinstance(name, str))
@@ -115,14 +115,14 @@ class LocalFiles(Source):
         )
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: unknown splits, formats and encodings, files that do not exist or cannot be read."""
+        """Add errors for unknown splits, formats, and encodings, and for missing or unreadable files."""
         yield from super().check()
         if self.format is not None and self.format not in FORMATS:
             fix = did_you_mean(self.format, FORMATS, "Leave it out to tell the format from the file's name.")
             yield Mistake("format", one_of(FORMATS), repr(self.format), fix)
             return
         try:
-            "".encode(self.encoding)  # codecs such as rot13 are no encodings of text
+            "".encode(self.encoding)  # codecs such as rot13 do not encode text
         except (LookupError, ValueError):
             yield Mistake(
                 "encoding", "an encoding that Python knows", repr(self.encoding), "Set dataset.encoding=utf-8."
@@ -205,7 +205,7 @@ class LocalFiles(Source):
                 yield Mistake(key, "different column names", f"{repeated} twice in {path}", fix)
 
     def _check_splits(self, split: str, path: Path, name: str) -> Iterator[Mistake]:
-        """Names of splits that a file does not have."""
+        """Yield an error for each split name that a file does not have."""
         key, names = f"splits.{split}", self._names(split)
         if names and name != "json":
             yield Mistake(key, f"null, since a {name} file holds one split", repr([*names]), "Leave it out.")
@@ -218,7 +218,7 @@ class LocalFiles(Source):
     def _missing(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
     ) -> Iterator[Mistake]:
-        """Explains missing columns by the form of the file, where it can."""
+        """Explain missing columns by the form of the file if possible."""
         mistakes = [*super()._missing(wanted, present, where, nested)]
         if mistakes and nested is None and (unlabeled := self._unlabeled(wanted, present, where, mistakes)):
             mistakes = unlabeled
@@ -226,7 +226,7 @@ class LocalFiles(Source):
             path, name = Path(where), str(self._format_of(Path(where)))
             try:
                 reasons = [*unreadable(path, name, self.options(name), wanted, self._needed(wanted))]
-            except (OSError, ValueError, csv.Error) as error:  # rows behind the first, e.g. of a corrupt archive
+            except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
                 fix = "Check the file."
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
             mistakes = [*self._undecided(path), *reasons] or mistakes
@@ -235,7 +235,7 @@ class LocalFiles(Source):
     def _unlabeled(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, mistakes: Sequence[Mistake]
     ) -> list[Mistake]:
-        """Errors of a validation or test file that lacks labels alone, as those of competitions do."""
+        """Return errors for a validation or test file that lacks only labels, as test files of competitions do."""
         splits = [split for split, paths in self.paths().items() if Path(where) in paths]
         targets = {f"columns.{name}": name for name, column in wanted.items() if column.target}
         if "train" in splits or not splits or not all(mistake.key in targets for mistake in mistakes):
@@ -246,7 +246,7 @@ class LocalFiles(Source):
         return [replace(mistake, fix=fix) for mistake in mistakes]
 
     def _undecided(self, path: Path) -> Iterator[Mistake]:
-        """The splits of a file that holds several, where none of them was chosen."""
+        """Yield an error for a JSON file with several splits if `splits` does not select one, or if it is SQuAD's."""
         if self._format_of(path) != "json" or not (names := split_names(path, self.encoding)):
             return
         if is_squad(path, self.encoding):
@@ -259,7 +259,7 @@ class LocalFiles(Source):
                 yield Mistake(f"splits.{split}", f"a split of {path}: {one_of(names)}", "null", fix)
 
     def peek(self) -> Mapping[str, Sequence[str]]:
-        """The columns of each file."""
+        """Return the columns of each file, by path."""
         columns: dict[str, list[str]] = {}
         for split, paths in self.paths().items():
             for path in paths:
@@ -268,7 +268,7 @@ class LocalFiles(Source):
         return columns
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-        """Adds: files whose first row is no header; of a missing column, the reason where the file shows one."""
+        """Add errors for files with a doubtful header, and explain missing columns by the form of the file."""
         mistakes = [*self._by_columns(wanted)] or [*super().check_columns(wanted)]
         if not mistakes:
             for path in self._separated():
@@ -278,7 +278,7 @@ class LocalFiles(Source):
         yield from mistakes
 
     def _by_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-        """Yield an error for each JSON file that is an object of columns, not of rows."""
+        """Yield an error for each JSON file that is an object of columns instead of rows."""
         names = [str(self._theirs(name)) for name, column in wanted.items() if column.kind in ONE_COLUMN]
         for split, paths in self.paths().items():
             for path in (path for path in paths if self._format_of(path) in ("json", "jsonl")):
@@ -287,17 +287,17 @@ class LocalFiles(Source):
                     yield Mistake(f"files.{split}", f"rows in {path}", "an object of columns, or of numbered rows", fix)
 
     def _separated(self) -> Iterator[Path]:
-        """The csv and tsv files."""
+        """Return the paths of the CSV and TSV files."""
         return (path for paths in self.paths().values() for path in paths if self._format_of(path) in SEPARATED)
 
     def read(self) -> RawDataset:
-        """All rows of the files, with all columns; cached under a hash of the files' content."""
+        """Return all rows of the files with all columns; cached under a hash of the files' content."""
         return self.read_columns(None)
 
     def read_columns(
         self, needed: Collection[str] | None, rest: bool = False, kinds: Mapping[str, Collection[str]] | None = None
     ) -> RawDataset:
-        """The same rows with the needed columns; the other ones may differ between rows and files."""
+        """Return the same rows with the needed columns; other columns may differ between rows and files."""
         files = [
             DataFile(split, path, name := str(self._format_of(path)), self.options(name, split))
             for split, paths in self.paths().items()
@@ -310,7 +310,7 @@ class LocalFiles(Source):
 
 
 def _check_one_split(split: str, given: str, paths: Sequence[Path]) -> Iterator[Mistake]:
-    """An error for a folder or pattern that selects files of several splits, by their names."""
+    """Yield an error if a folder or pattern selects files whose names are those of several splits."""
     found = splits_of(paths)
     if len(found) > 1:
         got = f"{given!r}, with {', '.join(map(str, found.values()))}"

@@ -1,4 +1,4 @@
-"""Several datasets as one, mixed by weight."""
+"""A mixture of several datasets by weight."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Mixture(Configurable):
-    """Datasets for one task, each with columns and limits of its own.
+    """Datasets for one task, each with its own columns and limits.
 
-    Training rows are drawn from the sources by weight, after each source is shuffled by `seed` unless the task needs
-    its rows in order. Validation and test are all rows of the sources.
+    Training rows are drawn from the sources by weight. Each source is shuffled by `seed` first, unless the task needs
+    its rows in order. Validation and test contain all rows of the sources.
 
     Args:
         sources: Name -> dataset.
-        weights: Name -> its share of the training rows, relative to the others; 1 where it is not named.
-        stopping_strategy: `first_exhausted` ends with the first source that has no more rows, `all_exhausted`
-            repeats the rows of the smaller ones; those of `datasets.interleave_datasets`.
+        weights: Name -> its share of the training rows, relative to the others; 1 for sources without a weight.
+        stopping_strategy: Strategy of `datasets.interleave_datasets`: `first_exhausted` ends with the first source
+            that has no more rows; `all_exhausted` repeats the rows of smaller sources.
         labels: Names of the labels in the order of their ids, or a mapping from values to names, for all sources.
-        seed: Of the shuffling and the draw.
+        seed: Seed of the shuffling and the draw.
     """
 
     sources: dict[str, Source] = field(default_factory=dict)
@@ -54,12 +54,12 @@ class Mixture(Configurable):
 
     @property
     def dropped(self) -> DroppedRows:
-        """The rows that `load` has dropped from the sources, and those that their streams drop while they are read."""
+        """The rows that `load` dropped from the sources, and the rows that their streams drop while they are read."""
         return self._dropped
 
     @property
     def label_names(self) -> list[str] | None:
-        """The label names in the order of the ids, once `load` has read the rows; None for a task without labels."""
+        """The label names in the order of the ids, available after `load`; None for a task without labels."""
         lists = [source.label_names or [] for source in self.sources.values()]
         if all(names == lists[0] for names in lists):
             return lists[0] or None
@@ -67,11 +67,11 @@ class Mixture(Configurable):
 
     @property
     def streaming(self) -> bool:
-        """Whether training rows are read while they are used."""
+        """Return whether training rows are read while they are used."""
         return any(getattr(source, "streaming", False) for source in self.sources.values())
 
     def check(self) -> Iterator[Mistake]:
-        """What is wrong with the sources and their weights."""
+        """Yield an error for each invalid source or weight."""
         if not self.sources:
             fix = "Put datasets below dataset.sources; see conf/dataset/mixture.yaml."
             yield Mistake("sources", "datasets by name", "none", fix)
@@ -95,35 +95,35 @@ class Mixture(Configurable):
                 yield Mistake(f"weights.{name}", "a number above 0", repr(weight), f"Set dataset.weights.{name}=1.")
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-        """What the sources' columns and the task's do not agree on."""
+        """Yield an error for each column of a source that does not match the task."""
         for name, source in self.sources.items():
             yield from (mistake.under(f"sources.{name}") for mistake in source.check_columns(wanted))
 
     def needs(self) -> dict[str, Repository]:
-        """What the hub has to serve for all sources."""
+        """Return the repositories that the Hub or its cache must provide for all sources, by key of the config."""
         return {
             f"sources.{n}.{key}": repo for n, source in self.sources.items() for key, repo in source.needs().items()
         }
 
     def load(self, task: TaskSpec) -> DatasetDict:
-        """The mixed training rows; validation and test one after the other."""
+        """Return the mixed training rows, and the concatenated validation and test rows of the sources."""
         from datasets import DatasetDict, concatenate_datasets, interleave_datasets
 
         opened, loaded = {}, {}
         for name, source in self.sources.items():
             source.labels = source.labels or self.labels
             opened[name] = source.open(task)
-        label_names = self.label_names  # a label of any source is one that the model has
+        label_names = self.label_names  # the model has the labels of all sources
         for name, source in self.sources.items():
             log.info("data: from %s", name)
             rows = source.finish(opened[name], task, label_names)
-            loaded[name] = splits.without_groups(rows)  # values of two sources may be equal by chance
+            loaded[name] = splits.without_groups(rows)  # groups of two sources may have equal values by chance
         parts_dropped = [source.dropped for source in self.sources.values()]
         self._dropped = DroppedRows([bad for part in parts_dropped for bad in part.before], parts=parts_dropped)
         weights = [self.weights.get(name, 1.0) for name in loaded]
         shares = [weight / sum(weights) for weight in weights]
         parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}
-        if not task.keeps_order():  # the rows that are not drawn must not be the last ones of a sorted file
+        if not task.keeps_order():  # otherwise, the rows that are not drawn would be the last ones of a sorted file
             parts["train"] = [self._shuffled(rows) for rows in parts["train"]]
         try:
             train: Any = interleave_datasets(
@@ -132,7 +132,7 @@ class Mixture(Configurable):
             mixed = DatasetDict(
                 train=train, **{split: concatenate_datasets(rows) for split, rows in parts.items() if rows}
             )
-        except ValueError as error:  # features that do not match, e.g. labels as ids here and as names there
+        except ValueError as error:  # features that do not match, e.g. labels as ids and as names
             fix = "Give them the same columns and types."
             raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
         for said in splits.overlap_between_splits(mixed, task.inputs):
@@ -141,12 +141,12 @@ class Mixture(Configurable):
         return mixed
 
     def _shuffled(self, rows: Any) -> Any:
-        """The rows in an order by `seed`; a stream is shuffled by its source, with a buffer."""
+        """Return the rows shuffled by `seed`; a stream stays as it is, since its source shuffles it with a buffer."""
         return rows if is_stream(rows) else rows.shuffle(seed=self.seed)
 
 
 def _number_or_text(name: str) -> tuple[bool, int, str]:
-    """A key that sorts whole numbers by value, before other names."""
+    """Return a key that sorts whole numbers by value, before other names."""
     digits = name.removeprefix("-")
     is_number = digits.isdecimal()
     return not is_number, int(name) if is_number else 0, name

@@ -1,4 +1,4 @@
-"""Open files by their literal names; compressed ones are read like the file inside."""
+"""Open files by their literal names, and decompress compressed files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _CORRUPT = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 @contextmanager
 def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """The decompressed bytes of a file.
+    """Yield a file object of the decompressed bytes of a file.
 
     Raises:
-        ValueError: For a compressed file that is corrupt or truncated, while it is read.
+        ValueError: If a compressed file turns out to be corrupt or truncated while it is read.
     """
     if not is_compressed(path):
         with path.open("rb") as file:
@@ -46,12 +46,12 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
 
 
 def codec(encoding: str) -> str:
-    """The name under which Python reads the encoding without a byte order mark."""
+    """Return the codec that reads the encoding; for UTF-8, the one that skips a byte order mark."""
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 def lines(path: Path, encoding: str) -> Iterator[str]:
-    """Lines with their ends; bytes that are not text become lone surrogates, which `not_text` reports."""
+    """Yield lines with their line ends; invalid bytes become lone surrogates, which `not_text` reports."""
     with (
         open_binary(path) as file,
         io.TextIOWrapper(file, encoding=codec(encoding), errors="surrogateescape", newline="") as text,
@@ -60,20 +60,20 @@ def lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """The whole text of a file; UnicodeError for bytes that are not in the encoding."""
+    """Return the whole text of a file; raise UnicodeError if bytes are invalid in the encoding."""
     with open_binary(path) as file, io.TextIOWrapper(file, encoding=codec(encoding)) as text:
         return text.read()
 
 
 def starts_as_utf16(path: Path) -> bool:
-    """Whether a file starts with the byte order mark of UTF-16, as Excel's "Unicode text" does."""
-    with suppress(OSError, ValueError), open_binary(path) as file:  # reading it reports a corrupt file
+    """Return whether a file starts with the byte order mark of UTF-16, as Excel's "Unicode text" does."""
+    with suppress(OSError, ValueError), open_binary(path) as file:  # a corrupt file is reported when it is read
         return file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     return False
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the file's bytes as they are on the disk; of a folder of images, of their paths."""
+    """Return the SHA-256 of the file's bytes on disk; for a folder of images, of the image paths."""
     if path.is_dir():
         return folder_digest(path)
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Paths in a config: a file, a folder of files, or a pattern on request."""
+"""Paths in a config: a file, a folder of files, or a pattern after `glob:`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2
 
 
 class PathError(ValueError):
-    """A path that selects no file.
+    """Error for a path that selects no file.
 
     Args:
-        expected: A description of a valid value.
-        got: The invalid value.
-        fix: A remedy.
+        expected: Description of a valid value.
+        got: Description of the invalid value.
+        fix: Description of the fix.
     """
 
     def __init__(self, expected: str, got: str, fix: str) -> None:
@@ -32,14 +32,14 @@ class PathError(ValueError):
 
 
 def expand(given: str) -> list[Path]:
-    """The files that a path selects, in sorted order.
+    """Return the files that a path selects, in sorted order.
 
     Args:
         given: A literal path, in which `*`, `?`, `[ ]` and `::` have no special meaning, or a pattern after `glob:`.
             A folder selects the files directly inside it, without hidden ones, or itself if it holds images.
 
     Raises:
-        PathError: If there is no such file, or none in the folder, or none that the pattern matches.
+        PathError: If the file does not exist, the folder holds no data file, or the pattern matches no file.
     """
     if given.startswith(PATTERN):
         return _matches(given)
@@ -55,9 +55,9 @@ def expand(given: str) -> list[Path]:
 
 
 def splits_of(paths: Sequence[Path]) -> dict[str, Path]:
-    """The splits that the names of files or of their folders have in them -> the first file of each.
+    """Return the splits that occur in the names of files or of their folders, with the first file of each.
 
-    Files whose names have none, or several, do not count.
+    Files whose names contain no split, or several splits, do not count.
     """
     folders = [path.parent for path in paths]
     base = os.path.commonpath(folders) if folders else ""
@@ -100,7 +100,7 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _has_texts_by_class(folder: Path) -> bool:
-    """Return whether the folders inside a folder are those of labels, with a text in each file, as in aclImdb."""
+    """Return whether a folder holds several folders of text files, one per label, as aclImdb does."""
     classes = [path for path in folder.iterdir() if path.is_dir() and any(path.glob("*.txt"))]
     return len(classes) > 1
 

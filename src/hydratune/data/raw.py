@@ -1,4 +1,4 @@
-"""The rows of a dataset as they were read, under the names that the data has."""
+"""The rows of a dataset as they were read, under the column names of the data."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class RawDataset:
     """Rows as they were read.
 
     Args:
-        splits: Under the data's own column names.
-        bad: What never became a row, e.g. a ragged line.
-        locate: Split and number of a row -> where a user finds it.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
-        columns: Split -> the names of all its columns, where not all of them were read.
-        number: Split and number of a row -> its position in the files, where records that are no rows count.
-        split_names: Column of the training rows -> its distinct values, where all of these may name splits.
-            Empty for data of which all columns are in `splits`.
+        splits: Rows of each split under the data's own column names.
+        bad: Lines that are not rows, e.g. a ragged line.
+        locate: Split and number of a row -> its place, for messages.
+        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
+        columns: Split -> the names of all its columns, if not all of them were read.
+        number: Split and number of a row -> its position in the files, counting records that are not rows.
+        split_names: Column of the training rows -> its distinct values, for columns whose values may all name splits.
+            Empty if `splits` has all columns of the data.
     """
 
     splits: DatasetDict
@@ -44,6 +44,6 @@ class RawDataset:
     split_names: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def names(self, split: str) -> Sequence[str]:
-        """The names of all columns of a split."""
+        """Return the names of all columns of a split."""
         names: Sequence[str] = self.columns.get(split) or self.splits[split].column_names
         return names

@@ -1,4 +1,4 @@
-"""Files of one dataset: scanned for bad lines and column types, then read as typed rows."""
+"""Reading of the files of one dataset: a scan for bad lines and column types, then typed rows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class DataFile:
     """A file of a split.
 
     Args:
-        split: Of the run: train, validation or test.
-        path: As the user named it.
-        name: Of its format.
-        options: Of the format.
-        digest: SHA-256 of its bytes.
-        scan: A summary of its rows; empty for binary files, whose rows have neither lines nor errors.
-        features: Column -> feature of `datasets`, of binary files.
+        split: Split of the run: train, validation, or test.
+        path: Path in the user's spelling.
+        name: Name of the format.
+        options: Options of the format.
+        digest: SHA-256 of the file's bytes.
+        scan: Summary of the rows; empty for binary files, whose rows have neither lines nor errors.
+        features: Column -> feature of `datasets`, for binary files.
     """
 
     split: str
@@ -53,11 +53,11 @@ class DataFile:
         return FORMATS[self.name].read is None
 
     def look(self, selection: Selection, most_lines: float) -> None:
-        """Read the file once, for what is wrong with it and the types of its columns.
+        """Scan the file once for errors and the types of its columns.
 
         Args:
-            selection: The columns that are read.
-            most_lines: Of how many rows the lines are needed.
+            selection: Columns to read.
+            most_lines: Number of rows whose lines are needed.
 
         Raises:
             ConfigError: If no row can be read.
@@ -90,8 +90,8 @@ class DataFile:
         )
 
     def _split_names(self, names: Sequence[str]) -> dict[str, set[str]]:
-        """Columns of texts that may name the split of each row, and their values."""
-        for size in (1, HEAD):  # nearly always, the first row rules all columns out
+        """Return the text columns that may name the split of each row, and their values."""
+        for size in (1, HEAD):  # the first row usually excludes all columns
             batches = binary_batches(self.path, self.name, names, size) if names else iter(())
             batches = itertools.islice(batches, 1) if size == 1 else batches
             columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -103,21 +103,21 @@ class DataFile:
         return distinct
 
     def error(self, got: str, expected: str = "readable rows", fix: str = "Correct the file.") -> ConfigError:
-        """An error of this file."""
+        """Return an error for this file."""
         return ConfigError(Mistake(f"dataset.files.{self.split}", expected, got, fix))
 
     @cached_property
     def shares_lines(self) -> bool:
-        """Whether several rows start on one line, as in a JSON document without line breaks."""
+        """Return whether several rows start on one line, as in a JSON document without line breaks."""
         lines = [*self.scan.lines, *(bad.line for bad in self.scan.bad if not bad.same_record)]
         return self.name == "json" and len({*lines}) < len(lines)
 
     def place(self, line: int, number: int) -> str:
-        """File and line, as in messages; the number of the record, from 1, where its line does not tell it.
+        """Return file and line for a message, or the record's number from 1 if records share lines.
 
         Args:
-            line: Of the record; 0 where the format has no lines.
-            number: Of the record among all of the file, from 0.
+            line: Line of the record; 0 if the format has no lines.
+            number: Number of the record among all records of the file, from 0.
         """
         if not self.shares_lines:
             return f"{self.path}:{line}" if line else str(self.path)
@@ -125,7 +125,7 @@ class DataFile:
         return f"{self.path}, row {number + 1}{splits}"
 
     def bad(self) -> list[BadRow]:
-        """The lines that are no rows."""
+        """Return the lines that are not rows, as bad rows."""
         number, rows = -1, []
         for bad in self.scan.bad:
             number += not bad.same_record
@@ -136,23 +136,23 @@ class DataFile:
 
 
 def _is_selected(name: str, needed: Sequence[str]) -> bool:
-    """Return whether a column is needed, or something inside it."""
+    """Return whether a column or a field inside it is needed."""
     return any(one == name or one.startswith(f"{name}.") for one in needed)
 
 
 def read_files(
     files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer: int
 ) -> RawDataset:
-    """The rows of all splits.
+    """Return the rows of all splits.
 
     Args:
-        files: In the order of their rows.
-        selection: The columns that are read.
+        files: Files in the order of their rows.
+        selection: Columns to read.
         stream: Splits whose rows are read while they are used.
-        shuffle_buffer: How many rows of a stream are held, to draw the next one from.
+        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
 
     Raises:
-        ConfigError: If a file has no sound row, or those of one split differ in their columns.
+        ConfigError: If the files of a split have no valid row, or differ in their columns.
     """
     from datasets import DatasetDict
 
@@ -181,11 +181,12 @@ def read_files(
 
 
 def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]) -> Selection:
-    """Read each file once, or twice if a column that should hold numbers has others, or some rows have lists.
+    """Scan each file once, or twice if a number column has other values or a column mixes texts and lists.
 
-    Values that are not numbers make their rows invalid if most values of the column are numbers; otherwise the column
-    is not one of numbers. Labels may be words, so among numbers only marks of missing values make their rows invalid.
-    If a split has both texts and lists of texts in a column of references, each text becomes a list of one.
+    - Numbers: other values make their rows invalid if most values of the column are numbers. Otherwise the column does
+      not hold numbers.
+    - Labels may be words, so among numbers only markers of missing values make their rows invalid.
+    - References: if a split has both texts and lists of texts in a column, each text becomes a list of one.
     """
     lines = {file.split: HEAD if file.split in stream else math.inf for file in files}
     for file in files:
@@ -213,7 +214,7 @@ def _has_texts_and_lists(files: Sequence[DataFile], name: str) -> bool:
 
 
 def _check_rows(split: str, files: Sequence[DataFile]) -> None:
-    """Raises ConfigError where no file of a split has a sound row."""
+    """Raise ConfigError if no file of a split has a valid row."""
     if any(file.scan.rows or file.is_binary for file in files):
         return
     bad = [row for file in files for row in file.bad()]
@@ -223,9 +224,9 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
 
 
 def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:
-    """The types of each split's columns; a column of CSV has one type in all files of all splits.
+    """Return the types of each split's columns; a column of CSV has one type in all files of all splits.
 
-    Labels such as 5.0 are whole numbers, if all labels of the column are whole.
+    Labels such as 5.0 are whole numbers if no label of the column has a fraction.
     """
     types = {split: _joined(files, selection) for split, files in by_split.items()}
     cells = [split for split, files in by_split.items() if FORMATS[files[0].name].typing is CELLS]
@@ -241,7 +242,7 @@ def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> 
 
 
 def _joined(files: Sequence[DataFile], selection: Selection) -> dict[str, Type]:
-    """The types of the columns of one split.
+    """Return the types of the columns of one split.
 
     Raises:
         ConfigError: If a needed column holds values of different kinds in two files.
@@ -259,10 +260,10 @@ def _joined(files: Sequence[DataFile], selection: Selection) -> dict[str, Type]:
 
 
 def _binary_features(files: Sequence[DataFile]) -> Any:
-    """The columns of the Parquet or Arrow files of one split.
+    """Return the features of the columns of one split's Parquet or Arrow files.
 
     Raises:
-        ConfigError: If they differ.
+        ConfigError: If a column has different types in two files.
     """
     from datasets import Features, Value
 
@@ -278,7 +279,7 @@ def _binary_features(files: Sequence[DataFile]) -> Any:
 
 
 def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selection, streamed: bool) -> Any:
-    """The rows of one split, without the bad lines."""
+    """Return the rows of one split, without the bad lines."""
     columns = _binary_features(files) if files[0].is_binary else features(types)
     own = [
         TableFile(file.path, file.name, file.options, selection, types or dict.fromkeys(file.features), file.digest)
@@ -293,7 +294,7 @@ def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selec
 
 
 def _number(files: Sequence[DataFile], row: int) -> int:
-    """The position of a row among all records of a split's files."""
+    """Return the position of a row among all records of a split's files."""
     before = 0
     for file in files:
         if file.is_binary or row < file.scan.rows:
@@ -304,7 +305,7 @@ def _number(files: Sequence[DataFile], row: int) -> int:
 
 
 def _locate(files: Sequence[DataFile], split: str, row: int) -> str:
-    """File and line of a row; its number where the format has no lines."""
+    """Return file and line of a row, or its number if the format has no lines."""
     for file in files:
         if not file.scan.lines:
             return f"{file.path}, row {row + 1}" if len(files) == 1 else f"row {row + 1} of {split}"

@@ -1,4 +1,4 @@
-"""What every dataset does once its rows are read: the task's columns, bad rows, splits, limits."""
+"""Base class of all datasets: select the task's columns, handle bad rows, and split and limit the rows."""
 
 from __future__ import annotations
 
@@ -46,29 +46,30 @@ _KEYS = ("stratify_by_column", "group_by_column", "split_column")  # keys that n
 
 @dataclass(kw_only=True)
 class Source(Configurable, ABC):
-    """A dataset as a config describes it; `load` gives the rows that a task sees.
+    """A dataset that a config describes; `load` returns the rows that a task sees.
 
     Args:
-        columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`; a column that is
-            not named here is called in the data as in the task. Null where the data has no such column; a dot
-            leads into a struct (`translation.en`); a list of names is one column of lists.
+        columns: The task's name of a column -> its name in the data, e.g. `text: sentence1`. A column that is not
+            listed has the same name in the data. Null if the data has no such column. A dot selects a field of a
+            struct (`translation.en`). A list of names makes one column of lists.
         labels: Names of the labels in the order of their ids, or a mapping from values in the data to names; null
             to take them from the training rows.
-        list_separator: What separates the elements of a list in one text, where the task reads lists: `;` for `a;b`,
-            or `brackets` for lists as JSON or Python writes them. Null where the data has lists.
-        limit: Split -> the most rows to keep, drawn by `seed` (of a stream the first ones); null for all.
-        validation_size: Share of all training rows that is held out where there is no validation split.
-        test_size: Share of all training rows that is held out where there is no test split; 0 for none.
-        stratify_by_column: A column of the data whose values keep their shares in what is held out.
-        group_by_column: A column of the data of whose values none is in two splits, e.g. the document.
-        split_column: A column of the data that names the split of each row, where all rows are in train. Null where
-            there is none: a column of train that looks like one is an error. False to train on all rows then.
+        list_separator: Separator of the elements of a list in one text, if the task reads lists: `;` for `a;b`, or
+            `brackets` for lists as JSON or Python writes them. Null if the data has lists.
+        limit: Split -> maximum number of rows, drawn by `seed` (for a stream, the first rows); null for all.
+        validation_size: Share of all training rows to hold out if there is no validation split.
+        test_size: Share of all training rows to hold out if there is no test split; 0 for no test split.
+        stratify_by_column: A column of the data whose values keep their shares in the held-out rows.
+        group_by_column: A column of the data, e.g. the document; no value of it occurs in two splits.
+        split_column: A column of the data that names the split of each row, if all rows are in train. Null if there
+            is no such column; then a column of train that looks like one is an error. False trains on all rows.
         split_values: Split -> its values in `split_column`; rows with other values are left out. Null for the usual
-            names (train; dev, val, validation; test), where other values are an error.
-        on_bad_row: `error` ends the run before training, `drop` leaves bad rows out and counts them.
-        unseen_labels: What to do with validation and test rows whose label no training row has: `error`; `keep`, so
-            that they count as errors of the model; or `drop`, which leaves them out of the score.
-        seed: Draws the held-out rows and the limits. Not the run's seed: runs are compared on the same rows.
+            names (train; dev, val, validation; test); other values are then an error.
+        on_bad_row: `error` ends the run before training; `drop` drops bad rows and counts them.
+        unseen_labels: Policy for validation and test rows whose label no training row has. `error` ends the run,
+            `keep` counts them as errors of the model, and `drop` excludes them from the score.
+        seed: Seed that draws the held-out rows and the limits. It differs from the run's seed, so that runs are
+            compared on the same rows.
     """
 
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)
@@ -86,7 +87,7 @@ class Source(Configurable, ABC):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Take names as text: columns named 0 or true are numbers and booleans in YAML and on the command line."""
+        """Convert names to text: YAML and the command line read 0 and true as a number and a boolean."""
         self.columns = {
             str(ours): [*map(column_name, theirs)] if isinstance(theirs, list) else column_name(theirs)
             for ours, theirs in self.columns.items()
@@ -101,17 +102,17 @@ class Source(Configurable, ABC):
 
     @property
     def dropped(self) -> DroppedRows:
-        """The rows that `load` has dropped, and those that a stream drops while it is read."""
+        """The rows that `load` dropped, and the rows that a stream drops while it is read."""
         return self._dropped
 
     @property
     def label_names(self) -> list[str] | None:
-        """The label names in the order of the ids, once `load` has read the rows; None for a task without labels."""
+        """The label names in the order of the ids, available after `load`; None for a task without labels."""
         return self._label_names
 
     @abstractmethod
     def read(self) -> RawDataset:
-        """All rows with the columns of the data, in splits called train, validation and test."""
+        """Return all rows with the columns of the data, in splits called train, validation, and test."""
 
     def read_columns(
         self,
@@ -119,37 +120,38 @@ class Source(Configurable, ABC):
         rest: bool = False,  # noqa: ARG002
         kinds: Mapping[str, Collection[str]] | None = None,  # noqa: ARG002
     ) -> RawDataset:
-        """The same rows, of which only some columns may be read.
+        """Return the same rows, possibly with some of the columns only.
 
         Args:
             needed: Columns whose values must have one type; None for all.
-            rest: Whether the other columns are wanted too.
-            kinds: Columns of numbers (`number`), where other values make their rows invalid; of labels (`label`),
-                where a mark of a missing value among numbers does; and of texts or lists of texts (`references`).
+            rest: Whether to return the other columns too.
+            kinds: Kind -> columns whose values need special parsing. In columns of numbers (`number`), other values
+                make their rows invalid. In columns of labels (`label`), markers of missing values among numbers do.
+                Columns of `references` hold texts or lists of texts.
         """
         return self.read()
 
     def needs(self) -> dict[str, Repository]:
-        """Key of the config -> what the hub or its cache has to serve for it."""
+        """Return the repositories that the Hub or its cache must provide, by key of the config."""
         return {}
 
     def peek(self) -> Mapping[str, Sequence[str]]:
-        """Where -> the columns that can be seen there without loading anything."""
+        """Return the columns that are visible without loading the data, by place, e.g. the path of a file."""
         return {}
 
     def check(self) -> Iterator[Mistake]:
-        """Errors that can be reported before anything heavy is imported or read."""
+        """Yield errors that need no heavy import and no reading of the rows."""
         yield from check_source(self)
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
-        """What the task's columns and the data's do not agree on, as far as can be told without loading."""
+        """Yield an error for each column that does not match the task, as far as visible without loading."""
         yield from unknown_columns(self.columns, wanted)
         for name, column in wanted.items():
             if column.required and self._theirs(name) in (None, []):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
             if isinstance(several := self.columns.get(name), list) and column.kind in ONE_COLUMN:
                 yield Mistake(f"columns.{name}", "the name of one column", repr(several), "Name one of them.")
-        has_target = any(column.target for column in wanted.values())  # unlike rows to predict for
+        has_target = any(column.target for column in wanted.values())  # unlike unlabeled rows for inference
         if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
             got = repr(self.list_separator)
             yield Mistake("list_separator", "null, since the task reads no lists", got, "Leave it out.")
@@ -160,12 +162,12 @@ class Source(Configurable, ABC):
             yield from self._missing_keys([*dict.fromkeys(name for present in seen.values() for name in present)])
 
     def _theirs(self, name: str) -> str | list[str] | None:
-        """What the data calls a column of the task; null where it is not named and another goes by its name."""
+        """Return the data's name of a task's column; None if unset and another column has taken that name."""
         taken = name in self.columns.values()
         return self.columns.get(name, None if taken else name)
 
     def _needed(self, wanted: Mapping[str, Column]) -> list[str]:
-        """The columns of the data that the task and the splits go by."""
+        """Return the columns of the data that the task and the splitting read."""
         theirs = [self._theirs(name) for name in wanted]
         named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
         return [*dict.fromkeys(str(one) for one in [*named, *(getattr(self, key) for key in _KEYS)] if one)]
@@ -179,14 +181,14 @@ class Source(Configurable, ABC):
                 kinds["number"] += theirs
             elif isinstance(theirs, str) and column.kind in kinds:
                 kinds[column.kind].append(theirs)
-        if any(name.casefold() in MISSING for name in self.labels or ()):  # a label called None
+        if any(name.casefold() in MISSING for name in self.labels or ()):  # a label may be called None
             kinds["label"] = []
         return kinds
 
     def _missing(
         self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
     ) -> Iterator[Mistake]:
-        """A mistake for each column that the data should have and has not; `nested` names are known once it is read."""
+        """Yield an error for each missing column; `nested` holds the names inside structs once the data is read."""
         if not any(column.required for column in wanted.values()) and not self._present(wanted, present):
             fix = f"Set dataset.columns.{next(iter(wanted))} or another of them to a column of the data."
             yield Mistake("columns", f"{one_of(wanted)} in {where}", f"{list(present)}", fix)
@@ -206,7 +208,7 @@ class Source(Configurable, ABC):
                     yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
 
     def _present(self, wanted: Mapping[str, Column], present: Sequence[str]) -> list[str]:
-        """The columns of the task that the data may have, going by their first names."""
+        """Return the columns of the task that the data may have, judged by the first name of each column."""
         theirs = {name: self._theirs(name) for name in wanted}
         first = {name: one[0] if isinstance(one, list) and one else one for name, one in theirs.items()}
         return [
@@ -214,21 +216,21 @@ class Source(Configurable, ABC):
         ]
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
-        """A mistake for each column that the training rows should be split by and have not."""
+        """Yield an error for each column that the training rows should be split by but do not have."""
         for key in _KEYS:
             if (one := getattr(self, key)) and one not in present and one.partition(".")[0] not in present:
                 fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
                 yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
 
     def load(self, task: TaskSpec) -> DatasetDict:
-        """The rows of each split under the task's column names; always with train and validation.
+        """Return the rows of each split under the task's column names; train and validation always exist.
 
-        Test rows have a column `GROUPS` too, where `group_by_column` is set and the data have it.
+        Test rows also have a column `GROUPS` if `group_by_column` is set and the data has that column.
         """
         return self.finish(self.open(task), task)
 
     def open(self, task: TaskSpec) -> RawDataset:
-        """All rows under the task's column names, invalid ones among them; from then on, `label_names` is set."""
+        """Return all rows under the task's column names, including invalid ones, and set `label_names`."""
         self._dropped = DroppedRows()
         needed = self._needed(task.columns)
         raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
@@ -250,7 +252,7 @@ class Source(Configurable, ABC):
         return replace(raw, splits=splits)
 
     def _check_label_names(self, raw: RawDataset, train: Any, task: TaskSpec) -> None:
-        """Report label names of the data that may not be labels of their own; raise ConfigError if they cannot be."""
+        """Warn of label names of the data that may not be separate labels; raise ConfigError if they cannot be."""
         column = next((name for name, one in task.columns.items() if one.kind in ("label", "labels")), None)
         if column is None or not self._label_names:
             return
@@ -266,12 +268,12 @@ class Source(Configurable, ABC):
             log.warning("data: %s", doubt)
 
     def finish(self, raw: RawDataset, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
-        """The valid rows of `open` in the splits of a run, as `load` returns them.
+        """Return the valid rows of `open` in the splits of a run, as `load` returns them.
 
         Args:
-            raw: The result of `open`.
-            task: The same task.
-            label_names: Of all data of a run that this is a part of; None if it is all.
+            raw: Result of `open`.
+            task: The task that was passed to `open`.
+            label_names: Label names of all data of the run, if this is a part of it; None if this is all of it.
         """
         splits, streams = raw.splits, is_stream(raw.splits["train"])
         names = label_names or self._label_names
@@ -291,13 +293,13 @@ class Source(Configurable, ABC):
         for split, most in self.limit.items():
             if most is not None and split in splits:
                 splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
-        if streams and not task.keeps_order():  # behind the limit, so that each epoch has the same rows
+        if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
         log.info("data: %s", ", ".join(f"{split} {format_length(splits[split])}" for split in splits))
         return splits
 
     def _split(self, raw: RawDataset, needed: Collection[str]) -> RawDataset:
-        """The rows in the splits that a column names; raises ConfigError for such a column that no key refers to."""
+        """Return the rows in the splits that a column names; raise ConfigError if the config ignores such a column."""
         if isinstance(self.split_column, str):
             return split_rows(raw, self.split_column, self.split_values)
         if self.split_column is None:
@@ -305,9 +307,9 @@ class Source(Configurable, ABC):
         return raw
 
     def read_one(self, wanted: Mapping[str, Column]) -> tuple[str, RawDataset]:
-        """Read one split with all columns of the data: test, else validation, else the only one.
+        """Read one split with all columns of the data: test, else validation, else train.
 
-        Bad rows are among them, and nothing is held out or drawn. `under_task_names` gives the task's columns.
+        Bad rows are included, and no rows are held out or drawn. `under_task_names` returns the task's columns.
 
         Returns:
             The split's name, and its rows.
@@ -328,10 +330,10 @@ class Source(Configurable, ABC):
     def under_task_names(
         self, splits: DatasetDict, wanted: Mapping[str, Column], extra: Mapping[str, Sequence[str]] | None = None
     ) -> DatasetDict:
-        """Return the rows with the columns of the task, and those of `extra` (split -> names) behind a `_`.
+        """Return the rows with the columns of the task, and the columns of `extra` (split -> names) prefixed by `_`.
 
-        Where the task reads a text and the data has a list of texts, e.g. of sentences, they are joined with spaces.
-        Where it reads a list and the data has a text, `list_separator` splits it.
+        If the task reads a text and the data has a list of texts, e.g. sentences, they are joined with spaces.
+        If the task reads a list and the data has a text, `list_separator` splits it.
         """
         names = {ours: self._theirs(ours) for ours in wanted}
         renamed = type(splits)(
@@ -349,9 +351,12 @@ class Source(Configurable, ABC):
         return with_whole_labels(renamed, labels)
 
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
-        """Split off what is missing of validation and test; of the columns that this went by, test keeps its groups."""
+        """Hold out the missing validation and test splits from train, then drop the columns that rows are split by.
+
+        Test keeps its groups.
+        """
         shares = {"validation": self.validation_size, "test": self.test_size}
-        left = 1.0  # of all training rows
+        left = 1.0  # share of all training rows that is left in train
         for split, share in shares.items():
             if split in splits or not share:
                 continue
@@ -365,7 +370,7 @@ class Source(Configurable, ABC):
         drop_keys(splits, self.stratify_by_column, self.group_by_column)
 
     def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
-        """At most that many rows, drawn by `seed`; of a stream, or where they are not to be drawn, the first ones."""
+        """Return at most that many rows, drawn by `seed`; the first ones for a stream or if `shuffle` is false."""
         if is_stream(rows):
             return rows.take(most)
         drawn = rows.shuffle(seed=self.seed) if shuffle else rows

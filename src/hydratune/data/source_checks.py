@@ -1,4 +1,4 @@
-"""Checks of the options that all datasets have, before anything is read."""
+"""Checks of the options that all datasets have, before any data is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Options(Protocol):
-    """The options that `data.base.Source` documents."""
+    """The options that `data.source.Source` documents."""
 
     columns: dict[str, str | list[str] | None]
     labels: list[str] | dict[str, str] | None
@@ -46,7 +46,7 @@ def check_source(source: Options) -> Iterator[Mistake]:
 
 
 def _check_splitting(source: Options) -> Iterator[Mistake]:
-    """Yield an error for each invalid option of how rows are split."""
+    """Yield an error for each invalid option that splits rows."""
     if not 0 < source.validation_size < 1:
         fix = "Set dataset.validation_size=0.1."
         yield Mistake("validation_size", "a share between 0 and 1", repr(source.validation_size), fix)

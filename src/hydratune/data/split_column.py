@@ -23,31 +23,31 @@ USUAL = {
     "test": ("test", "testing"),
 }
 _SPLIT = {name: split for split, names in USUAL.items() for name in names}
-# Other values of a column of splits: rows that are in none.
+# Other values of a column that names splits. Their rows are in no split.
 _NO_SPLIT = ("", "none", "unassigned", "unused", "unlabeled", "unlabelled", "unsup", "unsupervised", "extra", "oos")
 _KNOWN = frozenset((*_SPLIT, *_NO_SPLIT))
-_BATCH = 1000  # rows of a stream that are looked at together
+_BATCH = 1000  # rows of a stream that are filtered together
 SplitValues = Mapping[str, "str | list[str] | None"]
 
 
 def split_of(value: Any) -> str | None:
-    """The split that a value is a usual name of."""
+    """Return the split that a value usually names; None for other values."""
     return _SPLIT.get(value.strip().casefold()) if isinstance(value, str) else None
 
 
 def may_be_split(value: Any) -> bool:
-    """Whether a value may stand in a column that names splits."""
+    """Return whether a value may occur in a column that names splits."""
     return value is None or (isinstance(value, str) and value.strip().casefold() in _KNOWN)
 
 
 def are_splits(values: Collection[Any]) -> bool:
-    """Whether values name train and another split."""
+    """Return whether values name train and another split."""
     splits = {split_of(value) for value in values} - {None}
     return "train" in splits and len(splits) > 1
 
 
 def candidates(columns: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
-    """Column -> its distinct values, for the columns of which all values may name splits."""
+    """Return the distinct values of each column whose values may all name splits."""
     distinct: dict[str, set[str]] = {}
     for name, values in columns.items():
         seen: set[str] = set()
@@ -61,13 +61,13 @@ def candidates(columns: Mapping[str, Iterable[Any]]) -> dict[str, set[str]]:
 
 
 def joined(files: Sequence[Mapping[str, Collection[str]]]) -> dict[str, set[str]]:
-    """The `candidates` of several files together: columns that name splits in each of them."""
+    """Return the combined `candidates` of several files, for columns that are candidates in each of them."""
     names = [name for name in files[0] if all(name in file for file in files)] if files else []
     return {name: {value for file in files for value in file[name]} for name in names}
 
 
 def check_values(values: SplitValues | None) -> Iterator[Mistake]:
-    """What is wrong with `dataset.split_values`."""
+    """Yield an error for each invalid part of `dataset.split_values`."""
     if values is None:
         return
     listed = {split: _listed(given) for split, given in values.items()}
@@ -85,8 +85,8 @@ def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
     """Raise ConfigError if a column of the training rows seems to name their splits.
 
     Args:
-        raw: The rows.
-        needed: Columns that the task reads, which may hold such values.
+        raw: Rows as they were read.
+        needed: Columns that the task reads; these may hold such values.
     """
     rows = raw.splits["train"]
     columns = raw.split_names or ({} if is_stream(rows) else candidates(_texts(rows)))
@@ -99,7 +99,7 @@ def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
 
 
 def _texts(rows: Any) -> dict[str, Iterable[Any]]:
-    """The columns of texts of a dataset."""
+    """Return the text columns of a dataset, by name."""
     texts = [name for name, one in rows.features.items() if getattr(one, "dtype", "") in ("string", "large_string")]
     return {name: rows[name] for name in texts}
 
@@ -109,12 +109,12 @@ def _texts(rows: Any) -> dict[str, Iterable[Any]]:
 
 @dataclass
 class _Parts:
-    """The rows of each split.
+    """Positions of the rows of each split, and counts of the values that name splits.
 
     Attributes:
-        column: The name of the column.
+        column: Name of the column that names splits.
         by_value: Value -> split; None for the usual names.
-        numbers: Split -> the positions of its rows before they were split.
+        numbers: Split -> the positions of its rows before the split.
         values: Value -> its number of rows.
         first: Value -> the position of its first row.
     """
@@ -126,7 +126,7 @@ class _Parts:
     first: dict[Any, int] = field(default_factory=dict)
 
     def split(self, value: Any) -> str | None:
-        """The split of a value; None for a value of no split."""
+        """Return the split of a value; None for a value of no split."""
         if self.by_value is None:
             return split_of(value)
         return self.by_value.get(str(value).strip()) if value is not None else None
@@ -146,11 +146,12 @@ def split_rows(raw: RawDataset, column: str, values: SplitValues | None) -> RawD
 
     Args:
         raw: Rows, all of them in train.
-        column: Of the data; names the split of each row.
-        values: Split -> its values; None for the usual names of splits. Rows with other values are left out.
+        column: Column of the data that names the split of each row.
+        values: Split -> its values; rows with other values are left out. None for the usual names of splits; other
+            values are then an error.
 
     Raises:
-        ConfigError: If there are other splits, or no such column, or values that name no split.
+        ConfigError: If there are other splits, the column is missing, a value is invalid, or no row is in train.
     """
     from datasets import DatasetDict
 
@@ -183,7 +184,7 @@ def _selected(rows: Any, parts: _Parts) -> dict[str, Any]:
 
 
 def _streamed(rows: Any, parts: _Parts) -> dict[str, Any]:
-    """Train as a stream; the other splits in memory, from one reading of the rows."""
+    """Return train as a stream, and the other splits in memory, after one pass over the rows."""
     from datasets import Dataset
 
     feature = rows.features[parts.column]
@@ -206,7 +207,7 @@ def _streamed(rows: Any, parts: _Parts) -> dict[str, Any]:
 
 
 def _named(feature: Any, values: Iterable[Any]) -> Iterable[Any]:
-    """Values, as their names if they are ids of a `ClassLabel`."""
+    """Return the values, or their names if they are ids of a `ClassLabel`."""
     names = getattr(feature, "names", None)
     return values if names is None else [names[value] if value in range(len(names)) else None for value in values]
 
@@ -216,7 +217,7 @@ def _listed(given: str | list[str] | None) -> list[str]:
 
 
 def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, own: Mapping[str, Any]) -> None:
-    """Raise ConfigError for values that name no split, and for splits without rows; log the rows that are left out."""
+    """Raise ConfigError for invalid values or if no row is in train; log the number of rows in no split."""
     present = sorted({str(value).strip() for value in parts.values if value is not None})
     for split, given in (values or {}).items():
         if missing := [name for name in _listed(given) if name not in present]:

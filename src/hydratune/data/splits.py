@@ -1,4 +1,4 @@
-"""Columns under the task's names, rows that are held out, and rows that stand in two splits."""
+"""Column renaming, held-out rows, and duplicates across splits."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import numpy as np
     from datasets import Dataset, DatasetDict
 
-GROUPS = "_group"  # a column of test rows: those with the same value belong together
+GROUPS = "_group"  # a column of test rows; rows with the same value are in one group
 
 
 def without_groups(splits: DatasetDict) -> DatasetDict:
-    """Return the splits with the columns that a task reads."""
+    """Return the splits without the column `GROUPS`."""
     has = {split: GROUPS in (rows.column_names or ()) for split, rows in splits.items()}
     return type(splits)({split: rows.remove_columns(GROUPS) if has[split] else rows for split, rows in splits.items()})
 
@@ -28,7 +28,7 @@ def without_groups(splits: DatasetDict) -> DatasetDict:
 def key_columns(
     split: str, rows: Any, present: Sequence[str], stratify_by: str | None, group_by: str | None
 ) -> list[str]:
-    """Return the columns that a split keeps besides the task's: what train is split by, and what groups test rows."""
+    """Return the extra columns of a split: those that split the training rows, or that group the test rows."""
     if is_stream(rows):
         return []
     names = {"train": [stratify_by, group_by], "test": [group_by]}.get(split, [])
@@ -36,7 +36,7 @@ def key_columns(
 
 
 def drop_keys(splits: DatasetDict, stratify_by: str | None, group_by: str | None) -> None:
-    """Drop the columns that rows were split by; test keeps its groups, as `GROUPS`."""
+    """Drop the columns that rows were split by; test keeps its groups as `GROUPS`."""
     for name in (stratify_by, group_by):
         for split, rows in splits.items():
             if not name or f"_{name}" not in (rows.column_names or ()):
@@ -48,13 +48,13 @@ def drop_keys(splits: DatasetDict, stratify_by: str | None, group_by: str | None
 
 
 def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra: Sequence[str] = ()) -> Any:
-    """`rows` under new names.
+    """Return `rows` with the selected columns under new names.
 
     Args:
         rows: A dataset or a stream.
-        names: New name -> old one; a dotted one leads into a struct, a list of names becomes a column of lists.
-            A name that the rows have not is left out.
-        extra: Columns to keep besides, behind a `_`.
+        names: New name -> old name. A dotted name selects a field of a struct, and a list of names becomes a column of
+            lists. A name that the rows do not have is skipped.
+        extra: Other columns to keep, prefixed by `_`.
     """
     from datasets import List
 
@@ -62,7 +62,7 @@ def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra
     for one in dict.fromkeys(one for one in wanted if one not in rows.column_names):
         if one in (inside := nested(rows.features)):
             rows = with_column(rows, one, inside[one], partial(_inside, dotted=one))
-    for name in extra:  # also where it is one of the task's columns
+    for name in extra:  # also if the task reads this column
         rows = with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
     lists = {new: old for new, old in names.items() if isinstance(old, list)}
     for new, old in lists.items():
@@ -73,7 +73,7 @@ def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra
 
 
 def nested(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted name -> feature of everything inside structs."""
+    """Return the features of all fields inside structs, by dotted name."""
     found: dict[str, Any] = {}
     for name, feature in features.items():
         for inner, one in feature.items() if isinstance(feature, dict) else ():
@@ -82,7 +82,7 @@ def nested(features: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inside(batch: Mapping[str, Sequence[Any]], dotted: str) -> list[Any]:
-    """The values that a dotted name leads to; null where a struct on the way is."""
+    """Return the values of a dotted name; null if a struct on the path is null."""
     name, *path = dotted.split(".")
     values = list(batch[name])
     for step in path:
@@ -95,7 +95,7 @@ def _lists(batch: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[lis
 
 
 def with_column(rows: Any, name: str, feature: Any, values: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """`rows` with a new or replaced column; also for a stream, whose features `map` would lose."""
+    """Return `rows` with a new or replaced column; pass the features, which `map` of a stream would lose."""
     from datasets import Features
 
     features = Features({**rows.features, name: feature})
@@ -109,7 +109,7 @@ def holds_lists_of_texts(rows: Any, name: str) -> bool:
 
 
 def join_texts(rows: Any, names: Iterable[str]) -> Any:
-    """`rows` with the texts of a list as one text, with spaces between them; null where one of them is null."""
+    """Return `rows` with each list of texts joined by spaces into one text; null if a text is null."""
     from datasets import Value
 
     for name in names:
@@ -119,10 +119,10 @@ def join_texts(rows: Any, names: Iterable[str]) -> Any:
 
 
 def with_whole_labels(splits: Any, names: Iterable[str]) -> Any:
-    """Splits with labels such as 5.0 as whole numbers, where all labels of a column are whole.
+    """Convert labels such as 5.0 to whole numbers if all labels of a column are whole, and return the splits.
 
-    JSON of star ratings has them, and so have IDs in a column with missing values that pandas wrote. Of a stream,
-    the first rows decide, and later labels with a fraction become null.
+    JSON of star ratings has such labels, and so have ids that pandas wrote in a column with missing values. For a
+    stream, the first rows decide, and later labels with a fraction become null.
     """
     from datasets import Value
 
@@ -147,7 +147,7 @@ def _is_whole(rows: Any, name: str) -> bool:
 
     values = rows.select_columns(name).with_format("arrow")[:][name]
     is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), MOST_EXACT))
-    return bool(pc.all(is_id).as_py())  # which leaves nulls out
+    return bool(pc.all(is_id).as_py())  # `all` ignores nulls
 
 
 def _whole(batch: Mapping[str, Sequence[Any]], name: str) -> list[int | None]:
@@ -166,15 +166,15 @@ def hold_out(
     group_by: str | None = None,
     shuffle: bool = True,
 ) -> tuple[Dataset, Dataset]:
-    """The rows that stay and those that are held out, drawn by `seed`.
+    """Return the remaining rows and the held-out rows, drawn by `seed`.
 
     Args:
-        rows: With the columns `_NAME` of those that the split goes by.
-        share: Of the rows, or of the groups, to hold out.
-        seed: Of the draw.
-        stratify_by: The values of this column keep their shares.
-        group_by: No value of this column is in both parts.
-        shuffle: Where nothing of that is asked for, draw the rows; false holds out the last ones, in their order.
+        rows: Rows with a column `_NAME` for each column NAME that they are split by.
+        share: Share of the rows, or of the groups, to hold out.
+        seed: Seed of the draw.
+        stratify_by: Column whose values keep their shares.
+        group_by: Column of which no value is in both parts.
+        shuffle: Whether to draw the rows if neither column is given; false holds out the last rows, in their order.
     """
     from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
@@ -182,7 +182,8 @@ def hold_out(
         fix = "Add rows, or a validation split."
         raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
     if not stratify_by and not group_by:
-        share = min(share, 1 - 1 / len(rows))  # rounded up; one row stays to train on
+        # The held-out part is rounded up, and at least one row must remain for training.
+        share = min(share, 1 - 1 / len(rows))
         halves = rows.train_test_split(test_size=share, seed=seed, shuffle=shuffle)
         return halves["train"], halves["test"]
     key = "stratify_by_column" if stratify_by else "group_by_column"
@@ -190,14 +191,14 @@ def hold_out(
     values = [str(value) for value in rows[f"_{stratify_by or group_by}"]]
     try:
         kept, held = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
-    except ValueError as error:  # a class of one row, a single group
+    except ValueError as error:  # e.g. a class with one row, or a single group
         fix = f"Set dataset.{key}=null."
         raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
     return rows.select(kept), rows.select(held)
 
 
 def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
-    """Return the numbers of the rows whose label, or a label in whose list, has one of some names."""
+    """Return the numbers of the rows whose label, or a label in their list, has one of these names."""
     feature = rows.features[column]
     classes = getattr(getattr(feature, "feature", feature), "names", None)
     wanted = {i for i, name in enumerate(classes) if name in names} if classes else {*names}
@@ -206,7 +207,7 @@ def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
 
 
 def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
-    """A sentence for each pair of splits that share rows with the same `inputs`."""
+    """Yield a warning for each pair of splits with duplicate rows, which have the same `inputs`."""
     import numpy as np
 
     known: dict[str, np.ndarray] = {}
@@ -223,7 +224,7 @@ def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterat
 
 
 def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
-    """(rows,) uint64: equal for equal values of all columns."""
+    """Return hashes of shape (rows,) and type uint64, equal for rows with equal values in all columns."""
     import pandas as pd
 
     frame = pd.DataFrame({name: [_plain(value) for value in rows[name]] for name in columns})

@@ -1,4 +1,4 @@
-"""Training rows that are read while they are used, for data larger than memory."""
+"""Streams of training rows that are read while they are used, for data larger than memory."""
 
 from __future__ import annotations
 
@@ -16,39 +16,42 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HEAD = 1000  # rows that are looked at before training
+HEAD = 1000  # number of rows that are checked before training
 
 
 def is_stream(rows: Any) -> bool:
-    """Whether rows have no length."""
+    """Return whether rows have no length."""
     return not hasattr(rows, "__len__")
 
 
 def length(rows: Any) -> int | None:
-    """The number of rows; None for a stream."""
+    """Return the number of rows; None for a stream."""
     return None if is_stream(rows) else len(rows)
 
 
 def format_length(rows: Any) -> str:
-    """The number of rows, for a message."""
+    """Return the number of rows as text for a message."""
     count = length(rows)
     return "as a stream" if count is None else f"{count:,} rows"
 
 
 def head(stream: Any) -> Dataset:
-    """The first rows, in memory."""
+    """Return the first `HEAD` rows of a stream, in memory."""
     from datasets import Dataset
 
     return Dataset.from_list(list(stream.take(HEAD)), features=stream.features)
 
 
 def typed(stream: Any) -> Any:
-    """The stream with the column types of its first rows, where the reader does not know them."""
+    """Return the stream with column types, inferred from its first rows if the reader does not know them."""
     return stream if stream.features else stream.cast(head(stream).features)
 
 
 def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool, dropped: DroppedRows) -> Any:
-    """The stream without the rows that `task` cannot use; where they are not to be dropped, they end the run."""
+    """Return the stream without the rows that `task` cannot use.
+
+    If `drop` is false, reading such a row raises ConfigError.
+    """
     features = stream.features
     count = 0
 

@@ -1,4 +1,4 @@
-"""Typed rows of files: written once as Arrow under a hash of the files' content, or streamed."""
+"""Typed rows of files, cached as Arrow under a hash of the files' content, or streamed."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, Features, IterableDataset
 
-_BATCH = 1000  # rows that are held in memory
-_VERSION = 3  # of the rows that a reader makes of the same bytes; raise it when a reader changes
+_BATCH = 1000  # number of rows that are held in memory
+_VERSION = 3  # increase it when a reader parses the same bytes differently
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file, and how its rows become rows of a table.
+    """A file and the types that its rows have in a table.
 
     Args:
-        path: Of the file.
-        name: Of its format.
-        options: Of the format.
-        selection: Columns that are read.
-        types: Of these columns in all files of the split; of binary files, only their names count.
+        path: Path of the file.
+        name: Name of the format.
+        options: Options of the format.
+        selection: Columns to read.
+        types: Types of these columns in all files of the split; for binary files, only the names count.
         digest: SHA-256 of the file's bytes.
     """
 
@@ -46,7 +46,7 @@ class TableFile:
     digest: str = ""
 
     def tables(self) -> Iterator[pa.Table]:
-        """The sound rows, in batches."""
+        """Yield the valid rows as tables of up to 1,000 rows."""
         import pyarrow as pa
 
         if FORMATS[self.name].read is None:
@@ -67,21 +67,21 @@ class TableFile:
                     yield values
 
     def key(self) -> list[Any]:
-        """Everything that determines the rows, without the file's name."""
+        """Return everything that determines the rows, without the file's name."""
         options = {name: sorted(v) if isinstance(v, frozenset) else v for name, v in asdict(self.options).items()}
         return [self.digest, self.name, options, asdict(self.selection), [*self.types.items()]]
 
     def verify(self) -> None:
-        """Raises ValueError if the file's bytes are no longer those of the digest."""
+        """Raise ValueError if the file's bytes no longer match the digest."""
         if digest(self.path) != self.digest:
             raise ValueError(f"{self.path} changed while it was read")
 
 
 def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
-    """The rows of files, read from the cache if the same bytes were read in the same way before.
+    """Return the rows of files, from the cache if the same bytes were read with the same options before.
 
     Raises:
-        ValueError: If a value does not fit into its column.
+        ValueError: If a value does not fit into its column, or if a file changed while it was read.
     """
     import pyarrow as pa
     from datasets import Dataset
@@ -89,7 +89,7 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     cached = cache_dir() / "rows" / f"{_key(files, features)[:32]}.arrow"
     if not cached.exists():
         cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same
+        part = cached.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same file
         try:
             with pa.ipc.new_stream(part, features.arrow_schema) as writer:
                 for table in itertools.chain.from_iterable(file.tables() for file in files):
@@ -104,7 +104,7 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
 
 
 def _key(files: Sequence[TableFile], features: Features) -> str:
-    """A hash of everything that determines the rows."""
+    """Return a hash of everything that determines the rows."""
     text = json.dumps([_VERSION, str(features), [file.key() for file in files]])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -115,7 +115,11 @@ def _verify(files: Sequence[TableFile]) -> None:
 
 
 def streamed_rows(files: Sequence[TableFile], features: Features) -> IterableDataset:
-    """The same rows, read while they are used; the description of the stream is a hash of its content."""
+    """Return the same rows as a stream whose description is a hash of its content.
+
+    Raises:
+        ValueError: If a file changed since it was scanned.
+    """
     from datasets import IterableDataset
 
     _verify(files)
@@ -131,7 +135,7 @@ def _examples(files: Sequence[TableFile], features: Features) -> Iterator[dict[s
 
 
 def _fitted(table: pa.Table, features: Features) -> pa.Table:
-    """A table with all columns of `features`, of their types."""
+    """Return a table with all columns of `features`, cast to their types."""
     import pyarrow as pa
     from datasets.table import table_cast
 

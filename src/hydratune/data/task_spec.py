@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class TaskSpec(Protocol):
-    """The part of a task that a dataset uses."""
+    """The attributes and methods of a task that a dataset uses."""
 
     columns: Mapping[str, Column]
     inputs: Sequence[str]

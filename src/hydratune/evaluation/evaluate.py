@@ -53,26 +53,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FOLDER = "evaluations"  # in a run's directory
-# What may be changed of a run's config; the model is as it was trained.
+FOLDER = "evaluations"  # inside the run directory
+# Keys of a run's config that overrides may change; the model stays as it was trained.
 CHANGES = ("dataset", "hardware", "task.extra_metrics", "task.metrics", "trainer.args.per_device_eval_batch_size")
-# Changes that leave the data where it was.
+# Keys of the dataset that do not select other data.
 _SAME_DATA = ("dataset.limit", "dataset.on_bad_row", "dataset.unseen_labels")
 _LOCAL = "LocalFiles"
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation came to, as its file says it.
+    """Result of an evaluation, with the fields of its JSON file.
 
     Args:
-        name: Of the file, and in MLflow.
-        split: Which split of the data was scored.
-        rows: How many rows.
-        digest: A hash of their content.
-        dataset: The config of the data.
+        name: Name of the file, and of the evaluation in MLflow.
+        split: Split of the data that was scored.
+        rows: Number of rows.
+        digest: Hash of the rows' content.
+        dataset: Config of the data.
         metrics: Name -> value, without a prefix.
-        precision: The precision of the evaluation, e.g. `bf16`.
+        precision: Precision of the evaluation, e.g. `bf16`.
     """
 
     name: str
@@ -85,7 +85,11 @@ class Evaluation:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Scores, prints, writes and records; returns the exit code: 1 where MLflow could not be told."""
+    """Evaluate a run, print and write the scores, and log them to MLflow.
+
+    Returns:
+        The exit code, which is 1 if the scores cannot be logged to MLflow.
+    """
     parser = argparse.ArgumentParser(prog="hydratune evaluate", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"of {', '.join(CHANGES)}")
@@ -107,10 +111,10 @@ def main(arguments: Sequence[str]) -> int:
 def evaluate(
     run: FinishedRun, overrides: Sequence[str] = (), name: str | None = None, config_dir: Path | None = None
 ) -> Evaluation:
-    """The scores on the data that the overrides name, or on the run's own test rows.
+    """Return the scores on the data that the overrides select, or on the run's own test rows.
 
     Raises:
-        ConfigError: For mistakes, rows that cannot be read, and labels that the model has not.
+        ConfigError: If an override is invalid, or if rows are unreadable or have labels that the model does not have.
     """
     cfg = _changed(run.cfg, overrides, config_dir)
     is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
@@ -146,7 +150,7 @@ def evaluate(
     return Evaluation(called, split, len(rows), digest, described, found, loaded.precision)
 
 
-# --- what is asked for -----------------------------------------------------------------------------------
+# --- arguments -------------------------------------------------------------------------------------------
 
 
 def _keys(overrides: Sequence[str]) -> list[str]:
@@ -154,7 +158,7 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 
 
 def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
-    """The run's config with the overrides; `dataset=NAME` puts another dataset in the place of the run's."""
+    """Return the run's config with the overrides; `dataset=NAME` replaces the run's dataset."""
     with overriding(overrides, config_dir) as request:
         cfg, mistakes = change_config(cfg, request, CHANGES)
     if mistakes:
@@ -163,7 +167,7 @@ def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None)
 
 
 def _one_file(cfg: DictConfig) -> str | None:
-    """The split of files that is scored, which becomes the only one of `cfg`; None for data of other kinds."""
+    """Return the split of local files to score, and make it the only one of `cfg`; None for other datasets."""
     if not str(cfg.dataset.get("_target_")).endswith(f".{_LOCAL}"):
         return None
     given: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
@@ -182,7 +186,7 @@ def _one_file(cfg: DictConfig) -> str | None:
 
 
 def _name(cfg: DictConfig, split: str | None) -> str:
-    """That of the file, of the repository or of the kind of data."""
+    """Return the name of the file or the repository, or else of the dataset's class in snake case."""
     if split is not None:
         first = cfg.dataset.files.train
         return Path(first if isinstance(first, str) else first[0]).stem
@@ -193,7 +197,7 @@ def _name(cfg: DictConfig, split: str | None) -> str:
 
 
 def _checked_name(name: str) -> str:
-    """The name, if MLflow and file systems take it."""
+    """Return the name if it is valid in MLflow and file systems; raise ConfigError otherwise."""
     if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) or name.startswith("."):
         fix = "Set --name=NAME."
         raise ConfigError(Mistake("--name", "letters, digits, dots, dashes and underscores", repr(name), fix))
@@ -201,7 +205,7 @@ def _checked_name(name: str) -> str:
 
 
 def _source(cfg: DictConfig, task: Task) -> Any:
-    """The dataset of a checked config."""
+    """Build and check the dataset of a checked config."""
     source = build(cfg.dataset)
     mistakes = [*source.check()] or [*source.check_columns(task.columns)]
     if mistakes:
@@ -219,14 +223,14 @@ def _splits(**splits: Dataset) -> Any:
 
 
 def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
-    """The split that the run was tested on, or validated on where it had no test split."""
+    """Return the run's test split, or its validation split if it has no test split."""
     splits = without_groups(source.load(task))
     split = "test" if "test" in splits else "validation"
     return split, task.relabelled(splits[split], source.label_names, trained)
 
 
 def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
-    """The split of other data that is scored, without bad rows where those are to be dropped."""
+    """Return the split of other data to score, without bad rows if the config drops them."""
     if not isinstance(source, Source):
         fix = "Evaluate on each of its datasets."
         raise ConfigError(Mistake("dataset", "one dataset", type(source).__name__, fix))
@@ -249,7 +253,7 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
 
 
-# --- what comes out --------------------------------------------------------------------------------------
+# --- output ----------------------------------------------------------------------------------------------
 
 
 def _show(found: Evaluation) -> None:
@@ -262,7 +266,7 @@ def _show(found: Evaluation) -> None:
 
 
 def _record(directory: Path, found: Evaluation) -> int:
-    """Tells the run's MLflow run; the exit code."""
+    """Log the scores to the run's MLflow run, and return the exit code."""
     from hydratune.tracking.later import log_to_run
 
     prefix = f"eval_on_{found.name}"

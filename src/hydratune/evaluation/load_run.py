@@ -1,4 +1,4 @@
-"""A finished run, found and opened again: its config, checked anew, its network and its tokenizer."""
+"""Loading of a finished run: its directory, its config, which is checked again, its model, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _PLACES = ("outputs", "multirun")
-_LABELS = "dataset.labels"  # a list or a mapping; names of other data are not merged with those of the run
-# Arguments of training that have nothing to do once it is over.
+_LABELS = "dataset.labels"  # a list or a mapping, which replaces the run's label names and is not merged with them
+# TrainingArguments that disable the parts of training that evaluation does not need.
 _OVER = {
     "eval_strategy": "no",
     "save_strategy": "no",
@@ -49,12 +49,12 @@ _OVER = {
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's directory and what it says.
+    """A run directory with its config and metrics.
 
     Args:
-        directory: With the files that a run leaves.
-        cfg: The resolved config; nothing of it may be built before `check_targets`.
-        metrics: Trainer's names -> values.
+        directory: Run directory.
+        cfg: Resolved config; `check_targets` must run before anything of it is built.
+        metrics: Trainer's name of a metric -> value.
     """
 
     directory: Path
@@ -62,20 +62,20 @@ class FinishedRun:
     metrics: Mapping[str, Any]
 
     def tuned(self, task: Task) -> dict[str, float]:
-        """What was tuned on validation, by the names of `Task.tuned`."""
+        """Return the values that were tuned on validation, by the names of `Task.tuned`."""
         return {name: self.metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in self.metrics}
 
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run's network on the device where it answers, and what turns rows into its inputs.
+    """A run's model on its device, with the processor that converts rows into inputs.
 
     Args:
-        network: In evaluation mode.
-        processor: Its tokenizer or image processor.
-        longest: The most tokens of an input, as in training.
-        args: `TrainingArguments` of the run, without what is over.
-        precision: The precision in which it evaluates, e.g. `bf16`.
+        network: Model in evaluation mode.
+        processor: Tokenizer or image processor of the model.
+        longest: Maximum number of tokens per input, as in training.
+        args: `TrainingArguments` of the run, without evaluation, saving, and reporting during training.
+        precision: Precision of the evaluation, e.g. `bf16`.
     """
 
     network: PreTrainedModel
@@ -86,23 +86,23 @@ class LoadedRun:
 
     @property
     def head(self) -> dict[str, Any]:
-        """Number and names of the labels that the network has."""
+        """Number and names of the model's labels."""
         config = self.network.config
         return {"num_labels": config.num_labels, "id2label": config.id2label}
 
 
 def log_to_stderr() -> None:
-    """Sends messages to the terminal, below what is written to stdout."""
+    """Send log messages to stderr, separate from the output on stdout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("alembic", "httpx", "mlflow"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
 def open_run(name: str, uri: str) -> FinishedRun:
-    """The run of a directory or of an MLflow run id, which the store at `uri` may know.
+    """Return the run of a directory, or of an MLflow run id that local files or the store at `uri` know.
 
     Raises:
-        ConfigError: Where there is none, or one that did not finish.
+        ConfigError: If the run does not exist, did not finish, or has unreadable files.
     """
     directory = directory_of(name, uri)
     if missing := [one for one in (CONFIG, METRICS, MODEL) if not (directory / one).exists()]:
@@ -122,17 +122,19 @@ def open_run(name: str, uri: str) -> FinishedRun:
 
 
 def _without_masks(value: Any) -> Any:
-    """The config with null where a secret was."""
+    """Return the config with null in place of masked secrets."""
     if isinstance(value, dict):
         return {name: _without_masks(inner) for name, inner in value.items()}
     return None if value == MASK else value
 
 
 def directory_of(name: str, uri: str) -> Path:
-    """The directory that is named, or where the files of an MLflow run are, by pointers below here or by a tag of it.
+    """Return the named directory, or the directory of an MLflow run id.
+
+    Pointer files below `outputs` and `multirun` are searched for the id, then the tags of the run in the store.
 
     Raises:
-        ConfigError: Where the store at `uri` knows no such run.
+        ConfigError: If the store at `uri` does not know the run's directory, or if another run is in it.
     """
     if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
         return Path(name)
@@ -145,7 +147,8 @@ def directory_of(name: str, uri: str) -> Path:
     if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
         fix = "Name the run's directory, or its store with --uri."
         raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(name), fix))
-    if (pointer(Path(directory)) or {}).get("run_id") != name:  # a tag is what somebody wrote into the store
+    # The tag is untrusted, since anyone with access to the store can change it.
+    if (pointer(Path(directory)) or {}).get("run_id") != name:
         got, fix = f"{directory!r}, whose {POINTER} does not say so", "Name the run's directory."
         raise ConfigError(Mistake("RUN", f"the directory of the run {name}", got, fix))
     return Path(directory)
@@ -187,14 +190,14 @@ def _unloadable(folder: Path, error: Exception) -> ConfigError:
 
 
 def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_size: int | None = None) -> LoadedRun:
-    """The network, with its adapter where it has one, on the device that the run's config asks for.
+    """Load the model, with its adapter if it has one, on the device of the run's config.
 
     Args:
-        run: Its config is checked by now.
-        task: That of the run.
-        processor: The run's, from `load_processor`.
-        output_dir: Where Trainer may write.
-        batch_size: Rows of a batch; None for the run's.
+        run: Run with a checked config.
+        task: Task of the run.
+        processor: Processor of the run, from `load_processor`.
+        output_dir: Directory that Trainer may write to.
+        batch_size: Rows per batch; None for the run's batch size.
     """
     from hydratune.training.precision import precisions
 
@@ -209,7 +212,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
         network = _network(run, folder, task)
     except (OSError, ValueError) as error:
         raise _unloadable(folder, error) from error
-    if not getattr(network, "is_quantized", False):  # weights of 4 bits are where they were loaded
+    if not getattr(network, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
         network.to(args.device)
     gc_tuning.restore_gc()
     precision = precisions(args, network, cfg.hardware.get("eval_precision"))["eval_precision"]
@@ -217,7 +220,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
 
 
 def _for_evaluation(cfg: DictConfig) -> DictConfig:
-    """The config with the precision of evaluation in the place of that of training, where it has another."""
+    """Return the config with `hardware.eval_precision`, if set, in place of the training precision."""
     cfg = cfg.copy()
     if precision := cfg.hardware.get("eval_precision"):
         cfg.hardware.precision = precision
@@ -257,7 +260,7 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
             (`hardware=cpu`), which takes the option's values instead of the stored ones.
 
     Returns:
-        The changed config, and an error for each override that is not possible; with errors nothing is applied.
+        The changed config, and an error for each invalid override. If there are errors, no override is applied.
     """
     mistakes = [mistake for _, mistake in composition.check_choices(request)]
     for override in request.parsed:
@@ -282,7 +285,11 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
 
 @contextmanager
 def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iterator[Request]:
-    """A `Request` of overrides, each checked to be in Hydra's grammar and to have one value."""
+    """Yield a `Request` of overrides that follow Hydra's grammar and have one value each.
+
+    Raises:
+        ConfigError: If an override is invalid.
+    """
     from hydra.errors import HydraException
 
     request = Request(tuple(overrides), config_dir=config_dir)

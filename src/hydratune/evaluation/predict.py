@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROW = "row"  # the output's column with the position in the file, from 0
-CHUNK = 1000  # rows that are held in memory, at least
-# What may be changed of a run's config: how the file is read, and how much is written.
+ROW = "row"  # output column with the position of the row in the file, from 0
+CHUNK = 1000  # minimum number of rows that are held in memory
+# Keys of a run's config that overrides may change: parsing of the file, hardware, and the length of generated text.
 _PARSING = (
     "delimiter",
     "header",
@@ -72,18 +72,18 @@ CHANGES = (
 
 
 class PredictRequest(NamedTuple):
-    """What the command line asks for.
+    """Arguments of `hydratune predict`.
 
     Args:
-        run: A run's directory or an MLflow run id.
-        file: The rows.
-        overrides: Of the keys in `CHANGES`.
-        out: A file, or None for stdout.
-        batch_size: Rows of a batch; None for the run's.
-        limit: The most rows to take; None for all.
-        drop: Whether bad rows are left out; they are refused otherwise.
-        columns: Columns of the file to write next to the predictions; None for all that are not images.
-        uri: The store that knows an MLflow run id.
+        run: A run directory or an MLflow run id.
+        file: File with the rows.
+        overrides: Overrides of the keys in `CHANGES`.
+        out: Output file, or None for stdout.
+        batch_size: Rows per batch; None for the run's batch size.
+        limit: Maximum number of rows; None for all.
+        drop: Whether to drop bad rows; otherwise they are an error.
+        columns: Columns of the file to write next to the predictions; None for all except images and binary data.
+        uri: MLflow store in which a run id is looked up.
     """
 
     run: str
@@ -98,7 +98,7 @@ class PredictRequest(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the predictions; returns the exit code."""
+    """Write the predictions, and return the exit code."""
     parser = argparse.ArgumentParser(prog="hydratune predict", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
     parser.add_argument("file", metavar="FILE", type=Path, help="csv, tsv, json, jsonl, parquet, arrow, text, conll")
@@ -123,7 +123,7 @@ def predict(asked: PredictRequest) -> None:
     """Write one row for each row of the file: its number from 0, its columns, and the prediction.
 
     Raises:
-        ConfigError: For mistakes, and for rows that cannot be read unless they are dropped; nothing is written then.
+        ConfigError: If an argument is invalid, or if bad rows must not be dropped. Then nothing is written.
     """
     run = open_run(asked.run, asked.uri)
     cfg = _changed(run.cfg, asked)
@@ -145,11 +145,11 @@ def predict(asked: PredictRequest) -> None:
         log.info("predictions: %s rows in %s", f"{len(data.inputs) - len(data.bad):,}", asked.out)
 
 
-# --- what is asked for -----------------------------------------------------------------------------------
+# --- arguments -------------------------------------------------------------------------------------------
 
 
 def _changed(cfg: DictConfig, asked: PredictRequest) -> DictConfig:
-    """The run's config with the overrides; raises ConfigError for all that cannot be had."""
+    """Return the run's config with the overrides; raise ConfigError for all invalid arguments together."""
     mistakes = [*check_output(asked.out, asked.file)]
     for name in ("batch_size", "limit"):
         value = getattr(asked, name)
@@ -164,7 +164,7 @@ def _changed(cfg: DictConfig, asked: PredictRequest) -> DictConfig:
 
 
 def _source(cfg: DictConfig, asked: PredictRequest, task: Task) -> LocalFiles:
-    """The file as the run's dataset would read it: the same names of columns, no labels."""
+    """Return the file as a dataset with the run's column names, without the labels."""
     node = cfg.dataset
     named: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
     if unknown := [*unknown_columns(named, task.columns)]:
@@ -191,7 +191,7 @@ def _is_typed(name: str, asked: PredictRequest) -> bool:
 
 
 def _is_like(node: DictConfig, asked: PredictRequest) -> bool:
-    """Return whether the file ends as the run's files do, so that it is read as they were."""
+    """Return whether the file has a suffix of the run's files, so that it is read with the same options."""
     files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
     paths = [one for given in files.values() for one in (given if isinstance(given, list) else [given]) if one]
     return suffix(asked.file) != "" and suffix(asked.file) in {suffix(Path(path)) for path in paths}
@@ -204,9 +204,9 @@ class InputRows(NamedTuple):
     """The rows of the file.
 
     Args:
-        inputs: Under the task's names.
-        columns: The same rows with the columns to write, under the file's names.
-        bad: Numbers of rows without a prediction.
+        inputs: Rows under the task's column names.
+        columns: The same rows with the columns to write, under the file's column names.
+        bad: Numbers of the bad rows, which have no prediction.
         number: Number of a row -> its position in the file, from 0.
     """
 
@@ -217,14 +217,14 @@ class InputRows(NamedTuple):
 
 
 def _rows(task: Task, source: LocalFiles, asked: PredictRequest) -> InputRows:
-    """Read the file, and refuse or leave out the rows for which nothing can be predicted."""
+    """Read the file, and find the bad rows; raise ConfigError if they must not be dropped."""
     wanted = task.input_columns()
     split, raw = source.read_one(wanted)
     rows = raw.splits[split]
     rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
     inputs = source.under_task_names(type(raw.splits)({split: rows}), wanted)[split]
     found = located(_bad_rows(task, inputs), raw.locate)
-    lines = raw.bad if asked.limit is None else ()  # those behind the limit are not asked about
+    lines = raw.bad if asked.limit is None else ()  # with a limit, lines may be after the last row
     log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
     bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.drop else "--on-bad-row drop")
     columns = rows.select_columns(_written(rows, asked))
@@ -234,7 +234,7 @@ def _rows(task: Task, source: LocalFiles, asked: PredictRequest) -> InputRows:
 
 
 def _with_json_text(rows: Dataset) -> Dataset:
-    """Turn columns of values of several types, which Parquet does not have, into JSON text."""
+    """Convert columns with values of several types, which Parquet does not support, to JSON text."""
     from datasets import Features, Json, Value
 
     mixed = [name for name, feature in rows.features.items() if isinstance(feature, Json)]
@@ -245,7 +245,7 @@ def _with_json_text(rows: Dataset) -> Dataset:
 
 
 def _written(rows: Dataset, asked: PredictRequest) -> list[str]:
-    """Return the columns of the file that are written: those asked for, else all but images and other binary data."""
+    """Return the columns of the file to write: those of `--columns`, else all except images and binary data."""
     if asked.columns is None:
         return [name for name, feature in rows.features.items() if _is_plain(name, feature, rows.features)]
     if unknown := [name for name in asked.columns if name not in rows.column_names]:
@@ -255,10 +255,10 @@ def _written(rows: Dataset, asked: PredictRequest) -> list[str]:
 
 
 def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
-    """Return whether a column is the file's own and holds values that JSON has."""
+    """Return whether a column is a column of the file itself, and JSON can represent its values."""
     from datasets import Json
 
-    from_object = "." in name and name.partition(".")[0] in features  # it was read for the task
+    from_object = "." in name and name.partition(".")[0] in features  # a field that was read for the task
     is_media = hasattr(feature, "decode_example") and not isinstance(feature, Json)
     return not from_object and not is_media and "binary" not in str(feature)
 
@@ -266,7 +266,7 @@ def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
 def _records(
     data: InputRows, numbers: Sequence[int], predictions: Iterator[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
-    """Join rows with their predictions.
+    """Yield the rows with their predictions.
 
     Raises:
         ConfigError: If a column of the file has a name that the output uses.
@@ -281,7 +281,7 @@ def _records(
 
 
 def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
-    """The rows for which nothing can be predicted, looked for in chunks."""
+    """Yield the rows that the task cannot predict, reading the inputs in chunks."""
     for start in range(0, len(rows), CHUNK):
         part = rows.select(range(start, min(start + CHUNK, len(rows))))
         for one in task.bad_inputs(part):
@@ -289,7 +289,7 @@ def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
 
 
 def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
-    """Yield the numbers of the good rows in chunks, with a progress bar on a terminal."""
+    """Yield the numbers of the valid rows in chunks, with a progress bar on a terminal."""
     from rich.progress import Progress
 
     count = len(data.inputs)
@@ -307,13 +307,13 @@ def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
 
 @dataclass
 class Predictor:
-    """A run's network that answers rows.
+    """Inference with the model of a run.
 
     Args:
-        task: That of the run.
-        loaded: Its network.
-        tuned: What was tuned on validation.
-        cut: How many inputs were too long so far.
+        task: Task of the run.
+        loaded: Model and processor of the run.
+        tuned: Values that were tuned on validation.
+        cut: Number of inputs that were truncated so far.
     """
 
     task: Task
@@ -323,21 +323,21 @@ class Predictor:
 
     @property
     def chunk(self) -> int:
-        """Rows to hand over at once: whole batches."""
+        """Number of rows per chunk: whole batches, at least `CHUNK` rows."""
         size = self.loaded.args.eval_batch_size
         return -(-CHUNK // size) * size
 
     def rows(self, rows: Dataset) -> Iterator[dict[str, Any]]:
-        """Yield what is predicted for each row."""
+        """Yield the prediction for each row."""
         inputs = self.task.prepare_inputs(rows, self.loaded.processor, self.loaded.longest)
         if "truncated" in inputs.column_names:
             self.cut += sum(inputs["truncated"])
         yield from map(dict, self.task.say(self._responses(inputs), EvalSplit(inputs, self.loaded.head, self.tuned)))
 
     def _responses(self, inputs: Dataset) -> Any:
-        """Return what `Task.respond` leaves of each input, in the order of the inputs.
+        """Return the results of `Task.respond` in the order of the inputs.
 
-        Batches hold inputs of similar length, the longest first, so that little of a batch is padding.
+        Batches hold inputs of similar length, longest first, so that batches have little padding.
         """
         import torch
 
@@ -355,7 +355,7 @@ class Predictor:
         return _in_order(_joined(parts), order)
 
     def _by_length(self, inputs: Dataset) -> list[int]:
-        """Row numbers from the longest input to the shortest; in the order of the rows for images."""
+        """Return the row numbers from the longest input to the shortest; in the original order for images."""
         from hydratune.training.trainer.sampler import lengths
 
         names = getattr(self.loaded.processor, "model_input_names", ["input_ids"])
@@ -364,7 +364,7 @@ class Predictor:
         return [*numbers] if tokens is None else sorted(numbers, key=lambda i: -tokens[i])
 
     def _taken(self, inputs: Dataset) -> list[str]:
-        """The columns that the network takes, as Trainer finds them; all where the task's collator needs others."""
+        """Return the columns that the model's `forward` accepts, or all if the task keeps unused columns."""
         if not self.loaded.args.remove_unused_columns:
             return list(inputs.column_names)
         known = inspect.signature(self.loaded.network.forward).parameters
@@ -372,14 +372,14 @@ class Predictor:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """The rows of all batches, which may differ in width; a tuple of such where a batch is a tuple."""
+    """Return the rows of all batches, which may differ in width; a tuple of lists if batches are tuples."""
     if isinstance(parts[0], tuple):
         return tuple(_joined(column) for column in zip(*parts, strict=True))
     return [row for part in parts for row in (part.float() if part.is_floating_point() else part).cpu().numpy()]
 
 
 def _in_order(values: Any, order: Sequence[int]) -> Any:
-    """Undo a reordering: `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
+    """Undo a reordering, where `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
     if isinstance(values, tuple):
         return tuple(_in_order(column, order) for column in values)
     restored: list[Any] = [None] * len(order)

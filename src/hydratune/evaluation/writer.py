@@ -1,4 +1,4 @@
-"""Where predictions go: lines of JSON, csv or parquet, whole or absent."""
+"""Atomic writing of predictions as JSONL, CSV, or Parquet."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
-Write = Callable[[Sequence[Mapping[str, Any]]], None]  # takes some rows, all with the same keys
+Write = Callable[[Sequence[Mapping[str, Any]]], None]  # writes rows that all have the same keys
 
 
 def check_output(out: Path | None, source: Path) -> Iterator[Mistake]:
-    """What is wrong with the file that predictions are to be written to."""
+    """Yield an error for each problem of the output path."""
     if out is None:
         return
     if out.suffix not in SUFFIXES:
@@ -34,7 +34,7 @@ def check_output(out: Path | None, source: Path) -> Iterator[Mistake]:
 
 @contextmanager
 def writing(out: Path | None) -> Iterator[Write]:
-    """Something that takes rows and writes them; a file is there once all of them are, or not at all."""
+    """Yield a function that writes rows; the file is written atomically and appears after the last row."""
     if out is None:
         yield lambda rows: _write_lines(sys.stdout, rows)
         sys.stdout.flush()
@@ -53,7 +53,7 @@ def _write_lines(file: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _csv(file: Any) -> Write:
-    """Cells of lists are JSON."""
+    """Return a function that writes rows as CSV, with lists and objects as JSON."""
     writer = csv.writer(file)
     has_header = False
 
@@ -73,7 +73,7 @@ def _cell(value: Any) -> Any:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[Write]:
-    """Columns have the types of the first rows."""
+    """Yield a function that writes rows as Parquet, with the column types of the first rows."""
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
@@ -94,7 +94,7 @@ def _parquet(path: Path) -> Iterator[Write]:
 
 
 def _known(kind: pa.DataType) -> pa.DataType:
-    """The type, with texts where the first rows had nothing."""
+    """Return the type, with string in place of null for columns that are empty in the first rows."""
     import pyarrow as pa
 
     if pa.types.is_null(kind):

@@ -1,4 +1,4 @@
-"""The networks that a config may name under `model`, and the adapters under `adapter`."""
+"""Models that a config can name under `model`, and adapters that it can name under `adapter`."""
 
 from typing import TYPE_CHECKING
 

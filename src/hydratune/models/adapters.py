@@ -1,4 +1,4 @@
-"""A few new weights beside frozen ones, through peft: what a config names under `adapter`."""
+"""Adapters of peft: few trainable parameters in a frozen model. A config names them under `adapter`."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ _FILE_FIELDS = (
 
 
 class NoAdapter(Configurable):
-    """Every weight that is not frozen trains."""
+    """No adapter: every parameter that is not frozen trains."""
 
     @property
     def saves_whole(self) -> bool:
-        """Whether `save` writes a network that needs no other checkpoint."""
+        """Return whether `save` writes a model that does not need another checkpoint."""
         return True
 
     def quantization(self) -> BitsAndBytesConfig | None:
-        """How to hold the network's weights in fewer bits; None for as they are."""
+        """Return how to quantize the weights of the model; None to leave them as they are."""
         return None
 
     def apply(self, network: Network) -> PreTrainedModel:
-        """The network as it is."""
+        """Return the model unchanged."""
         return network.module
 
     def save(self, module: PreTrainedModel, folder: Path) -> None:
-        """Writes the network."""
+        """Save the model."""
         module.save_pretrained(folder)
 
 
 @dataclass(kw_only=True)
 class Adapter(NoAdapter):
-    """An adapter of peft in a frozen network. What is new in the network, such as its head, trains as a whole.
+    """Adapter of peft in a frozen model. Newly initialized modules of the model, such as its head, train completely.
 
     Args:
-        config: A config of peft, e.g. `peft.LoraConfig`.
-        merge: Save the network with the adapter in its weights, as if all of it had been trained; else the adapter
-            alone, which needs the checkpoint it was made for.
-        load_in_4bit: Hold the frozen weights in 4 bits (QLoRA), by bitsandbytes.
+        config: Config of peft, e.g. `peft.LoraConfig`.
+        merge: Save the model with the adapter merged into its weights, as if all of it had been trained. Otherwise,
+            save only the adapter, which needs the checkpoint that it was trained on.
+        load_in_4bit: Load the frozen weights in 4 bits (QLoRA), with bitsandbytes.
     """
 
     config: Any
@@ -69,11 +69,11 @@ class Adapter(NoAdapter):
 
     @property
     def saves_whole(self) -> bool:
-        """Whether the adapter is merged."""
+        """Return whether the adapter is merged."""
         return self.merge
 
     def check(self) -> Iterator[Mistake]:
-        """Whether what it needs is installed, and whether its options go together."""
+        """Yield errors for peft fields that load code or files, a missing package, or incompatible options."""
         if isinstance(self.config, Mapping):
             yield from _file_fields(self.config)
         if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
@@ -85,7 +85,7 @@ class Adapter(NoAdapter):
             )
 
     def quantization(self) -> BitsAndBytesConfig | None:
-        """Weights of 4 bits where the adapter is to have them.
+        """Return the config of 4-bit quantization if the adapter requires it; None otherwise.
 
         Dettmers et al., QLoRA: Efficient Finetuning of Quantized LLMs, NeurIPS 2023.
         """
@@ -102,11 +102,11 @@ class Adapter(NoAdapter):
         )
 
     def apply(self, network: Network) -> PreTrainedModel:
-        """The network with the adapter in it.
+        """Return the model with the adapter in it.
 
         Raises:
-            ConfigError: Where peft does not know what to adapt in this kind of network, nothing is trained yet, or
-                the adapter could not be put into its checkpoint again.
+            ConfigError: If peft does not know which layers of this kind of model to adapt. Also if the model trains
+                from scratch, or if the adapter could not be attached to its checkpoint again.
         """
         from peft import get_peft_model, prepare_model_for_kbit_training
 
@@ -122,7 +122,7 @@ class Adapter(NoAdapter):
             module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
         self.config.modules_to_save = _new_modules(module, network.new) or None
         try:
-            with warnings.catch_warnings():  # it says that it mends fan_in_fan_out of GPT-2's layers
+            with warnings.catch_warnings():  # peft reports that it corrects fan_in_fan_out of GPT-2's layers
                 warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
                 adapted = get_peft_model(module, self.config)
         except (ValueError, re.error) as error:
@@ -133,7 +133,7 @@ class Adapter(NoAdapter):
                     "Set adapter.config.target_modules=all-linear, or to names of layers.",
                 )
             raise ConfigError(Mistake("adapter.config", expected, one_line(error)[:300], fix)) from error
-        if module.name_or_path and Path(module.name_or_path).is_dir():  # so that it is found from any directory
+        if module.name_or_path and Path(module.name_or_path).is_dir():  # an absolute path works from any directory
             self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
         self.config.revision = network.commit
         trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
@@ -142,7 +142,7 @@ class Adapter(NoAdapter):
         return adapted
 
     def save(self, module: Any, folder: Path) -> None:
-        """Writes the merged network; or the adapter, with the network's config, which knows the labels."""
+        """Save the merged model, or the adapter with the config of the model, which contains the labels."""
         if self.merge:
             module.merge_and_unload().save_pretrained(folder)
             return
@@ -153,9 +153,9 @@ class Adapter(NoAdapter):
 
 
 def _file_fields(given: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Yield a mistake for each field of a peft config by which peft imports a module or reads a file."""
+    """Yield an error for each field of a peft config by which peft imports a module or reads a file."""
     for name in _FILE_FIELDS:
-        if given.get(name) and (name, given[name]) != ("megatron_core", "megatron.core"):  # its default
+        if given.get(name) and (name, given[name]) != ("megatron_core", "megatron.core"):  # the default of peft
             expected = "null, since peft would import the module or read the file that it names"
             yield Mistake(f"config.{name}", expected, "a value", "Leave it out.")
 
@@ -168,7 +168,7 @@ def _check_code(config: Any) -> None:
 
 
 def load(folder: str | Path) -> PreTrainedModel:
-    """The network of a saved adapter with its checkpoint, its head and the names of its labels: `load(run/model)`."""
+    """Load the model of a saved adapter, with its checkpoint, its head, and its label names: `load(run/model)`."""
     import transformers
     from peft import PeftConfig, PeftModel
 
@@ -177,7 +177,7 @@ def load(folder: str | Path) -> PreTrainedModel:
     config = transformers.AutoConfig.from_pretrained(folder, **safe)
     try:
         saved = PeftConfig.from_pretrained(str(folder))
-    except (KeyError, TypeError) as error:  # another type, or fields of another type
+    except (KeyError, TypeError) as error:  # an unknown adapter type, or fields of another type
         raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
     if wrong := allowlist.check_target(f"{type(saved).__module__}.{type(saved).__name__}", "adapter.config"):
         raise ConfigError(wrong)
@@ -190,9 +190,9 @@ def load(folder: str | Path) -> PreTrainedModel:
     if bits and not hasattr(
         transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"
     ):
-        del config.quantization_config  # it says what to make of the checkpoint, not what is in it
+        del config.quantization_config  # it says how to quantize the checkpoint, not what is in it
         bits = transformers.BitsAndBytesConfig.from_dict(bits)
-    with only_errors():  # the head comes with the adapter
+    with only_errors():  # warnings about the head are wrong: it comes with the adapter
         kind: Any = getattr(transformers, config.architectures[0], None)
         if not _is_network(kind):
             raise ValueError(f"{config.architectures[0]} is no network of transformers")
@@ -215,7 +215,7 @@ def _is_network(kind: Any) -> bool:
 
 
 def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:
-    """The names of the modules of which nothing is trained yet; they have no weight that is tied to a trained one."""
+    """Return the names of modules that are newly initialized as a whole, and not tied to a trained weight."""
     holders = {name.rpartition(".")[0] for name in new} - {""}
     found = [
         holder

@@ -1,4 +1,4 @@
-"""What every model does: a config, a processor, and a network under a task's head."""
+"""Base of all models: a config, a processor, and a model with a task's head."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_NO_LIMIT = 1_000_000  # tokens; transformers writes "no limit" as 1e30
+_NO_LIMIT = 1_000_000  # tokens; transformers writes 1e30 for no limit
 
 
 class Network(NamedTuple):
-    """A network as it was loaded.
+    """Model as it was loaded.
 
     Args:
-        module: The network.
-        new: Names of its weights that no checkpoint has trained.
-        commit: Of the hub's repository that it came from; None for a directory.
+        module: Model.
+        new: Names of its newly initialized parameters.
+        commit: Commit of the Hub repository that it came from; None for a directory.
     """
 
     module: PreTrainedModel
@@ -40,13 +40,13 @@ class Network(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The config of a model and its tokenizer or image processor, as a run uses them.
+    """Config of a model and its tokenizer or image processor, as a run uses them.
 
     Args:
-        key: The settings that it was loaded by.
-        config: Of the network; it is changed while the network is loaded.
-        processor: Of the kind that the task needs.
-        notes: For the log.
+        key: Key of the settings by which it was loaded.
+        config: Config of the model; loading the model changes it.
+        processor: Processor of the kind that the task needs.
+        notes: Notes for the log.
     """
 
     key: str
@@ -57,14 +57,14 @@ class Checkpoint(NamedTuple):
 
 @dataclass(kw_only=True)
 class Model(Configurable, ABC):
-    """Where a network and its tokenizer come from.
+    """Source of a model and its tokenizer.
 
     Args:
-        dropout: Sets every dropout probability that the network's config has; null leaves them.
-        freeze: Weights that are not trained: names, their beginnings or patterns, e.g. `embeddings`,
+        dropout: Value for every dropout probability in the model's config; null leaves them unchanged.
+        freeze: Parameters that are not trained: names, prefixes of names, or patterns, e.g. `embeddings`,
             `encoder.layer.[0-3]`.
-        dtype: Of the weights; below float32 they take half the memory and train less exactly. `auto` is what the
-            checkpoint has.
+        dtype: Type of the weights. Types below float32 take half the memory and train less precisely. `auto` is the
+            type of the checkpoint.
         attn_implementation: `sdpa`, `eager`, ...; null for transformers' choice.
     """
 
@@ -75,7 +75,7 @@ class Model(Configurable, ABC):
     notes: list[str] = field(default_factory=list, init=False, repr=False)  # for the log, from loading the processor
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong before anything heavy is imported."""
+        """Yield errors that can be detected before heavy imports."""
         if self.dropout is not None and not 0 <= self.dropout < 1:
             yield Mistake(
                 "dropout", "a probability from 0 to below 1, or null", repr(self.dropout), "Set model.dropout=0.1."
@@ -83,39 +83,39 @@ class Model(Configurable, ABC):
         yield from remote_code.kernel(self.attn_implementation)
 
     def needs(self) -> dict[str, hub.Repository]:
-        """What the hub or its cache has to serve."""
+        """Return the repositories that the Hub or its cache has to provide."""
         return {}
 
     @abstractmethod
     def load_config(self) -> PretrainedConfig:
-        """The network's config with the user's changes."""
+        """Load the config of the model, and apply the user's changes."""
 
     @abstractmethod
     def load_processor(self, kind: str, config: PretrainedConfig) -> Any:
-        """What turns rows into the network's inputs: a `tokenizer` or an `image_processor`."""
+        """Load the `tokenizer` or `image_processor` that turns rows into inputs of the model."""
 
     @abstractmethod
     def load_network(
         self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
     ) -> Network:
-        """The network under a head of class `auto_model`, with `head` set in its config.
+        """Load the model with a head of class `auto_model`, and set the fields of `head` in its config.
 
         Args:
-            auto_model: A class of transformers, e.g. `AutoModelForSequenceClassification`.
-            config: That of `load_config`.
-            head: Fields of the config that the data decides.
-            quantization: A `BitsAndBytesConfig` for weights of fewer bits, where an adapter asks for it.
+            auto_model: Class of transformers, e.g. `AutoModelForSequenceClassification`.
+            config: Config from `load_config`.
+            head: Fields of the config that depend on the data.
+            quantization: `BitsAndBytesConfig` for quantized weights, if an adapter requires it.
         """
 
     def outline(self, auto_model: str, config: PretrainedConfig) -> Network:
         """Build the architecture without storage for its parameters, to check names and sizes.
 
         Args:
-            auto_model: As for `load_network`.
-            config: That of `load_config`, after `load_processor`; it is not changed.
+            auto_model: Class of transformers, as for `load_network`.
+            config: Config from `load_config`, after `load_processor`; it is not changed.
 
         Raises:
-            ConfigError: The values of the config do not fit together.
+            ConfigError: If the values of the config do not fit together.
         """
         import copy
 
@@ -128,7 +128,7 @@ class Model(Configurable, ABC):
         return Network(module, tuple(new))
 
     def _empty(self, auto_model: str, config: PretrainedConfig) -> PreTrainedModel:
-        """Build the network of a config; inside `outline`, its parameters have no values."""
+        """Build the model of a config; inside `outline`, its parameters have no values."""
         import transformers
 
         return getattr(transformers, auto_model).from_config(
@@ -136,7 +136,7 @@ class Model(Configurable, ABC):
         )
 
     def finished(self, network: Network) -> Network:
-        """The network with weights frozen, described in a line."""
+        """Freeze parameters, log one line that describes the model, and return it."""
         module, new = network.module, network.new
         frozen = freeze(module, self.freeze)
         log.info(
@@ -149,13 +149,13 @@ class Model(Configurable, ABC):
         return network
 
     def torch_dtype(self) -> torch.dtype | str:
-        """The type of the weights, as `from_pretrained` takes it."""
+        """Return the type of the weights, as `from_pretrained` takes it."""
         import torch
 
         return self.dtype if self.dtype == "auto" else getattr(torch, self.dtype)
 
 
-_LISTED = 6  # names of new weights in a line
+_LISTED = 6  # maximum names of newly initialized parameters in a log line
 
 
 def _said_new(names: tuple[str, ...], module: PreTrainedModel) -> str:
@@ -166,9 +166,12 @@ def _said_new(names: tuple[str, ...], module: PreTrainedModel) -> str:
 
 
 def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
-    """How many weights no longer train: those whose name, or its beginning, is one of the patterns.
+    """Freeze the parameters whose name, or a prefix of it, matches one of the patterns, and return their number.
 
-    The name of the network below the head (`bert.`) may be left out.
+    Patterns may omit the prefix of the base model (`bert.`).
+
+    Raises:
+        ConfigError: If a pattern matches no parameter, or no parameter is left to train.
     """
     prefix = f"{module.base_model_prefix}."
     short = {name: name.removeprefix(prefix) for name, _ in module.named_parameters()}
@@ -194,12 +197,16 @@ def _fits(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"{pattern}.*")
 
 
-# How configs of different families call their dropout probabilities.
+# Suffixes of dropout fields in the configs of different model families.
 _DROPOUT = ("dropout", "_pdrop", "drop_rate", "dropout_prob", "dropout_rate")
 
 
 def set_dropout(config: PretrainedConfig, probability: float) -> None:
-    """Sets every field of a config, and of the configs inside it, that is a dropout probability."""
+    """Set every dropout probability in a config and in the configs inside it.
+
+    Raises:
+        ConfigError: If the config has no dropout probability.
+    """
     parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)))]
     fields = [
         (part, name)
@@ -219,17 +226,17 @@ def _is_probability(value: Any) -> bool:
 
 
 def text_config(config: PretrainedConfig) -> Any:
-    """The config that knows the vocabulary: of networks of several parts, that of the one that writes text."""
+    """Return the config with the vocabulary; in a model of several parts, that of the part that writes text."""
     return config if hasattr(config, "vocab_size") else config.get_text_config(decoder=True)
 
 
 def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
-    """The longest input in tokens that the network has positions for; None where it knows no limit."""
+    """Return the longest input in tokens that model and processor support; None if there is no limit."""
     limits = [getattr(processor, "model_max_length", _NO_LIMIT)]
-    reads = getattr(config, "encoder", None) or text_config(config)  # of an encoder-decoder
+    reads = getattr(config, "encoder", None) or text_config(config)  # the encoder of an encoder-decoder
     for part in (config, reads):
         if positions := getattr(part, "max_position_embeddings", None):
-            # RoBERTa and its kin number positions from the padding id + 1, so the first rows are unused.
+            # RoBERTa and similar models number positions from the padding ID + 1, so the first rows are unused.
             limits.append(positions - ((part.pad_token_id or 0) + 1 if _numbers_from_padding(part) else 0))
     limit = min(limits)
     return limit if limit < _NO_LIMIT else None
@@ -251,11 +258,11 @@ def _numbers_from_padding(config: Any) -> bool:
 
 
 def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
-    """Raise ConfigError for a tokenizer that the weights were not trained with; return what the user should know.
+    """Raise ConfigError if a tokenizer does not match the weights; return notes for the user.
 
-    Many networks have some rows more than tokens, to round their number up: Qwen's have 400, DeepSeek's 2,400 of
-    102,400. Another padding shifts the positions of RoBERTa and its kin; elsewhere it does no harm, and checkpoints
-    such as multilingual E5 never told their config of it.
+    Many models have some more embedding rows than tokens, to round up their number. Qwen's have 400 more, and
+    DeepSeek's 2,400 of 102,400. Another padding token shifts the positions of RoBERTa and similar models. Elsewhere it
+    does no harm, and checkpoints such as multilingual E5 do not record theirs in the config.
     """
     rows = getattr(text_config(config), "vocab_size", None)
     if rows is None:  # CANINE reads characters
@@ -274,7 +281,7 @@ def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
 
 
 def _spare(tokenizer: Any, rows: int) -> int:
-    """How many tokens past a network's rows no text has, such as the one for images of Gemma 3's small networks."""
+    """Count tokens beyond the model's rows that no text has, such as that for images in small Gemma 3 models."""
     written = {getattr(tokenizer, name) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
     template = str(tokenizer.chat_template or "")
     added = [token for i, token in tokenizer.added_tokens_decoder.items() if i >= rows and token.special]
@@ -282,7 +289,7 @@ def _spare(tokenizer: Any, rows: int) -> int:
 
 
 def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> ConfigError:
-    """Fields of `model.config` that a config has not."""
+    """Return the ConfigError for fields of `model.config` that a config does not have."""
     fields = config.to_dict()
     expected = f"a field of {type(config).__name__}"
     fixes = {name: did_you_mean(name, fields, "Leave it out.") for name in names}
@@ -290,12 +297,12 @@ def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> Config
 
 
 def is_hub_id(name: str) -> bool:
-    """Whether a name is that of a repository of the hub, and no directory."""
+    """Return whether a name is that of a Hub repository, and not of a directory."""
     return not Path(name).is_dir() and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
 
 def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Mistake]:
-    """A mistake where a name is neither a hub id nor a directory that holds what `save_pretrained` writes."""
+    """Yield an error if a name is neither a Hub ID nor a directory that `save_pretrained` wrote."""
     if Path(name).is_dir():
         if (Path(name) / "adapter_config.json").is_file():
             got = f"{name!r}, which holds an adapter alone"
@@ -310,7 +317,7 @@ def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Mista
 def load_tokenizer(
     key: str, name: str, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer of a hub id or directory, which `key` of the config names."""
+    """Load the tokenizer of a Hub ID or directory, which `key` of the config names."""
     from transformers import AutoTokenizer
 
     pinned = {"code_revision": revision} if trust_remote_code else {}
@@ -319,7 +326,7 @@ def load_tokenizer(
 
 
 def bos_eos_ids(tokenizer: Any) -> tuple[int | None, int | None]:
-    """The tokens that a written text starts with and ends with, under whatever name a tokenizer has them."""
+    """Return the tokens that start and end a generated text, under any name that a tokenizer has for them."""
 
     def first(*names: str) -> int | None:
         ids = (getattr(tokenizer, f"{name}_token_id") for name in names)
@@ -330,7 +337,7 @@ def bos_eos_ids(tokenizer: Any) -> tuple[int | None, int | None]:
 
 @contextmanager
 def attention(implementation: str | None) -> Iterator[None]:
-    """Turns what transformers raises for an attention kernel that is not there into a mistake."""
+    """Turn the error of transformers for an unavailable attention kernel into a ConfigError."""
     try:
         yield
     except (ImportError, ValueError) as error:
@@ -356,7 +363,7 @@ def fitting(config: PretrainedConfig) -> Iterator[None]:
 
 @contextmanager
 def quantizing(quantization: Any) -> Iterator[None]:
-    """Turns what is raised where weights of fewer bits cannot be had on this machine into a mistake."""
+    """Turn the errors for quantization that does not work on this machine into a ConfigError."""
     try:
         yield
     except (ImportError, RuntimeError, ValueError) as error:
@@ -370,7 +377,7 @@ def quantizing(quantization: Any) -> Iterator[None]:
 
 @contextmanager
 def only_errors() -> Iterator[None]:
-    """Transformers' errors only: what it has to say of new weights, we say in one line."""
+    """Silence transformers except for errors; we log new weights in one line ourselves."""
     from transformers.utils import logging as hf_logging
 
     before = hf_logging.get_verbosity()

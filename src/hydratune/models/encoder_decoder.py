@@ -1,4 +1,4 @@
-"""A network that reads with one checkpoint and writes with another.
+"""Encoder-decoder model from two checkpoints.
 
 Rothe, Narayan & Severyn, Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, TACL 2020.
 """
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class EncoderDecoder(Model):
-    """Two checkpoints with one vocabulary; how the second looks at the first is new and untrained.
+    """Encoder and decoder from two checkpoints with one vocabulary; the cross-attention is newly initialized.
 
     Args:
-        encoder: A hub id or a directory.
-        decoder: The same; null for the encoder's.
+        encoder: Hub ID or directory.
+        decoder: Hub ID or directory; null for the encoder's.
     """
 
     encoder: str
     decoder: str | None = None
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the names can be checkpoints."""
+        """Yield errors of the base class, and errors for names that cannot be checkpoints."""
         yield from super().check()
         yield from check_name("encoder", self.encoder)
         if self.decoder is not None:
             yield from check_name("decoder", self.decoder)
 
     def needs(self) -> dict[str, hub.Repository]:
-        """What the hub or its cache has to serve."""
+        """Return the repositories that the Hub or its cache has to provide."""
         names = {"encoder": self.encoder, "decoder": self.decoder}
         return {key: hub.Repository("models", name) for key, name in names.items() if name and is_hub_id(name)}
 
     def load_config(self) -> PretrainedConfig:
-        """The configs of both sides in one."""
+        """Load the configs of both sides as one config."""
         from transformers import AutoConfig, EncoderDecoderConfig
 
         sides = []
@@ -70,7 +70,10 @@ class EncoderDecoder(Model):
             raise ConfigError(Mistake("model", "two sides that fit", one_line(error), fix)) from error
 
     def load_processor(self, kind: str, config: PretrainedConfig) -> Any:  # noqa: ARG002 (texts only)
-        """The encoder's tokenizer; the decoder starts with its first special token and ends with its last."""
+        """Load the encoder's tokenizer, and set the special tokens of the config.
+
+        The decoder starts with the tokenizer's first special token and ends with its last.
+        """
         tokenizer = load_tokenizer("model.encoder", self.encoder)
         for side in (config.encoder, config.decoder):
             self.notes += check_fit(tokenizer, side, "model.encoder")
@@ -85,20 +88,20 @@ class EncoderDecoder(Model):
         head: Mapping[str, Any],  # noqa: ARG002 (no head)
         quantization: Any = None,  # noqa: ARG002 (an adapter has to be merged, which weights of 4 bits cannot be)
     ) -> Network:
-        """Both checkpoints' weights, with new ones where the decoder looks at the encoder."""
+        """Load the weights of both checkpoints, with newly initialized cross-attention."""
         from transformers import EncoderDecoderModel, GenerationConfig
 
         encoder, unread = self._load_side("AutoModel", "model.encoder", self.encoder, config.encoder)
         writer = self.decoder or self.encoder
         decoder, unwritten = self._load_side("AutoModelForCausalLM", "model.decoder", writer, config.decoder)
         try:
-            with only_errors():  # it says of each side that its config is now the shared one
+            with only_errors():  # transformers reports for each side that its config is now the shared one
                 network = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=config)
         except ValueError as error:
             fix = "Name a checkpoint of an encoder, e.g. of BERT."
             expected = "a network that can look at an encoder"
             raise ConfigError(Mistake("model.decoder", expected, one_line(error)[:300], fix)) from error
-        # Said at every run since 2021, of models that were trained before.
+        # This warning appears in every run since 2021, and is about models that were trained before.
         warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
         special = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
         network.generation_config = GenerationConfig(**{name: getattr(config, name) for name in special})
@@ -113,7 +116,7 @@ class EncoderDecoder(Model):
         return EncoderDecoderModel(config=config)
 
     def _load_side(self, auto_model: str, key: str, name: str, config: PretrainedConfig) -> tuple[Any, set[str]]:
-        """One of the two networks, and the names of its weights that its checkpoint has not."""
+        """Load one of the two models; return it with the names of the weights that its checkpoint lacks."""
         import transformers
 
         with hub.loading(key, name), attention(self.attn_implementation), only_errors():

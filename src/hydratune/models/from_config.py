@@ -1,4 +1,4 @@
-"""A network of random weights, from a config."""
+"""Model with random weights, built from a config."""
 
 from __future__ import annotations
 
@@ -34,15 +34,14 @@ BYTES = "bytes"
 
 @dataclass(kw_only=True)
 class FromConfig(Model):
-    """A network that nothing has trained.
+    """Model that trains from scratch.
 
     Args:
-        model_type: As transformers calls it, e.g. `gpt2`, `bert`, `vit`.
-        config: Fields of its config, e.g. `n_layer: 4`; the sizes of the vocabulary and its special tokens are
-            the tokenizer's.
-        tokenizer: A hub id or a directory, or `bytes`: one token for each byte, which loses nothing; null for
-            images.
-        image_processor: Arguments of the network's image processor, e.g. `size: {height: 8, width: 8}`.
+        model_type: Model type of transformers, e.g. `gpt2`, `bert`, `vit`.
+        config: Fields of the model's config, e.g. `n_layer: 4`. The vocabulary size and the special tokens come from
+            the tokenizer.
+        tokenizer: Hub ID or directory, or `bytes` for one token per byte, which is lossless; null for images.
+        image_processor: Arguments of the model's image processor, e.g. `size: {height: 8, width: 8}`.
     """
 
     model_type: str
@@ -51,7 +50,7 @@ class FromConfig(Model):
     image_processor: dict[str, Any] | None = None
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether there is something to read rows with."""
+        """Yield errors of the base class, and errors for fields that name code or for a missing processor."""
         yield from super().check()
         yield from remote_code.fields(self.config)
         if self.tokenizer is None and self.image_processor is None:
@@ -60,12 +59,12 @@ class FromConfig(Model):
             yield from check_name("tokenizer", str(self.tokenizer), file="tokenizer_config.json")
 
     def needs(self) -> dict[str, hub.Repository]:
-        """What the hub or its cache has to serve."""
+        """Return the repositories that the Hub or its cache has to provide."""
         name = self.tokenizer
         return {"tokenizer": hub.Repository("models", name)} if name and name != BYTES and is_hub_id(name) else {}
 
     def load_config(self) -> PretrainedConfig:
-        """The config of `model_type` with the fields of `config`."""
+        """Return the config of `model_type` with the fields of `config`."""
         from huggingface_hub.errors import StrictDataclassError
         from transformers import CONFIG_MAPPING, AutoConfig
 
@@ -87,7 +86,7 @@ class FromConfig(Model):
         return config
 
     def load_processor(self, kind: str, config: PretrainedConfig) -> Any:
-        """The tokenizer, whose size the network takes, or the image processor."""
+        """Load the tokenizer, and set its size in the config; or create the image processor."""
         if kind == "image_processor":
             return self._make_image_processor(config)
         if self.tokenizer is None:
@@ -100,7 +99,7 @@ class FromConfig(Model):
         if config.is_encoder_decoder:
             start, end = bos_eos_ids(tokenizer)
             special |= {"decoder_start_token_id": start, "eos_token_id": end}
-            if getattr(config, "forced_eos_token_id", None) is not None:  # BART's default is its own tokenizer's
+            if getattr(config, "forced_eos_token_id", None) is not None:  # BART's default is that of its own tokenizer
                 special["forced_eos_token_id"] = end
         for name, value in special.items():
             setattr(config, name, value)
@@ -109,7 +108,7 @@ class FromConfig(Model):
         return tokenizer
 
     def _make_image_processor(self, config: PretrainedConfig) -> Any:
-        """By way of the files that a checkpoint would have, from which transformers chooses a class it can run."""
+        """Create the image processor through temporary checkpoint files, by which transformers chooses its class."""
         from transformers import AutoImageProcessor
 
         with tempfile.TemporaryDirectory() as folder, only_errors():
@@ -140,7 +139,7 @@ class FromConfig(Model):
         head: Mapping[str, Any],
         quantization: Any = None,  # noqa: ARG002 (an adapter in random weights is refused)
     ) -> Network:
-        """Random weights under a head of class `auto_model`; draw them after `set_seed`."""
+        """Build a model with random weights and a head of class `auto_model`; call `set_seed` before."""
         import transformers
 
         for name, value in head.items():
@@ -156,7 +155,7 @@ class FromConfig(Model):
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:
-    """A tokenizer with a token for each of the 256 bytes, which loses nothing, and three special ones."""
+    """Build a lossless tokenizer with a token for each of the 256 bytes, and three special tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

@@ -1,4 +1,4 @@
-"""The checkpoint that a run starts from: its config, its tokenizer and its network under a task's head."""
+"""Pretrained checkpoint that a run starts from: its config, its tokenizer, and its model with a task's head."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ KEY = "model.pretrained_model_name_or_path"
 
 @dataclass(kw_only=True)
 class Pretrained(Model):
-    """A checkpoint by hub id or directory; the keys are those of `from_pretrained`.
+    """Checkpoint by Hub ID or directory; the keys are those of `from_pretrained`.
 
     Args:
-        pretrained_model_name_or_path: A hub id or a directory.
-        revision: A branch, tag or commit of the hub; null for the newest.
-        tokenizer: Another hub id or directory to take the tokenizer from; null for the checkpoint's own.
-        config: Fields of the network's config to change, e.g. `hidden_act: gelu`.
+        pretrained_model_name_or_path: Hub ID or directory.
+        revision: Branch, tag, or commit on the Hub; null for the newest.
+        tokenizer: Another Hub ID or directory for the tokenizer; null for the checkpoint's own.
+        config: Fields of the model's config to change, e.g. `hidden_act: gelu`.
         use_safetensors: Refuse weights in pickled files, which can run code.
-        trust_remote_code: Run the code that the hub's repository brings, of the commit that `revision` pins; only with
-            a permission that no config can give, see docs/security.md.
+        trust_remote_code: Run the code of the Hub repository, at the commit that `revision` pins. This requires a
+            permission that no config can give, see docs/security.md.
     """
 
     pretrained_model_name_or_path: str
@@ -52,7 +52,7 @@ class Pretrained(Model):
     trust_remote_code: bool = False
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether what reads like a directory holds a checkpoint."""
+        """Yield errors of the base class, errors for names that are not checkpoints, and errors for remote code."""
         yield from super().check()
         yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
         yield from remote_code.fields(self.config)
@@ -62,12 +62,12 @@ class Pretrained(Model):
             yield from check_name("tokenizer", self.tokenizer, file="tokenizer_config.json")
 
     def needs(self) -> dict[str, hub.Repository]:
-        """What the hub or its cache has to serve."""
+        """Return the repositories that the Hub or its cache has to provide."""
         names = {"pretrained_model_name_or_path": self.pretrained_model_name_or_path, "tokenizer": self.tokenizer}
         return {key: hub.Repository("models", name) for key, name in names.items() if name and is_hub_id(name)}
 
     def load_config(self) -> PretrainedConfig:
-        """The network's config with the fields of `config` changed."""
+        """Load the config of the model, and change the fields of `config`."""
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
@@ -89,11 +89,11 @@ class Pretrained(Model):
         return config
 
     def load_processor(self, kind: str, config: PretrainedConfig) -> Any:
-        """The checkpoint's `tokenizer` or `image_processor`."""
+        """Load the checkpoint's `tokenizer` or `image_processor`."""
         return self.load_tokenizer(config) if kind == "tokenizer" else self._load_image_processor()
 
     def load_tokenizer(self, config: PretrainedConfig) -> PreTrainedTokenizerBase:
-        """The checkpoint's tokenizer, with a token to pad with; refuses one that does not fit the network."""
+        """Load the checkpoint's tokenizer with a padding token; raise ConfigError if it does not match the model."""
         if self.tokenizer is not None:
             key, tokenizer = "model.tokenizer", load_tokenizer("model.tokenizer", self.tokenizer)
         else:
@@ -102,7 +102,7 @@ class Pretrained(Model):
                 load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision, self.trust_remote_code),
             )
         self.notes += check_fit(tokenizer, config, key)
-        if tokenizer.pad_token is None:  # GPT-2 and its kin were trained without padding
+        if tokenizer.pad_token is None:  # GPT-2 and similar models were trained without padding
             tokenizer.pad_token = tokenizer.eos_token
         for part in (config, text_config(config)):
             part.pad_token_id = tokenizer.pad_token_id
@@ -117,10 +117,10 @@ class Pretrained(Model):
     def load_network(
         self, auto_model: str, config: PretrainedConfig, head: Mapping[str, Any], quantization: Any = None
     ) -> Network:
-        """The weights under a head of class `auto_model`, which is new where the checkpoint's does not fit.
+        """Load the model with a head of class `auto_model`, newly initialized if the checkpoint's does not fit.
 
         Raises:
-            ConfigError: Where weights below the head have other shapes than the config asks for.
+            ConfigError: If weights below the head have other shapes than the config requires.
         """
         for name, value in head.items():
             setattr(config, name, value)
@@ -142,7 +142,7 @@ class Pretrained(Model):
     def _load(
         self, auto_model: str, config: PretrainedConfig, **options: Any
     ) -> tuple[PreTrainedModel, dict[str, Any]]:
-        """The network, and which of its weights the checkpoint has not or has in another shape."""
+        """Load the model; return it with the weights that the checkpoint lacks or has in another shape."""
         import transformers
 
         return getattr(transformers, auto_model).from_pretrained(
@@ -152,16 +152,18 @@ class Pretrained(Model):
             use_safetensors=self.use_safetensors,
             attn_implementation=self.attn_implementation,
             dtype=self.torch_dtype(),
-            ignore_mismatched_sizes=True,  # a head for other labels; anything else is refused
+            ignore_mismatched_sizes=True,  # needed for a head with other labels; other sizes are refused
             output_loading_info=True,
             **options,
         )
 
     def _source(self) -> dict[str, Any]:
-        """Arguments of `from_pretrained`: which commit, and whether its code may run; never code of another repository.
+        """Return arguments of `from_pretrained`: the commit, and whether its code may run.
+
+        Code of another repository never runs.
 
         Raises:
-            ConfigError: Where code is asked for that is not allowed.
+            ConfigError: If code is requested that is not allowed.
         """
         if self.trust_remote_code and (
             wrong := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
@@ -171,7 +173,7 @@ class Pretrained(Model):
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}
 
     def _whole(self, auto_model: str, config: PretrainedConfig) -> list[str] | None:
-        """The modules that need all of their bits, since they are new and train; None for transformers' own choice."""
+        """Return the modules not to quantize, since they are new and train; None for transformers' own choice."""
         outline, loaded = self._load(auto_model, config, device_map="meta")
         new = {*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}
         if not new:

@@ -1,4 +1,4 @@
-"""Code that could come with a checkpoint: refused, but for one commit of one repository that the user has named."""
+"""Refusal of code that comes with a checkpoint, except for one commit of one repository that the user allows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hydratune.config import allowlist
 from hydratune.utils.errors import Mistake
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-# Fields of a network's config that name code, or arguments of `from_pretrained` that say where it is.
+# Fields of a model's config that name code, or arguments of `from_pretrained` that name its location.
 _CODE_FIELDS = ("attn_implementation", "auto_map", "code_revision", "trust_remote_code", "use_kernels")
 
 
 def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:
-    """What is missing to run the code of a repository: a commit, or a permission that no config gives."""
+    """Yield an error if code of a repository lacks a pinned commit, or a permission that no config can give."""
     if Path(repo_id).exists():
         fix = "Leave it out; make the directory's code a package of your own and list that."
         yield Mistake("trust_remote_code", "false for a directory, whose code has no commit", "true", fix)
@@ -29,14 +29,14 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:
 
 
 def kernel(implementation: str | None) -> Iterator[Mistake]:
-    """A mistake where attention is to be computed by code that transformers would download."""
+    """Yield an error if transformers would download code to compute attention."""
     if implementation is not None and "/" in implementation:
         fix = "Set model.attn_implementation=sdpa."
         yield Mistake("attn_implementation", "a kernel of the installed packages", repr(implementation), fix)
 
 
 def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Mistake]:
-    """Yield a mistake for each field of a model's config, or of a config inside it, that would name code."""
+    """Yield an error for each field of a model's config, or of a config inside it, that would name code."""
     for name, value in config.items():
         if str(name).startswith("_") or name in _CODE_FIELDS:
             yield Mistake(f"{key}.{name}", "a field that holds no code", repr(name), "Leave it out.")

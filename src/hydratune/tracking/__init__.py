@@ -1,4 +1,4 @@
-"""Recording of runs: what a config may name under `tracking`."""
+"""Trackers of runs, which a config may name under `tracking`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a run tells its tracker."""
+"""Interface between a run and its tracker."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What is known of a run before it trains.
+    """Description of a run before it trains.
 
     Args:
-        name: Short and readable, for tables.
-        directory: Where the run leaves its files.
-        params: Resolved values of everything that determines the training, flat; empty where they are recorded already.
+        name: Short and readable name, for tables.
+        directory: Directory of the run.
+        params: Resolved values of everything that determines the training, flat; empty if they are recorded already.
         tags: Provenance: the git commit, the command, versions.
-        key: What finds the run again in its tracker, where another machine may have begun it; None for one of its own.
-        waits: Whether the record is delivered when its context ends; False where the process goes on with other runs.
+        key: Key of the run in its tracker, where another machine may have created it; None for a new key.
+        waits: Whether the context waits at its end for the upload; False if the process continues with other runs.
     """
 
     name: str
@@ -43,10 +43,10 @@ class DatasetInfo:
 
     Args:
         split: `train`, `validation` or `test`.
-        name: Of the dataset.
-        digest: A hash of the rows' content; the same rows have the same one wherever they came from.
-        source: What the rows were read from, as JSON.
-        rows: How many; None of a stream.
+        name: Name of the dataset.
+        digest: Hash of the rows' content; the same rows have the same digest, whatever their source.
+        source: Source of the rows, as JSON.
+        rows: Number of rows; None for a stream.
         columns: Name -> type.
     """
 
@@ -63,13 +63,13 @@ class ModelInfo:
     """A folder of `save_pretrained` that is to be recorded as a model.
 
     Args:
-        folder: Of weights, config and tokenizer, below the run's directory.
-        name: Short, for tables.
-        step: Optimizer steps that made it.
-        metrics: Under Trainer's names, of these very weights.
-        pipeline: The task of `transformers.pipeline` that serves it; None where there is none.
-        example: An input of that pipeline: column -> text.
-        params: What tells it from other models, e.g. the base checkpoint.
+        folder: Folder with weights, config, and tokenizer, below the run directory.
+        name: Short name, for tables.
+        step: Number of optimizer steps that trained it.
+        metrics: Metrics of exactly these weights, under Trainer's names.
+        pipeline: Task of `transformers.pipeline` that serves the model; None without one.
+        example: Input of that pipeline: column -> text.
+        params: Params that distinguish it from other models, e.g. the base checkpoint.
     """
 
     folder: Path
@@ -82,29 +82,29 @@ class ModelInfo:
 
 
 class RunLog:
-    """One run as its tracker sees it; this one, which `tracking=none` uses, keeps nothing."""
+    """Log of one run in its tracker; this base class, which `tracking=none` uses, records nothing."""
 
     def callbacks(self, model: ModelInfo) -> list[TrainerCallback]:  # noqa: ARG002
-        """What Trainer is to call while it trains; `model` is what a checkpoint is recorded as."""
+        """Return the callbacks for Trainer; checkpoints are recorded like `model`."""
         return []
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Records the numbers among `values` under Trainer's names, e.g. `test_accuracy`."""
+        """Record the numbers among `values` under Trainer's names, e.g. `test_accuracy`."""
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Records words about the run."""
+        """Record texts about the run."""
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """Records a file of the run's directory."""
+        """Record a file of the run directory."""
 
     def dataset(self, split: DatasetInfo) -> None:
-        """Records what the run reads."""
+        """Record a dataset that the run reads."""
 
     def model(self, model: ModelInfo) -> None:
-        """Records the network."""
+        """Record the final model."""
 
     def link(self) -> str | None:
-        """The command that shows this run, where there is one."""
+        """Return the command that shows this run; None without such a command."""
         return None
 
     def is_blocked(self) -> bool:
@@ -113,29 +113,29 @@ class RunLog:
 
 
 class Tracking(Configurable, ABC):
-    """Where runs are recorded."""
+    """Base class of trackers, which record runs."""
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong before anything heavy is imported."""
+        """Yield the errors that can be found before anything heavy is imported."""
         yield from ()
 
     @abstractmethod
     def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:
-        """A context in which the run is recorded; leaving it by an exception marks the run as failed.
+        """Return a context in which the run is recorded; leaving it by an exception marks the run as failed.
 
         A directory whose run was recorded before continues that record.
         """
 
     def deliver(self, directory: Path) -> None:
-        """Delivers what runs in and below a directory had to tell while the store was down."""
+        """Upload what runs in and below a directory could not upload while the store was down."""
 
     def heal(self) -> None:
-        """Corrects records of runs whose processes ended without a word."""
+        """Correct the records of runs whose processes ended without recording it."""
 
 
 class NoTracking(Tracking):
-    """Records nothing outside the run's directory."""
+    """Tracker that records nothing outside the run directory."""
 
     def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:  # noqa: ARG002
-        """An empty log."""
+        """Return a context with an empty log."""
         return nullcontext(RunLog())

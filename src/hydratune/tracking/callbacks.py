@@ -1,4 +1,4 @@
-"""From Trainer to a run's log."""
+"""Callbacks of Trainer that write to a run's log."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from hydratune.tracking.base import ModelInfo, RunLog
 
-# What Trainer says again at each log since the training began; the last time is the one that counts.
+# Values since the start of training, which Trainer repeats at each log. Only the last one of each counts.
 _OF_THE_WHOLE = ("train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
 
 
 class MlflowCallback(TrainerCallback):
-    """Hands everything that Trainer logs to a run's log, with its step, and adds speed and memory."""
+    """Callback that sends everything that Trainer logs to a run's log, with its step, and adds speed and memory."""
 
     def __init__(self, run_log: RunLog) -> None:
         self._run_log = run_log
         self._last = (0, 0, 0.0)
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
-        """Starts the clock."""
+        """Start the clock."""
         self._last = _now(state)
 
     def on_log(
@@ -38,7 +38,7 @@ class MlflowCallback(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Training loss, learning rate, gradient norm, evaluation metrics."""
+        """Record training loss, learning rate, gradient norm, and evaluation metrics."""
         if not state.is_world_process_zero or not logs:
             return
         if "loss" in logs:
@@ -46,13 +46,13 @@ class MlflowCallback(TrainerCallback):
         self._run_log.metrics(logs, state.global_step)
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Leaves the time of an evaluation out of the speed of training."""
+        """Exclude the time of an evaluation from the speed of training."""
         steps, tokens, then = self._last
         if state.log_history:
             self._last = (steps, tokens, then + state.log_history[-1].get("eval_runtime", 0.0))
 
     def _speed(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
-        """Samples and tokens a second since the last time, and the most memory until now in GiB."""
+        """Return the samples and tokens per second since the last call, and the peak memory until now in GiB."""
         (steps, tokens, then), now = self._last, _now(state)
         self._last = now
         seconds = max(now[2] - then, 1e-9)
@@ -62,13 +62,13 @@ class MlflowCallback(TrainerCallback):
 
 
 class RecordCheckpoints(TrainerCallback):
-    """Hands checkpoints to a run's log as models."""
+    """Callback that records checkpoints as models in a run's log."""
 
     def __init__(self, record: Callable[[ModelInfo], None], model: ModelInfo, which: Literal["best", "all"]) -> None:
         self._record, self._model, self._which = record, model, which
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Records the checkpoint that was just written, or only one that is the best so far."""
+        """Record the checkpoint that was just written; with `best`, only if it is the best one so far."""
         step = state.global_step
         if not state.is_world_process_zero or (self._which == "best" and state.best_global_step != step):
             return
@@ -79,13 +79,13 @@ class RecordCheckpoints(TrainerCallback):
 
 
 def peak_memory() -> float:
-    """The most memory so far in GiB: of the GPU where there is one, else of this process."""
+    """Return the peak memory so far in GiB: of the GPU if there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _now(state: TrainerState) -> tuple[int, int, float]:
-    """Steps and tokens until now, and the time."""
+    """Return the steps and tokens until now, and the time in seconds of time.monotonic."""
     return state.global_step, int(state.num_input_tokens_seen), time.monotonic()

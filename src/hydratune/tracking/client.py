@@ -1,4 +1,4 @@
-"""Where MLflow keeps its runs: addresses, made absolute and made ready."""
+"""Addresses of MLflow stores, and the clients that connect to them."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ log = logging.getLogger(__name__)
 
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 _SQLITE = "sqlite:///"
-_SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # the driver in `postgresql+psycopg` is left out
+_SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # group 1 has no driver, as in `postgresql+psycopg`
 _DELETED = "deleted"  # MLflow's lifecycle stage
-_LOCKED, _LONGEST_LOCK = "database is locked", 120  # what sqlite says after 5 s, and seconds that it is tried again
+_LOCKED, _LONGEST_LOCK = "database is locked", 120  # SQLite's message after 5 s, and the seconds of retries
 
 
 def typed_uri(uri: str) -> str:
-    """Return the absolute address of one that the user typed, with `${oc.env:NAME}` read from the environment.
+    """Return the absolute form of an address that the user typed, with `${oc.env:NAME}` read from the environment.
 
-    A password need not be typed then. Addresses from files are never resolved: a journal of someone else would read
-    the environment.
+    So a password need not be typed. Addresses from files are never resolved: someone else's journal would read the
+    environment.
 
     Raises:
         ConfigError: The environment has no such variable.
@@ -50,7 +50,7 @@ def typed_uri(uri: str) -> str:
 
 
 def absolute_uri(uri: str) -> str:
-    """Return an address; a relative path of SQLite is made absolute, so that it holds in another directory."""
+    """Return an address with an absolute path if it is one of SQLite, so that it holds in another directory."""
     if not uri.startswith(_SQLITE):
         return uri
     return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
@@ -63,12 +63,12 @@ def stored_uri(uri: str, directory_before: str, directory: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an absolute sqlite address; None for any other."""
+    """Return the file of an absolute SQLite address; None for any other address."""
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
 def address_mistake(uri: str, key: str) -> Mistake | None:
-    """Return what is wrong with the form of an absolute address; None if nothing is."""
+    """Return an error if the form of an absolute address is invalid, else None."""
     scheme = _SCHEME.match(uri)
     name = scheme[1] if scheme else uri.partition(":")[0]
     is_file = name == "sqlite"
@@ -80,7 +80,7 @@ def address_mistake(uri: str, key: str) -> Mistake | None:
 
 
 def existing(uri: str, key: str, fix: str) -> MlflowClient:
-    """A client of an absolute address; raises ConfigError for `key` where connecting would make a new sqlite store."""
+    """Return a client of an absolute address; raise ConfigError for `key` if connecting would create a SQLite store."""
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
         raise ConfigError(Mistake(key, "a store that exists", repr(str(path)), fix))
@@ -88,7 +88,7 @@ def existing(uri: str, key: str, fix: str) -> MlflowClient:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of an absolute address whose store exists; the first to come makes a sqlite store.
+    """Return a client of an absolute address; the first process creates a SQLite store.
 
     Raises:
         ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
@@ -96,12 +96,12 @@ def connect(uri: str) -> MlflowClient:
     if wrong := address_mistake(uri, "tracking.uri") or servers.mistake(uri, "tracking.uri"):
         raise ConfigError(wrong)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run, into our table
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the sender tries again; MLflow would block on it
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the uploader retries; MLflow would block it
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     from filelock import FileLock
 
-    for noisy in ("alembic", "mlflow"):  # importing mlflow sets its level anew
+    for noisy in ("alembic", "mlflow"):  # importing mlflow resets its level
         logging.getLogger(noisy).setLevel(logging.WARNING)
     path = sqlite_path(uri)
     try:
@@ -110,7 +110,7 @@ def connect(uri: str) -> MlflowClient:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             path.touch(mode=PRIVATE)
-        # Two processes that make the schema at once break each other (alembic has no lock of its own).
+        # Two processes that create the schema simultaneously would break it, since alembic has no lock.
         with FileLock(f"{path}.lock"):
             client = _unlocked(uri)
             relocate_artifacts(path)
@@ -122,7 +122,7 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _unlocked(uri: str) -> MlflowClient:
-    """A client of a sqlite store, once no other process holds the whole of it, as a backup may."""
+    """Return a client of a SQLite store once no other process, e.g. a backup, locks all of it."""
     began = time.monotonic()
     while True:
         try:
@@ -143,21 +143,25 @@ def _answering(uri: str) -> MlflowClient:
 
 
 class TrackingUnavailableError(Exception):
-    """The store did not take an entry; it may do so later."""
+    """Error for an entry that the store did not take, but may take later."""
 
 
 class DeletedError(TrackingUnavailableError):
-    """The run or its experiment was deleted in MLflow, which refuses every entry until a user restores it."""
+    """Error for a run that was deleted in MLflow, or whose experiment was.
+
+    MLflow refuses every entry until a user restores it.
+    """
 
 
 def check_artifacts(uri: str, location: str) -> None:
-    """Return if files may be uploaded to the artifact location that a store names.
+    """Raise PathEscapeError unless files may be uploaded to the artifact location that a store names.
 
-    Someone else may have written the location into a SQLite file or a server, so only a store that the user has named
-    chooses freely. A SQLite file has its artifacts next to it, a server does not choose directories of this machine.
+    Someone else may have written the location into a SQLite file or a server. So only a store that the user has named
+    chooses freely. A SQLite file has its artifacts next to it, and a server does not choose directories of this
+    machine.
 
     Raises:
-        PathEscapeError: If they may not.
+        PathEscapeError: The location is not allowed.
     """
     check_artifact_host(location)
     parts = urlsplit(location)
@@ -171,10 +175,12 @@ def check_artifacts(uri: str, location: str) -> None:
 
 
 def check_artifact_host(location: str) -> None:
-    """Return if MLflow's client would send no credentials to the host of an artifact location, or to one of the user's.
+    """Raise PathEscapeError if MLflow's client would send credentials to the host of an artifact location.
+
+    A host that the user has named is allowed.
 
     Raises:
-        PathEscapeError: It would send them elsewhere.
+        PathEscapeError: The user has not named the host.
     """
     parts = urlsplit(location)
     hosts = [location] if parts.scheme in ("http", "https") else []

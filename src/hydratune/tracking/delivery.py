@@ -1,7 +1,7 @@
-"""How each kind of entry of a journal becomes calls of `MlflowClient`.
+"""Upload of journal entries by calls of `MlflowClient`.
 
-Each call may come twice (the process can die between the call and the note that it was made) and changes nothing the
-second time. Only the client with an explicit run id is used, never the fluent stack of active runs.
+Each call is idempotent, because the process can die between a call and its record. Only the client with an explicit
+run ID is used, never the fluent stack of active runs.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
 
-POINTER = "mlflow.json"  # in a run's directory: where its MLflow run is
-RUN_KEY = "hydratune.run"  # a tag that finds a run again whose id did not reach our disk
-SWEEP = "hydratune.sweep"  # a tag of a sweep's runs: the key of the run that they are nested in
-_REQUIRED = ("uri", "experiment_id", "run_id")  # of the pointer
-_TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was delivered to it
-_OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a run that goes on
-_MOST = 100  # params or tags of one call
+POINTER = "mlflow.json"  # file in a run directory: the location of its MLflow run
+RUN_KEY = "hydratune.run"  # tag that identifies a run whose ID did not reach our disk
+SWEEP = "hydratune.sweep"  # tag of a sweep's runs: the key of the run that they are nested in
+_REQUIRED = ("uri", "experiment_id", "run_id")  # keys of the pointer
+_TAKEN_OVER = "taken_over"  # in the pointer: the store had the run before this directory was uploaded to it
+_OF_AN_END = ("error", process.HEALED)  # tags that are no longer true of a resumed run
+_MOST = 100  # params or tags per call
 
 
 def pointer(directory: Path) -> dict[str, str] | None:
     """Read `mlflow.json`: uri, experiment_id, run_id, and directory; None if no store has the run of a directory.
 
-    The address of a local store is the one that it has now, also if it was moved together with the run.
+    The address of a local store is its current one, also if it was moved together with the run.
     """
     try:
         found = json.loads((directory / POINTER).read_text(encoding="utf-8"))
@@ -61,7 +61,7 @@ def pointer(directory: Path) -> dict[str, str] | None:
 
 
 def checked_pointer(directory: Path) -> dict[str, str] | None:
-    """Read `mlflow.json` like `pointer`, to open the store that it names.
+    """Read `mlflow.json` like `pointer`, in order to open the store that it names.
 
     Raises:
         ConfigError: It names a SQLite file elsewhere, which the user has not named.
@@ -73,11 +73,11 @@ def checked_pointer(directory: Path) -> dict[str, str] | None:
 
 
 class Delivery:
-    """One run's entries on their way to its store."""
+    """Upload of one run's entries to its store."""
 
     def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
         self.client, self._uri, self._directory = client, uri, directory
-        self._is_location_checked = False  # whether artifacts may be uploaded to where the store has them
+        self._is_location_checked = False  # whether the store's artifact location was checked and is allowed
         self._is_there = False  # whether the store was seen to have the run
         self._deliver: Mapping[str, Callable[..., None]] = {
             "run": self._run,
@@ -91,19 +91,19 @@ class Delivery:
         }
 
     def __call__(self, entry: Entry) -> None:
-        """Delivers any entry but metrics."""
+        """Upload any entry except for metrics."""
         self._deliver[entry.kind](**entry.values)
 
     def metrics(self, points: list[tuple[str, float, int, int]]) -> None:
-        """Delivers up to 1000 points: name, value, ms since 1970, step; but never a second one at the same step."""
+        """Upload up to 1000 points: name, value, ms since 1970, step; but never a second one at the same step."""
         new = [_metric(*point) for point in points if (point[0], point[3]) not in self._there]
         if new:
             self.client.log_batch(self._run_id, metrics=new)
 
     def position(self, sent: Sent) -> Sent:
-        """Return where the upload continues: `sent` if this store has that run, otherwise the start.
+        """Return the position at which the upload continues: `sent` if this store has that run, otherwise the start.
 
-        The store may be another one or a new one, and the file that says which run it was may be lost.
+        The store may be another one or a new one, and the file with the run's ID may be lost.
         """
         if sent.end and not self._is_there:
             where = pointer(self._directory)
@@ -116,11 +116,11 @@ class Delivery:
 
     @property
     def run_id(self) -> str:
-        """The run in the store; empty before it is created."""
+        """ID of the run in the store; empty before it is created."""
         return (pointer(self._directory) or {}).get("run_id", "")
 
     def check_not_deleted(self) -> None:
-        """Raise DeletedError if the run or its experiment was deleted, TrackingUnavailableError if there is none."""
+        """Raise DeletedError if the run or its experiment was deleted, TrackingUnavailableError if the run is gone."""
         if pointer(self._directory):
             self._is_there = has_run(self.client, self._run_id)
             if not self._is_there:
@@ -129,7 +129,7 @@ class Delivery:
 
     @cached_property
     def _there(self) -> Mapping[tuple[str, int], tuple[str, float, int, int]]:
-        """Points, by name and step, of a process that is gone with its files: this one goes over its steps again."""
+        """Points by name and step of an earlier process whose files are lost; this process repeats its steps."""
         if _TAKEN_OVER not in self._pointer:
             return {}
         names = self.client.get_run(self._run_id).data.metrics
@@ -148,14 +148,14 @@ class Delivery:
         return found
 
     def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
-        """Makes the run, or goes on with the one that was made; a pointer to another store is replaced."""
+        """Create the run, or continue the one that exists; replace a pointer to another store."""
         number = experiment_id(self.client, self._uri, experiment)
         known = self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
         first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
         made = known or [self.client.create_run(number, start_time=began, run_name=name, tags=first)]
         where = {"uri": redact(self._uri), "experiment_id": number, "run_id": made[0].info.run_id}
         where["directory"] = str(self._directory.absolute())
-        if known:  # perhaps by a machine that is gone
+        if known:  # perhaps from a machine that is gone
             where[_TAKEN_OVER] = "yes"
         write_json(self._directory / POINTER, where)
         if known:
@@ -163,7 +163,7 @@ class Delivery:
         self._nest(number, made[0].info.run_id, key, tags.get(SWEEP))
 
     def _nest(self, number: str, run_id: str, key: str, sweep: str | None) -> None:
-        """Puts a sweep's run below the sweep, whichever of them the store had first."""
+        """Nest a sweep's run below the sweep, whichever of them the store had first."""
         if sweep:
             for parent in self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{sweep}'", max_results=1):
                 self.client.set_tag(run_id, PARENT, parent.info.run_id)
@@ -212,7 +212,7 @@ class Delivery:
         logged_models.record(self.client, self._uri, where["experiment_id"], where["run_id"], self._directory, recorded)
 
     def _status(self, status: str, ended: int) -> None:
-        self._forget((process.HEALED,))  # it had ended, but this had not come through
+        self._forget((process.HEALED,))  # it had ended, but the end was not uploaded
         self.client.set_terminated(self._run_id, status, ended)
 
 
@@ -223,6 +223,6 @@ def _metric(name: str, value: float, timestamp: int, step: int) -> Metric:
 
 
 def _parts(values: Mapping[str, str]) -> list[dict[str, str]]:
-    """As many as one call takes, and the next, and so on."""
+    """Split values into parts that one call each can take."""
     items = list(values.items())
     return [dict(items[start : start + _MOST]) for start in range(0, len(items), _MOST)]

@@ -1,7 +1,7 @@
-"""What a run has to tell MLflow, written down in its own directory first.
+"""Journal of a run: all its entries for MLflow, written to the run directory first.
 
-`tracking.jsonl` has an entry a line in the order in which they happened; `tracking.sent` says how many bytes of it
-which run in MLflow has. Whoever uploads (the run itself, `hydratune sync`) starts there.
+`tracking.jsonl` has one entry per line, in the order of the events. `tracking.sent` records which run in MLflow has how
+many bytes of it. Any upload (by the run itself or by `hydratune sync`) starts there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hydratune.utils.files import find_files, write_text
 
 log = logging.getLogger(__name__)
 
-# Kind of an entry -> the values that every reader needs.
+# Kind of an entry -> the names of its required values.
 _NEEDED = {
     "run": ("key", "experiment", "name", "tags", "began", "uri"),
     "continue": ("tags",),
@@ -32,7 +32,7 @@ _NEEDED = {
     "model": ("folder", "name", "step"),
     "status": ("status", "ended"),
 }
-DIRECTORY = "hydratune.directory"  # a tag: the absolute path of the run directory
+DIRECTORY = "hydratune.directory"  # tag: the absolute path of the run directory
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
 
 
@@ -46,7 +46,7 @@ class Point(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One line: what to do, with which values, and where the next line begins."""
+    """One line of a journal: its kind, its values, and the byte at which the next line begins."""
 
     kind: str
     values: dict[str, Any]
@@ -54,11 +54,11 @@ class Entry(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """How far the upload of a journal is.
+    """Progress of the upload of a journal.
 
     Args:
-        end: Bytes of the journal that the run has.
-        run_id: The run in the store; empty before it is created.
+        end: Number of bytes of the journal that the run in the store has.
+        run_id: ID of the run in the store; empty before it is created.
         refused: Descriptions of entries that the store will never take.
     """
 
@@ -68,16 +68,16 @@ class Sent(NamedTuple):
 
 
 class Journal:
-    """The entries of one run's directory; any number of readers, one process that writes.
+    """The entries of one run directory, for any number of readers and one process that writes.
 
     Attributes:
-        params: What was written down, name -> value.
+        params: Recorded params, name -> value.
         uri: The store that the run was started with, without a password.
-        key: What finds the run again in its store.
-        directory_before: The run directory's absolute path when the run was last started; empty if not recorded.
-        last_sent: How far the upload was when this process last recorded it, also if that could not be written.
+        key: Key of the run in its store.
+        directory_before: Absolute path of the run directory at the last start of the run; empty if not recorded.
+        last_sent: Progress that this process recorded last, also if it could not be written.
         is_incomplete: Whether an entry could not be written.
-        damaged: How many lines are JSON but no entries; they are skipped.
+        damaged: Number of lines that are JSON but not entries; they are skipped.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -102,18 +102,18 @@ class Journal:
                 self.params |= entry.values["params"]
 
     def exists(self) -> bool:
-        """Whether this run was recorded before."""
+        """Return whether this run was recorded before."""
         return self._path.is_file()
 
     def write(self, kind: str, **values: Any) -> None:
-        """Adds an entry, whole or not at all as far as readers can see: they wait for the end of a line.
+        """Append an entry; readers see only complete entries, because they wait for the end of a line.
 
-        A full disk loses the entry, which is said once, and not the run.
+        If the disk is full, the entry is lost with one warning, but the run continues.
         """
         line = json.dumps({"kind": kind, **values}).encode() + b"\n"
         try:
             with self._writing, self._path.open("ab") as file:
-                cut = file.tell() and not self._ends_a_line()  # the writer before was killed inside a line
+                cut = file.tell() and not self._ends_a_line()  # the previous writer was killed inside a line
                 file.write(b"\n" + line if cut else line)
         except OSError as error:
             if not self.is_incomplete:
@@ -121,17 +121,17 @@ class Journal:
             self.is_incomplete = True
 
     def write_params(self, params: Mapping[str, str]) -> None:
-        """Adds the params that are not there yet."""
+        """Append the params that are not recorded yet."""
         new = {name: value for name, value in params.items() if name not in self.params}
         self.params |= new
         if new:
             self.write("params", params=new)
 
     def write_metrics(self, values: Mapping[str, float], step: int) -> list[str]:
-        """Adds a point for each name, but never a second one at the same step; returns the names of infinities.
+        """Append a point for each name, but never a second one at the same step; return the names of infinities.
 
-        MLflow would store those as 1.8e308, so they are left out. A run that continues from a checkpoint goes over
-        steps again whose points are there.
+        MLflow would store infinities as 1.8e308, so they are skipped. A run that resumes from a checkpoint repeats
+        steps whose points are recorded already.
         """
         now = int(time.time() * 1000)
         infinite = [name for name, value in values.items() if math.isinf(value)]
@@ -146,22 +146,22 @@ class Journal:
         return infinite
 
     def point(self, name: str, value: float) -> Point | None:
-        """The latest point of a metric that has this value."""
+        """Return the latest point of a metric that has this value; None without such a point."""
         return next((p for p in reversed(self._points.values()) if p.name == name and p.value == value), None)
 
     def is_over(self) -> bool:
-        """Whether the run's end was written down, and nothing of it went on."""
+        """Return whether the end of the run was recorded and the run was not resumed afterwards."""
         kinds = [entry.kind for entry in self.entries(0) if entry.kind in ("run", "continue", "status")]
         return kinds[-1:] == ["status"]
 
     def entries(self, start: int) -> Iterator[Entry]:
-        """Yield whole entries from a byte on; lines that are no entries are skipped."""
+        """Yield complete entries from a byte on; skip lines that are not entries."""
         for values, end in self._lines(start):
             if _is_entry(values):
                 yield Entry(values.pop("kind"), values, end)
 
     def _lines(self, start: int) -> Iterator[tuple[Any, int]]:
-        """Yield the JSON document of each line from a byte on, and where the next line begins."""
+        """Yield the JSON document of each line from a byte on, and the byte at which the next line begins."""
         if not self.exists():
             return
         with self._path.open("rb") as file:
@@ -169,12 +169,12 @@ class Journal:
             for line in file:
                 start += len(line)
                 if not line.endswith(b"\n"):
-                    return  # being written, or cut by a kill
-                with suppress(ValueError):  # cut by a kill; the next writer ended the line
+                    return  # being written, or truncated by a kill
+                with suppress(ValueError):  # truncated by a kill; the next writer ended the line
                     yield json.loads(line), start
 
     def sent(self) -> Sent:
-        """Return how far the upload is; from the start if that is not recorded."""
+        """Return the progress of the upload; the start if none is recorded."""
         try:
             stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
             found = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
@@ -183,7 +183,10 @@ class Journal:
         return self.last_sent if self.last_sent.end > found.end else found
 
     def mark_sent(self, sent: Sent) -> None:
-        """Record how far the upload is; on a full disk in memory only, so that a later process uploads it again."""
+        """Record the progress of the upload.
+
+        On a full disk, it is recorded in memory only, so that a later process uploads the same entries again.
+        """
         self.last_sent = sent
         try:
             write_text(self.directory / SENT, json.dumps(sent._asdict()))
@@ -201,7 +204,7 @@ class Journal:
 
 
 def _is_entry(values: Any) -> bool:
-    """Return whether a JSON document has what an entry of its kind needs."""
+    """Return whether a JSON document has the required values of its kind of entry."""
     if not isinstance(values, dict) or values.get("kind") not in _NEEDED:
         return False
     if not all(name in values for name in _NEEDED[values["kind"]]):
@@ -212,6 +215,9 @@ def _is_entry(values: Any) -> bool:
 
 
 def journals(directory: Path) -> list[Journal]:
-    """Of a run, or of all runs below a directory, such as the trials of a sweep, whose own comes first."""
+    """Return the journal of a run, or those of all runs below a directory.
+
+    Those may be the trials of a sweep, whose own journal comes first.
+    """
     found = sorted(find_files(directory, JOURNAL), key=lambda path: (len(path.parts), str(path)))
     return [Journal(path.parent) for path in found]

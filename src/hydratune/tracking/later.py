@@ -1,4 +1,4 @@
-"""What is told to MLflow of a run that is over: the same run, never a second one."""
+"""Additional records for a run that has ended, in its existing MLflow run."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 def log_to_run(
     pointer: Mapping[str, str], metrics: Mapping[str, float] | None = None, tags: Mapping[str, str] | None = None
 ) -> None:
-    """Records metrics and tags in the MLflow run that `pointer` leads to; of the same name the latest wins.
+    """Record metrics and tags in the MLflow run of a pointer; the latest value of a name wins.
 
     Args:
-        pointer: What a run's `mlflow.json` says.
-        metrics: MLflow's names -> values.
-        tags: Names -> words.
+        pointer: Content of a run's `mlflow.json`.
+        metrics: MLflow's names -> values; infinite values are skipped.
+        tags: Names -> texts.
 
     Raises:
-        ConfigError: Where the store or the run is not there.
+        ConfigError: The store or the run does not exist.
     """
     from mlflow.entities import Metric, RunTag
 
@@ -57,7 +57,7 @@ def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
 
 
 def _existing(uri: str) -> MlflowClient:
-    """A client of a store that is there; connecting would make a new one of sqlite."""
+    """Return a client of an existing store; connecting would create a new one of SQLite."""
     if MASK in uri:
         fix = "Its password is kept nowhere."
         raise ConfigError(Mistake("tracking.uri", "an address without a password", repr(uri), fix))

@@ -1,4 +1,4 @@
-"""Networks in MLflow: logged models with their step and metrics, which `mlflow.transformers` loads and serves."""
+"""Logged models in MLflow, with step and metrics, which `mlflow.transformers` loads and serves."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MODEL_KEY = "hydratune.model"  # a tag that finds a model again when it is recorded twice
-STAGED = ".models_to_send"  # in a run's directory, until the sender has them
+MODEL_KEY = "hydratune.model"  # tag that identifies a model when it is recorded twice
+STAGED = ".models_to_send"  # in a run directory, until they are uploaded
 _TRAINING_STATE = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state", "training_args")
 _REQUIREMENTS = ("mlflow", "transformers", "torch", "accelerate", "pillow")
-# Pipeline -> the columns of what it answers.
+# Pipeline -> the columns of its output.
 _OUTPUTS: Mapping[str, Mapping[str | None, str]] = {
     "text-classification": {"label": "string", "score": "double"},
     "image-classification": {"label": "string", "score": "double"},
@@ -40,23 +40,23 @@ Datasets = Mapping[str, Sequence[str]]  # prefix of a metric -> name and digest 
 
 
 class ModelGoneError(Exception):
-    """A model that MLflow cannot take, however often it is tried."""
+    """Error for a model that MLflow cannot take, even after retries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """A `ModelInfo` in plain values, as the journal has it.
+    """A `ModelInfo` in plain values, as the journal stores it.
 
     Args:
-        folder: What is uploaded, below the run's directory.
-        name: Short, for tables.
-        step: Optimizer steps that made it.
+        folder: Folder to upload, below the run directory.
+        name: Short name, for tables.
+        step: Number of optimizer steps that trained it.
         metrics: Points of the run that were measured on these weights: name, value, ms since 1970, step.
-        params: What tells it from other models.
-        datasets: What the points were measured on.
-        staged: Whether the folder is there for this alone and goes when it was uploaded.
-        registered_name: Of the model in MLflow's registry; None for no registration.
-        alias: Of the registered version.
+        params: Params that distinguish it from other models.
+        datasets: Datasets on which the points were measured.
+        staged: Whether the folder exists for the upload alone and is removed afterwards.
+        registered_name: Name of the model in MLflow's registry; None for no registration.
+        alias: Alias of the registered version; None for no alias.
     """
 
     folder: str
@@ -74,21 +74,21 @@ class ModelEntry:
 
 
 def package_model(model: ModelInfo, target: Path, is_kept: bool) -> Path:
-    """The folder to upload: `target` in MLflow's format where a pipeline serves the model, else the model's files.
+    """Return the folder to upload: `target` in MLflow's format if a pipeline serves the model, else the model's files.
 
-    This loads the network, which `from_pretrained` cannot do in two threads at once: so the run does it, and the
-    sender only uploads.
+    This loads the model, which `from_pretrained` cannot do in two threads simultaneously. So the run does it, and the
+    uploader only uploads.
 
     Args:
-        model: Whose folder `save_pretrained` or Trainer has written.
-        target: A folder for it.
+        model: Model whose folder `save_pretrained` or Trainer has written.
+        target: Folder to create for it.
         is_kept: Whether the model's own folder stays; Trainer removes old checkpoints.
     """
-    shutil.rmtree(target, ignore_errors=True)  # of a run that was cut off here
+    shutil.rmtree(target, ignore_errors=True)  # from a run that was interrupted here
     if model.pipeline:
         try:
             _pack(model, target)
-        except Exception as error:  # mlflow and transformers raise what they like
+        except Exception as error:  # mlflow and transformers raise exceptions of many kinds
             shutil.rmtree(target, ignore_errors=True)
             log.warning("tracking: %s is recorded as its files, not for mlflow.transformers: %s", model.name, error)
         else:
@@ -97,12 +97,12 @@ def package_model(model: ModelInfo, target: Path, is_kept: bool) -> Path:
 
 
 def _pack(model: ModelInfo, target: Path) -> None:
-    """Writes safetensors, signature, input example and pinned requirements."""
+    """Write safetensors, signature, input example, and pinned requirements."""
     import mlflow.transformers
     from transformers import pipeline
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns that no model card is on the hub for our folder
-    warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)  # of its own code
+    logging.getLogger("mlflow").setLevel(logging.ERROR)  # it warns that the Hub has no model card for our folder
+    warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)  # about its own code
     example: Any = dict(model.example)
     if not _has_columns(str(model.pipeline), model.example):
         example = list(example.values())
@@ -118,7 +118,7 @@ def _pack(model: ModelInfo, target: Path) -> None:
 
 
 def _signature(pipeline: str, example: Mapping[str, str]) -> ModelSignature:
-    """One unnamed text as input, or the columns of `example`."""
+    """Return a signature whose input is one unnamed text, or the columns of `example`."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
 
@@ -137,7 +137,7 @@ def _has_columns(pipeline: str, example: Mapping[str, str]) -> bool:
 
 
 def _linked(folder: Path, target: Path) -> Path:
-    """The files of a checkpoint under second names, without what only training needs; copies where links fail."""
+    """Link the files of a checkpoint into `target`, without the training state; copy them where links fail."""
     target.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
         if file.is_file() and not file.name.startswith(_TRAINING_STATE):
@@ -148,15 +148,15 @@ def _linked(folder: Path, target: Path) -> Path:
     return target
 
 
-# --- in the sender ---------------------------------------------------------------------------------------
+# --- in the uploader's thread ----------------------------------------------------------------------------
 
 
 def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, directory: Path, model: ModelEntry) -> None:
     """Upload a model once, link it to its run, step and metrics, and register it if that is requested.
 
     Raises:
-        PathEscapeError: The store has its artifacts where it must not have them.
-        UnfitError: The model's files are gone.
+        PathEscapeError: The store's artifact location, or the model's folder, is not allowed.
+        ModelGoneError: The model's files are gone.
     """
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
@@ -182,12 +182,12 @@ def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, dire
         _register(client, model.registered_name, model.alias, logged, run_id)
     if model.staged:
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # others wait there
+        with suppress(OSError):  # other models wait there
             folder.parent.rmdir()
 
 
 def _sign(folder: Path, run_id: str, model_id: str) -> None:
-    """Writes into a folder of MLflow's format which model of which run it is."""
+    """Write the IDs of the run and the model into a folder of MLflow's format."""
     from mlflow.models import Model
 
     path = folder / "MLmodel"
@@ -198,7 +198,7 @@ def _sign(folder: Path, run_id: str, model_id: str) -> None:
 
 
 def _metric(name: str, value: float, at: int, step: int, model_id: str, datasets: Datasets) -> Metric:
-    """A point of the run, now with its model and the rows it was measured on, so that models can be ranked."""
+    """Return a point of the run with its model and the rows that it was measured on, so that models can be ranked."""
     from mlflow.entities import Metric
 
     dataset, digest = datasets.get(name.partition("/")[0], (None, None))
@@ -206,7 +206,10 @@ def _metric(name: str, value: float, at: int, step: int, model_id: str, datasets
 
 
 def _register(client: MlflowClient, name: str, alias: str | None, logged: LoggedModel, run_id: str) -> None:
-    """A version of a registered model, which is made if need be; the one that this run made before is kept."""
+    """Create a version of a registered model, unless this run has created one before.
+
+    The registered model is created if necessary.
+    """
     from mlflow.exceptions import MlflowException
 
     try:

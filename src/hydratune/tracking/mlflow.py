@@ -1,7 +1,8 @@
-"""One MLflow run a run, told the truth.
+"""Tracking in MLflow, with one MLflow run for each run.
 
-The stock `MLflowCallback` opens a second run on `evaluate()`, floods the params and marks crashes FINISHED. Here all
-that a run has to tell goes into a journal in its directory, and a thread delivers it (see `journal` and `sender`).
+Upstream's `MLflowCallback` opens a second run on `evaluate()`, floods the params, and marks crashed runs as FINISHED.
+Here, a run writes all its entries into a journal in its directory, and a thread uploads them (see `journal` and
+`uploader`).
 """
 
 from __future__ import annotations
@@ -47,18 +48,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRACEBACK = "traceback.txt"
-STATE = "hydratune.state"  # a tag of runs that a sweep ended early
+STATE = "hydratune.state"  # tag of runs that a sweep pruned
 _PREFIXES = ("best", "eval", "test", "train", "trials")
-# What Trainer means of a whole run, which is no point of the curve of the same name.
+# Trainer's means over a whole run, which are not points of the curve of the same name.
 _MEANS = {"train_loss": "mean_loss", "train_samples_per_second": "mean_samples_per_second"}
-_UNSHOWN = ("total_flos", "train_steps_per_second")  # steps of unequal rows say less than samples
+_UNSHOWN = ("total_flos", "train_steps_per_second")  # steps differ in rows, so samples are more informative
 _LONGEST_PARAM, _LONGEST_TAG, _LONGEST_KEY = 6000, 5000, 250
 _NOT_IN_KEYS = re.compile(r"[^\w\-. /:]")
 _SPLITS = {"best": "validation", "eval": "validation", "test": "test"}
 
 
 def mlflow_metric_name(name: str) -> str:
-    """Trainer's name of a metric as MLflow shows it: `eval_f1` -> `eval/f1`, `loss` -> `train/loss`."""
+    """Return MLflow's name for a metric of Trainer: `eval_f1` -> `eval/f1`, `loss` -> `train/loss`."""
     if name in _MEANS:
         return f"train/{_MEANS[name]}"
     prefix, _, rest = name.partition("_")
@@ -67,18 +68,18 @@ def mlflow_metric_name(name: str) -> str:
 
 @dataclass(kw_only=True)
 class Mlflow(Tracking):
-    """Records runs in an MLflow store.
+    """Tracker that records runs in an MLflow store.
 
     Args:
-        uri: A store's address; a relative sqlite path counts from where the command was started.
-        experiment: The MLflow experiment that runs are compared in.
-        run_name: null for a name made of what was chosen.
-        tags: More tags for the run.
-        log_models: Whether the final network becomes a model of MLflow.
-        registered_model_name: Of the final network in MLflow's registry; null for none.
-        registered_model_alias: Moves to the registered version, e.g. `candidate`; null for none.
-        checkpoints: Which checkpoints become models of MLflow too: those that were the best so far, or all.
-        system_metrics: Whether the load of CPUs, GPUs, disk and network is recorded, every 10 s.
+        uri: Address of the store; a relative SQLite path counts from the directory where the command was started.
+        experiment: MLflow experiment in which runs are compared.
+        run_name: Name of the run; null for a name made of the chosen options.
+        tags: Additional tags for the run.
+        log_models: Whether the final model becomes a logged model of MLflow.
+        registered_model_name: Name of the final model in MLflow's registry; null for no registration.
+        registered_model_alias: Alias that moves to the registered version, e.g. `candidate`; null for no alias.
+        checkpoints: Checkpoints that also become logged models: none, those that were the best so far, or all.
+        system_metrics: Whether the load of CPUs, GPUs, disk, and network is recorded every 10 s.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
@@ -92,7 +93,7 @@ class Mlflow(Tracking):
     system_metrics: bool = False
 
     def check(self) -> Iterator[Mistake]:
-        """Whether the address is of a kind that MLflow has, and what needs each other is there."""
+        """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
         if wrong := address_mistake(self.uri, "uri"):
             yield wrong
         if wrong := servers.mistake(self.uri, "uri"):
@@ -115,26 +116,26 @@ class Mlflow(Tracking):
 
     @contextmanager
     def start(self, facts: RunInfo) -> Iterator[RunLog]:
-        """A record that ends FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
+        """Yield the log of a run that ends as FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
         uri = absolute_uri(self.uri)
-        client = connect(uri) if sqlite_path(uri) else None  # a local file is there or it is a mistake
+        client = connect(uri) if sqlite_path(uri) else None  # unlike a server, a local file must work now
         if client:
             check_experiment(client, uri, self.experiment)
         journal = Journal(facts.directory)
         with ExitStack() as held:
-            held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # from `hydratune sync`
+            held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
             self._open(journal, facts, uri)
             sender = Uploader(journal, uri, client, held.pop_all().close)
         with _told(MlflowRunLog(self, journal, sender, facts.waits)) as run_log:
             yield run_log
 
     def deliver(self, directory: Path) -> None:
-        """Delivers journals of runs that have ended; where the store is down still, says how to do it later."""
+        """Upload the journals of runs that have ended; if the store is still down, log the command for later."""
         waiting = [journal for journal in journals(directory) if not journal.is_delivered()]
         uri = absolute_uri(self.uri)
         try:
             for journal in waiting:
-                with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # one that runs does it itself
+                with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
                     upload_pending(journal, Delivery(connect(uri), uri, journal.directory))
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
@@ -143,14 +144,14 @@ class Mlflow(Tracking):
             )
 
     def heal(self) -> None:
-        """Marks runs KILLED that are RUNNING by the store and whose process, on this machine, is gone."""
+        """Mark runs as KILLED that are RUNNING in the store but whose process, on this machine, is gone."""
         try:
             process.mark_dead_runs_killed(connect(absolute_uri(self.uri)))
-        except Exception as error:  # a server that is down is healed by `hydratune ui`
+        except Exception as error:  # `hydratune ui` does this again once a server is up
             log.debug("tracking: not healed: %s", one_line(error))
 
     def _open(self, journal: Journal, facts: RunInfo, uri: str) -> None:
-        """Writes down what the run is; where it was written down before, what has changed since."""
+        """Write the description of the run to the journal; if it is there already, write only the changes."""
         tags = {**facts.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(facts.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
         params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
@@ -167,7 +168,7 @@ class Mlflow(Tracking):
 
 @contextmanager
 def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
-    """Ends the record as what happens inside ends."""
+    """Close the log with the status in which the context ends."""
     status = "FAILED"
     try:
         yield run_log
@@ -176,7 +177,7 @@ def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
         status = "KILLED"
         raise
     except PrunedError:
-        status = "KILLED"  # MLflow has no word for it
+        status = "KILLED"  # MLflow has no status for pruned runs
         run_log.tags({STATE: "PRUNED"})
         raise
     except Exception as error:
@@ -187,14 +188,14 @@ def _told(run_log: MlflowRunLog) -> Iterator[MlflowRunLog]:
 
 
 def _drift(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """What a run that continues has other params in than when it began."""
+    """Return the params in which a resumed run differs from its start, as text."""
     names = dict.fromkeys((*before, *now))
     pairs = {name: (before.get(name, "unset"), now.get(name, "unset")) for name in names}
     return "; ".join(f"{name}: {old} -> {new}" for name, (old, new) in pairs.items() if old != new)
 
 
 class MlflowRunLog(RunLog):
-    """Writes everything into the journal; the sender takes it from there."""
+    """Log that writes everything into the journal, from which the uploader reads it."""
 
     def __init__(self, options: Mlflow, journal: Journal, sender: Uploader, waits: bool) -> None:
         self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
@@ -203,7 +204,7 @@ class MlflowRunLog(RunLog):
         self._system = SystemMetrics(journal) if options.system_metrics else None
 
     def callbacks(self, model: ModelInfo) -> list[TrainerCallback]:
-        """Forwards what Trainer logs, and checkpoints where that is asked."""
+        """Return callbacks that record what Trainer logs, and checkpoints if requested."""
         from hydratune.tracking.callbacks import MlflowCallback, RecordCheckpoints
 
         if self._options.checkpoints == "none":
@@ -211,33 +212,33 @@ class MlflowRunLog(RunLog):
         return [MlflowCallback(self), RecordCheckpoints(self._checkpoint, model, self._options.checkpoints)]
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
-        """Writes the numbers among `values` down; evaluations are delivered at once, the rest every 2 s."""
+        """Write the numbers among `values` to the journal; evaluations are uploaded immediately, the rest every 2 s."""
         for name in self._journal.write_metrics(_numbers(values), step):
             log.warning("tracking: %s is infinite at step %d, which MLflow cannot hold", name, step)
         if any(name.startswith(("eval_", "test_")) for name in values):
             self._sender.nudge()
 
     def tags(self, values: Mapping[str, str]) -> None:
-        """Cut to MLflow's limits."""
+        """Record tags, truncated to MLflow's limits."""
         self._journal.write("tags", tags={_key(name): _cut(name, str(v), _LONGEST_TAG) for name, v in values.items()})
 
     def artifact(self, path: Path, folder: str = "") -> None:
-        """A file at the root of the run's artifacts, or in a folder of it."""
+        """Record a file at the root of the run's artifacts, or in a folder of them."""
         self._journal.write("artifact", path=self._below(path), folder=folder)
 
     def dataset(self, split: DatasetInfo) -> None:
-        """A dataset input of the run; metrics of models name it."""
+        """Record a dataset input of the run; metrics of models name it."""
         self._datasets[split.split] = (split.name, split.digest)
         self._journal.write("dataset", **asdict(split))
 
     def model(self, model: ModelInfo) -> None:
-        """The final model, registered where that is asked."""
+        """Record the final model, registered if requested."""
         if self._options.log_models:
             name, alias = self._options.registered_model_name, self._options.registered_model_alias
             self._write_model(model, is_kept=True, registered_name=name, alias=alias)
 
     def failed(self, error: Exception) -> None:
-        """The traceback as an artifact, and its last line as the tag `error`."""
+        """Record the traceback as an artifact, and its last line as the tag `error`."""
         self._error = {"error": f"{type(error).__name__}: {redact(one_line(error))}"}
         with optional_record(TRACEBACK):  # the disk may be what failed
             path = self._journal.directory / TRACEBACK
@@ -246,7 +247,7 @@ class MlflowRunLog(RunLog):
         self.tags(self._error)
 
     def link(self) -> str | None:
-        """`hydratune ui` on this run."""
+        """Return the `hydratune ui` command for this run."""
         return shlex.join([cli_path(), "ui", os.path.relpath(self._journal.directory)])
 
     def is_blocked(self) -> bool:
@@ -254,7 +255,7 @@ class MlflowRunLog(RunLog):
         return self._sender.is_blocked
 
     def close(self, status: str) -> None:
-        """Writes the end down and waits for its delivery; says how to deliver later what could not be."""
+        """Record the end and wait for its upload; log how to upload the rest later."""
         if self._system:
             self._system.close()
         self._journal.write("status", status=status, ended=int(time.time() * 1000))
@@ -292,18 +293,18 @@ class MlflowRunLog(RunLog):
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers among what Trainer logs, by MLflow's names."""
+    """Return the numbers among what Trainer logs, under MLflow's names."""
     shown = {mlflow_metric_name(name): value for name, value in values.items() if name not in _UNSHOWN}
     return {_key(name): float(v) for name, v in shown.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 
 def _key(name: str) -> str:
-    """A name that MLflow takes: it knows no brackets, for one."""
+    """Return a name that MLflow accepts, e.g. without brackets."""
     return _NOT_IN_KEYS.sub("_", name)[:_LONGEST_KEY]
 
 
 def _cut(name: str, value: str, most: int) -> str:
-    """A value that MLflow takes; one that is too long ends in dots, and that is said."""
+    """Return a value that MLflow accepts; log a warning and end it with dots if it is too long."""
     if len(value) <= most:
         return value
     log.warning("tracking: %s has %d characters, MLflow shows %d; config.yaml has all", name, len(value), most)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 log = logging.getLogger(__name__)
 
-ARTIFACTS = "mlartifacts"  # the folder beside a local store that holds its artifacts
+ARTIFACTS = "mlartifacts"  # the folder next to a local store that holds its artifacts
 # The columns of MLflow's schema that hold the address of an artifact.
 _COLUMNS = (
     ("experiments", "artifact_location"),
@@ -27,7 +27,7 @@ def relocate_artifacts(database: Path) -> None:
     """Point a SQLite store at the artifacts next to it after its directory was moved.
 
     MLflow stores absolute artifact addresses and would create the old directory again to write there. Only addresses
-    that `store.experiment_id` chose are changed, and only if the old folder is gone or the artifacts moved along.
+    that `client.experiment_id` chose are changed, and only if the old folder is gone or the artifacts moved along.
 
     Args:
         database: The SQLite file, with MLflow's schema.
@@ -56,7 +56,7 @@ def relocated(path: Path, directory_before: str, directory: Path) -> Path:
         directory: The run directory now.
 
     Returns:
-        `path` if it exists or if there is no such file in the same place relative to the run directory.
+        `path` if it exists, or if the same place relative to the run directory has no such file.
     """
     if path.exists() or not directory_before:
         return path

@@ -1,7 +1,8 @@
-"""A view of MLflow's runs page that shows what tells runs apart, best first.
+"""A view of MLflow's runs page that shows the differences between runs, best first.
 
-MLflow keeps the views that its Share button makes as tags of the experiment; this makes one of our own. It is not
-documented, so nothing depends on it: without it the page opens as MLflow has it. Read in mlflow 3.17.2.
+MLflow stores the views of its Share button as tags of the experiment; this module creates one of our own. The format is
+not documented, so nothing depends on it: without the view, the page opens in MLflow's default form. The format is that
+of mlflow 3.17.2.
 """
 
 from __future__ import annotations
@@ -14,37 +15,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-TRAINING = "workflowType=machine_learning"  # without it the pages are those of language models and their traces
-KEY = "hydratune"  # of our view, in the page's address
+TRAINING = "workflowType=machine_learning"  # otherwise MLflow opens its pages for language models and traces
+KEY = "hydratune"  # name of our view in the page's address
 TAG = f"mlflow.sharedViewState.{KEY}"
 PARENT = "mlflow.parentRunId"
 OBJECTIVE, DIRECTION = "hydratune.objective", "hydratune.direction"  # tags of a run: `eval_accuracy`, `max` or `min`
 LOG10 = "log10_"  # prefix of params that only charts use, since MLflow's axes are linear
-_ALWAYS = ("dataset", "model", "seed")  # params that have a column even where all runs agree
-_NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, for what was changed to be read
+_ALWAYS = ("dataset", "model", "seed")  # params that have a column even if all runs agree
+_NAME, _NAME_WIDTH = "attributes.`Run Name`", 340  # pixels, wide enough for the overrides in a name
 _MOST_RUNS, _MOST_COLUMNS = 200, 12
 
 
 def runs_page(client: MlflowClient, experiment_id: str) -> str:
-    """The path of an experiment's runs page, in our view of it where a run says what its objective is."""
+    """Return the path of an experiment's runs page, in our view if a run records its objective."""
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}"
     runs = client.search_runs([experiment_id], max_results=_MOST_RUNS)  # the newest first
     parents = {run.data.tags[PARENT] for run in runs if PARENT in run.data.tags}
     state = view([run.data for run in runs if run.info.run_id not in parents])
     if state is None:
         return page
-    state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # or a sweep hides its runs
+    state["runsExpanded"] = dict.fromkeys(sorted(parents), True)  # otherwise a sweep hides its runs
     client.set_experiment_tag(experiment_id, TAG, json.dumps(state))
     return f"{page}&viewStateShareKey={KEY}"
 
 
 def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
-    """Return the path of a page with the runs of a sweep: parallel coordinates of the objective and what was changed.
+    """Return the path of a page with a sweep's runs: parallel coordinates of the objective and the varied params.
 
     Args:
-        client: Of the store.
-        experiment_id: The sweep's experiment.
-        sweep_id: The run that the sweep's runs are nested in.
+        client: Client of the store.
+        experiment_id: ID of the sweep's experiment.
+        sweep_id: ID of the run that the sweep's runs are nested in.
     """
     only = f"tags.`{PARENT}` = '{sweep_id}'"
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
@@ -59,7 +60,7 @@ def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
 
 
 def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """The charts of a page as MLflow's Share button writes them: the objective as lines over params, and as bars."""
+    """Return a page's charts as MLflow's Share button writes them: the objective as lines over params, and as bars."""
     objective = str(state["orderByKey"]).removeprefix("metrics.`").removesuffix("`")
     names = _differing(params)
     varied = [name for name in names if f"{LOG10}{name}" not in names]
@@ -72,19 +73,23 @@ def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> di
 
 
 def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
-    """The params that are not the same in all runs."""
+    """Return the params that are not the same in all runs."""
     names = dict.fromkeys(name for one in params for name in one)
     return [name for name in names if len({one.get(name) for one in params}) > 1]
 
 
 def view(runs: Sequence[Any]) -> dict[str, Any] | None:
-    """The state of a runs page as MLflow's Share button writes it, of the `data` of runs; None without an objective."""
+    """Return the state of a runs page as MLflow's Share button writes it; None without an objective.
+
+    Args:
+        runs: The `data` of the runs.
+    """
     aims = Counter((run.tags[OBJECTIVE], run.tags.get(DIRECTION, "max")) for run in runs if OBJECTIVE in run.tags)
     if not aims:
         return None
     (objective, direction), _ = aims.most_common(1)[0]
     name = objective.removeprefix("eval_")
-    kept = f"best/{name}"  # of the weights that were kept; `eval/` has the last ones
+    kept = f"best/{name}"  # of the best checkpoint; `eval/` has the last value
     known = {metric for run in runs for metric in run.metrics}
     first = kept if kept in known else f"eval/{name}"
     others = dict.fromkeys(metric for metric in (f"test/{name}", "eval/loss") if metric in known and metric != first)
@@ -100,11 +105,11 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _told(params: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    """The params that are worth a column: three of them always, and those in which runs differ."""
+    """Yield the params that have a column: three of them always, and those in which runs differ."""
     differ = [name for name in _differing(params) if not name.startswith(LOG10)]
     yield from dict.fromkeys([*_ALWAYS, *differ[:_MOST_COLUMNS]])
 
 
 def _column(kind: str, name: str) -> str:
-    """A column as the page calls it."""
+    """Return the page's name for a column."""
     return f"{kind}.`{name}`"

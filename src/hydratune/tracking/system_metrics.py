@@ -1,4 +1,4 @@
-"""The load of the machine while a run goes on, as MLflow's own monitors measure it."""
+"""Load of the machine during a run, as MLflow's own monitors measure it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EVERY = 10.0  # seconds
 
 
 class SystemMetrics:
-    """A thread that writes `system/...` points; their step is the number of seconds since the start."""
+    """Thread that writes `system/...` points; their step is the number of seconds since the start."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -21,7 +21,7 @@ class SystemMetrics:
         self._thread.start()
 
     def close(self) -> None:
-        """Measures once more and ends."""
+        """Measure once more and stop the thread."""
         self._ended.set()
         self._thread.join(timeout=EVERY)
 
@@ -39,7 +39,7 @@ class SystemMetrics:
 
 
 def _monitors() -> list[Any]:
-    """One of each kind that works here."""
+    """Return one monitor of each kind that works here."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor

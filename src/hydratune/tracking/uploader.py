@@ -1,4 +1,4 @@
-"""Delivers a journal to MLflow in the background, so that a slow or dead server cannot hold up training."""
+"""Upload of a journal to MLflow in the background, so that a slow or dead server cannot hold up training."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ log = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 2.0
 LONGEST_PAUSE = 30.0  # seconds between two tries of a store that is down
-ASKED_PATIENCE = 8.0  # seconds, in all, if the process was asked to end
-PATIENCE = 30.0  # seconds that the end of a run waits for an entry that does not come through
-_MOST_POINTS = 1000  # of one call
-# What no second try can mend: the entry is left out.
+ASKED_PATIENCE = 8.0  # seconds in total if the process was asked to end
+PATIENCE = 30.0  # seconds that the end of a run waits for an upload without progress
+_MOST_POINTS = 1000  # per call
+# Errors that no retry can fix: the entry is skipped.
 _REFUSED = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
 
 
 def upload_pending(journal: Journal, delivery: Delivery) -> None:
-    """Upload everything that waits, in order; all of it if the store does not have the run (any more).
+    """Upload all pending entries in order; upload everything if the store does not have the run (any more).
 
-    Entries that the store will never take are left out and listed in `tracking.sent`.
+    Entries that the store will never take are skipped and listed in `tracking.sent`.
 
     Raises:
-        TrackingUnavailableError: The store failed; what it took is marked as sent.
+        TrackingUnavailableError: The store failed; entries that it took are marked as sent.
     """
     points: list[tuple[str, float, int, int]] = []
     sent = delivery.position(journal.sent())
@@ -63,7 +63,7 @@ def upload_pending(journal: Journal, delivery: Delivery) -> None:
 
 
 class Uploader:
-    """A thread that drains a journal every 2 s, and at once when it is nudged."""
+    """Thread that uploads a journal every 2 s, and immediately when it is nudged."""
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class Uploader:
         client: MlflowClient | None = None,
         done: Callable[[], None] = lambda: None,
     ) -> None:
-        """A sender that is running; without a client it makes one, which may take many tries; at its end `done`."""
+        """Start the thread.
+
+        Without a client, the thread connects by itself, which may take many tries. At its end, it calls `done`.
+        """
         self._journal, self._uri, self._done = journal, uri, done
         self._delivery = Delivery(client, uri, journal.directory) if client else None
         self._nudged, self._ending = threading.Event(), threading.Event()
@@ -82,13 +85,13 @@ class Uploader:
         self._thread.start()
 
     def nudge(self) -> None:
-        """Something is worth showing now, e.g. an evaluation."""
+        """Upload now, since something is worth showing, e.g. an evaluation."""
         self._nudged.set()
 
     def close(self) -> bool:
         """Return whether everything was uploaded; wait while the store takes entries, but not for one that is down.
 
-        A process that was asked to end waits for `ASKED_PATIENCE` in all: the journal has the rest.
+        A process that was asked to end waits for `ASKED_PATIENCE` in total: the journal has the rest.
         """
         self._ending.set()
         self._nudged.set()
@@ -103,7 +106,7 @@ class Uploader:
         return self._journal.is_delivered()
 
     def end_run(self, status: str, tags: Mapping[str, str]) -> None:
-        """Tell the store how a run ended whose journal could not be written."""
+        """Record the end of a run in the store directly, because its journal could not be written."""
         if not (run_id := self._journal.last_sent.run_id):
             return
         try:
@@ -115,7 +118,7 @@ class Uploader:
             log.warning("tracking: MLflow does not have the end of run %s: %s", run_id, format_error(error))
 
     def leave(self) -> None:
-        """Delivers the rest behind what this process does next, which calls `wait` at its end."""
+        """Upload the rest in the background of what this process does next; the process calls `wait` at its end."""
         self._ending.set()
         self._nudged.set()
         _left[:] = [*(one for one in _left if one._thread.is_alive()), self]
@@ -136,16 +139,16 @@ class Uploader:
                 return
             pause = min(pause * 2, LONGEST_PAUSE) if failed else FLUSH_SECONDS
             if failed:
-                self._ending.wait(pause)  # a nudge does not bring a dead store back
+                self._ending.wait(pause)  # a nudge does not make a dead store answer
             else:
                 self._nudged.wait(pause)
 
     def _try(self) -> bool:
-        """Whether everything that waited was delivered; a failure is said once."""
+        """Return whether all pending entries were uploaded; log only the first failure as a warning."""
         try:
             self._delivery = self._delivery or Delivery(connect(self._uri), self._uri, self._journal.directory)
             upload_pending(self._journal, self._delivery)
-        except Exception as error:  # whatever a store raises, training goes on
+        except Exception as error:  # whatever a store raises, training continues
             self.is_blocked = isinstance(error, DeletedError)
             if not self._warned:
                 log.warning("tracking: the MLflow store failed, training goes on: %s", format_error(error))
@@ -159,18 +162,18 @@ _left: list[Uploader] = []
 
 
 def wait() -> None:
-    """Waits for the senders of this process that were left."""
+    """Wait for the uploaders of this process for which `leave` was called."""
     while _left:
         _left.pop().close()
 
 
 def format_error(error: BaseException) -> str:
-    """The error's message on one line, without passwords; what another library says is cut to 300 characters."""
+    """Return the error's message on one line, without passwords; messages of libraries have at most 300 characters."""
     return str(redact(one_line(error)))[: None if isinstance(error, TrackingUnavailableError) else 300]
 
 
 def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, int]]) -> list[str]:
-    """Upload points together, or one by one if the store refuses them together; returns the refused ones."""
+    """Upload points together, or one by one if the store refuses them together; return the refused ones."""
     if not points:
         return []
     try:
@@ -185,7 +188,7 @@ def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, 
 
 
 def _deliver(delivery: Delivery, entry: Entry) -> list[str]:
-    """Upload an entry; returns its description if the store will never take it."""
+    """Upload an entry; return its description if the store will never take it."""
     try:
         delivery(entry)
     except Exception as error:
@@ -207,7 +210,7 @@ def _raise_unless_refused(error: Exception, delivery: Delivery) -> None:
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether another try would end the same way."""
+    """Return whether another try would end in the same way."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):
@@ -216,6 +219,6 @@ def _is_refused(error: Exception) -> bool:
 
 
 def _described(entry: Entry) -> str:
-    """An entry in a word or two."""
+    """Return a short description of an entry."""
     name = entry.values.get("path") or entry.values.get("name") or ""
     return f"{entry.kind} {Path(name).name}".strip()

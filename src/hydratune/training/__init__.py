@@ -1,4 +1,4 @@
-"""One run, from a config to a saved model; what a config may name under `trainer` and `hardware`."""
+"""Training of one run, from a config to a saved model; classes that a config can name as trainer or hardware."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a run writes down about itself: in its directory, and from there in its tracker."""
+"""Files that a run records about itself, in its directory and in its tracker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
-_DIGEST = 32  # characters, of the 36 that MLflow takes
+_DIGEST = 32  # characters; MLflow takes at most 36
 
 
 def log_run_start(
@@ -54,11 +54,11 @@ def log_run_start(
     Only the config is required, since `predict` and `evaluate` read it. The rest is optional.
 
     Args:
-        cfg: Of the run.
-        job: Of the run.
-        splits: See `known_splits`.
-        args: The effective ones, after hardware and task have set theirs.
-        run_log: Of the run.
+        cfg: Config of the run.
+        job: Job of the run.
+        splits: Rows of each split; see `known_splits`.
+        args: Effective training arguments, after hardware and task have set theirs.
+        run_log: Tracker's log of the run.
 
     Raises:
         ConfigError: If the rows differ from those that the sweep has used so far.
@@ -86,7 +86,10 @@ def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
 
 
 def known_splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> list[DatasetInfo]:
-    """The rows of each split, or nothing if they cannot be hashed; a sweep compares the digests, so it needs them."""
+    """Return the rows of each split, or an empty list if they cannot be hashed.
+
+    A sweep compares the digests, so its runs raise the error instead.
+    """
     with nullcontext() if job.part or job.check_rows else optional_record("datasets"):
         return list(_splits(cfg, job, splits))
     return []
@@ -101,7 +104,7 @@ def dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
 
 
 def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
-    """List the rows, too, that a stream has dropped by the end of training."""
+    """Add to the list the rows that a stream has dropped by the end of training."""
     with optional_record(DROPPED_ROWS):
         if (count := dropped.merge_epochs()) > len(dropped.before):
             log.warning("data: dropped rows: %s, listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
@@ -109,15 +112,15 @@ def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> No
 
 
 def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelInfo:
-    """What a tracker is told of the network, as long as nothing has trained it.
+    """Return the description of the model for a tracker, before any training.
 
     Args:
-        cfg: Of the run.
-        job: Of the run.
-        task: Of the run.
-        rows: Raw rows, for an example of an input.
-        processor: The checkpoint's tokenizer or image processor.
-        served: Whether the folder holds a whole network, not an adapter alone.
+        cfg: Config of the run.
+        job: Job of the run.
+        task: Task of the run.
+        rows: Raw rows, for an input example.
+        processor: Tokenizer or image processor of the checkpoint.
+        served: Whether the folder will hold a whole model, and not only an adapter.
     """
     base = cfg.model.get("pretrained_model_name_or_path") or cfg.model.get("model_type")
     params = {"base_model": base, "task": job.choices.get("task"), "dataset": job.choices.get("dataset")}
@@ -158,14 +161,14 @@ def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, te
 
 
 def _splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> Iterator[DatasetInfo]:
-    """What each split is, with a hash of its rows; of a stream, of what it is read from."""
+    """Yield the description of each split, with a hash of its rows, or of a stream's source."""
     config: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     source = json.dumps(provenance.redact(config))
     name = data_name(str(job.choices.get("dataset") or cfg.name), config)
     for split, rows in without_groups(splits).items():
         columns = {name: str(kind) for name, kind in (rows.features or {}).items()}
         digest = source_hash(rows)
-        if is_stream(rows):  # of the hub, the config has the revision
+        if is_stream(rows):  # for the Hub, the config has the revision
             digest = provenance.text_hash(f"{split} {source} {digest}")
         count = None if is_stream(rows) else len(rows)
         yield DatasetInfo(split, name, digest[:_DIGEST], source, count, columns)

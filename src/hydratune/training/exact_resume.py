@@ -16,10 +16,10 @@ from hydratune.utils import provenance
 if TYPE_CHECKING:
     from transformers import Trainer
 
-EXACT = "exact"  # the tag of a run
-# Code whose collators and callbacks draw and remember nothing that a checkpoint has not.
+EXACT = "exact"  # tag of a run
+# Code whose collators and callbacks use no randomness or state that a checkpoint lacks.
 _KNOWN = ("hydratune.", "transformers.")
-_NODES = ("task", "model", "adapter", "trainer")  # of the config: what a run computes
+_NODES = ("task", "model", "adapter", "trainer")  # config nodes that determine what a run computes
 _PACKAGES = ("hydratune", "transformers", "torch", "accelerate")
 # Training arguments that change neither the rows of a step nor its arithmetic, nor which weights are the best.
 _NEUTRAL = (
@@ -31,18 +31,18 @@ _NEUTRAL = (
 
 
 def exactness(trainer: Trainer) -> str:
-    """`yes`, or `no, because ...` with all reasons."""
+    """Return `yes`, or `no, because ...` with all reasons."""
     reasons = [*_obstacles(trainer), *getattr(trainer, "departures", ())]
     return f"no, because {'; '.join(reasons)}" if reasons else "yes"
 
 
 def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict[str, str]:
-    """Every condition besides the lineage that affects bit-exactness, by names for the user.
+    """Return every condition besides the lineage that affects bit-exactness, by names for the user.
 
     Args:
-        cfg: Of the run.
-        trainer: Whose arguments are final: the hardware has divided batches, and chosen precision and kernels.
-        splits: The rows of the data set.
+        cfg: Config of the run.
+        trainer: Trainer with final arguments: the hardware has divided batches, and chosen precision and kernels.
+        splits: Rows of the dataset, by split.
     """
     import torch
 
@@ -71,9 +71,9 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
 
 
 def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[str, str]) -> None:
-    """Notes in a Trainer under which conditions it trains, and how they differ from those of its checkpoint.
+    """Record in a Trainer the conditions of its training, and how they differ from those of its checkpoint.
 
-    Checkpoints have both, so that a run that was resumed under other conditions once is never called exact again.
+    Checkpoints contain both. A run that was resumed under other conditions once is therefore never called exact again.
     """
     from hydratune.training.trainer import checkpoints
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
@@ -126,16 +126,16 @@ def _obstacles(trainer: Any) -> Iterator[str]:
 
 
 def _regroups_gradients(trainer: Any) -> bool:
-    """Returns whether DDP puts gradients into other buckets after its first step, and so adds them in another order.
+    """Return whether DDP changes its gradient buckets after the first step, and so the order of additions.
 
-    The sum of two processes does not depend on the order; that of three does.
+    The sum over two processes does not depend on the order; the sum over three does.
     """
     handler = trainer.accelerator.ddp_handler
     return handler is not None and (bool(handler.static_graph) or not handler.find_unused_parameters)
 
 
 def _is_plain(rows: Any) -> bool:
-    """Returns whether reading a row twice gives the same values: a table without a transform of the user's."""
+    """Return whether reading a row twice gives the same values, as in a table without the user's transform."""
     from datasets import Dataset
 
     return isinstance(rows, Dataset) and rows.format["type"] != "custom"

@@ -1,4 +1,4 @@
-"""What a run is called and what is written down about it."""
+"""Name of a run, origin of its config, and the facts that are recorded about it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from hydratune.utils.errors import optional_record
 if TYPE_CHECKING:
     from hydratune.models.base import Checkpoint
 
-GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups of which options are chosen
+GROUPS = ("dataset", "model", "adapter", "task", "trainer", "experiment")  # config groups with a chosen option
 _ORIGINS = ("trainer", "experiment")
 _NAME_LENGTH = 120
-# Overrides that change how a run is watched, not what it learns: no part of its name.
+# Overrides that change how a run is monitored, but not what it learns. Its name does not include them.
 _UNTOLD = (
     "hardware.",
     "resume",
@@ -35,22 +35,23 @@ _UNTOLD = (
 )
 
 
-# Takes a name of the data and split -> a hash of its rows; raises ConfigError if they changed.
+# Takes a name of the data and split -> hash of its rows; raises ConfigError if they changed.
 RowCheck = Callable[[str, Mapping[str, str]], None]
 
 
 @dataclass(frozen=True)
 class TrialContext:
-    """What makes a run a part of a sweep: it touches no test data, and leaves scores and no weights.
+    """Context of a run inside a sweep, which reads no test data and leaves scores, but no weights.
 
     Args:
-        name: Readable, e.g. `learning_rate=3e-05 seed=2`.
-        tags: For the tracker.
-        key: By which the tracker knows the run, whichever machine trains it; None for one of its own.
-        callbacks: For Trainer.
-        origin: What another process finds it by: the sweep's directory, the trial, which of its seeds.
-        objectives: Names of the metrics that the sweep ranks by, besides the run's own objective.
-        check_rows: Takes a name of the data and split -> a hash of its rows; raises ConfigError where they changed.
+        name: Readable name, e.g. `learning_rate=3e-05 seed=2`.
+        tags: Tags for the tracker.
+        key: Key by which the tracker identifies the run, whichever machine trains it; None for a random key.
+        callbacks: Callbacks for Trainer.
+        origin: Arguments by which another process finds it: the sweep's directory, the trial, and the number of its
+            seed.
+        objectives: Names of the metrics that the sweep ranks by, in addition to the run's own objective.
+        check_rows: Takes a name of the data and split -> hash of its rows; raises ConfigError if they changed.
         chart_params: Params that only MLflow's charts use, e.g. `log10_learning_rate`.
     """
 
@@ -66,17 +67,17 @@ class TrialContext:
 
 @dataclass(frozen=True)
 class Job:
-    """Where a run's config came from and where its files go.
+    """Origin of a run's config, and destination of its files.
 
     Args:
-        directory: Of this run alone.
-        overrides: What was typed, e.g. `seed=7`.
+        directory: Directory of this run alone.
+        overrides: Overrides of the command line, e.g. `seed=7`.
         choices: Config group -> chosen option.
-        part: Of a sweep; None for a run of its own.
-        kept: What earlier runs of this process left to this one.
-        first: Whether this process writes down what the run comes to; others of the same run only train with it.
-        check_rows: Of a run outside a sweep that must train on the sweep's rows; as in `TrialContext`.
-        flags: Those of the command that name the user's own configs, e.g. `--config-dir my_conf`.
+        part: Context of a run inside a sweep; None for other runs.
+        kept: Cache from earlier runs of this process.
+        first: Whether this process records the results; other processes of the same run only train with it.
+        check_rows: Check for a run outside a sweep that must train on the sweep's rows, as in `TrialContext`.
+        flags: Command-line flags that name the user's own configs, e.g. `--config-dir my_conf`.
         checkpoint: Config and processor that the checks before the run have loaded; None to load them.
     """
 
@@ -92,7 +93,7 @@ class Job:
 
 
 def hydra_job(part: TrialContext | None = None, kept: WarmCache | None = None) -> Job:
-    """The job that Hydra is running in this process; a secret that was typed is in it as `${oc.env:NAME}`."""
+    """Return the job that Hydra runs in this process; a secret in its overrides stays `${oc.env:NAME}`."""
     meta = HydraConfig.get()
     typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
     flags = config_flags(meta)
@@ -102,12 +103,12 @@ def hydra_job(part: TrialContext | None = None, kept: WarmCache | None = None) -
 
 
 def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> RunInfo:
-    """Name, params and tags of a run.
+    """Return the name, params, and tags of a run.
 
     Args:
-        cfg: Of the run.
-        job: Where it came from.
-        params: See `hydratune.training.run_params`; empty where an earlier process has recorded them.
+        cfg: Config of the run.
+        job: Job of the run.
+        params: Params of the run, see `hydratune.training.run_params`; empty if an earlier process has recorded them.
     """
     typed = dict(_typed_values(cfg, job))
     told = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
@@ -117,7 +118,7 @@ def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxy
     tags["mlflow.source.name"] = provenance.command([*job.flags], job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
-    # Where values came from, which is not a param: two runs with the same values are the same training.
+    # The origin of values is not a param, because two runs with the same values are the same training.
     tags |= {f"hydratune.{group}": str(job.choices[group]) for group in _ORIGINS if job.choices.get(group)}
     if foreign := foreign_code(cfg):
         tags["hydratune.foreign_code"] = ", ".join(foreign)
@@ -132,7 +133,7 @@ def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxy
 
 
 def foreign_code(cfg: DictConfig) -> list[str]:
-    """What a run may execute that only the user's own list allows: classes, and commits of the hub."""
+    """Return the code that only the user's own allow-list permits a run to execute: classes, and Hub commits."""
     if not allowlist.user_allowlist():
         return []
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -150,13 +151,13 @@ def more_is_better(cfg: DictConfig) -> bool:
 
 
 def resolved_yaml(cfg: DictConfig) -> str:
-    """The whole config without interpolations and without secrets."""
+    """Return the whole config as YAML, without interpolations and without secrets."""
     plain = provenance.redact(OmegaConf.to_container(cfg, resolve=True))
     return OmegaConf.to_yaml(OmegaConf.create(plain))
 
 
 def _typed_values(cfg: DictConfig, job: Job) -> Iterator[tuple[str, Any]]:
-    """Key -> value of the overrides that set a value, not of those that choose an option."""
+    """Yield key and value of the overrides that set a value, not of those that choose an option."""
     for override in job.overrides:
         key = override.lstrip("+~").partition("=")[0]
         if key in job.choices or key.startswith("hydra."):

@@ -1,4 +1,4 @@
-"""A run of several processes: torch's agent starts them, and their end is reported like that of one process."""
+"""Runs of several processes: torch's agent starts them, and their end is reported like that of one process."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake
 from hydratune.utils.files import CONFIG, write_text
 from hydratune.utils.provenance import cli_path
 
-RANKS = "ranks"  # in the run directory: the config that all processes read; the end and the log of each
+RANKS = "ranks"  # folder in the run directory: the config for all processes; the end and the log of each
 FROZEN = "job.yaml"
-ENDED = "ended"  # the key of the exit code of a rank that was asked to end
+ENDED = "ended"  # key of the exit code of a rank that was asked to end
 
 
 class RankFailedError(RuntimeError):
-    """The process that failed first, with its error; its traceback is the cause."""
+    """Failure of the process that failed first, with its error; its traceback is the cause."""
 
 
 class _RemoteTraceback(Exception):  # noqa: N818 (as in `multiprocessing.pool`, which shows tracebacks the same way)
-    """The traceback of another process."""
+    """Traceback of another process."""
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0])
 
 
 def is_distributed(cfg: DictConfig) -> bool:
-    """Whether a run's hardware is more than one process."""
+    """Return whether a run's hardware uses several processes."""
     return isinstance(build(cfg.hardware), Distributed)
 
 
@@ -61,7 +61,7 @@ def run_directory(cfg: DictConfig, directory: Path) -> Path:
 
 
 def resume_command(cfg: DictConfig, directory: Path) -> str:
-    """Returns the command that resumes a run on this machine."""
+    """Return the command that resumes a run on this machine."""
     command = f"{cli_path()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
     several, number = machines(cfg)
     return command + f" hardware.launch.node_rank={number}  # with its own number on each machine" * (several > 1)
@@ -73,17 +73,17 @@ def other_machine(directory: Path, number: int) -> Path:
 
 
 def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
-    """Do what `run` does in as many processes as the hardware says.
+    """Do the work of `run` in as many processes as the hardware says.
 
     Args:
-        cfg: The composed config.
-        job: What the run is for.
-        module: The module that each process runs, over `training.rank`.
+        cfg: Composed config.
+        job: Job of the run.
+        module: Module that each process runs, which calls `training.rank`.
 
     Raises:
         ConfigError: For errors of the user that the processes detect.
         MachineLostError: If another machine is lost.
-        PrunedError: Where the sweep ended the run.
+        PrunedError: If the sweep pruned the run.
         RankFailedError: With the traceback of the process that failed first.
     """
     ignore_other_launchers()  # which the processes would inherit
@@ -92,7 +92,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     directory = run_directory(cfg, job.directory)
     local = hardware.local_processes()
     hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # raises before anything starts
-    if is_first:  # the others' processes start once all machines are there, and read the same
+    if is_first:  # processes of other machines start once all machines are there, and read the same file
         _freeze(cfg, directory / RANKS)
     try:
         exits = _processes(cfg, hardware, local, directory, job, module)
@@ -118,21 +118,24 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
     if exits:
         rank, error = _first_failure(ends, exits)
-        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # else rank 0 has recorded it
+        if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # otherwise rank 0 has recorded it
             _tell(cfg, job, error)
         raise error
-    done = ends[min(ends)]  # of the first process, or of the first one here while that still saves
+    done = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
     return RunResult(
         done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"], done["tracked"]
     )
 
 
 def _freeze(cfg: DictConfig, folder: Path) -> None:
-    """Writes down what every process reads: the composed config with its `hydra` node; `now` is now."""
+    """Write the composed config with its `hydra` node, which every process reads.
+
+    Interpolations of `now` are resolved here, so that all processes get the same time.
+    """
     folder.mkdir(exist_ok=True)
     for path in folder.glob("*.json"):
         path.unlink()
-    plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets are references to the environment, and stay that
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets stay references to the environment
     whole = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
     text = OmegaConf.to_yaml(OmegaConf.create(whole), resolve=False)
     write_text(folder / FROZEN, re.sub(r"\$\{now:[^}]*\}", lambda found: _resolved(found[0]), text))
@@ -145,8 +148,8 @@ def _resolved(interpolation: str) -> str:
 def _processes(
     cfg: DictConfig, hardware: Distributed, local: int, run: Path, job: Job, module: str
 ) -> Mapping[int, int]:
-    """Starts this machine's processes and waits; returns rank -> exit code of those that failed on any machine."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else torch warns of addresses without a name
+    """Start this machine's processes and wait; return rank -> exit code of those that failed on any machine."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # otherwise torch warns of addresses without a name
     from hydratune.training.hardware.agent import run_processes
 
     _quieten()
@@ -167,14 +170,14 @@ def _kill_ranks(module: str) -> None:
 
 
 def _quieten() -> None:
-    """Silences torch's agent: `launch` reports the end of processes once."""
+    """Silence torch's agent, because `launch` reports the end of processes once."""
     for name in ("agent.server.api", "agent.server.local_elastic_agent", "multiprocessing.api"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     logging.getLogger("torch.distributed.launcher.api").setLevel(logging.CRITICAL)
 
 
 def _ends(directory: Path) -> dict[int, dict[str, Any]]:
-    """Rank -> how its process ended, for processes that could still write it."""
+    """Return rank -> how its process ended, for processes that could still write it."""
     paths = (directory / RANKS).glob("*.json")
     return {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
@@ -190,10 +193,10 @@ def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int])
 
 
 def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:
-    """The rank that failed first, and with what; the others failed since it was gone."""
+    """Return the rank that failed first and its error; the others failed because it was gone."""
     told = {rank: end for rank, end in ends.items() if "traceback" in end}
     for rank, code in exits.items():
-        if code < 0 and rank not in ends:  # killed: it could say nothing
+        if code < 0 and rank not in ends:  # killed, so it could not report anything
             return rank, RankFailedError(f"rank {rank} was ended by signal {-code}")
     if not told:
         rank, code = next(iter(exits.items()))
@@ -205,8 +208,8 @@ def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, in
 
 
 def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
-    """Ends the tracked run with the error or request that ended it, if rank 0 could not."""
-    if (job.directory / CONFIG).is_file():  # it was tracked
+    """End the tracked run with the error or request that ended it, if rank 0 could not do so."""
+    if (job.directory / CONFIG).is_file():  # the run was tracked
         try:
             with build(cfg.tracking).start(facts(cfg, job)):
                 raise end

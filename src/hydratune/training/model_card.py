@@ -1,4 +1,4 @@
-"""The model card: what a saved network is, for whoever finds its folder, here or on the hub."""
+"""Model card of a saved model, for anyone who finds its folder on disk or on the Hub."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ _EFFECTIVE = (
     "max_length",
     "trainable_parameters",
 )
-_PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that says where the model is
+_PLACE = re.compile(r"^folder = .*$", re.MULTILINE)  # the line of a card that names the location of the model
 
 
 @dataclass(frozen=True)
 class ModelCardInputs:
-    """What a card tells.
+    """Contents of a model card.
 
     Args:
-        cfg: The run's config.
-        job: Where it came from.
-        auto_model: The class of transformers that the network was loaded with.
+        cfg: Config of the run.
+        job: Job of the run.
+        auto_model: Class of transformers that loaded the model.
         processor: `tokenizer` or `image_processor`.
-        needs: What the hub served: key of the config -> repository.
-        rows: Split -> how many, in words.
-        metrics: Under Trainer's names.
-        precision: The precision of training, `precision`, and that of evaluation, `eval_precision`.
-        params: See `hydratune.training.run_params`.
-        training_args: The effective ones, as plain values without secrets.
+        needs: Repositories that the Hub served: config key -> repository.
+        rows: Split -> number of rows, as text.
+        metrics: Metrics under Trainer's names.
+        precision: Precision of training, `precision`, and that of evaluation, `eval_precision`.
+        params: Params of the run, see `hydratune.training.run_params`.
+        training_args: Effective training arguments, as plain values without secrets.
     """
 
     cfg: DictConfig
@@ -68,11 +68,11 @@ class ModelCardInputs:
     training_args: Mapping[str, Any]
 
     def served(self, kind: str) -> list[str]:
-        """The hub's ids of `datasets`, or of those `models` whose weights were taken."""
+        """Return the Hub IDs of `datasets`, or of the `models` whose weights were used."""
         return [repo.repo_id for key, repo in self.needs.items() if repo.kind == kind and key != "tokenizer"]
 
     def columns(self) -> dict[str, dict[str, float]]:
-        """Split -> name of a metric -> value, of the splits that were evaluated."""
+        """Return split -> metric -> value, for the splits that were evaluated."""
         found = {
             split: split_metrics(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))
         }
@@ -80,7 +80,7 @@ class ModelCardInputs:
 
 
 def write(folder: Path, trained: ModelCardInputs) -> None:
-    """Write the card, in place of any that a library has written, and the training arguments to a model's folder."""
+    """Write the model card, in place of any from a library, and the training arguments to a model's folder."""
     from huggingface_hub import ModelCard
 
     is_adapter = (folder / "adapter_config.json").is_file()
@@ -109,15 +109,15 @@ def write(folder: Path, trained: ModelCardInputs) -> None:
 
 
 def point_to(folder: Path, repo_id: str) -> None:
-    """Makes the code on a folder's card load the model from the hub."""
+    """Make the code on a folder's card load the model from the Hub."""
     path = folder / CARD
-    if not path.is_file():  # it is optional
+    if not path.is_file():  # the card is optional
         return
     write_text(path, _PLACE.sub(f"folder = {json.dumps(repo_id)}", path.read_text(encoding="utf-8"), count=1))
 
 
 def pipeline_name(auto_model: str) -> str | None:
-    """The pipeline of transformers that serves networks of a class; None where none does."""
+    """Return the transformers pipeline that serves models of a class; None if there is none."""
     from transformers.pipelines import SUPPORTED_TASKS
 
     kinds = {name: [kind.__name__ for kind in entry["pt"]] for name, entry in SUPPORTED_TASKS.items()}
@@ -125,7 +125,7 @@ def pipeline_name(auto_model: str) -> str | None:
 
 
 def _loading(folder: str, trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> Iterator[str]:
-    """The lines of Python that load the model."""
+    """Yield the lines of Python that load the model."""
     if is_adapter:
         yield "from hydratune.models import adapters"
     reader = "AutoTokenizer" if trained.processor == "tokenizer" else "AutoImageProcessor"
@@ -158,14 +158,14 @@ def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:
 
 
 def _arguments(params: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the params that say how the steps were taken."""
+    """Yield the params that describe how the steps were taken."""
     for name in (*FIRST, *_EFFECTIVE):
         if params.get(name, "null") != "null":
             yield name, escape_markdown(params[name])
 
 
 def _checkpoint(trained: ModelCardInputs, name: str) -> str:
-    """A hub id with its commit, or a directory."""
+    """Return a Hub ID with its commit, or a directory."""
     revision = trained.cfg.model.get("revision")
     commit = hub.commit(name, revision) if name in trained.served("models") else None
     return _code(_private(name)) + (f" at commit `{commit}`" if commit else "")
@@ -180,7 +180,7 @@ def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def _metadata(trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> ModelCardData:
-    """What the hub reads of a card. No licence: it is not ours to guess."""
+    """Return the metadata of a card for the Hub, without a license, which we cannot know."""
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
@@ -200,7 +200,7 @@ def _results(trained: ModelCardInputs, pipeline: str | None) -> Iterator[EvalRes
     choice = str(trained.job.choices.get("dataset", "unknown"))
     task = str(trained.job.choices.get("task", "unknown")).replace("_", "-")
     served = trained.served("datasets")
-    single = trained.cfg.dataset if len(served) == 1 else {}  # of a mixture each has its own
+    single = trained.cfg.dataset if len(served) == 1 else {}  # in a mixture, each dataset has its own
     for split, column in trained.columns().items():
         for name, value in column.items():
             if math.isfinite(value):
@@ -217,7 +217,7 @@ def _results(trained: ModelCardInputs, pipeline: str | None) -> Iterator[EvalRes
 
 
 def _private(value: Any) -> Any:
-    """Replace the directories that the user works in, in all texts of a value: a card may be published."""
+    """Replace the user's working and home directories in all texts of a value, since a card may be published."""
     if isinstance(value, Mapping):
         return {name: _private(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The precision in which a run trains and evaluates, and evaluation without autocast."""
+"""Precision of a run's training and evaluation, and evaluation without autocast."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _NAMES = {"float32": FULL, "float16": "fp16", "bfloat16": "bf16", "float64": "fp
 
 
 def precisions(args: Any, network: Any, eval_precision: str | None) -> dict[str, str]:
-    """Returns the `precision` of training and the `eval_precision`: `bf16`, `fp16`, `tf32`, `fp32`, or `fp64`.
+    """Return the `precision` of training and the `eval_precision`: `bf16`, `fp16`, `tf32`, `fp32`, or `fp64`.
 
     Args:
-        args: `TrainingArguments`, made after the hardware has set up torch.
-        network: The model, whose weights decide where there is no autocast.
+        args: `TrainingArguments`, created after the hardware has set up torch.
+        network: Model, whose weights decide if there is no autocast.
         eval_precision: `fp32` for evaluation without autocast, or None for the precision of training.
 
     Raises:
-        ConfigError: If evaluation in fp32 is asked for and the weights themselves have fewer bits.
+        ConfigError: If evaluation in fp32 is requested and the weights themselves have fewer bits.
     """
     import torch
 
@@ -39,11 +39,11 @@ def precisions(args: Any, network: Any, eval_precision: str | None) -> dict[str,
 
 @contextmanager
 def full_precision(model: Any) -> Iterator[None]:
-    """Runs a model without the autocast that accelerate has wrapped around its `forward`, and without TF32."""
+    """Run a model without TF32, and without the autocast that accelerate has wrapped around its `forward`."""
     import torch
 
     matmul, forward = torch.backends.fp32_precision, vars(model).get("forward")
-    original = vars(model).get("_original_forward")  # accelerate leaves it where it wraps
+    original = vars(model).get("_original_forward")  # accelerate sets it if it wraps `forward`
     torch.backends.fp32_precision = "ieee"
     if original is not None:
         model.forward = original

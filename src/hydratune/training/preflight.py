@@ -22,19 +22,19 @@ from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.logs import quiet_libraries
 
-_LIGHT = ("keys and values", "data columns")  # which `check_config` has checked before
+_LIGHT = ("keys and values", "data columns")  # `check_config` has checked them before
 _NEVER = ("rows", "weights", "memory")
 _OURS = ("hydratune.", "transformers.")  # code that may be built twice
 
 
 @dataclass
 class Coverage:
-    """The checks that `--dry` reports as made or not made.
+    """Checks that `--dry` reports as made or not made.
 
     Args:
         checked: Names of the checks that passed.
         unchecked: Names of what only the run shows.
-        mistakes: Of the checks that did not pass.
+        mistakes: Errors of the checks that did not pass.
         checkpoint: Config and processor of the last model, which the run need not load again.
     """
 
@@ -45,7 +45,7 @@ class Coverage:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Make one check; its mistakes are collected, so that later checks can add theirs."""
+        """Make one check and collect its errors, so that later checks can add theirs."""
         try:
             yield
         except ConfigError as error:
@@ -61,14 +61,14 @@ class Coverage:
 def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
     """Check one or more configs that passed `check_config`.
 
-    What several configs have in common is checked once. Nothing is written, and nothing is logged.
+    Values that several configs share are checked once. Nothing is written, and nothing is logged.
 
     Args:
-        configs: Of single runs.
+        configs: Configs of single runs.
         dry: Whether no run follows; the processes of a distributed run check their training arguments themselves.
 
     Raises:
-        ConfigError: With the mistakes of all configs together.
+        ConfigError: With the errors of all configs together.
     """
     found, networks, seen = Coverage(), dict[str, Any](), set[str]()
     quiet_libraries()
@@ -93,7 +93,7 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
 
 
 def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
-    """Build the network with its adapter, without weights; None where that is not possible."""
+    """Build the model with its adapter, without weights; return None if that is not possible."""
     network = adapted = None
     with found.part("model config and tokenizer"):
         found.checkpoint = load_checkpoint(cfg, task, model)
@@ -135,7 +135,7 @@ def _arguments(cfg: DictConfig, task: Any, found: Coverage, dry: bool) -> Any:
 
 
 def _outline(model: Any, task: Any, config: Any, found: Coverage) -> Network | None:
-    """Build the architecture without weights, where the model is of a class of ours."""
+    """Build the architecture without weights, if the model's class is ours; return None otherwise."""
     if not type(model).__module__.startswith(_OURS) or getattr(model, "trust_remote_code", False):
         found.unchecked.append("architecture of custom code")
         return None
@@ -146,7 +146,7 @@ def _outline(model: Any, task: Any, config: Any, found: Coverage) -> Network | N
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Suppress log lines and warnings: the run itself makes them."""
+    """Suppress log lines and warnings, because the run itself emits them."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

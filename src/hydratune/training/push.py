@@ -25,18 +25,18 @@ from hydratune.utils.yaml_files import read_plain_config
 
 log = logging.getLogger(__name__)
 
-TAG = "hub_url"  # of a run in MLflow
+TAG = "hub_url"  # tag of a run in MLflow
 
 
 @dataclass(frozen=True)
 class Push:
-    """Where a run's model goes.
+    """Upload of a run's model to the Hub.
 
     Args:
-        directory: Of the run.
+        directory: Run directory.
         repo_id: `NAME` or `OWNER/NAME`.
-        private: null for the owner's own default.
-        token: null for the one of `hf auth login` or HF_TOKEN.
+        private: Whether the repository is private; null for the owner's default.
+        token: Token of the Hub; null for that of `hf auth login` or HF_TOKEN.
     """
 
     directory: Path
@@ -45,13 +45,16 @@ class Push:
     token: str | None = None
 
     def send(self) -> str:
-        """Uploads what the hub has not yet, and returns the repository's address; raises ConfigError or PushError."""
+        """Upload what the Hub lacks, and return the repository's address; raise ConfigError or PushError."""
         full = hub.make_repository(self.repo_id, self.private, self.token)
         model_card.point_to(self.directory / MODEL, full)
         return hub.upload(self.directory / MODEL, full, self.token)
 
     def try_send(self) -> str | None:
-        """The address; None after a failure, which is said with the command that pushes later: the run is whole."""
+        """Upload the model, and return the address; return None after a failure, since the run itself is complete.
+
+        A failure is logged with the command that pushes later.
+        """
         try:
             url = self.send()
         except (ConfigError, hub.PushError) as error:
@@ -63,14 +66,14 @@ class Push:
 
 
 def default_repo_id(cfg: DictConfig, directory: Path) -> str:
-    """The config's `hub_model_id`, or a name made of the run's own and its directory's."""
+    """Return the config's `hub_model_id`, or a name made of the names of the run and its directory."""
     if given := cfg.trainer.args.get("hub_model_id"):
         return str(given)
     return re.sub(r"[^\w.]+|\.\.+", "-", f"{cfg.name}-{directory.name}", flags=re.ASCII)[:96].strip(".-")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Pushes and prints the address; returns the exit code."""
+    """Push a model, print its address, and return the exit code."""
     parser = argparse.ArgumentParser(prog="hydratune push", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's directory")
     parser.add_argument("--to", metavar="REPO", help="NAME or OWNER/NAME; the config's, or made of the run's name")
@@ -92,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _finished(directory: Path) -> DictConfig:
-    """The config of a run that has come to its end; raises ConfigError for any other directory."""
+    """Return the config of a finished run; raise ConfigError for any other directory."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
         got = f"{str(directory)!r} without {', '.join(missing)}"
@@ -102,10 +105,10 @@ def _finished(directory: Path) -> DictConfig:
 
 
 def _record(directory: Path, url: str) -> None:
-    """Adds the address to the run in MLflow, where it has one."""
+    """Add the address to the run in MLflow, if it is tracked there."""
     try:
         if (where := checked_pointer(directory)) is None:
             return
         log_to_run(where, tags={TAG: url})
-    except ConfigError as error:  # the model is pushed all the same
+    except ConfigError as error:  # the push itself has succeeded
         print(f"hydratune: the address is not in MLflow: {error}", file=sys.stderr)

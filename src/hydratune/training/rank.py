@@ -1,4 +1,4 @@
-"""One of the processes of a run, which `training.launch` starts with a config that is the same for all."""
+"""One process of a run, which `training.launch` starts with the same config as all others."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Context = Callable[[Path], tuple[TrialContext | None, RowCheck | None]]
 
 
 def main(context: Context, frozen: str, parent: str, *, is_trial: bool = False) -> NoReturn:
-    """Train with the other processes of a run, write down how that ended, and end this process.
+    """Train with the other processes of a run, record how that ended, and end this process.
 
     Args:
-        context: Returns what a sweep adds to the run in a directory, and the check of the rows of the run.
-        frozen: The file with the config.
-        parent: The ID of the process that started this one.
+        context: Function that returns what a sweep adds to the run in a directory, and the check of the run's rows.
+        frozen: File with the config.
+        parent: ID of the process that started this one.
         is_trial: Whether the worker of a sweep started this process; it then writes to a file, not to the terminal.
     """
     _exit(_exit_code(lambda: _main(context, Path(frozen), int(parent), is_trial)))
@@ -55,10 +55,10 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     signals.install_in_child(parent)
     watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
     guard_output()
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of a look for weights that a step does not use
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
     end = folder / f"{rank}.json"
-    end.unlink(missing_ok=True)  # of an earlier start
+    end.unlink(missing_ok=True)  # left by an earlier start
     if rank or is_trial:
         _speak_into(folder / f"{rank}.log")
     try:
@@ -81,12 +81,12 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
 
 
 def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
-    """Run what one process would; the first process alone writes it down."""
+    """Run the training of this process; only the first process records it."""
     setup_globals()
     register_resolvers()
-    part, check_rows = context(frozen.parents[1])  # of a trial, that leaves the sweep's config in Hydra's state
+    part, check_rows = context(frozen.parents[1])  # for a trial, this leaves the sweep's config in Hydra's state
     cfg: Any = OmegaConf.load(frozen)
-    HydraConfig.instance().cfg = cfg  # `set_config` asks for types, which a file has not
+    HydraConfig.instance().cfg = cfg  # `set_config` requires types, which a file does not have
     if mistakes := [*hydra_guard.code(cfg.hydra)]:
         raise ConfigError(*mistakes)
     if rank:
@@ -105,14 +105,14 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
 
 
 def _speak_into(path: Path) -> None:
-    """Sends all that this process says into a file: the terminal is the first one's."""
+    """Redirect all output of this process to a file, since the terminal belongs to the first process."""
     with path.open("ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
 
 
 def _leave() -> None:
-    """Ends the group of processes: its threads would abort a process that ends by itself."""
+    """Destroy the process group, whose threads would abort a process that ends by itself."""
     import torch.distributed
 
     if torch.distributed.is_initialized():
@@ -120,7 +120,7 @@ def _leave() -> None:
 
 
 def _exit(code: int) -> NoReturn:
-    """End the process, after what Python does at its end except for the destruction of objects.
+    """End the process like Python does, but without the destruction of objects.
 
     Torch's destructor of a DDP reducer holds the GIL and joins a thread of gloo. If the other processes died during a
     collective operation, that thread waits for the GIL, and the process would never end.

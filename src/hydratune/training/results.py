@@ -1,4 +1,4 @@
-"""The result of a run, and the metrics of its splits."""
+"""Result of a run, and metrics of its splits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos", "sampl
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of a run.
+    """Result of a run.
 
     Args:
         objective: Best value of the metric that `objective` names.

@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from: the newest whole one of the same training."""
+"""Choice of the checkpoint that a run resumes from: the newest valid one of the same training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def checkpoint_fingerprint(cfg: DictConfig, rows: Any, network: nn.Module) -> dict[str, str]:
-    """What a checkpoint must have in common with a run that goes on from it, by names for the user."""
+    """Return the values that a checkpoint must share with a run that resumes from it, by names for the user."""
     shapes = {name: str(tuple(weight.shape)) for name, weight in network.named_parameters()}
     return {"network": text_hash(key_of(shapes)), "seed": str(cfg.seed), "training set": source_hash(rows)}
 
@@ -34,13 +34,13 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
     """Compare the seed with that of a run's checkpoints, before anything is loaded.
 
     Raises:
-        ConfigError: All checkpoints that can be read were trained with another seed.
+        ConfigError: If all checkpoints that can be read were trained with another seed.
     """
     from hydratune.training.trainer.checkpoints import list_checkpoints, read
 
     seeds = {}
     for checkpoint in list_checkpoints(directory / CHECKPOINTS):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # `latest_valid` tells which are damaged
+        with suppress(OSError, ValueError, KeyError, TypeError):  # `latest_valid` reports the corrupt ones
             seeds[checkpoint.name] = str(read(checkpoint)["lineage"]["seed"])
     if seeds and str(cfg.seed) not in seeds.values():
         name, seed = next(iter(seeds.items()))
@@ -49,14 +49,16 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
 
 
 def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
-    """Where a run that was cut off goes on from; None for one that begins. What is passed over is said.
+    """Return the checkpoint that an interrupted run resumes from; None for a new run.
+
+    Skipped checkpoints are logged.
 
     Args:
-        trainer: Whose checkpoints are looked at; those that it is going to write get the lineage.
-        belongs: The lineage of the run.
+        trainer: Trainer whose checkpoints are searched; those that it will write get the lineage.
+        belongs: Lineage of the run.
 
     Raises:
-        ConfigError: Where there are whole checkpoints, all of another lineage.
+        ConfigError: If there are valid checkpoints, but all have another lineage.
     """
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
     from hydratune.training.trainer.checkpoints import latest_valid, list_checkpoints
@@ -78,7 +80,7 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
 
 
 def _has_state(checkpoint: Path) -> bool:
-    """Whether Trainer has written its state, which is the last file and written in place."""
+    """Return whether Trainer has written its state, which is the last file and is written in place."""
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

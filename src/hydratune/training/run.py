@@ -1,4 +1,4 @@
-"""The whole story of one run."""
+"""One run: load, train, evaluate, save, and record."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ _FOLLOW_OBJECTIVE = ("reduce_lr_on_plateau", "greedy")  # values of `lr_schedule
 
 
 def run(cfg: DictConfig, job: Job) -> RunResult:
-    """Fine-tunes one model as a checked config says (see `check_config`) and leaves its files with `job`.
+    """Fine-tune one model as a checked config says (see `check_config`), and write its files to the job's directory.
 
     Raises:
-        ConfigError: For mistakes that only the data or the checkpoint can show; nothing is trained or tracked then.
+        ConfigError: For errors that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
     if foreign := foreign_code(cfg):
         log.warning("code: beyond hydratune's own list this run executes %s", ", ".join(foreign))
@@ -67,29 +67,29 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     from hydratune.training.trainer.fsdp import gather_weights
 
     quiet_libraries()
-    # 1. Training arguments: the user's, and the machine's where the user said nothing.
+    # 1. Build the training arguments: the user's, and the hardware's where the user set none.
     args = training_arguments(cfg, built, machine, job.directory / CHECKPOINTS)
     _check_evaluation(cfg, machine)
     push = _push(args, default_repo_id(cfg, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
-    # 2. Load the dataset, and tokenise it with the checkpoint's tokenizer.
-    with args.main_process_first():  # other processes of the run read what it has cached
+    # 2. Load the dataset, and tokenize it with the checkpoint's tokenizer.
+    with args.main_process_first():  # the other processes of the run read its cache
         make = functools.partial(_material, cfg, source, built, model, job.checkpoint)
         made = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
     task, splits, processor, data = made.task, made.splits, made.processor, made.data
     for objective in (cfg.objective, *(job.part.objectives if job.part else ())):
         task.check_head(data.head, objective)
     gc_tuning.restore_gc()
-    # 3. Load the network under the task's head.
+    # 3. Load the model with the task's head.
     key = key_of(cfg.model, cfg.adapter, task.auto_model, dict(data.head), cfg.seed)
     loaded = job.kept.network(key, lambda: _network(cfg.seed, task, model, adapter, made))
     machine.suit(args, loaded.module, data.splits["train"], given={**cfg.model, **cfg.trainer.args})
     precision = precisions(args, loaded.module, machine.eval_precision)
-    # 4. Put the adapter into it.
+    # 4. Add the adapter to the model.
     task.initialize(loaded, data)
     network = adapter.apply(loaded)
     known = artifacts.model_facts(cfg, job, task, splits["train"], processor, served=adapter.saves_whole)
-    # 5. Wrap it all in Trainer; the collator pads each batch to its own longest row.
+    # 5. Create the Trainer; the collator pads each batch to its own longest row.
     collator = task.collator(processor)
     check_training_arguments(args, network)
     trainer = make_trainer(
@@ -129,21 +129,21 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         # A sweep in this process ends by the request itself; a rank reports to `launch` that it has saved.
         saved = None if job.part and not is_rank() else SystemExit(SAVED)
         trainer.add_callback(PreemptionCallback(saved, getattr(trainer, "resumes_evaluation", False)))
-        # 6. Train, evaluating on validation; Trainer ends with the best checkpoint's weights.
+        # 6. Train and evaluate on validation; Trainer ends with the weights of the best checkpoint.
         with signals.defer_signals(), closing_bars(trainer), lean_steps(trainer) if machine.lean else nullcontext():
             trainer.train(resume_from_checkpoint=checkpoint)
         if job.first:
             artifacts.streamed_dropped_rows(job, made.dropped, run_log)
-        samples = {one.split: one.rows for one in known_splits}  # by which a proportion is judged
+        samples = {one.split: one.rows for one in known_splits}  # needed to judge a proportion
         metrics = {**_kept_metrics(trainer, cfg.objective), "eval_samples": samples.get("validation")}
         run_log.metrics(
             {f"best_{name}": value for name, value in split_metrics(metrics, "eval").items()}, metrics["step"]
         )
-        if job.part:  # a sweep looks at no test data, and keeps scores and no weights
+        if job.part:  # a sweep reads no test data, and keeps scores but no weights
             if job.first:
                 write_json(job.directory / METRICS, {**metrics, PRECISIONS: precision})
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
-        # 7. Evaluate on test, once.
+        # 7. Evaluate once on test.
         if "test" in data.splits:
             tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
             test = EvalSplit(data.splits["test"], data.head, tuned)
@@ -151,13 +151,13 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             tested = trainer.predict(test.rows, metric_key_prefix="test")
             metrics |= {**tested.metrics, "test_samples": samples.get("test")}
             run_log.metrics(tested.metrics, step=trainer.state.global_step)
-        # 8. Save, and push to the hub if asked.
+        # 8. Save the model, its processor, and its card.
         gather_weights(network, keep=job.first)
         if not job.first:
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         adapter.save(network, job.directory / MODEL)
         if made.longest and task.processor == "tokenizer":
-            processor.model_max_length = made.longest  # what `truncation=True` cuts to, wherever the model is loaded
+            processor.model_max_length = made.longest  # the length to which `truncation=True` truncates after loading
         processor.save_pretrained(job.directory / MODEL)
         rows = {split: format_length(splits[split]) for split in splits}
         with optional_record("model card"):
@@ -165,7 +165,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
             model_card.write(
                 job.directory / MODEL, model_card.ModelCardInputs(cfg, job, *kinds, needs, rows, metrics, *settings)
             )
-        # 9. Record predictions and plots, which must not cost the model.
+        # 9. Record predictions and plots, whose errors must not lose the model; push the model if requested.
         if "test" in data.splits:
             with optional_record("predictions"):
                 artifacts.predictions(job, task, splits["test"], tested, test, run_log)
@@ -184,7 +184,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
 
 @dataclass(frozen=True)
 class _PreparedData:
-    """What a network is trained on, made by steps that runs of one sweep have in common."""
+    """Data that a model trains on, from steps that the runs of a sweep share."""
 
     task: Task
     splits: DatasetDict
@@ -196,10 +196,10 @@ class _PreparedData:
 
 
 def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
-    """Load the network's config and its tokenizer or image processor.
+    """Load the model's config and its tokenizer or image processor.
 
     Raises:
-        ConfigError: They fit neither each other nor the task.
+        ConfigError: If they do not fit each other or the task.
     """
     config = model.load_config()
     task.check_network(config)
@@ -208,7 +208,7 @@ def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
 
 
 def _material(cfg: DictConfig, source: Source, task: Any, model: Model, loaded: Checkpoint | None) -> _PreparedData:
-    """Rows as the network takes them, cut to the positions that it has."""
+    """Prepare the rows as inputs of the model, truncated to its number of positions."""
     if loaded is None or loaded.key != key_of(cfg.task, cfg.model):
         loaded = load_checkpoint(cfg, task, model)
     config, processor = loaded.config, loaded.processor
@@ -224,7 +224,7 @@ def _material(cfg: DictConfig, source: Source, task: Any, model: Model, loaded: 
 
 
 def _network(seed: int, task: Task, model: Model, adapter: Adapter, made: _PreparedData) -> Network:
-    """The checkpoint's network under a head that is drawn at random."""
+    """Load the checkpoint's model with a randomly initialized head."""
     from transformers import set_seed
 
     set_seed(seed)
@@ -232,7 +232,10 @@ def _network(seed: int, task: Task, model: Model, adapter: Adapter, made: _Prepa
 
 
 def _push(args: Any, repo_id: str, job: Job) -> Push | None:
-    """Where the final model goes, if it does; Trainer pushes nothing, and writes no token into its checkpoints."""
+    """Return the upload of the final model, or None if no upload is requested.
+
+    Trainer itself pushes nothing, and writes no token into its checkpoints.
+    """
     asked, token = args.push_to_hub, args.hub_token
     args.push_to_hub, args.hub_token = False, None
     if not asked or job.part:
@@ -242,7 +245,7 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
 
 
 def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_dir: Path, **decided: Any) -> Any:
-    """`TrainingArguments` of a config; the machine's and the task's fill in, `decided` ones win."""
+    """Build the `TrainingArguments` of a config; hardware and task fill in values, and `decided` ones win."""
     machine = hardware.prepare(given=cfg.trainer.args)
     fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
     ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
@@ -250,13 +253,13 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     ours["greater_is_better"] = task.higher_is_better(cfg.objective) if direction is None else direction
     ours |= _plateau(cfg.trainer.args, ours["greater_is_better"])
     args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
-    args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch takes no whole 0
+    args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch rejects an integer 0
     hardware.alone(args)
     return args
 
 
 def _plateau(args: DictConfig, greater_is_better: bool) -> dict[str, Any]:
-    """The mode of schedules that follow the objective, which would otherwise lower the rate while a score rises."""
+    """Return the mode of schedules that follow the objective; the default lowers the rate while a score rises."""
     if args.get("lr_scheduler_type") not in _FOLLOW_OBJECTIVE:
         return {}
     given = args.get("lr_scheduler_kwargs") or {}
@@ -264,13 +267,13 @@ def _plateau(args: DictConfig, greater_is_better: bool) -> dict[str, Any]:
 
 
 def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
-    """Batches of texts of about one length, where the Trainer is one of ours: others would shuffle evaluation, too."""
+    """Return the option that groups texts by length, if the Trainer is ours: others would shuffle evaluation, too."""
     groups = task.processor == "tokenizer" and _evaluates_all(node)
     return {"train_sampling_strategy": "group_by_length"} if groups else {}
 
 
 def _evaluates_all(node: DictConfig) -> bool:
-    """Whether the Trainer of `node` has our evaluation: all rows, in their order and in the precision that is set."""
+    """Return whether the Trainer of `node` evaluates all rows, in their order and in the configured precision."""
     from hydratune.training.trainer.trainer import Trainer
 
     trainer = allowlist.load(node._target_, "trainer._target_")
@@ -278,7 +281,7 @@ def _evaluates_all(node: DictConfig) -> bool:
 
 
 def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
-    """Raises ConfigError for options of evaluation that another Trainer than ours ignores."""
+    """Raise ConfigError for options of evaluation that a Trainer other than ours ignores."""
     if _evaluates_all(cfg.trainer):
         return
     mistakes, path = [], cfg.trainer._target_
@@ -293,7 +296,7 @@ def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
 
 
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
-    """The Trainer of `node`, whose `args` and `callbacks` the run has built by itself."""
+    """Create the Trainer of `node`, with the `args` and `callbacks` that the run has built by itself."""
     names = [str(name) for name in node if name not in ("args", "callbacks")]
     partial = build(OmegaConf.masked_copy(node, names))
     try:
@@ -303,12 +306,12 @@ def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
 
 
 def scorer(task: Task, evaluated: EvalSplit) -> Callable[[EvalPrediction], dict[str, float]]:
-    """What Trainer calls with the predictions of one split."""
+    """Return the function that Trainer calls with the predictions of one split."""
     return functools.partial(task.compute_metrics, evaluated=evaluated)
 
 
 def _suit(trainer: Trainer, job: Job) -> None:
-    """Our bar in the place of the stock one, where there is one; a part of a sweep shows none, and ends with scores."""
+    """Replace the stock progress bar with ours; a run of a sweep shows no bar and needs no weights at its end."""
     from transformers import PrinterCallback, ProgressCallback
 
     from hydratune.training.trainer.callbacks import Progress
@@ -324,7 +327,7 @@ def _suit(trainer: Trainer, job: Job) -> None:
 
 
 def _kept_metrics(trainer: Trainer, objective: str) -> dict[str, Any]:
-    """The evaluation of the weights that the trainer now holds, done anew only where the history lacks it."""
+    """Return the evaluation of the trainer's current weights; evaluate only if the history lacks it."""
     state = trainer.state
     step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
     evaluations = [entry for entry in state.log_history if objective in entry and entry["step"] == step]

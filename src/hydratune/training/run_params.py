@@ -1,4 +1,4 @@
-"""The params of a run: the resolved values of everything that determines its training, wherever they were set."""
+"""Params of a run: the resolved values of everything that determines its training."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ _WITHOUT_EFFECT = (
     *("remove_unused_columns", "label_names", "length_column_name", "prediction_loss_only"),
     *("bf16", "fp16", "tf32", "seed"),  # `precision` and `seed` are params of their own
 )
-_LONGEST = 500  # characters, which every MLflow store takes
+_LONGEST = 500  # characters; every MLflow store takes as many
 _DIGEST = 12  # characters
 
 
 def training_args(args: TrainingArguments) -> dict[str, Any]:
-    """The effective training arguments as plain values, without secrets."""
+    """Return the effective training arguments as plain values, without secrets."""
     plain: dict[str, Any] = provenance.redact(json.loads(args.to_json_string()))
     return plain
 
@@ -79,15 +79,15 @@ def training_args(args: TrainingArguments) -> dict[str, Any]:
 def run_params(
     cfg: DictConfig, job: Job, trainer: Trainer, splits: Sequence[DatasetInfo], decided: Mapping[str, Any]
 ) -> dict[str, str]:
-    """Name -> value, with the same names in every run of a kind, so that runs can be told apart and put together.
+    """Return name -> value, with the same names in every run of a kind, so that runs can be compared and grouped.
 
-    A value that MLflow would cut ends with a digest, so that two long values are equal only where they are the same.
+    A value that is too long for MLflow ends with a digest, so that two long values are equal only if they are the same.
 
     Args:
-        cfg: The resolved config.
-        job: Where it came from.
-        trainer: Ready to train, after hardware and task have set their arguments.
-        splits: See `hydratune.training.artifacts.known_splits`.
+        cfg: Resolved config.
+        job: Job of the run.
+        trainer: Trainer that is ready to train, after hardware and task have set their arguments.
+        splits: Rows of each split; see `hydratune.training.artifacts.known_splits`.
         decided: More params that follow from several settings, e.g. `max_length` and `precision`.
     """
     with optional_record("params"):
@@ -113,7 +113,7 @@ def _values(cfg: DictConfig, job: Job, trainer: Trainer, decided: Mapping[str, A
 
 
 def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]:
-    """The arguments with an effect, and what follows from several of them."""
+    """Yield the arguments with an effect, and values that follow from several of them."""
     args = training_args(trainer.args)
     for name in dict.fromkeys((*FIRST, *args)):
         if not any(name == one or name.startswith(f"{one}_") for one in _WITHOUT_EFFECT):
@@ -126,7 +126,7 @@ def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]
 
 
 def _of_network(trainer: Trainer) -> dict[str, Any]:
-    """The attention kernel and the dropout of the network as it is, and how many of its parameters train."""
+    """Return the attention kernel, the dropout, and the number of trainable parameters of the model."""
     from transformers import PreTrainedConfig
 
     network: Any = trainer.model
@@ -140,14 +140,14 @@ def _of_network(trainer: Trainer) -> dict[str, Any]:
 
 
 def _leaves(name: str, node: Any) -> dict[str, Any]:
-    """Dotted key -> value of everything below a node of the config, and of the defaults that it leaves out."""
+    """Return dotted key -> value for everything below a config node, and for the defaults that it omits."""
     plain: Any = OmegaConf.to_container(node, resolve=True)
     defaults = _defaults(str(plain["_target_"]), name) if "_target_" in plain else {}
     return dict(_flat(name, provenance.redact({**defaults, **plain})))
 
 
 def _defaults(path: str, name: str) -> dict[str, Any]:
-    """The defaults of what a `_target_` takes."""
+    """Return the default arguments of a `_target_`."""
     target: Any = allowlist.load(path, f"{name}._target_")
     if dataclasses.is_dataclass(target):
         fields = [one for one in dataclasses.fields(target) if one.init]

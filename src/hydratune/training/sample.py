@@ -1,4 +1,4 @@
-"""A sample of the test predictions as a table that MLflow shows, and compares across runs row by row."""
+"""Sample of the test predictions as a table that MLflow shows, and compares across runs row by row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SAMPLE = "predictions_sample.json"
 ROWS = 100
-_IMAGES = "table_images/predictions_sample"  # where MLflow's own tables keep their images
+_IMAGES = "table_images/predictions_sample"  # the folder in which MLflow's own tables store their images
 _PIXELS = 64  # the longer side of a thumbnail
 _FIRST = ("row", "prediction", "predictions")  # MLflow joins runs by the first column and compares the second one
 
@@ -24,9 +24,9 @@ def write_sample(directory: Path, decoded: Sequence[Mapping[str, Any]], rows: An
     """Write the table, and a thumbnail of each image.
 
     Args:
-        directory: The run's.
-        decoded: What was predicted for each row, at least one.
-        rows: The test rows in the same order if there is one prediction for each; only images are read from them.
+        directory: Run directory.
+        decoded: Prediction for each row, at least one.
+        rows: Test rows in the same order if there is one prediction for each; only images are read from them.
 
     Yields:
         Each file with the artifact folder that it belongs to.
@@ -43,7 +43,7 @@ def write_sample(directory: Path, decoded: Sequence[Mapping[str, Any]], rows: An
 
 
 def _thumbnails(directory: Path, rows: Any) -> Iterator[tuple[Path, dict[str, str]]]:
-    """Each image of the rows, small, with the cell that shows it."""
+    """Write a thumbnail of each image of the rows, and yield its path with the cell that shows it."""
     from datasets import Image
 
     column = next((name for name, feature in rows.features.items() if isinstance(feature, Image)), None)
@@ -58,7 +58,9 @@ def _thumbnails(directory: Path, rows: Any) -> Iterator[tuple[Path, dict[str, st
 
 
 def _small(file: Mapping[str, Any]) -> Image:
-    """Return a small copy of an image; a JPEG file is decoded at about that size, which takes a tenth of the time.
+    """Return a small copy of an image.
+
+    A JPEG file is decoded at about that size, which takes a tenth of the time.
 
     Args:
         file: Bytes or path, as `datasets` stores an image.
@@ -76,6 +78,6 @@ def _small(file: Mapping[str, Any]) -> Image:
 
 
 def _cell(value: Any) -> Any:
-    """A value as MLflow's tables show it: text, a number, an image, or the JSON of a list or dict."""
+    """Return a value as MLflow's tables show it: text, a number, an image, or the JSON of a list or dict."""
     is_image = isinstance(value, dict) and value.get("type") == "image"
     return value if is_image or isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Tables of a run's predictions as csv, and as pictures where they can be seen at a glance."""
+"""Tables of a run's predictions as CSV files, and as plots if they are small."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFUSION = "confusion_matrix"
-_MOST_LABELS = 60  # of a picture
-_INCH = 0.32  # a label
+_MOST_LABELS = 60  # maximum labels of a plot
+_INCH = 0.32  # inches per label
 
 
 def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> Iterator[Path]:
-    """Write a csv for each table, and a plot if it has at most 60 labels; yield the files that could be written."""
+    """Write a CSV for each table, and a plot if it has at most 60 labels; yield the files that could be written."""
     for name, table in tables.items():
         for path, make in _files(name, table, folder / f"{name}.csv"):
             with optional_record(f"{folder.name}/{path.name}"):
@@ -64,13 +64,13 @@ def _bars(table: pd.DataFrame, path: Path) -> None:
 
 
 def _axes(width: float, height: float) -> Any:
-    """Axes of a figure of its own, in inches; nothing global, so that it works in any thread."""
+    """Return the axes of a new figure of a size in inches, without global state, so that any thread can draw."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained", dpi=80).add_subplot()
 
 
 def _save(axes: Any, path: Path) -> None:
-    """Write the figure, whole or not at all."""
+    """Write the figure atomically."""
     with no_warnings(), atomic_write(path) as part:
         axes.figure.savefig(part, format="png")

@@ -1,4 +1,4 @@
-"""What a process keeps between runs, so that the next one need not load it again."""
+"""Cache of data and models between the runs of a process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class WarmCache:
-    """Data and fresh networks by what they were made from; the ones used last, and as many as `most`.
+    """Cache of data and newly loaded models, by their settings; it holds the last used ones, up to `most`.
 
-    Nothing that is kept ever trains: each run gets a copy of the network, and the state of the random number
-    generators that loading it would have left. So a run is the same as one that loads everything by itself.
+    Cached models are never trained. Each run gets a copy of the model, and the state of the random number generators
+    after loading it. A run is therefore the same as one that loads everything by itself.
     """
 
     def __init__(self, most: int = 0) -> None:
@@ -28,11 +28,11 @@ class WarmCache:
         self._networks: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
 
     def __bool__(self) -> bool:
-        """Whether the process that keeps it goes on with other runs."""
+        """Return whether the process with this cache continues with other runs."""
         return self._most > 0
 
     def data(self, key: str, make: Callable[[], T]) -> T:
-        """What `make` returned for this key, which nobody changes."""
+        """Return the result of `make` for this key, which callers must not change."""
         if not self:
             return make()
         if key not in self._data:
@@ -41,7 +41,7 @@ class WarmCache:
         return self._data[key]
 
     def network(self, key: str, make: Callable[[], T]) -> T:
-        """A copy of what `make` returned for this key."""
+        """Return a copy of the result of `make` for this key."""
         if not self:
             return make()
         if key not in self._networks:
@@ -59,6 +59,6 @@ class WarmCache:
 
 
 def key_of(*nodes: DictConfig | Mapping[str, Any] | str | int) -> str:
-    """A key of what is made from these nodes of a config."""
+    """Return a cache key of config nodes."""
     plain = [OmegaConf.to_container(node, resolve=True) if isinstance(node, DictConfig) else node for node in nodes]
     return json.dumps(plain, sort_keys=True, default=str)

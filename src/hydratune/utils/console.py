@@ -15,7 +15,7 @@ def plain_console(**options: Any) -> Console:
     """Create a console that prints values, labels, names, and paths as they are.
 
     Rich reads `[bold]` in a string as markup and `:smile:` as an emoji, and prints escape sequences of terminals. All
-    our output contains text from users, so every console of this project is created here. A style is set by the `style`
+    our output contains text from users, so every console of this project is created here. Styles are set by the `style`
     argument, never inside a string.
 
     Args:
@@ -29,7 +29,7 @@ def plain_console(**options: Any) -> Console:
 
         def _stream(self) -> IO[str]:
             stream = Console.file.fget(self)  # type: ignore[attr-defined]
-            return getattr(stream, "rich_proxied_file", stream)  # of `utils.logs`, below rich's own while a table lives
+            return getattr(stream, "rich_proxied_file", stream)  # `utils.logs` wraps it, below rich in a live display
 
         file = property(_stream, Console.file.fset)  # type: ignore[attr-defined]
 

@@ -1,4 +1,4 @@
-"""Environment variables that configs name as `${oc.env:NAME}`; recorded whenever one is resolved."""
+"""Record of the environment variables that configs resolve by `${oc.env:NAME}`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _resolved: dict[str, str] = {}
 
 
 def register() -> None:
-    """Replace OmegaConf's resolver `oc.env` with one that returns the same and records the variable."""
+    """Replace OmegaConf's resolver `oc.env` with one that returns the same value and records the variable."""
     OmegaConf.register_new_resolver("oc.env", _resolve, replace=True)
 
 
 def resolved() -> Mapping[str, str]:
-    """Return name and value of each variable that a config of this process has resolved."""
+    """Return the name and value of each variable that a config of this process has resolved."""
     return dict(_resolved)
 
 

@@ -1,4 +1,4 @@
-"""What a user did wrong, said once and completely."""
+"""Errors that the user can fix, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that are other values without quotes
+_YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
 
-# Exit codes of the command line; docs/faults.md says when each is used.
+# Exit codes of the command line; docs/faults.md describes when each one is used.
 FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
-SAVED = 75  # asked to end, and the same command continues: EX_TEMPFAIL of sysexits.h, "try again"
+SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sysexits.h, "try again"
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One mistake: `<key>: expected <expected>, got <got>. <fix>`."""
+    """One error of the user: `<key>: expected <expected>, got <got>. <fix>`."""
 
     key: str
     expected: str
@@ -33,12 +33,12 @@ class Mistake:
         return f"{self.key}: expected {self.expected}, got {self.got}. {self.fix}"
 
     def under(self, parent: str) -> Mistake:
-        """The same mistake with its key placed below `parent`."""
+        """Return the same error with its key placed below `parent`."""
         return Mistake(f"{parent}.{self.key}" if self.key else parent, self.expected, self.got, self.fix)
 
 
 class ConfigError(ValueError):
-    """Mistakes that the user can mend; the command line prints them without a traceback and exits with 2."""
+    """Errors that the user can fix; the command line prints them without a traceback and exits with code 2."""
 
     def __init__(self, *mistakes: Mistake) -> None:
         self.mistakes = tuple(dict.fromkeys(mistakes))
@@ -46,21 +46,21 @@ class ConfigError(ValueError):
 
 
 class MachineLostError(Exception):
-    """Another machine of the run does not answer any more; the message names it."""
+    """Error for another machine of the run that no longer answers; the message names it."""
 
 
 class PrunedError(Exception):
-    """A run that its sweep ended early, since others were better by then."""
+    """Error for a run that its sweep pruned, since other runs were better by then."""
 
 
 @contextmanager
 def optional_record(name: str) -> Iterator[None]:
-    """Continue without an optional record, such as a plot, if it cannot be made, and log why.
+    """Log a warning and continue if an optional record, such as a plot, cannot be made.
 
     Errors that the user must fix and broken invariants of our own code are still raised.
 
     Args:
-        name: The record, as the warning names it, e.g. `git.diff`.
+        name: Name of the record in the warning, e.g. `git.diff`.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def optional_record(name: str) -> Iterator[None]:
 
 
 def _is_invariant(error: Exception) -> bool:
-    """Tell an `assert` of this package from one of a library."""
+    """Return whether an error comes from an `assert` of this package, not of a library."""
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
@@ -83,24 +83,24 @@ def _is_invariant(error: Exception) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, as the middle of a message: on one line, without a final stop."""
+    """Return the message of an exception for use inside another message: on one line, without a final period."""
     return " ".join(str(error).split()).rstrip("!.")
 
 
 def nearest(name: object, options: Iterable[str]) -> str | None:
-    """The option most like `name`, or None where nothing is close enough to be what was meant."""
+    """Return the option most similar to `name`; None if no option is similar enough to be the intended one."""
     close = difflib.get_close_matches(str(name), list(options), n=1, cutoff=0.5)
     return close[0] if close else None
 
 
 def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
-    """A question that names the nearest option, or `otherwise`."""
+    """Return a question that names the nearest option, or `otherwise`."""
     close = nearest(name, options)
     return f"Did you mean {close}?" if close else otherwise
 
 
 def setting(key: str, value: str) -> str:
-    """`key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
+    """Return `key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
     if re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
         return f"{key}={value}"
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
@@ -108,5 +108,5 @@ def setting(key: str, value: str) -> str:
 
 
 def one_of(options: Iterable[Any]) -> str:
-    """`one of [...]`, the way every message lists choices."""
+    """Return `one of [...]`, the form in which every message lists choices."""
     return f"one of {sorted(options, key=str)}"

@@ -2,7 +2,7 @@ r"""Escaping of text from users, models, and data for the terminal, logs, Markdo
 
 Labels, tags, names, and messages can come from someone else. Each function returns a text that the reader interprets
 literally, and returns ordinary text unchanged. Escape sequences have the form `\u001b`, which is also valid in JSON.
-HTML is escaped with `html.escape`; labels of plots with `hydratune.utils.plotting`.
+`html.escape` escapes HTML; `hydratune.utils.plotting` escapes labels of plots.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def escape_markdown(text: str) -> str:
 
 
 def escape_formula(value: Any) -> Any:
-    """Escape a cell of a CSV file that a spreadsheet would execute; numbers stay as they are, also those in texts.
+    """Escape a cell of a CSV file that a spreadsheet would execute; leave numbers unchanged, also those in texts.
 
     >>> [escape_formula(cell) for cell in ("=1+1", "-1.5", -1.5, "- no")]
     ["'=1+1", '-1.5', -1.5, "'- no"]

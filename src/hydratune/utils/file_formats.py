@@ -24,7 +24,7 @@ SUFFIXES = {
 
 
 def is_compressed(path: Path) -> bool:
-    """Return whether the name ends like that of a compressed file."""
+    """Return whether a path has the suffix of a compressed file."""
     return path.suffix.lower() in COMPRESSED
 
 

@@ -1,4 +1,7 @@
-"""Files that are whole or absent: written beside their name, then renamed."""
+"""Atomic writes, directories of runs, locks, and checks of links.
+
+A file is written under a temporary name in its folder and then renamed, so that readers see all of it or nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +19,26 @@ from typing import Any
 
 from hydratune.utils.errors import ConfigError, Mistake
 
-# What a run leaves in its directory, beside `.hydra/`, the log and `mlflow.json`.
+# Files in a run directory, in addition to `.hydra/`, the log, and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
 GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
-LABELS = "labels.json"  # names, in the order of their ids
+LABELS = "labels.json"  # names of labels, in the order of their IDs
 CHECKPOINTS, MODEL = "checkpoints", "model"
 TRAINING_ARGS = "training_args.json"  # also in MODEL
-# For the owner alone: configs, logs and changes of the code can hold what nobody took for a secret.
+# Permissions for the owner alone: configs, logs, and code changes can hold secrets that nobody recognized.
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
 
 
 class PathEscapeError(ValueError):
-    """A name of a file that leads out of the folder that it was to be in."""
+    """Error for a file name that leads out of its folder."""
 
 
 def resolve_inside(folder: Path, name: str) -> Path:
-    """A file or folder below `folder`; raises PathEscapeError for a name that leads elsewhere, by `..` or by a link."""
+    """Return the path of a file or folder below `folder`.
+
+    Raises:
+        PathEscapeError: The name leads elsewhere, by `..` or by a link.
+    """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise PathEscapeError(f"{name!r} is not inside {folder}")
@@ -39,7 +46,7 @@ def resolve_inside(folder: Path, name: str) -> Path:
 
 
 def find_files(directory: Path, name: str) -> Iterator[Path]:
-    """Yield the paths of the files of this name below a directory, from which others may remove folders meanwhile."""
+    """Yield the paths of all files called `name` below a directory, from which others may remove folders meanwhile."""
     for folder, _, names in os.walk(directory):  # rglob() fails if a folder is removed
         if name in names:
             yield Path(folder, name)
@@ -47,9 +54,9 @@ def find_files(directory: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place in one step at the end, or is gone after an error.
+    """Yield a temporary path that replaces `path` in one step at the end, or is removed after an error.
 
-    Each writer has one of its own: of two at the same time the last one counts.
+    Each writer has its own temporary path. Of two simultaneous writers, the last one wins.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -62,25 +69,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one step; a reader never sees half of it."""
+    """Replace `path` with `text` in one step, so that a reader never sees a partial file."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes one JSON document."""
+    """Write a value as one JSON document."""
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Writes one JSON document a line."""
+    """Write one JSON document per line."""
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def remove_later(folder: Path, seconds: float = 0) -> None:
-    """Removes a folder that nobody needs, so much later and beside what comes next; a process that ends waits for it.
+    """Remove a folder after a delay, in a thread; a process that ends waits for the thread.
 
-    Half a gigabyte that goes away holds up whatever is to be safe on the disk meanwhile.
+    Removing half a gigabyte would delay whatever else must be written to the disk at that time.
     """
     remover = threading.Timer(seconds, shutil.rmtree, (folder,), {"ignore_errors": True})
     remover.name = f"remove {folder}"
@@ -88,19 +95,19 @@ def remove_later(folder: Path, seconds: float = 0) -> None:
 
 
 def user_file(name: str) -> Path:
-    """Return a file of the user's own, outside projects, in which hydratune records what the user trusts."""
+    """Return the path of a user's own file, outside projects, in which hydratune records what the user trusts."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "hydratune" / name
 
 
 def check_links(directory: Path) -> None:
-    """Return if no symbolic link inside a directory leads out of it.
+    """Raise ConfigError if a symbolic link inside a directory leads out of it.
 
-    The directory of a run or a sweep may have come from someone else. What is written to such a link would overwrite a
-    file of the user, and what is read from it would be uploaded with the run.
+    The directory of a run or a sweep may have come from someone else. Writing to such a link would overwrite a file of
+    the user, and what is read from it would be uploaded with the run.
 
     Raises:
-        ConfigError: One does.
+        ConfigError: A link leads out of the directory.
     """
     home = directory.resolve()
     for folder, folders, names in os.walk(home):
@@ -111,13 +118,13 @@ def check_links(directory: Path) -> None:
 
 
 def check_started_here(stored: str, command: str) -> None:
-    """Return if the current directory is the one that a run or a sweep has stored, from which its paths count.
+    """Raise ConfigError unless the current directory is the one that a run or a sweep has stored.
 
-    A stored directory is not entered, because someone else may have written it. One that does not exist any more was
-    moved, perhaps to here.
+    Paths of the run count from the stored directory. hydratune does not change to it, because someone else may have
+    written it. A stored directory that no longer exists was moved, perhaps to the current one.
 
     Raises:
-        ConfigError: They differ.
+        ConfigError: The directories differ.
     """
     there, here = Path(stored), Path.cwd()
     if there.is_dir() and there.resolve() != here.resolve():
@@ -127,7 +134,7 @@ def check_started_here(stored: str, command: str) -> None:
 
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
-    """Whether this process alone works in a directory, until it leaves the context or ends, however it does."""
+    """Yield whether this process alone works in a directory; the lock ends with the context or the process."""
     with (directory / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,7 +145,7 @@ def try_lock(directory: Path) -> Iterator[bool]:
 
 
 def claim_directory(wanted: Path) -> Path:
-    """Makes a new directory and returns it: `wanted`, or `wanted-2`, `wanted-3`, ... where others were first."""
+    """Create a new directory and return it: `wanted`, or `wanted-2`, `wanted-3`, ... if others exist already."""
     wanted.parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
@@ -152,7 +159,7 @@ def claim_directory(wanted: Path) -> Path:
 
 
 def numbered_directories(wanted: Path) -> list[Path]:
-    """Return the directories `wanted-2`, `wanted-3`, ... that `claim_directory` made, in the order of their numbers."""
+    """Return the directories `wanted-2`, `wanted-3`, ... that `claim_directory` created, ordered by their numbers."""
     numbers = {path: path.name.removeprefix(f"{wanted.name}-") for path in wanted.parent.glob("*/")}
     numbered = [path for path, number in numbers.items() if number != path.name and number.isdecimal()]
     return sorted(numbered, key=lambda path: int(numbers[path]))

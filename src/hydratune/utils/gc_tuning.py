@@ -1,7 +1,8 @@
-"""Python's garbage collector, kept from going through hundreds of thousands of objects that stay: modules, mostly.
+"""Tuning of Python's garbage collector, so that it rarely scans objects that stay alive, mostly modules.
 
-Left alone it does so again and again while they are imported, in each run (accelerate asks for it, and we do between
-trials), and once more as the process ends: four seconds of a short run.
+By default, it scans hundreds of thousands of them repeatedly during imports and again as the process ends. It also
+scans them in each run: accelerate requests it, and we do between trials. Together, this takes four seconds of a short
+run.
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ import atexit
 import gc
 
 _NORMAL = gc.get_threshold()
-_RARELY = 100_000  # objects that are new, for the 700 of Python
+_RARELY = 100_000  # new objects before a collection; Python's default is 700
 
 
 def defer_gc() -> None:
-    """Of a process that begins: garbage is looked for rarely until `restore_gc`, and at the end not at all."""
+    """Collect garbage rarely until `restore_gc`, and not at all when the process ends; call this at its start."""
     gc.set_threshold(_RARELY)
     atexit.register(gc.freeze)
 
 
 def restore_gc() -> None:
-    """Of a process that was spared, once: what is alive now stays so, unseen; new garbage is looked for as ever."""
+    """Restore normal garbage collection, except for the objects that are alive now; has an effect only once."""
     if gc.get_threshold() != _NORMAL:
         gc.freeze()
         gc.set_threshold(*_NORMAL)

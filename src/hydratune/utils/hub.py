@@ -1,4 +1,7 @@
-"""The Hugging Face hub: whether it can serve what a config asks for, said before half a minute of retries; pushes."""
+"""Access to the Hugging Face Hub: checks of availability and of checkpoints, and pushes.
+
+The checks report a repository that is unavailable before half a minute of retries.
+"""
 
 from __future__ import annotations
 
@@ -25,32 +28,32 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-WAITS = (1, 4, 16)  # seconds, before a step of a push that failed is tried again
+WAITS = (1, 4, 16)  # seconds before each retry of a failed step of a push
 LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
-_IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream reads none of them
+_IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream ignores them too
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
 
 
 class PushError(Exception):
-    """A push that failed though the same one may succeed later."""
+    """Error for a push that failed but may succeed later."""
 
 
 class Repository(NamedTuple):
-    """What a config asks of the hub; `kind` is `models` or `datasets`."""
+    """A repository that a config needs from the Hub; `kind` is `models` or `datasets`."""
 
     kind: str
     repo_id: str
 
 
 def endpoint() -> str:
-    """The hub's address, as huggingface_hub reads it."""
+    """Return the Hub's address, as huggingface_hub reads it."""
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 @functools.cache
 def is_reachable() -> bool:
-    """Whether the hub answers at all; any HTTP status counts. Asked once a process, for at most 3 seconds."""
+    """Return whether the Hub answers with any HTTP status; asked once per process, for at most 3 seconds."""
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         return False
     request = urllib.request.Request(endpoint(), method="HEAD")  # noqa: S310 (the address is the user's own)
@@ -64,7 +67,7 @@ def is_reachable() -> bool:
 
 
 def is_cached(kind: str, repo_id: str) -> bool:
-    """Whether an earlier download of a `models` or `datasets` repository lies in the local cache."""
+    """Return whether the local cache has an earlier download of a `models` or `datasets` repository."""
     prepared = Path(os.environ.get("HF_DATASETS_CACHE", _home() / "datasets"))
     places = [_cached(kind, repo_id)]
     if kind == "datasets":
@@ -82,9 +85,10 @@ def _cached(kind: str, repo_id: str) -> Path:
 
 
 def foreign_files(folder: Path) -> Iterator[str]:
-    """Yield what the files of a checkpoint name elsewhere, which transformers would read or run.
+    """Yield each reference in a checkpoint's files to something outside the checkpoint.
 
-    These are shards of weights and vocabularies outside its directory, and kernels from the Hub.
+    These are shards of weights and vocabularies outside its directory, and kernels from the Hub. transformers would
+    read or run them.
     """
     for path in sorted(folder.glob("*.index.json")):
         shards = _read_json(path).get("weight_map")
@@ -100,7 +104,7 @@ def foreign_files(folder: Path) -> Iterator[str]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return the object of a file; an empty one if there is none, which transformers reports."""
+    """Return the object of a JSON file; empty if it cannot be read, which transformers reports."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -109,7 +113,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the texts of nested JSON, each with the nearest name of a field."""
+    """Yield the strings of nested JSON, each with the nearest name of a field."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _texts(value, name or key)
@@ -123,20 +127,24 @@ def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # too long, or with characters that no name has
+    except (OSError, ValueError):  # name too long or with invalid characters
         return False
 
 
 def _is_below(folder: Path, path: Path) -> bool:
-    """Return whether a path, by its text, is below a folder; the files of the Hub's cache are links."""
+    """Return whether a path, by its text, is below a folder, because files of the Hub's cache are links."""
     return ".." not in path.parts and path.absolute().is_relative_to(folder.absolute())
 
 
 def check_checkpoint(key: str, name: str) -> None:
-    """Return if the files of a checkpoint, a directory or a cached repository, name nothing elsewhere.
+    """Raise ConfigError if the files of a checkpoint name anything outside it.
+
+    Args:
+        key: Key that the error names.
+        name: Directory, or ID of a cached repository.
 
     Raises:
-        ConfigError: They do.
+        ConfigError: A file names something outside the checkpoint.
     """
     folder = Path(name)
     folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
@@ -146,21 +154,21 @@ def check_checkpoint(key: str, name: str) -> None:
 
 
 def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
-    """One mistake for all of the config keys whose repository neither the cache nor the hub can serve."""
+    """Yield one error for all config keys whose repository neither the cache nor the Hub can serve."""
     missing = {key: repo for key, repo in needed.items() if not is_cached(*repo) and not is_reachable()}
     if missing:
         yield _unreachable(", ".join(missing), *(repo.repo_id for repo in missing.values()))
 
 
 def force_offline_if_unreachable(needed: Mapping[str, Repository]) -> None:
-    """Makes the hub's libraries use their cache at once where the hub does not answer; call before importing them."""
+    """Make the Hub's libraries use only their cache if the Hub does not answer; call this before importing them."""
     if needed and not is_reachable():
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 @contextmanager
 def loading(key: str, repo_id: str) -> Iterator[None]:
-    """Raise ConfigError for what the libraries of the Hub raise, and for files of a checkpoint that name others."""
+    """Raise ConfigError for exceptions of the Hub's libraries, and for files of a checkpoint that name other files."""
     if is_directory := Path(repo_id).is_dir():
         check_checkpoint(key, repo_id)
     try:
@@ -184,7 +192,7 @@ def _unreachable(key: str, *repo_ids: str) -> Mistake:
 
 
 def commit(repo_id: str, revision: str | None) -> str | None:
-    """The commit of a model's repository that the cache holds under a revision; transformers 5 does not tell."""
+    """Return the commit that the cache holds for a revision of a model, which transformers 5 does not report."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(repo_id, "config.json", revision=revision)
@@ -192,12 +200,12 @@ def commit(repo_id: str, revision: str | None) -> str | None:
 
 
 def check_push(key: str, repo_id: str, token: str | None) -> None:
-    """Raises ConfigError for what can be told, before anything is trained or sent, to make a push fail.
+    """Raise ConfigError for each reason for a push to fail that is known before training and uploading.
 
     Args:
-        key: What names the repository.
+        key: Key that names the repository.
         repo_id: `NAME` or `OWNER/NAME`.
-        token: null for the one of `hf auth login` or HF_TOKEN.
+        token: Access token; None for the one of `hf auth login` or HF_TOKEN.
     """
     from huggingface_hub import get_token
     from huggingface_hub.errors import HFValidationError
@@ -216,11 +224,11 @@ def check_push(key: str, repo_id: str, token: str | None) -> None:
 
 
 def make_repository(repo_id: str, private: bool | None, token: str | None = None) -> str:
-    """The full id of a model's repository, made if need be; null for `private` is the owner's own default.
+    """Return the full ID of a model's repository, created if necessary; None for `private` is the owner's default.
 
     Raises:
-        ConfigError: Where the hub refuses, or a private one was asked for and it is public.
-        PushError: Where the hub fails.
+        ConfigError: The Hub refuses, or a private repository was requested but the existing one is public.
+        PushError: The Hub fails.
     """
     api = _api(token)
     with _pushing(repo_id):
@@ -235,11 +243,11 @@ def make_repository(repo_id: str, private: bool | None, token: str | None = None
 
 
 def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
-    """Sends a folder's files to a repository and returns its address; files that are there are not sent again.
+    """Upload a folder's files to a repository and return its address; files that are there are not sent again.
 
     Raises:
-        ConfigError: Where the hub refuses.
-        PushError: Where the hub fails.
+        ConfigError: The Hub refuses.
+        PushError: The Hub fails.
     """
     api = _api(token)
     message = "Fine-tuned with hydratune"
@@ -256,10 +264,10 @@ def _api(token: str | None) -> HfApi:
 
 @contextmanager
 def _pushing(repo_id: str) -> Iterator[None]:
-    """Turns whatever a push raises into a mistake, where the hub refuses, or into a PushError."""
+    """Turn any exception of a push into a ConfigError if the Hub refuses, or else into a PushError."""
     try:
         yield
-    except Exception as error:  # HTTP errors, a client's own of connections, OSError, RuntimeError of an upload
+    except Exception as error:  # HTTP errors, connection errors of a client, OSError, RuntimeError of an upload
         if _status(error) in (401, 403):
             expected = f"a token that may write to {repo_id!r}"
             raise ConfigError(Mistake("hub", expected, f"HTTP {_status(error)}", LOGIN)) from error
@@ -267,9 +275,10 @@ def _pushing(repo_id: str) -> Iterator[None]:
 
 
 def _patiently(call: Callable[[], T]) -> T:
-    """What a call returns; tried again where the hub or the network may be better in a moment.
+    """Return the result of a call; retry it after errors of the Hub or the connection that may be temporary.
 
-    huggingface_hub by itself repeats each request of an upload but those that make the repository and the commit.
+    huggingface_hub itself retries the requests of an upload, except for those that create the repository and the
+    commit.
     """
     for wait in WAITS:
         try:
@@ -283,7 +292,7 @@ def _patiently(call: Callable[[], T]) -> T:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the same call would fail again."""
+    """Return whether the same call would fail again."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     status = _status(error)
@@ -293,13 +302,13 @@ def _is_final(error: Exception) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, on a line, with what caused it."""
+    """Return the message of an error and of its cause on one line."""
     reason = (one_line(error) or type(error).__name__).partition(" For more information")[0][:200]
     return f"{reason}: {_reason(error.__cause__)}" if isinstance(error, RuntimeError) and error.__cause__ else reason
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The HTTP status that an exception, or the one that caused it, came from."""
+    """Return the HTTP status of an exception or of its causes; None if they have no status."""
     while error is not None:
         if (response := getattr(error, "response", None)) is not None:
             return int(response.status_code)

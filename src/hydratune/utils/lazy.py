@@ -1,4 +1,4 @@
-"""Packages whose classes are imported when they are first used."""
+"""Lazy exports: packages whose classes are imported when they are first used."""
 
 from __future__ import annotations
 

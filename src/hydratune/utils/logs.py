@@ -14,26 +14,26 @@ from typing import Any, TextIO, cast
 from hydratune.utils.escaping import escape_control
 from hydratune.utils.provenance import redact
 
-_CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # what a progress bar writes before its text, and alone
+_CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # cursor movements that a progress bar writes before its text, or alone
 
 
 def quiet_libraries() -> None:
-    """Send messages of transformers and datasets to the run's log, and hide their progress bars of loading files."""
+    """Send messages of transformers and datasets to the run's log, and hide transformers' bars for loading files."""
     import datasets
     import transformers
 
     transformers.utils.logging.disable_default_handler()
     transformers.utils.logging.enable_propagation()
-    transformers.utils.logging.disable_progress_bar()  # of loading and saving weights; the Trainer's bar stays
+    transformers.utils.logging.disable_progress_bar()  # for loading and saving weights; the Trainer's bar stays
     datasets.utils.logging.enable_propagation()
-    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line for each request to the Hub
-    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # a broken file has an error of ours
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # logs a line for each request to the Hub
+    logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # our own error reports a broken file
 
 
 def guard_output() -> None:
-    """Mask secrets and escape control characters in all that this process logs and prints from now on.
+    """Mask secrets and escape control characters in everything that this process logs and prints from now on.
 
-    Records of logs have one entry a line: further lines of a message are indented, so that no message looks like two.
+    Further lines of a log message are indented, so that no message looks like two records.
     """
     if sys.excepthook is not _print_guarded:  # once per process
         _guard_records()
@@ -57,10 +57,10 @@ def _guard_records() -> None:
 
 
 class EscapingStream:
-    """A text stream that escapes control characters, also in what libraries and `print` write.
+    """A text stream that escapes control characters, also in the output of libraries and `print`.
 
     Args:
-        stream: The stream to write to. A console of rich writes its styles to it directly, by `rich_proxied_file`.
+        stream: Stream to write to. A console of rich writes its styles to it directly, by `rich_proxied_file`.
         has_bars: Whether progress bars are drawn on it, which move the cursor before they write.
     """
 
@@ -69,14 +69,14 @@ class EscapingStream:
         self._has_bars = has_bars
 
     def write(self, text: str) -> int:
-        """Write a text, and return its length."""
+        """Write a text and return its length."""
         moves = _CURSOR.match(text) if self._has_bars else None
         begin = moves.end() if moves else 0
         self.rich_proxied_file.write(text[:begin] + escape_control(text[begin:]))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 

@@ -1,4 +1,4 @@
-"""What the machine offers to this process, which is often less than what it has."""
+"""Hardware that this process may use, which is often less than the machine has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path("/")
-# Instructions that multiply bfloat16: Intel's tiles, AVX-512 (Intel Cooper Lake, AMD Zen 4 and later), Arm's.
+# CPU flags for multiplying bfloat16: Intel AMX, AVX-512 (Intel Cooper Lake, AMD Zen 4 and later), Arm.
 _BF16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 
@@ -18,9 +18,9 @@ class Gpu:
     """A GPU of CUDA or ROCm.
 
     Args:
-        name: As its maker calls it.
-        bf16: Whether it multiplies bfloat16 itself.
-        tf32: Whether it multiplies float32 faster with 10 bits of fraction.
+        name: Name from its manufacturer.
+        bf16: Whether it multiplies bfloat16 without emulation.
+        tf32: Whether it supports TF32: faster multiplication of float32, with a fraction of 10 bits.
     """
 
     name: str
@@ -30,15 +30,15 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What this process may use.
+    """Resources that this process may use.
 
     Args:
-        cores: That it may keep busy.
-        all_cores: That the machine has.
-        limit: What leaves it fewer: `affinity` or `cgroup`; empty where nothing does.
-        bf16: The CPU's instructions that multiply bfloat16; empty where it would have to emulate them.
-        gpu: The first one; None where there is none.
-        mps: Whether it is a Mac with a GPU that torch uses.
+        cores: Number of CPUs that this process may keep busy.
+        all_cores: Number of CPUs of the machine.
+        limit: Reason for fewer cores, `affinity` or `cgroup`; empty without a limit.
+        bf16: CPU flag for multiplying bfloat16; empty if the CPU would have to emulate it.
+        gpu: The first GPU; None without a GPU.
+        mps: Whether this is a Mac with a GPU that PyTorch uses.
     """
 
     cores: int
@@ -50,7 +50,7 @@ class Machine:
 
 
 def machine(root: Path = ROOT) -> Machine:
-    """What this process may use; `root` is where `proc` and `sys` lie."""
+    """Return the resources that this process may use; `root` contains `proc` and `sys`."""
     import torch
 
     cores, pinned, everything = available_cpus(root), _affinity(), os.cpu_count() or 1
@@ -75,7 +75,7 @@ def _gpu() -> Gpu:
 
 
 def available_cpus(root: Path = ROOT) -> int:
-    """How many CPUs this process may keep busy: those that it may run on, or fewer where a cgroup gives less time."""
+    """Return how many CPUs this process may keep busy: its affinity, or less if a cgroup limits its CPU time."""
     quota = _cpu_quota(root)
     return _affinity() if quota is None else min(_affinity(), quota)
 
@@ -87,17 +87,17 @@ def _affinity() -> int:
 
 
 def cpu_bf16(root: Path = ROOT) -> str:
-    """The CPU's best instructions that multiply bfloat16; empty where it has none."""
+    """Return the best CPU flag for multiplying bfloat16; empty if the CPU has none."""
     lines = _read(root / "proc/cpuinfo").splitlines()
     flags = {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split()}
     return next((flag for flag in _BF16 if flag in flags), "")
 
 
-# --- cgroups: what a container or a batch system allots ---------------------------------------------------
+# --- cgroups: limits of a container or a batch system -----------------------------------------------------
 
 
 def _cpu_quota(root: Path) -> int | None:
-    """CPUs' worth of time that the process's groups get, rounded up; None without a limit."""
+    """Return the CPU time that the process's cgroups get, in CPUs, rounded up; None without a limit."""
     shares = []
     for group in _groups(root, "cpu"):
         quota, period = [*_read(group / "cpu.max").split(), "", ""][:2]
@@ -109,7 +109,7 @@ def _cpu_quota(root: Path) -> int | None:
 
 
 def free_memory(root: Path = ROOT) -> int | None:
-    """Bytes that this process may still take: what the machine has left, or its groups; None where nobody says."""
+    """Return the free bytes for this process, in the machine or in its cgroups, whichever has less; None if unknown."""
     left = []
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -121,13 +121,13 @@ def free_memory(root: Path = ROOT) -> int | None:
         ):
             if (most := _read(group / limit)).isdigit():
                 stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
-                taken = int(_read(group / used) or 0) - int(stat.get(cached, 0))  # files it can drop are no loss
+                taken = int(_read(group / used) or 0) - int(stat.get(cached, 0))  # the kernel can drop cached files
                 left.append(max(0, int(most) - taken))
     return min(left, default=None)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The process's cgroup, of version 1 or 2, and those above it: the limits of all of them hold."""
+    """Yield the process's cgroup, of version 1 or 2, and those above it; the limits of all of them apply."""
     mount = root / "sys/fs/cgroup"
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -142,7 +142,7 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _read(path: Path) -> str:
-    """A file's text; empty where there is none to read."""
+    """Return the text of a file; empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

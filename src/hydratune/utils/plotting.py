@@ -1,4 +1,4 @@
-"""Text in plots: labels are drawn as they are."""
+"""Escaping of text in plots, so that labels are drawn as they are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shortened(text: object) -> str:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Silence the libraries: matplotlib warns of fonts that lack a character, optuna of its experimental plots."""
+    """Silence the libraries: matplotlib warns about fonts that lack a character, optuna about experimental plots."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Which process a run is, so that MLflow is told when it is gone."""
+"""Identity of a run's process, so that MLflow learns when the process is gone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 HOST, PROCESS = "hydratune.host", "hydratune.process"
 HEALED = "hydratune.healed"
 _PROC = Path("/proc")
-_STARTED = 19  # of the fields of /proc/PID/stat behind the name: ticks since the machine was started
+_STARTED = 19  # index among the fields of /proc/PID/stat after the name: start time, in ticks since boot
 
 
 def tags() -> dict[str, str]:
-    """This process: its host, its number and when it began, since numbers are used again."""
+    """Return tags with this process's host, ID, and start time, because process IDs are reused."""
     return {HOST: socket.gethostname(), PROCESS: f"{os.getpid()} {_began(os.getpid())}"}
 
 
 def is_gone(tags: Mapping[str, str]) -> bool:
-    """Whether the process that wrote these tags ran on this host and has ended; False where that can't be known."""
+    """Return whether the process that wrote these tags ran on this host and has ended; False if that is unknown."""
     number, _, began = tags.get(PROCESS, "").partition(" ")
     if not is_here(tags) or not number.isdecimal() or not began:
         return False
@@ -32,12 +32,12 @@ def is_gone(tags: Mapping[str, str]) -> bool:
 
 
 def is_here(tags: Mapping[str, str]) -> bool:
-    """Whether the process that wrote these tags ran on this host."""
+    """Return whether the process that wrote these tags ran on this host."""
     return tags.get(HOST) == socket.gethostname()
 
 
 def mark_dead_runs_killed(client: MlflowClient) -> list[Any]:
-    """Marks runs KILLED that are RUNNING by the store and whose process is gone; returns them."""
+    """Mark runs as KILLED that are RUNNING in the store but whose process is gone; return them."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     running = client.search_runs(experiments, "attributes.status = 'RUNNING'")
     dead = [run for run in running if is_gone(run.data.tags)]
@@ -48,10 +48,10 @@ def mark_dead_runs_killed(client: MlflowClient) -> list[Any]:
 
 
 def _began(number: int) -> str:
-    """When a process began; nothing where there is none, or nothing of it but its exit code.
+    """Return the start time of a process; empty if the process does not exist or is a zombie.
 
-    psutil counts from 1970, with the clock of now: setting it would make another process of each that is older. So on
-    Linux it is the time since the machine was started, and which start of the machine that was.
+    psutil counts from 1970 by the current clock, so setting the clock would change the start times of older processes.
+    On Linux, the result is therefore the time since boot and the ID of the boot.
     """
     import psutil
 

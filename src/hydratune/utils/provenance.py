@@ -1,4 +1,4 @@
-"""What a run was: the code, the libraries, the command; and what must not be written down."""
+"""Provenance of a run (code, libraries, command), and masking of secrets in its records."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _EMPTY, _FALSE = "HYDRATUNE_GIT_EMPTY", "HYDRATUNE_GIT_FALSE"  # variables with 
 _TOKENS = "hub|hf|auth|access|api|use_auth|github|gitlab|refresh|private|bearer|session"
 _WORDS = "password|passwd|pwd|passphrase|secret|(api|private|secret|access)_?key|credentials?"
 _SECRET_KEY = re.compile(rf"^(.*_)?({_TOKENS})_token$|^token$|(^|_)({_WORDS})$", re.IGNORECASE)
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # where `dbPassword` and `db-password` have `_` elsewhere
-# Environment variables whose values are masked wherever they turn up; shorter ones may be ordinary words.
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # places in `dbPassword` and `db-password` where other names have `_`
+# Environment variables whose values are masked wherever they occur. Values below `_SHORTEST` may be ordinary words.
 _SECRET_VARIABLE = re.compile(
     r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|MYSQL_PWD|SECRET|(API|ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)$",
     re.IGNORECASE,
@@ -60,7 +60,7 @@ def git_commit() -> str | None:
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Package -> version of what a result depends on, Python included."""
+    """Return package -> version for everything that a result depends on, including Python."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
@@ -71,7 +71,7 @@ def versions() -> dict[str, str]:
 
 
 def git_diff() -> str:
-    """Return the uncommitted changes and the names of changed files; an empty text outside a repository.
+    """Return the uncommitted changes and the names of changed files; empty outside a repository.
 
     Raises:
         OSError: Git is not installed, or the repository has no commit or cannot be read.
@@ -85,20 +85,20 @@ def git_diff() -> str:
     return str(redact(text[:_LONGEST_DIFF])) + rest
 
 
-@functools.cache  # it takes as long as ten steps of a small network
+@functools.cache  # a call takes as long as ten steps of a small model
 def environment() -> str:
-    """The machine and every installed package with its version, as this process found them."""
+    """Return a text with the machine and the version of every installed package, from the first call."""
     packages = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
     return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
 
 
 def text_hash(text: str) -> str:
-    """SHA-256 of a text."""
+    """Return the SHA-256 of a text, as hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def cli_path() -> str:
-    """How the user can type `hydratune` here: by name where the shell finds this one, else by its path."""
+    """Return how the user can type `hydratune` here: by name if the shell finds this one, else by its path."""
     ours = Path(sys.executable).with_name("hydratune")
     found = shutil.which("hydratune")
     if not ours.is_file() or (found and Path(found).resolve() == ours.resolve()):
@@ -107,26 +107,30 @@ def cli_path() -> str:
 
 
 def command(flags: list[str], overrides: list[str]) -> str:
-    """The command that composes the same run again; `++` before a key is added by us, not typed."""
+    """Return the shell command that composes the same run again, without our own `++` and with masked secrets."""
     return shlex.join(["hydratune", *flags, *redacted_overrides(overrides)])
 
 
 def redacted_overrides(overrides: list[str]) -> list[str]:
-    """Overrides as they were typed: `++` before a key is added by us. Those of secrets are masked."""
+    """Return overrides as the user typed them, without our own `++` and with masked secrets."""
     pairs = [override.removeprefix("++").partition("=") for override in overrides]
     return [key + equals + str(redact(value, key)) for key, equals, value in pairs]
 
 
 def is_secret(key: str) -> bool:
-    """Return whether a dotted config key holds a secret by one of its names, e.g. `hub_token` or `password.value`."""
+    """Return whether a dotted config key holds a secret, by one of its names, e.g. `hub_token` or `password.value`."""
     return any(_SECRET_KEY.search(_CAMEL.sub("_", name)) for name in key.split("."))
 
 
 def redact(value: Any, key: str = "") -> Any:
-    """A copy in which secrets are masked.
+    """Return a copy in which secrets are masked, wherever they occur.
 
-    They are values under telling keys, passwords in addresses, tokens of known providers, and the values of environment
-    variables that have telling names or that a config has resolved, wherever they occur.
+    Secrets are:
+
+    - values under keys that name a secret
+    - passwords in addresses
+    - tokens of known providers
+    - values of environment variables that have the name of a secret, or that a config has resolved
     """
     secrets = {**dict.fromkeys((*_of_environment(), *_of_configs()), MASK), **_addresses()}
     return _masked(value, key, dict(sorted(secrets.items(), key=lambda item: len(item[0]), reverse=True)))
@@ -138,7 +142,7 @@ def has_literal_secret(text: str) -> bool:
 
 
 def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
-    """Replace secrets in a value; the longest come first, each with what takes its place."""
+    """Replace secrets in a value; `secrets` maps each secret to its replacement, with the longest first."""
     if value is not None and is_secret(key):
         return MASK
     if isinstance(value, dict):
@@ -155,7 +159,7 @@ def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
 
 @functools.lru_cache(maxsize=1024)
 def _forms(secret: str) -> tuple[str, ...]:
-    """Return a secret as messages, files, and addresses write it, the longest first."""
+    """Return the forms of a secret in messages, files, and addresses, the longest first."""
     quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
     quoted += tuple(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
     lines = (" ".join(secret.split()), *(line for line in secret.splitlines() if len(line) >= _SHORTEST))
@@ -166,15 +170,15 @@ def _forms(secret: str) -> tuple[str, ...]:
 
 
 def _of_environment() -> list[str]:
-    """The values of environment variables with telling names, the longest first."""
+    """Return the values of environment variables that have the name of a secret, the longest first."""
     found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
     return sorted(found, key=len, reverse=True)
 
 
 def _of_configs() -> set[str]:
-    """Return the values that configs have taken from the environment, except for addresses, paths and numbers.
+    """Return the values that configs have taken from the environment, except for addresses, paths, and numbers.
 
-    The password of an address is masked by itself, and a store must be found again by the rest.
+    The password of an address is masked separately, because the rest of the address must still identify the store.
     """
     values = env_variables.resolved().values()
     return {
@@ -188,7 +192,7 @@ def _of_configs() -> set[str]:
 
 
 def _addresses() -> dict[str, str]:
-    """Return address or password in one -> what takes its place, of the addresses that configs have resolved."""
+    """Return the replacements of the addresses that configs have resolved, and of the passwords in them."""
     found: dict[str, str] = {}
     for value in env_variables.resolved().values():
         if (masked := mask(value)) != value:
@@ -198,18 +202,18 @@ def _addresses() -> dict[str, str]:
 
 
 def _repository() -> Path | None:
-    """Return the directory with `.git` that the current directory is in."""
+    """Return the directory with `.git` that contains the current directory; None outside a repository."""
     here = Path.cwd()
     return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
 
 
 def _git_directory(root: Path) -> Path:
-    """Return the directory of a repository, which may be elsewhere for a worktree or a submodule.
+    """Return the Git directory of a repository, which may be elsewhere for a worktree or a submodule.
 
-    A diff shows what the repository holds, so a `.git` of someone else must not lead to a repository of the user.
+    A diff shows the content of the repository, so someone else's `.git` must not lead to a repository of the user.
 
     Raises:
-        OSError: It leads to one that does not know this directory, or takes its objects from another one.
+        OSError: It leads to a repository that does not know this directory, or that takes its objects from another one.
     """
     path = root / ".git"
     common = path
@@ -243,10 +247,10 @@ def _is_submodule(path: Path, root: Path) -> bool:
 
 
 def _git(*arguments: str) -> str:
-    """Run git; bytes that are not UTF-8, which a diff may contain, become escape sequences.
+    """Run git and return its output; bytes that are not UTF-8, which a diff may contain, become escape sequences.
 
-    The repository may have come from someone else, with a `.git/config` that names programs. None of them is run: no
-    monitor of files, hook, pager, external diff, text conversion, filter, or transport, also not in submodules. And the
+    The repository may have come from someone else, with a `.git/config` that names programs. None of them runs, also
+    not in submodules: no monitor of files, hook, pager, external diff, text conversion, filter, or transport. And the
     files are those of the repository: its config must not name another directory, whose content a diff would show.
     """
     root = _repository() or Path.cwd()
@@ -258,9 +262,9 @@ def _git(*arguments: str) -> str:
 
 
 def _without_filters(place: Sequence[str]) -> list[str]:
-    """Return the options that turn off each filter that git's config defines; to list them runs no program.
+    """Return the options that turn off each filter in git's config; listing the filters runs no program.
 
-    `-c NAME=VALUE` would end a name at its first `=`, and the filter of the repository may be called `a=b`.
+    `-c NAME=VALUE` would end a name at its first `=`, and the repository may call a filter `a=b`.
     """
     found = _run_git([*place, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
     names = {name.rpartition(".")[0] for name in found.decode(errors="surrogateescape").split("\0") if name}

@@ -1,4 +1,4 @@
-"""Random number generators: seeded ones, and the state of the global ones."""
+"""Seeded random number generators, and the state of the global ones."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 def seeded_generator(*numbers: int) -> torch.Generator:
     """Return a generator seeded by a hash of integers, e.g. a seed and an epoch.
 
-    Their sum would not do: epoch 1 of seed 1 would repeat epoch 0 of seed 2.
+    Their sum is not sufficient: epoch 1 of seed 1 would repeat epoch 0 of seed 2.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What secrets look like: tokens by the formats of their providers, and passwords in addresses."""
+"""Formats of secrets: tokens of known providers, and passwords in addresses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # SQLAlchemy reads everything between a colon that follows no slash and `@` as the password, also `/`. A password with
-# an `@` goes on to the last one. A user name can have an `@` too, as in Azure.
+# an `@` extends to the last one. A user name can have an `@` too, as in Azure.
 _DATABASES = (
     r"(?:postgres(?:ql)?|mysql|mariadb|mssql|oracle|cockroachdb|clickhouse|snowflake|redshift|rediss?|mongodb|amqps?)"
     r"(?:\+\w+)?://"
@@ -42,10 +42,10 @@ _USER_INFORMATION = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"(?<![\w+.-])(?P<scheme>{_DATABASES})(?P<secret>[^\s/:]*:\S+)(?=@)",
-        # Of HTTP also a user name alone, since it can be a token.
+        # For HTTP, also a user name alone, since it can be a token.
         r"(?P<scheme>https?://)(?P<secret>[^/\s]+)(?=@)",
         r"(?P<scheme>://)(?P<secret>[^/@\s:]*:[^/\s]*)(?=@)",
-        # A slash in the password: what follows the colon is not a port.
+        # A password with a slash. The text after the colon is not a port.
         r"(?P<scheme>://)(?P<secret>[^/@\s:\[]*:(?!\d{1,5}(?:[/?#]|$))[^/\s]*/\S*)(?=@)",
     )
 )

@@ -1,8 +1,8 @@
 """Requests to end: Ctrl-C, SIGTERM, and Slurm's SIGUSR1 and SIGUSR2.
 
 Slurm sends a signal to every process of a job step, and `srun` sends SIGTERM twice within a few milliseconds. So every
-process of a run handles all of these signals, and a repeat within `REPEAT_SECONDS` is the same request. Only Ctrl-C is
-from the keyboard, where a repeat means: now.
+process of a run handles all of these signals, and a repeat within `REPEAT_SECONDS` is the same request. Only Ctrl-C
+comes from the keyboard, where a repeat asks to end immediately.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from typing import Any
 from hydratune.utils.errors import SAVED, TERMINATED
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-REPEAT_SECONDS = 5.0  # within which a repeat of a signal other than SIGINT is ignored
+REPEAT_SECONDS = 5.0  # period in which a repeat of a signal other than SIGINT is ignored
 
-_exit_codes: list[int] = [TERMINATED]  # what a process that is asked to end exits with, other than by Ctrl-C
-_asked: list[BaseException] = []  # requests that count, as the exceptions that they stand for
-_received: dict[int, float] = {}  # signal -> when it came for the first time, in seconds of time.monotonic
+_exit_codes: list[int] = [TERMINATED]  # exit code of a process that is asked to end, other than by Ctrl-C
+_asked: list[BaseException] = []  # accepted requests, as the exceptions that they raise
+_received: dict[int, float] = {}  # signal -> time of its first arrival, in seconds of time.monotonic
 _launcher_handlers: dict[int, Callable[..., Any]] = {}  # signal -> the handler that `install` replaced
 _finishing: list[bool] = []  # whether the first request waits for the end of a step
 _notify: list[Callable[[], None]] = []  # the argument of `defer_signals`
 _training: list[Any] = []  # the flag that `training_flag` returns
-_started_by: list[tuple[int, bool]] = []  # a process, and whether it is the parent
+_started_by: list[tuple[int, bool]] = []  # ID of the process that started this one, and whether it is the parent
 
 
 def install(exit_code: int = TERMINATED) -> None:
-    """Handles all requests to end: the process unwinds, so that checkpoints and records are complete.
+    """Handle all requests to end: the process unwinds, so that checkpoints and records are complete.
 
     Args:
-        exit_code: Of a process that is asked to end by a signal other than SIGINT.
+        exit_code: Exit code of a process that is asked to end by a signal other than SIGINT.
     """
     _exit_codes[:] = [exit_code]
     for number in NUMBERS:
@@ -46,11 +46,13 @@ def install(exit_code: int = TERMINATED) -> None:
 
 
 def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:
-    """Handles requests in a process that another one starts and ends: Ctrl-C is for that one, a repeat is ignored.
+    """Handle requests in a process that another one starts and ends; ignore Ctrl-C and repeated signals.
+
+    Ctrl-C is for the process that started this one.
 
     Args:
-        parent: The ID of that process.
-        exit_code: Of this process, if it is asked to end.
+        parent: ID of the process that started this one.
+        exit_code: Exit code of this process if it is asked to end.
     """
     install(exit_code)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -60,37 +62,37 @@ def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:
 
 
 def training_flag() -> Any:
-    """Return a flag, shared with processes that this one starts, that is true inside `defer_signals`."""
+    """Return a flag, shared with child processes, that is true inside `defer_signals`."""
     if not _training:
         _training.append(RawValue(ctypes.c_bool, bool(_finishing)))
     return _training[0]
 
 
 def install_in_data_worker(training: Any) -> None:
-    """Leaves requests to the process that trains: it ends its DataLoader workers itself, after it has saved.
+    """Leave requests to the training process, which ends its DataLoader workers itself after it has saved.
 
-    SIGTERM is obeyed once it does not train, with exit code 0: PyTorch sends it to end workers, and raises an error in
-    the training process if a worker ends with another code.
+    A worker obeys SIGTERM, with exit code 0, once that process is not training. PyTorch sends SIGTERM to end workers,
+    and raises an error in the training process if a worker ends with another code.
 
     Args:
-        training: The `training_flag` of that process.
+        training: The `training_flag` of the training process.
     """
     ignore()
     signal.signal(signal.SIGTERM, lambda *_: None if training.value else os._exit(0))
 
 
 def ignore() -> None:
-    """Ignore all requests from now on: this process waits for the one that started it to end it."""
+    """Ignore all requests from now on: the process that started this one ends it."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
 def defer_signals(notify: Callable[[], None] | None = None) -> Iterator[None]:
-    """Store the first request inside, which the caller reads by `stop_requested`; an urgent one raises as elsewhere.
+    """Store the first request inside, for which the caller checks `stop_requested`; an urgent one raises as elsewhere.
 
     Args:
-        notify: Is called on the first request, to pass it on to processes that the caller waits for.
+        notify: Called on the first request, to pass it on to processes that the caller waits for.
     """
     _set_finishing(True)
     _notify[:] = [notify] if notify else []
@@ -118,19 +120,22 @@ def ended_by_request(exit_code: int) -> bool:
 
 
 def end(instead: BaseException | None = None) -> None:
-    """Raises the exception of the request, or another one; the signal may have come to another process of the run."""
+    """Raise the exception of the request, or `instead`; another process of the run may have received the signal."""
     if not _asked:
         _asked.append(SystemExit(_exit_codes[0]))
     raise instead or _asked[-1]
 
 
 def exit_with_parent(number: int) -> None:
-    """Makes `raise_pending` end this process once the one of this number, which started it, is gone."""
+    """Make `raise_pending` end this process once the process `number`, which started it, is gone."""
     _started_by[:] = [(number, os.getppid() == number)]
 
 
 def raise_pending() -> None:
-    """Raises a request again: Python drops an exception that a handler raises inside a finalizer."""
+    """Raise a pending request again, because Python drops an exception that a handler raises inside a finalizer.
+
+    An orphan, whose starting process is gone, ends too.
+    """
     if len(_asked) > len(_finishing):
         raise _asked[-1]
     if is_orphan():
@@ -138,12 +143,12 @@ def raise_pending() -> None:
 
 
 def is_orphan() -> bool:
-    """Return whether this process was to end with another one, which is gone."""
+    """Return whether this process should end because the one of `exit_with_parent` is gone."""
     return any((is_parent and os.getppid() != number) or not _exists(number) for number, is_parent in _started_by)
 
 
 def call_launcher_handlers() -> None:
-    """Call the launcher's own handlers of the signals that came, e.g. submitit's, which requeues the job."""
+    """Call the launcher's own handlers of the received signals, e.g. submitit's, which requeues the job."""
     for number in list(_received):
         if handler := _launcher_handlers.get(number):
             handler(number, None)
@@ -154,13 +159,13 @@ def _exists(number: int) -> bool:
         os.kill(number, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # the process of another user
         return True
     return True
 
 
 def _is_urgent(number: int) -> bool:
-    """Return whether a request asks to end without saving; a scheduler or a launcher may only repeat the first one."""
+    """Return whether a signal asks to end without saving; a scheduler or a launcher may only repeat the first one."""
     if number == signal.SIGINT:
         return True
     return number in _received and time.monotonic() - _received[number] >= REPEAT_SECONDS
@@ -192,7 +197,7 @@ def _set_finishing(value: bool) -> None:
 
 
 def reset() -> None:
-    """Forgets all requests: of the parent of a fork, or of an earlier test."""
+    """Forget all requests: those of the parent of a fork, or of an earlier test."""
     _asked.clear()
     _received.clear()
     _finishing.clear()

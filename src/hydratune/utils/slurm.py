@@ -14,7 +14,7 @@ def job_id() -> str | None:
 
 
 def restarts() -> int:
-    """Return how often Slurm has requeued and started the job again."""
+    """Return how often Slurm has requeued and restarted the job."""
     return _number("SLURM_RESTART_COUNT") if job_id() else 0
 
 
@@ -30,10 +30,10 @@ def check_tasks(nnodes: int, node_rank: int) -> Iterator[Mistake]:
     run, with its own number.
 
     Args:
-        nnodes: Machines of the run.
-        node_rank: Number of this machine.
+        nnodes: Number of machines of the run.
+        node_rank: Number of this machine, from 0.
     """
-    tasks, task = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_PROCID")  # srun alone sets the first one
+    tasks, task = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_PROCID")  # only srun sets the first one
     if nnodes < tasks:
         fix = (
             "Start one task with srun --ntasks=1, or make each task a machine of one run: hardware=ddp "

@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 LEVEL = 0.95
-MIN_SEEDS = 3  # with two, Student's quantile is 12.7 standard errors: such an interval says nothing
+MIN_SEEDS = 3  # with two, Student's quantile is 12.7 standard errors: such an interval is not informative
 TOO_FEW_SEEDS = "too few seeds to tell"
-# Metrics that are the share of right rows, whose sampling error follows from their value and the number of rows.
+# Metrics that are the proportion of correct rows. Their value and the number of rows determine their sampling error.
 PROPORTIONS = ("accuracy", "exact_match", "subset_accuracy")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its confidence interval; `low` and `high` are None where none can be stated.
+    """A value and its confidence interval; `low` and `high` are None without an interval.
 
     Args:
         value: The estimate.
         low: The lower limit.
         high: The upper limit.
-        p: Of the test that the value is 0; None where there is no such test.
+        p: p-value of the test that the value is 0; None without such a test.
     """
 
     value: float
@@ -32,18 +32,18 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Return whether there is an interval, and 0 is outside of it."""
+        """Return whether there is an interval and 0 is outside it."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The values that a metric can have, and what they were measured on.
+    """The possible values of a metric, and the number of rows that it was measured on.
 
     Args:
         low: The lowest possible value.
         high: The highest possible value.
-        rows: How many rows a proportion was measured on; None for other metrics, or where that is not recorded.
+        rows: Number of rows that a proportion was measured on; None for other metrics, or if it is not recorded.
     """
 
     low: float = -math.inf
@@ -51,7 +51,7 @@ class Scale:
     rows: int | None = None
 
     def clip(self, value: float) -> float:
-        """The value, limited to the possible ones."""
+        """Return the value, limited to the possible values."""
         return min(max(value, self.low), self.high)
 
 
@@ -59,14 +59,14 @@ ANY = Scale()
 
 
 def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
-    """The mean over seeds with Student's interval, limited to the possible values.
+    """Return the mean over seeds with Student's t-interval, limited to the possible values.
 
-    Below `MIN_SEEDS` there is no interval. Equal scores say nothing about how much another seed would change, so their
-    interval is the sampling error of the test set where that is known, and there is none otherwise.
+    Below `MIN_SEEDS`, the mean has no interval. Equal scores do not tell how much another seed would change. Their
+    interval is the sampling error of the test set if that is known; otherwise they have no interval.
 
     Args:
         values: The score with each seed, at least one.
-        scale: Of the metric.
+        scale: Scale of the metric.
     """
     import numpy as np
     from scipy import stats
@@ -81,17 +81,17 @@ def mean_interval(values: Sequence[float], scale: Scale = ANY) -> Interval:
 
 
 def wilson_interval(value: float, scale: Scale) -> Interval:
-    """The score interval of a proportion (Wilson, JASA 22, 1927), which has a width also at 0 and at 1."""
+    """Return the score interval of a proportion (Wilson, JASA 22, 1927), which has a width also at 0 and at 1."""
     from scipy import stats
 
-    assert scale.rows  # callers ask only where it is known
+    assert scale.rows  # callers check that it is known
     right = round(scale.rows * value / scale.high)
     found = stats.binomtest(right, scale.rows).proportion_ci(LEVEL, method="wilson")
     return Interval(value, scale.high * float(found.low), scale.high * float(found.high))
 
 
 def interval_text(values: Sequence[float], interval: Interval) -> str:
-    """The limits as a table shows them; without an interval the range of the values, and why there is no more."""
+    """Return the limits for a table; without an interval, the range of the values and the reason."""
     if interval.low is not None and interval.high is not None:
         return f"{interval.low:.4f} to {interval.high:.4f}"
     if len(values) < MIN_SEEDS:
@@ -101,7 +101,7 @@ def interval_text(values: Sequence[float], interval: Interval) -> str:
 
 
 def is_constant(values: Any) -> bool:
-    """Return whether all values are equal up to rounding, of which scipy would warn."""
+    """Return whether all values are equal up to rounding, a case in which SciPy would warn."""
     import numpy as np
 
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())

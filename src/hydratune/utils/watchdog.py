@@ -1,4 +1,4 @@
-"""A thread that ends a process which cannot handle a signal, since its main thread waits inside a library."""
+"""A thread that ends a process whose main thread waits inside a library and so cannot handle a signal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _POLL = 1.0  # seconds
 
 
 def start(is_patient: Callable[[], bool], is_orphan: Callable[[], bool], code: int, grace: float = 8.0) -> None:
-    """Starts the thread.
+    """Start the thread.
 
     Torch's calls that wait for another process return to Python, which runs signal handlers, only after
     `trainer.args.ddp_timeout`.
 
     Args:
-        is_patient: Whether a signal may take as long as it needs, as during training, which ends after a step.
-        is_orphan: Whether the process that started this one is gone.
-        code: The exit code if the main thread does not end the process in time.
+        is_patient: Returns whether a signal may take as long as it needs, as in training, which ends after a step.
+        is_orphan: Returns whether the process that started this one is gone.
+        code: Exit code if the main thread does not end the process in time.
         grace: Seconds for the main thread after a signal, or after the end of the process that started this one.
     """
     read, write = os.pipe()
@@ -38,7 +38,7 @@ def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bo
     begin: float | None = None
     while begin is None or time.monotonic() < begin + grace:
         received = os.read(read, 1024) if select.select([read], [], [], _POLL)[0] else b""
-        signaled = any(number in received for number in signals.NUMBERS)  # SIGCHLD comes whenever a data worker ends
+        signaled = any(number in received for number in signals.NUMBERS)  # any data worker that ends causes SIGCHLD
         if (signaled or is_orphan()) and begin is None:
             begin = time.monotonic()
         if begin is not None and is_patient() and not is_orphan():

@@ -1,4 +1,4 @@
-"""YAML files that users write or that a run left: loaded, or rejected with file and line."""
+"""Loading of YAML files from users and runs, with errors that name the file and line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_config(path: Path) -> DictConfig:
     """Load a file of keys and values.
 
     Raises:
-        ConfigError: As `read_yaml`, and for a list.
+        ConfigError: The file is invalid for `read_yaml`, or contains a list.
     """
     node = read_yaml(path)
     if not isinstance(node, DictConfig):
@@ -40,10 +40,10 @@ def read_config(path: Path) -> DictConfig:
 def read_overrides(path: Path) -> list[Any]:
     """Load the overrides of a run as they were typed, with `${oc.env:NAME}` in them as text.
 
-    To iterate over a `ListConfig` would resolve it: text from elsewhere would then read the environment.
+    Iterating over a `ListConfig` would resolve it: text from elsewhere would then read the environment.
 
     Raises:
-        ConfigError: As `read_yaml`, and for anything but a list.
+        ConfigError: The file is invalid for `read_yaml`, or does not contain a list.
     """
     node = read_yaml(path)
     if not isinstance(node, ListConfig):
@@ -52,10 +52,10 @@ def read_overrides(path: Path) -> list[Any]:
 
 
 def read_plain_config(path: Path) -> DictConfig:
-    """Load the config that a run left, which has no interpolations; one that has some was changed by someone.
+    """Load the config that a run wrote, which has no interpolations; someone else has added any that it contains.
 
     Raises:
-        ConfigError: As `read_config`, and for interpolations, which would read the environment.
+        ConfigError: The file is invalid for `read_config`, or has interpolations, which would read the environment.
     """
     node = read_config(path)
     if "${" in json.dumps(OmegaConf.to_container(node, resolve=False), default=str):
@@ -64,7 +64,7 @@ def read_plain_config(path: Path) -> DictConfig:
 
 
 def check_yaml(paths: Iterable[Path]) -> Iterator[Mistake]:
-    """Yield a mistake for each file that cannot be loaded; its key is `path:line`."""
+    """Yield an error for each file that cannot be loaded; its key is `path:line`."""
     for path in paths:
         try:
             _check_encoding(path)

@@ -1,4 +1,4 @@
-"""Real images without a network: scikit-learn's handwritten digits."""
+"""Handwritten digits of scikit-learn: real images that work offline."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ HELD_OUT = {"validation": 200, "test": 300}  # of 1,797
 
 @dataclass(kw_only=True)
 class Digits(Source):
-    """1,797 images of 8 x 8 pixels in 16 shades (`image`, `label`), split by class, the same rows everywhere.
+    """1,797 images of 8 x 8 pixels with labels (`image`, `label`), in the same stratified splits on every machine.
 
-    Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+    Source: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
     """
 
     def read(self) -> RawDataset:
-        """The images in colour depth of 8 bits."""
+        """Return the images as 8-bit grayscale, in stratified splits."""
         from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
         from PIL import Image as Pillow
         from sklearn.datasets import load_digits

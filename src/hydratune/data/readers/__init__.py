@@ -1,1 +1,1 @@
-"""Readers of file formats; each yields records with their line numbers."""
+"""Readers of file formats, which yield records with their line numbers."""

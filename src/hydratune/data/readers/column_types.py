@@ -1,4 +1,4 @@
-"""Column types: inferred from all values of a column, and the Arrow columns of these types."""
+"""Inference of column types from all values of a column, and conversion to Arrow columns of these types."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Features
 
-# The type of a column or of a value inside it: None while there are only nulls (or empty cells); a dtype of
-# `datasets`; ("list", type of the elements); name -> type for objects that all have the same names; or JSON.
+# The type of a column or of a value inside it:
+# - None while there are only nulls (or empty cells)
+# - a dtype of `datasets`
+# - ("list", type of the elements)
+# - name -> type, for objects that all have the same names
+# - JSON
 Type = None | str | tuple[str, Any] | dict[str, Any]
-MOST_EXACT = 2**53  # whole numbers below it are exact as floats
+MOST_EXACT = 2**53  # whole numbers below this are exact as floats
 JSON = "json"  # values of several types, or objects with different names: stored as their JSON
 
 _SCALARS = {str: "string", bool: "bool", int: "int64", float: "float64"}
@@ -23,7 +27,7 @@ _KINDS = {
     "bool": "truth value",
     "int64": "number",
     "float64": "number",
-    JSON: "object",  # as the type of a column, since scalars in one column are never mixed
+    JSON: "object",  # columns of this type hold objects, since scalars are never mixed in one column
 }
 
 
@@ -31,7 +35,7 @@ _KINDS = {
 
 
 def widen_value(before: Type, value: Any) -> Type:
-    """The narrowest type that holds a value and all values of type `before`."""
+    """Return the narrowest type that holds a value and all values of type `before`."""
     if value is None or before == JSON:
         return before
     if scalar := _SCALARS.get(type(value)):
@@ -52,7 +56,7 @@ def widen_value(before: Type, value: Any) -> Type:
 
 
 def widest(one: Type, other: Type) -> Type:
-    """The narrowest type that holds the values of both."""
+    """Return the narrowest type that holds the values of both types."""
     if one is None or other is None or one == other:
         return other if one is None else one
     if isinstance(one, str) and isinstance(other, str) and {one, other} == {"int64", "float64"}:
@@ -65,14 +69,14 @@ def widest(one: Type, other: Type) -> Type:
 
 
 def kind(of: Type) -> str | None:
-    """The name of a type in messages; None for nulls."""
+    """Return the name of a type for messages; None for nulls."""
     if of is None:
         return None
     return _KINDS[of] if isinstance(of, str) else "list" if isinstance(of, tuple) else "object"
 
 
 def kind_of_value(value: Any) -> str | None:
-    """The name of a value's type in messages; None for null."""
+    """Return the name of a value's type for messages; None for null."""
     if value is None:
         return None
     if scalar := _SCALARS.get(type(value)):
@@ -81,7 +85,7 @@ def kind_of_value(value: Any) -> str | None:
 
 
 def has_long(value: Any) -> bool:
-    """Return whether there is a whole number in a value that a column of 64 bits cannot hold."""
+    """Return whether a value contains a whole number that a 64-bit column cannot hold."""
     if isinstance(value, dict | list):
         return any(map(has_long, value.values() if isinstance(value, dict) else value))
     return isinstance(value, int) and not -(2**63) <= value < 2**63
@@ -94,7 +98,7 @@ def _convert_values(of: Type, values: Sequence[Any]) -> list[Any]:
 
 
 def _converter(of: Type) -> Callable[[Any], Any] | None:
-    """Makes a value what `pyarrow` takes for a column of this type; None where it is that already."""
+    """Return a function that converts a value for a `pyarrow` column of this type; None if values need no change."""
     if of == JSON:
         return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
     if of == "float64":
@@ -116,7 +120,8 @@ def _is_number(value: Any) -> bool | None:
 
 # --- cells of CSV ----------------------------------------------------------------------------------------
 
-# Numbers whose digits have no other meaning: 007, +1 and an ID of 20 digits are texts, or they would be changed.
+# Only numbers that stay the same when they are parsed. 007, +1, and an id of 20 digits are texts, since they would
+# change.
 _CELLS = {
     "int64": re.compile(r" *(0|-?[1-9][0-9]{0,17}) *"),
     "float64": re.compile(r" *(?=[-+]?\.?[0-9])(?=.*[.eE])[-+]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][-+]?[0-9]+)? *"),
@@ -124,12 +129,12 @@ _CELLS = {
 }
 
 
-# Any number, in a column that holds nothing else; only there, +3 and 007 are numbers.
+# Any number, for columns that hold only numbers. Only there, +3 and 007 are numbers.
 _NUMBER = re.compile(r" *[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)? *")
 
 
 def number_cell(cell: str) -> str:
-    """Return a cell of a column of numbers as `_CELLS` has it: +3 as 3.0; others, and texts, as they are."""
+    """Return a number cell in a form that `_CELLS` matches, e.g. +3 as 3.0; return other cells unchanged."""
     if _is_number_cell(cell) is not False or not _NUMBER.fullmatch(cell):
         return cell
     return repr(float(cell))
@@ -141,7 +146,7 @@ def is_whole_number(cell: str) -> bool:
 
 
 def is_whole(number: int | float | str) -> bool:
-    """Return whether a number, or a cell of one, is whole, as 5 and 5.0 are, and exact as a float if it is one."""
+    """Return whether a number, or a cell that holds one, is whole, such as 5 or 5.0; floats must be exact."""
     if isinstance(number, int) or (isinstance(number, str) and is_whole_number(number)):
         return True
     value = float(number)
@@ -149,7 +154,7 @@ def is_whole(number: int | float | str) -> bool:
 
 
 def widen_cell(before: Type, cell: str) -> Type:
-    """The narrowest type of column that holds a cell and all cells of type `before`."""
+    """Return the narrowest column type that holds a cell and all cells of type `before`."""
     if before == "string" or not cell:
         return before
     scalar = next((name for name, pattern in _CELLS.items() if pattern.fullmatch(cell)), "string")
@@ -157,14 +162,14 @@ def widen_cell(before: Type, cell: str) -> Type:
 
 
 def widest_cells(one: Type, other: Type) -> Type:
-    """The narrowest type of column that holds the cells of both; every cell is a text too."""
+    """Return the narrowest column type that holds the cells of both types; any cell can be a text."""
     return "string" if (both := widest(one, other)) == JSON else both
 
 
 def _convert_cells(of: Type, cells: Sequence[str]) -> list[Any]:
     if of == "bool":
         return [cell.lower() == "true" if cell else None for cell in cells]
-    if of == "int64":  # labels such as 5.0 are whole numbers, too
+    if of == "int64":  # labels such as 5.0 are whole numbers too
         return [None if not cell else int(cell) if is_whole_number(cell) else int(float(cell)) for cell in cells]
     if of == "float64":
         return [float(cell) if cell else None for cell in cells]
@@ -176,15 +181,15 @@ def _is_number_cell(cell: str) -> bool | None:
 
 
 class Typing(NamedTuple):
-    """How the types of a format's columns are inferred.
+    """Rules that infer the types of a format's columns.
 
     Args:
-        widen: Type so far and a value -> type that holds the value too.
-        widest: Two types -> the type that holds the values of both.
-        convert: Type and values -> values that `pyarrow` takes for a column of this type.
-        is_number: Whether a value is a number; None for a missing one.
-        strict: Whether texts and numbers in one column are an error, which they are where the file has types.
-        empty: The type of a column without any value.
+        widen: Current type and a value -> type that also holds the value.
+        widest: Two types -> type that holds the values of both.
+        convert: Type and values -> values that `pyarrow` accepts for a column of this type.
+        is_number: Function that returns whether a value is a number; None for a missing value.
+        strict: Whether texts and numbers in one column are an error, as in formats with typed values.
+        empty: Type of a column without values.
     """
 
     widen: Callable[[Type, Any], Type]
@@ -203,7 +208,7 @@ CELLS = Typing(widen_cell, widest_cells, _convert_cells, _is_number_cell, strict
 
 
 def features(types: Mapping[str, Type]) -> Features:
-    """The columns of these types as `datasets` has them."""
+    """Return the features of `datasets` for columns of these types."""
     from datasets import Features
 
     return Features({name: _feature(one) for name, one in types.items()})
@@ -220,7 +225,7 @@ def _feature(of: Type) -> Any:
 
 
 def arrow_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type], typing: Typing) -> pa.Table:
-    """Rows in columns of these types; a name that a row lacks is null.
+    """Return rows as a table with columns of these types; a name that a row lacks becomes null.
 
     Raises:
         ValueError: If a value does not fit into its column.
@@ -237,7 +242,7 @@ def arrow_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type], ty
 
 
 def _stored(of: Type) -> Type:
-    """The type with texts in the place of JSON, as which it is stored."""
+    """Return the storage type, which has text in place of JSON."""
     if isinstance(of, tuple):
         return ("list", _stored(of[1]))
     if isinstance(of, dict):

@@ -1,4 +1,4 @@
-"""CoNLL columns and CoNLL-U: one token a line, a sentence up to a blank line."""
+"""Reader of CoNLL columns and CoNLL-U: one token per line, and a blank line after each sentence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 
 # The columns of CoNLL-U, https://universaldependencies.org/format.html.
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
-_USUAL = ("tokens", "labels")  # names of the columns of a file with one or two of them
-_WORD_ID = re.compile(r"\d+")  # not the range of a multiword token (1-2), nor an empty node (1.1)
-_COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # not a hashtag
+_USUAL = ("tokens", "labels")  # names of the columns of a file with one or two columns
+_WORD_ID = re.compile(r"\d+")  # does not match the range of a multiword token (1-2) or an empty node (1.1)
+_COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # does not match a hashtag
 _HEADER = re.compile(r"(id|index|tokens?|words?|form|lemma|pos|chunk|ner|labels?|tags?|(ner|pos|chunk)_tags?)", re.I)
 _TAG = re.compile(r"O|[BIELSU][-_].+")
-_SEEN = 10_000  # lines whose majority decides on the layout of a file
+_SEEN = 10_000  # number of lines whose majority determines the layout of a file
 
 
 class _Line(NamedTuple):
@@ -33,17 +33,17 @@ class _Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How the lines of a file are split into columns.
+    """Rules that split the lines of a file into columns.
 
     Args:
-        delimiter: A character; empty for runs of blanks and tabs.
-        names: Of the columns.
-        comment: Prefix of lines to skip; None to tell comments from tokens by their columns.
+        delimiter: Separator of columns; empty for runs of blanks and tabs.
+        names: Names of the columns.
+        comment: Prefix of lines to skip; None to distinguish comments from tokens by their columns.
         tags: Values of the last column in lines that do not start with `#`.
-        sample: The first values of each column.
-        is_conllu: Whether it is CoNLL-U, where only lines of words count.
+        sample: First values of each column.
+        is_conllu: Whether the format is CoNLL-U, where only lines of words count.
         sentences: Number of sentences among the first lines.
-        has_header: Whether the first line that is no comment names the columns, and is no token.
+        has_header: Whether the first line that is not a comment names the columns.
     """
 
     delimiter: str
@@ -56,40 +56,40 @@ class Layout:
     has_header: bool = False
 
     def split(self, text: str) -> list[str]:
-        """The cells of a line."""
+        """Return the cells of a line."""
         return _split(text, self.delimiter)
 
     def is_comment(self, line: _Line, starts: bool) -> bool:
-        """Tell whether a line is a comment.
+        """Return whether a line is a comment.
 
         Args:
-            line: That starts with `#`, or with the prefix of comments.
-            starts: Whether no token comes before it in its sentence, as comments have it.
+            line: Line of the file.
+            starts: Whether no token precedes the line in its sentence, which is where comments occur.
         """
         if self.comment is not None:
             return bool(self.comment) and line.text.startswith(self.comment)
         if not line.text.startswith("#"):
             return False
         others = starts and len(line.cells) != len(self.names)
-        words = len(line.text.split())  # "#begin document", and not a hashtag whose label is missing
+        words = len(line.text.split())  # "#begin document" has several, but a hashtag without a label has one
         return self.is_conllu or (others and (bool(_COMMENT.match(line.text)) or 1 < words != len(self.names)))
 
 
 def read_conll(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     """Read sentences as columns of lists.
 
-    Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, CoNLL 2003.
+    Format: Tjong Kim Sang & De Meulder, Introduction to the CoNLL-2003 Shared Task, CoNLL 2003.
     """
     return _read(path, options, layout_of(path, options))
 
 
 def read_conllu(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
-    """Read sentences of words, without multiword tokens and empty nodes."""
+    """Read sentences of words as columns of lists, without multiword tokens and empty nodes."""
     return _read(path, options, layout_of(path, options, is_conllu=True))
 
 
 def layout_of(path: Path, options: ReadOptions, is_conllu: bool = False) -> Layout:
-    """The layout of a file, from its first lines."""
+    """Return the layout of a file, inferred from its first lines."""
     return _layout(path, options, is_conllu, digest(path))
 
 
@@ -130,14 +130,14 @@ def _lines(path: Path, options: ReadOptions, layout: Layout) -> Iterator[_Line]:
 
 
 def _finished(sentence: _Sentence, layout: Layout) -> Iterator[Record]:
-    """The row of a sentence, unless one of its lines cannot be used."""
+    """Yield the row of a sentence, unless one of its lines is invalid."""
     if sentence.rows and not sentence.is_broken:
         columns = map(list, zip(*sentence.rows, strict=True))
         yield Record(sentence.start, dict(zip(layout.names, columns, strict=True)))
 
 
 def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentence) -> BadLine | None:
-    """What is wrong with a line that is neither blank nor a comment."""
+    """Return the error of a line that is neither blank nor a comment, or None if it is valid."""
     width = len(layout.names)
     if len(line.cells) != width:
         fix = "Separate columns by a tab or spaces, sentences by a blank line."
@@ -159,7 +159,7 @@ def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentenc
 
 @lru_cache(maxsize=64)
 def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout:
-    """The layout that most of the first lines have; once for each content of a file."""
+    """Return the layout of most of the first lines, cached by the file's content."""
     first = [line.rstrip("\r\n") for line, _ in zip(lines(path, options.encoding), range(_SEEN), strict=False)]
     sentences = sum(bool(text.strip()) and not before.strip() for before, text in pairwise(["", *first]))
     texts = [text for text in first if _is_data(text, options)]
@@ -180,7 +180,7 @@ def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout
 
 
 def _is_data(text: str, options: ReadOptions) -> bool:
-    """Return whether a line is neither blank nor the mark of a document, nor a comment by its prefix."""
+    """Return whether a line is not blank, not a document marker, and not a comment by its prefix."""
     is_comment = bool(options.comment) and text.startswith(str(options.comment))
     return bool(text.strip()) and text.split()[0] != "-DOCSTART-" and not is_comment
 
@@ -190,7 +190,7 @@ def _split(text: str, delimiter: str) -> list[str]:
 
 
 def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str]]) -> list[str]:
-    """The names of the columns: as typed, the usual ones of one or two columns, or their positions."""
+    """Return the names of the columns: those of the config, the usual names of one or two columns, or positions."""
     width = len(columns)
     if is_conllu:
         typed = {name.casefold(): name for name in options.selected}
@@ -202,7 +202,8 @@ def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str
 def _are_swapped(columns: Sequence[Sequence[str]]) -> bool:
     """Return whether two columns may be labels and tokens, in this order.
 
-    Texts have more different words than labels, and only labels are all tags of entities such as O or B-LOC.
+    Texts have more distinct words than labels have values. Only a label column consists of entity tags such as O or
+    B-LOC.
     """
     if len(columns) != len(_USUAL):
         return False
@@ -215,7 +216,7 @@ def _are_tags(values: Collection[str]) -> bool:
 
 
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the first line names the columns: with usual names, of which the last one is no tag elsewhere."""
+    """Return whether the first line has usual column names, and its last cell is not a label of another line."""
     first = [*cells[0]] if cells else []
     if len(first) < len(_USUAL) or not all(_HEADER.fullmatch(name) for name in first):
         return False
@@ -223,7 +224,7 @@ def _is_header(cells: Sequence[Sequence[str]]) -> bool:
 
 
 def _is_index(column: Sequence[str]) -> bool:
-    """Return whether values count tokens: each is one more than the one before, or starts again."""
+    """Return whether values count tokens: each value is the previous one plus one, or restarts at the first."""
     if not all(cell.isdecimal() for cell in column):
         return False
     numbers = [int(cell) for cell in column]

@@ -1,4 +1,4 @@
-"""CSV and TSV: strict about the number of cells."""
+"""Reader of CSV and TSV files, which rejects rows with a wrong number of cells."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from hydratune.data.opening import digest, lines
 from hydratune.data.readers.quotes import quotes_enclose
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 
-COMPARED = 100  # rows that are compared with each other
+COMPARED = 100  # number of rows that are compared with each other
 
 
 def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
-    """Read the rows as texts of cells."""
+    """Yield the rows, with each cell as text, and the invalid lines."""
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
-    other: str | None = None  # what to set, once for all rows
+    other: str | None = None  # the fix for the whole file, computed once
     quotes: str | None = None
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
             quotes = quotes_fix(path, options) if quotes is None else quotes
             yield BadLine(start, "a row of csv", str(cells), quotes)
-        elif cells == columns and options.header and len(cells) > 1:  # of files that were joined
+        elif cells == columns and options.header and len(cells) > 1:  # in concatenated files
             yield BadLine(start, "a row", "the names of the columns again", "Remove the line.")
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
@@ -45,7 +45,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
 
 def _escape_fix(path: Path, options: ReadOptions) -> str:
-    """Return the fix for a file of which all rows are valid if a backslash escapes quotes; empty for others."""
+    """Return the fix for a file whose rows are all valid if a backslash escapes quotes; empty for other files."""
     has_escapes = any('\\"' in line for line in lines(path, options.encoding))
     if options.escapechar is not None or options.quoting is False or not has_escapes:
         return ""
@@ -56,7 +56,7 @@ def _escape_fix(path: Path, options: ReadOptions) -> str:
 
 
 def quotes_fix(path: Path, options: ReadOptions) -> str:
-    """Return the fix for quotes that csv does not allow: an escape character, if all rows are valid with it."""
+    """Return the fix for quotes that CSV does not allow: an escape character if it makes all rows valid."""
     if escape := _escape_fix(path, options):
         return escape
     fix = "Close the quote, or double it inside quotes"
@@ -65,21 +65,21 @@ def quotes_fix(path: Path, options: ReadOptions) -> str:
     return f"{fix}; set dataset.quoting=false if quotes are a part of the text." if len(widths) == 1 else f"{fix}."
 
 
-_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # those that messages propose; the longer ones first
+_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # delimiters that messages suggest, longer ones first
 
 
 def _file_fix(path: Path, options: ReadOptions, width: int) -> str:
-    """The fix for a whole file whose rows are not as long as the header; empty where single rows are to blame."""
+    """Return the fix for a whole file whose rows and header differ in length; empty if only some rows are invalid."""
     for delimiter, _ in tables(path, options, 1 if width == 1 else 2):
         return f"Set {delimiter_setting(delimiter)}."
     rows = first_records(path, options, COMPARED)[1:]
-    if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # as R writes tables
+    if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # R writes such tables
         return "Add the name of the first column to the header, which lacks one."
     return _escape_fix(path, options)
 
 
 def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
-    """The fix for a row that is not as long as the header."""
+    """Return the fix for a row that is not as long as the header."""
     if len(cells) < width:
         return "Add the cells that are missing; an empty one needs its delimiter, too."
     if not "".join(cells[width:]).strip():
@@ -92,9 +92,9 @@ def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
 
 
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
-    """Other delimiters that split all of the first rows alike, into `least` cells or more, with these rows."""
+    """Yield other delimiters that split the first rows into equally many cells, at least `least`, with these rows."""
     for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
-        for quoting in (False, True) if delimiter == "\t" else (True,):  # to infer it takes the whole file
+        for quoting in (False, True) if delimiter == "\t" else (True,):  # inferring it reads the whole file
             rows = first_records(path, replace(options, delimiter=delimiter, quoting=quoting), COMPARED)
             if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
                 yield delimiter, rows
@@ -102,13 +102,13 @@ def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[s
 
 
 def delimiter_setting(delimiter: str) -> str:
-    """How the delimiter is set on the command line."""
+    """Return the command-line argument that sets the delimiter."""
     typed = delimiter.replace("\t", r"\t")
     return f"'dataset.delimiter={typed}'"
 
 
 def peek_csv(path: Path, options: ReadOptions) -> list[str]:
-    """The names of the columns, from the first row; ValueError where there is none."""
+    """Return the names of the columns from the first row; raise ValueError if there is no row."""
     columns, _ = _columns(_records(path, resolved(path, options)), options)
     if wrong := not_text(1, "".join(columns), options.encoding):
         raise ValueError(wrong.got)
@@ -118,36 +118,36 @@ def peek_csv(path: Path, options: ReadOptions) -> list[str]:
 
 
 def first_records(path: Path, options: ReadOptions, count: int) -> list[list[str]]:
-    """The first rows that are not blank, the header among them."""
+    """Return the first rows that are not blank, including the header."""
     records = (cells for _, cells in _records(path, resolved(path, options)))
     rows = (cells for cells in records if not isinstance(cells, csv.Error) and "".join(cells).strip())
     return [cells for cells, _ in zip(rows, range(count), strict=False)]
 
 
 def resolved(path: Path, options: ReadOptions) -> ReadOptions:
-    """Fill in what is inferred from the file: whether quotes enclose cells."""
+    """Return the options with `quoting` inferred from the file if it is unset."""
     if options.max_splits:
         return replace(options, quoting=False)
     if options.quoting is not None:
         return options
-    if options.delimiter != "\t":  # GLUE and others have quotes in the text of files that are separated by tabs
+    if options.delimiter != "\t":  # the tab-separated files of GLUE and others have quotes in the text
         return replace(options, quoting=True)
     return _resolved_tsv(path, options, digest(path))
 
 
 @lru_cache(maxsize=64)
 def _resolved_tsv(path: Path, options: ReadOptions, _: str) -> ReadOptions:
-    """The same, once for each content of a file."""
+    """Return the options with inferred `quoting`, cached by the file's content."""
     raw, strict = (_records(path, replace(options, quoting=quoting)) for quoting in (False, True))
     return replace(options, quoting=quotes_enclose(path, raw, strict))
 
 
 class _Lines:
-    """The lines of a file for `csv.reader`, without comments between rows, and with one character as delimiter.
+    """The lines of a file for `csv.reader`, without comments between rows, and with a single-character delimiter.
 
     Attributes:
         between: Whether the next line starts a row; set by the caller.
-        start: The line on which the row starts that was read last.
+        start: First line of the row that was read last.
     """
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
@@ -173,17 +173,17 @@ class _Lines:
         return line.replace(self._delimiter, _UNIT, self._most)
 
 
-_UNIT = "\ufdd0"  # stands for a delimiter of several characters; Unicode reserves it for such uses
+_UNIT = "\ufdd0"  # replaces a delimiter of several characters; Unicode reserves it for such uses
 _Cells = tuple[int, "list[str] | csv.Error"]
 
 
 def _is_replaced(options: ReadOptions) -> bool:
-    """Whether one character stands for the delimiter in front of `csv.reader`."""
+    """Return whether `_UNIT` replaces the delimiter in the input of `csv.reader`."""
     return bool(options.max_splits) or len(options.delimiter or ",") > 1
 
 
 def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
-    """The line and the cells of each row, blank ones too; an error where they are no row."""
+    """Yield the line and the cells of each row, including blank rows, or an error for an invalid row."""
     csv.field_size_limit(sys.maxsize)
     source = _Lines(path, options)
     quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
@@ -203,15 +203,15 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
         except csv.Error as error:
             yield source.start, error
             continue
-        if one != delimiter:  # inside quotes it is text
+        if one != delimiter:  # a delimiter inside quotes is text
             cells = [cell.replace(one, delimiter) for cell in cells]
         yield source.start, cells
 
 
 def _columns(records: Iterator[_Cells], options: ReadOptions) -> tuple[list[str], _Cells | None]:
-    """The names of the columns, and the first row where it is not their header.
+    """Return the names of the columns, and the first row if it is not a header.
 
-    A column without a name is called as by pandas.
+    A column without a name gets the name that pandas gives it.
     """
     for record in records:
         cells = record[1]

@@ -1,4 +1,4 @@
-"""File formats: each is a reader that yields one record after another, with its line."""
+"""File formats and their readers, which yield records one by one with their lines."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """How a kind of file is read.
+    """Reader and column types of a file format.
 
     Args:
-        read: Yields the records; None for binary files, which have typed columns.
-        typing: How the types of columns are inferred.
-        types: Types of the columns, where they are always the same.
-        document: Whether the file is always read as a whole, so that it cannot be streamed.
+        read: Function that yields the records; None for binary files, which have typed columns.
+        typing: Rules that infer the types of columns.
+        types: Types of the columns, if they are always the same.
+        document: Whether the file is always read as a whole and cannot be streamed.
     """
 
     read: Reader | None
@@ -47,7 +47,7 @@ def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
 
 def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
-    """One row a question, from the nested form of rajpurkar.github.io/SQuAD-explorer."""
+    """Yield one row per question from the nested form of rajpurkar.github.io/SQuAD-explorer."""
     document = json.loads(read_text(path, options.encoding))
     try:
         for article in document["data"]:
@@ -88,7 +88,7 @@ SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A file for `pyarrow`; mapped into memory, or decompressed."""
+    """Yield a source that `pyarrow` reads: the memory-mapped file, or its decompressed bytes."""
     import pyarrow as pa
 
     if is_compressed(path):
@@ -100,7 +100,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 
 def _stream_or_file(source: Any) -> Any:
-    """A reader of either form of Arrow files."""
+    """Return a reader of an Arrow file in the stream format or the file format."""
     import pyarrow as pa
 
     try:
@@ -111,7 +111,7 @@ def _stream_or_file(source: Any) -> Any:
 
 
 def binary_schema(path: Path, name: str) -> pa.Schema:
-    """The columns of a Parquet or Arrow file, from its footer or schema."""
+    """Return the schema of a Parquet or Arrow file, without reading its rows."""
     import pyarrow.parquet
 
     with _opened(path) as source:
@@ -120,7 +120,7 @@ def binary_schema(path: Path, name: str) -> pa.Schema:
 
 
 def _plain_schema(schema: pa.Schema) -> pa.Schema:
-    """A schema without encodings that `datasets` does not read: categories of pandas, views of Polars."""
+    """Return a schema without encodings that `datasets` does not read: categories of pandas, views of Polars."""
     import pyarrow as pa
 
     for i, column in enumerate(schema):
@@ -131,7 +131,7 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet or Arrow file, batch by batch."""
+    """Yield the rows of a Parquet or Arrow file in batches; `size` applies to Parquet only."""
     import pyarrow.parquet
 
     with _opened(path) as source:
@@ -147,7 +147,7 @@ def binary_batches(path: Path, name: str, columns: Sequence[str], size: int) -> 
 
 
 def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
-    """The column names of a file, from its first line or its footer; raises what reading it raises."""
+    """Return the column names of a file from its first rows or its schema; raise the errors of reading it."""
     if types := FORMATS[name].types:
         return list(types)
     if name in ("parquet", "arrow"):

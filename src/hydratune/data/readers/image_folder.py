@@ -1,4 +1,4 @@
-"""Folders of images, one folder inside for each class: `folder/cat/1.png`, `folder/dog/2.png`."""
+"""Reader of folders of images with one folder per class: `folder/cat/1.png`, `folder/dog/2.png`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SPLITS = frozenset(("dev", "eval", "test", "train", "training", "val", "valid",
 
 
 def is_image_folder(folder: Path) -> bool:
-    """Return whether a folder has images, directly or in the folders of classes."""
+    """Return whether a folder contains images at any depth."""
     return next(_images(folder), None) is not None
 
 
 def read_image_folder(folder: Path, options: ReadOptions) -> Iterator[Record]:  # noqa: ARG001 (a file's are parsed)
-    """One row for each image, in sorted order: its path, and the name of its class where there are classes."""
+    """Yield one row per image, in sorted order: its path, and the name of its class if there are classes."""
     has_classes = "label" in image_folder_columns(folder)
     for path in sorted(_images(folder)):
         label = {"label": path.relative_to(folder).parts[0]} if has_classes else {}
@@ -30,7 +30,7 @@ def read_image_folder(folder: Path, options: ReadOptions) -> Iterator[Record]:  
 
 
 def image_folder_columns(folder: Path) -> list[str]:
-    """The columns of a folder of images.
+    """Return the columns of a folder of images.
 
     Raises:
         ConfigError: If there is no image, if images are both inside and next to the folders of classes, or if the
@@ -53,12 +53,12 @@ def image_folder_columns(folder: Path) -> list[str]:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 of the paths of all images, of which the rows consist."""
+    """Return the SHA-256 of the paths of all images, since rows consist of paths."""
     return hashlib.sha256("\n".join(map(str, sorted(_images(folder)))).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """The images at any depth, without hidden files and folders."""
+    """Yield the images at any depth, without hidden files and folders."""
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue

@@ -1,4 +1,4 @@
-"""JSON: lines of objects or lists, a document, or a document of splits."""
+"""Reader of JSON: lines of objects or lists, a document, or a document of splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hydratune.data.opening import lines, read_text
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 from hydratune.utils.errors import ConfigError, Mistake
 
-# Digits that may be more than a column holds.
+# Digits of a number that may exceed 64 bits.
 _LONG = re.compile(r"\d{19}")
 
 
@@ -40,7 +40,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
 
 def _has_half_pair(value: Any) -> bool:
-    """Whether there is a string in it that no encoding of Unicode can hold."""
+    """Return whether a value contains a string with a lone surrogate, which cannot be encoded."""
     try:
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -50,18 +50,18 @@ def _has_half_pair(value: Any) -> bool:
 
 @dataclass
 class _Rows:
-    """The rows of one file: objects all of them, or lists of one length, as the first row is.
+    """Converter of the rows of one file, which are all objects or all lists of one length, like the first row.
 
     Args:
-        options: That name the columns of lists.
-        names: Of the columns of lists; empty for objects, None before the first row.
+        options: Options that name the columns of lists.
+        names: Column names for lists; empty for objects, None before the first row.
     """
 
     options: ReadOptions
     names: list[str] | None = None
 
     def record(self, number: int, row: Any, text: str) -> Record | BadLine:
-        """A row that starts on line `number` as `text`, or what is wrong with it."""
+        """Return the record of a row with the source `text` that starts on line `number`, or its error."""
         if self.names is None:
             self.names = self.options.names(len(row)) if isinstance(row, list) and row else []
         if self.names:
@@ -70,13 +70,13 @@ class _Rows:
                     number, f"a list of {len(self.names)} values", preview(row), "Write one form throughout."
                 )
             row = dict(zip(self.names, row, strict=True))
-        if not isinstance(row, dict) or not row:  # some readers lose {} without a word
+        if not isinstance(row, dict) or not row:  # some readers drop {} silently
             return BadLine(number, "a JSON object", preview(row), "Write {name: value} on each line.")
         return Record(number, row, has_digits=bool(_LONG.search(text)))
 
 
 def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
-    """The rows of a document, of some splits of a document, or of a file of lines."""
+    """Yield the rows of a document, of some splits of a document, or of a file of lines."""
     text = read_text(path, options.encoding)
     try:
         document = json.loads(text, parse_constant=_null)
@@ -102,7 +102,7 @@ def _null(name: str) -> None:
 
 
 def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
-    """Line, value and text of each element of the sound JSON array that starts there."""
+    """Yield line, value, and text of each element of the valid JSON array that starts at `start`."""
     decoder = json.JSONDecoder(parse_constant=_null)
     line, before, at = 1 + text.count("\n", 0, start), start, _behind_gap(text, start + 1)
     while text[at] != "]":
@@ -113,10 +113,11 @@ def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
 
 
 def _starts(text: str, names: Sequence[str]) -> list[int]:
-    """Where the values of some names start in the text of a sound JSON object.
+    """Return the positions at which the values of some names start in the text of a valid JSON object.
 
     Raises:
-        ValueError: If it lacks a name, or has it twice.
+        ValueError: If a name occurs twice.
+        KeyError: If a name is missing.
     """
     decoder = json.JSONDecoder(parse_constant=_null)
     starts: dict[str, int] = {}
@@ -139,7 +140,7 @@ def _behind_gap(text: str, at: int) -> int:
 
 
 def split_names(path: Path, encoding: str) -> list[str]:
-    """The names of the lists of rows in a document that is one object; empty for other files."""
+    """Return the names of the lists of rows in a document that is one object; empty for other files."""
     try:
         document = json.loads(read_text(path, encoding))
     except ValueError:
@@ -148,25 +149,25 @@ def split_names(path: Path, encoding: str) -> list[str]:
 
 
 def is_squad(path: Path, encoding: str) -> bool:
-    """Whether a sound document has the nested form of SQuAD."""
+    """Return whether a valid document has the nested form of SQuAD."""
     document = json.loads(read_text(path, encoding))
     articles: Any = document.get("data") if isinstance(document, dict) else None
     return bool(articles) and _is_rows(articles) and "paragraphs" in articles[0]
 
 
 def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> bool:
-    """Return whether a file is one object that has all values of each column, as pandas writes tables.
+    """Return whether a file is one object of columns, as pandas writes tables by default.
 
     Args:
-        path: Of the file.
-        options: How it is read.
+        path: Path of the file.
+        options: Options that the file is read with.
         names: Columns whose values in a row are neither lists nor objects.
     """
     head = [*islice((line for line in lines(path, options.encoding) if line.strip()), 2)]
     if options.splits or not head or not head[0].lstrip().startswith("{"):
         return False
     document: Any = _row(head[0])
-    if document is not None and len(head) > 1:  # a row on each line
+    if document is not None and len(head) > 1:  # each line is a row
         return False
     if document is None:
         try:
@@ -182,7 +183,7 @@ def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> b
 
 
 def _is_indexed(value: Any) -> bool:
-    """Return whether a value is an object of row numbers -> something."""
+    """Return whether a value is an object whose names are row numbers."""
     return isinstance(value, dict) and bool(value) and all(name.isdecimal() for name in value)
 
 
@@ -190,18 +191,18 @@ def _is_rows(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(row, dict | list) for row in value)
 
 
-_PEEKED = 100  # rows whose names are taken for the columns
+_PEEKED = 100  # number of rows whose names are taken as the columns
 
 
 def peek_names(path: Path, options: ReadOptions) -> list[str]:
-    """The names in the first rows of lines or of a document; ValueError where there is no row."""
+    """Return the names in the first rows of a file of lines or a document; raise ValueError if there is no row."""
     first = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
     if wrong := not_text(1, first[0], options.encoding) if first else None:
         raise ValueError(wrong.got)
     rows: Any = [row for line in first if (row := _row(line)) is not None]
     if options.splits or not first or _row(first[0]) is None or _is_array_of_rows(rows):
         try:
-            rows = json.loads(read_text(path, options.encoding))  # a document, or a bad line
+            rows = json.loads(read_text(path, options.encoding))  # the file is a document, or its first line is invalid
         except ValueError:
             if not rows:
                 raise
@@ -220,7 +221,7 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
 
 
 def _row(line: str) -> dict[str, Any] | list[Any] | None:
-    """The row of a line; None for what is none, which is reported when all rows are read."""
+    """Return the row of a line; None for an invalid line, which is reported when all rows are read."""
     try:
         row = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Tell whether quotes enclose the cells of a TSV file, or are a part of its texts, as in GLUE."""
+"""Infer whether quotes enclose the cells of a TSV file, or are part of its texts, as in GLUE."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _Records = Iterable[tuple[int, "list[str] | csv.Error"]]
 
 @dataclass
 class _Cells:
-    """Counts of what one reading of a file shows.
+    """Statistics of one way of parsing a file.
 
     Args:
-        starts: The line on which each row starts; blank ones do not count, nor does the first, which may be a header.
-        bad: Rows that are not as long as the first one, or that cannot be read.
-        opened: Line -> the first cell on it that starts with a quote; only of the reading without quotes.
-        bare: Cells with a quote inside that do not start with one, which no writer of CSV leaves so.
-        always: Whether each column has a quote at the start of all its cells, or of none.
-        doubled: Whether all cells in quotes are well-formed and have a doubled quote inside, which needs them.
+        starts: First line of each row, without blank rows and the first row, which may be a header.
+        bad: Number of rows that are unreadable or not as long as the first one.
+        opened: Line -> its first cell that starts with a quote; only used if quotes are parsed as text.
+        bare: Number of cells with a quote inside but not at the start; CSV writers would quote such cells.
+        always: Whether in each column, all cells start with a quote, or none do.
+        doubled: Whether all cells that start with a quote are well-formed and contain a doubled quote.
     """
 
     starts: list[int] = field(default_factory=list)
@@ -34,21 +34,20 @@ class _Cells:
 
 
 def quotes_enclose(path: Path, raw: _Records, strict: _Records) -> bool:
-    """Compare the two readings of a file.
+    """Return whether quotes enclose cells, by comparing the two ways of parsing a file.
 
-    Quotes enclose cells if the whole file is as a writer of CSV (RFC 4180) makes it, and no reading of it
-    without quotes makes sense as well.
+    Quotes enclose cells if the file is valid CSV (RFC 4180), and parsing quotes as text is less plausible.
 
     Args:
-        path: For the message.
-        raw: The rows where quotes are text.
-        strict: The rows where quotes enclose cells.
+        path: Path of the file, for the message.
+        raw: Rows if quotes are text.
+        strict: Rows if quotes enclose cells.
 
     Raises:
-        ConfigError: Where both readings make sense and are not the same.
+        ConfigError: If both ways are plausible and their rows differ.
     """
     text = _count(raw)
-    if not text.opened:  # the readings are the same
+    if not text.opened:  # both ways return the same rows
         return True
     enclosed = _count(strict)
     if enclosed.bad != text.bad:
@@ -79,7 +78,7 @@ def _count(records: _Records) -> _Cells:
         quoted += [set() for _ in cells[len(quoted) :]]
         for cell, seen in zip(cells, quoted, strict=False):
             _count_cell(counts, line, cell)
-            if cell and counts.starts:  # a header is often without
+            if cell and counts.starts:  # headers often have no quotes
                 seen.add(cell.startswith('"'))
     counts.always = all(len(seen) < 2 for seen in quoted)
     return counts

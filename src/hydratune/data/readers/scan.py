@@ -1,4 +1,4 @@
-"""Read files record by record: line numbers, bad lines, and the types of the columns."""
+"""Scan of a file, record by record, for line numbers, bad lines, and the types of the columns."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hydratune.utils.errors import ConfigError, Mistake
 
 
 class BadLine(NamedTuple):
-    """A line that is no row.
+    """A line that is not a valid row.
 
     Args:
-        line: Its number.
-        expected: What would have been right.
-        got: What there is.
-        fix: What to do about it.
-        same_record: Whether the invalid line before is in the same record, e.g. the same sentence.
+        line: Line number.
+        expected: Description of a valid value.
+        got: Description of the invalid value.
+        fix: Description of the fix.
+        same_record: Whether the previous invalid line is in the same record, e.g. the same sentence.
     """
 
     line: int
@@ -38,9 +38,9 @@ class Record(NamedTuple):
     """A row of a file.
 
     Args:
-        line: The line on which it starts; 0 where the format has no lines.
-        values: Column -> value; of CSV, the text of the cell.
-        has_digits: Whether there may be a whole number of more than 64 bits in it.
+        line: First line of the row; 0 if the format has no lines.
+        values: Column -> value; for CSV, the text of the cell.
+        has_digits: Whether the row may contain a whole number of more than 64 bits.
     """
 
     line: int
@@ -50,19 +50,19 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How text files are parsed; a format uses the options that apply to it.
+    """Options for parsing text files; each format uses the options that apply to it.
 
     Args:
-        encoding: A codec of Python.
-        delimiter: What separates cells; None for a comma, or for what CoNLL files have.
+        encoding: Name of a Python codec.
+        delimiter: Separator of cells; None for a comma in CSV, or to infer it in CoNLL files.
         header: Whether the first row names the columns.
         column_names: Names of the columns, in order, of files without a header.
         comment: Prefix of lines to skip; None for the rule of the format, empty for no comments.
-        quoting: Whether quotes enclose cells; false where they are text, None to infer it from the file.
-        escapechar: The character that makes the next one a part of the cell; None for no such character.
-        skip_initial_space: Whether spaces after a delimiter are not a part of the cell.
-        max_splits: The most delimiters of a line; later ones are a part of its last cell, and quotes are text.
-        ignore_extra_cells: Whether the cells of a row after the last column are left out; they are an error otherwise.
+        quoting: Whether quotes enclose cells; false if they are text, None to infer it from the file.
+        escapechar: Character before a character that is part of the cell; None for no such character.
+        skip_initial_space: Whether to remove spaces after a delimiter from the cell.
+        max_splits: Maximum number of delimiters per line; later ones are part of the last cell, and quotes are text.
+        ignore_extra_cells: Whether to ignore the cells of a row after the last column; otherwise they are an error.
         selected: Names and positions of columns that the config refers to.
         splits: Names of the splits to read, in a JSON document that holds several; empty for other files.
     """
@@ -81,7 +81,7 @@ class ReadOptions:
     splits: tuple[str, ...] = ()
 
     def check(self, formats: Collection[str]) -> Iterator[Mistake]:
-        """Yield what is wrong with the options for files of some formats (none: unknown), under the dataset's keys."""
+        """Yield an error for each option that is invalid for files of these formats; if empty, they are unknown."""
         is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
         if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
             fix = "Set 'dataset.delimiter=;', or leave it out."
@@ -112,16 +112,16 @@ class ReadOptions:
             yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
 
     def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
-        """Name the columns of a file without a header.
+        """Return the names of the columns of a file without a header.
 
-        A column goes by its position, counted from 0, where the config selects it by that, else by its name.
+        A column's name is its position, counted from 0, if the config selects it by position.
 
         Args:
             width: Number of columns.
-            defaults: Their names where the config has none; positions if empty.
+            defaults: Names to use if the config has none; positions if empty.
 
         Raises:
-            ConfigError: Where the config has names, and not one for each column.
+            ConfigError: If the number of names in the config is not the number of columns.
         """
         if self.column_names and self.ignore_extra_cells:
             width = min(width, len(self.column_names))
@@ -137,19 +137,19 @@ Reader = Callable[[Path, ReadOptions], Iterator[Record | BadLine]]
 
 @dataclass
 class FileScan:
-    """A summary of one reading of a file.
+    """Summary of one pass over a file.
 
     Args:
         columns: Names of all columns.
-        rows: Number of sound rows.
-        lines: The line on which each sound row starts; empty where the format has no lines.
-        bad: Lines that are no rows.
-        skipped: Of each record that is no row, the number of rows before it.
-        types: Column that is read -> the type of all its values.
-        numbers: Column that should hold numbers -> how many of its values are numbers, and how many are not.
-        words: Columns of these with a value that is neither a number nor a usual mark of a missing one.
+        rows: Number of valid rows.
+        lines: First line of each valid row; empty if the format has no lines.
+        bad: Lines that are not valid rows.
+        skipped: Number of valid rows before each invalid record.
+        types: Column that is read -> type that holds all its values.
+        numbers: Column that should hold numbers, or of labels -> counts of its values that are numbers, and of others.
+        words: Columns of `numbers` with a value that is neither a number nor a common marker of a missing value.
         fractions: Columns of labels with a number that is not whole, or not exact as a float.
-        split_names: Column -> its distinct values, of columns where all of them may name splits.
+        split_names: Column -> its distinct values, for columns whose values may all name splits.
     """
 
     columns: dict[str, None] = field(default_factory=dict)
@@ -164,14 +164,14 @@ class FileScan:
     split_names: dict[str, set[str]] = field(default_factory=dict)
 
     def count_number(self, name: str, value: Any, is_number: bool | None) -> None:
-        """Count a value of a column that should hold numbers; `is_number` is None for no value."""
+        """Count a value of a column in `numbers`; `is_number` is None for a missing value."""
         if is_number is not None:
             self.numbers.setdefault(name, [0, 0])[not is_number] += 1
             if not is_number and str(value).strip().casefold() not in MISSING:
                 self.words.add(name)
 
     def note_splits(self, values: Mapping[str, Any]) -> None:
-        """Note the values of columns that may name the split of each row."""
+        """Record the values of columns that may name the split of each row."""
         if not self.rows:
             names = [name for name in (*values, *_dotted(values)) if may_be_split(_first(values, name))]
             self.split_names = {name: set() for name in names}
@@ -183,13 +183,13 @@ class FileScan:
                 del self.split_names[name]
 
     def skip(self, bad: BadLine) -> None:
-        """Note an invalid line."""
+        """Record an invalid line."""
         self.bad.append(bad)
         if not bad.same_record:
             self.skipped.append(self.rows)
 
     def number(self, row: int) -> int:
-        """Return the position of a row among all records of the file, from 0; records that are no rows count."""
+        """Return the position of a row among all records of the file, from 0, including invalid ones."""
         return row + bisect_right(self.skipped, row)
 
 
@@ -198,17 +198,17 @@ _COMMA = re.compile(r" *[-+]?[0-9]*,[0-9]+([eE][-+]?[0-9]+)? *")
 
 @dataclass(frozen=True)
 class Selection:
-    """The columns that are read.
+    """Columns to read, and special rules for their values.
 
     Args:
-        needed: Columns whose values must have one type; a dotted name leads into objects. None for all columns.
-        rest: Whether the other columns are read too; those without one type are stored as JSON.
+        needed: Columns whose values must have one type; a dotted name selects a field of an object. None for all.
+        rest: Whether to read the other columns too; columns of mixed types are stored as JSON.
         numbers: Columns that should hold numbers.
         ids: Columns of labels, which may be words or numbers.
-        only_numbers: Columns where any other value makes a row invalid.
-        decimal: The decimal separator of numbers in CSV.
+        only_numbers: Columns in which other values than numbers make a row invalid.
+        decimal: Decimal separator of numbers in CSV.
         texts_or_lists: Columns that may hold texts or lists of texts, such as references.
-        only_lists: Those of these where some rows of a split have lists, so that texts become lists of one.
+        only_lists: Columns of `texts_or_lists` with both in a split, so that each text becomes a list of one.
     """
 
     needed: tuple[str, ...] | None = None
@@ -221,10 +221,10 @@ class Selection:
     only_lists: tuple[str, ...] = ()
 
     def of(self, values: Mapping[str, Any], typing: Typing) -> Mapping[str, Any]:
-        """Return the selected values of a row: numbers in one spelling, and lists where other rows have lists."""
+        """Return the selected values of a row, with numbers in one spelling, and texts of `only_lists` as lists."""
         selected = self._selected(values)
         changed: dict[str, Any] = {}
-        if not typing.strict:  # cells
+        if not typing.strict:  # cells of CSV, which are all texts
             cells = {name: selected[name] for name in self.numbers if isinstance(selected.get(name), str)}
             changed = {name: self._number(cell) for name, cell in cells.items()}
         for name in self.only_lists:
@@ -256,11 +256,11 @@ class Selection:
         return self.needed is None or name in self.needed
 
 
-_PEEKED = 100  # rows in which messages look for names inside objects
+_PEEKED = 100  # number of rows whose objects are searched for names, for messages
 
 
 def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
-    """The dotted names of everything inside the objects of a row."""
+    """Yield the dotted names of all values inside the objects of a row."""
     for name, value in values.items():
         if isinstance(value, dict):
             for inner in (*value, *_dotted(value)):
@@ -268,14 +268,14 @@ def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _first(values: Mapping[str, Any], name: str) -> Any:
-    """The value that a name leads to; None where there is none."""
+    """Return the value of a name, which may be dotted; None if there is no value."""
     return values[name] if name in values else next(_inside(values, name.split(".")), None)
 
 
 def resolve(value: Any, dotted: str) -> list[Any]:
-    """The values that a dotted name leads to inside a value; several where names have dots of their own.
+    """Return the values that a dotted name selects inside a value; several if names contain dots themselves.
 
-    A null on the way is the value. In a list, a number is a position.
+    If a value on the path is null, the result is null. In a list, a number is a position.
     """
     return list(_inside(value, dotted.split(".")))
 
@@ -297,19 +297,19 @@ class Readable(Protocol):
 
     @property
     def read(self) -> Reader | None:
-        """Yields the records."""
+        """Function that yields the records; None for binary files."""
 
     @property
     def typing(self) -> Typing:
-        """How the types of columns are inferred."""
+        """Rules that infer the types of columns."""
 
     @property
     def types(self) -> Mapping[str, Type]:
-        """Types of the columns, where they are always the same."""
+        """Types of the columns, if they are always the same."""
 
 
 def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection, most_lines: float) -> FileScan:
-    """Read a file once, and keep none of its rows, but the lines of that many."""
+    """Return a summary of one pass over a file, with the lines of at most `most_lines` rows."""
     assert known.read is not None
     seen = FileScan()
     for item in known.read(path, options):
@@ -335,7 +335,7 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
         seen.rows += 1
         if item.line and seen.rows <= most_lines:
             seen.lines.append(item.line)
-    # A path that never got beyond a null is no column.
+    # A dotted name is a column only if it led to a value that is not null.
     seen.columns.update({name: None for name, one in seen.types.items() if one is not None or "." not in name})
     return seen
 
@@ -343,7 +343,7 @@ def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection
 def conflict(
     record: Record, values: Mapping[str, Any], types: Mapping[str, Type], typing: Typing, selection: Selection
 ) -> BadLine | None:
-    """The first needed value that its column cannot hold."""
+    """Return an error for the first needed value that its column cannot hold, or None."""
     for name in selection.only_numbers:
         if typing.is_number(values.get(name)) is False:
             return BadLine(record.line, f"a number in {name!r}", preview(values[name]), "Correct or drop the row.")
@@ -365,7 +365,7 @@ def conflict(
 
 
 def not_text(line: int, text: str, encoding: str) -> BadLine | None:
-    """The first byte that is not in the encoding, where there is one."""
+    """Return an error for the first byte that is invalid in the encoding, or None."""
     if text.isascii():
         return None
     try:

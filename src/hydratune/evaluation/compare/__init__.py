@@ -1,1 +1,1 @@
-"""Which of several runs is better, and whether the difference is more than chance."""
+"""Comparison of runs: the better run, and whether the difference is statistically significant."""

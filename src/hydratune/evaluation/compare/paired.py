@@ -1,4 +1,4 @@
-"""Runs that were tested on the same rows."""
+"""Comparison of runs that were tested on the same rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hydratune.tasks.base import Task
 from hydratune.utils.files import GROUP, PREDICTIONS
 
 TWO_MODELS = "these two trained models, on this fixed test set"
-_TRUTHS = ("label", "labels", "answers")  # what a decoded row was to be
+_TRUTHS = ("label", "labels", "answers")  # keys of a decoded row with the true labels or answers
 
 
 def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
-    """The difference of a metric, second minus first, and its test.
+    """Return the difference of a metric, second minus first, and its test.
 
     Raises:
-        NotComparableError: Where they cannot be tested row by row, with the reason as a sentence.
+        NotComparableError: If the runs cannot be tested row by row, with the reason as a sentence.
     """
     scores = row_scores([first, second], unit.metric)
     method, interval = paired_test(scores, 0, 1)
@@ -29,7 +29,7 @@ def compare_pair(first: Run, second: Run, unit: Unit) -> Comparison:
 
 
 def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Comparison]:
-    """The difference of each of some runs to the best of them, best minus run, adjusted for all pairs.
+    """Return the difference of each run to the best one, best minus run, adjusted for all pairs of runs.
 
     Raises:
         NotComparableError: See `compare_pair`.
@@ -55,7 +55,7 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
 
 
 def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
-    """The metric of runs that were tested on the same rows; raises NotComparableError for the first that was not."""
+    """Return the row scores of runs; raise NotComparableError if their test rows differ or are too few."""
     first, task = runs[0], _task(runs[0], metric)
     for run in runs[1:]:
         check_pair(first, run, metric)
@@ -65,7 +65,7 @@ def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
 
 
 def check_pair(first: Run, second: Run, metric: str) -> None:
-    """Raises NotComparableError where two runs cannot be tested on the same rows."""
+    """Raise NotComparableError if two runs cannot be tested on the same rows."""
     task, both = _task(first, metric), f"{first.label} and {second.label}"
     if type(task) is not type(_task(second, metric)):
         raise NotComparableError(f"{both} have different tasks")
@@ -81,7 +81,7 @@ def check_pair(first: Run, second: Run, metric: str) -> None:
 
 
 def different_rows(first: Run, second: Run) -> str:
-    """Why two runs were not tested on the same rows; empty where they were, as far as is recorded."""
+    """Return the reason why two runs' test rows differ; empty if they are the same as far as recorded."""
     both = f"{first.label} and {second.label} were not tested on the same rows"
     digests = first.test_digest, second.test_digest
     if all(digests) and digests[0] != digests[1]:
@@ -100,7 +100,7 @@ def _different_truths(first: Run, second: Run) -> str:
 
 
 def _task(run: Run, metric: str) -> Task:
-    """The task of a run whose metric can be computed from its rows; raises NotComparableError for others."""
+    """Return the task of a run; raise NotComparableError if the metric cannot be computed from the run's rows."""
     task = run.task(metric)
     if task.undecoded:
         raise NotComparableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
@@ -111,7 +111,10 @@ def _task(run: Run, metric: str) -> Task:
 
 
 def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
-    """The group of each row: `dataset.group_by_column`, or an input that several rows share; None where rows differ."""
+    """Return the group of each row, or None if rows are independent.
+
+    The group is the value of `dataset.group_by_column`, or of an input that several rows share.
+    """
     for name in (GROUP, task.shared_input):
         if name and all(name in row for row in rows):
             return [str(row[name]) for row in rows]
@@ -119,13 +122,13 @@ def _groups(task: Task, rows: Sequence[dict[str, Any]]) -> list[str] | None:
 
 
 def _rows(scores: RowScores, run: Run) -> str:
-    """How many rows, and groups of rows, a test is based on."""
+    """Return the number of rows, and of groups of rows, that a test is based on, as text."""
     rows = f"{len(run.rows):,} rows"
     return f"{rows} in {scores.units:,} groups" if scores.is_grouped else rows
 
 
 def _refusal(scores: RowScores, first: int, second: int, one: Run, other: Run) -> str:
-    """Why the rows are too few for a verdict; empty where they are enough."""
+    """Return the reason why too few rows differ for a verdict; empty if enough differ."""
     differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
     if not differing:
         return f"{one.label} and {other.label} are equal on all {scores.units:,} {units}"
@@ -143,7 +146,7 @@ def _check_metric(task: Task, run: Run, metric: str) -> None:
 
 
 def rescored(run: Run, metric: str) -> float:
-    """A metric of a run's own rows, also one that it did not report."""
+    """Return a metric of a run's own rows, even if the run did not report it."""
     task = run.task(metric)
     _check_metric(task, run, metric)
     return task.rescore(run.rows, run.label_names)[metric]

@@ -1,4 +1,4 @@
-"""A comparison as a picture: how the runs learned, and how sure their differences are."""
+"""Plot of a comparison: learning curves of the runs, and confidence intervals of their differences."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from hydratune.evaluation.compare.runs import Run
 from hydratune.evaluation.compare.verdict import Verdict
 from hydratune.utils.plotting import literal, no_warnings
 
-_LEGEND_COLUMNS = 13  # runs in a line of the legend, which is below the plots
-_FIT = 8  # differences that a plot of the usual height has room for
+_LEGEND_COLUMNS = 13  # runs per line of the legend, which is below the plots
+_FIT = 8  # number of differences that fit into a plot of the default height
 
 
 def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
-    """Writes a PNG: the training loss, the objective on validation, and each difference with its interval."""
+    """Write a PNG with the training loss, the metric on validation, and each difference with its interval."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

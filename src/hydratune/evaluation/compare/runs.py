@@ -1,4 +1,4 @@
-"""A recorded run as a comparison sees it: its numbers at once, its files when they are asked for."""
+"""Recorded runs for comparisons, with numbers from MLflow and files that are read on first access."""
 
 from __future__ import annotations
 
@@ -32,16 +32,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FINISHED = "FINISHED"
-PLACES = ("test", "best", "eval")  # where a metric was measured, the most telling first
+PLACES = ("test", "best", "eval")  # where a metric was measured, most informative first
 
 
 class NotComparableError(Exception):
-    """Why something of a run cannot be used, as a sentence."""
+    """Error for a run that cannot be compared, with the reason as a sentence."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run under the letter that tables and sentences call it by."""
+    """A recorded run with its label.
+
+    Args:
+        label: Letter that tables and sentences use for the run.
+        record: MLflow's record of the run.
+        client: Client of the store that the run is in.
+        directory: Run directory; None if it is unknown or not on this machine.
+    """
 
     label: str
     record: MlflowRun
@@ -50,82 +57,82 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Of MLflow."""
+        """Run id in MLflow."""
         return str(self.record.info.run_id)
 
     @property
     def name(self) -> str:
-        """As MLflow's pages show it."""
+        """Run name in MLflow."""
         return str(self.record.info.run_name)
 
     @property
     def status(self) -> str:
-        """RUNNING, FINISHED, FAILED or KILLED."""
+        """RUNNING, FINISHED, FAILED, or KILLED."""
         return str(self.record.info.status)
 
     @property
     def params(self) -> dict[str, str]:
-        """The settings of the run, without the params that only MLflow's charts use."""
+        """Settings of the run, without the params that only MLflow's charts use."""
         return {name: value for name, value in self.record.data.params.items() if not name.startswith(LOG10)}
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The last value of each, e.g. of `test/accuracy`."""
+        """Last value of each metric, e.g. of `test/accuracy`."""
         return dict(self.record.data.metrics)
 
     @property
     def seed(self) -> str:
-        """What the run drew its weights and batches with; empty where it was not recorded."""
+        """Seed of the weight initialization and the batches; empty if not recorded."""
         return self.params.get("seed", "")
 
     @property
     def eval_precision(self) -> str:
-        """The number format that metrics were computed in; empty where it was not recorded."""
+        """Precision that metrics were computed in; empty if not recorded."""
         return self.params.get("eval_precision") or self.params.get("precision", "")
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
-        """Split -> MLflow's record of its rows."""
+        """Split -> MLflow's dataset record of its rows."""
         inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
         context = "mlflow.data.context"
         return {tag.value: one.dataset for one in inputs for tag in one.tags if tag.key == context}
 
     @property
     def digests(self) -> dict[str, str]:
-        """Split -> the hash of its rows' content."""
+        """Split -> hash of its rows' content."""
         return {split: str(dataset.digest) for split, dataset in self._inputs.items()}
 
     @property
     def row_counts(self) -> dict[str, int]:
-        """Split -> the number of its rows, where that was recorded."""
+        """Split -> number of its rows, for splits with a recorded number."""
         profiles = {split: json.loads(dataset.profile or "{}") for split, dataset in self._inputs.items()}
         return {split: profile["num_rows"] for split, profile in profiles.items() if profile.get("num_rows")}
 
     @property
     def test_digest(self) -> str:
-        """The hash of the test rows' content; empty where it was not recorded."""
+        """Hash of the test rows' content; empty if not recorded."""
         return self.digests.get("test", "")
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved config; empty where the run left none."""
+        """Resolved config; empty if the run did not write one."""
         import yaml
 
         return yaml.safe_load(self._file(CONFIG) or "") or {}
 
     @property
     def metric(self) -> str:
-        """The metric that its objective names; empty where that is not known."""
+        """Metric of the run's objective; empty if unknown."""
         return str(self.config.get("objective", "")).removeprefix("eval_")
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """The decoded test rows; empty where there are none."""
+        """Decoded test rows; empty if the run has none."""
         return [json.loads(line) for line in (self._file(PREDICTIONS) or "").splitlines()]
 
     @cached_property
     def label_names(self) -> list[str]:
-        """Of the head, in the order of their ids; empty where it has none or they were not recorded."""
+        """Label names of the head in the order of their ids; empty if there are none or they were not recorded."""
         if text := self._file(LABELS):
             return list(json.loads(text))
         if text := self._file(f"{MODEL}/config.json"):
@@ -134,13 +141,13 @@ class Run:
         return []
 
     def task(self, metric: str) -> Task:
-        """The run's task as its config describes it, with one metric alone.
+        """Build the task of the run's config with one metric only.
 
-        The config may be anybody's: only a class of allowed code that is a task is called, and below it only the
-        metric that was asked for, if it is one of `extra_metrics` and its function is of allowed code.
+        The config is untrusted. Only a task class on the allow-list is called. Inside it, only the requested metric of
+        `extra_metrics` is built, if its function is on the allow-list.
 
         Raises:
-            NotComparableError: Where there is no such task here.
+            NotComparableError: If the task or its metric cannot be built on this machine.
         """
         node = dict(self.config.get("task") or {})
         path = str(node.pop("_target_", ""))
@@ -158,16 +165,16 @@ class Run:
             raise NotComparableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
 
     def _extra_metric(self, name: str, node: Any) -> Metric:
-        """A metric of `task.extra_metrics`, if the config describes one."""
+        """Build a metric of `task.extra_metrics`; raise NotComparableError if the config has another object there."""
         built = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
         if not isinstance(built, Metric):
             raise NotComparableError(f"{self.label} has {name} in task.extra_metrics, which is not a metric")
         return built
 
     def definition(self, metric: str) -> Metric | None:
-        """Direction and range of a metric; None if neither the task nor the recorded objective tells.
+        """Return direction and range of a metric; None if neither the task nor the recorded objective defines them.
 
-        A direction that was recorded with the objective counts more: the user may have set `greater_is_better`.
+        A direction that was recorded with the objective has priority, since the user may have set `greater_is_better`.
         """
         try:
             found = self.task(metric).metric(metric)
@@ -179,12 +186,12 @@ class Run:
         return found
 
     def history(self, metric: str) -> tuple[list[int], list[float]]:
-        """Steps and values of a metric, in their order."""
+        """Return the steps and values of a metric, in order of steps."""
         points = sorted((point.step, point.value) for point in self.client.get_metric_history(self.id, metric))
         return [step for step, _ in points], [value for _, value in points]
 
     def _file(self, path: str) -> str | None:
-        """A file of the run's directory where that is here, of its artifacts otherwise; None where there is none."""
+        """Return the text of a file in the run directory, or else in the artifacts; None if neither has it."""
         if self.directory and (self.directory / path).is_file():
             return (self.directory / path).read_text(encoding="utf-8")
         folder = path.rpartition("/")[0]
@@ -201,7 +208,10 @@ class Run:
 
 
 def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
-    """A run by its id, with its directory: the one that was named, or the recorded one if it is here and still its."""
+    """Return a run by its id, with `folder` as its directory.
+
+    Without `folder`, the recorded directory is used if it exists on this machine and still holds this run.
+    """
     record = client.get_run(run_id)
     recorded = record.data.tags.get(DIRECTORY)
     if folder is None and recorded and (pointer(Path(recorded)) or {}).get("run_id") == run_id:
@@ -210,12 +220,12 @@ def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None)
 
 
 def letters(count: int) -> list[str]:
-    """`A`, `B`, ..., `Z`, `AA`, `AB`, ..."""
+    """Return the labels `A`, `B`, ..., `Z`, `AA`, `AB`, ..."""
     alphabet = [chr(ord("A") + i) for i in range(26)]
     names = [*alphabet, *(first + second for first in alphabet for second in alphabet)]
     return names[:count]
 
 
 def measured(runs: Sequence[Run], metric: str) -> str:
-    """The most telling place where all of some runs have a metric; empty where there is none."""
+    """Return the most informative place where all runs have a metric; empty if there is none."""
     return next((place for place in PLACES if all(f"{place}/{metric}" in run.metrics for run in runs)), "")

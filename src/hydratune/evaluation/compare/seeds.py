@@ -1,4 +1,4 @@
-"""Groups of runs that differ only in their seed."""
+"""Comparison of groups of runs that differ only in their seed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ _SETS = {"test": "test", "best": "validation", "eval": "validation"}
 
 
 def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison], list[str]]:
-    """Each pair of groups, adjusted for the number of tests (Bonferroni), and sentences about those without a test."""
+    """Compare each pair of groups, adjusted for the number of tests (Bonferroni).
+
+    Returns:
+        The comparisons, and a sentence for each pair without a possible test.
+    """
     pairs = list(combinations(groups, 2))
     tested = [pair for pair in pairs if all(len(group.values) >= MIN_SEEDS for group in pair)]
     comparisons, remarks = [], []
@@ -40,12 +44,17 @@ def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison
 
 
 def seeds_test(first: Mapping[str, float], second: Mapping[str, float], tests: int = 1) -> tuple[str, Interval] | None:
-    """The name of the test and the difference of two means, second minus first; None where nothing varies.
+    """Test the difference of two means, second minus first.
+
+    If both groups have the same seeds, use the paired t-test, else Welch's t-test.
 
     Args:
-        first: Seed -> value, of at least two. Where both have the same seeds they are paired; else Welch's test.
-        second: Those of the other group.
-        tests: How many tests the p-value and the interval are adjusted for.
+        first: Seed -> value, for at least two seeds.
+        second: Seed -> value of the other group.
+        tests: Number of tests that the p-value and the interval are adjusted for.
+
+    Returns:
+        The name of the test, and the difference with its interval and p-value; None if the values do not vary.
     """
     import numpy as np
     from scipy import stats

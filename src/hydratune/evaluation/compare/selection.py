@@ -1,4 +1,4 @@
-"""From what was typed to runs: ids, names, directories, or the last of an experiment."""
+"""Selection of runs by ids, names, or directories, or as the newest runs of an experiment."""
 
 from __future__ import annotations
 
@@ -20,45 +20,48 @@ from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-Found = tuple["MlflowClient", str, Path | None]  # a run's store, its id, and its directory if that was named
+Found = tuple["MlflowClient", str, Path | None]  # a run's store, its id, and its directory if the user named it
 
-MOST = 702  # runs that have letters of their own
-_SEARCHED = 1000  # the newest runs, among which the nearest name is looked for
+MOST = 702  # number of runs with distinct letters: 26 + 26 * 26
+_SEARCHED = 1000  # maximum number of runs that a search returns, newest first
 _SHOWN = 5
 _FINISHED = "FINISHED"
 
 
 @dataclass
 class Stores:
-    """Clients of the stores that runs are in, each opened once; `uri` is that of runs without an address."""
+    """Clients of the stores that runs are in, each opened once; `uri` is the store of runs without an address."""
 
     uri: str
     _clients: dict[str, MlflowClient] = field(default_factory=dict)
 
     def client(self, uri: str = "") -> MlflowClient:
-        """Raises ConfigError for a store that is not there, and makes none."""
+        """Return the client of an existing store; raise ConfigError if the store does not exist."""
         address = absolute_uri(uri) if uri else typed_uri(self.uri)
         if address not in self._clients:
             fix = "Name a run's directory, or the store with --uri."
             self._clients[address] = existing(address, "--uri", fix)
-            process.mark_dead_runs_killed(self._clients[address])  # no run is shown as RUNNING whose process is gone
+            # A run whose process has died must not be shown as RUNNING.
+            process.mark_dead_runs_killed(self._clients[address])
         return self._clients[address]
 
 
 def chosen(
     stores: Stores, names: Sequence[str], experiment: str | None, last: int | None, everything: bool = False
 ) -> list[Run]:
-    """At least two runs, with a letter each, in the order of `names` and then the older first.
+    """Return at least two runs with a letter each.
+
+    The runs of `names` come first, in their order. The runs of the experiment follow, oldest first.
 
     Args:
-        stores: Where runs without a directory are looked up.
-        names: Directories, IDs, or names of runs.
-        experiment: Adds the runs of an experiment; None for all experiments if `last` is set, else for no more runs.
-        last: How many of the newest runs of the experiment; None for all.
-        everything: Whether these may also be sweeps and runs that have not finished.
+        stores: Stores in which runs without a directory are looked up.
+        names: Directories, ids, or names of runs.
+        experiment: Experiment whose runs are added; None for all experiments if `last` is set, else for no more runs.
+        last: Number of the newest runs of the experiment to add; None for all.
+        everything: Whether to add sweeps and unfinished runs too.
 
     Raises:
-        ConfigError: With every name that does not lead to one run.
+        ConfigError: With an error for each name that does not identify one run.
     """
     found: list[Found] = []
     mistakes: list[Mistake] = []
@@ -83,7 +86,7 @@ def chosen(
 
 
 def _named(stores: Stores, name: str) -> Found:
-    """The one run that a directory, an id, the beginning of an id or a name means."""
+    """Return the one run that a directory, an id, the beginning of an id, or a name identifies."""
     folder = Path(name)
     if found := checked_pointer(folder):
         return stores.client(found["uri"]), found["run_id"], folder
@@ -107,7 +110,7 @@ def _named(stores: Stores, name: str) -> Found:
 
 
 def _last(client: MlflowClient, experiment: str | None, last: int | None, everything: bool) -> Iterator[Found]:
-    """The newest runs of an experiment, or of all, the older first; without `everything`, finished ones alone."""
+    """Return the newest runs of one experiment or of all, oldest first; without `everything`, only finished runs."""
     if last is not None and last < 2:
         raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
     ids = _experiments(client)
@@ -128,13 +131,13 @@ def _experiments(client: MlflowClient) -> dict[str, str]:
 
 
 def _search(client: MlflowClient, query: str = "") -> list[Any]:
-    """Runs of all experiments, the newest first."""
+    """Return runs of all experiments, newest first."""
     everywhere = [*_experiments(client).values()]
     return list(client.search_runs(everywhere, query, order_by=["attributes.start_time DESC"], max_results=_SEARCHED))
 
 
 def _by_name(name: str) -> str:
-    """A filter of MLflow, whose grammar has no escapes: of a name with both quotes a pattern is asked for."""
+    """Return an MLflow filter by name; empty for a name with both quotes, since MLflow's grammar has no escapes."""
     if "'" in name and '"' in name:
         return ""
     quote = '"' if "'" in name else "'"

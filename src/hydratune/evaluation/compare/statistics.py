@@ -1,4 +1,4 @@
-"""Tests and confidence intervals of differences between runs that were tested on the same rows."""
+"""Significance tests and confidence intervals for differences between runs that were tested on the same rows."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from hydratune.utils.stats import LEVEL, Interval
 
 RESAMPLES = 2000
 SEED = 0
-MIN_DIFFERING = 10  # rows that must differ before a difference is called one
-_AT_ONCE = 2_000_000  # numbers of a batch of resamples
-_BLOCKS = 100  # of the jackknife, where each value takes a pass over all rows
-_SAID = ("prediction", "predictions")  # what a row says, next to what was true and how probable it was
+MIN_DIFFERING = 10  # number of units that must differ for a verdict
+_AT_ONCE = 2_000_000  # maximum size of a batch of resamples, in numbers, which limits memory
+_BLOCKS = 100  # number of jackknife blocks for metrics where each value takes a pass over all rows
+_SAID = ("prediction", "predictions")  # keys of a decoded row with predictions, not true labels or probabilities
 
 
 class RowScores:
     """A metric of several runs over the same rows, for resamples and permutations of these rows.
 
-    Rows that belong together (a document, the context of a question) are drawn and exchanged together: they are one
-    *unit*. Without groups each row is a unit.
+    Rows of one group (a document, the context of a question) are not independent, so they are drawn and exchanged
+    together as one *unit*. Without groups, each row is a unit.
 
     Args:
-        task: Of the runs.
-        metric: One that `task.rescore` computes.
-        runs: The decoded rows of each run, in the same order.
-        names: Of the labels, in the order of their ids.
-        groups: The group of each row; None where rows are independent.
+        task: Task of the runs.
+        metric: A metric that `task.rescore` computes.
+        runs: Decoded rows of each run, in the same order.
+        names: Names of the labels, in the order of their ids.
+        groups: Group of each row; None if rows are independent.
     """
 
     def __init__(
@@ -55,7 +55,8 @@ class RowScores:
             unit = np.empty(self._rows, dtype=int)
             for i, members in enumerate(self._members):
                 unit[members] = i
-            # (runs, 2, units): the two sums that a metric is the quotient of, added up within each unit
+            # Shape (runs, 2, units). The metric is the quotient of two sums over rows. Adding up each unit once turns
+            # thousands of resamples into one matrix product.
             self._sums = np.stack([[np.bincount(unit, one, self.units) for one in both.T] for both in self._parts])
 
     @property
@@ -64,13 +65,17 @@ class RowScores:
         return self.units < self._rows
 
     def observed(self) -> Any:
-        """(runs,) the metric over all rows."""
+        """Return the metric over all rows, of shape (runs,)."""
         import numpy as np
 
         return self.drawn(np.arange(self.units)[None])[:, 0]
 
     def drawn(self, draws: Any) -> Any:
-        """(draws, any number) numbers of units, which may repeat -> (runs, draws) values of the metric over them."""
+        """Return the metric over drawn units, of shape (runs, draws).
+
+        Args:
+            draws: Numbers of units, of shape (draws, any number); they may repeat.
+        """
         import numpy as np
 
         if self._parts is not None:
@@ -80,7 +85,10 @@ class RowScores:
         return np.array([[self._score(run * self._rows + one) for one in rows] for run in range(len(self._said))])
 
     def resampled(self) -> Any:
-        """(runs, RESAMPLES) the metric over units that are drawn with replacement, the same ones for all runs."""
+        """Return the metric over units drawn with replacement, of shape (runs, RESAMPLES).
+
+        All runs use the same draws, so that their differences are paired.
+        """
         import numpy as np
 
         random = np.random.default_rng(SEED)
@@ -88,7 +96,7 @@ class RowScores:
         return np.concatenate([self.drawn(random.integers(self.units, size=(n, self.units))) for n in sizes], axis=1)
 
     def jackknife(self) -> Any:
-        """(runs, blocks) the metric without each unit in turn, or without each of `_BLOCKS` blocks of units."""
+        """Return the metric without each unit or each of `_BLOCKS` blocks of units in turn, of shape (runs, blocks)."""
         import numpy as np
 
         if self._parts is not None:
@@ -98,7 +106,11 @@ class RowScores:
         return np.concatenate(rest, axis=1)
 
     def exchanged(self, first: int, second: int) -> Any:
-        """(RESAMPLES,) differences of two runs, second minus first, after units were exchanged at random."""
+        """Return differences of two runs, second minus first, of shape (RESAMPLES,).
+
+        Each resample exchanges the predictions of each unit between the runs with probability 1/2. If the runs do not
+        differ, the result has the distribution of the observed difference.
+        """
         import numpy as np
 
         random = np.random.default_rng(SEED)
@@ -110,16 +122,18 @@ class RowScores:
         return np.concatenate(found)
 
     def differing(self, first: int, second: int) -> int:
-        """How many units two runs score differently, or, where units have no score, predict differently."""
+        """Return the number of units that two runs score differently, or predict differently if units have no score."""
         if self._parts is not None:
             return int((self._sums[first] != self._sums[second]).any(axis=0).sum())
         one, other = self._said[first], self._said[second]
         return sum(any(one[row] != other[row] for row in members) for members in self._members)
 
     def right_or_wrong(self, first: int, second: int) -> tuple[int, int, float] | None:
-        """How many rows only the second run and only the first one gets right, and the score of a right row.
+        """Count the rows that only one of two runs gets right.
 
-        None where rows can be partly right, or where they are not independent.
+        Returns:
+            The number of rows that only the second run gets right, the number for the first run, and the score of a
+            right row. None if rows can be partly right, or if they are not independent.
         """
         import numpy as np
 
@@ -133,7 +147,13 @@ class RowScores:
         return int((other > one).sum()), int((one > other).sum()), float(full)
 
     def _mixed(self, first: int, second: int, swap: Any) -> Any:
-        """(draws, units) -> (draws,) values of rows that are the second run's where `swap` says so."""
+        """Return the metric of the first run with swapped units taken from the second run, of shape (draws,).
+
+        Args:
+            first: Number of the first run.
+            second: Number of the second run.
+            swap: Whether each unit is taken from the second run, of shape (draws, units).
+        """
         import numpy as np
 
         if self._parts is not None:
@@ -149,11 +169,12 @@ class RowScores:
 
 
 def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interval]:
-    """The test, and the difference of two runs, second minus first, with its interval and p-value.
+    """Return the name of the test, and the difference of two runs, second minus first, with interval and p-value.
 
-    Of rows that are right or wrong: exact McNemar test and Tango's score interval. Of other metrics: a permutation
-    test that exchanges what the two runs said to a row (approximate randomization: Noreen, Computer-Intensive Methods
-    for Testing Hypotheses, 1989; Yeh, COLING 2000), and a bootstrap interval (BCa).
+    For rows that are right or wrong, use the exact McNemar test and Tango's score interval. For other metrics, use a
+    permutation test that exchanges the predictions of the two runs for a row, and a bootstrap interval (BCa). The
+    permutation test is approximate randomization: Noreen, Computer-Intensive Methods for Testing Hypotheses, 1989;
+    Yeh, COLING 2000.
     """
     import numpy as np
 
@@ -167,7 +188,8 @@ def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interv
         interval = Interval(value, full * limits[0], full * limits[1], mcnemar(gained, lost))
         return "exact McNemar test, score interval", interval
     exchanged = np.abs(scores.exchanged(first, second))
-    # Counting the observed one keeps the test valid (Phipson and Smyth, SAGMB 9, 2010).
+    # Counting the observed difference as one permutation keeps the test valid (Phipson and Smyth, SAGMB 9, 2010).
+    # The tolerance counts permutations that equal the observed difference up to rounding errors.
     p = float((1 + (exchanged >= abs(value) - 1e-12).sum()) / (1 + RESAMPLES))
     resampled, without = (part[second] - part[first] for part in (scores.resampled(), scores.jackknife()))
     low, high = bca_interval(value, resampled, without)
@@ -175,27 +197,27 @@ def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interv
 
 
 def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p-value of McNemar's test (Psychometrika 12, 1947): a sign test of the rows that differ."""
+    """Return the exact two-sided p-value of McNemar's test (Psychometrika 12, 1947), a sign test of differing rows."""
     from scipy import stats
 
     return float(stats.binomtest(gained, gained + lost).pvalue)
 
 
 def score_interval(gained: int, lost: int, count: int, level: float = LEVEL) -> tuple[float, float]:
-    """The score interval of the difference of two paired proportions (Tango, Statistics in Medicine 17, 1998).
+    """Return the score interval of the difference of two paired proportions (Tango, Statistics in Medicine 17, 1998).
 
-    It excludes 0 where McNemar's test without continuity correction is significant.
+    It excludes 0 if McNemar's test without continuity correction is significant.
 
     Args:
-        gained: Rows that only the second run gets right.
-        lost: Rows that only the first run gets right.
-        count: All rows.
-        level: Of confidence.
+        gained: Number of rows that only the second run gets right.
+        lost: Number of rows that only the first run gets right.
+        count: Number of all rows.
+        level: Confidence level.
     """
     from scipy import optimize, stats
 
     def statistic(delta: float) -> float:
-        """How many standard errors the difference is above `delta`, with the variance that holds at `delta`."""
+        """Return (difference - `delta`) in standard errors, with the variance under the hypothesis `delta`."""
         b = (2 * count - gained + lost) * delta - gained - lost
         c = -lost * delta * (1 - delta)
         nuisance = ((b * b - 8 * count * c) ** 0.5 - b) / (4 * count)  # the probability of a lost row at `delta`
@@ -211,14 +233,15 @@ def score_interval(gained: int, lost: int, count: int, level: float = LEVEL) -> 
 
 
 def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | None, float | None]:
-    """The bias-corrected and accelerated bootstrap interval (Efron, JASA 82, 1987), as `scipy.stats.bootstrap` has it.
+    """Return the bias-corrected and accelerated (BCa) bootstrap interval, like `scipy.stats.bootstrap`.
 
-    It is the percentile interval where the correction is not defined, and there is none where nothing varies.
+    Source: Efron, JASA 82, 1987. If the correction is undefined, return the percentile interval. If the resamples do
+    not vary, return (None, None).
 
     Args:
-        value: Over all rows.
-        resampled: (resamples,) over rows drawn with replacement.
-        without: (blocks,) without each row, or block of rows, in turn.
+        value: Statistic over all rows.
+        resampled: Statistic over units drawn with replacement, of shape (resamples,).
+        without: Statistic without each unit, or block of units, in turn, of shape (blocks,).
     """
     import numpy as np
     from scipy import stats
@@ -226,6 +249,7 @@ def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | No
     if np.ptp(resampled) == 0:
         return None, None
     tail = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # Ties count half, which matters for metrics with few distinct values.
     bias = stats.norm.ppf(((resampled < value).mean() + (resampled <= value).mean()) / 2)
     distance = without.mean() - without
     spread = (distance**2).sum()
@@ -238,11 +262,11 @@ def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | No
 
 
 def against_best(scores: RowScores, best: int) -> list[Interval]:
-    """The difference of each run to the best one, best minus run, adjusted for all pairs of runs.
+    """Return the difference of each run to the best one, best minus run, adjusted for all pairs of runs.
 
-    The single-step max-T method (Westfall and Young, Resampling-Based Multiple Testing, 1993; Romano and Wolf, JASA
-    100, 2005): the largest of all studentized differences in a resample says how large the largest one gets by
-    chance. All pairs count, and not only those with the best run, because the rows that test it also chose it.
+    Method: single-step max-T (Westfall and Young, Resampling-Based Multiple Testing, 1993; Romano and Wolf, JASA 100,
+    2005). The largest studentized difference in each resample gives the distribution of the largest difference by
+    chance. All pairs count, and not only pairs with the best run, because the same rows selected the best run.
     """
     import numpy as np
 
@@ -254,7 +278,7 @@ def against_best(scores: RowScores, best: int) -> list[Interval]:
         spread[i, i + 1 :] = spread[i + 1 :, i] = deviation = differences.std(axis=1, ddof=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             centered = np.abs(differences - (observed[i] - observed[i + 1 :])[:, None]) / deviation[:, None]
-        if len(centered):  # runs that never differ have no statistic
+        if len(centered):  # the last run has no later one, and pairs that never differ have no statistic
             largest = np.maximum(largest, np.nan_to_num(centered, nan=0.0, posinf=0.0).max(axis=0))
     critical = float(np.quantile(largest, LEVEL))
     found = []
@@ -268,7 +292,10 @@ def against_best(scores: RowScores, best: int) -> list[Interval]:
 
 
 def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Any:
-    """(runs, rows, 2) what each row adds to the two sums that a metric is the quotient of; None for other metrics."""
+    """Return each row's terms of the two sums whose quotient is the metric, of shape (runs, rows, 2).
+
+    Return None if the metric is not a quotient of sums over rows.
+    """
     import numpy as np
 
     parts = [[task.ratios(row, names).get(metric) for row in rows] for rows in runs]
@@ -278,7 +305,7 @@ def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]],
 
 
 def _quotient(sums: Any) -> Any:
-    """(..., 2, n) or (2, ...) sums -> their quotient along that axis, and 0 where there is nothing to divide by."""
+    """Return the quotients of sums of shape (runs, 2, n) or (2, n), and 0 where the divisor is 0."""
     import numpy as np
 
     above, below = (sums[:, 0], sums[:, 1]) if sums.ndim == 3 else sums
@@ -286,7 +313,7 @@ def _quotient(sums: Any) -> Any:
 
 
 def _batches(count: int, width: int) -> Iterator[int]:
-    """Sizes of batches that add up to `count`, each with at most `_AT_ONCE` numbers where a row has `width` of them."""
+    """Yield batch sizes that add up to `count`, so that a batch of rows of `width` numbers has at most `_AT_ONCE`."""
     size = max(1, _AT_ONCE // width)
     for start in range(0, count, size):
         yield min(size, count - start)

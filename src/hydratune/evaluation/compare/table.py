@@ -1,4 +1,4 @@
-"""A comparison as a table, as JSON and as CSV."""
+"""Output of a comparison as a table, JSON, or CSV."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-_MOST_COLUMNS = 5  # runs that are shown next to each other; more of them get a line each
-_BORDER = 3  # characters around a cell
+_MOST_COLUMNS = 5  # maximum number of runs to show as columns; more runs are shown as rows
+_BORDER = 3  # characters of the border around a cell
 
 
 def shown_metrics(runs: Sequence[Run]) -> list[str]:
-    """What runs measured, test first; the last evaluation only where none is marked as the best."""
+    """Return the metrics of runs, test first; the last evaluation only if no best evaluation is recorded."""
     names = dict.fromkeys(name for run in runs for name in run.metrics if not name.endswith(BOOKKEEPING))
     best = {name.partition("/")[2] for name in names if name.startswith("best/")}
     return [
@@ -37,12 +37,12 @@ def shown_metrics(runs: Sequence[Run]) -> list[str]:
 
 
 def shared_metrics(runs: Sequence[Run]) -> list[str]:
-    """What at least two runs measured."""
+    """Return the metrics that at least two runs have."""
     return [name for name in shown_metrics(runs) if sum(name in run.metrics for run in runs) > 1]
 
 
 def table(runs: Sequence[Run], verdict: Verdict) -> None:
-    """Prints who the letters are, what differs and what was measured, side by side, and the verdict."""
+    """Print the runs and their letters, a table of differing params and metrics, and the verdict."""
     console = plain_console(soft_wrap=True)
     width = max(len(run.status) for run in runs)
     for run in runs:
@@ -57,7 +57,7 @@ def table(runs: Sequence[Run], verdict: Verdict) -> None:
 
 
 def _runs_in_columns(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:  # noqa: ARG001
-    """A line for each param that differs and each metric."""
+    """Return a table with a row for each param that differs and each metric."""
     from rich.table import Table
 
     grid = Table("", *(run.label for run in runs))
@@ -70,7 +70,7 @@ def _runs_in_columns(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple
 
 
 def _runs_in_rows(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Table, list[str]]:
-    """A line for each run, and the names of columns for which the terminal has no room.
+    """Return a table with a row for each run, and the names of columns that do not fit into the terminal.
 
     The metric that the verdict is about comes first, then the params that differ, then the other metrics.
     """
@@ -101,7 +101,7 @@ def _number(value: float | None) -> str:
 
 
 def as_json(runs: Sequence[Run], verdict: Verdict) -> None:
-    """Prints one document: the runs, the params that differ, the metrics, every comparison and its sentence."""
+    """Print one document with the runs, differing params, metrics, and every comparison with its sentence."""
     params, metrics = differing(runs), shown_metrics(runs)
     document = {
         "metric": verdict.metric or None,
@@ -123,7 +123,7 @@ def as_json(runs: Sequence[Run], verdict: Verdict) -> None:
 
 
 def _finite(value: Any) -> Any:
-    """The same with null for numbers that JSON has not."""
+    """Return the value with null in place of numbers that are not finite, which JSON does not support."""
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -132,7 +132,7 @@ def _finite(value: Any) -> Any:
 
 
 def as_csv(runs: Sequence[Run], verdict: Verdict) -> None:
-    """Prints a line a run; the verdict goes to stderr, so that the lines can be read by a program."""
+    """Print one line per run; print the verdict to stderr, so that stdout is valid CSV."""
     params, metrics = differing(runs), shown_metrics(runs)
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(map(escape_formula, ("label", "id", "name", "status", *params, *metrics)))

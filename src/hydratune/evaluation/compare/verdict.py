@@ -1,4 +1,4 @@
-"""The verdict on some runs: which of them is better, by which test, and what was not tested and why."""
+"""Verdict on several runs: the better run, the test, and the reasons for comparisons without a test."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hydratune.tasks.metrics.metric import LOSS, Metric
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
 
-SEED = "seed"  # the param in which the runs of a group may differ
+SEED = "seed"  # the only param in which the runs of a group differ
 _NAME_LENGTH = 60
-_OF_PRECISION = ("loss", "perplexity", "bits_per_byte")  # metrics that a change of precision alone moves
+_OF_PRECISION = ("loss", "perplexity", "bits_per_byte")  # metrics that change with the precision alone
 _ROWS_OF = {"test": "test", "best": "validation", "eval": "validation"}  # where a metric was measured -> the split
 
 
@@ -24,10 +24,10 @@ class Verdict:
     """The verdict on one metric.
 
     Args:
-        metric: Empty where the runs have no objective in common.
-        definition: Its direction and its range.
+        metric: Name of the metric; empty if the runs have no common objective.
+        definition: Direction and range of the metric.
         comparisons: Differences and their tests.
-        groups: Groups of runs over seeds.
+        groups: Groups of runs that differ only in their seed.
         remarks: Runs that were left out, and caveats.
     """
 
@@ -38,16 +38,16 @@ class Verdict:
     remarks: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """All of it, the findings first."""
+        """Return the verdict as sentences, findings first."""
         found = [*(one.sentence() for one in self.groups), *(one.sentence() for one in self.comparisons)]
         return [*found, *self.remarks]
 
 
 def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
-    """Compares finished runs by `wanted`, or by the metric of their objective.
+    """Compare finished runs by the metric `wanted`, or by the metric of their objective.
 
     Raises:
-        ConfigError: Where no run knows the metric.
+        ConfigError: If no run has the metric.
     """
     if wanted:
         _check_metric(runs, wanted)
@@ -80,13 +80,13 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
 
 
 def _definition(runs: Sequence[Run], metric: str) -> Metric | None:
-    """The definition that the runs agree on; None if they name two directions, or none."""
+    """Return the common definition of a metric; None if runs disagree on the direction or do not define it."""
     found = [one for run in runs if (one := run.definition(metric)) is not None]
     return found[0] if len({one.higher_is_better for one in found}) == 1 else None
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """The params that are not the same in all runs, in the order in which runs name them."""
+    """Return the params that differ between runs, in the order of the runs' params."""
     names = dict.fromkeys(name for run in runs for name in run.params)
     return [name for name in names if len({run.params.get(name) for run in runs}) > 1]
 
@@ -99,7 +99,7 @@ def _check_metric(runs: Sequence[Run], wanted: str) -> None:
 
 
 def _known(run: Run, wanted: str) -> Iterator[str]:
-    """Metrics that were recorded, or that predictions can be scored with."""
+    """Yield the metrics that a run recorded, and those that its predictions can be scored with."""
     yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
     try:
         yield from run.task(wanted).row_metrics(run.label_names)
@@ -108,7 +108,7 @@ def _known(run: Run, wanted: str) -> Iterator[str]:
 
 
 def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
-    """Return whether runs that were evaluated in other precisions can be compared; adds a remark where they differ."""
+    """Return whether the precisions of the evaluations allow a comparison; add a remark if precisions differ."""
     precisions = {run.label: run.eval_precision for run in runs if run.eval_precision}
     if len({*precisions.values()}) < 2:
         return True
@@ -133,7 +133,7 @@ def _judge_pair(first: Run, second: Run, verdict: Verdict) -> None:
 
 
 def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
-    """Each run against the best one of those that were tested on the same rows."""
+    """Compare each run with the best one, if both were tested on the same rows."""
     values = {run.label: value for run in runs if (value := _on_test(run, verdict.metric)) is not None}
     if len(values) < 2:
         verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
@@ -161,7 +161,7 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
 
 
 def _on_test(run: Run, metric: str) -> float | None:
-    """A metric on test as it was recorded, or by the predictions; None where there is neither."""
+    """Return a metric on test as recorded, or else computed from the predictions; None if neither exists."""
     if f"test/{metric}" in run.metrics:
         return run.metrics[f"test/{metric}"]
     try:
@@ -179,9 +179,9 @@ def _unit(verdict: Verdict) -> Unit:
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs that differ only in their seed; of each seed, take the newest.
+    """Group runs that differ only in their seed, with the newest run of each seed.
 
-    Params have the resolved values of everything that determines a training, and the digests name its rows.
+    Params hold the resolved values of everything that determines a training, and digests identify its rows.
     """
     by_params: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.info.start_time):
@@ -197,7 +197,7 @@ def _repeats(runs: Sequence[Run], alike: Sequence[list[Run]]) -> list[str]:
 
 
 def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: Verdict) -> bool:
-    """Adds the mean of each group; False where they have no measurement in common."""
+    """Add the mean of each group to the verdict; return False if the runs have no common place of the metric."""
     grouped = [run for group in groups for run in group]
     place = measured(grouped, verdict.metric)
     if not place:
@@ -214,14 +214,14 @@ def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: 
 
 
 def _called(group: Sequence[Run], telling: Sequence[str]) -> str:
-    """A group by what it has of its own, with the letters of its runs."""
+    """Return the name of a group: its values of differing params, and the letters of its runs."""
     letters = ", ".join(run.label for run in group)
     own = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in telling)
     return f"{own} ({letters})" if 0 < len(own) <= _NAME_LENGTH else letters
 
 
 def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdict: Verdict) -> None:
-    """Each group against each."""
+    """Compare each pair of groups."""
     grouped = [run for group in groups for run in group]
     if alone := [runs[0].label for runs in alike if len(runs) == 1]:
         verdict.remarks.append(f"{', '.join(alone)}: no other seed, so not tested against the groups of seeds")

@@ -1,4 +1,4 @@
-"""Differences in plain English."""
+"""Sentences that describe differences and groups of runs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ ALPHA = 1 - LEVEL
 
 @dataclass(frozen=True)
 class Unit:
-    """Unit of a difference: percentage points for shares, else the metric as it is.
+    """Unit of a difference: percentage points for shares, else the unit of the metric.
 
     Args:
         metric: Name of the metric.
-        is_share: Whether it is a share from 0 to 1.
-        scale: The values that the metric can have.
-        higher_is_better: Its direction.
+        is_share: Whether the metric is a share from 0 to 1.
+        scale: Range of the metric.
+        higher_is_better: Direction of the metric.
     """
 
     metric: str
@@ -27,7 +27,7 @@ class Unit:
     higher_is_better: bool = True
 
     def amounts(self, *values: float) -> list[str]:
-        """The numbers, all with as many decimals as the smallest needs."""
+        """Return the numbers as text; percentage points all have as many decimals as the smallest needs."""
         if not self.is_share:
             return [f"{value:.3g}" for value in values]
         points = [100 * value for value in values]
@@ -36,11 +36,11 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The word after the number."""
+        """Word after the number."""
         return "points" if self.is_share else self.metric
 
     def clip(self, interval: Interval) -> Interval:
-        """The interval of a difference, limited to what two possible values can differ by."""
+        """Return the interval of a difference, limited to the largest possible difference."""
         most = self.scale.high - self.scale.low
         if interval.low is None or interval.high is None or not math.isfinite(most):
             return interval
@@ -49,18 +49,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides and the difference of a metric between them, second minus first.
+    """Difference of a metric between two runs or two groups of runs, second minus first.
 
     Args:
-        first: The letter of a run, or the name of a group of seeds.
-        second: The other one.
-        unit: Of the metric.
-        place: Where it was measured, e.g. `test`.
-        method: The test.
-        scope: The models, configurations, and rows that the verdict holds for.
-        interval: The difference, its interval and its p-value.
-        tests: How many tests `interval` is adjusted for, both its limits and its p-value.
-        refusal: Why there is no verdict, whatever the numbers say; empty where there is one.
+        first: Letter of a run, or name of a group of seeds.
+        second: Letter or name of the other side.
+        unit: Unit of the metric.
+        place: Place of the measurement, e.g. `test`.
+        method: Name of the test.
+        scope: Models, configurations, and rows that the verdict holds for.
+        interval: Difference with its interval and p-value.
+        tests: Number of tests that the limits and the p-value of `interval` are adjusted for.
+        refusal: Reason for no verdict, regardless of the numbers; empty if there is a verdict.
     """
 
     first: str
@@ -75,14 +75,14 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """The side whose advantage is statistically significant; None where there is no evidence."""
+        """Side with a statistically significant advantage; None if there is no evidence of a difference."""
         interval = self.interval
         if self.refusal or not interval.excludes_zero or (interval.p is not None and interval.p >= ALPHA):
             return None
         return self.second if (interval.value > 0) == self.unit.higher_is_better else self.first
 
     def sentence(self) -> str:
-        """The finding, its numbers, and what it is about."""
+        """Return the finding, its numbers, and its scope as a sentence."""
         value, low, high = self.interval.value, self.interval.low, self.interval.high
         how = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
         if self.better is not None and low is not None and high is not None:
@@ -107,7 +107,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ only in their seed."""
+    """Runs that differ only in their seed.
+
+    Args:
+        name: Name of the group.
+        values: Seed -> value of the metric.
+        metric: Name of the metric.
+        place: Place of the measurement, e.g. `test`.
+        interval: Mean over seeds with its confidence interval.
+    """
 
     name: str
     values: dict[str, float]
@@ -116,7 +124,7 @@ class Group:
     interval: Interval
 
     def sentence(self) -> str:
-        """The mean and its confidence interval, or the reason why it has no interval."""
+        """Return the mean and its confidence interval as a sentence, or the reason for no interval."""
         mean, low, high = self.interval.value, self.interval.low, self.interval.high
         begin, count = f"{self.name}: {self.place} {self.metric}", len(self.values)
         if low is not None and high is not None:

@@ -1,1 +1,1 @@
-"""What the machine offers, and how a run uses it: device, precision, micro-batch, processes."""
+"""Capabilities of the machine, and their use by a run: device, precision, micro-batch, and processes."""

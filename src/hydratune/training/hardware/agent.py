@@ -1,4 +1,4 @@
-"""Torch's elastic agent, which starts the processes of this machine and watches them, with our rendezvous."""
+"""Torch's elastic agent with our rendezvous; it starts and watches the processes of this machine."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _SIGNALS = "TORCHELASTIC_SIGNALS_TO_HANDLE"
 
 
 def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) -> dict[int, int]:
-    """Starts the processes of this machine, and waits until those of all machines have ended.
+    """Start the processes of this machine, and wait until those of all machines have ended.
 
     Args:
-        launch: How to start them.
-        machines: The connections to other machines.
-        command: The program and its arguments.
+        launch: Settings for the start of the processes.
+        machines: Connections to the other machines.
+        command: Program and its arguments.
 
     Returns:
         Rank -> exit code of the processes that failed, on any machine.
 
     Raises:
         ConfigError: If the machines do not find each other.
-        MachineLostError: If one is lost.
+        MachineLostError: If a machine is lost.
     """
     handler = _Rendezvous(launch.rdzv_id, machines)
     spec = WorkerSpec(
@@ -64,7 +64,7 @@ def run_processes(launch: Launch, machines: Machines, command: Sequence[str]) ->
 
 @contextmanager
 def _without_signals() -> Iterator[None]:
-    """Keeps torch from replacing our signal handlers, which raise; any exception ends the processes."""
+    """Keep torch from replacing our signal handlers, which raise; any exception ends the processes."""
     os.environ[_SIGNALS] = ""
     try:
         yield
@@ -73,7 +73,7 @@ def _without_signals() -> Iterator[None]:
 
 
 class _Rendezvous(RendezvousHandler):
-    """Starts the processes of all machines together; machine 0 has the store by which they find each other."""
+    """Rendezvous that starts the processes of all machines together; machine 0 hosts the store they share."""
 
     use_agent_store = True
 
@@ -83,7 +83,7 @@ class _Rendezvous(RendezvousHandler):
         self.processes: Sequence[int] = ()
 
     def next_rendezvous(self) -> RendezvousInfo:
-        """Waits for the other machines."""
+        """Wait for the other machines."""
         machines = self._machines
         if machines.rank:
             store: Any = HashStore()  # the agent does not use it
@@ -97,32 +97,35 @@ class _Rendezvous(RendezvousHandler):
         return RendezvousInfo(store, machines.rank, machines.count, address)
 
     def num_nodes_waiting(self) -> int:
-        """Returns 0, as the number of machines is fixed; the agent calls this between two checks of its processes."""
+        """Check the other machines, and return 0, since the number of machines is fixed.
+
+        The agent calls this between two checks of its processes.
+        """
         self._machines.check()
         return 0
 
     def get_backend(self) -> str:
-        """Returns a name for torch's own records."""
+        """Return a name for torch's own records."""
         return "hydratune"
 
     def get_run_id(self) -> str:
-        """Returns the id of the run."""
+        """Return the ID of the run."""
         return self._run_id
 
     def is_closed(self) -> bool:
-        """Returns False: it is open as long as the agent runs."""
+        """Return False, since the rendezvous is open as long as the agent runs."""
         return False
 
     def set_closed(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def shutdown(self) -> bool:
-        """Returns True: `Machines` closes the connections."""
+        """Return True, since `Machines` closes the connections."""
         return True
 
 
 class _Agent(LocalElasticAgent):
-    """Numbers the processes and ends them, without calls that wait for other machines and handle no signals."""
+    """Agent that numbers and ends processes without calls that wait for other machines and ignore signals."""
 
     def __init__(self, spec: WorkerSpec, machines: Machines, handler: _Rendezvous, scratch: str) -> None:
         super().__init__(spec, DefaultLogsSpecs(log_dir=scratch))
@@ -150,7 +153,10 @@ class _Agent(LocalElasticAgent):
         self._machines.await_ends()
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:  # noqa: ARG002
-        """Ends the processes, which may finish a step and save first, unless another machine does not answer."""
+        """End the processes, and kill them if they do not end in time.
+
+        They may finish a step and save first, unless another machine does not answer.
+        """
         processes: Mapping[int, Any] = self._pcontext.subprocess_handlers if self._pcontext else {}
         if signals.stop_requested():
             self._machines.announce_request()

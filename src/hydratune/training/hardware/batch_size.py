@@ -1,9 +1,9 @@
-"""Finds the largest part of a batch that fits into memory, before anything is trained.
+"""Search for the largest micro-batch that fits into memory, before training starts.
 
-A step over parts whose gradients are accumulated is the step over the whole batch (see
-`hydratune.training.trainer.accumulation`), so what is learned does not depend on the machine (but for batch norm, which
-looks at a part). The search leaves weights, gradients, and random numbers as they were: a run whose batch fits is, bit
-for bit, the run without a search.
+A step over accumulated micro-batches equals a step over the whole batch (see
+`hydratune.training.trainer.accumulation`). The result of training therefore does not depend on the machine. Batch norm
+is an exception, because it normalizes over a micro-batch. The search does not change weights, gradients, or random
+numbers. A run whose batch fits is bit-exact with a run without the search.
 """
 
 from __future__ import annotations
@@ -25,21 +25,24 @@ if TYPE_CHECKING:
 
 KEY = "trainer.args.per_device_train_batch_size"
 _GB = 10**9
-_USABLE = 0.8  # of the memory on a CPU, where one that runs out is killed; evaluation and the system need some
-_CERTAIN = 0.5  # of the memory: below, an estimate is enough, and nothing is tried
-_BACKWARD = 1.5  # of what the forward pass keeps: with what the backward pass makes of it
+_USABLE = 0.8  # share of CPU memory; exceeding it kills the process, and evaluation and the system need some
+_CERTAIN = 0.5  # share of memory up to which an estimate suffices, without a trial
+_BACKWARD = 1.5  # memory of both passes, relative to the memory that the forward pass keeps
 
 
 def fit_batch(trainer: Trainer, memory: int | None, checkpoint: str | None = None) -> list[str]:
-    """Splits the batch of a Trainer into parts that fit; returns words for the user, none where nothing was split.
+    """Split the batch of a Trainer into micro-batches that fit into memory.
 
     Args:
-        trainer: It has not trained yet.
-        memory: Bytes that the process may still take; None where nobody says. A GPU is asked by trying.
-        checkpoint: A directory that the training goes on from: its parts are taken where they still fit.
+        trainer: Trainer that has not trained yet.
+        memory: Bytes that the process may still use; None if unknown. GPU memory is tested by trial.
+        checkpoint: Directory of the checkpoint to resume from. Its micro-batch size is used if it still fits.
+
+    Returns:
+        Messages for the user; empty if the batch was not split.
 
     Raises:
-        ConfigError: Where not even one row fits.
+        ConfigError: If not even one row fits.
     """
     if not _can_split(trainer):
         return []
@@ -49,7 +52,7 @@ def fit_batch(trainer: Trainer, memory: int | None, checkpoint: str | None = Non
         rows = _longest(trainer)
         fits = _estimate(trainer, rows, memory) if args.device.type == "cpu" else _trial(trainer, rows)
         size = largest_divisor_that_fits(whole, _parts_of(checkpoint) or whole, fits)
-    if args.world_size > 1:  # every process takes what fits into the smallest
+    if args.world_size > 1:  # every process uses the size that fits into the smallest memory
         import torch
 
         size = int(trainer.accelerator.gather(torch.tensor([size], device=args.device)).min())
@@ -64,13 +67,13 @@ def fit_batch(trainer: Trainer, memory: int | None, checkpoint: str | None = Non
 
 
 def largest_divisor_that_fits(whole: int, most: int, fits: Callable[[int], bool]) -> int:
-    """The largest divisor of `whole`, up to `most`, that fits; 0 where none does."""
+    """Return the largest divisor of `whole`, up to `most`, that fits; 0 if none fits."""
     sizes = (size for size in range(most, 0, -1) if whole % size == 0)
     return next((size for size in sizes if fits(size)), 0)
 
 
 def _can_split(trainer: Trainer) -> bool:
-    """Whether a step over parts is the step over the whole, and a network can be tried as it lies."""
+    """Return whether micro-batches make the same step as the whole batch, and the model can be tested in place."""
     from transformers.trainer_utils import has_length
 
     from hydratune.training.trainer.accumulation import GradientAccumulationMixin
@@ -82,7 +85,7 @@ def _can_split(trainer: Trainer) -> bool:
 
 
 def _parts_of(checkpoint: str | None) -> int | None:
-    """The size of the parts that a checkpoint was trained with."""
+    """Return the micro-batch size that a checkpoint was trained with; None without a checkpoint."""
     if checkpoint is None:
         return None
     state = json.loads((Path(checkpoint) / "trainer_state.json").read_text(encoding="utf-8"))
@@ -91,7 +94,7 @@ def _parts_of(checkpoint: str | None) -> int | None:
 
 @contextmanager
 def _untouched(trainer: Trainer) -> Iterator[None]:
-    """Leaves the network and the random numbers as they were."""
+    """Restore the model's state and the random numbers after the block."""
     network: Any = trainer.model
     numbers, training = random_state(), network.training
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # e.g. of batch norm
@@ -108,7 +111,7 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
 
 
 def _checkpoint_activations(trainer: Trainer) -> None:
-    """What Trainer does where it is asked to recompute activations; later it does so again."""
+    """Turn on activation checkpointing if Trainer is asked to; it will do so again later."""
     args: Any = trainer.args
     if args.activation_checkpointing and hasattr(trainer.model, "activation_checkpointing_enable"):
         options = dict(args.activation_checkpointing_kwargs or {})
@@ -117,7 +120,7 @@ def _checkpoint_activations(trainer: Trainer) -> None:
 
 
 def _longest(trainer: Trainer) -> list[Any]:
-    """The row with the most tokens, and that with the most labels where it is another: they set a batch's shape."""
+    """Return the row with the most tokens, and that with the most labels if it differs: they set a batch's shape."""
     from hydratune.training.trainer.sampler import lengths
 
     data: Any = trainer.train_dataset
@@ -131,7 +134,7 @@ def _longest(trainer: Trainer) -> list[Any]:
 
 
 def _loss(trainer: Trainer, rows: list[Any], size: int) -> torch.Tensor:
-    """The loss of a batch of `size` rows, all of them as long as the longest."""
+    """Return the loss of a batch of `size` rows, all of them as long as the longest."""
     batch = trainer.data_collator(list(islice(cycle(rows), size)))
     with trainer.accelerator.autocast():
         loss = trainer.compute_loss(trainer.model, trainer._prepare_inputs(batch))
@@ -140,7 +143,10 @@ def _loss(trainer: Trainer, rows: list[Any], size: int) -> torch.Tensor:
 
 
 def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
-    """Whether a part of that size goes forward and backward beside what the optimizer will need."""
+    """Return a function that tests whether a micro-batch of a size goes forward and backward.
+
+    The test reserves the memory that the optimizer will need.
+    """
     import torch
 
     network: Any = trainer.model
@@ -157,7 +163,7 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
             return False
         finally:
             network.zero_grad(set_to_none=True)
-            gc.collect()  # what an exception still holds
+            gc.collect()  # release what an exception still holds
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
         return True
@@ -166,7 +172,7 @@ def _trial(trainer: Trainer, rows: list[Any]) -> Callable[[int], bool]:
 
 
 def is_oom(error: Exception) -> bool:
-    """Whether an error says that there was no memory left."""
+    """Return whether an error reports that memory ran out."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
@@ -174,18 +180,22 @@ def is_oom(error: Exception) -> bool:
 
 
 def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable[[int], bool]:
-    """Whether a part of that size fits by what the forward pass of a few rows keeps, tried only where that is close."""
+    """Return a function that estimates whether a micro-batch of a size fits, and tests only close cases.
+
+    The estimate extrapolates from the bytes that the forward pass of a few rows keeps.
+    """
     if memory is None:
         return lambda size: True  # noqa: ARG005
-    few = max(2, len(rows))  # batch norm takes no single row
+    few = max(2, len(rows))  # batch norm rejects a single row
     tried = _trial(trainer, rows)
     weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
     always = weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
     try:
         kept = _kept_bytes(trainer, rows, few)
-        at_most = kept / few  # a row; some of it is there once, however many rows there are
+        at_most = kept / few  # per row; some of it does not depend on the number of rows
         if always + _BACKWARD * at_most * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
             return lambda size: True  # noqa: ARG005
+        # A second size separates the bytes per row from those that do not depend on the rows.
         each = (_kept_bytes(trainer, rows, 2 * few) - kept) / few
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
@@ -201,7 +211,7 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
 
 
 def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
-    """Bytes that the forward pass of `size` rows keeps for the backward pass, weights left out."""
+    """Return the bytes, without weights, that the forward pass of `size` rows keeps for the backward pass."""
     from torch.autograd.graph import saved_tensors_hooks
 
     weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
@@ -211,16 +221,16 @@ def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             found[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # itself would hold the graph that holds it, for good, and with it the network
+        return tensor.detach()  # the tensor itself would form a cycle with the graph and leak the model
 
     with saved_tensors_hooks(look, lambda tensor: tensor):
         loss = _loss(trainer, rows, size)
-    del loss  # up to here it held them all, so that no address was given twice
+    del loss  # it held all tensors until here, so no address was reused
     return sum(found.values())
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:
-    """What AdamW keeps: two moments of each weight that trains. Other optimizers keep less."""
+    """Return the bytes of AdamW's two moments per trainable parameter; other optimizers need less."""
     return sum(2 * one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
 
 

@@ -1,4 +1,4 @@
-"""A run of several processes: how many, how they find each other, and which share of the work each has."""
+"""Runs of several processes: their number, how they find each other, and how they share the work."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _WITHOUT_GPU = 2  # processes
 
 @dataclass(kw_only=True)
 class Launch(Configurable):
-    """How the machines of a run find each other, in torchrun's words.
+    """Settings by which the machines of a run find each other, with torchrun's names.
 
     Args:
-        nnodes: The number of machines.
-        node_rank: The number of this machine, from 0.
-        rdzv_endpoint: HOST:PORT of machine 0, the same on all machines; without a port, one is derived from the run.
-        rdzv_id: A name for the run, the same on all machines.
+        nnodes: Number of machines.
+        node_rank: Number of this machine, counted from 0.
+        rdzv_endpoint: HOST:PORT of machine 0, the same on all machines. Without a port, one is derived from the run.
+        rdzv_id: Name for the run, the same on all machines.
         join_timeout: Seconds to wait for the other machines at the start; null for `trainer.args.ddp_timeout`.
-        max_restarts: How often all processes are started again after one failed.
+        max_restarts: Number of restarts of all processes after a process failed.
         monitor_interval: Seconds between two checks of the processes.
     """
 
@@ -45,7 +45,7 @@ class Launch(Configurable):
     monitor_interval: float = 0.1
 
     def check(self) -> Iterator[Mistake]:
-        """Yields errors that keep machines from finding each other."""
+        """Yield errors that keep machines from finding each other."""
         if self.nnodes < 1:
             yield Mistake("nnodes", "a number above 0", repr(self.nnodes), "Set it to the number of machines.")
         elif not 0 <= self.node_rank < self.nnodes:
@@ -64,14 +64,14 @@ class Launch(Configurable):
 
 @dataclass(kw_only=True)
 class Distributed(Hardware):
-    """Several processes that train one model; threads are those of one process.
+    """Hardware with several processes that train one model; `threads` applies to each process.
 
     Args:
-        processes: On each machine; `auto` for one a GPU, and 2 without any.
-        same_batch: Whether a step has as many rows as it would have in one process, divided among all; else
-            `per_device_train_batch_size` means what it says.
-        fsdp_config: TrainingArguments' own, which is on where it is given: each process holds a part of the weights.
-        launch: How they start.
+        processes: Processes per machine; `auto` for one per GPU, or 2 without GPUs.
+        same_batch: Whether all processes share the rows that a step has in one process. If not,
+            `per_device_train_batch_size` applies to each process.
+        fsdp_config: `fsdp_config` of TrainingArguments. If set, FSDP is on and shards the parameters across processes.
+        launch: Settings for the start of the processes.
     """
 
     processes: Literal["auto"] | int = "auto"
@@ -80,7 +80,7 @@ class Distributed(Hardware):
     launch: Launch = field(default_factory=Launch)
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong before anything heavy is imported."""
+        """Yield errors that can be detected before heavy imports."""
         yield from super().check()
         yield from (mistake.under("launch") for mistake in self.launch.check())
         if isinstance(self.processes, int) and self.processes < 1:
@@ -91,7 +91,7 @@ class Distributed(Hardware):
                 yield Mistake(f"fsdp_config.{name}", expected, repr(kind), fix)
 
     def local_processes(self) -> int:
-        """Processes on this machine; raises ConfigError for more than it has GPUs."""
+        """Return the number of processes on this machine; raise ConfigError if it exceeds the number of GPUs."""
         import torch
 
         gpus = torch.cuda.device_count() if self.device != "cpu" else 0
@@ -103,7 +103,7 @@ class Distributed(Hardware):
         return self.processes
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """As for one process; for one of several its share of the threads, and of a batch."""
+        """Prepare a single process, or one of several processes with its share of the threads and of a batch."""
         import torch
 
         arguments = super().prepare(given)
@@ -121,10 +121,10 @@ class Distributed(Hardware):
         return {**arguments, **shares}
 
     def shares(self, given: Mapping[str, Any], world: int) -> dict[str, int]:
-        """Batch size and accumulated steps of one of `world` processes, whose sum is what was given.
+        """Return the batch size and accumulation steps of one of `world` processes, which share the configured batch.
 
         Raises:
-            ConfigError: Where the rows of a step cannot be divided.
+            ConfigError: If the rows of a step cannot be divided.
         """
         if not self.same_batch:
             return {}
@@ -136,12 +136,12 @@ class Distributed(Hardware):
             expected = f"rows of a step that {world} processes can share"
             fix = f"Set it to {(batch // world + 1) * world}, or hardware.same_batch=false for a batch of each process."
             raise ConfigError(Mistake(f"trainer.args.{_BATCH}", expected, f"{batch} x {steps}", fix))
-        size = max(one for one in range(1, batch + 1) if rows % one == 0)  # no more rows at once than was asked for
+        size = max(one for one in range(1, batch + 1) if rows % one == 0)  # at most the configured micro-batch size
         return {_BATCH: size, _STEPS: rows // size}
 
 
 def _join_processes(backend: str, given: Mapping[str, Any]) -> None:
-    """Sets up the process group: on a CPU, upstream would ignore `ddp_timeout` and wait for half an hour."""
+    """Set up the process group; on a CPU, upstream would ignore `ddp_timeout` and wait for half an hour."""
     from torch import distributed
 
     if not distributed.is_initialized():

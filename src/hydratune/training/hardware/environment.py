@@ -1,4 +1,4 @@
-"""Environment variables by which launchers number the processes of a run: ours are obeyed, others are ignored."""
+"""Environment variables by which launchers number the processes of a run; only those of our launcher count."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _PREFIXES = (
 
 
 def mark_as_rank() -> None:
-    """Declares this process one of those that `hydratune.training.launch` starts; the processes it starts are not."""
+    """Mark this process, but not its children, as one that `hydratune.training.launch` starts."""
     os.environ[_RANK_PID] = str(os.getpid())
 
 
 def is_rank() -> bool:
-    """Returns whether `hydratune.training.launch` started this process, so that its launcher variables hold."""
+    """Return whether `hydratune.training.launch` started this process, so that its launcher variables apply."""
     return os.environ.get(_RANK_PID) == str(os.getpid())
 
 
 def ignore_other_launchers() -> None:
-    """Removes the variables of other launchers, unless this process is one that `hydratune.training.launch` started.
+    """Remove the variables of other launchers, unless `hydratune.training.launch` started this process.
 
     A process that inherits them, as in a PyTorchJob pod or an `srun` shell, would wait forever for the others.
     """

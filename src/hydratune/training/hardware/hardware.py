@@ -1,4 +1,4 @@
-"""How a run uses the machine: what it takes of it, and the line that says so."""
+"""Use of the machine by a run: the settings that it chooses, and the log line that reports them."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_IMAGES = "pixel_values"  # what a network of images calls its input
-# Read by cuBLAS and by flash attention; the first is one of two values with which it repeats itself.
+_IMAGES = "pixel_values"  # the input name of image models
+# Read by cuBLAS and by flash attention; `:4096:8` is one of two values that make cuBLAS deterministic.
 _REPEATABLE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTIC": "1"}
 
 
 @dataclass(kw_only=True)
 class Hardware(Configurable):
-    """How a run uses the machine; arguments that the user sets in `trainer.args` win over what is chosen here.
+    """Settings for the use of the machine; arguments that the user sets in `trainer.args` take precedence.
 
-    A run calls `prepare` before anything is loaded, `alone` when it has training arguments, `suit` when it has network
-    and data, `fit` when it has a Trainer.
+    A run calls `prepare` before it loads anything, and `alone` when it has training arguments. It calls `suit` when it
+    has model and data, and `fit` when it has a Trainer.
 
     Args:
-        device: `auto` takes a GPU where there is one; `cuda` insists on it.
-        precision: `auto` takes bf16 autocast where the processor multiplies bf16 itself, else fp32.
+        device: `auto` uses a GPU if there is one; `cuda` requires one.
+        precision: `auto` uses bf16 autocast if the processor supports bf16 natively, else fp32.
         eval_precision: Precision of evaluation and predictions; null for that of training, `fp32` for no autocast.
         threads: CPU threads of torch; null for as many cores as this process may use, by affinity and cgroup.
-        workers: Processes that collate batches; null for none on a CPU and a few beside a GPU.
-        attention: The attention kernel; `auto` for the fastest, null for transformers' choice.
-            `model.attn_implementation` wins.
-        compile: torch.compile; `auto` only where the run is long enough to earn it back.
-        pin_memory: Whether batches go to the GPU from pinned memory; null for yes where there is one.
-        deterministic: The same bits on the same machine, each time, also on a GPU; slower there. What has no such
-            kernel raises.
-        fit_batch: Split batches that do not fit into memory, and accumulate their gradients; found before training.
-        lean: Cheaper steps on a CPU (see `hydratune.training.trainer.cpu_speedups`).
+        workers: DataLoader workers; null for none on a CPU and a few for a GPU.
+        attention: Attention kernel; `auto` for the fastest, null for transformers' choice. `model.attn_implementation`
+            takes precedence.
+        compile: Use of torch.compile; `auto` only if the run is long enough to make up for the compile time.
+        pin_memory: Whether batches are copied to the GPU from pinned memory; null for yes if there is a GPU.
+        deterministic: Bit-exact repetition on the same machine, also on a GPU, where it is slower. Operations without a
+            deterministic kernel raise an error.
+        fit_batch: Split batches that do not fit into memory, and accumulate gradients. The size is found before
+            training.
+        lean: Faster steps on a CPU (see `hydratune.training.trainer.cpu_speedups`).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -64,20 +65,22 @@ class Hardware(Configurable):
     _said: list[str] = field(default_factory=list, init=False, repr=False)
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong before anything heavy is imported."""
+        """Yield errors that can be detected before heavy imports."""
         if self.threads is not None and self.threads < 1:
             yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")
         if self.workers is not None and self.workers < 0:
             yield Mistake("workers", "a number from 0 or null", repr(self.workers), "Leave it out.")
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """Sets up torch, absolutely: nothing of an earlier run of this process stays. Returns training arguments.
+        """Set up torch, and return training arguments.
+
+        No settings of an earlier run in this process remain.
 
         Args:
-            given: Arguments that the user has set; these, and those that contradict them, are left out.
+            given: Arguments that the user has set. The result omits them and those that contradict them.
 
         Raises:
-            ConfigError: Where the machine has not what is asked for.
+            ConfigError: If the machine does not have what is requested.
         """
         import torch
 
@@ -89,7 +92,7 @@ class Hardware(Configurable):
         workers = policy.workers(self.workers, self._device, here)
         torch.set_num_threads(threads.value)
         repeat_exactly(self.deterministic)
-        exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but never back
+        exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
         torch.backends.fp32_precision = exact
         on_gpu = self._device == "cuda"
         arguments = {
@@ -108,22 +111,22 @@ class Hardware(Configurable):
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
 
     def alone(self, args: TrainingArguments) -> None:
-        """Takes one GPU of several: over more, Trainer in one process would use torch's slow DataParallel."""
+        """Use one GPU of several; over more, Trainer in one process would use torch's slow DataParallel."""
         if args.n_gpu > 1:
             self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp takes them all)")
             args._n_gpu = 1
 
     def suit(self, args: TrainingArguments, module: PreTrainedModel, rows: Any, given: Mapping[str, Any]) -> None:
-        """Chooses what depends on the network and on the length of the run: its attention kernel, torch.compile.
+        """Choose settings that depend on the model and on the length of the run: attention kernel, torch.compile.
 
         Args:
-            args: Of the run, whose Trainer is not made yet.
-            module: The network, without an adapter.
-            rows: The training data.
-            given: What the user has set in `trainer.args` and `model`.
+            args: Training arguments of the run, before its Trainer exists.
+            module: Model, without an adapter.
+            rows: Training data.
+            given: Settings of the user in `trainer.args` and `model`.
 
         Raises:
-            ConfigError: Where the network has not the kernel that is asked for.
+            ConfigError: If the model does not have the requested kernel.
         """
         bf16 = machine().bf16 if args.bf16 else ""
         inputs = module.main_input_name
@@ -145,7 +148,7 @@ class Hardware(Configurable):
                 self._said.append(words + f" ({compiled.why})" * bool(compiled.why))
 
     def fit(self, trainer: Trainer, checkpoint: str | None = None) -> None:
-        """Splits batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
+        """Split batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
         if self.fit_batch:
             from hydratune.training.hardware.batch_size import fit_batch
 
@@ -153,12 +156,12 @@ class Hardware(Configurable):
             self._said += fit_batch(trainer, memory and memory // _local_processes(), checkpoint)
 
     def say(self) -> None:
-        """Logs one line of what was chosen since `prepare`, and why."""
+        """Log one line with the choices since `prepare` and their reasons."""
         log.info("hardware: %s", ", ".join(self._said))
 
 
 def repeat_exactly(wanted: bool) -> None:
-    """Makes torch choose kernels that give the same bits each time, or no longer."""
+    """Turn the deterministic kernels of torch on or off."""
     import torch
 
     torch.use_deterministic_algorithms(wanted)
@@ -172,18 +175,18 @@ def repeat_exactly(wanted: bool) -> None:
 
 
 def _local_processes() -> int:
-    """Returns how many processes of the run share this machine."""
+    """Return how many processes of the run share this machine."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if is_rank() else 1
 
 
 def _settled(given: Mapping[str, Any]) -> set[str]:
-    """Arguments that the user has set, and those that would contradict them."""
+    """Return the arguments that the user has set, and those that would contradict them."""
     contradicted = {"fp16": ("bf16",), "bf16": ("fp16",), "dataloader_num_workers": ("dataloader_persistent_workers",)}
     return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
 
 
 def _longest(rows: Any, column: str) -> int | None:
-    """The most tokens, or labels, of a row; 0 for images, None where nobody knows, as in a stream."""
+    """Return the most tokens, or labels, of a row; 0 for images, None if unknown, as for a stream."""
     from hydratune.training.trainer.sampler import lengths
 
     if column == _IMAGES:
@@ -193,7 +196,7 @@ def _longest(rows: Any, column: str) -> int | None:
 
 
 def _steps(args: TrainingArguments, rows: Any) -> int:
-    """How many steps a run takes."""
+    """Return the number of steps of a run."""
     if args.max_steps > 0:
         return args.max_steps
     together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size

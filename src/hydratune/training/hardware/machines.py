@@ -1,4 +1,4 @@
-"""The machines of one run: they start their processes together, and each notices when another one is lost."""
+"""Connections between the machines of one run: processes start together, and a lost machine is noticed."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake
 
 log = logging.getLogger(__name__)
 
-INTERFACES = {"GLOO_SOCKET_IFNAME": "", "NCCL_SOCKET_IFNAME": "="}  # NCCL takes a name without `=` for a prefix
+INTERFACES = {"GLOO_SOCKET_IFNAME": "", "NCCL_SOCKET_IFNAME": "="}  # without `=`, NCCL treats a name as a prefix
 LOOPBACK = "127.0.0.1"
 _POLL = 0.1  # seconds
-_REPORTS = 3.0  # seconds to wait for what other machines say about a failure
-# Seconds in which the processes of this machine end by themselves after those of another one
+_REPORTS = 3.0  # seconds to wait for failure reports of other machines
+# Seconds that processes of this machine get to end by themselves after those of another one
 _FAILING, _INTERRUPTED = 15.0, 30.0
 
 
 class PeerFailedError(Exception):
-    """Processes of another machine have failed."""
+    """Failure of processes on another machine."""
 
 
 class Machines:
-    """The connections of machine 0 to all other machines of a run, or of another machine to machine 0.
+    """Connections of machine 0 to all other machines of a run, or of another machine to machine 0.
 
     Args:
-        launch: The machines, and the number of this one.
-        run: The run's directory, which is the same on all machines.
-        processes: The number of processes that this machine starts.
+        launch: Number of machines, and the number of this one.
+        run: Run directory, which is the same on all machines.
+        processes: Number of processes that this machine starts.
         timeout: Seconds of silence after which a machine is lost.
 
     Attributes:
-        address: Of machine 0, as the processes of this machine reach it.
+        address: Address of machine 0, as the processes of this machine reach it.
         is_aborted: Whether a signal ended processes of this machine before they could save.
     """
 
@@ -81,17 +81,17 @@ class Machines:
         return list(self._heartbeats.peers.values())
 
     def start(self, port: int) -> Mapping[str, Any]:
-        """Waits until all machines are ready to start their processes.
+        """Wait until all machines are ready to start their processes.
 
         Args:
-            port: The port of the store by which the processes find each other, if this is machine 0.
+            port: Port of the store by which the processes find each other, if this is machine 0.
 
         Returns:
-            `port` as machine 0 gave it, and `processes` of each machine.
+            `port` as machine 0 gave it, and the number of `processes` of each machine.
 
         Raises:
-            ConfigError: If they do not find each other in time.
-            MachineLostError: If one is lost.
+            ConfigError: If the machines do not find each other in time.
+            MachineLostError: If a machine is lost.
         """
         self._round += 1
         if self.rank:
@@ -114,7 +114,7 @@ class Machines:
         return Waiting(self._join_timeout, error)
 
     def _gather(self) -> None:
-        """Waits on machine 0 until all other machines have joined."""
+        """Wait on machine 0 until all other machines have joined."""
         waiting = self._waiting()
         with nullcontext() if self._round else rendezvous.Listener(self._host, self._port) as listener:
             foreign = rendezvous.foreign(self._host)
@@ -140,7 +140,7 @@ class Machines:
         self._heartbeats.add(Peer(rank, hello["host"], hello["processes"], connection))
 
     def _join(self) -> Mapping[str, Any]:
-        """Waits on another machine until machine 0 starts the processes of all."""
+        """Wait on another machine until machine 0 starts the processes of all machines."""
         waiting = self._waiting()
         if self._round:
             self._heartbeats.peers[0].send({"join": self._round})
@@ -166,7 +166,7 @@ class Machines:
         self._heartbeats.add(Peer(0, reply["host"], 0, connection))
 
     def _interface(self) -> str | None:
-        """Returns the network interface of the connections to other machines; None if there are none."""
+        """Return the network interface of the connections to other machines; None if there are none."""
         names = [interface_of(peer.connection.getsockname()[0]) for peer in self._peers if peer.is_open]
         loopback = interface_of(LOOPBACK)
         first = self._heartbeats.peers.get(0)
@@ -176,7 +176,7 @@ class Machines:
 
     @contextmanager
     def interfaces(self) -> Iterator[None]:
-        """Makes gloo and NCCL use the interface that reaches the other machines, unless the user chose one.
+        """Make gloo and NCCL use the interface that reaches the other machines, unless the user chose one.
 
         Gloo would use the address of the host name, which can be 127.0.1.1, or fall back to 127.0.0.1.
         """
@@ -190,7 +190,7 @@ class Machines:
                 del os.environ[variable]
 
     def check(self) -> None:
-        """Raises if the processes of this machine cannot continue without those of another one.
+        """Raise an error if the processes of this machine cannot continue without those of another one.
 
         Raises:
             MachineLostError: If a machine is lost.
@@ -200,7 +200,7 @@ class Machines:
         for peer in self._peers:
             if peer.end and peer.end["interrupted"] and peer.silence > _INTERRUPTED:
                 log.warning("%s was interrupted", peer)
-                raise SystemExit(SAVED)  # the same command continues, as on that machine
+                raise SystemExit(SAVED)  # the same command resumes the run, as on that machine
             if peer.end is None and peer.silence > self._timeout:
                 limit = f"trainer.args.ddp_timeout={self._timeout:g}"
                 raise MachineLostError(f"{peer} was lost: no answer for {peer.silence:.0f} s ({limit})")
@@ -208,17 +208,17 @@ class Machines:
                 _check_failure(peer)
 
     def is_unreachable(self) -> bool:
-        """Returns whether processes of this machine would wait forever for those of another one."""
+        """Return whether processes of this machine would wait forever for those of another one."""
         return any(peer.has_failed if peer.end else peer.is_lost or peer.silence > UNREACHABLE for peer in self._peers)
 
     def finish(self, exits: Mapping[int, int]) -> dict[int, int]:
-        """Tells the other machines how the processes of this one ended.
+        """Tell the other machines how the processes of this one ended.
 
         Args:
             exits: Rank -> exit code of failed processes of this machine.
 
         Returns:
-            Those of all machines.
+            Rank -> exit code of failed processes of all machines.
 
         Raises:
             MachineLostError: If processes failed and a machine is lost.
@@ -233,14 +233,14 @@ class Machines:
         return {**exits, **{int(rank): code for items in others for rank, code in items}}
 
     def _explain_failure(self, exits: Mapping[int, int]) -> None:
-        """Raises if another machine is the reason why processes of this one failed."""
+        """Raise an error if another machine is the reason why processes of this one failed."""
         if self.rank:
             self._report(exits)
         begin = time.monotonic()
         while any(peer.is_running and time.monotonic() < begin + _seconds_to_report(peer) for peer in self._peers):
             time.sleep(_POLL)
         if any(peer.end and peer.end["aborted"] for peer in self._peers):
-            self._report({}, interrupted=True, aborted=True)  # machine 0 passes it on to all machines
+            self._report({}, interrupted=True, aborted=True)  # machine 0 forwards it to all machines
             raise SystemExit(SAVED)
         self._report(exits)
         for peer in self._peers:
@@ -250,12 +250,12 @@ class Machines:
                 _check_failure(peer)
 
     def announce_request(self) -> None:
-        """Tells the other machines that this one was asked to end: its processes may need some time for that."""
+        """Tell the other machines that this one was asked to end, since its processes may need some time to do so."""
         for peer in self._peers:
             peer.send({"asked": True})
 
     def await_ends(self) -> None:
-        """Waits on machine 0, which has the store, until the others have ended or are lost."""
+        """Wait on machine 0, which hosts the store, until the other machines have ended or are lost."""
         waiting = Waiting(self._timeout, lambda awaited: MachineLostError(f"timeout while waiting for {awaited}"))
         while running := [str(peer) for peer in self._peers if peer.is_running]:
             if self.rank:
@@ -266,7 +266,7 @@ class Machines:
     def _report(
         self, exits: Mapping[int, int], lost: str | None = None, *, interrupted: bool = False, aborted: bool = False
     ) -> None:
-        """Sends the end of this machine's processes, once."""
+        """Send the end of this machine's processes, but only once."""
         if not self._has_reported:
             self._has_reported = True
             for peer in self._peers:
@@ -287,7 +287,7 @@ def _check_failure(peer: Peer) -> None:
 
 
 def interface_of(address: str) -> str | None:
-    """Returns the name of the network interface with an IP address; None if this machine has none."""
+    """Return the name of the network interface with an IP address; None if this machine has none."""
     plain = address.removeprefix("::ffff:").partition("%")[0]
     for name, entries in psutil.net_if_addrs().items():
         if plain in (entry.address.partition("%")[0] for entry in entries):

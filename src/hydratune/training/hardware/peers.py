@@ -15,8 +15,8 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 _HEARTBEAT, _POLL = 1.0, 0.1  # seconds
-_NOTICE = 10.0  # seconds without a heartbeat, after which it is logged
-UNREACHABLE = 8.0  # seconds without a heartbeat, after which processes that were asked to end are not waited for
+_NOTICE = 10.0  # seconds without a heartbeat, after which a warning is logged
+UNREACHABLE = 8.0  # seconds without a heartbeat, after which processes that were asked to end get no more time
 
 
 @dataclass
@@ -24,16 +24,17 @@ class Peer:
     """Another machine of the run.
 
     Args:
-        rank: Its node rank.
-        host: Its host name.
-        processes: The number of processes that it starts.
-        connection: The connection to it.
-        round: The start of processes that it has joined; 0 is the first, and each restart adds 1.
-        start: The last `start` message of machine 0.
+        rank: Node rank of the machine.
+        host: Host name of the machine.
+        processes: Number of processes that it starts.
+        connection: Connection to it.
+        round: Start of processes that it has joined; 0 is the first, and each restart adds 1.
+        start: Last `start` message of machine 0.
         end: Its `end` message; None while it runs. `exits`: rank -> exit code of its failed processes. `lost`: the
-            machine that it lost. `interrupted`: whether a signal ended it. `aborted`: whether a signal ended some
-            of its processes before they could save.
+            machine that it lost. `interrupted`: whether a signal ended it. `aborted`: whether a signal ended some of
+            its processes before they could save.
         is_asked: Whether a signal asked it to end.
+        is_open: Whether the connection is open.
     """
 
     rank: int
@@ -60,25 +61,25 @@ class Peer:
 
     @property
     def is_running(self) -> bool:
-        """Whether its end is still to be expected."""
+        """Return whether it is connected and has not sent an `end` message yet."""
         return self.end is None and self.is_open
 
     @property
     def is_lost(self) -> bool:
-        """Whether its connection is closed without an `end` message."""
+        """Return whether its connection is closed without an `end` message."""
         return self.end is None and not self.is_open
 
     @property
     def has_failed(self) -> bool:
-        """Whether its processes failed, or it lost a machine; not if it was interrupted."""
+        """Return whether its processes failed, or it lost a machine; an interruption does not count."""
         return bool(self.end and (self.end["exits"] or self.end["lost"]))
 
     def send(self, message: Mapping[str, Any]) -> None:
-        """Sends a message; if the machine is gone, the next read from it shows that."""
+        """Send a message; if the machine is gone, the next read from it shows that."""
         self._send(json.dumps(message).encode() + b"\n")
 
     def beat(self) -> None:
-        """Sends a heartbeat, and logs once if none is received any more."""
+        """Send a heartbeat, and log once if the machine no longer sends any."""
         self._send(b"\n")
         if self.end is None and self._is_missed != (self.silence > _NOTICE):
             self._is_missed = not self._is_missed
@@ -97,7 +98,7 @@ class Peer:
                 self.is_open = False
 
     def read(self) -> None:
-        """Reads what has been received."""
+        """Read what has been received."""
         try:
             data = self.connection.recv(2**16, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -117,7 +118,7 @@ class Peer:
 
 
 class Heartbeats:
-    """A thread that sends heartbeats to other machines and reads what they send."""
+    """Thread that sends heartbeats to other machines and reads their messages."""
 
     def __init__(self) -> None:
         self.peers: dict[int, Peer] = {}  # node rank -> machine
@@ -127,13 +128,13 @@ class Heartbeats:
         self._thread.start()
 
     def add(self, peer: Peer) -> None:
-        """Adds a machine, in the place of an earlier connection to it."""
+        """Add a machine, in place of an earlier connection to it."""
         peer.connection.setblocking(False)  # with a timeout, Python would wait in spite of MSG_DONTWAIT
         self._connections.append(peer.connection)
         self.peers = {**self.peers, peer.rank: peer}
 
     def close(self) -> None:
-        """Ends the thread and closes all connections."""
+        """End the thread and close all connections."""
         self._closing.set()
         self._thread.join()
         for connection in self._connections:

@@ -1,4 +1,4 @@
-"""From what the machine offers to what a run takes of it, with a reason for each choice."""
+"""Choice of a run's settings by the capabilities of the machine, with a reason for each choice."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hydratune.utils.machine import Machine
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-_WORKERS = 4  # processes that collate for a GPU; more of them wait
-# Compiling takes one to three minutes and saves a tenth to a third of a step: of steps of 50 ms, some thousands.
+_WORKERS = 4  # DataLoader workers for a GPU; more of them would wait
+# Compiling takes one to three minutes and saves a tenth to a third of a step, so it needs thousands of 50 ms steps.
 _COMPILE_PAYS = 10_000
-_SHORT = 512  # tokens; the square of more takes memory
+_SHORT = 512  # tokens; beyond, memory that grows quadratically is a concern
 
 
 class Choice(NamedTuple):
-    """What was chosen, and why: empty where the user asked for it."""
+    """Chosen value and its reason, which is empty if the user asked for the value."""
 
     value: Any
     why: str = ""
@@ -28,10 +28,10 @@ class Choice(NamedTuple):
 
 
 def device(asked: str, machine: Machine) -> str:
-    """`cuda`, `mps` or `cpu`.
+    """Return `cuda`, `mps`, or `cpu`.
 
     Raises:
-        ConfigError: Where a GPU is asked for and there is none.
+        ConfigError: If a GPU is requested and there is none.
     """
     if asked == "cuda" and machine.gpu is None:
         fix = "Set hardware=auto, or look whether nvidia-smi and torch.cuda.is_available() see one."
@@ -42,7 +42,7 @@ def device(asked: str, machine: Machine) -> str:
 
 
 def threads(asked: int | None, machine: Machine, processes: int = 1) -> Choice:
-    """Torch's threads on the CPU: one a core that the process may use, `processes` of which share them."""
+    """Return the CPU threads of torch: one for each usable core, shared by `processes` processes."""
     if asked is not None:
         return Choice(asked)
     limits = [f"of {machine.all_cores}"] * bool(machine.limit or processes > 1)
@@ -51,16 +51,16 @@ def threads(asked: int | None, machine: Machine, processes: int = 1) -> Choice:
 
 
 def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any]) -> Choice:
-    """`bf16` or `fp16` autocast, `tf32` or `fp32`: bf16 where it is native, for it needs no scaling of the loss.
+    """Return `bf16` or `fp16` autocast, `tf32`, or `fp32`; native bf16 is preferred, since it needs no loss scaling.
 
     Args:
-        asked: The same, or `auto`.
-        kind: Of device.
-        machine: For what it multiplies natively.
-        given: Arguments that the user has set; they win.
+        asked: Requested precision, or `auto`.
+        kind: Type of the device.
+        machine: Machine, for the precisions that it supports natively.
+        given: Arguments that the user has set; they take precedence.
 
     Raises:
-        ConfigError: Where the device has not what is asked for.
+        ConfigError: If the device does not have the requested precision.
     """
     for name in ("fp16", "bf16"):
         if given.get(name):
@@ -82,7 +82,7 @@ def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any])
 
 
 def workers(asked: int | None, kind: str, machine: Machine) -> int:
-    """Processes that collate: none on a CPU, whose cores train, some beside a GPU, which would wait."""
+    """Return the number of DataLoader workers: none on a CPU, whose cores train, and a few for a GPU."""
     if asked is not None:
         return asked
     return max(0, min(_WORKERS, machine.cores - 1)) if kind == "cuda" else 0
@@ -91,18 +91,19 @@ def workers(asked: int | None, kind: str, machine: Machine) -> int:
 def attention(
     asked: str | None, kind: str, config: PretrainedConfig, bf16: str, longest: Callable[[], int | None]
 ) -> Choice | None:
-    """The attention kernel; None for transformers' own choice, which is `sdpa` where the network has it.
+    """Return the attention kernel; None for transformers' own choice, which is `sdpa` if the model has it.
 
-    On a CPU torch's fused kernel has no dropout, and what SDPA falls back to is slower than `eager`. Without AMX the
-    fused kernel itself takes 1.2 to 5 times as long in bf16, the more the shorter the rows are; but its memory grows
-    with their length, that of `eager` with the square.
+    On a CPU, torch's fused kernel does not support dropout, and the fallback of SDPA is slower than `eager`. Without
+    AMX, the fused kernel itself takes 1.2 to 5 times as long in bf16, with the largest factor for short rows. Its
+    memory grows linearly with the row length, but that of `eager` grows quadratically.
 
     Args:
-        asked: A kernel, `auto`, or None.
-        kind: Of device.
-        config: The network's.
-        bf16: The CPU's instructions that the run multiplies bfloat16 with; empty in another precision.
-        longest: Says the tokens of the longest row, 0 for images, None where nobody knows; asked only where it matters.
+        asked: Requested kernel, `auto`, or None.
+        kind: Type of the device.
+        config: Config of the model.
+        bf16: CPU instructions with which the run multiplies bfloat16; empty in another precision.
+        longest: Function that returns the tokens of the longest row: 0 for images, None if unknown. It is called only
+            if the result matters.
     """
     if asked != "auto":
         return Choice(asked) if asked else None
@@ -116,7 +117,7 @@ def attention(
 
 
 def _drops_attention(config: PretrainedConfig) -> bool:
-    """Whether a config, or one inside it, drops attention, by whatever name its family has for that."""
+    """Return whether a config, or one inside it, has attention dropout, under any name that its family uses."""
     parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)))]
     return any(
         isinstance(value, float) and value > 0
@@ -127,10 +128,10 @@ def _drops_attention(config: PretrainedConfig) -> bool:
 
 
 def compiles(asked: bool | str, kind: str, steps: int, fixed_shapes: bool) -> Choice:
-    """Whether torch.compile pays: where batches have one shape, on a GPU, in a run that is long enough.
+    """Choose torch.compile if it pays off: on a GPU, with batches of one shape, and in a long run.
 
-    It compiles anew for shapes that it has not seen: on batches padded to their own longest row it was several times
-    slower than without (measured over 60 steps on a CPU). Below thousands of steps it never earns its minutes back.
+    It recompiles for new shapes. On batches padded to their own longest row, it was several times slower than without
+    (measured over 60 steps on a CPU). With fewer than thousands of steps, it does not make up for the compile time.
     """
     if asked != "auto":
         return Choice(bool(asked))

@@ -31,11 +31,11 @@ _PORTS = range(20000, 30000)  # below the ports that the kernel gives to clients
 
 
 class Waiting:
-    """Logs what a run is waiting for after 3 s, then after twice that time and so on, until a timeout.
+    """Timeout that logs what a run is waiting for: after 3 s, then after twice that time, and so on.
 
     Args:
-        timeout: In seconds.
-        error: Returns what to raise after the timeout, for what was awaited.
+        timeout: Timeout in seconds.
+        error: Function that returns the exception to raise after the timeout, for what was awaited.
     """
 
     def __init__(self, timeout: float, error: Callable[[str], Exception]) -> None:
@@ -45,7 +45,7 @@ class Waiting:
         self._next: float = _FIRST_NOTICE
 
     def check(self, awaited: str) -> None:
-        """Logs `awaited` when it is time to; raises after the timeout."""
+        """Log `awaited` if it is time to; raise an error after the timeout."""
         waited = time.monotonic() - self._begin
         if waited >= self.timeout:
             raise self._error(awaited)
@@ -55,7 +55,7 @@ class Waiting:
 
 
 def endpoint(text: str, run: str) -> tuple[str, int]:
-    """Returns host and port of HOST:PORT, or of HOST with a port that follows from the name of the run."""
+    """Return host and port of HOST:PORT, or of HOST with a port that is derived from the name of the run."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(_PORTS[zlib.crc32(run.encode()) % len(_PORTS)])
@@ -63,7 +63,7 @@ def endpoint(text: str, run: str) -> tuple[str, int]:
 
 
 def is_endpoint(text: str) -> bool:
-    """Returns whether a text is HOST or HOST:PORT."""
+    """Return whether a text is HOST or HOST:PORT."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         return bool(text)
@@ -71,7 +71,7 @@ def is_endpoint(text: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Opens the port of the endpoint on all interfaces; raises ConfigError if it is not free."""
+    """Open the port of the endpoint on all interfaces; raise ConfigError if it is not free."""
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
     try:
@@ -91,11 +91,11 @@ def _free_port() -> int:
 
 
 class Listener:
-    """The open port of the endpoint: it reads from all connections, so that a silent one delays no machine.
+    """Open port of the endpoint. It reads from all connections, so that a silent one does not delay any machine.
 
     Args:
-        host: The endpoint's name of this machine, for messages.
-        port: To open.
+        host: Name of this machine in the endpoint, for messages.
+        port: Port to open.
 
     Raises:
         ConfigError: If the port cannot be opened.
@@ -159,7 +159,7 @@ class Listener:
 
 @dataclass
 class _Caller:
-    """A connection whose first message is not complete."""
+    """Connection whose first message is not complete."""
 
     address: str
     deadline: float  # in seconds of time.monotonic
@@ -167,14 +167,14 @@ class _Caller:
 
 
 def refuse(connection: socket.socket, host: str, name: str, expected: object = None) -> None:
-    """Tells a machine which of its fields is wrong, and closes the connection."""
+    """Tell a machine which of its fields is wrong, and close the connection."""
     log.warning("refused %s: its %s is wrong", host, name)
     send(connection, {"refused": name, "expected": expected})
     connection.close()
 
 
 def foreign(host: str) -> str:
-    """Returns a hint if none of the addresses of a name belongs to this machine, which listens."""
+    """Return a hint if none of the addresses of a name belongs to this machine, which listens."""
     try:
         addresses = {str(entry[4][0]) for entry in _resolve(host, 0)}
     except OSError as error:
@@ -185,7 +185,7 @@ def foreign(host: str) -> str:
 
 
 def connect(host: str, port: int, hello: Mapping[str, Any], waiting: Waiting) -> tuple[socket.socket, dict[str, Any]]:
-    """Connects to machine 0, repeatedly until it answers, and exchanges the fields of the two machines.
+    """Connect to machine 0, repeatedly until it answers, and exchange the fields of the two machines.
 
     Raises:
         ConfigError: If machine 0 refuses this one, or does not answer in time.
@@ -206,7 +206,7 @@ def connect(host: str, port: int, hello: Mapping[str, Any], waiting: Waiting) ->
 
 
 def _exchange(connection: socket.socket, hello: Mapping[str, Any]) -> dict[str, Any]:
-    """Sends a message and returns the reply; closes the connection if there is none."""
+    """Send a message and return the reply; close the connection if there is none."""
     try:
         send(connection, hello)
         return receive(connection)
@@ -232,7 +232,7 @@ def _attempt(host: str, port: int) -> socket.socket:
 
 
 def _resolve(host: str, port: int) -> Any:
-    """Looks a name up in a thread: the C library may wait for a server for minutes and handles no signals then."""
+    """Look up a name in a thread: the C library may wait for a server for minutes without handling signals."""
     results: list[Any] = []
 
     def look_up() -> None:
@@ -267,7 +267,7 @@ def _refusal(reply: Mapping[str, Any], hello: Mapping[str, Any]) -> Mistake:
 
 
 def send(connection: socket.socket, message: Mapping[str, Any]) -> None:
-    """Sends one message; if the other machine is gone, the next read from it shows that."""
+    """Send one message; if the other machine is gone, the next read from it shows that."""
     try:
         connection.sendall(json.dumps(message).encode() + b"\n")
     except OSError as error:

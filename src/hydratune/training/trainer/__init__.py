@@ -1,1 +1,1 @@
-"""Hugging Face's Trainer with exact resume, gradient accumulation in parts, and a guard against NaN."""
+"""Hugging Face's Trainer with exact resume, exact gradient accumulation, and a guard against NaN."""

@@ -1,4 +1,4 @@
-"""Steps whose batch comes in parts: one after the other, on several devices, or both."""
+"""Gradient accumulation with exact losses, over micro-batches, devices, or both."""
 
 from __future__ import annotations
 
@@ -15,45 +15,50 @@ Batch = Mapping[str, torch.Tensor]
 
 
 class GradientAccumulationMixin(Seq2SeqTrainer):
-    """A step over parts is the step over the whole batch: each part's mean loss counts by what it is the mean of.
+    """Mixin that makes a step over micro-batches equal to a step over the whole batch.
 
-    Upstream hands the number of labels in the whole batch to the network, for it to divide by, and takes it for done
-    where `forward` accepts any keyword. BERT's heads, T5 and many others accept it and divide by their own: the
-    gradient is then as many times too large as there are parts. And for GPT-2 the number has a label too many in each
-    row, so that the loss is too small. Here a network takes the mean of its own part, and never sees a number.
+    The mean loss of each micro-batch counts in proportion to the labels or rows that it averages over.
+
+    Upstream passes the number of labels in the whole batch to the model, which has to divide by it. Upstream assumes
+    that a model does so if its `forward` accepts arbitrary keywords. BERT's heads, T5, and many others accept the
+    number but divide by their own count. Their gradient is then too large by a factor of the number of micro-batches.
+    For GPT-2, the number includes one label too many per row, so the loss is too small. With this mixin, a model
+    averages over its own micro-batch and never receives the number.
     """
 
-    _whole: torch.Tensor | None = None  # what the loss of the step's batch is the mean of; None where it is one part
+    _whole: torch.Tensor | None = None  # labels or rows of the step, averaged over devices; None if not rescaled
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         return super()._get_num_items_in_batch(batch_samples, device) if self._is_upstreams else None
 
     @property
     def _is_upstreams(self) -> bool:
-        """Whether the user brought a loss that wants the number, or there are GPUs whose losses upstream averages."""
+        """Return whether upstream normalizes the loss: for the user's loss function, or for several GPUs."""
         return self.compute_loss_func is not None or self.args.n_gpu > 1
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
-        """The parts of a step."""
+        """Return the micro-batches of a step, and the number of labels if upstream normalizes the loss."""
         parts, number = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._whole = None
+        # A single micro-batch on one device needs no scaling: its mean is that of the whole batch.
         if not self._is_upstreams and len(parts) * self.args.world_size > 1:
             total = torch.as_tensor(sum(self._counted(part) for part in parts), dtype=torch.float, device=device)
             self._whole = self.accelerator.gather(total).mean()  # gradients are averaged over devices
         return parts, number
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The loss; of a part, times its share in the step."""
+        """Return the loss; for a micro-batch in training, scaled by its share of the step."""
         if self._whole is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
         own = self._counted(inputs)
-        if not own:  # the mean of nothing is no number, whose gradient no factor makes zero
+        if not own:  # the mean over no labels is NaN, and NaN times zero remains NaN
             inputs = {**inputs, "labels": torch.zeros_like(inputs["labels"])}
-        share = own / self._whole * self.current_gradient_accumulation_steps  # upstream divides by it
+        # Means over micro-batches, each times its share, add up to the mean over the whole batch.
+        share = own / self._whole * self.current_gradient_accumulation_steps  # upstream divides by this number
         return super().compute_loss(model, inputs, *args, **kwargs) * share
 
     def _counted(self, batch: Batch) -> torch.Tensor | int:
-        """How many things a loss is the mean of: labels that are not ignored, or rows."""
+        """Count the items that the loss averages over: labels that are not ignored (-100), or rows."""
         labels = batch.get("labels")
         if labels is None or labels.is_floating_point():
             return len(next(iter(batch.values())))
@@ -61,7 +66,7 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
 
     @cached_property
     def _predicts_next(self) -> bool:
-        """Whether the network shifts labels, so that no row's first one counts; upstream misses GPT-2."""
+        """Return whether the model shifts labels, so that no row's first label counts; upstream misses GPT-2."""
         network: Any = self.accelerator.unwrap_model(self.model)
-        network = network.get_base_model() if hasattr(network, "get_base_model") else network  # below an adapter
+        network = network.get_base_model() if hasattr(network, "get_base_model") else network  # unwrap an adapter
         return self._loss_shifts_labels or type(network).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()

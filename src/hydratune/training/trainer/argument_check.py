@@ -1,4 +1,4 @@
-"""Training arguments, tried out before anything is trained or recorded."""
+"""Check of the training arguments before a run trains or records anything."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 
-_WHOLE_NETWORK = ("params", "model", "optimizer_dict")  # arguments of optimizers that look at each layer
+_WHOLE_NETWORK = ("params", "model", "optimizer_dict")  # arguments of optimizers that inspect the model's layers
 
 
 def check_training_arguments(args: Any, network: Any) -> None:
-    """Returns if Trainer can make its optimizer, schedule, data loader and trackers of these `TrainingArguments`.
+    """Check that Trainer can create its optimizer, schedule, DataLoader, and trackers from `TrainingArguments`.
 
     Raises:
-        ConfigError: With what they refuse, which would otherwise end the run at its first step.
+        ConfigError: If one of them rejects its arguments, which would otherwise end the run at its first step.
     """
     from transformers import Trainer
 

@@ -1,4 +1,4 @@
-"""What a user sees of a training, and how it ends early: a bar with the loss, a line an evaluation, Ctrl-C."""
+"""Callbacks for the progress bar, for evaluation lines, and for the early end of a training, e.g. by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from hydratune.utils import signals
 log = logging.getLogger(__name__)
 
 _SHOWN = ("loss", "learning_rate")
-_SCORES = 6  # of an evaluation, on its line; the table at the end has all
+_SCORES = 6  # metrics per evaluation line; the table at the end has all of them
 
 
 class EvaluationInterruptedError(Exception):
-    """A request to end came during an evaluation between two steps; the resumed run makes this evaluation."""
+    """Request to end during an evaluation between two steps; the resumed run repeats the evaluation."""
 
 
 class PreemptionCallback(TrainerCallback):
-    """Ends a training that a signal asks to end: after the step and a checkpoint.
+    """Callback that ends a training after a signal, once the current step is done and a checkpoint is saved.
 
-    If a step ends an epoch, what follows the epoch comes first, since a resumed run begins with the next epoch.
+    If the step ends an epoch, the evaluation and other events at the end of the epoch run first. A resumed run begins
+    with the next epoch and would skip them.
 
     Args:
-        end: The exception to raise; None for that of the signal.
-        interrupts_evaluation: Whether the Trainer can make an evaluation after a resume, so that it need not end first.
+        end: Exception to raise; None for the exception of the signal.
+        interrupts_evaluation: Whether the Trainer can repeat an evaluation after a resume. If so, an evaluation need
+            not finish first.
     """
 
     def __init__(self, end: BaseException | None, interrupts_evaluation: bool = False) -> None:
         self._end, self._interrupts = end, interrupts_evaluation
         self._is_ending = False
-        self._is_interruptible = interrupts_evaluation  # first by an evaluation that an earlier request interrupted
+        self._is_interruptible = interrupts_evaluation  # at first, for a pending evaluation of an interrupted run
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Asks for a checkpoint; raises where a signal's exception was lost."""
+        """Request a checkpoint if a signal asked to end; raise a signal's exception if Python lost it."""
         signals.raise_pending()
         self._is_ending = _any_process(signals.stop_requested(), args)
         ends_epoch = control.should_training_stop or (state.epoch is not None and state.epoch.is_integer())
@@ -47,7 +49,7 @@ class PreemptionCallback(TrainerCallback):
             control.should_save = True
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002 (upstream's signature, here and below)
-        """Asks for a checkpoint."""
+        """Request a checkpoint if the training is ending."""
         self._is_interruptible = self._interrupts
         if self._is_ending:
             control.should_save = True
@@ -59,20 +61,20 @@ class PreemptionCallback(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Raises EvaluationInterruptedError; an evaluation can take longer than a scheduler waits."""
+        """Raise EvaluationInterruptedError after a signal, since schedulers may not wait for a whole evaluation."""
         if self._is_interruptible and control.should_evaluate and _any_process(signals.stop_requested(), args):
             self._is_ending = True
             raise EvaluationInterruptedError
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Raises, now that the checkpoint is saved."""
+        """Raise the exception that ends the run, if it is ending, now that the checkpoint is saved."""
         if self._is_ending:
             log.info("saved at step %d", state.global_step)
             signals.end(self._end)
 
 
 def _any_process(asked: bool, args: TrainingArguments) -> bool:
-    """Whether one of the processes of a run was asked, for all of them to end at the same step."""
+    """Return whether any process of a run was asked to end, so that all of them end at the same step."""
     if args.world_size < 2:
         return asked
     import torch
@@ -84,7 +86,7 @@ def _any_process(asked: bool, args: TrainingArguments) -> bool:
 
 
 class Progress(ProgressCallback):
-    """Replaces the stock callback, which prints a dict every `logging_steps`."""
+    """Progress bar that replaces the stock callback, which prints a dict every `logging_steps`."""
 
     training_bar: Any
     prediction_bar: Any
@@ -97,7 +99,7 @@ class Progress(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Shows the loss beside the bar, and evaluation metrics on a line above it."""
+        """Show the loss next to the bar, and evaluation metrics on a line above it."""
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
         shown = {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
@@ -110,7 +112,7 @@ class Progress(ProgressCallback):
             self.training_bar.write(f"step {state.global_step}, epoch {state.epoch:.2f}:  {line}")
 
     def close(self) -> None:
-        """End the lines of bars that are still open, so that what is printed next begins on a line of its own."""
+        """Close bars that are still open, so that the next output begins on its own line."""
         for bar in (self.prediction_bar, self.training_bar):
             if bar is not None:
                 bar.close()
@@ -119,7 +121,7 @@ class Progress(ProgressCallback):
 
 @contextmanager
 def closing_bars(trainer: Trainer) -> Iterator[None]:
-    """Close the trainer's progress bars when the block ends, also if it ends with an error."""
+    """Close the trainer's progress bars when the block ends, also after an error."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Saving and resuming: a Trainer whose interrupted run ends with the results of an uninterrupted one."""
+"""Trainer mixin for saving and resuming: an interrupted run ends with the results of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,26 @@ _PENDING = "pending_evaluation"  # a key of the manifest
 
 
 class CheckpointingMixin(Seq2SeqTrainer):
-    """Writes checkpoints atomically, and resumes from one without a change of the results.
+    """Mixin that writes checkpoints atomically, and resumes from one without changing the results.
 
-    Upstream writes a checkpoint in place, file by file; forgets the loss since the last log, the sum of it and the
-    time that a run has taken; trains one more step where a run had no more to do; and takes the last weights for the
-    best where the run's directory was moved. It also pickles its arguments, which nothing here reads.
+    Upstream has several gaps that this mixin closes:
+
+    - It writes a checkpoint in place, file by file.
+    - It loses the loss since the last log, the total loss, and the training time.
+    - It trains one more step if a run had no steps left.
+    - It takes the last weights for the best ones if the run directory was moved.
+    - It pickles its arguments, which nothing here reads.
     """
 
-    lineage: Mapping[str, str] = {}  # what the checkpoints belong to, by names for the user
-    conditions: Mapping[str, str] = {}  # what else decides the bits of the run, by names for the user
-    departures: Sequence[str] = ()  # how conditions changed whenever the run was resumed
-    leaves_weights = True  # whether anybody looks at them once it has ended
-    _staged: Path | None = None  # where a checkpoint is being written
-    # An evaluation that the last checkpoint lacks since it was interrupted, and whether a checkpoint follows it.
+    lineage: Mapping[str, str] = {}  # fingerprint of the training that checkpoints belong to, by names for the user
+    conditions: Mapping[str, str] = {}  # other values that affect bit-exactness, by names for the user
+    departures: Sequence[str] = ()  # changes of the conditions whenever the run was resumed
+    leaves_weights = True  # whether the weights are used after the run has ended
+    _staged: Path | None = None  # directory in which a checkpoint is being written
+    # The interrupted evaluation that the last checkpoint lacks, and whether a checkpoint follows it.
     _pending_evaluation: Mapping[str, bool] | None = None
     _resumed_from: str | None = None
-    _has_run_epoch = False  # since the start or the resume
+    _has_run_epoch = False  # whether an epoch has run since the start or the resume
 
     # --- writing -----------------------------------------------------------------------------------------
 
@@ -56,18 +60,20 @@ class CheckpointingMixin(Seq2SeqTrainer):
             folder.mkdir(exist_ok=True)  # no parents: the run's directory exists, unless it was removed meanwhile
             checkpoints.make_room(folder, needed)
         self.accelerator.wait_for_everyone()
+        # All processes write into the hidden directory; then the main process renames it.
         self._staged = folder / UNFINISHED
         try:
             super()._save_checkpoint(model, trial)
         except Exception as error:
             shutil.rmtree(self._staged, ignore_errors=True)
-            # Torch and safetensors have errors of their own for a full disk.
+            # Torch and safetensors raise errors of their own for a full disk.
             if folder.exists() and shutil.disk_usage(folder).free < needed:
                 raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
             raise
         finally:
             self._staged = None
         self.accelerator.wait_for_everyone()
+        # If this checkpoint is the best one, upstream has set its path in the hidden directory.
         if self.state.best_model_checkpoint:
             self.state.best_model_checkpoint = str(folder / Path(self.state.best_model_checkpoint).name)
         loss = self._loss_until_now()
@@ -84,15 +90,19 @@ class CheckpointingMixin(Seq2SeqTrainer):
         self.accelerator.wait_for_everyone()
 
     def _checkpoint_bytes(self, folder: Path) -> int:
-        """About what one takes: as much as the last one, or all weights and AdamW's two moments of those that train."""
+        """Estimate the size of a checkpoint in bytes.
+
+        It is the size of the last checkpoint. Without one, it is the saved weights plus two AdamW moments for each
+        trainable one.
+        """
         for checkpoint in checkpoints.list_checkpoints(folder):
             return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
         weights = list(self.model.parameters())
-        whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved alone
+        whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved without its base model
         return sum(one.numel() * one.element_size() * (whole + (3 - whole) * one.requires_grad) for one in weights)
 
     def _loss_until_now(self) -> dict[str, float]:
-        """What upstream keeps in memory alone."""
+        """Return the loss and the training time, which upstream keeps only in memory."""
         since = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean().item()
         seconds = self._seconds_before + time.time() - self._began
         return {
@@ -104,7 +114,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
 
     @property
     def resumes_evaluation(self) -> bool:
-        """Whether an interrupted evaluation can be made after a resume, without a change of the random numbers."""
+        """Return whether an interrupted evaluation can run after a resume without changing the random numbers."""
         samples = getattr(getattr(self.model, "generation_config", None), "do_sample", False)
         return not (samples and getattr(self.args, "predict_with_generate", False))
 
@@ -128,7 +138,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
             self.args.eval_on_start = False
         best = self.state.best_global_step
-        # Upstream looked where it was before the run was moved, or wherever someone else has written.
+        # Upstream reads the stored path, which is wrong after a move and may be someone else's.
         self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
         if best and (why := checkpoints.find_damage(self._checkpoint_of(best))):
             log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
@@ -136,21 +146,21 @@ class CheckpointingMixin(Seq2SeqTrainer):
         return epochs_and_steps
 
     def _evaluate_pending(self, trial: Any, start_time: float, ignore_keys: list[str] | None = None) -> None:
-        """Makes the evaluation that was interrupted, and what follows it, as before the next step."""
+        """Run the interrupted evaluation, and save a checkpoint if one was due, before the next step."""
         pending, self._pending_evaluation = self._pending_evaluation, None
         if not pending:
             return
-        self._load_rng_state(self._resumed_from)  # which upstream calls after this evaluation
+        self._load_rng_state(self._resumed_from)  # upstream calls it only after this evaluation
         self.control.should_evaluate, self.control.should_save = True, pending["save"]
         epoch = float(self.state.epoch or 0)
         self._maybe_log_save_evaluate(self._tr_loss, None, self.model_wrapped, trial, epoch, ignore_keys, start_time)
 
     def _checkpoint_of(self, step: int) -> Path:
-        name = f"{PREFIX}{step}".replace("/", "_")  # the state of someone else can have a path there
+        name = f"{PREFIX}{step}".replace("/", "_")  # a foreign state could contain a path here
         return Path(self.args.output_dir) / name
 
     def best_is_lost(self, checkpoint: str) -> str | None:
-        """Returns why the best weights until a checkpoint cannot be read; None where they can, or nothing was best."""
+        """Return why the best weights until a checkpoint cannot be read; None if they can, or if none were best."""
         best = TrainerState.load_from_json(str(Path(checkpoint) / _STATE)).best_global_step
         return checkpoints.find_damage(self._checkpoint_of(best)) if best else None
 
@@ -174,26 +184,26 @@ class CheckpointingMixin(Seq2SeqTrainer):
         self._evaluate_pending(kwargs["trial"], kwargs["start_time"], kwargs["ignore_keys_for_eval"])
         if self.control.should_training_stop:
             return
-        if self.state.global_step >= self.state.max_steps:  # all was done but to end
+        if self.state.global_step >= self.state.max_steps:  # all steps are done; only the end of training is missing
             self.control.should_training_stop = True
             return
-        set_epoch(kwargs["train_dataloader"], kwargs["epoch"], self.args.seed)  # the loader of a resume shares samplers
+        set_epoch(kwargs["train_dataloader"], kwargs["epoch"], self.args.seed)  # a resumed loader shares the samplers
         super()._run_epoch(**kwargs)
 
     def _finalize_training(self, trial: Any, num_train_samples: int, start_time: float) -> Any:
-        if self._resumed_from and not self._has_run_epoch:  # at the end of the last epoch
+        if self._resumed_from and not self._has_run_epoch:  # the checkpoint is from the end of the last epoch
             self._load_rng_state(self._resumed_from)
             self._evaluate_pending(trial, start_time)
         # Upstream adds this process's loss since the last log to a sum over all processes.
         self._tr_loss = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean()
-        if not self.leaves_weights:  # whoever asked for that removes them all
+        if not self.leaves_weights:  # the caller removes all of them
             self.args.save_total_limit = None
         return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_before)
 
     # --- reading weights ---------------------------------------------------------------------------------
 
     def _load_best_model(self) -> None:
-        if not self.leaves_weights or self.state.best_global_step == self.state.global_step:  # which are in memory
+        if not self.leaves_weights or self.state.best_global_step == self.state.global_step:  # already in memory
             return
         if self._reads_back():
             self._read_back(str(self.state.best_model_checkpoint))
@@ -207,11 +217,14 @@ class CheckpointingMixin(Seq2SeqTrainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _reads_back(self) -> bool:
-        """Whether the weights lie in files of `save_pretrained`, not in adapters or shards of an engine."""
+        """Return whether the weights are in files of `save_pretrained`, not in adapters or shards of an engine."""
         return isinstance(self.model, PreTrainedModel) and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
 
     def _read_back(self, folder: str) -> None:
-        """Reads weights by their names in files, which upstream takes for those in memory: of a ViT it reads few."""
+        """Read weights by their names in the files.
+
+        Upstream assumes that names in files and in memory are the same, and so reads only a few weights of a ViT.
+        """
         saved, loaded = type(self.model).from_pretrained(
             folder, config=self.model.config, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True
         )

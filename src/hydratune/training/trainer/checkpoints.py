@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or invisible, and the newest one that a run can go on from.
+"""Atomic checkpoints, and the newest one that a run can resume from.
 
-One is written into a folder that nobody looks into, with a manifest of its files, brought to the disk and then given
-its name, in one step. So what has a name was whole once; the manifest tells what has been damaged since.
+A checkpoint is written to a hidden directory, with a manifest of its files, and synced to disk. It then gets its final
+name in one step. A checkpoint with a final name was therefore complete once, and the manifest shows later corruption.
 """
 
 from __future__ import annotations
@@ -20,31 +20,32 @@ from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import write_json
 
 PREFIX = "checkpoint-"
-UNFINISHED = ".unfinished"  # beside the checkpoints: where one is written
+UNFINISHED = ".unfinished"  # directory next to the checkpoints, in which one is written
 MANIFEST = "manifest.json"
-_LOADED = (".pt", ".pth", ".bin")  # by torch: tensors and plain values alone
+_LOADED = (".pt", ".pth", ".bin")  # files that torch loads; they may hold only tensors and plain values
 _PICKLED = (
     ".metadata",
     "_states.pt",
-)  # of torch's checkpoints in parts and of deepspeed's, read without `weights_only`
-_SPARE = 64 * 2**20  # bytes that a disk must have beside a checkpoint
+)  # files of sharded torch and DeepSpeed checkpoints, read without `weights_only`
+_SPARE = 64 * 2**20  # bytes that must remain free on the disk next to a checkpoint
 
 
 class DiskFullError(OSError):
-    """A disk without room for a checkpoint; those before are kept."""
+    """Disk without room for a checkpoint; earlier checkpoints remain."""
 
 
 def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping[str, Any]) -> None:
-    """Gives a folder that is written its name, in one step, once all of it is on the disk.
+    """Rename a written directory to its final name in one step, once all of it is on disk.
 
     Args:
-        written: Below `UNFINISHED`.
-        final: `checkpoint-N`; one of that name is replaced: it is corrupt, or lacks an evaluation that was interrupted.
-        lineage: What it belongs to; see `latest_valid`.
-        more: What the manifest is to keep for `read`.
+        written: Directory below `UNFINISHED`.
+        final: Path `checkpoint-N`. An existing one is replaced: it is corrupt, or lacks an interrupted evaluation.
+        lineage: Fingerprint of the training that the checkpoint belongs to; see `latest_valid`.
+        more: Further entries of the manifest, for `read`.
     """
     files = {str(path.relative_to(written)): _sum(path) for path in _files(written)}
     write_json(written / MANIFEST, {"files": files, "lineage": dict(lineage), **more})
+    # All contents must be on disk before the rename, or a power failure could leave a partial checkpoint.
     for path in [*_files(written), *(p for p in written.rglob("*") if p.is_dir()), written]:
         _sync(path)
     replaced = written.with_name(f"{final.name}.replaced")
@@ -57,20 +58,20 @@ def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping
 
 
 def read(checkpoint: Path) -> dict[str, Any]:
-    """Its manifest."""
+    """Return the manifest of a checkpoint."""
     found: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
     return found
 
 
 def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that a run can go on from, and what was passed over, with the reasons.
+    """Return the newest checkpoint that a run can resume from, and the skipped checkpoints with the reasons.
 
     Args:
-        folder: The run's checkpoints.
-        lineage: What the run trains, by names for the user.
+        folder: Directory of the run's checkpoints.
+        lineage: Fingerprint of the run's training, by names for the user.
 
     Raises:
-        ConfigError: Where all that are whole are of another lineage: they would be lost to a run that began again.
+        ConfigError: If all valid checkpoints have another lineage. A run that starts over would lose them.
     """
     passed, strange = [], []
     for checkpoint in list_checkpoints(folder):
@@ -87,7 +88,7 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """Why a checkpoint is not what was saved; None where it is."""
+    """Return why a checkpoint differs from what was saved; None if it is intact."""
     try:
         told = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -115,13 +116,13 @@ def find_damage(checkpoint: Path) -> str | None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, the newest first."""
+    """Return the checkpoints of a run, the newest first."""
     found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
 
 
 def make_room(folder: Path, needed: int) -> None:
-    """Clears what an earlier save left unfinished; raises DiskFullError where `needed` bytes do not fit."""
+    """Delete what an earlier save left unfinished; raise DiskFullError if `needed` bytes do not fit."""
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
@@ -133,14 +134,14 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether Trainer would load a file; its tensors are not read for that."""
+    """Return whether Trainer would load a file; this check does not read its tensors."""
     import torch
     from transformers.trainer import safe_globals
 
     try:
         with safe_globals():
             torch.load(path, map_location="meta", mmap=True, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError):  # a pickle of others, or no file of torch's
+    except (pickle.UnpicklingError, RuntimeError):  # a foreign pickle, or not a file of torch
         return False
     return True
 

@@ -1,9 +1,13 @@
-"""Cheaper steps on a CPU: the same training, with less work around the multiplications.
+"""Faster training steps on a CPU: the same training, with less work around the matrix multiplications.
 
-At the small batches of fine-tuning a third of a step is not the network's: a table of embeddings whose gradient is
-filled with zeros, measured and scaled as a whole though a batch touches one row in a hundred; random numbers that are
-drawn one by one with a division each; memory that is given back and asked for again. None of these changes what is
-learned. Each part can be taken out by itself, and `hardware.lean=false` leaves all of them out.
+At the small batches of fine-tuning, a third of a step is not spent in the model:
+
+- The gradient of an embedding table is zeroed, measured, and scaled as a whole, but a batch uses one row in a hundred.
+- Random numbers are drawn one by one, with a division each.
+- Memory is freed and requested again.
+
+None of this work affects what is learned. Each speedup can be removed separately. `hardware.lean=false` turns all of
+them off.
 """
 
 from __future__ import annotations
@@ -21,29 +25,30 @@ from torch.nn import functional
 from transformers import Trainer
 
 _MMAP_MAX, _TRIM_THRESHOLD = -4, -1  # options of glibc's `mallopt`
-_LARGE = 4096  # rows of a table that is worth a gradient of rows
-_LEVELS = 2**16  # of a random number of 16 bits
+_LARGE = 4096  # minimum rows of a table for a row-wise gradient
+_LEVELS = 2**16  # values of a 16-bit random number
 
 
 @contextmanager
 def lean_steps(trainer: Trainer) -> Iterator[None]:
-    """Makes the steps that `trainer` trains inside cheaper, where it trains on a CPU."""
+    """Make the training steps of `trainer` inside the block faster, if it trains on a CPU."""
     with ExitStack() as stack:
         if trainer.args.device.type == "cpu":
             keep_memory()
             stack.enter_context(quick_dropout())
-            if trainer.args.world_size == 1:  # else gradients are exchanged while they are made, through autograd
+            if trainer.args.world_size == 1:  # otherwise autograd exchanges gradients while it computes them
                 stack.enter_context(gradients_of_rows(trainer))
         yield
 
 
 def keep_memory() -> None:
-    """Makes glibc keep memory that torch gives back, which the next step asks for again, for good.
+    """Make glibc keep the memory that torch frees, for the rest of the process.
 
-    Else each large tensor is mapped anew, and its pages fault one by one: a tenth of a step, or more.
+    Otherwise the next step requests it again. Each large tensor is then mapped again and its pages fault one by one,
+    which takes a tenth of a step or more.
     """
     if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl does not have it
         if mallopt:
             mallopt(_MMAP_MAX, 0)
             mallopt(_TRIM_THRESHOLD, 2**31 - 1)
@@ -53,11 +58,12 @@ def keep_memory() -> None:
 
 
 class _Dropout(torch.autograd.Function):
-    """Zeroes each value by chance and scales the others, by 16 random bits a value."""
+    """Dropout with 16 random bits per value: it zeroes values at random and scales the others."""
 
     @staticmethod
     def forward(ctx: Any, values: torch.Tensor, dropped: int) -> torch.Tensor:
         count = values.numel()
+        # Each int64 gives four 16-bit numbers; `dropped` of their 2^16 values drop an element.
         drawn = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
         kept = drawn.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
         noise = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
@@ -72,10 +78,10 @@ class _Dropout(torch.autograd.Function):
 
 @contextmanager
 def quick_dropout() -> Iterator[None]:
-    """Replaces `torch.nn.functional.dropout`, which draws a double a value, by one that draws 16 bits.
+    """Replace `torch.nn.functional.dropout`, which draws a double per value, with one that draws 16 bits.
 
-    A probability is rounded to a multiple of 2^-16, and kept values are scaled by what it is then, so that the mean
-    stays exact. Other random numbers than torch's, as many and as independent.
+    The probability is rounded to a multiple of 2^-16. The remaining values are scaled by the rounded probability, so
+    the mean stays exact. The random numbers differ from torch's, but there are as many, and they are as independent.
     """
     stock = functional.dropout
 
@@ -101,7 +107,7 @@ def quick_dropout() -> Iterator[None]:
 
 
 class _Lookup(torch.autograd.Function):
-    """Rows of a table, whose gradient is added to the rows that were looked up and to no others."""
+    """Embedding lookup whose gradient is added only to the rows that were looked up."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, ids: torch.Tensor, rows: _Rows) -> torch.Tensor:
@@ -117,7 +123,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class _Rows:
-    """The gradient of a table in memory that is kept from step to step, and the rows of it that are not zero."""
+    """Gradient of a table, whose memory is reused from step to step, and the rows of it that are not zero."""
 
     def __init__(self, table: nn.Embedding) -> None:
         self.weight, self._padding = table.weight, table.padding_idx
@@ -125,37 +131,39 @@ class _Rows:
         self.touched = torch.empty(0, dtype=torch.int64)
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
-        """(batch, seq) int64 -> (batch, seq, hidden)."""
+        """Look up token IDs: (batch, seq) int64 -> (batch, seq, hidden)."""
         return _Lookup.apply(self.weight, ids, self)
 
     def add(self, ids: torch.Tensor, gradient: torch.Tensor) -> None:
-        """Adds (tokens, hidden) to the rows `ids` (tokens,) of the gradient; rows of a new step begin at zero."""
+        """Add (tokens, hidden) to the rows `ids` (tokens,) of the gradient; the rows of a new step start at zero."""
         if self._padding is not None:
             told = ids != self._padding
             ids, gradient = ids[told], gradient[told]
         if self.weight.grad is None:
             if self._gradient is None:
                 self._gradient = torch.zeros_like(self.weight)
+            # Only the rows of the previous step are not zero.
             self._gradient[self.touched] = 0
             self.weight.grad, self.touched = self._gradient, ids.unique()
         else:
             self.touched = torch.cat([self.touched, ids]).unique()
+        # `index_add_` adds up the rows of an ID that occurs several times.
         self.weight.grad.index_add_(0, ids, gradient.to(self.weight.dtype))
 
     def values(self) -> torch.Tensor:
-        """(touched, hidden): all of the gradient that is not zero."""
+        """Return the touched rows of the gradient, (touched, hidden); all other rows are zero."""
         assert self.weight.grad is not None
         return self.weight.grad[self.touched]
 
     def scale(self, factor: torch.Tensor) -> None:
-        """Multiplies the gradient."""
+        """Multiply the gradient by a factor."""
         assert self.weight.grad is not None
         self.weight.grad[self.touched] *= factor
 
 
 @contextmanager
 def gradients_of_rows(trainer: Trainer) -> Iterator[None]:
-    """Makes large tables of embeddings, and the clipping of gradients, look at the rows of a batch alone."""
+    """Restrict the gradients of large embedding tables, and their clipping, to the rows of a batch."""
     tables = [one for one in trainer.model.modules() if _has_rows(one, trainer.model)]
     lookups = [_Rows(table) for table in tables]
     if not tables or type(trainer)._clip_grad_norm is not Trainer._clip_grad_norm:
@@ -173,16 +181,16 @@ def gradients_of_rows(trainer: Trainer) -> Iterator[None]:
 
 
 def _has_rows(module: nn.Module, network: nn.Module) -> bool:
-    """Whether a module is a large table that trains, and nothing but a table."""
+    """Return whether a module is a large trainable embedding table, with plain options and an untied weight."""
     if type(module) is not nn.Embedding or module.num_embeddings < _LARGE or not module.weight.requires_grad:
         return False
     plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
     users = [one for one in network.modules() if getattr(one, "weight", None) is module.weight]
-    return plain and len(users) == 1  # one that is the head as well has a gradient of all rows
+    return plain and len(users) == 1  # a table that is also the head has a gradient for all rows
 
 
 def _clip(model: nn.Module, lookups: list[_Rows], most: float) -> torch.Tensor:
-    """The norm of all gradients, which are scaled to `most` where it is larger: `torch.nn.utils.clip_grad_norm_`."""
+    """Return the norm of all gradients, and scale them to `most` if it is larger, like `clip_grad_norm_` of torch."""
     used = [rows for rows in lookups if rows.weight.grad is not None]
     tables = {id(rows.weight) for rows in used}
     others = [one.grad for one in model.parameters() if one.grad is not None and id(one) not in tables]

@@ -1,4 +1,4 @@
-"""The order in which a DataLoader reads rows, and the random numbers of its workers: both by seed and epoch alone."""
+"""Row order of a DataLoader and random numbers of its workers; both depend only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hydratune.utils.rng import seeded_generator
 
 
 def seed_workers(loader: Any, seed: int) -> None:
-    """Gives a DataLoader a generator of its own, from which it draws the seeds of its workers.
+    """Give a DataLoader its own generator, from which it draws the seeds of its workers.
 
-    Without one, each iterator draws from torch's global generator. How many iterators a run makes depends on where it
-    was interrupted (persistent workers make theirs once), so that the dropout of a resumed run would differ.
+    Without one, each iterator draws from torch's global generator. The number of iterators depends on where a run was
+    interrupted, since persistent workers create theirs once. The dropout of a resumed run would then differ.
     """
-    loader = getattr(loader, "base_dataloader", loader)  # accelerate wraps torch's
+    loader = getattr(loader, "base_dataloader", loader)  # accelerate wraps the DataLoader of torch
     loader.generator = seeded_generator(seed, 0)
 
 
 def protect_workers(loader: Any) -> None:
-    """Makes the workers of a DataLoader survive a signal that is sent to all processes of a job.
+    """Make the workers of a DataLoader survive a signal that is sent to all processes of a job.
 
-    A worker that ends makes the training process fail, which would otherwise save a checkpoint.
+    If a worker ends, the training process fails before it can save a checkpoint.
     """
     loader = getattr(loader, "base_dataloader", loader)
     if loader.num_workers:
@@ -32,34 +32,35 @@ def protect_workers(loader: Any) -> None:
 
 @dataclass(frozen=True)
 class _WorkerInit:
-    """The `worker_init_fn` of a DataLoader; a class, for workers that are not forked.
+    """`worker_init_fn` of a DataLoader, as a class for workers that are not forked.
 
     Args:
-        before: The function that the DataLoader had.
-        training: The flag of the process that trains.
+        before: Function that the DataLoader had before.
+        training: Flag of the training process.
     """
 
     before: Callable[[int], None] | None
     training: Any
 
     def __call__(self, worker_id: int) -> None:
-        """Runs in the worker."""
+        """Initialize a worker, inside its process."""
         signals.install_in_data_worker(self.training)
         if self.before:
             self.before(worker_id)
 
 
 def set_epoch(loader: Any, epoch: int, seed: int) -> None:
-    """Makes the next iteration over a DataLoader that of `epoch`, in its samplers and in the seeds of its workers.
+    """Set the epoch of the next iteration over a DataLoader, in its samplers and in the seeds of its workers.
 
-    `DataLoaderShard.set_epoch` and Trainer stop one wrapper short of a sampler that several processes share after a
-    resume: `SkipBatchSampler(BatchSamplerShard(BatchSampler(sampler)))`.
+    After a resume, `DataLoaderShard.set_epoch` and Trainer stop one wrapper short of a sampler that several processes
+    share: `SkipBatchSampler(BatchSamplerShard(BatchSampler(sampler)))`.
 
     Args:
-        loader: One of torch's or of accelerate's.
-        epoch: From 0.
-        seed: Of the run.
+        loader: DataLoader of torch or of accelerate.
+        epoch: Epoch, counted from 0.
+        seed: Seed of the run.
     """
+    # Follow the wrappers inward: DataLoader, batch samplers, sampler.
     layer = loader
     while layer is not None:
         if hasattr(layer, "set_epoch"):

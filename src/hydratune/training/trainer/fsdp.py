@@ -1,4 +1,4 @@
-"""Weights that lie in parts on several processes."""
+"""Parameters that FSDP shards across processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import nn
 
 
 def gather_weights(network: nn.Module, keep: bool) -> None:
-    """Makes parameters whole where each process holds a part of them, in memory of the CPU; all processes call it.
+    """Gather sharded parameters into CPU memory; all processes must call it.
 
     Args:
-        network: Is good for saving afterwards, no longer for training.
-        keep: Whether this process is to have them; the others see one weight after the other.
+        network: Model, which can be saved but not trained afterwards.
+        keep: Whether this process keeps the gathered parameters; the others hold one parameter at a time.
     """
     known: dict[int, nn.Parameter] = {}  # tied weights stay tied
     for module in network.modules():
-        if hasattr(module, "reshard"):  # of FSDP: weights that the last step has put together
+        if hasattr(module, "reshard"):  # FSDP may still hold the weights that the last step gathered
             module.reshard()
     for module in network.modules():
         for name, weight in list(module._parameters.items()):

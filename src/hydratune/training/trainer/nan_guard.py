@@ -1,4 +1,4 @@
-"""No step with a loss or a gradient that is no number, and words for memory that is not enough."""
+"""Guard against steps whose loss or gradient is infinite or NaN."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from hydratune.training.trainer.dataloader import set_epoch
 
 log = logging.getLogger(__name__)
 
-_SHOWN = 32  # rows of a batch that a message names
+_SHOWN = 32  # maximum number of rows in a message
 
 
 class NotFiniteError(RuntimeError):
-    """A loss or a gradient that is infinite or no number; the weights are those of the step before."""
+    """Infinite or NaN loss or gradient; the weights are those of the previous step."""
 
 
 class NanGuardMixin(CheckpointingMixin):
-    """Looks at the loss and the gradient of each step before the weights are touched.
+    """Mixin that checks the loss and the gradient of each step before the weights change.
 
-    Upstream logs a loss of NaN as 0 and goes on, with weights that are NaN from then on.
+    Upstream logs a NaN loss as 0 and continues, with weights that are NaN from then on.
 
     Args:
-        on_nan: `stop` raises, with the step, the learning rate and the rows; `skip` leaves the weights as they are,
-            says so, and goes on with the next step.
-        max_skipped: Stops at more skipped steps than that, of those since the run was started or gone on with.
+        on_nan: `stop` raises NotFiniteError with the step, the learning rate, and the rows. `skip` leaves the weights
+            unchanged, logs a warning, and continues with the next step.
+        max_skipped: Maximum number of skipped steps since the run was started or resumed; one more raises
+            NotFiniteError.
     """
 
     def __init__(
@@ -40,26 +41,27 @@ class NanGuardMixin(CheckpointingMixin):
         self._finite = torch.tensor(True, device=self.args.device)
 
     def training_step(self, model: nn.Module, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        """Notes whether the loss is a number; upstream averages others away."""
+        """Run a training step and record whether its loss is finite; upstream averages other losses away."""
         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        # The flag stays on the device, so that a micro-batch does not wait for it.
         self._finite &= torch.isfinite(loss)
         return loss
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """The norm, which is looked at here: after the last part of a step, before the optimizer."""
+        """Return the gradient norm, and check it after the last micro-batch of a step, before the optimizer."""
         norm = super()._get_grad_norm(model, grad_norm)
         finite = self._finite
-        if self.accelerator.scaler is None:  # with fp16 it finds the scale by gradients that are infinite
-            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP's lies in parts
+        if self.accelerator.scaler is None:  # the fp16 scaler finds its scale by infinite gradients
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP shards its norm
             finite = finite & torch.isfinite(torch.as_tensor(whole, device=self.args.device))
         self._finite = torch.ones_like(self._finite)
         if not self._all_processes(finite):
             self._not_finite(float(norm))
-            model.zero_grad(set_to_none=True)  # the optimizer leaves weights without a gradient alone
+            model.zero_grad(set_to_none=True)  # the optimizer skips weights without a gradient
         return norm
 
     def _all_processes(self, finite: torch.Tensor) -> bool:
-        """Whether a step is finite in all processes of a run, which step together or not at all."""
+        """Return whether a step is finite in all processes of a run, which step together or not at all."""
         return bool(self.accelerator.gather(finite.reshape(1)).all())
 
     def _not_finite(self, norm: float) -> None:
@@ -75,14 +77,16 @@ class NanGuardMixin(CheckpointingMixin):
         raise NotFiniteError(f"{words}. Nothing was updated. {fix}; trainer.on_nan=skip leaves such steps out")
 
     def _rows_of_step(self) -> list[int]:
-        """The numbers of the training rows of the step that is under way, from 0; empty where they have none."""
+        """Return the training rows of the current step, counted from 0; empty if they have no numbers."""
         loader = self.callback_handler.train_dataloader
         batches = getattr(loader, "batch_sampler", None)
         if batches is None:
             return []
         parts = self.args.gradient_accumulation_steps
+        # Steps per epoch, rounded up: the last one may have fewer micro-batches.
         steps = -(-len(loader) // parts)
         epoch, step = divmod(self.state.global_step, steps)
         set_epoch(loader, epoch, self.args.seed)
+        # The batch sampler yields row numbers only, so no rows are read.
         found = [row for batch in islice(batches, step * parts, (step + 1) * parts) for row in batch]
         return found[:_SHOWN]

@@ -1,7 +1,7 @@
-"""The private methods of Hugging Face's `Trainer` that ours overrides.
+"""Private methods of Hugging Face's `Trainer` that our Trainer overrides.
 
-Private methods may change in any release of transformers. A test compares their source text with the digests below.
-If it fails, read the change, adapt the override, and update the digest and `CHECKED_WITH`.
+Private methods may change in any release of transformers. A test compares their source text with the digests below. If
+it fails, read the change, adapt the override, and update the digest and `CHECKED_WITH`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CHECKED_WITH = "5.23.0"  # version of transformers
 
 
 class Override(NamedTuple):
-    """One private method that is overridden.
+    """Overridden private method.
 
     Args:
         reason: Why it is overridden.

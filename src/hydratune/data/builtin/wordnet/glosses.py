@@ -1,4 +1,4 @@
-"""Text to write: definitions, and the words that they define."""
+"""Text generation datasets: definitions, and the words that they define."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import ClassVar
 from hydratune.data.builtin.wordnet.database import PartOfSpeech, Synset
 from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
 
-# What one says of a thing of each class.
+# Answer to "What kind of thing is this?" for each class.
 IT_IS = {
     "noun.act": "an act",
     "noun.animal": "an animal",
@@ -38,28 +38,28 @@ IT_IS = {
 
 @dataclass(kw_only=True)
 class WordnetGlosses(Wordnet):
-    """A dictionary, an entry a row (`text`): word, part of speech, definition, examples; 1.9 MB to train on."""
+    """A dictionary with one entry per row (`text`): word, part of speech, definition, examples; 1.9 MB for training."""
 
     rows: ClassVar[Mapping[str, int]] = {"train": 20000, "validation": 1000, "test": 1000}
 
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
-        """A row each."""
+        """Yield a row for each synset."""
         for one in synsets:
             yield {"text": "; ".join([f"{one.lemmas[0]} ({one.pos}): {one.gloss}", *one.examples])}
 
 
 @dataclass(kw_only=True)
 class WordnetKinds(Wordnet):
-    """Gloss of a noun -> what it is a kind of, in a word or two (`source`, `target`).
+    """Gloss of a noun -> its hypernym (`source`, `target`).
 
-    About half of the targets are in the gloss; the others have to be known.
+    About half of the targets occur in the gloss; the others require knowledge.
     """
 
     parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
     rows: ClassVar[Mapping[str, int]] = {"train": 12000, "validation": 500, "test": 1000}
 
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
-        """A row for each noun but the topmost."""
+        """Yield a row for each noun with a parent."""
         for noun in synsets:
             if noun.parents:
                 yield {"source": noun.gloss, "target": noun.parents[0].lemmas[0]}
@@ -67,13 +67,13 @@ class WordnetKinds(Wordnet):
 
 @dataclass(kw_only=True)
 class WordnetChat(Wordnet):
-    """What kind of thing is this: a gloss? It is ... (`prompt`, `completion`)."""
+    """Questions about the kind of thing that a gloss describes, with answers (`prompt`, `completion`)."""
 
     parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
     rows: ClassVar[Mapping[str, int]] = {"train": 8000, "validation": 500, "test": 1000}
 
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
-        """A row for each noun of a class that has a name."""
+        """Yield a row for each noun of a class in `IT_IS`."""
         for noun in synsets:
             if said := IT_IS.get(noun.category):
                 yield {"prompt": f"What kind of thing is this: {noun.gloss}?", "completion": f"It is {said}."}

@@ -1,4 +1,4 @@
-"""Glosses and what WordNet's graph and its words say of them."""
+"""Datasets about the relations of glosses to the graph and the words of WordNet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hydratune.data.builtin.wordnet.database import PartOfSpeech, Synset, draw
 from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
 from hydratune.data.builtin.wordnet.examples import Usage, usages
 
-# Frequent ancestors of nouns in the middle of the graph: the synset -> what we call it.
+# Frequent ancestors of nouns in the middle of the graph: offset of the synset -> label.
 ANCESTORS = {
     "00004258": "living thing",
     "00007846": "person",
@@ -39,14 +39,14 @@ ANCESTORS = {
 
 @dataclass(kw_only=True)
 class WordnetAncestors(Wordnet):
-    """Gloss of a noun -> which of 20 more general things it is (`text`, `labels`), e.g. living thing and person."""
+    """Gloss of a noun -> its ancestors among 20 general classes (`text`, `labels`), e.g. living thing and person."""
 
     parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
 
     labels: list[str] | None = field(default_factory=lambda: list(ANCESTORS.values()))
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """A row for each noun below one of the ancestors."""
+        """Yield a row for each noun below one of the ancestors."""
         for synset in synsets:
             above = {one.offset for one in synset.ancestors() if one is not synset}
             if found := [name for offset, name in ANCESTORS.items() if offset in above]:
@@ -55,25 +55,28 @@ class WordnetAncestors(Wordnet):
 
 @dataclass(kw_only=True)
 class WordnetSimilarity(Wordnet):
-    """Glosses of two nouns -> how near they are in the graph, above 0 to 1 (`text`, `text_pair`, `label`).
+    """Glosses of two nouns -> their similarity in the graph, above 0 to 1 (`text`, `text_pair`, `label`).
 
-    Wu & Palmer, Verb Semantics and Lexical Selection, ACL 1994.
+    Measure: Wu & Palmer, Verb Semantics and Lexical Selection, ACL 1994.
     """
 
     parts: ClassVar[Sequence[PartOfSpeech]] = ("noun",)
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """A row for each synset, with partners that are near and far in the graph in turn."""
-        walk = sorted(synsets, key=Synset.path)  # neighbours in it are neighbours in the graph
+        """Yield a row for each synset; the partners cycle through six distances in the graph."""
+        walk = sorted(synsets, key=Synset.path)  # adjacent synsets in this order are close in the graph
         places = {synset: place for place, synset in enumerate(walk)}
         for number, synset in enumerate(synsets):
-            step = max(1, len(walk) // 2 // 6 ** (number % 6))  # from half of the graph away to next to it
+            step = max(1, len(walk) // 2 // 6 ** (number % 6))  # from half of the graph down to the adjacent synset
             partner = walk[(places[synset] + step) % len(walk)]
             yield {"text": synset.gloss, "text_pair": partner.gloss, "label": round(wu_palmer(synset, partner), 4)}
 
 
 def wu_palmer(one: Synset, other: Synset) -> float:
-    """Twice the depth of the lowest synset that is above both, over the lengths of both ways up through it."""
+    """Return the Wu-Palmer similarity, which is 2 d / (2 d + s).
+
+    d is the depth of the lowest common ancestor, and s the number of steps from both synsets up to it.
+    """
     up, across = one.ancestors(), other.ancestors()
     lowest = max(up.keys() & across.keys(), key=lambda synset: (synset.depth(), synset.offset))
     depth = 2 * lowest.depth()
@@ -82,9 +85,10 @@ def wu_palmer(one: Synset, other: Synset) -> float:
 
 @dataclass(kw_only=True)
 class WordnetPairs(Wordnet):
-    """A word in a sentence and a gloss: is that its meaning? (`text`, `text_pair`, `label`: match or other).
+    """A word in a sentence and a gloss -> whether they match (`text`, `text_pair`, `label`: match or other).
 
-    The other gloss is of the same broad class. Two words make four rows, so that either side alone says nothing.
+    The other gloss is of the same broad class. Two words make four rows, so that one side alone has no information
+    about the label.
     """
 
     rows: ClassVar[Mapping[str, int]] = {"train": 8000, "validation": 600, "test": 1000}
@@ -92,7 +96,7 @@ class WordnetPairs(Wordnet):
     labels: list[str] | None = field(default_factory=lambda: ["other", "match"])
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """Four rows for each two synsets of a class that have an example."""
+        """Yield four rows for each two synsets of a class that have an example."""
         for two in _groups(synsets, 2):
             for (one, usage), (other, _) in product(two, two):
                 label = "match" if one is other else "other"
@@ -101,16 +105,16 @@ class WordnetPairs(Wordnet):
 
 @dataclass(kw_only=True)
 class WordnetChoices(Wordnet):
-    """A word in a sentence -> which of four glosses is meant (`text`, `choices`, `label`).
+    """A word in a sentence -> its gloss among four choices (`text`, `choices`, `label`).
 
-    The wrong ones are of the same broad class; each gloss is right once and wrong three times, so that the
-    choices alone say nothing.
+    The wrong choices are of the same broad class. Each gloss is right once and wrong three times, so that the choices
+    alone have no information about the label.
     """
 
     rows: ClassVar[Mapping[str, int]] = {"train": 2000, "validation": 200, "test": 400}
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """Four rows for each four synsets of a class that have an example."""
+        """Yield four rows for each four synsets of a class that have an example."""
         for four in _groups(synsets, 4):
             for synset, usage in four:
                 shuffled = _shuffled([one for one, _ in four], synset.id)
@@ -122,7 +126,7 @@ class WordnetChoices(Wordnet):
 
 
 def _groups(synsets: Sequence[Synset], size: int) -> Iterator[list[tuple[Synset, Usage]]]:
-    """Synsets of one broad class, as many as `size`, with an example of each."""
+    """Yield groups of `size` synsets of one broad class, with an example of each."""
     waiting: dict[str, list[tuple[Synset, Usage]]] = defaultdict(list)
     for synset in synsets:
         if usage := next(usages(synset), None):

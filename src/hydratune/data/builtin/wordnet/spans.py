@@ -1,4 +1,4 @@
-"""Sentences, and the words in them that a gloss defines."""
+"""Datasets of sentences with the words that a gloss defines."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from hydratune.utils.errors import Mistake
 
 @dataclass(kw_only=True)
 class WordnetTags(Wordnet):
-    """Words of a gloss, a colon and the words of a sentence -> B-, I- and O (`tokens`, `labels`).
+    """Words of a gloss, a colon, and the words of a sentence -> B-, I-, and O tags (`tokens`, `labels`).
 
-    What the gloss defines is tagged in the sentence with its part of speech.
+    The words in the sentence that the gloss defines are tagged with their part of speech.
     """
 
     labels: list[str] | None = field(default_factory=lambda: ["O", *(f"{at}-{part}" for part in EVERY for at in "BI")])
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """A row for each synset that an example uses."""
+        """Yield a row for each synset with a word that an example uses."""
         for synset in synsets:
             if usage := next(usages(synset), None):
                 gloss, words = WORD.findall(synset.gloss), WORD.findall(usage.example)
@@ -33,10 +33,12 @@ class WordnetTags(Wordnet):
 
 @dataclass(kw_only=True)
 class WordnetSpans(Wordnet):
-    """A gloss as the question -> the words that it defines, in a context of sentences (`answers`, as in SQuAD).
+    """Extractive question answering: a gloss is the question, and the words that it defines are the answer.
+
+    The context consists of sentences, and `answers` has the form of SQuAD.
 
     Args:
-        no_answer: Share of the rows whose context does not have the sentence, as in SQuAD 2.
+        no_answer: Share of the rows whose context lacks the sentence with the answer, as in SQuAD 2.
     """
 
     rows: ClassVar[Mapping[str, int]] = {"train": 3000, "validation": 300, "test": 500}
@@ -44,17 +46,17 @@ class WordnetSpans(Wordnet):
     no_answer: float = 0.0
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the share is one."""
+        """Add an error if `no_answer` is not a valid share."""
         yield from super().check()
         if not 0 <= self.no_answer < 1:
             fix = "Set dataset.no_answer=0.3, or 0 for an answer in every row."
             yield Mistake("no_answer", "a share from 0 to below 1", repr(self.no_answer), fix)
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
-        """A row for each synset that an example uses, with the examples of others."""
+        """Yield a row for each synset with a word that an example uses, with the examples of others as context."""
         used = [(synset, usage) for synset in synsets if (usage := next(usages(synset), None))]
         for place, (synset, usage) in enumerate(used):
-            count = 24 if share(synset.id, salt="long") < 0.1 else 5 + place % 3  # some are over 128 tokens
+            count = 24 if share(synset.id, salt="long") < 0.1 else 5 + place % 3  # some exceed 128 tokens
             others = [used[(place + 101 * step) % len(used)][1] for step in range(1, count + 1)]
             missing = share(synset.id, salt="answer") < self.no_answer
             sentences = sorted(others if missing else [usage, *others], key=lambda one: draw(one.example, synset.id))

@@ -1,4 +1,4 @@
-"""Glosses of nouns and their broad class."""
+"""A classification dataset of glosses of nouns by their broad class."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from datasets import Features
 
 CLASSES = 22  # the largest noun supersenses; the other four have too few glosses for balanced splits
-A_CLASS = {"train": 240, "validation": 30, "test": 30}  # rows
+A_CLASS = {"train": 240, "validation": 30, "test": 30}  # rows per class
 
 
 @dataclass(kw_only=True)
 class WordnetSupersense(Wordnet):
-    """Gloss -> one of 22 noun supersenses (`text`, `label`), balanced, 240/30/30 a class, split by synset.
+    """Gloss -> one of 22 noun supersenses (`text`, `label`), balanced, 240/30/30 rows per class, split by synset.
 
-    Ciaramita & Johnson, Supersense Tagging of Unknown Nouns in WordNet, EMNLP 2003. A gloss that two synsets
-    share is left out.
+    Glosses that several synsets share are left out. Classes: Ciaramita & Johnson, Supersense Tagging of Unknown Nouns
+    in WordNet, EMNLP 2003.
     """
 
     rows: ClassVar[Mapping[str, int]] = {split: CLASSES * count for split, count in A_CLASS.items()}
 
     def deal(self) -> dict[str, list[Synset]]:
-        """As many synsets of each class."""
+        """Return the synsets of each split, with equally many of each class."""
         by_class = _unambiguous(read_synsets(["noun"]))
         largest = sorted(by_class, key=lambda name: (-len(by_class[name]), name))[:CLASSES]
         splits, start = {}, 0
@@ -39,18 +39,18 @@ class WordnetSupersense(Wordnet):
         return splits
 
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
-        """A row each."""
+        """Return a row for each synset."""
         return ({"text": noun.gloss, "label": noun.category} for noun in synsets)
 
     def features(self, rows: Sequence[Row]) -> Features | None:
-        """Labels as ids that know their names."""
+        """Return features with labels as a `ClassLabel`."""
         from datasets import ClassLabel, Features, Value
 
         return Features({"text": Value("string"), "label": ClassLabel(names=sorted({row["label"] for row in rows}))})
 
 
 def _unambiguous(nouns: Sequence[Synset]) -> dict[str, list[Synset]]:
-    """Supersense -> its synsets in the order of the hash, without glosses that occur twice."""
+    """Return the synsets of each supersense, ordered by hash, without glosses that occur twice."""
     occurrences = Counter(noun.gloss for noun in nouns)
     by_class: dict[str, list[Synset]] = defaultdict(list)
     for noun in sorted(nouns, key=lambda noun: draw(noun.offset)):
