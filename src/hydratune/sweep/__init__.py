@@ -1,4 +1,4 @@
-"""Hyperparameter sweeps: the search space, the shared study, the workers that pull trials from it, the report."""
+"""Hyperparameter sweeps: the search space, the shared study, the workers that pull trials from it, and the report."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""One process of a distributed trial: `python -m hydratune.sweep._rank CONFIG PARENT SWEEP TRIAL_ID NUMBER`."""
+"""Process of a distributed trial: `python -m hydratune.sweep._rank CONFIG PARENT SWEEP TRIAL_ID NUMBER`."""
 
 from __future__ import annotations
 

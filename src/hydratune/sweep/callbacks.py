@@ -1,4 +1,4 @@
-"""What a running trial tells its study, and how it ends early."""
+"""Trainer callbacks that report scores and progress of a trial to its study, and stop a pruned trial."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from hydratune.utils.errors import PrunedError
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-_EVERY = 3  # seconds between two notes of how far a training is
+_EVERY = 3  # seconds between two progress reports of a trial
 
 
 class PruningCallback(TrainerCallback):
-    """Reports each evaluation to the study, and ends the training where the study's pruner, if it has one, says so.
+    """Callback that reports each evaluation to the study, and stops training if the study prunes the trial.
 
-    The first process asks, all get its answer, and all end: one that stopped alone would leave the others waiting.
+    The first process asks the pruner, and all processes get its answer and stop together. A process that stopped
+    alone would leave the others waiting.
 
     Args:
-        trial: Of the study; None in the other processes of a run.
-        objective: The metric that is reported.
+        trial: Trial of the study; None in a process that reports nothing.
+        objective: Name of the metric to report.
     """
 
     def __init__(self, trial: Trial | None, objective: str) -> None:
@@ -40,16 +41,16 @@ class PruningCallback(TrainerCallback):
         metrics: Any = None,
         **_: Any,
     ) -> None:
-        """Reports the value under the number of evaluations until now."""
+        """Report the value under the number of evaluations so far, and stop training if the trial is pruned."""
         number = sum(self._objective in entry for entry in state.log_history)
-        if self._objective not in metrics:  # such as the time that the training took
+        if self._objective not in metrics:  # e.g. `train_runtime`, which evaluations do not have
             return
         self.pruned = _from_first(self._asks(state, float(metrics[self._objective]), number))
         if self.pruned:
             control.should_training_stop = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Raises, so that nothing comes after the training."""
+        """Raise PrunedError if the trial was pruned, so that nothing runs after training."""
         if self.pruned:
             raise PrunedError(f"pruned at step {state.global_step}")
 
@@ -58,15 +59,15 @@ class PruningCallback(TrainerCallback):
             return False
         trial = self._trial
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a trial that begins again has reported it before
+            warnings.simplefilter("ignore", UserWarning)  # a resumed trial may have reported it before
             retry(lambda: trial.report(value, number))
-        if state.global_step >= state.max_steps:  # nothing is saved by it, and a value would be lost
+        if state.global_step >= state.max_steps:  # pruning would save no time, and lose a value
             return False
         return retry(trial.should_prune)
 
 
 def _from_first(decision: bool) -> bool:
-    """What the first of the processes of a run decided."""
+    """Broadcast the decision of the first process of a run to all its processes, and return it."""
     import torch.distributed
 
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -77,13 +78,13 @@ def _from_first(decision: bool) -> bool:
 
 
 class ReportProgress(TrainerCallback):
-    """Notes now and then how far a training is, for the sweep's table."""
+    """Callback that reports the progress of a training run, for the table of the sweep."""
 
     def __init__(self, note: Callable[[float], None]) -> None:
         self._note, self._last = note, 0.0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
-        """Writes the share of steps that are done."""
+        """Report the share of completed steps, from 0 to 1, at most once every `_EVERY` seconds."""
         if state.is_world_process_zero and time.monotonic() - self._last > _EVERY:
             self._last = time.monotonic()
             self._note(state.global_step / max(state.max_steps, 1))

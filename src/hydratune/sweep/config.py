@@ -1,4 +1,4 @@
-"""How a sweep is made; the group `sweep` of the config."""
+"""Settings of a sweep: the group `sweep` of the config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
-# Name -> class of optuna.pruners, and where we differ from its defaults; the resource is the number of evaluations.
+# Name -> class of optuna.pruners, and arguments that differ from its defaults. The resource is the number of
+# evaluations.
 PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "asha": ("SuccessiveHalvingPruner", {"min_resource": 1}),
     "hyperband": ("HyperbandPruner", {}),
@@ -24,7 +25,7 @@ PRUNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "wilcoxon": ("WilcoxonPruner", {}),
     "none": ("NopPruner", {}),
 }
-_P_THRESHOLD = 0.1  # of optuna.pruners.WilcoxonPruner
+_P_THRESHOLD = 0.1  # the default of optuna.pruners.WilcoxonPruner
 _DIRECTIONS = ("maximize", "minimize")
 _SCHEMES = ("mysql", "postgresql", "sqlite")
 T = TypeVar("T")
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(kw_only=True)
 class Sweep(Configurable):
-    """What `hydratune -m` does with the values that were given; conf/sweep/grid.yaml says what each is."""
+    """Settings of `hydratune -m`; conf/sweep/grid.yaml describes each field."""
 
     name: str | None = None
     params: dict[str, str] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class Sweep(Configurable):
     seed: int = 0
 
     def check(self) -> Iterator[Mistake]:
-        """What can be told to be wrong without the space."""
+        """Yield the errors that can be detected without the search space."""
         if self.name is not None and (not self.name or "/" in self.name):
             yield Mistake(
                 "name", "text without a slash", repr(self.name), "It names a folder: set sweep.name=my_sweep."
@@ -95,12 +96,13 @@ class Sweep(Configurable):
         yield from self._check_pruner_args()
 
     def _least_seeds(self) -> int:
-        """How many seeds it takes before the Wilcoxon test of all but the last can be below its threshold.
+        """Return the smallest number of seeds with which the Wilcoxon pruner can prune, or 0 for an invalid threshold.
 
-        The smallest one-sided p-value of n pairs is 1 / 2**n, and nothing is left to prune after the last seed.
+        The smallest one-sided p-value of n pairs is 1 / 2**n. The pairs are those of all seeds but the last, since
+        nothing is left to prune after the last seed.
         """
         threshold = self.pruner_args.get("p_threshold", _P_THRESHOLD)
-        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:  # optuna refuses it
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:  # optuna rejects it
             return 0
         return next(count for count in itertools.count(2) if 0.5 ** (count - 1) < threshold)
 
@@ -114,32 +116,32 @@ class Sweep(Configurable):
                 yield Mistake(f"pruner_args.{name}", one_of(known.parameters), repr(name), fix)
 
     def in_order(self, points: Sequence[T]) -> list[T]:
-        """The points of a grid as they are tried, the same at each start."""
+        """Return the points of a grid in the order of the trials, which is the same at each start."""
         ordered = list(points)
         if self.shuffle:
             random.Random(self.seed).shuffle(ordered)  # noqa: S311 (no secret)
         return ordered
 
     def optuna_pruner(self) -> BasePruner:
-        """The pruner by its name."""
+        """Return the optuna pruner with the configured name and arguments."""
         import optuna
 
         name, args = PRUNERS[self.pruner]
         return getattr(optuna.pruners, name)(**{**args, **self.pruner_args})
 
     def optuna_sampler(self, number: int) -> BaseSampler:
-        """The sampler of the trial of that number.
+        """Return the sampler of the trial with this number.
 
-        Each trial has random numbers of its own, whichever process draws it: a seed that all share would give the
-        workers the same trials, and a sweep that goes on those that it began with.
+        Each trial has its own random numbers, whichever process draws it. With a shared seed, the workers would draw
+        the same trials, and a resumed sweep would repeat its first ones.
         """
         import hashlib
 
         import optuna
 
         if self.sampler is None:
-            return optuna.samplers.RandomSampler()  # of a grid, whose points are set
-        if self.sampler.func is optuna.samplers.QMCSampler:  # one sequence, whose place the study remembers
+            return optuna.samplers.RandomSampler()  # draws nothing: the points of a grid are fixed
+        if self.sampler.func is optuna.samplers.QMCSampler:  # one sequence; the study stores the position in it
             return self.sampler(seed=self.seed)
         drawn = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
         return self.sampler(seed=int.from_bytes(drawn[:4], "big"))

@@ -1,4 +1,4 @@
-"""A sweep as a whole: starts workers through Hydra's launcher until nothing is left, shows and records how it goes."""
+"""Controller of a sweep: starts workers through Hydra's launcher until no trial is left, and shows the progress."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from hydratune.utils.provenance import cli_path
 log = logging.getLogger(__name__)
 
 _PARENT_LOCK = ".parent.lock"
-_TRIES = 3  # starts of workers that all ended without a trial
+_TRIES = 3  # consecutive starts of workers that end without the end of a trial
 _POLL = 2  # seconds
 _RETRY = 30  # seconds between two requests to sbatch
 _TRACES = 3  # tracebacks that are shown at the end
-_LONGEST_END = 30  # seconds that workers may take to end
+_LONGEST_END = 30  # maximum seconds to wait for workers to end
 _SLURM = ".SlurmLauncher"
 
 
 class NoProgressError(RuntimeError):
-    """Workers ended repeatedly, without the end of a trial."""
+    """Error for workers that ended repeatedly, without the end of a trial."""
 
 
 def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
-    """Trains what is left of the sweep whose plan lies in its directory."""
+    """Train the remaining trials of a sweep, whose directory contains its plan."""
     plan, options = read_plan(Path(cfg.hydra.sweep.dir)), build(cfg.sweep)
     check_started_here(plan.cwd, "hydratune -m ...")
     if _is_ray(cfg):
@@ -64,7 +64,7 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     lock = FileLock(plan.directory / _PARENT_LOCK)
     try:
         lock.acquire(blocking=False)
-    except Timeout:  # another parent records this sweep; this one brings more workers
+    except Timeout:  # another parent records this sweep; this one adds workers
         recorded = SweepRun(study, None)
     else:
         recorded = SweepRun(study, cfg)
@@ -80,7 +80,7 @@ def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: C
     """Start workers, and replace those that have ended, until the study is done.
 
     Args:
-        study: Of the sweep.
+        study: Study of the sweep.
         launch: Starts workers and waits until they end. Takes their number and the number of the first one, and returns
             whether any was preempted.
         queued: Returns how many workers are running, or waiting in the queue of a cluster. They can still be there
@@ -92,23 +92,23 @@ def start_until_done(study: Study, launch: Callable[[int, int], bool], queued: C
     tries, started = 0, 0
     while not study.is_done():
         missing = study.options.workers - queued()
-        if missing <= 0 or not study.has_work():  # others train what is left, and may still fail
+        if missing <= 0 or not study.has_work():  # other workers train the last trials, and may still fail
             time.sleep(_POLL)
             continue
         before = _ended(study)
         preempted = launch(missing, started)
-        signals.raise_pending()  # workers that were asked before they could handle it have ended with an error
+        signals.raise_pending()  # workers that got the signal before they had a handler have ended with an error
         started += missing
         if preempted or _ended(study) > before:
             tries = 0
-        elif not queued():  # else the others may be training long trials
+        elif not queued():  # otherwise, other workers may be training long trials
             tries += 1
         if tries == _TRIES:
             raise NoProgressError(f"workers ended {_TRIES} times without a trial; see {study.plan.directory}/workers")
 
 
 def _queued(cfg: DictConfig) -> int:
-    """Return how many workers are in the queue of Slurm; other launchers wait until all workers have ended."""
+    """Return the number of workers in the queue of Slurm; other launchers wait until all workers have ended."""
     if not _is_slurm(cfg):
         return 0
     from hydratune.sweep import slurm
@@ -129,7 +129,7 @@ def sqlite_warning(url: str, cfg: DictConfig) -> str | None:
 
 
 def _remove_left(study: Study) -> None:
-    """Removes checkpoints of finished trials: the last ones, and those whose workers were killed."""
+    """Remove the remaining checkpoints of finished trials: those of the last trials, and those of killed workers."""
     for trial in study.trials():
         if trial.state.name in ("COMPLETE", "PRUNED"):
             for left in study.checkpoints(study.directory(trial)):
@@ -137,7 +137,7 @@ def _remove_left(study: Study) -> None:
 
 
 def _ended(study: Study) -> int:
-    """How many attempts have ended: completed, pruned, failed, or preempted."""
+    """Return the number of attempts that have ended: completed, pruned, failed, or preempted."""
     counters = (FAILURES, INTERRUPTIONS)
     return sum(t.state.is_finished() + sum(t.user_attrs.get(name, 0) for name in counters) for t in study.trials())
 
@@ -155,9 +155,9 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
     except (ConfigError, KeyboardInterrupt, SystemExit):
         _wait_for_workers()
-        signals.raise_pending()  # Ray raises SystemExit(1) instead of what a handler of ours raised
+        signals.raise_pending()  # Ray raises SystemExit(1) instead of the exception of our handler
         raise
-    except Exception as error:  # a worker that was killed takes the pool of its launcher with it
+    except Exception as error:  # a killed worker breaks the pool of its launcher
         log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
         return False
@@ -172,8 +172,8 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
 def with_own_folder(cfg: DictConfig) -> DictConfig:
     """Return the config of a sweep with a new folder for the pickles through which submitit and its jobs communicate.
 
-    The names of these files follow from the IDs of jobs, so files that came with the directory of a sweep could be
-    taken for those of a job and run code.
+    The names of these files follow from the IDs of jobs. A pickle that came with the directory of a sweep could
+    otherwise be taken for that of a job, and run code.
     """
     folder = OmegaConf.select(cfg, "hydra.launcher.submitit_folder")
     if folder is None:
@@ -203,7 +203,10 @@ def _start_function(cfg: DictConfig) -> Callable[[Launcher, Sequence[list[str]],
 
 
 def launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
-    """Let workers save and return if this process is asked to end; joblib kills them if it raises."""
+    """Start workers by joblib, and let them save and return if this process is asked to end.
+
+    Joblib kills its workers if this process raises instead.
+    """
     if len(jobs) == 1:  # joblib runs a single worker in this process, where it handles signals itself
         return launcher.launch(jobs, initial_job_idx=first)
     from joblib.externals.loky import get_reusable_executor
@@ -224,7 +227,7 @@ def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
     """Submit workers and wait until one has failed, or all have ended.
 
     Raises:
-        ConfigError: This machine has no Slurm, or sbatch rejects the first request.
+        ConfigError: If this machine has no Slurm, or sbatch rejects the first request.
     """
     from hydratune.sweep import slurm
 
@@ -237,20 +240,20 @@ def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
         mistake = slurm.rejection(error)
         if mistake and not first:
             raise ConfigError(mistake) from error
-        if mistake:  # it has accepted the same request before
+        if mistake:  # sbatch has accepted the same request before, so the rejection may be temporary
             time.sleep(_RETRY)
         raise
 
 
 def _ask_workers() -> None:
-    """Passes a request on to the workers that joblib started: the signal may have come to this process alone."""
+    """Send the request to end to the workers of joblib, since the signal may have reached this process alone."""
     for worker in _local_workers():
         with suppress(psutil.NoSuchProcess):
             worker.terminate()
 
 
 def _wait_for_workers() -> None:
-    """Returns once the workers that joblib started, and ends with its pool, are gone."""
+    """Wait until the workers of joblib, which end with its pool, are gone, or until `_LONGEST_END` has passed."""
     psutil.wait_procs(_local_workers(), timeout=_LONGEST_END)
 
 
@@ -261,20 +264,20 @@ def _local_workers() -> list[psutil.Process]:
 def _is_worker(one: psutil.Process) -> bool:
     try:
         return "LokyProcess" in " ".join(one.cmdline())
-    except psutil.Error:  # it is gone by now
+    except psutil.Error:  # the process has ended
         return False
 
 
 def launcher_overrides(cfg: DictConfig) -> list[str]:
-    """Overrides that make several workers run at once, where the launcher is to be one of this machine."""
+    """Return the overrides that run several workers in parallel, if the launcher starts them on this machine."""
     workers, launcher = cfg.sweep.workers, str(cfg.hydra.launcher._target_)
-    if workers > 1 and launcher.endswith(".BasicLauncher"):  # which runs one after the other
+    if workers > 1 and launcher.endswith(".BasicLauncher"):  # runs its jobs one after another
         return ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
     return [f"hydra.launcher.n_jobs={workers}"] if launcher.endswith(".JoblibLauncher") else []
 
 
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
-    """Prints what a sweep would train."""
+    """Print the trials of a sweep, for a dry run."""
     console = tables.console()
     most, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
     if cfg.sweep.sampler is None:
@@ -290,7 +293,7 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
 
 
 def print_summary(study: Study, cfg: DictConfig) -> int:
-    """Prints what a sweep came to, and returns the exit code: 1 where a trial failed."""
+    """Print the results of a sweep, and return the exit code: 1 if a trial failed."""
     plan = study.plan
     found = results.rows(plan, study.trials())
     console = tables.console()

@@ -1,4 +1,4 @@
-"""CMA-ES whose state is rebuilt from the trials: optuna stores it in the study as a pickle, which could run code."""
+"""CMA-ES with its state rebuilt from the trials; optuna stores it in the study as a pickle, which could run code."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class CmaEsSampler(optuna.samplers.CmaEsSampler):
-    """Optuna's sampler without pickles; it draws the same values.
+    """CMA-ES sampler of optuna without pickles; it draws the same values.
 
-    An update of the distribution depends only on the parameters and values of one generation of trials, so the state
-    follows from the trials of all generations. Replaying them costs a few matrix operations per generation.
+    An update of the distribution depends only on the parameters and values of one generation of trials. The state
+    therefore follows from the trials of all generations. Replaying them costs a few matrix operations per generation.
     """
 
     _completed: Sequence[FrozenTrial] = ()

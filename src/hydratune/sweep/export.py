@@ -1,4 +1,4 @@
-"""The best trial of a sweep as an experiment: a small file that composes to its config."""
+"""Export of the best trial of a sweep as an experiment: a small file that composes to its config."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import write_text
 
 _GROUP = "experiment"
-_OF_THE_SWEEP = re.compile(r"(sweep|hydra)($|[./])")  # keys that one run has no use for
-_ODD = re.compile(r"[^\w.-]+")  # characters that an option's name had better not have
+_OF_THE_SWEEP = re.compile(r"(sweep|hydra)($|[./])")  # keys that do not apply to a single run
+_ODD = re.compile(r"[^\w.-]+")  # characters to replace in the name of an option
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A file that is to be written.
+    """Experiment file to write.
 
     Args:
-        name: Of the option.
-        path: Of the file.
-        text: Of the file.
-        flags: Of the command line: where the config of a run of it is read from.
-        config: What it must compose to, without interpolations resolved.
-        seed: That the config has.
+        name: Name of the option.
+        path: Path of the file.
+        text: Content of the file.
+        flags: Command-line flags that set where a run of the experiment reads its config.
+        config: Config that the file must compose to, with interpolations unresolved.
+        seed: Seed in the config.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Experiment:
 
 
 def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
-    """The experiment of a trial in a conf directory; relative paths count from the sweep's own directory."""
+    """Return the experiment of a trial in a conf directory; call it in the working directory of the sweep."""
     request = replace(plan.request, overrides=(*plan.overrides, *plan.space.overrides(row.point)))
     with composition.composer(request):
         kept = [one for one in request.parsed if not _OF_THE_SWEEP.match(one.key_or_group)]
@@ -70,7 +70,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
 
 @contextmanager
 def temporary_experiment(made: Experiment, plan: Plan) -> Iterator[None]:
-    """The file is there and composes to the trial's config; after an error inside, all is as it was before."""
+    """Write the file, and check that it composes to the trial's config; undo the changes after an error."""
     before = made.path.read_bytes() if made.path.exists() else None
     new = [folder for folder in made.path.parents if not folder.exists()]
     made.path.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def temporary_experiment(made: Experiment, plan: Plan) -> Iterator[None]:
 
 
 def _check(made: Experiment, plan: Plan) -> None:
-    """Raises ConfigError where the file says something else than the overrides of the sweep."""
+    """Raise ConfigError if the file composes to a different config than the overrides of the sweep."""
     request = replace(plan.request, overrides=(f"{_GROUP}={made.name}",), config_dir=made.path.parents[1])
     with composition.composer(request):
         found = _comparable(composition.compose_config(request, request.overrides))
@@ -110,7 +110,7 @@ def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:
 
 
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
-    """What a run of this config depends on."""
+    """Return the part of a config that its run depends on."""
     raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
     return {key: value for key, value in raw.items() if key != "sweep"}
 
@@ -120,7 +120,7 @@ def _scores(plan: Plan, row: results.TrialRow) -> str:
 
 
 def _defaults(kept: Sequence[Override], request: Request) -> dict[str, Any]:
-    """The options that were chosen; an experiment among them is what this one adds to."""
+    """Return the defaults list: the selected options of config groups, and the experiments that this one extends."""
     first: list[Any] = []
     last: list[Any] = []
     for one in kept:
@@ -139,9 +139,9 @@ def _defaults(kept: Sequence[Override], request: Request) -> dict[str, Any]:
 
 
 def _values(kept: Sequence[Override], request: Request, config: Any) -> DictConfig:
-    """The values that were typed or swept, as the config has them."""
+    """Return the values that were typed or swept, in the form that they have in the config."""
     node = OmegaConf.create({})
     for key in (one.key_or_group for one in kept if one.key_or_group not in request.groups):
-        with suppress(KeyError, TypeError):  # a key that was taken away, which no file can say
+        with suppress(KeyError, TypeError):  # a deleted key, which a file cannot express
             OmegaConf.update(node, key, functools.reduce(operator.getitem, key.split("."), config))
     return node

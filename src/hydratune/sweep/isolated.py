@@ -1,4 +1,4 @@
-"""A run of a sweep in a process of its own: `sweep.isolate=true`."""
+"""Run of a sweep in its own process: `sweep.isolate=true`."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hydratune.utils.errors import FAILED, SAVED, one_line
 from hydratune.utils.files import METRICS
 from hydratune.utils.logs import guard_output
 
-_PRUNED = 3  # how such a process ends
+_PRUNED = 3  # exit code of a pruned run
 
 
 def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
-    """Trains a configuration with one of its seeds in a new process, and waits for it."""
+    """Train a configuration with one of its seeds in a new process, wait for it, and return its result."""
     where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
     command = [sys.executable, "-P", "-m", __name__, *where]
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # a pipe that nobody reads would block the process
+    with tempfile.TemporaryFile("w+", errors="replace") as errors:  # an unread pipe would block the process
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
             try:
                 process.wait()
             except BaseException:
-                process.terminate()  # it ends its run in MLflow and leaves its checkpoints
-                process.wait()  # after Ctrl-C `with` does not, and another worker would take over a running trial
+                process.terminate()  # the process ends its MLflow run, and its checkpoints remain
+                process.wait()  # `with` does not wait after Ctrl-C, and another worker would take over a running trial
                 raise
         errors.seek(0)
         lines = errors.read().strip().splitlines()
@@ -47,12 +47,12 @@ def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
 
 
 def main(directory: str, trial_id: str, number: str, parent: str) -> int:
-    """What the new process does."""
+    """Train a run in the new process, and return the exit code."""
     gc_tuning.defer_gc()
     signals.install_in_child(int(parent), SAVED)
     guard_output()
     study, claim = reopen_trial(directory, trial_id)
-    HydraConfig.instance().cfg = None  # no job of Hydra runs around the trial, whose log to go back to
+    HydraConfig.instance().cfg = None  # no outer Hydra job has a log to restore
     trained = one_run(study, claim, int(number), WarmCache())
     if trained.error:
         print(f"{type(trained.error).__name__}: {one_line(trained.error)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A thread that looks at the study while workers train: a live table for the user, numbers for the tracker."""
+"""Thread that reads the study while workers train, for a live table in the terminal and metrics in the tracker."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_EVERY = 1.0  # seconds between two looks
+_EVERY = 1.0  # seconds between two reads of the study
 
 
 class Monitor:
-    """Shows and records the state of a sweep as long as the context lasts."""
+    """Context manager that shows and records the state of a sweep."""
 
     def __init__(self, study: Study, recorded: SweepRun) -> None:
         self._study, self._recorded = study, recorded
@@ -64,11 +64,11 @@ class Monitor:
                 self._live.update(tables.live(self._study.plan, found, *self._size()), refresh=True)
             else:
                 self._tell(found)
-        except Exception:  # a table is not worth a sweep
+        except Exception:  # an error in a table must not end a sweep
             log.debug("sweep: could not be shown", exc_info=True)
 
     def _tell(self, found: Sequence[results.TrialRow]) -> None:
-        """A line for each trial that has ended since the last look."""
+        """Print a line for each trial that has ended since the last call."""
         for row in found:
             if row.state in results.ENDED and row.number not in self._told:
                 self._told.add(row.number)

@@ -1,4 +1,4 @@
-"""What a sweep is: checked in all its jobs before the first begins, and written down so that it can go on."""
+"""Plan of a sweep: all its jobs are validated before the first one starts, and it is stored for resuming the sweep."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from hydratune.utils.files import PRIVATE_FOLDER, write_json
 from hydratune.utils.provenance import redact
 
 PLAN = "sweep.json"
-# What may change between two starts of one sweep: how much, how fast, where it is recorded.
+# Keys that may change when a sweep is resumed: they set the budget, the speed, and the tracker.
 _MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars")
-_NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # of `sweep`: what makes it another one
-_HASH, _LONGEST = 6, 80  # characters of a name
-_KEPT = 200  # jobs of a plan that its trials need not compose again
+_NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # keys of `sweep` that identify it
+_HASH, _LONGEST = 6, 80  # characters of the hash in a name, and of the text before it
+_KEPT = 200  # composed jobs of a plan that are cached for its trials
 _planned: dict[tuple[Request, tuple[str, ...]], DictConfig] = {}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep as it was asked for.
+    """Plan of a sweep, as requested.
 
     Args:
-        name: Of its study; of its directory too, where that was not set.
-        directory: Where its files go.
-        overrides: Of every trial.
-        space: What is searched.
-        objectives: Metric -> `maximize` or `minimize`; the first counts where there is one number to show.
-        seeds: Each configuration is trained once a seed; empty for the run's own.
-        identity: What makes it this sweep and no other: dotted key -> value.
-        flags: Of the command line: where configs are read from.
-        cwd: Relative paths count from here.
+        name: Name of the study, and of the directory unless that is set.
+        directory: Directory of the sweep's files.
+        overrides: Overrides that all trials share.
+        space: Search space.
+        objectives: Metric -> `maximize` or `minimize`; the first one counts where a single number is shown.
+        seeds: Seeds that each configuration is trained with; empty for the seed in the config.
+        identity: Settings that identify this sweep: dotted key -> value.
+        flags: Command-line flags that set where configs are read from.
+        cwd: Working directory, which relative paths start from.
     """
 
     name: str
@@ -60,34 +60,34 @@ class Plan:
 
     @property
     def request(self) -> Request:
-        """Where the configs of trials are read from."""
+        """Request with the shared overrides, and the locations of the config files."""
         folders = {key: Path(value) if value else None for key, value in self.flags.items() if key != "config_name"}
         return Request(self.overrides, **folders, config_name=self.flags["config_name"] or composition.CONFIG_NAME)
 
     @property
     def replicates(self) -> tuple[int | None, ...]:
-        """The seeds that each configuration is trained with; None for the run's own."""
+        """Seeds that each configuration is trained with; None for the seed in the config."""
         return self.seeds or (None,)
 
     def job(self, point: Point, seed: int | None) -> list[str]:
-        """The overrides of one run."""
+        """Return the overrides of one run."""
         return [*self.overrides, *self.space.overrides(point), *([] if seed is None else [f"++seed={seed}"])]
 
 
 def label(point: Point, seed: int | None = None) -> str:
-    """A readable name of a run: `learning_rate=3e-05 weight_decay=0.1 seed=2`."""
+    """Return a readable name of a run: `learning_rate=3e-05 weight_decay=0.1 seed=2`."""
     parts = [f"{short(name)}={format_value(value)}" for name, value in point.items()]
     return " ".join([*parts, *([] if seed is None else [f"seed={seed}"])])
 
 
 def make_plan(request: Request) -> tuple[Plan, DictConfig]:
-    """The checked plan of a request with sweep overrides, and the config that its trials have in common.
+    """Return the validated plan of a request with sweep overrides, and the config that its trials share.
 
-    Every job of a grid is composed and validated; of a space without end, jobs in which each choice and each end of
-    an interval is at least once. Nothing heavy is imported.
+    Every job of a grid is composed and validated. For other search spaces, the validated jobs contain each choice
+    and each end of an interval at least once. No heavy package is imported.
 
     Raises:
-        ConfigError: With all mistakes of all jobs together.
+        ConfigError: If a job is invalid; it lists the errors of all jobs.
     """
     _planned.clear()  # the files may have changed since the last plan of this process
     with composition.composer(request):
@@ -151,7 +151,7 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
 
 
 def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
-    """The points under a bar on a terminal: a configuration takes a tenth of a second, and there may be thousands."""
+    """Show a progress bar in a terminal: a job takes 0.1 seconds to check, and there may be thousands."""
     from rich.progress import track
 
     terminal = plain_console(stderr=True)
@@ -159,9 +159,10 @@ def _in_sight(points: Sequence[Point]) -> Iterable[Point]:
 
 
 def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
-    """The checked config of one run of a sweep, inside `composer`; what the plan of this process kept is handed over.
+    """Return the validated config of one run of a sweep, inside `composer`.
 
-    It is kept no longer: a config takes half a megabyte, and a worker composes hundreds.
+    A config that the plan of this process cached is taken out of the cache: a config takes half a megabyte, and a
+    worker composes hundreds.
     """
     request, typed = _job(request, overrides)
     job = _planned.pop((request, typed), None)
@@ -173,7 +174,7 @@ def checked_job(request: Request, overrides: Sequence[str]) -> DictConfig:
 
 
 def _keep(request: Request, overrides: Sequence[str]) -> DictConfig:
-    """The same, kept for a trial in this process."""
+    """Return the validated config of a run, and cache it for a trial in this process."""
     job = checked_job(request, overrides)
     if len(_planned) < _KEPT:
         _planned[_job(request, overrides)] = job
@@ -181,12 +182,12 @@ def _keep(request: Request, overrides: Sequence[str]) -> DictConfig:
 
 
 def _job(request: Request, overrides: Sequence[str]) -> tuple[Request, tuple[str, ...]]:
-    """What the config of a job depends on, which the options of the sweep are no part of."""
+    """Return the request and overrides that determine the config of a job, without the options of the sweep."""
     return replace(request, overrides=()), tuple(text for text in overrides if not text.lstrip("+").startswith("sweep"))
 
 
 def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
-    """Mistakes of jobs whose sweep cannot be planned."""
+    """Yield the errors of the jobs of a sweep that cannot be planned."""
     for overrides in composition.expand_multirun(request):
         try:
             check_config(composition.compose_config(request, overrides))
@@ -195,7 +196,7 @@ def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
 
 
 def _fixed(request: Request) -> list[str]:
-    """The overrides that all trials have in common."""
+    """Return the overrides that all trials share."""
     pairs = zip(request.parsed, composition.force_add(request), strict=True)
     return [text for override, text in pairs if not override.is_sweep_override()]
 
@@ -211,7 +212,7 @@ def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Itera
 
 
 def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> dict[str, Any]:
-    """What a sweep of this name must keep, without what differs from machine to machine: interpolations stay."""
+    """Return the settings that identify a sweep, with interpolations, whose values differ between machines."""
     raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
     sweep = raw["sweep"]
     kept = {key: value for key, value in raw.items() if key not in _MAY_CHANGE}
@@ -221,7 +222,7 @@ def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> d
         "sweep.objectives": dict(objectives),
         "sweep.space": [asdict(one) for one in space.parameters],
     }
-    return json.loads(json.dumps(whole))  # as it is read back
+    return json.loads(json.dumps(whole))  # in the form in which it is read back
 
 
 def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:
@@ -234,10 +235,10 @@ def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:
 
 
 def write_plan(plan: Plan) -> None:
-    """Writes the plan into its directory.
+    """Write the plan into its directory.
 
     Raises:
-        ConfigError: Where another sweep is there, with what differs.
+        ConfigError: If the directory has a different sweep; it lists the differences.
     """
     path = plan.directory / PLAN
     if path.is_file():
@@ -248,13 +249,13 @@ def write_plan(plan: Plan) -> None:
 
 
 def common_config(plan: Plan) -> DictConfig:
-    """What the trials of a sweep have in common, composed anew."""
+    """Compose the config that the trials of a sweep share."""
     with composition.composer(plan.request):
         return composition.compose_config(plan.request, plan.overrides)
 
 
 def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
-    """Raises ConfigError where a sweep of the same name is another one."""
+    """Raise ConfigError if an existing sweep of the same name has a different identity."""
     keys = [key for key in dict.fromkeys((*before, *plan.identity)) if before.get(key) != plan.identity.get(key)]
     if keys:
         fix = "Set sweep.name=NAME for a new sweep, or go back to what it was."
@@ -275,12 +276,12 @@ def _said(key: str, value: Any) -> str:
 
 
 def values_of(one: Parameter) -> str:
-    """The values of a parameter in a line."""
+    """Return the values of a parameter on one line."""
     return ",".join(format_value(value) for value in one.labels) or f"interval({one.low:g},{one.high:g})"
 
 
 def read_plan(directory: Path) -> Plan:
-    """The plan of a sweep's directory; raises ConfigError where there is none."""
+    """Read the plan in a sweep's directory, or raise ConfigError if it does not exist."""
     try:
         stored = json.loads((directory / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -292,7 +293,7 @@ def read_plan(directory: Path) -> Plan:
 
 
 def _parameter(stored: Mapping[str, Any]) -> Parameter:
-    """From JSON, which has no tuples."""
+    """Return a parameter from JSON, which has no tuples."""
     only_if = stored["only_if"] and (stored["only_if"][0], tuple(stored["only_if"][1]))
     texts: Sequence[Sequence[str]] = stored["choices"]
     keys = {"keys": tuple(stored["keys"]), "prefix": tuple(stored["prefix"])}

@@ -18,13 +18,13 @@ BEST = "best"  # the directory of retrained winners, in the directory of the swe
 
 
 def row_check(directory: Path) -> RowCheck | None:
-    """The comparison of a run's rows with those of its sweep.
+    """Return a function that compares the rows of a run with those of its sweep.
 
     Args:
-        directory: Of the run.
+        directory: Directory of the run.
 
     Returns:
-        None for a run that retrains no winner of a sweep.
+        The function, or None if the run does not retrain a winner of a sweep.
     """
     parents = directory.absolute().parents
     if len(parents) < 3 or parents[1].name != BEST or not (parents[2] / PLAN).is_file():
@@ -32,7 +32,7 @@ def row_check(directory: Path) -> RowCheck | None:
 
     def check(name: str, digests: Mapping[str, str]) -> None:
         plan = read_plan(parents[2])
-        config: Any = HydraConfig.instance().cfg  # of the run, which composing another config replaces
+        config: Any = HydraConfig.instance().cfg  # config of the run, which composing another config replaces
         hydra = GlobalHydra.instance().hydra
         try:
             study = Study(plan, build(common_config(plan).sweep))

@@ -1,4 +1,4 @@
-"""Workers on Slurm: which of their jobs are in the queue, and requests that sbatch rejects."""
+"""Workers on Slurm: the queue of their jobs, and requests that sbatch rejects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HINTS = {
 
 
 class Queue(SlurmInfoWatcher):
-    """Takes a job to have ended once `squeue` no longer lists it.
+    """Watcher that takes a job to have ended once `squeue` no longer lists it.
 
     Submitit asks `sacct` at growing intervals of up to ten minutes. Without a database for accounting, `sacct` fails,
     and submitit never learns that a job was canceled or that its node failed.
@@ -47,7 +47,7 @@ class Queue(SlurmInfoWatcher):
 
 
 def unfinished() -> int:
-    """Return how many jobs of this process are in the queue; submitit watches them through `Queue` from now on."""
+    """Return the number of jobs of this process in the queue; submitit watches them through `Queue` from now on."""
     if not isinstance(SlurmJob.watcher, Queue):
         SlurmJob.watcher = Queue(delay_s=_EVERY)
     SlurmJob.watcher.update_if_long_enough("standard")
@@ -74,13 +74,13 @@ def rejection(error: Exception) -> Mistake | None:
 
 @contextlib.contextmanager
 def without_copies() -> Iterator[None]:
-    """Drop what submitit prints of a rejection, which `rejection` reports as an error."""
+    """Suppress the output of submitit about a rejection, which `rejection` reports as an error."""
     with contextlib.redirect_stderr(_WithoutSbatch(sys.stderr)):
         yield
 
 
 class _WithoutSbatch(io.TextIOBase):
-    """A stream that leaves out lines of sbatch; `print` writes a line and its end separately."""
+    """Stream that drops lines of sbatch; `print` writes a line and its end separately."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._drops_end = stream, False

@@ -1,4 +1,4 @@
-"""What a sweep searches: parameters in Hydra's sweep grammar, and the overrides that one point of the space is."""
+"""Search space of a sweep: parameters in Hydra's sweep grammar, and the overrides of each point."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Point = Mapping[str, Label]  # parameter -> its label or number
 
 @dataclass(frozen=True)
 class Parameter:
-    """One dimension of a space.
+    """One dimension of a search space.
 
     Args:
-        keys: Of the config; several that move together are one parameter.
-        prefix: What an override of a key begins with: `++` for values, nothing for config groups.
-        choices: The texts of each choice, one a key; empty for a range of numbers.
-        low: The least number of a range.
-        high: The greatest number of a range, which is in it.
-        step: Between the numbers of a range; null for any number in between.
-        log: Whether numbers are drawn by their logarithm.
-        whole: Whether numbers are whole.
-        only_if: Another parameter, and those of its labels with which this one counts; None for always.
+        keys: Config keys; several keys whose values are zipped are one parameter.
+        prefix: Prefix of the override of each key: `++` for values, empty for config groups.
+        choices: Override texts of each choice, one per key; empty for a range of numbers.
+        low: Lowest number of a range.
+        high: Highest number of a range, inclusive.
+        step: Step between the numbers of a range; None for any number in between.
+        log: Whether the range is log-uniform.
+        whole: Whether the numbers are integers.
+        only_if: Another parameter, and its labels with which this parameter is active; None if it always is.
     """
 
     keys: tuple[str, ...]
@@ -47,12 +47,12 @@ class Parameter:
 
     @property
     def name(self) -> str:
-        """As the study and the tables call it."""
+        """Name in the study and in tables."""
         return "+".join(self.keys)
 
     @property
     def labels(self) -> list[Label]:
-        """What stands for each choice: a number or a truth value as such, else its text; or the steps of a range."""
+        """Labels of the choices (numbers, booleans, or texts), or numbers of a range with steps; empty otherwise."""
         if self.choices:
             return [_label(texts) for texts in self.choices]
         if self.step is None:
@@ -61,12 +61,12 @@ class Parameter:
         return [self._number(self.low + i * self.step) for i in range(count)]
 
     def overrides(self, label: Label) -> list[str]:
-        """The overrides of a label or a number."""
+        """Return the overrides of a label or a number."""
         texts = self.choices[self.labels.index(label)] if self.choices else (_text(label),)
         return [f"{prefix}{key}={text}" for prefix, key, text in zip(self.prefix, self.keys, texts, strict=True)]
 
     def suggest(self, trial: BaseTrial) -> Label:
-        """What the study's sampler takes, or took before."""
+        """Return the value that the study's sampler draws, or drew before."""
         if self.choices:
             return trial.suggest_categorical(self.name, self.labels)  # type: ignore[return-value]
         if self.whole:
@@ -74,7 +74,7 @@ class Parameter:
         return trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
 
     def corners(self) -> list[Label]:
-        """Labels that show whether all of them compose: each choice, or the ends of a range."""
+        """Return the labels that test whether all labels compose: each choice, or the ends of a range."""
         return self.labels if self.choices else [self._number(self.low), self._number(self.high)]
 
     def _number(self, value: float) -> Label:
@@ -102,27 +102,31 @@ def _text(label: Label) -> str:
 
 
 def format_value(label: Label) -> str:
-    """A label in a table or a name."""
+    """Format a label for a table or a name."""
     return f"{label:.3g}" if isinstance(label, float) else _text(label)
 
 
 def short(name: str) -> str:
-    """The last part of a parameter's keys: `learning_rate` of `trainer.args.learning_rate`."""
+    """Return the last part of a parameter's keys: `learning_rate` for `trainer.args.learning_rate`."""
     return "+".join(key.rpartition(".")[2] for key in name.split("+"))
 
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters, in the order in which they were named."""
+    """Search space: parameters in the order in which they were named, but conditional ones last."""
 
     parameters: tuple[Parameter, ...]
 
     def overrides(self, point: Point) -> list[str]:
-        """The overrides of a point."""
+        """Return the overrides of a point."""
         return [text for one in self.parameters if one.name in point for text in one.overrides(point[one.name])]
 
     def grid(self) -> list[dict[str, Label]]:
-        """Each point once, in the order of Hydra's basic sweeper; raises ConfigError where there is no end of them."""
+        """Return each point once, in the order of Hydra's basic sweeper.
+
+        Raises:
+            ConfigError: If a parameter is a range without steps.
+        """
         if endless := [one for one in self.parameters if not one.labels]:
             raise ConfigError(*(_endless(one) for one in endless))
         points: dict[tuple[tuple[str, Label], ...], dict[str, Label]] = {}
@@ -133,13 +137,13 @@ class Space:
         return list(points.values())
 
     def corners(self) -> list[dict[str, Label]]:
-        """A few points in which each choice and each end of a range is at least once."""
+        """Return a few points that contain each choice and each end of a range at least once."""
         wide = max((len(one.corners()) for one in self.parameters), default=0)
         wholes = [{p.name: p.corners()[min(i, len(p.corners()) - 1)] for p in self.parameters} for i in range(wide)]
         return [{one.name: whole[one.name] for one in self.parameters if _counts(one, whole)} for whole in wholes]
 
     def suggest(self, trial: BaseTrial) -> dict[str, Label]:
-        """The point that a trial of the study is."""
+        """Return the point that the study's sampler draws, or drew before, for a trial."""
         point: dict[str, Label] = {}
         for one in self.parameters:
             if _counts(one, point):
@@ -148,7 +152,7 @@ class Space:
 
 
 def _counts(parameter: Parameter, point: Point) -> bool:
-    """Whether a parameter has a meaning beside the others of a point, which come before it."""
+    """Return whether a parameter is active in a point that has the values of all parameters before it."""
     return parameter.only_if is None or point.get(parameter.only_if[0]) in parameter.only_if[1]
 
 
@@ -164,15 +168,15 @@ def _endless(parameter: Parameter) -> Mistake:
 
 
 def read_space(request: Request, pairs: Sequence[Sequence[str]], conditions: Mapping[str, str]) -> Space:
-    """The space of the sweep overrides of a request, inside `composer`.
+    """Return the search space of the sweep overrides of a request, inside `composer`.
 
     Args:
-        request: What was typed.
-        pairs: Keys that move together: lists of keys whose values are taken side by side.
-        conditions: Key -> `KEY=VALUE` or `KEY=A,B` of another parameter, with which alone it counts.
+        request: Request with the typed overrides.
+        pairs: Lists of keys whose values are zipped.
+        conditions: Key -> `KEY=VALUE` or `KEY=A,B` of another parameter; the key is active only with these values.
 
     Raises:
-        ConfigError: With all mistakes of it.
+        ConfigError: If overrides, pairs, or conditions are invalid; it lists all errors.
     """
     found: dict[str, Parameter] = {}
     for override, text in zip(request.parsed, force_add(request), strict=True):
@@ -194,7 +198,7 @@ def read_space(request: Request, pairs: Sequence[Sequence[str]], conditions: Map
 
 
 def _parameter(override: Override, text: str) -> Parameter:
-    """One override; a range of equal steps stays a range, for samplers know more of numbers than of choices."""
+    """Return the parameter of an override; a range with equal steps stays one, since samplers can use its order."""
     key, value = override.key_or_group, override.value()
     prefix = text[: text.index(key)]
     if isinstance(value, IntervalSweep):
@@ -211,7 +215,7 @@ def _parameter(override: Override, text: str) -> Parameter:
 
 
 def _together(found: dict[str, Parameter], pairs: Sequence[Sequence[str]]) -> Iterator[Mistake]:
-    """Makes one parameter of those that move together."""
+    """Replace zipped parameters by one parameter each, and yield the errors of invalid pairs."""
     for keys in pairs:
         parts = [found.get(key) for key in keys]
         for key, part in zip(keys, parts, strict=True):
@@ -237,7 +241,7 @@ def _together(found: dict[str, Parameter], pairs: Sequence[Sequence[str]]) -> It
 
 
 def _on_condition(found: dict[str, Parameter], conditions: Mapping[str, str]) -> Iterator[Mistake]:
-    """Marks the parameters that count only with some values of another."""
+    """Mark the conditional parameters, and yield the errors of invalid conditions."""
     for key, condition in conditions.items():
         other, _, values = condition.partition("=")
         for name in (key, other):

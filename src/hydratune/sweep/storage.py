@@ -1,4 +1,4 @@
-"""The database of a study: opened, waited for while it is down, and read for the signs of life of workers elsewhere."""
+"""Database of a study: connections, retries while it is down, locks, and heartbeats of workers on other machines."""
 
 from __future__ import annotations
 
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-BEAT, GRACE = 15, 120  # seconds between two signs of life; a worker elsewhere that shows none that long is gone
-_SQLITE_WAIT = 600  # seconds for a lock that another process holds
-_PATIENCE = 900  # seconds for a storage that does not answer
-_LONGEST_PAUSE = 30  # seconds between two tries
-_SILENT_TRIES = 3  # that nobody hears of: a busy database
+BEAT, GRACE = 15, 120  # seconds between two heartbeats; seconds without one after which a worker elsewhere is dead
+_SQLITE_WAIT = 600  # seconds to wait for a lock that another process holds
+_PATIENCE = 900  # seconds to wait for a database that does not answer
+_LONGEST_PAUSE = 30  # maximum seconds between two tries
+_SILENT_TRIES = 3  # failed tries until a warning; a busy database causes fewer
 
 
 class StudyUnavailableError(RuntimeError):
-    """A study's database did not come back; no fault of any configuration."""
+    """Error for a study's database that stays unavailable; the configuration of the trial is not the cause."""
 
 
 def connect(url: str, *, waits: bool = False) -> RDBStorage:
-    """The storage at an address; several processes may make its tables at the same time, of which one wins.
+    """Return the storage at an address.
+
+    Several processes may create its tables at the same time: one succeeds, and the others try again.
+
+    Args:
+        url: Address of the database.
+        waits: Whether to try for longer, see `retry`.
 
     Raises:
-        ConfigError: Where it does not answer; one that `waits` tries for longer.
+        ConfigError: If the database does not answer, without `waits`.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,7 +63,7 @@ def connect(url: str, *, waits: bool = False) -> RDBStorage:
 
 @contextmanager
 def untested_warnings_off() -> Iterator[None]:
-    """Without optuna's notes that something may change in its next version; ours is pinned and tested."""
+    """Suppress optuna's warnings about experimental features, since our version is pinned and tested."""
     import optuna
 
     with warnings.catch_warnings():
@@ -70,7 +76,7 @@ def _open(url: str) -> RDBStorage:
     from sqlalchemy.engine import make_url
 
     full = make_url(url)
-    if full.drivername == "postgresql":  # whose default is the driver before the one that we ask for
+    if full.drivername == "postgresql":  # its default driver is psycopg2, and we require psycopg 3
         full = full.set(drivername="postgresql+psycopg")
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
     if full.get_backend_name() == "sqlite":
@@ -80,12 +86,12 @@ def _open(url: str) -> RDBStorage:
 
 
 def retry(call: Callable[[], T]) -> T:
-    """What a call to the storage returns, for which it may be tried for a quarter of an hour.
+    """Return the result of a call to the storage, with retries for up to 15 minutes.
 
-    A try may have done its work although its answer was lost, so the call must be one that can be made twice.
+    A try may have succeeded although its answer was lost, so the call must be idempotent.
 
     Raises:
-        StudyUnavailableError: After that.
+        StudyUnavailableError: If the database does not answer for 15 minutes.
     """
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import DBAPIError
@@ -95,7 +101,7 @@ def retry(call: Callable[[], T]) -> T:
         try:
             found = call()
         except (DBAPIError, StorageInternalError) as error:
-            cause = error.__cause__ if isinstance(error, StorageInternalError) else error  # optuna's words say less
+            cause = error.__cause__ if isinstance(error, StorageInternalError) else error  # optuna's message says less
             if not _may_pass(cause):
                 raise
             reason = str(redact(one_line(getattr(cause, "orig", None) or error)))[:300]
@@ -115,34 +121,34 @@ def retry(call: Callable[[], T]) -> T:
 
 
 def _may_pass(cause: BaseException | None) -> bool:
-    """Whether an error is that of a database that is down or busy, and not e.g. of rights that are missing."""
+    """Return whether an error means that the database is down or busy, and not e.g. that permissions are missing."""
     from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 
     return isinstance(cause, InterfaceError | InternalError | OperationalError)
 
 
-# --- one decision at a time ------------------------------------------------------------------------------
+# --- locks -----------------------------------------------------------------------------------------------
 
 
 def lock(storage: RDBStorage, url: str, study: str) -> AbstractContextManager[Any]:
-    """A lock among all processes that share a study; a dead one holds nothing."""
+    """Return a lock among all processes that share a study; a dead process does not hold it."""
     return file_lock(url) or _row_lock(storage, study[:250])
 
 
 def file_lock(url: str) -> FileLock | None:
-    """For a database that is a file: a lock beside it."""
+    """Return a lock file next to a database that is a file, or None for a database server."""
     path = url.partition("sqlite:///")[2]
     return FileLock(f"{path}.lock") if path else None
 
 
 @contextmanager
 def _row_lock(storage: RDBStorage, study: str) -> Iterator[None]:
-    """For a server: a row of a table of ours, since optuna locks its own."""
+    """Lock a row of our own table on a database server, since optuna locks rows of its tables."""
     import sqlalchemy as sql
 
     locks = sql.Table("hydratune_locks", sql.MetaData(), sql.Column("study", sql.String(250), primary_key=True))
     mine = locks.c.study == study
-    with contextlib.suppress(sql.exc.SQLAlchemyError):  # another process made it at the same time
+    with contextlib.suppress(sql.exc.SQLAlchemyError):  # another process creates it at the same time
         locks.create(storage.engine, checkfirst=True)
     with contextlib.suppress(sql.exc.IntegrityError), storage.engine.begin() as connection:
         if connection.execute(sql.select(locks).where(mine)).first() is None:
@@ -152,21 +158,22 @@ def _row_lock(storage: RDBStorage, study: str) -> Iterator[None]:
         yield
 
 
-# --- signs of life ---------------------------------------------------------------------------------------
+# --- heartbeats ------------------------------------------------------------------------------------------
 
 
 class HeartbeatMonitor:
-    """Tells who gives no sign of life any more.
+    """Detector of processes that no longer send heartbeats.
 
-    Somebody is silent once the last sign has not changed while this process looked, by a clock that nobody sets. Times
-    in the database are only compared with each other: a clock that jumps makes no dead worker of a live one.
+    A process is silent if its last heartbeat has not changed for `GRACE` seconds of the monotonic clock of this
+    process. Times in the database are only compared with each other. A system clock that jumps therefore cannot make
+    a live worker look dead.
     """
 
     def __init__(self) -> None:
-        self._seen: dict[Any, tuple[Any, float]] = {}  # who -> the last sign, and when it was first seen
+        self._seen: dict[Any, tuple[Any, float]] = {}  # process -> its last heartbeat, and when it was first seen
 
     def is_silent(self, who: Any, sign: Any) -> bool:
-        """Whether somebody's last sign of life is as old as it may be, or older."""
+        """Return whether the last heartbeat has not changed for more than `GRACE` seconds."""
         now = time.monotonic()
         if who not in self._seen or self._seen[who][0] != sign:
             self._seen[who] = (sign, now)
@@ -174,7 +181,7 @@ class HeartbeatMonitor:
 
 
 def sign_of_life(storage: RDBStorage, trial_id: int) -> Any:
-    """The last one of the worker of a trial."""
+    """Return the last heartbeat of the worker of a trial."""
     import sqlalchemy as sql
     from optuna.storages._rdb.models import TrialHeartbeatModel
 

@@ -1,8 +1,8 @@
-"""The study that all workers of a sweep share: which trial is whose, and what is left to do.
+"""Study that all workers of a sweep share: it assigns trials to workers, and knows which trials remain.
 
-A trial is one configuration. Its directory, its checkpoints and its MLflow runs are its own for good: a trial whose
-worker is gone is not begun anew under another number but taken over, so that a sweep that was killed ends with the
-same trials as one that was not. Whatever is decided is decided under a lock.
+A trial is one configuration, with its own directory, checkpoints, and MLflow runs. If its worker dies, another worker
+takes the trial over under the same number. An interrupted sweep therefore ends with the same trials as an
+uninterrupted one. All decisions are made under a lock.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDENTITY, PARENT, ROWS = "hydratune.identity", "hydratune.parent", "hydratune.rows"  # attributes of a study
-OWNER, FAILURES, INTERRUPTIONS, SECONDS = "owner", "failures", "interruptions", "seconds"  # of a trial
+OWNER, FAILURES, INTERRUPTIONS, SECONDS = "owner", "failures", "interruptions", "seconds"  # attributes of a trial
 ERROR, TRACEBACK = "error", "traceback"
 VALUES, METRICS, PROGRESS, FOLDER, AGAIN = "values", "metrics", "progress", "folder", "again"
 _LONGEST_ERROR = 3000  # characters
 
 
 class ChangedDataError(ConfigError):
-    """The data of a sweep are no longer those of its first trials, so that values cannot be compared."""
+    """Error for data that differ from those of the first trials of a sweep, so that values are not comparable."""
 
 
 @dataclass(frozen=True)
 class ClaimedTrial:
-    """A trial that this worker trains.
+    """Trial that this worker trains.
 
     Args:
-        trial: Of the study.
+        trial: Trial of the study.
         point: Parameter -> label.
-        directory: Of its files.
+        directory: Directory of its files.
     """
 
     trial: Trial
@@ -61,18 +61,18 @@ class ClaimedTrial:
     directory: Path
 
     def run_directory(self, seed: int | None) -> Path:
-        """Of the files of its run with this seed."""
+        """Return the directory of the run with this seed."""
         return run_directory(self.directory, seed)
 
 
 class Study:
-    """One sweep's study in its storage."""
+    """Study of one sweep in its storage."""
 
     def __init__(self, plan: Plan, options: Sweep, *, waits: bool = False) -> None:
-        """Opens the study, or makes it; `waits` says that the storage was there before, so that it will come back.
+        """Open or create the study; `waits` says that the storage existed before, so that it will come back.
 
         Raises:
-            ConfigError: Where the storage cannot be opened, or has another sweep under this name.
+            ConfigError: If the storage cannot be opened, or has a different sweep of this name.
         """
         import optuna
 
@@ -108,10 +108,10 @@ class Study:
             check_same(plan, known, redact(self.url) if options.storage else str(plan.directory))
         return study
 
-    # --- what there is ---
+    # --- state ---
 
     def trials(self) -> list[FrozenTrial]:
-        """All trials that count: of those that were tried again after they had failed, the last."""
+        """Return all trials that count: of a failed trial and its retries, only the last one."""
         return retry(self._trials)
 
     def _trials(self) -> list[FrozenTrial]:
@@ -120,7 +120,7 @@ class Study:
         return [trial for trial in trials if trial.number not in again]
 
     def total(self) -> int | None:
-        """How many trials there will be; None where hours count alone."""
+        """Return the number of trials in the whole sweep; None if only `hours` limits it."""
         if self.options.sampler is not None:
             return self.options.n_trials
         points = len(self._grid)
@@ -128,16 +128,16 @@ class Study:
 
     @cached_property
     def _grid(self) -> list[dict[str, Any]]:
-        """The points of a grid in the order in which they are tried."""
+        """Points of a grid, in the order of the trials."""
         return self.options.in_order(self.plan.space.grid())
 
     def is_done(self) -> bool:
-        """Whether every trial has ended and none is left to begin."""
+        """Return whether every trial has ended and none is left to start."""
         trials = self.trials()
         return all(trial.state.is_finished() for trial in trials) and self._next(trials) is None
 
     def has_work(self) -> bool:
-        """Whether a worker would find a trial to train now."""
+        """Return whether a worker would find a trial to train now."""
         return retry(self._has_work)
 
     def _has_work(self) -> bool:
@@ -146,11 +146,11 @@ class Study:
             return self._next(self._trials()) is not None
 
     def attributes(self) -> Mapping[str, Any]:
-        """What was written down about the study."""
+        """Return the attributes of the study."""
         return retry(lambda: self.study.user_attrs)
 
     def replace(self, name: str, known: Any, new: Any) -> bool:
-        """Whether something written down about the study was `known`, and is `new` now: one process is told so."""
+        """Set an attribute of the study to `new` if it is `known`; return whether it is `new` now: one process wins."""
 
         def swap() -> bool:
             with self._lock():
@@ -162,16 +162,15 @@ class Study:
         return retry(swap)
 
     def directory(self, trial: FrozenTrial | Trial) -> Path:
-        """Of a trial's files."""
+        """Return the directory of a trial's files."""
         return self.plan.directory / folder_of(trial)
 
     def checkpoints(self, directory: Path) -> list[Path]:
-        """The folders of checkpoints that the runs of a trial have, whose directory this is."""
+        """Return the existing checkpoint folders of the runs of a trial, given the trial's directory."""
         runs = (run_directory(directory, seed) for seed in self.plan.replicates)
         return [run / CHECKPOINTS for run in runs if (run / CHECKPOINTS).is_dir()]
 
     def _is_worth_another(self, trial: FrozenTrial) -> bool:
-        """Whether a trial failed, and may be tried again."""
         return trial.state.name == "FAIL" and trial.user_attrs.get(FAILURES, 1) <= self.options.retries
 
     def _may_begin(self, trials: Sequence[FrozenTrial]) -> bool:
@@ -181,7 +180,7 @@ class Study:
         return (total is None or len(trials) < total) and in_time
 
     def check_rows(self, name: str, digests: Mapping[str, str]) -> None:
-        """Raises ChangedDataError where the sweep has seen other rows of these data before."""
+        """Raise ChangedDataError if earlier trials of the sweep used other rows of this dataset."""
         key = f"{ROWS}.{name[:16]}"
         before = self.attributes().get(key)
         if before is None:
@@ -192,10 +191,10 @@ class Study:
                 Mistake("dataset", "the rows that the sweep began with", f"others in {', '.join(changed)}", fix)
             )
 
-    # --- what a worker does ---
+    # --- operations of a worker ---
 
     def claim(self) -> ClaimedTrial | None:
-        """The next trial to train: one whose worker is gone, a new one, or one that failed; None where none is left."""
+        """Return the next trial to train: an interrupted one, a new one, or a failed one; None if none is left."""
         claim = retry(self._claim)
         if claim:
             self._claimed.add(claim.trial._trial_id)
@@ -208,9 +207,9 @@ class Study:
             return take() if take else None
 
     def finish(self, claim: ClaimedTrial, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> bool:
-        """Tells the study what a trial came to, if it still is this worker's, and returns whether it was.
+        """Report the result of a trial if this worker still owns it, and return whether the study accepted it.
 
-        `values` is None for one that was pruned.
+        `values` is None for a pruned trial. Values that are not finite make the trial fail.
         """
         if any(not math.isfinite(value) for value in values or ()):
             self.fail(claim, f"the objective is {list(values or ())}")
@@ -219,7 +218,7 @@ class Study:
         return self._end(claim, {METRICS: numbers}, "PRUNED" if values is None else "COMPLETE", values)
 
     def fail(self, claim: ClaimedTrial, error: str, trace: str = "") -> None:
-        """Remembers a failure; the trial is free to be tried again, or has failed for good."""
+        """Record a failure; the trial is released for a retry, or fails permanently if no retry is left."""
         failures = self.noted(claim).get(FAILURES, 0) + 1
         told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
         self._end(claim, told, "FAIL" if failures > self.options.retries else None, None)
@@ -227,7 +226,7 @@ class Study:
     def _end(
         self, claim: ClaimedTrial, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None
     ) -> bool:
-        """Writes down how a trial ended, if it still is this worker's; without a state it is free for another try."""
+        """Record the end of a trial if this worker still owns it; without a state, release the trial for a retry."""
         from optuna.trial import TrialState
 
         def end() -> bool:
@@ -247,7 +246,7 @@ class Study:
         return ended
 
     def release(self, claim: ClaimedTrial, *, is_interrupted: bool) -> None:
-        """Leave an unfinished trial to another worker.
+        """Release an unfinished trial for another worker.
 
         Args:
             claim: The trial.
@@ -260,16 +259,16 @@ class Study:
                 claim.trial.set_user_attr(OWNER, None)
 
     def noted(self, claim: ClaimedTrial) -> Mapping[str, Any]:
-        """What was written down about a trial."""
+        """Return the attributes of a trial."""
         return retry(lambda: claim.trial.user_attrs)
 
     def note(self, claim: ClaimedTrial, name: str, value: Any) -> None:
-        """Writes an attribute of a trial down."""
+        """Set an attribute of a trial."""
         retry(lambda: claim.trial.set_user_attr(name, value))
 
     @contextmanager
     def beating(self, claim: ClaimedTrial) -> Iterator[None]:
-        """Gives signs of life of a trial, for workers on other machines."""
+        """Send heartbeats of a trial, for workers on other machines."""
         ended = threading.Event()
 
         def beat() -> None:
@@ -288,7 +287,7 @@ class Study:
             thread.join()
 
     def _next(self, trials: Sequence[FrozenTrial]) -> Callable[[], ClaimedTrial] | None:
-        """How to take the next trial; those that failed come last."""
+        """Return a function that claims the next trial, or None if none is left; failed trials come last."""
         free = [trial for trial in trials if not trial.state.is_finished() and self._is_free(trial)]
         if cut_off := [trial for trial in free if not trial.user_attrs.get(FAILURES)]:
             return lambda: self._own(cut_off[0])
@@ -301,19 +300,19 @@ class Study:
         return None
 
     def _begin(self, number: int) -> ClaimedTrial:
-        """A new trial: the next point of the grid, or what the sampler says."""
+        """Claim a new trial: the next point of the grid, or a point that the sampler draws."""
         if self.options.sampler is None:
             return self._make(self._grid[number], {})
         return self._own(None, number)
 
     def _again(self, failed: FrozenTrial) -> ClaimedTrial:
-        """A trial like one that the study has as failed, in its directory; it takes its place."""
+        """Claim a retry of a trial that failed permanently: a new trial that replaces it, in the same directory."""
         kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
         more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
         return self._make(failed.params, {**kept, **more})
 
     def _make(self, point: Mapping[str, Any], told: Mapping[str, Any]) -> ClaimedTrial:
-        """A trial of a point that is known, ours from its first moment: one commit, where a sampler's takes many."""
+        """Create a trial of a known point, owned from the start: one commit, where a sampler takes many."""
         from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
         known = FixedTrial(dict(point))
@@ -335,7 +334,7 @@ class Study:
             trial = self.study.ask()
         else:
             trial = Trial(self.study, found._trial_id)
-        self.storage.record_heartbeat(trial._trial_id)  # first: by that of the worker before it would seem dead
+        self.storage.record_heartbeat(trial._trial_id)  # first, since the heartbeat of the previous worker is old
         trial.set_user_attr(OWNER, self._owner())
         return self._as_claim(trial)
 
@@ -346,15 +345,15 @@ class Study:
         return ClaimedTrial(trial, self.plan.space.suggest(trial), self.directory(trial))
 
     def _is_free(self, trial: FrozenTrial) -> bool:
-        """Whether a trial that is not finished has no worker."""
+        """Return whether an unfinished trial has no worker."""
         owner = trial.user_attrs.get(OWNER)
         if not owner or process.is_gone(owner):
             return True
-        # Ours, but we do not train it: the storage broke down while it was claimed.
+        # This worker owns the trial but does not train it: the storage failed during the claim.
         return owner["worker"] == self._me and trial._trial_id not in self._claimed
 
     def _free_the_silent(self) -> None:
-        """Leaves trials whose workers on other machines are gone to whoever comes next."""
+        """Release the trials whose workers on other machines are silent."""
         for trial in self._trials():
             owner = None if trial.state.is_finished() else trial.user_attrs.get(OWNER)
             if not owner or process.is_here(owner):
@@ -364,7 +363,7 @@ class Study:
                 self.storage.set_trial_user_attr(trial._trial_id, OWNER, None)
 
     def _is_mine(self, claim: ClaimedTrial) -> bool:
-        """Whether a trial is still to be ended, and nobody took it over, who thought that this worker was gone."""
+        """Return whether a trial is unfinished, and no other worker, to which this one seemed dead, took it over."""
         now = self.storage.get_trial(claim.trial._trial_id)
         owner = (now.user_attrs.get(OWNER) or {}).get("worker")
         if owner not in (self._me, None):
@@ -372,15 +371,14 @@ class Study:
         return owner == self._me and not now.state.is_finished()
 
     def _lock(self) -> AbstractContextManager[Any]:
-        """One decision at a time, among all processes that share the storage; a dead one holds nothing."""
         return storage.lock(self.storage, self.url, self.plan.name)
 
 
 def folder_of(trial: FrozenTrial | Trial) -> str:
-    """Return the name of the folder of a trial's files: its number, or that of the trial whose place it takes.
+    """Return the name of the folder of a trial's files: its number, or that of the trial that it replaces.
 
     Raises:
-        ConfigError: The study, which may have come from someone else, has another text there, e.g. a path.
+        ConfigError: If the study, which may come from someone else, has another text there, e.g. a path.
     """
     folder = str(trial.user_attrs.get(FOLDER, trial.number))
     if not re.fullmatch(r"[0-9]{1,9}", folder, re.ASCII):
@@ -393,10 +391,10 @@ def folder_of(trial: FrozenTrial | Trial) -> str:
 
 
 def run_directory(directory: Path, seed: int | None) -> Path:
-    """Of the files of the run with this seed, below those of its trial; None where a trial is one run."""
+    """Return the directory of the run with this seed, below that of its trial; for None, the trial is one run."""
     return directory if seed is None else directory / f"seed={seed}"
 
 
 def default_storage(directory: Path) -> str:
-    """A file in the sweep's directory."""
+    """Return the address of an SQLite file in the sweep's directory."""
     return f"sqlite:///{directory.absolute()}/study.db"

@@ -1,4 +1,4 @@
-"""The sweep's own run in MLflow, under which its trials are nested: what is best, how many are where, the report."""
+"""MLflow run of a whole sweep, with its trials nested below: the best trial, counts of states, and the report."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from hydratune.utils.escaping import escape_markdown
 
 log = logging.getLogger(__name__)
 
-SIGN = "hydratune.sign"  # an attribute of a study: the last sign of life of the process that records it
+SIGN = "hydratune.sign"  # attribute of a study: the last heartbeat of the process that records it
 
 
 class TrialsFailedError(RuntimeError):
-    """Some trials of a sweep failed; the others are as good as ever."""
+    """Error for failed trials of a sweep; the other trials remain valid."""
 
 
 class SweepRun:
-    """Records a sweep as long as the context lasts; nothing without a config.
+    """Context manager that records a sweep.
 
     Args:
-        study: Of the sweep.
-        cfg: What its trials have in common; None where another process records it.
+        study: Study of the sweep.
+        cfg: Config that its trials share; None if another process records the sweep.
     """
 
     def __init__(self, study: Study, cfg: DictConfig | None) -> None:
@@ -61,7 +61,7 @@ class SweepRun:
         return self
 
     def _begin(self, known: Mapping[str, Any] | None) -> None:
-        """Records the sweep from now on, in the run in which `known` did, unless another process was faster."""
+        """Record the sweep from now on, in the run that `known` describes, unless another process was faster."""
         if self._cfg is None:
             return
         directory = self._study.plan.directory
@@ -72,7 +72,7 @@ class SweepRun:
             self._log = self._context.__enter__()
 
     def _give_sign(self) -> None:
-        """Shows other machines that this parent lives; or takes the place of one that gave no sign for long."""
+        """Send a heartbeat to other machines, or take over from a recording process that is silent."""
         if time.monotonic() - self._looked < BEAT:
             return
         self._looked = time.monotonic()
@@ -83,7 +83,7 @@ class SweepRun:
             self._begin(known[PARENT])
 
     def update(self, found: Sequence[results.TrialRow]) -> None:
-        """Records what has changed since the last time."""
+        """Record the changes since the last call."""
         self._give_sign()
         plan, states = self._study.plan, results.counts(found)
         if self._context is None or states == self._last:
@@ -110,7 +110,7 @@ class SweepRun:
             self._tracking.deliver(self._study.plan.directory)
         if self._context is None:
             return
-        if kind is not None:  # workers were ended with this process
+        if kind is not None:  # workers have ended with this process
             self._tracking.heal()
         found = results.rows(self._study.plan, self._study.trials())
         self.update(found)
@@ -128,12 +128,12 @@ class SweepRun:
         try:
             for path in page.write(self._study):
                 self._log.artifact(path, page.REPORT)
-        except Exception:  # all that was trained is there, and `hydratune sweep report` tries again
+        except Exception:  # all results are saved, and `hydratune sweep report` can try again
             log.exception("sweep: no report")
 
 
 def _facts(study: Study, cfg: DictConfig, key: str) -> RunInfo:
-    """What the parent's run shows of the sweep."""
+    """Return the name, parameters, and tags of the run of the whole sweep."""
     plan, options = study.plan, study.options
     choices = cfg.hydra.runtime.choices
     swept = {key for one in plan.space.parameters for key in one.keys}

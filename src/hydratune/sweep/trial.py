@@ -1,4 +1,4 @@
-"""One run of a sweep: its config composed, run as a Hydra job of its own, its scores returned."""
+"""Run of one trial: it composes the config, runs it as its own Hydra job, and returns the metrics."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a run of a sweep came to.
+    """Result of a run of a sweep.
 
     Args:
-        metrics: Of the weights that were best; empty where it was pruned or failed.
-        pruned: Whether its study ended it early.
-        error: What it failed with.
+        metrics: Metrics of the best checkpoint; empty if the run was pruned or failed.
+        pruned: Whether the study pruned the run.
+        error: Exception of a failed run.
     """
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class TrialResult:
 
 
 def train(plan: Plan, overrides: Sequence[str], directory: Path, part: TrialContext, kept: WarmCache) -> TrialResult:
-    """Trains in `directory`, from its last checkpoint where it has one; leaves this process as it was.
+    """Train in `directory`, resume from its last checkpoint if it has one, and restore the state of this process.
 
-    A run that is finished there is not run again.
+    A run that has finished in this directory does not run again.
     """
     with _own_world(plan):
         cfg, loader = compose(plan, overrides, directory)
@@ -71,21 +71,21 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: TrialCont
 
 
 def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[DictConfig, Any]:
-    """The checked config of a run, and Hydra's loader that it came from."""
+    """Return the validated config of a run, and the Hydra config loader that composed it."""
     with composition.composer(plan.request):
         experiment = _experiment(plan)
         cfg = checked_job(plan.request, overrides)
         loader = GlobalHydra.instance().config_loader()
     with read_write(cfg.hydra):
         cfg.hydra.run.dir = str(directory)
-        cfg.hydra.output_subdir = None  # what a trial did is in its config.yaml and overrides.yaml
+        cfg.hydra.output_subdir = None  # the run writes its own config.yaml and overrides.yaml
     if experiment and "experiment" in cfg.tracking:
         cfg.tracking.experiment = experiment
     return cfg, loader
 
 
 def _experiment(plan: Plan) -> str | None:
-    """The experiment of a sweep over data sets, whose trials would else be in experiments of their own."""
+    """Return the MLflow experiment of a sweep over datasets, which would otherwise get one each; None for others."""
     keys = {re.split("[.@]", key)[0] for parameter in plan.space.parameters for key in parameter.keys}
     if "dataset" not in keys or "tracking" in keys:
         return None
@@ -95,13 +95,13 @@ def _experiment(plan: Plan) -> str | None:
 
 
 def _run(cfg: DictConfig, part: TrialContext, kept: WarmCache) -> Mapping[str, Any]:
-    """The job inside Hydra; returns the metrics."""
+    """Run the job inside Hydra, and return the metrics."""
     quiet_terminal()
     job = hydra_job(part, kept)
     finished = job.directory / METRICS
-    if finished.is_file():  # its worker was killed before the study knew
+    if finished.is_file():  # its worker was killed before it reported the result
         with build(cfg.tracking).start(facts(cfg, job)):
-            pass  # MLflow hears the rest
+            pass  # uploads the rest to MLflow
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
         result = launch(cfg, job, "hydratune.sweep._rank") if is_distributed(cfg) else run(cfg, job)
@@ -115,7 +115,7 @@ def _run(cfg: DictConfig, part: TrialContext, kept: WarmCache) -> Mapping[str, A
 
 
 def quiet_terminal() -> None:
-    """Logs go to files alone: the terminal has the sweep's table."""
+    """Stop logging to the terminal, which shows the table of the sweep; files still get the logs."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.StreamHandler) and getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
@@ -124,7 +124,7 @@ def quiet_terminal() -> None:
 
 @contextmanager
 def _own_world(plan: Plan) -> Iterator[None]:
-    """What a run changes in its process is put back behind it: the environment, the directory, Hydra, accelerate."""
+    """Restore what a run changes in its process: environment variables, working directory, Hydra, and accelerate."""
     environment, cwd = dict(os.environ), Path.cwd()
     config: Any = HydraConfig.instance().cfg
     hydra = GlobalHydra.instance().hydra
@@ -143,7 +143,7 @@ def _own_world(plan: Plan) -> Iterator[None]:
 
 
 def reset_accelerate() -> None:
-    """Forgets accelerate's state, which outlives a Trainer: the next one would get the precision of this one."""
+    """Reset accelerate's state, which outlives a Trainer: the next one would get the precision of this one."""
     if "accelerate" in sys.modules:
         import gc
 

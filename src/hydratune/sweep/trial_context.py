@@ -1,4 +1,4 @@
-"""The context of a trial, for its run in any process."""
+"""Context of a trial, for its run in any process."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hydratune.training.run_params import param_name
 
 
 def trial_context(study: Study, claim: ClaimedTrial, number: int) -> TrialContext:
-    """Return what makes a run that of a configuration with one of its seeds."""
+    """Return the context of the run of a trial with its seed of this number."""
     from hydratune.sweep.callbacks import PruningCallback, ReportProgress
 
     plan, count = study.plan, len(study.plan.replicates)
     seed = plan.replicates[number]
     callbacks: list[Any] = [ReportProgress(lambda share: study.note(claim, PROGRESS, (number + share) / count))]
-    if not plan.seeds and len(plan.objectives) == 1:  # one number of one training: for the pruner and learning curves
+    if not plan.seeds and len(plan.objectives) == 1:  # one value per evaluation, for the pruner and learning curves
         callbacks.append(PruningCallback(claim.trial, next(iter(plan.objectives))))
     parent = study.attributes().get(PARENT, {}).get("key")
     tags, key = {SWEEP: parent or plan.name}, parent and f"{parent}.{claim.directory.name}.{seed}"

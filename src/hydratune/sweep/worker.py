@@ -1,4 +1,4 @@
-"""A worker: takes trials from the study, trains them, and reports the results, until nothing is left."""
+"""Worker of a sweep: it claims trials from the study, trains them, and reports the results, until none is left."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ log = logging.getLogger(__name__)
 
 PREEMPTED = -1
 STARTED_BY = "HYDRATUNE_STARTED_BY"  # environment variable of workers on this machine: the ID of their parent process
-_BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # of several workers on this machine
-_TOLD = 1.0  # seconds, after which the study knows of a trial's end, and the next one trains
-_KEPT = 4  # networks and data sets that a worker holds in memory
+_BASIC, _JOBLIB, _LOCAL = "BasicLauncher", "JoblibLauncher", "LocalLauncher"  # launchers of workers on this machine
+_TOLD = 1.0  # seconds of delay, after which the study has the result of a trial, and the next one trains
+_KEPT = 4  # models and datasets that a worker caches in memory
 
 
 def work(cfg: DictConfig) -> int:
-    """Train trials, in the process that the launcher starts.
+    """Train trials in the process that the launcher starts.
 
     Returns:
-        The number of trials that were trained here, or `PREEMPTED` if a signal asked this worker to end. The launcher
-        hears of a preemption as of any other return, so that the parent replaces the worker without waiting.
+        The number of trials that were trained here, or `PREEMPTED` if a signal asked this worker to end. For the
+        launcher, a preemption is a normal return, so that the parent replaces the worker without waiting.
     """
     hydra = HydraConfig.get()
     number, launcher = int(hydra.job.num), str(hydra.launcher._target_).rpartition(".")[2]
     if launcher == _JOBLIB and os.environ.get(STARTED_BY) == str(os.getpid()):  # its only worker
-        launcher = _BASIC  # which also works in the parent's process
+        launcher = _BASIC  # also runs the worker in the parent's process
     plan, options = _shared_plan(Path(hydra.sweep.dir)), build(cfg.sweep)
-    if launcher != _BASIC:  # this process did not begin with our command
+    if launcher != _BASIC:  # this process did not start with our command
         gc_tuning.defer_gc()
         guard_output()
     _configure_process(number, options.workers, launcher)
@@ -63,11 +63,11 @@ def work(cfg: DictConfig) -> int:
     try:
         done = _work(Study(plan, options, waits=True), WarmCache(_KEPT))
     except (KeyboardInterrupt, SystemExit):
-        if launcher == _BASIC:  # in the parent's process, which was asked
+        if launcher == _BASIC:  # this is the parent's process, which was asked to end
             raise
         done = PREEMPTED
     finally:
-        if signals.is_orphan():  # else it would wait for work that nobody gives
+        if signals.is_orphan():  # otherwise, it would wait forever for work
             os._exit(TERMINATED)
         uploader.wait()
         if launcher == _JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
@@ -89,7 +89,7 @@ def _requeue(number: int) -> None:
 
 
 def _shared_plan(directory: Path) -> Plan:
-    """Read the plan of a sweep, or raise ConfigError where this machine does not have the sweep's directory."""
+    """Read the plan of a sweep, or raise ConfigError if this machine does not have the sweep's directory."""
     if not (directory / PLAN).is_file():
         fix = "Set hydra.sweep.dir=/SHARED/NAME to a directory of a network file system."
         got = f"{str(directory)!r}, which {socket.gethostname()} does not have"
@@ -108,15 +108,15 @@ def _work(study: Study, kept: WarmCache) -> int:
             study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
         signals.raise_pending()
-        if not done:  # nothing of a trial is alive, and all is imported
-            gc.collect()  # else the network of one that failed would stay: its traceback holds it
+        if not done:  # no object of a trial is alive, and all modules are imported
+            gc.collect()  # otherwise, the model of a failed trial would stay: its traceback references it
             gc.freeze()
         done += 1
     return done
 
 
 def _configure_process(number: int, workers: int, launcher: str) -> None:
-    """Makes a process a good worker: quiet, ended by signals, beside others on a part of the machine of its own."""
+    """Prepare the process of a worker: no output in the terminal, signal handlers, and its share of CPUs and GPUs."""
     import datasets
 
     quiet_terminal()
@@ -126,7 +126,7 @@ def _configure_process(number: int, workers: int, launcher: str) -> None:
     if parent and launcher in (_JOBLIB, _LOCAL):  # others may run on other machines, without their parent
         signals.exit_with_parent(int(parent))
     if launcher != _BASIC and threading.current_thread() is threading.main_thread():
-        signals.install()  # in place of the launcher's own, which are called once the trial is saved
+        signals.install()  # replaces the launcher's handlers, which are called once the trial is saved
     if launcher != _JOBLIB:
         return
     share = available_cpus() // workers
@@ -138,7 +138,7 @@ def _configure_process(number: int, workers: int, launcher: str) -> None:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, found without starting CUDA."""
+    """Return the GPUs that this process may use, without starting CUDA."""
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [one for one in named.split(",") if one]
     folder = Path("/proc/driver/nvidia/gpus")
@@ -146,10 +146,10 @@ def visible_gpus() -> list[str]:
 
 
 def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
-    """Trains one configuration, once a seed, and tells the study."""
+    """Train one configuration with each of its seeds, and report the result to the study."""
     try:
         results, pruned = _replicates(study, claim, kept)
-    except (ChangedDataError, StudyUnavailableError):  # no fault of this configuration
+    except (ChangedDataError, StudyUnavailableError):  # not caused by this configuration
         raise
     except Exception as error:
         told = f"{type(error).__name__}: {redact(one_line(error))}"
@@ -163,7 +163,7 @@ def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
 
 
 def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
-    """The metrics with each seed, and whether the study ended the configuration before the last."""
+    """Train with each seed, and return the metrics of each, and whether the study pruned the configuration."""
     began, before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
     try:
@@ -175,7 +175,7 @@ def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[lis
                 return results, True
             remove_later(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
             results.append(trained.metrics)
-            if study.plan.seeds:  # else they are the trial's
+            if study.plan.seeds:  # otherwise, the trial itself has the values
                 study.note(claim, VALUES, _by_seed(study, results))
             if _is_hopeless(study, claim, results):
                 return results, True
@@ -185,7 +185,7 @@ def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[lis
 
 
 def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the seeds so far say that a configuration is worse than the best, so that the others can be spared."""
+    """Return whether the seeds so far show that a configuration is worse than the best, so that it can be pruned."""
     if study.options.pruner != "wilcoxon":
         return False
     value = results[-1][next(iter(study.plan.objectives))]
@@ -194,7 +194,7 @@ def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[st
 
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Objective -> its value with each seed so far."""
+    """Return objective -> its value with each seed so far."""
     return {name: [float(one[name]) for one in results] for name in study.plan.objectives}
 
 
@@ -203,6 +203,6 @@ def _mean(results: list[Mapping[str, Any]], name: str) -> float:
 
 
 def _means(results: list[Mapping[str, Any]]) -> dict[str, float]:
-    """Of every metric that all runs have as a number."""
+    """Return the mean of each metric that is a number in all runs."""
     names = [name for name, value in results[0].items() if isinstance(value, int | float)] if results else []
     return {name: _mean(results, name) for name in names if all(name in one for one in results)}

@@ -1,4 +1,4 @@
-"""The tasks that a config may name under `task`, one file each; see docs/adding_a_task.md."""
+"""Tasks that a config can select under `task`, one file each; see docs/adding_a_task.md."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The next token of a text."""
+"""Causal language modeling: predict the next token of a text."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction, PretrainedConfig
 
-PIECE = 10_000  # characters of the lines that are tokenised together
+PIECE = 10_000  # characters of the lines that are tokenized together
 
 
 @dataclass(kw_only=True)
 class CausalLm(CausalTask):
-    """Column `text`. All texts of a split are joined and cut into blocks, so that no token is padding.
+    """Causal language modeling on column `text`; the texts of a split are packed into blocks without padding.
 
-    Perplexity is per token, and comparable only for one tokenizer. Bits per byte, of the texts in UTF-8, compare
-    any networks whose tokenizers lose nothing; a split's bytes are spread evenly over its tokens, since the first
-    token of a block is not predicted, and end tokens are predicted but are no bytes.
+    Perplexity is per token, and comparable only for the same tokenizer. Bits per byte, of the texts in UTF-8, are
+    comparable for all models with lossless tokenizers. A split's bytes are spread evenly over its tokens: the first
+    token of a block is not predicted, and end tokens are predicted but have no bytes.
 
     Args:
-        block_size: Tokens of a block; fewer where the network has fewer positions.
-        separator: What follows each text: the tokenizer's end token (`eos`), or a line break (`newline`), which
+        block_size: Tokens of a block; fewer if the model has fewer positions.
+        separator: Separator after each text: the tokenizer's end token (`eos`), or a line break (`newline`), which
             joins the lines of a text file as they were.
     """
 
@@ -48,7 +48,7 @@ class CausalLm(CausalTask):
     separator: Literal["eos", "newline"] = "eos"
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether a block has a token to predict."""
+        """Also yield an error if a block has no token to predict."""
         yield from super().check()
         if self.block_size < 2:
             yield Mistake("block_size", "at least 2 tokens", repr(self.block_size), "Set task.block_size=128.")
@@ -56,25 +56,25 @@ class CausalLm(CausalTask):
             yield Mistake("max_length", "at least 2 tokens or null", "1", "Set task.max_length=null.")
 
     def keeps_order(self) -> bool:
-        """True for the lines of a text."""
+        """Return True for the lines of a text."""
         return self.separator == "newline"
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Nulls only: a blank line is a line."""
+        """Yield only null rows, since a blank line is valid."""
         return (bad for bad in super().bad_rows(splits, label_names) if bad.got == "no value")
 
     def longest(self, config: PretrainedConfig, processor: Any) -> int | None:
-        """No more than a block, since the network has learned of nothing longer."""
+        """Return at most the block size, since the model is not trained on longer inputs."""
         return min(self.block_size, super().longest(config, processor) or self.block_size)
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
-        """The text; where there is none, what stands before a text."""
+        """Return the tokens of each text; for an empty text, the separator, which precedes texts."""
         between = [_end_token(processor)] if self.separator == "eos" else processor("\n")["input_ids"]
         ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
         return [row or between for row in ids]
 
     def ends(self, processor: Any) -> list[int]:
-        """The end token; none where texts were joined as lines, which have no end."""
+        """Return the end token, or nothing for texts joined as lines, which have no end token."""
         return [_end_token(processor)] if self.separator == "eos" else []
 
     def prepare(
@@ -84,7 +84,7 @@ class CausalLm(CausalTask):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> EncodedData:
-        """Rows of `input_ids`, all of one length, with the `bytes` of text that they stand for on average."""
+        """Return rows of `input_ids`, all of the same length, with the average number of `bytes` of their text."""
         size = min(self.block_size, max_length or self.block_size)
         between = [_end_token(processor)] if self.separator == "eos" else []
 
@@ -105,11 +105,11 @@ class CausalLm(CausalTask):
         )
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:  # noqa: ARG002
-        """`input_ids` and `labels` (batch, block_size) int64; the network shifts the labels."""
+        """Return a collator for `input_ids` and `labels` (batch, block_size) int64; the model shifts the labels."""
         return _collate
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         scores = mean_scores(prediction.predictions)
         first = evaluated.rows[0]
         bytes_per_token = first["bytes"] / len(first["input_ids"])
@@ -126,10 +126,10 @@ def _end_token(tokenizer: Any) -> int:
 
 
 def _joined(rows: Any) -> Any:
-    """The lines as texts of many lines.
+    """Join lines to texts of many lines.
 
-    A line that is tokenised by itself comes out as no line of a text does: many tokenizers put a space before its
-    first word, or have tokens of line breaks with what follows. Where the texts end does not depend on the machine.
+    Many tokenizers encode a line alone differently than within a text: they put a space before its first word, or
+    have tokens of line breaks with the characters that follow. The ends of the texts do not depend on the machine.
     """
     from datasets import Dataset, Features
 
@@ -144,7 +144,7 @@ def _joined(rows: Any) -> Any:
 
 
 def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    """The lines with their ends, joined until there are over PIECE characters."""
+    """Yield the lines with their line breaks, joined until there are over PIECE characters."""
     piece: list[str] = []
     size = 0
     for line in lines:
@@ -158,7 +158,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _packed(rows: Any, split: str, size: int, said: list[str]) -> Dataset:
-    """The tokens of all rows in blocks of `size`; what is left at the end is dropped, and told if it is much."""
+    """Return the tokens of all rows in blocks of `size`; the rest is dropped, and reported if it is over 1%."""
     from datasets import Dataset
 
     if is_stream(rows):

@@ -1,4 +1,4 @@
-"""Chat templates: from the messages of a chat to tokens, and to which of them are the assistant's."""
+"""Chat templates: convert the messages of a chat to tokens, and find the tokens of the assistant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydratune.tasks.chats import ChatError, Message
 from hydratune.tasks.tokenize import IGNORED
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 
-# For tokenizers without a template of their own. An answer ends with the end token, where generation stops.
+# For tokenizers without their own template. An answer ends with the end token, where generation stops.
 SIMPLE = (
     "{% if tools %}{{ '<|tools|>\\n' + (tools | tojson) + '\\n' }}{% endif %}"
     "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] }}"
@@ -26,12 +26,12 @@ Tools = Sequence[Any] | None
 
 
 def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answered: bool) -> None:
-    """Raise ChatError if the template refuses a chat, or writes it without its tools or calls of tools.
+    """Raise ChatError if the template rejects a chat, or omits its tools or tool calls.
 
     Args:
-        tokenizer: With a chat template.
-        messages: In the form of chat templates.
-        tools: JSON schemas.
+        tokenizer: Tokenizer with a chat template.
+        messages: Messages in the form of chat templates.
+        tools: JSON schemas of the tools.
         answered: Whether the chat ends with an answer; if not, the template opens one.
     """
 
@@ -53,7 +53,7 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
     except ConfigError as error:
         wrong = error.mistakes[0]
         raise ChatError("messages", wrong.expected, wrong.got) from error
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # a template can raise anything
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:
         raise ChatError(
@@ -64,7 +64,7 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
 
 
 def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[str, list[int]]:
-    """Token IDs of a chat, and labels that are ignored outside the assistant's turns."""
+    """Return the token IDs of a chat, and labels that are ignored outside the assistant's turns."""
     if MARKED.search(tokenizer.get_chat_template()):
         options = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
         encoded = apply_template(tokenizer, messages, tools, tokenize=True, **options)
@@ -81,12 +81,12 @@ def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[s
 
 
 def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
-    """Return whether a token is of an answer; so is one that begins before it and has its first letters."""
+    """Return whether a token belongs to an answer, also if it starts before the answer and has its first letters."""
     return any(at < end and (at >= start or stop > start) for start, end in answers)
 
 
 def _render(tokenizer: Any, messages: Sequence[Message], tools: Tools) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a chat, and the spans of characters of the assistant's turns, each with the end of the turn."""
+    """Return the text of a chat, and the character spans of the assistant's turns, including the ends of the turns."""
     text = apply_template(tokenizer, messages, tools, tokenize=False)
     answers = []
     for turn, message in enumerate(messages):
@@ -106,11 +106,11 @@ def _opened(tokenizer: Any, messages: Sequence[Message], turn: int, tools: Tools
     """Return the text of a chat up to the first character of one of its answers.
 
     Raises:
-        ConfigError: The chat begins with the answer, and the template does not show where the text of a turn begins.
+        ConfigError: If the chat begins with the answer, and the template does not show where a turn's text begins.
     """
     if turn:
         return str(apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True))
-    # An empty chat cannot be rendered. What opens an answer is what a generation prompt adds to any question.
+    # An empty chat cannot be rendered. An answer starts with the text that a generation prompt adds to any question.
     question = [{"role": "user", "content": "?"}]
     asked = apply_template(tokenizer, question, tools, tokenize=False)
     opening = apply_template(tokenizer, question, tools, tokenize=False, add_generation_prompt=True)[len(asked) :]
@@ -123,9 +123,9 @@ def _opened(tokenizer: Any, messages: Sequence[Message], turn: int, tools: Tools
 
 
 def apply_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]], tools: Tools, **options: Any) -> Any:
-    """What the tokenizer makes of some turns."""
+    """Apply the chat template to some turns; raise ConfigError if it rejects them."""
     try:
         return tokenizer.apply_chat_template(list(turns), tools=tools, **options)
-    except Exception as error:  # whatever a template raises
+    except Exception as error:  # a template can raise anything
         got, fix = one_line(error), "Correct the template, or the order of the messages."
         raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error

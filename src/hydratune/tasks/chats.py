@@ -1,4 +1,4 @@
-"""Chats in the forms in which people store them, converted to the messages that chat templates take."""
+"""Chats in common storage formats, converted to the messages that chat templates take."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _SHAREGPT_ROLES = {
 
 
 class ChatError(ValueError):
-    """A chat that cannot be converted.
+    """Error for a chat that cannot be converted.
 
     Attributes:
-        column: The task's column that is wrong.
-        expected: What would have been right.
-        got: What there is.
+        column: Column of the task that is invalid.
+        expected: Description of valid values.
+        got: Description of the invalid value.
     """
 
     def __init__(self, column: str, expected: str, got: str) -> None:
@@ -54,10 +54,10 @@ def messages_of(row: Mapping[str, Any]) -> list[Message]:
     """Return the messages of a row, each with `role` and `content`, and `tool_calls` if it has any.
 
     Args:
-        row: Its columns of one of the `FORMS`; also `system`, and `input` and `history` next to an instruction.
+        row: Columns of one of the `FORMS`; also `system`, `history`, and for an instruction `input`.
 
     Raises:
-        ChatError: If a message cannot be converted without losing something.
+        ChatError: If a message cannot be converted without loss.
     """
     chat = next((name for name in ("messages", "conversations") if row.get(name) is not None), None)
     messages = [_message(message, chat) for message in _parsed_list(row[chat], chat)] if chat else _pair(row)
@@ -121,7 +121,7 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
 
 
 def _parsed_list(value: Any, column: str) -> list[Any]:
-    """A list, which may be stored as JSON text."""
+    """Return a list, which may be stored as JSON text."""
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -132,7 +132,7 @@ def _parsed_list(value: Any, column: str) -> list[Any]:
 
 
 def _message(message: Any, column: str) -> Message:
-    """One message in the form of chat templates, without keys that are null."""
+    """Return one message in the form of chat templates, without keys that are null."""
     if not isinstance(message, dict):
         raise ChatError(column, "messages with role and content", preview(message))
     known = {name: value for name, value in message.items() if value is not None}
@@ -152,7 +152,7 @@ def _message(message: Any, column: str) -> Message:
 
 
 def _from_sharegpt(message: Mapping[str, Any], column: str) -> Message:
-    """A message of ShareGPT's form, whose keys are `from` and `value`."""
+    """Convert a message of ShareGPT's form, whose keys are `from` and `value`."""
     role, value = _SHAREGPT_ROLES.get(str(message["from"]), ""), message.get("value", "")
     rest = {name: one for name, one in message.items() if name not in ("from", "value")}
     if message["from"] == "function_call":
@@ -162,7 +162,7 @@ def _from_sharegpt(message: Mapping[str, Any], column: str) -> Message:
 
 
 def _text(content: Any, column: str) -> str:
-    """The text of a message; parts of text are joined, other parts have no text."""
+    """Return the text of a message; text parts are joined, and other parts raise ChatError."""
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
@@ -174,7 +174,7 @@ def _text(content: Any, column: str) -> str:
 
 
 def _tool_call(call: Any, column: str) -> dict[str, Any]:
-    """A call of a tool, with its arguments as an object, as templates expect them."""
+    """Return a tool call with its arguments as an object, as templates expect them."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise ChatError(column, "tool_calls with a function and its name", preview(call))
@@ -197,7 +197,7 @@ def _json_object(text: Any, column: str) -> dict[str, Any]:
 
 
 def _without_nulls(value: Any) -> Any:
-    """A value without keys that are null: Arrow gives each object in a column the keys of all others."""
+    """Return a value without null keys, since Arrow gives each object in a column the keys of all others."""
     if isinstance(value, dict):
         return {name: _without_nulls(one) for name, one in value.items() if one is not None}
     return [_without_nulls(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""One label for an image."""
+"""Image classification: one label per image."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class ImageClassification(SingleLabelTask):
-    """Columns `image`, an image of `datasets` or its path, and `label`, a string or an id."""
+    """Image classification on columns `image`, an image of `datasets` or its path, and `label`, a string or an ID."""
 
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     pipeline: ClassVar[str | None] = "image-classification"
     processor: ClassVar[str] = "image_processor"
     columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label", target=True)}
-    inputs: ClassVar[tuple[str, ...]] = ()  # equal images are not looked for: all would have to be decoded
+    inputs: ClassVar[tuple[str, ...]] = ()  # no duplicates are detected, which would require decoding all images
 
     def images(self) -> list[str]:
-        """Its one input."""
+        """Return the only input."""
         return ["image"]
 
     def arguments(self, objective: str) -> dict[str, Any]:
-        """Adds: images must reach the collator."""
+        """Also keep all columns, since images must reach the collator."""
         return super().arguments(objective) | {"remove_unused_columns": False}
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: files that cannot be opened as images, and images whose values have no known range."""
+        """Also yield files that cannot be opened as images, and images whose values have no known range."""
         yield from super().bad_rows(splits, label_names)
         for split, rows in splits.items():
             for row, value in enumerate(arrow_column(_as_images(rows), "image").to_pylist()):
@@ -53,7 +53,7 @@ class ImageClassification(SingleLabelTask):
         max_length: int | None,  # noqa: ARG002 (images have no length)
         label_names: list[str] | None,
     ) -> EncodedData:
-        """Rows of `image` and `labels`."""
+        """Return rows of `image` and `labels`."""
         labels = collect_labels(splits, label_names)
         prepared = type(splits)()
         for split, rows in splits.items():
@@ -68,16 +68,16 @@ class ImageClassification(SingleLabelTask):
         processor: Any,  # noqa: ARG002 (images are processed in the collator)
         max_length: int | None,  # noqa: ARG002 (images have no length)
     ) -> Dataset:
-        """Rows of `image`."""
+        """Return rows of `image`."""
         return _as_images(rows)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """`pixel_values` (batch, channels, height, width) float32 and, where there are any, `labels` (batch,) int64."""
+        """Return a collator: `pixel_values` (batch, channels, height, width) float32, any `labels` (batch,) int64."""
         return _Collator(processor)
 
 
 def _as_images(rows: Any) -> Any:
-    """Rows whose paths or bytes are read as images when they are used."""
+    """Return rows whose paths or bytes are decoded as images when they are read."""
     from datasets import Image
 
     feature = rows.features["image"]
@@ -95,29 +95,29 @@ _MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK"
 
 
 def _why_no_image(value: Mapping[str, Any]) -> str:
-    """The reason why an image cannot be used, by its header alone; empty if it can.
+    """Return the reason why an image cannot be used, from its header alone; empty if it can.
 
     Args:
-        value: Bytes and path, as Arrow has them.
+        value: Bytes and path, as in Arrow.
     """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
             mode = image.mode
-    except OSError as error:  # UnidentifiedImageError is one
+    except OSError as error:  # UnidentifiedImageError is a subclass
         return one_line(error)
     return "" if mode in _MODES else f"an image of mode {mode}, whose values have no known range"
 
 
 def eight_bit(image: Image, mode: Literal["L", "RGB"]) -> Image:
-    """An image with 8 bits a channel.
+    """Return an image with 8 bits per channel.
 
-    Values of 16 bits are scaled by 65535 to 255, where Pillow clips them to 255. Transparent pixels are drawn on
-    white, as browsers do, since their own color is not visible.
+    Values of 16 bits are scaled from 65535 to 255, since Pillow would clip them to 255. Transparent pixels are drawn
+    on white, as in browsers, since their own color is not visible.
 
     Args:
-        image: Of one of `_MODES`.
+        image: Image in one of `_MODES`.
         mode: `L` for gray or `RGB` for color.
     """
     import numpy as np
@@ -130,13 +130,13 @@ def eight_bit(image: Image, mode: Literal["L", "RGB"]) -> Image:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     elif image.mode not in ("1", "L"):
-        image = image.convert("RGB")  # not every mode has a way to gray
+        image = image.convert("RGB")  # some modes cannot be converted to gray
     return image.convert(mode)
 
 
 @dataclass
 class _Collator:
-    """Processes the images of a batch as the checkpoint's were: in color, or gray if it has one channel."""
+    """Collator that processes images as for the checkpoint: in color, or in gray if it has one channel."""
 
     processor: Any
 

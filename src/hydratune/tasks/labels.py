@@ -1,8 +1,8 @@
-"""From labels as people write them (strings, ids, truth values) to ids 0..n-1 and back.
+"""Mapping of the labels in data (strings, IDs, booleans) to IDs 0..n-1 and back.
 
-What a value means depends on the names and on the type of the column, never on the rows that are present:
+The meaning of a value depends on the names and on the type of the column, never on the rows that are present:
 1. A value that equals a label name is that label: `1` is "1", and `true` is "true", in any order of the names.
-2. Without such names, whole numbers are ids that count from 0, and false and true are 0 and 1.
+2. Without such names, integers are IDs that count from 0, and false and true are 0 and 1.
 3. Without any names, each value of the training split is a label, in sorted order.
 """
 
@@ -23,59 +23,59 @@ from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-TRUE_NAMES = "true_names"  # the column of the names of true labels, where a split has labels that the head has not
-_LISTS = "labels"  # the column of tasks that read lists of labels
+TRUE_NAMES = "true_names"  # column of the names of true labels, in a split with labels that the head does not have
+_LISTS = "labels"  # column of tasks that read lists of labels
 _SHOWN = 5  # names that a message lists
 _NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The label set: `names[i]` is the name of id `i`, and `ids` maps a value of the data to its id."""
+    """Label set: `names[i]` is the name of ID `i`, and `ids` maps a value of the data to its ID."""
 
     names: list[str]
     ids: Mapping[Any, int]
 
     def head(self) -> dict[str, Any]:
-        """Arguments of the config of a classification head."""
+        """Return the arguments of the model's config for a classification head."""
         id2label = dict(enumerate(self.names))
         label2id = {name: i for i, name in id2label.items()}
         return {
             "num_labels": len(self.names),
             "id2label": id2label,
             "label2id": label2id,
-            "problem_type": "single_label_classification",  # a checkpoint of another problem keeps its own
+            "problem_type": "single_label_classification",  # otherwise, a checkpoint keeps its own problem type
         }
 
     def encode(self, values: Iterable[Any]) -> list[int]:
-        """The id of each value; `IGNORED` for a label that the head does not have."""
+        """Return the ID of each value; `IGNORED` for a label that the head does not have."""
         return [self.ids.get(value, IGNORED) for value in values]
 
     def name(self, value: Any) -> str:
-        """The name of the label of a value; of an unseen label, the value as text."""
+        """Return the label name of a value; for an unseen label, the value as text."""
         return self.names[self.ids[value]] if value in self.ids else str(value)
 
     def unseen(self, rows: Dataset, column: str) -> set[Any]:
-        """Values of a column that are none of these labels; empty for a stream."""
+        """Return the values of a column that are not among these labels; empty for a stream."""
         return set() if is_stream(rows) else {*_present(rows, column)} - {*self.ids}
 
 
-# --- names and ids ---------------------------------------------------------------------------------------
+# --- names and IDs ---------------------------------------------------------------------------------------
 
 
 def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -> tuple[DatasetDict, list[str] | None]:
-    """The rows, and the label names in the order of the ids, from all rows as they were read.
+    """Return the rows, and the label names in the order of the IDs, from all rows as they were read.
 
-    Invalid rows must still be there: what an id means must not depend on which rows are dropped.
+    Invalid rows must be included, since the meaning of an ID must not depend on which rows are dropped.
 
     Args:
-        splits: Rows whose `column` holds a label, or a list of labels. If `names` maps values to names, the rows
-            that are returned hold the names.
-        names: Those of the config.
-        column: The name of the column.
+        splits: Rows whose `column` holds a label, or a list of labels. If `names` maps values to names, the returned
+            rows hold the names.
+        names: Label names in the config.
+        column: Name of the column.
 
     Raises:
-        ConfigError: If ids do not count from 0, or names do not match those of a `ClassLabel` column.
+        ConfigError: If IDs do not count from 0, or names do not match those of a `ClassLabel` column.
     """
     if isinstance(names, Mapping):
         mapped = type(splits)({split: _mapped(rows, names, column) for split, rows in splits.items()})
@@ -97,12 +97,12 @@ def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -
 
 
 def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Labels:
-    """The labels of a head.
+    """Return the label set of a head.
 
     Args:
         splits: Rows whose `column` holds a label, or a list of labels.
-        names: The names that `name_labels` returns; None to number the values of all splits in sorted order.
-        column: The name of the column.
+        names: Names that `name_labels` returns; None to number the values of all splits in sorted order.
+        column: Name of the column.
     """
     parts = [*splits.values()]
     names = names or _class_names(parts[0], column)
@@ -125,7 +125,7 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
 
 
 def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Iterator[BadRow]:
-    """A bad row for each label, or each list with a label, that the head will not have."""
+    """Yield a bad row for each label, or each list with a label, that the head will not have."""
     if column not in splits["train"].column_names:  # rows to predict for
         return
     names = _labels(splits["train"], names, column).names
@@ -137,7 +137,7 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     for split, rows in splits.items():
         unknown = _labels(rows, names, column).unseen(rows, column)
         is_list = _is_list(rows, column)
-        has_own_names = _class_names(rows, column) is not None  # other ids are no labels, -1 is none at all
+        has_own_names = _class_names(rows, column) is not None  # other IDs are invalid, and -1 means no label
         for row, value in enumerate(arrow_column(rows, column).to_pylist() if unknown else ()):
             wrong = [one for one in (value or [] if is_list else [value]) if one in unknown]
             if wrong:
@@ -147,13 +147,13 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
 
 
 def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], column: str = "label") -> Dataset:
-    """`rows` with each label as the text that their dataset calls it by, whatever its id is there.
+    """Return `rows` with each label as its name in their dataset, whatever its ID is there.
 
     Args:
-        rows: Whose `column` holds a label, or a list of labels.
-        names: Those of the rows' config.
-        trained: The label names of a head, some of which the rows should have.
-        column: The name of the column.
+        rows: Rows whose `column` holds a label, or a list of labels.
+        names: Label names in the rows' config.
+        trained: Label names of a head, some of which the rows should have.
+        column: Name of the column.
     """
     if isinstance(names, Mapping):
         return _mapped(rows, names, column)
@@ -173,13 +173,13 @@ def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], colum
 
 
 def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str = "label") -> Dataset:
-    """`encoded` with the names of the true labels, if some are unseen: these have no id that `decode` could look up.
+    """Return `encoded` with the names of the true labels if some are unseen, since these have no ID for `decode`.
 
     Args:
-        encoded: As many rows as `rows`, in their order.
-        rows: With the labels of the data.
-        labels: Those of the head.
-        column: The name of the column.
+        encoded: Encoded rows, in the same number and order as `rows`.
+        rows: Rows with the labels of the data.
+        labels: Label set of the head.
+        column: Name of the column.
     """
     if not labels.unseen(rows, column):
         return encoded
@@ -192,7 +192,7 @@ def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str
 
 
 def _labels(rows: Dataset, names: Sequence[str] | None, column: str) -> Labels:
-    """The label set of one split; without names, that of its values."""
+    """Return the label set of one split; without names, that of its values."""
     names = names or _class_names(rows, column)
     if names is None:
         values = _distinct(rows, column)
@@ -202,7 +202,7 @@ def _labels(rows: Dataset, names: Sequence[str] | None, column: str) -> Labels:
 
 
 def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str]:
-    """Value -> label name, for every value that a column of this type may have."""
+    """Return value -> label name, for every value that a column of this type may have."""
     classes = _class_names(rows, column)
     if classes is not None:
         return _by_class(classes, names)
@@ -221,7 +221,7 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
         raise ConfigError(Mistake("dataset.labels", "names in the order false, true", got, fix))
     if is_bool and truths:
         return truths
-    if truths and [*same][:2] != [*_TRUTH]:  # whether 0 means false or the first name, nobody can tell
+    if truths and [*same][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
         got, fix = f"{_some(names)} for whole numbers", "Set dataset.labels={0: 'false', 1: 'true'}."
         raise ConfigError(Mistake("dataset.labels", "names in the order of the ids", got, fix))
     ids = dict(enumerate(names))
@@ -233,7 +233,7 @@ _TRUE_FIRST = (("yes", "no"), ("y", "n"), ("positive", "negative"), ("pos", "neg
 
 
 def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
-    """Id of a `ClassLabel` column -> name: its own where all names are among them, else a new one for each."""
+    """Return ID of a `ClassLabel` column -> name: its own if it has all names, otherwise a new one for each."""
     if {*names} <= {*classes}:
         return {i: name for i, name in enumerate(classes) if name in names}
     shared = [i for i, name in enumerate(classes) if name in names]
@@ -244,9 +244,9 @@ def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
 
 
 def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) -> None:
-    """Raises ConfigError if whole numbers that are not names themselves do not count from 0.
+    """Raise ConfigError if integers that are not names themselves do not count from 0.
 
-    An id outside of the names is a bad row only if every name has an id: otherwise all ids may be off by one.
+    An ID outside the names is a bad row only if every name has an ID; otherwise, all IDs may be off by one.
     """
     if any(_is_number(name) for name in names):
         return
@@ -264,7 +264,7 @@ def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) ->
 
 
 def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
-    """`rows` with the names of a mapping in place of its values; values that it lacks as text."""
+    """Return `rows` with values replaced by their names in a mapping; other values become text."""
     if column not in rows.column_names or not _holds_labels(head(rows) if is_stream(rows) else rows, column):
         return rows
     classes = _class_names(rows, column) or ()
@@ -286,7 +286,7 @@ def _check_zeros(rows: Dataset, names: Mapping[str, str], column: str) -> None:
 
 
 def _renamed(rows: Any, column: str, name: Any) -> Any:
-    """`rows` with `name(value)` for each label; null stays null."""
+    """Return `rows` with `name(value)` for each label; null stays null."""
     from datasets import List, Value
 
     is_list = _is_list(rows, column)
@@ -304,7 +304,7 @@ def _renamed(rows: Any, column: str, name: Any) -> Any:
 
 
 def _present(rows: Dataset, column: str) -> list[Any]:
-    """The values that occur, without null."""
+    """Return the values that occur, without null."""
     import pyarrow.compute as pc
 
     values = arrow_column(rows, column)
@@ -313,7 +313,7 @@ def _present(rows: Dataset, column: str) -> list[Any]:
 
 
 def _distinct(rows: Dataset, column: str) -> list[Any]:
-    """The labels that occur, sorted; blank texts are missing values."""
+    """Return the labels that occur, sorted; blank texts are missing values."""
     values = [value for value in _present(rows, column) if not isinstance(value, str) or value.strip()]
     if wrong := [value for value in values if not isinstance(value, str | int)]:
         fix = "Write labels as strings or whole numbers."
@@ -322,7 +322,7 @@ def _distinct(rows: Dataset, column: str) -> list[Any]:
 
 
 def _inside(rows: Any, column: str) -> Any:
-    """The feature of a label, also of one in a list."""
+    """Return the feature of a label, also of one in a list."""
     return rows.features[column].feature if _is_list(rows, column) else rows.features[column]
 
 
@@ -340,7 +340,7 @@ def _holds_text(rows: Any, column: str) -> bool:
 
 
 def _holds_labels(rows: Dataset, column: str) -> bool:
-    """Return whether the column can hold labels: texts, whole numbers, or truth values, or lists of these."""
+    """Return whether the column can hold labels: texts, integers, or booleans, or lists of these."""
     if column == _LISTS and column in rows.column_names and not _is_list(rows, column):
         return False
     dtype = str(getattr(_inside(rows, column), "dtype", "")) if column in rows.column_names else ""
@@ -348,7 +348,7 @@ def _holds_labels(rows: Dataset, column: str) -> bool:
 
 
 def _is_number(name: str) -> bool:
-    """Return whether a name is how a whole number is written."""
+    """Return whether a name is the decimal notation of an integer."""
     digits = name.removeprefix("-")
     return digits.isdecimal() and digits.isascii() and str(int(name)) == name
 

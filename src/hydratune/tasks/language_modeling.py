@@ -1,4 +1,4 @@
-"""What the tasks that predict tokens share: networks that fit, scores that do not depend on the batch size."""
+"""Base of tasks that predict tokens: suitable models, and scores that do not depend on the batch size."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 UNDECODED = "a language model has a prediction for each token, and no row of its own to draw anew"
 PERPLEXITY = error("perplexity", low=1)  # per token
 TOKEN_ACCURACY = share("accuracy")  # of the most probable token
-PART = 1024  # tokens whose scores are held in float32 at once
+PART = 1024  # tokens whose logits are in float32 at the same time
 
 
 def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor:
-    """(batch, 3) float32: each row's sum of negative log likelihoods in nats, counted tokens, right tokens.
+    """Return (batch, 3) float32: each row's sum of negative log likelihoods in nats, counted tokens, right tokens.
 
-    Trainer's own loss is a mean of batch means, which weighs short rows more. A row at a time, in parts, so that
-    the scores of no more than one part are held in float32.
+    Trainer's own loss is a mean of batch means, which gives short rows a higher weight. Each row is scored in parts,
+    so that only the logits of one part are in float32.
 
     Args:
-        logits: (batch, seq, vocabulary); of a longer sequence where an adapter puts a prompt of its own before it.
+        logits: (batch, seq, vocabulary); the sequence is longer if an adapter puts its own prompt before it.
         labels: (batch, seq) int64.
-        shift: Whether the scores at a place are those of the next token.
+        shift: Whether the logits at a position are those of the next token.
     """
     import torch
 
@@ -47,7 +47,7 @@ def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor
 
 
 def _part_scores(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """(seq, vocabulary), (seq,) -> (3,)."""
+    """Return the scores of one part: (seq, vocabulary), (seq,) -> (3,)."""
     import torch
 
     said, true = said[true != IGNORED].float(), true[true != IGNORED]
@@ -56,7 +56,7 @@ def _part_scores(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def mean_scores(totals: Any) -> dict[str, float]:
-    """`perplexity`, `accuracy` and `nats` a token over the rows of `token_scores`."""
+    """Return `perplexity`, `accuracy`, and `nats` per token over the rows of `token_scores`."""
     loss, count, right = (float(total) for total in totals.astype("float64").sum(axis=0))
     nats = loss / count
     return {"perplexity": math.exp(nats) if nats < 700 else math.inf, "accuracy": right / count, "nats": nats}
@@ -64,10 +64,10 @@ def mean_scores(totals: Any) -> dict[str, float]:
 
 @dataclass(kw_only=True)
 class CausalTask(Task):
-    """A task of a network that predicts each token from those before it. Predictions are written greedily.
+    """Base class of tasks whose model predicts each token from those before it; predictions use greedy search.
 
     Args:
-        max_new_tokens: The most tokens that a prediction writes; fewer where the network has few positions.
+        max_new_tokens: Maximum new tokens of a prediction; fewer if the model has few positions.
     """
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
@@ -78,21 +78,21 @@ class CausalTask(Task):
     max_new_tokens: int = 64
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether anything may be written."""
+        """Also yield an error if no token may be generated."""
         yield from super().check()
         if self.max_new_tokens < 1:
             yield Mistake("max_new_tokens", "a number from 1", repr(self.max_new_tokens), "Raise it.")
 
     @abstractmethod
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
-        """The tokens that the network is to go on from, at least one a row."""
+        """Return the tokens that the model continues, at least one per row."""
 
     @abstractmethod
     def ends(self, processor: Any) -> list[int]:
-        """The tokens at which the network stops writing."""
+        """Return the tokens at which generation stops."""
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
-        """Rows of `input_ids`; of long ones the end, with room for what is to be written."""
+        """Return rows of `input_ids`; long ones are truncated at the start, to leave room for new tokens."""
         from datasets import Dataset
 
         self._tokenizer, self._ends = processor, self.ends(processor)
@@ -103,32 +103,32 @@ class CausalTask(Task):
         return Dataset.from_dict({"input_ids": [ids[-(most or 0) :] for ids in prompts], "truncated": cut})
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch on the left, so that all rows end where the network goes on: `input_ids` (batch, seq) int64."""
+        """Return a collator that pads on the left, so that rows end with tokens: `input_ids` (batch, seq) int64."""
         from transformers import DataCollatorWithPadding
 
         processor.padding_side = "left"
         return DataCollatorWithPadding(processor)
 
     def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, new) token ids of what the network writes."""
+        """Return (batch, new) generated token IDs."""
         stop = {"eos_token_id": self._ends or None, "pad_token_id": self._tokenizer.pad_token_id}
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
         written = network.generate(**asked, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop)
         return written[:, batch["input_ids"].shape[1] :]
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
-        """What was written, up to its end."""
+        """Yield the generated text of each row, up to its end token."""
         for row in predictions:
             ids = row.tolist()
             stop = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
             yield {"prediction": self._tokenizer.decode(ids[:stop], skip_special_tokens=True)}
 
     def check_network(self, config: PretrainedConfig) -> None:
-        """Adds: networks that see the token that they are to predict."""
+        """Also raise ConfigError for a model that sees the token that it predicts."""
         from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as FILL_MASKS
 
         super().check_network(config)
-        # The decoder of a pair, such as BART's, reads from left to right by itself.
+        # The decoder of an encoder-decoder model, such as BART, is causal without further settings.
         is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
         by_default = config.model_type in (*FILL_MASKS, "bert-generation")
         if config.model_type == "xlnet" or (by_default and not is_decoder):
@@ -138,18 +138,18 @@ class CausalTask(Task):
             raise ConfigError(Mistake("model", "a network that reads from left to right", got, fix))
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
-        """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
+        """Reduce (batch, seq, vocabulary) to (batch, 3), see `token_scores`."""
         return token_scores(logits, labels, shift=True)
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
-        """Nothing: each token has its own prediction."""
+        """Return no rows, since each token has its own prediction."""
         return ()
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing, since there are no rows."""
+        """Return no metrics, since there are no rows."""
         return {}
 
 
 def select_metrics(scores: Mapping[str, float], names: list[str]) -> dict[str, float]:
-    """The scores that a config names, in its order."""
+    """Return the scores that a config names, in its order."""
     return {name: scores[name] for name in names}

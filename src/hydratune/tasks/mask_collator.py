@@ -1,4 +1,4 @@
-"""Random masks that depend on the seed, the epoch, and the example alone; in evaluation on the example alone."""
+"""Random masks that depend only on the seed, the epoch, and the example; in evaluation, only on the example."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from hydratune.utils.rng import seeded_generator
 
 
 class MaskingCollator:
-    """Masks each example with a generator of its own, then pads the batch to its longest row.
+    """Collator that masks each example with its own random generator, then pads the batch to its longest row.
 
-    The masks do not depend on the DataLoader worker, the batch, or the order of rows, so that a resumed run sees those
-    of the uninterrupted one. Masks of training depend on the seed, the epoch, and the number of the example. Masks of
-    evaluation depend on the tokens of the row alone: runs with other seeds are compared on the same masks.
-    At least one token of each example is masked: a batch without any would have no loss.
+    The masks do not depend on the DataLoader worker, the batch, or the order of rows. A resumed run therefore has the
+    masks of the uninterrupted one. Training masks depend on the seed, the epoch, and the number of the example.
+    Evaluation masks depend only on the tokens of the row, so that runs with other seeds are compared on the same masks.
+    At least one token of each example is masked, since a batch without masked tokens would have no loss.
 
-    Rows have `input_ids`, `special_tokens_mask`, for whole words `offset_mapping`, and `example`: a number from 0 for
+    Rows have `input_ids`, `special_tokens_mask`, `offset_mapping` for whole words, and `example`: a number from 0 for
     training, -1 for evaluation.
 
     Args:
@@ -35,14 +35,14 @@ class MaskingCollator:
 
     def __init__(self, masks: DataCollatorForLanguageModeling, seed: int) -> None:
         self._masks, self._seed = masks, seed
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # data workers see changes too
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # DataLoader workers see changes too
 
     def set_epoch(self, epoch: int) -> None:
-        """Selects the training masks of an epoch."""
+        """Select the training masks of an epoch."""
         self._epoch.fill_(epoch)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` and `labels` (batch, seq) int64; labels are -100 where nothing is masked."""
+        """Return `input_ids`, `attention_mask`, and `labels` (batch, seq) int64; labels of unmasked tokens are -100."""
         masked = [self._mask(row) for row in rows]
         tokenizer = self._masks.tokenizer
         batch = tokenizer.pad({"input_ids": [ids.tolist() for ids, _ in masked]}, return_tensors="pt")
@@ -53,7 +53,7 @@ class MaskingCollator:
         return {**batch, "labels": labels}
 
     def _mask(self, row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(seq,) ids with masks, and (seq,) labels."""
+        """Return (seq,) IDs with masks, and (seq,) labels."""
         is_evaluation = row["example"] < 0
         numbers = row["input_ids"] if is_evaluation else (self._seed, int(self._epoch), row["example"])
         generator = seeded_generator(*numbers)
@@ -64,7 +64,7 @@ class MaskingCollator:
         if not (labels != -100).any() and not special.all():
             free = (special[0] == 0).nonzero()[:, 0]
             start = end = int(free[torch.randint(len(free), (1,), generator=generator)])
-            if offsets is not None:  # the whole word: pieces that touch
+            if offsets is not None:  # the whole word: tokens without a gap between them
                 start, end = _touching(row["offset_mapping"], row["special_tokens_mask"], start)
             labels[0, start : end + 1] = ids[0, start : end + 1]
             masked[0, start : end + 1] = self._masks.tokenizer.mask_token_id
@@ -72,7 +72,7 @@ class MaskingCollator:
 
 
 def _touching(offsets: list[list[int]], special: list[int], place: int) -> tuple[int, int]:
-    """The first and the last token of the word that a token is of."""
+    """Return the first and the last token of the word that contains a token."""
     start = end = place
     while start > 0 and not special[start - 1] and offsets[start - 1][1] == offsets[start][0]:
         start -= 1
@@ -82,7 +82,7 @@ def _touching(offsets: list[list[int]], special: list[int], place: int) -> tuple
 
 
 class SetEpochCallback(TrainerCallback):
-    """Tells a collator which epoch begins, before its first batch is made."""
+    """Callback that sets the epoch of a collator before the first batch of the epoch."""
 
     def __init__(self, collator: MaskingCollator) -> None:
         self._collator = collator
@@ -94,5 +94,5 @@ class SetEpochCallback(TrainerCallback):
         control: TrainerControl,  # noqa: ARG002
         **_: Any,
     ) -> None:
-        """A run that is resumed within an epoch, at 1.4 say, is in epoch 1."""
+        """Set the epoch; a run that resumes within an epoch, e.g. at 1.4, is in epoch 1."""
         self._collator.set_epoch(math.floor((state.epoch or 0) + 1e-6))

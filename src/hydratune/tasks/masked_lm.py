@@ -1,4 +1,4 @@
-"""The tokens of a text that are masked."""
+"""Masked language modeling: predict the masked tokens of a text."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class MaskedLm(Task):
-    """Column `text`. Each epoch of training has other masks; evaluation has the same masks in all runs.
+    """Masked language modeling on column `text`; masks change in each training epoch, but are fixed in evaluation.
 
     Args:
         mlm_probability: Share of the tokens that are masked.
-        whole_word_mask: Mask all tokens of a word, and always by the mask token; otherwise one in ten is replaced
-            by another token and one in ten stays as it is, as in BERT.
+        whole_word_mask: Whether to mask all tokens of a word, always by the mask token. Otherwise, one in ten is
+            replaced by another token and one in ten stays unchanged, as in BERT.
         seed: Seed of the training masks. The masks of evaluation do not depend on it.
     """
 
@@ -51,14 +51,14 @@ class MaskedLm(Task):
     seed: int = 0
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the share is one."""
+        """Also yield an error if the share is not between 0 and 1."""
         yield from super().check()
         if not 0 < self.mlm_probability < 1:
             fix = "Set task.mlm_probability=0.15."
             yield Mistake("mlm_probability", "a share between 0 and 1", repr(self.mlm_probability), fix)
 
     def check_processor(self, processor: Any) -> None:
-        """Adds: whether there is a token to mask with, and for whole words whether they can be told."""
+        """Also raise ConfigError for a tokenizer without a mask token, or for whole words, for a slow tokenizer."""
         super().check_processor(processor)
         if processor.mask_token is None:
             fix = "Choose a checkpoint that was trained with masks, or task=causal_lm."
@@ -68,11 +68,11 @@ class MaskedLm(Task):
             raise ConfigError(Mistake("task.whole_word_mask", "false for a slow tokenizer", "true", fix))
 
     def arguments(self, objective: str) -> dict[str, Any]:
-        """Adds: columns that the network does not take must reach the collator."""
+        """Also keep all columns, since some that the model does not take must reach the collator."""
         return super().arguments(objective) | {"remove_unused_columns": False}
 
     def callbacks(self, collator: Any) -> list[TrainerCallback]:
-        """Tells the collator which epoch it is."""
+        """Return a callback that sets the epoch of the collator."""
         from hydratune.tasks.mask_collator import SetEpochCallback
 
         return [SetEpochCallback(collator)]
@@ -84,7 +84,7 @@ class MaskedLm(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> EncodedData:
-        """Rows of `input_ids`, what is special in them and where words are, and `example`."""
+        """Return rows of `input_ids`, `special_tokens_mask`, `example`, and for whole words `offset_mapping`."""
 
         def encode(batch: Mapping[str, list[Any]], numbers: list[int]) -> dict[str, Any]:
             asked = {"return_special_tokens_mask": True, "return_offsets_mapping": self.whole_word_mask}
@@ -106,7 +106,7 @@ class MaskedLm(Task):
         return EncodedData(encoded, {}, [*nothing, *said])
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
-        """Rows of `input_ids` with their `text`."""
+        """Return rows of `input_ids` with their `text`."""
         from datasets import Dataset
 
         self._tokenizer = processor
@@ -116,19 +116,19 @@ class MaskedLm(Task):
         return Dataset.from_dict({"input_ids": encoded["input_ids"], "text": texts, "truncated": lost})
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest row and masks nothing: `input_ids` (batch, seq) int64."""
+        """Return a collator that pads to the longest row and masks nothing: `input_ids` (batch, seq) int64."""
         from transformers import DataCollatorWithPadding
 
-        processor.padding_side = "right"  # `say` counts places from the left
+        processor.padding_side = "right"  # `say` counts positions from the left
         pad = DataCollatorWithPadding(processor)
         return lambda rows: pad([{"input_ids": row["input_ids"]} for row in rows])
 
     def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, seq) best token ids."""
+        """Return (batch, seq) most probable token IDs."""
         return network(**batch).logits.argmax(dim=-1)
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Each text with its masks filled in, and the tokens that fill them; a text without a mask as it is."""
+        """Yield each text with its masks filled in, and the tokens that fill them; a text without masks stays as is."""
         mask, mask_id = self._tokenizer.mask_token, self._tokenizer.mask_token_id
         for row, best in zip(evaluated.rows, predictions, strict=True):
             places = [place for place, token in enumerate(row["input_ids"]) if token == mask_id]
@@ -139,7 +139,7 @@ class MaskedLm(Task):
             yield {"prediction": text, "tokens": tokens}
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """See `MaskingCollator`."""
+        """Return a `MaskingCollator`."""
         from transformers import DataCollatorForLanguageModeling
 
         from hydratune.tasks.mask_collator import MaskingCollator
@@ -151,28 +151,28 @@ class MaskedLm(Task):
         return MaskingCollator(masks, self.seed)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
-        """(batch, seq, vocabulary) -> (batch, 3), see `token_scores`."""
+        """Reduce (batch, seq, vocabulary) to (batch, 3), see `token_scores`."""
         return token_scores(logits, labels, shift=False)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names, over the masked tokens."""
+        """Return the metrics that the config names, over the masked tokens."""
         return select_metrics(mean_scores(prediction.predictions), self.metrics)
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
-        """The begin of a text, and a mask for what may follow."""
+        """Return the start of a text, followed by a mask."""
         return {"text": f"{row['text'][:EXAMPLE]} {processor.mask_token}"}
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
-        """Nothing: each masked token has its own prediction."""
+        """Return no rows, since each masked token has its own prediction."""
         return ()
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """Nothing, since there are no rows."""
+        """Return no metrics, since there are no rows."""
         return {}
 
 
 def _say_nothing_to_mask(splits: DatasetDict, encoded: DatasetDict) -> list[str]:
-    """What was left out: a batch of nothing but special tokens would have no loss, and end the training in NaN."""
+    """Report dropped texts: a batch of only special tokens would have no loss, and training would end in NaN."""
     said = []
     for split, rows in encoded.items():
         if not len(rows):

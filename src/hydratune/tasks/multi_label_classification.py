@@ -1,4 +1,4 @@
-"""Any number of labels for a text or for a pair of texts."""
+"""Multi-label classification: any number of labels per text or pair of texts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class MultiLabelClassification(Task):
-    """Columns `text`, optionally `text_pair`, and `labels`, a list that may be empty.
+    """Multi-label classification on columns `text`, optionally `text_pair`, and `labels`, a list that may be empty.
 
     Args:
-        threshold: A label is predicted where its probability is above this.
-        tune_threshold: Choose the threshold of the best micro F1 on validation instead, and take it on test.
-        encoding: What `labels` holds: the `names` or ids of those that a row has, or `indicators`, a 0 or 1
+        threshold: Probability above which a label is predicted.
+        tune_threshold: Whether to tune the threshold instead, for the best micro F1 on validation, and use it on test.
+        encoding: Format of `labels`: the `names` or IDs of a row's labels, or multi-hot `indicators`, a 0 or 1
             for each of `dataset.labels`, e.g. from `dataset.columns.labels=[toxic,obscene]`.
     """
 
@@ -55,17 +55,17 @@ class MultiLabelClassification(Task):
     tune_threshold: bool = False
     encoding: Literal["names", "indicators"] = "names"
 
-    _count = 0  # labels; known once rows are prepared
+    _count = 0  # number of labels, set when rows are prepared
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether the threshold is a probability."""
+        """Also yield an error if the threshold is not a probability."""
         yield from super().check()
         if not 0 < self.threshold < 1:
             fix = "Set task.threshold=0.5."
             yield Mistake("threshold", "a probability between 0 and 1", repr(self.threshold), fix)
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
-        """Names of the values in `labels`; indicators have one name for each column."""
+        """Return the rows, and the names of the values in `labels`; indicators have one name per column."""
         if self.encoding == "names":
             return name_labels(splits, names, "labels")
         if isinstance(names, Mapping):
@@ -74,7 +74,7 @@ class MultiLabelClassification(Task):
         return super().name_labels(splits, names)
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: labels that are none of the known ones, indicators that are not one for each label."""
+        """Also yield unknown or repeated labels, and indicators that are not a 0 or 1 for each label."""
         yield from super().bad_rows(splits, label_names)
         if "labels" not in splits["train"].column_names:  # rows to predict for
             return
@@ -96,7 +96,7 @@ class MultiLabelClassification(Task):
                     yield BadRow(split, row, "labels", expected, preview(values), "Correct or drop the row.")
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
-        """Labels by their names; indicators in the order of the head."""
+        """Return rows with labels as names, or with indicators in the order of the head."""
         if self.encoding == "names":
             return named_labels(rows, own, trained, "labels")
         if own is None or isinstance(own, Mapping) or {*own} != {*trained}:
@@ -113,7 +113,7 @@ class MultiLabelClassification(Task):
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`, the ids of those that a row has."""
+        """Return rows of `input_ids` and `labels`, the IDs of a row's labels."""
         if self.encoding == "indicators":
             labels = Labels(list(label_names or ()), {})
         else:
@@ -135,10 +135,11 @@ class MultiLabelClassification(Task):
         return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
 
     def initialize(self, network: Network, data: EncodedData) -> None:
-        """Sets a new head's biases to the log odds of the labels in training.
+        """Set the biases of a newly initialized head to the log odds of the labels in training.
 
-        From biases of 0 every label would start at one half, and the first steps would teach the whole network to
-        say no: MiniLM then stays there. Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, section 4.1.
+        With biases of 0, every label would start at a probability of 0.5. The first steps would then train the whole
+        model to predict no label, and MiniLM stays in that state.
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, section 4.1.
         """
         import torch
 
@@ -150,18 +151,18 @@ class MultiLabelClassification(Task):
                 biases[-1].copy_(torch.logit((counts + 1) / (len(rows) + 2)))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest row; `labels` (batch, labels) float32 of 0 and 1."""
+        """Return a collator that pads to the longest row; `labels` (batch, labels) float32 of 0 and 1."""
         return _Collator(processor, self._count)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """(batch, labels) -> whether each label is predicted, as uint8; probabilities where the threshold is tuned."""
+        """Reduce (batch, labels) to uint8, 1 for predicted labels, or to probabilities if the threshold is tuned."""
         import torch
 
         scores = (logits[0] if isinstance(logits, tuple) else logits).float().sigmoid()
         return scores if self.tune_threshold else (scores > self.threshold).to(torch.uint8)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names, and the threshold where it is tuned."""
+        """Return the metrics that the config names, and the threshold if it is tuned."""
         from scipy.sparse import csr_matrix
 
         references, predicted, values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
@@ -178,14 +179,14 @@ class MultiLabelClassification(Task):
         return self._scores(csr_matrix(references), csr_matrix(predicted), names) | values
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The names of the labels that are predicted."""
+        """Yield the names of the predicted labels."""
         names = evaluated.head["id2label"]
         least = evaluated.tuned.get("threshold", 1)
         for said in predictions:
             yield {"predictions": [names[i] for i, value in enumerate(said) if value >= least]}
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The names of the true and of the predicted labels."""
+        """Yield the names of the true and of the predicted labels."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [
             [names[i] for i, value in enumerate(row) if value] for row in prediction.label_ids
@@ -194,20 +195,20 @@ class MultiLabelClassification(Task):
             yield {"labels": labels, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
-        """The scores of each label."""
+        """Return a table with the scores of each label."""
         from hydratune.tasks.metrics.tables import label_sets
 
         true, said = column_values(rows, "labels", "predictions")
         return label_sets(true, said, _with_unseen([*head["id2label"].values()], true))
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         true, predicted = column_values(rows, "labels", "predictions")
         names = _with_unseen(names, true)
         return self._scores(_label_matrix(true, names), _label_matrix(predicted, names), names)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
-        """Subset accuracy and micro F1."""
+        """Return the sums of a row for subset accuracy and micro F1."""
         true, said = {*row["labels"]}, {*row["predictions"]}
         both = 2.0 * len(true & said)
         return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
@@ -215,7 +216,7 @@ class MultiLabelClassification(Task):
     def resampled(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
-        """Compute macro F1 from counts of labels."""
+        """Return a function that computes macro F1 from counts of labels; other metrics use the base class."""
         import numpy as np
 
         if metric != "macro_f1" or metric in self.extra_metrics:
@@ -235,26 +236,26 @@ class MultiLabelClassification(Task):
         return from_counts
 
     def _scores(self, references: Any, predictions: Any, names: Sequence[str]) -> dict[str, float]:
-        """The metrics of (rows, labels) sparse matrices of 0 and 1, which extra metrics need as arrays."""
+        """Return the metrics of (rows, labels) sparse matrices of 0 and 1, which extra metrics need as arrays."""
         if self.extra_metrics:
             predictions, references = predictions.toarray(), references.toarray()
         return self.scores(predictions=predictions, references=references, label_names=[*names])
 
 
 def _with_unseen(names: Sequence[str], true: Sequence[Sequence[str]]) -> list[str]:
-    """The names of a head, followed by those of true labels that it does not have."""
+    """Return the label names of a head, followed by those of true labels that it does not have."""
     return list(dict.fromkeys((*names, *(label for row in true for label in row))))
 
 
 def _label_matrix(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Any:
-    """(rows, labels) sparse 0 and 1; labels that are not among `names` follow them."""
+    """Return a (rows, labels) sparse matrix of 0 and 1; labels that are not among `names` follow them."""
     from sklearn.preprocessing import MultiLabelBinarizer
 
     return MultiLabelBinarizer(classes=_with_unseen(names, rows), sparse_output=True).fit_transform(rows)
 
 
 def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
-    """Lists with a label twice: those are often indicators."""
+    """Yield lists with a label twice, which are often indicators."""
     for split, rows in splits.items():
         for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
             if values and None not in values and len(set(values)) < len(values):
@@ -264,7 +265,7 @@ def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
 
 @dataclass
 class _Collator:
-    """Pads texts and spreads label ids, where there are any, over the whole label set."""
+    """Collator that pads texts, and converts any label IDs to multi-hot vectors."""
 
     tokenizer: Any
     count: int

@@ -1,4 +1,4 @@
-"""Which of several texts fits."""
+"""Multiple choice: select the one of several texts that fits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class MultipleChoice(Task):
-    """Columns `text`, `choices` (as many in every row) and `label`: the right one's number from 0, or its text.
+    """Multiple choice on columns `text`, `choices`, and `label`: the number of the right choice from 0, or its text.
 
-    `dataset.labels` names the choices of data that counts in another way, e.g. `[A,B,C,D]` or `[1,2,3,4]`.
-    A column `start`, where there is one, opens each choice, as SWAG's `sent2` does.
+    Every row has the same number of choices. `dataset.labels` names the choices of data with another numbering, e.g.
+    `[A,B,C,D]` or `[1,2,3,4]`. An optional column `start` is put before each choice, like SWAG's `sent2`.
     """
 
     auto_model: ClassVar[str] = "AutoModelForMultipleChoice"
@@ -44,7 +44,7 @@ class MultipleChoice(Task):
     objective: str = "eval_accuracy"
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
-        """The rows with the text of the right choice as their label, if the choices have names."""
+        """Return the rows with the text of the right choice as their label, if the choices have names."""
         if isinstance(names, Mapping):
             fix = "Name the choices in their order: dataset.labels=[A,B,C,D]."
             raise ConfigError(Mistake("dataset.labels", "a list of names", repr(names), fix))
@@ -54,13 +54,13 @@ class MultipleChoice(Task):
         return type(splits)({split: _with_choices(rows, names) for split, rows in splits.items()}), None
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
-        """The rows as `name_labels` returns them."""
+        """Return the rows as `name_labels` returns them."""
         from datasets import DatasetDict
 
         return self.name_labels(DatasetDict(train=rows), own)[0]["train"]
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: blank choices, rows of another number of them than most, and labels that are none of them."""
+        """Also yield blank choices, rows with another number of choices than most, and labels that are not choices."""
         yield from super().bad_rows(splits, label_names)
         counts = Counter(map(len, filter(None, arrow_column(splits["train"], "choices").to_pylist())))
         wanted = max(counts, key=lambda count: counts[count], default=0)
@@ -68,7 +68,7 @@ class MultipleChoice(Task):
             labels = arrow_column(rows, "label").to_pylist() if "label" in rows.column_names else [None] * len(rows)
             pairs = zip(arrow_column(rows, "choices").to_pylist(), labels, strict=True)
             for row, (choices, label) in enumerate(pairs):
-                if not choices or None in choices:  # told above
+                if not choices or None in choices:  # reported by the base class
                     continue
                 if len(choices) != wanted:
                     expected = f"{wanted} choices, as in most rows"
@@ -80,7 +80,7 @@ class MultipleChoice(Task):
                     yield BadRow(split, row, "label", expected, preview(label), "Correct or drop the row.")
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
-        """Lists of `input_ids`, one a choice, with the texts of the choices."""
+        """Return lists of `input_ids`, one per choice, with the texts of the choices."""
         starts = batch.get("start") or [""] * len(batch["text"])
         choices = [
             [f"{start} {choice}".strip() for choice in row] for start, row in zip(starts, batch["choices"], strict=True)
@@ -100,7 +100,7 @@ class MultipleChoice(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (choices have no names)
     ) -> EncodedData:
-        """Rows of lists of `input_ids`, one a choice, and `labels`; of a text and a choice the longer one is cut."""
+        """Return rows of `labels` and lists of `input_ids`, one per choice; the longer text of a pair is truncated."""
 
         def encode(batch: Batch) -> dict[str, Any]:
             labels = [_place(label, row) for label, row in zip(batch["label"], batch["choices"], strict=True)]
@@ -111,13 +111,13 @@ class MultipleChoice(Task):
         return EncodedData(rows, {}, said)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest choice: `input_ids` (batch, choices, seq) int64."""
+        """Return a collator that pads to the longest choice: `input_ids` (batch, choices, seq) int64."""
         from transformers import DataCollatorForMultipleChoice
 
         return DataCollatorForMultipleChoice(processor)
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """The same; labels, without which the collator of transformers does not go, are made up and dropped."""
+        """Return a collator without labels; the collator of transformers needs some, so they are added and dropped."""
         collate = self.collator(processor)
 
         def without_labels(rows: list[Any]) -> dict[str, torch.Tensor]:
@@ -127,32 +127,32 @@ class MultipleChoice(Task):
         return without_labels
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names; of two choices with the same text, either is right."""
+        """Return the metrics that the config names; of two choices with the same text, either is right."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The chosen text and its number, from 0."""
+        """Yield the chosen text and its number, from 0."""
         for choices, best in zip(evaluated.rows["choices"], predictions, strict=True):
             yield {"prediction": choices[int(best)], "index": int(best)}
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The right and the chosen text."""
+        """Yield the right and the chosen text."""
         said = self.say(prediction.predictions, evaluated)
         for choices, label, one in zip(evaluated.rows["choices"], prediction.label_ids, said, strict=True):
             yield {"label": choices[int(label)], **one}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names, of the texts of the choices."""
+        """Return the metrics that the config names, over the texts of the choices."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         return self.scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
-        """Accuracy."""
+        """Return the sums of a row for accuracy."""
         return {"accuracy": (float(row["label"] == row["prediction"]), 1.0)}
 
 
 def _place(label: Any, choices: list[str]) -> int | None:
-    """The number of the right choice; None where the label is none of them."""
+    """Return the number of the right choice; None if the label is not a choice."""
     if isinstance(label, str) and label in choices:
         return choices.index(label)
     number = int(label) if isinstance(label, int) or str(label).isdecimal() else -1
@@ -160,14 +160,14 @@ def _place(label: Any, choices: list[str]) -> int | None:
 
 
 def _rows(rows: Dataset) -> Iterator[tuple[Any, list[str]]]:
-    """The label and the choices of each row that has both."""
+    """Yield the label and the choices of each row that has both."""
     if "label" in rows.column_names and "choices" in rows.column_names:
         columns = (arrow_column(rows, name).to_pylist() for name in ("label", "choices"))
         yield from ((label, choices) for label, choices in zip(*columns, strict=True) if label is not None and choices)
 
 
 def _check_numbers(splits: DatasetDict) -> None:
-    """Raises ConfigError if labels are numbers from 1, or may be numbers as well as texts of choices."""
+    """Raise ConfigError if labels are numbers from 1, or may be numbers as well as texts of choices."""
     rows = [row for part in splits.values() for row in _rows(part)]
     numbers = [(int(label), choices) for label, choices in rows if label not in choices and str(label).isdecimal()]
     if any(n == len(choices) for n, choices in numbers) and all(n > 0 for n, _ in numbers):
@@ -187,7 +187,7 @@ def _check_numbers(splits: DatasetDict) -> None:
 
 
 def _with_choices(rows: Dataset, names: Sequence[str]) -> Dataset:
-    """`rows` with the text of the right choice in place of its name; `names` are in the order of the choices."""
+    """Return `rows` with the text of the right choice instead of its name; `names` are in the order of the choices."""
     from datasets import Value
 
     if not {"label", "choices"} <= {*rows.column_names}:

@@ -1,4 +1,4 @@
-"""The words of a context that answer a question."""
+"""Extractive question answering: find the words of a context that answer a question."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 _DEFAULT_LENGTH = 384  # tokens of a window, as in BERT's paper
-_SHORTEST = 16  # so that a question and some context fit, and windows move on
+_SHORTEST = 16  # tokens of a window, so that a question and some context fit, and windows advance
 
 
 @dataclass(kw_only=True)
 class QuestionAnswering(Task):
-    """Columns `question`, `context` and `answers`: SQuAD's {text: [...], answer_start: [...]}; optionally `id`.
+    """Extractive question answering on columns `question`, `context`, `answers`, and optionally `id`.
 
-    A long context is read in windows that overlap. Scores are SQuAD's, in percent.
+    Answers have the form of SQuAD: {text: [...], answer_start: [...]}. A long context is split into overlapping
+    windows. Scores are those of SQuAD, in percent.
 
     Args:
-        doc_stride: Tokens that a window shares with the one before.
-        max_answer_length: In tokens.
-        n_best_size: How many starts and ends of each window are tried.
-        version_2_with_negative: Some questions have no answer, as in SQuAD 2; how much doubt means "no answer" is
-            tuned on validation.
+        doc_stride: Tokens that a window shares with the previous one.
+        max_answer_length: Maximum tokens of an answer.
+        n_best_size: Number of starts and ends of each window to try.
+        version_2_with_negative: Whether some questions have no answer, as in SQuAD 2. The threshold for "no answer"
+            is tuned on validation.
     """
 
     auto_model: ClassVar[str] = "AutoModelForQuestionAnswering"
@@ -60,7 +61,7 @@ class QuestionAnswering(Task):
     version_2_with_negative: bool = False
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: bounds of the numbers."""
+        """Also yield errors of numbers that are out of range."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
             yield Mistake("max_length", f"at least {_SHORTEST} tokens or null", repr(self.max_length), "Raise it.")
@@ -73,15 +74,15 @@ class QuestionAnswering(Task):
             yield Mistake("doc_stride", expected, repr(self.doc_stride), fix)
 
     def arguments(self, objective: str) -> dict[str, Any]:
-        """Adds: what the labels are called."""
+        """Also set the names of the labels."""
         return super().arguments(objective) | {"label_names": ["start_positions", "end_positions"]}
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: rows without an answer where each should have one, and answers that are not where they say."""
+        """Also yield rows without a required answer, and answers that are not at their `answer_start`."""
         asked = {split: rows for split, rows in splits.items() if "answers" in rows.column_names}
         if wrong := [m for split, rows in asked.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
             raise ConfigError(*wrong)
-        # Rows without an answer are judged here, and those without an id are as good as others.
+        # Rows without an answer are checked here, and rows without an ID are valid.
         yield from (one for one in super().bad_rows(splits, label_names) if one.column not in ("answers", "id"))
         for split, rows in asked.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
@@ -103,11 +104,11 @@ class QuestionAnswering(Task):
                         break
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
-        """Token ids of each window, and where the answer is, where one is known."""
+        """Return the token IDs of each window, and the position of the answer if it is known."""
         return _windows(processor, batch, *self._sizes(max_length))
 
     def _sizes(self, max_length: int | None) -> tuple[int, int]:
-        """Tokens of a window, and those that it shares with the next."""
+        """Return the tokens of a window, and those that it shares with the next one."""
         length = max_length or _DEFAULT_LENGTH
         return length, min(self.doc_stride, length // 3)  # which leaves room for a question
 
@@ -118,7 +119,7 @@ class QuestionAnswering(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (answers have no names)
     ) -> EncodedData:
-        """Rows of `input_ids` and `start_positions`, `end_positions`, a window each; 0 where the answer is not."""
+        """Return rows of `input_ids`, `start_positions`, `end_positions`, one per window; 0 if it lacks the answer."""
         length, stride = self._sizes(max_length)
 
         def encode(batch: Batch) -> dict[str, Any]:
@@ -135,14 +136,14 @@ class QuestionAnswering(Task):
         return EncodedData(encoded, {}, [*said, *cut_said, *_unaligned(encoded, length, stride)])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest window: `input_ids` (batch, seq) int64."""
+        """Return a collator that pads to the longest window: `input_ids` (batch, seq) int64."""
         from transformers import DataCollatorWithPadding
 
         processor.padding_side = "right"  # positions count from the left
         return DataCollatorWithPadding(processor)
 
     def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002 (Trainer's call)
-        """Two of (batch, seq) -> the `n_best_size` best starts and ends with their scores, and that of no answer."""
+        """Reduce two (batch, seq) to the `n_best_size` best starts and ends with scores, and the score of no answer."""
         import torch
 
         starts, ends = (scores.float() for scores in logits[:2])
@@ -155,7 +156,7 @@ class QuestionAnswering(Task):
         return (*found, starts[:, 0] + ends[:, 0])
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """SQuAD's scores; those of questions with and without answers where both occur; the tuned threshold."""
+        """Return the metrics of `rescore`, and the threshold if it is tuned."""
         found = self._candidates(prediction.predictions, evaluated)
         answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
         tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
@@ -164,26 +165,26 @@ class QuestionAnswering(Task):
         return self.rescore(rows, ()) | tuned
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The answer to each question, which is empty for no answer."""
+        """Yield the answer to each question, which is empty for no answer."""
         for found in self._candidates(predictions, evaluated):
             yield {"prediction": self._said(found, evaluated.tuned)}
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """Each question with its answers and the predicted one, which is empty for no answer."""
+        """Yield each question with its answers and the predicted one, which is empty for no answer."""
         rows = evaluated.rows.select_columns(["id", "question", "known"])
         firsts = [row for row in rows if row["known"] is not None]
         for row, said in zip(firsts, self.say(prediction.predictions, evaluated), strict=True):
             yield {"id": row["id"], "question": row["question"], "answers": json.loads(row["known"]), **said}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """SQuAD's scores; those of questions with and without answers where both occur."""
+        """Return SQuAD's scores; if some questions have no answer, also those of questions with and without answers."""
         predictions, references = ([row[key] for row in rows] for key in ("prediction", "answers"))
         scores = squad.scores(predictions, references, self.version_2_with_negative)
         chosen = {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
         return chosen | self.extra_scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
-        """Both scores of all questions."""
+        """Return the sums of a row for both scores of all questions."""
         scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
         return {name: (value, 1.0) for name, value in scores.items()}
 
@@ -191,7 +192,7 @@ class QuestionAnswering(Task):
         return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""
 
     def _threshold(self, found: list[squad.SpanCandidates], answers: list[list[str]], evaluated: EvalSplit) -> float:
-        """That of validation, or the best one here."""
+        """Return the threshold of validation, or the best one for these questions."""
         if evaluated.tuned:
             return evaluated.tuned["null_threshold"]
         pairs = zip(found, answers, strict=True)
@@ -199,7 +200,7 @@ class QuestionAnswering(Task):
         return squad.best_threshold([one.doubt for one in found], gains)
 
     def _candidates(self, predictions: Any, evaluated: EvalSplit) -> list[squad.SpanCandidates]:
-        """The best span of each question over its windows."""
+        """Return the best span of each question over its windows."""
         found: list[squad.SpanCandidates] = []
         context = ""
         for row, *window, null in zip(evaluated.rows, *predictions, strict=True):
@@ -212,7 +213,7 @@ class QuestionAnswering(Task):
 
 
 def _wrong_answers(split: str, feature: Any) -> Mistake | None:
-    """A mistake where a column has none of SQuAD's two forms."""
+    """Return an error if a column has neither of SQuAD's two forms."""
     inside = getattr(feature, "feature", feature)  # of a list of answers
     is_list = inside is not feature
     parts = inside if isinstance(inside, dict) else {}
@@ -227,7 +228,7 @@ def _wrong_answers(split: str, feature: Any) -> Mistake | None:
 
 
 def _is_uneven(given: Any) -> bool:
-    """Whether an answer lacks its text or its start."""
+    """Return whether an answer lacks its text or its start."""
     if isinstance(given, dict):
         texts, starts = given["text"] or [], given["answer_start"] or []
         return len(texts) != len(starts) or None in texts or None in starts
@@ -235,7 +236,7 @@ def _is_uneven(given: Any) -> bool:
 
 
 def _answers(given: Any) -> list[tuple[str, int]]:
-    """Text and start of each answer, from SQuAD's two forms."""
+    """Return the text and start of each answer, from either of SQuAD's forms."""
     if not given:
         return []
     if isinstance(given, dict):
@@ -244,8 +245,8 @@ def _answers(given: Any) -> list[tuple[str, int]]:
 
 
 def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride: int) -> dict[str, list[Any]]:
-    """Token ids and positions of each window; the first one of a question also has what the question is."""
-    whole = [question.strip() for question in batch["question"]]  # leading space would eat the window
+    """Return the token IDs and positions of each window; the first one of a question also has the question's data."""
+    whole = [question.strip() for question in batch["question"]]  # leading whitespace would fill the window
     questions = _cut_questions(tokenizer, whole, _question_length(length, stride))
     encoded = tokenizer(
         questions,
@@ -280,12 +281,12 @@ _KEPT = ("offsets", "id", "question", "context", "truncated")
 
 
 def _question_length(length: int, stride: int) -> int:
-    """The most tokens of a question."""
+    """Return the maximum tokens of a question."""
     return length // 2 - stride // 2
 
 
 def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]:
-    """The questions without what is over `most` tokens: a window must hold some of the context."""
+    """Truncate questions to `most` tokens, since a window must contain some of the context."""
     encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, **cut(most))
     ends = (offsets[-1][1] if offsets else 0 for offsets in encoded["offset_mapping"])
     long = (bool(one.overflowing) for one in encoded.encodings)
@@ -293,7 +294,7 @@ def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]
 
 
 def _unaligned(encoded: DatasetDict, length: int, stride: int) -> Iterator[str]:
-    """A warning for each split with answers that no window has."""
+    """Yield a warning for each split with answers that no window contains."""
     for split, rows in encoded.items():
         if count := sum(rows["unaligned"]):
             yield (
@@ -305,13 +306,13 @@ def _unaligned(encoded: DatasetDict, length: int, stride: int) -> Iterator[str]:
 def _answer_columns(
     samples: list[int], offsets: list[list[Any]], answers: list[list[tuple[str, int]]]
 ) -> dict[str, list[Any]]:
-    """Where the first answer of each question is in each window, and what the answers are.
+    """Return the positions of each question's first answer in each window, and all its answers.
 
-    `unaligned` marks the first window of a question with an answer that no window has as a whole.
+    `unaligned` marks the first window of a question with an answer that no window contains completely.
 
     Args:
         samples: Number of the question of each window.
-        offsets: Characters of each token of each window; None outside the context.
+        offsets: Character span of each token of each window; None outside the context.
         answers: Text and start of each answer of each question.
     """
     names = ("start_positions", "end_positions", "known", "unaligned")
@@ -326,16 +327,16 @@ def _answer_columns(
         columns["start_positions"] += starts
         columns["end_positions"] += ends
         rest = len(of_question) - 1
-        # As one text, since Arrow cannot infer the type of an empty list, should a batch have no answers.
+        # One JSON text, since Arrow cannot infer the type of empty lists if a batch has no answers.
         columns["known"] += [json.dumps([text for text, _ in answers[sample]]), *[None] * rest]
         columns["unaligned"] += [bool(answers[sample]) and not any(map(any, places)), *[False] * rest]
     return columns
 
 
 def _covered(windows: list[list[Any]], answers: list[tuple[str, int]]) -> tuple[int, int] | None:
-    """The characters of the first answer that some token has; None if there are none.
+    """Return the character span of the first answer that tokens cover; None without an answer or such tokens.
 
-    Tokenizers leave out spaces, and some of them zero-width characters and others.
+    Tokenizers omit spaces, and some of them also zero-width and other characters.
     """
     if not answers:
         return None
@@ -348,7 +349,7 @@ def _covered(windows: list[list[Any]], answers: list[tuple[str, int]]) -> tuple[
 
 
 def _positions(offsets: list[Any], span: tuple[int, int] | None) -> tuple[int, int]:
-    """First and last token of a span of characters; the first token of all if this window has not all of it."""
+    """Return the first and last token of a character span; (0, 0) if the window does not contain the whole span."""
     if span is None:
         return 0, 0
     start, end = span

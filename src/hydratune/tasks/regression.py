@@ -1,4 +1,4 @@
-"""A number for a text or for a pair of texts."""
+"""Regression: a number for a text or for a pair of texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Regression(Task):
-    """Columns `text`, optionally `text_pair`, and `label`, a number."""
+    """Regression on columns `text`, optionally `text_pair`, and `label`, a number."""
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = "text-classification"
@@ -42,7 +42,7 @@ class Regression(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (numbers have no names)
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`."""
+        """Return rows of `input_ids` and `labels`."""
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             return self.encode(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
@@ -52,31 +52,31 @@ class Regression(Task):
         return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, said)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
-        """(batch, 1) -> (batch,) numbers."""
+        """Reduce (batch, 1) to (batch,) numbers."""
         values = logits[0] if isinstance(logits, tuple) else logits
         return values.squeeze(-1).float()
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
-        """The predicted number."""
+        """Return the predicted number of each row."""
         return ({"prediction": float(said)} for said in predictions)
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The true and the predicted number."""
+        """Yield the true and the predicted number of each row."""
         for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
             yield {"label": float(label), **said}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         import numpy as np
 
         references, predictions = (np.array([row[key] for row in rows], dtype=float) for key in ("label", "prediction"))
         return self.scores(predictions=predictions, references=references)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
-        """The two mean errors."""
+        """Return the sums of a row for both mean errors."""
         error = row["prediction"] - row["label"]
         return {"mse": (error**2, 1.0), "mae": (abs(error), 1.0)}

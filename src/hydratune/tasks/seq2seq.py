@@ -1,4 +1,4 @@
-"""A text for a text: summaries, translations."""
+"""Sequence to sequence: generate a text from a text, e.g. a summary or a translation."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Seq2Seq(Task):
-    """Columns `source` and `target`, a text or a list of references. Evaluation generates.
+    """Sequence to sequence on columns `source` and `target`, a text or a list of references. Evaluation generates.
 
-    Of several references, training and the loss take the first one, and the metrics take all of them: BLEU and chrF
-    as sacrebleu does, ROUGE by the best F-measure, and an exact match of any.
+    Training and the loss use the first of several references. The metrics use all of them: BLEU and chrF as in
+    sacreBLEU, ROUGE by the best F-measure, and an exact match with any reference.
 
     Args:
-        prefix: What each source begins with, e.g. `summarize: ` for T5.
-        max_target_length: Cut targets to this many tokens, and stop generating there.
-        num_beams: Beams of the search; 1 takes the most probable token each time.
+        prefix: Text before each source, e.g. `summarize: ` for T5.
+        max_target_length: Maximum tokens of a target, which is truncated, and of generated texts.
+        num_beams: Beams of the search; 1 means greedy search.
         bleu_tokenizer: Tokenizer of sacreBLEU; `zh` or `char` for scripts without spaces between words.
     """
 
@@ -49,14 +49,14 @@ class Seq2Seq(Task):
     bleu_tokenizer: Literal["13a", "intl", "zh", "char"] = "13a"
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: bounds of the numbers."""
+        """Also yield errors of numbers that are out of range."""
         yield from super().check()
         for name, lowest in (("max_target_length", 2), ("num_beams", 1)):
             if getattr(self, name) < lowest:
                 yield Mistake(name, f"a number from {lowest}", repr(getattr(self, name)), "Raise it.")
 
     def arguments(self, objective: str) -> dict[str, Any]:
-        """Adds: generation in evaluation."""
+        """Also enable generation in evaluation."""
         return super().arguments(objective) | {
             "predict_with_generate": True,
             "generation_max_length": self.max_target_length,
@@ -64,7 +64,7 @@ class Seq2Seq(Task):
         }
 
     def check_network(self, config: PretrainedConfig) -> None:
-        """Adds: whether the network has positions for the targets."""
+        """Also raise ConfigError if the model has too few positions for the targets."""
         super().check_network(config)
         writer = getattr(config, "decoder", None) or config
         names = ("max_decoder_position_embeddings", "max_position_embeddings")
@@ -74,13 +74,13 @@ class Seq2Seq(Task):
             raise ConfigError(Mistake("task.max_target_length", expected, repr(self.max_target_length), fix))
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
-        """Token ids of the sources."""
+        """Return the token IDs of the sources."""
         sources = [f"{self.prefix}{text}" for text in batch["source"]]
         encoded = processor(sources, **cut(max_length))
         return {**encoded, "truncated": truncated(processor, encoded, sources)}
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
-        """Rows of `input_ids`."""
+        """Return rows of `input_ids`."""
         self._tokenizer = processor
         return super().prepare_inputs(rows, processor, max_length)
 
@@ -91,9 +91,9 @@ class Seq2Seq(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`, with the texts for `decode`."""
+        """Return rows of `input_ids` and `labels`, with the texts for `decode`."""
         self._tokenizer = processor
-        # A network that never sees an end never learns to stop, and not every tokenizer writes one.
+        # A model that never sees an end token never learns to stop, and some tokenizers do not add one.
         end = bos_eos_ids(processor)[1]
         ends = [] if end is None or end in processor(text_target="a")["input_ids"] else [end]
 
@@ -119,7 +119,7 @@ class Seq2Seq(Task):
         return EncodedData(rows, {}, [*said, *self.warnings(splits)])
 
     def warnings(self, splits: DatasetDict) -> Iterator[str]:
-        """Sentences for the user: BLEU would take whole sentences for words."""
+        """Yield warnings about texts without spaces, in which BLEU would take whole sentences for words."""
         if BLEU_SCORE.name not in self.metrics or self.bleu_tokenizer in ("zh", "char"):
             return
         for split in sorted({*splits} - {"train"}):
@@ -130,24 +130,24 @@ class Seq2Seq(Task):
                 )
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest source and target: `input_ids`, `labels` (batch, seq) int64."""
+        """Return a collator that pads to the longest source and target: `input_ids`, `labels` (batch, seq) int64."""
         from transformers import DataCollatorForSeq2Seq
 
         return DataCollatorForSeq2Seq(processor)
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest source: `input_ids` (batch, seq) int64."""
+        """Return a collator that pads to the longest source: `input_ids` (batch, seq) int64."""
         return Task.collator(self, processor)
 
     def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
-        """(batch, seq) generated ids, by the search that evaluation uses."""
+        """Return (batch, seq) generated IDs, by the search that evaluation uses."""
         return network.generate(**batch, max_length=self.max_target_length, num_beams=self.num_beams)
 
     def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (Trainer's call)
-        """(batch, seq) generated ids, as they are.
+        """Return (batch, seq) generated IDs unchanged.
 
         Raises:
-            ConfigError: Where Trainer does not generate: what a network says after the true words is no prediction.
+            ConfigError: If Trainer does not generate, since an output that depends on true words is not a prediction.
         """
         if isinstance(logits, tuple) or logits.is_floating_point():
             fix = "Leave trainer.args.predict_with_generate and trainer._target_ as they are."
@@ -155,27 +155,27 @@ class Seq2Seq(Task):
         return logits
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
-        """What was generated."""
+        """Return the generated text of each row."""
         return ({"prediction": text} for text in self._texts(predictions))
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The target, or all references, and the generated text."""
+        """Yield the target, or all references, and the generated text."""
         said = self.say(prediction.predictions, evaluated)
         for target, one in zip(evaluated.rows["target"], said, strict=True):
             yield {"label": target, **one}
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         more: dict[str, Any] = {TOKENIZER: self.bleu_tokenizer}
         return self.scores(predictions=predictions, references=references, **more)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """Those that are a mean over texts."""
+        """Return the sums of a row for the metrics that are a mean over texts."""
         names_of_means = [metric.name for metric in MEANS if metric.name in self.metrics]
         means = replace(self, metrics=names_of_means, extra_metrics={})
         return {name: (value, 1.0) for name, value in means.rescore([row], names).items()}
@@ -183,7 +183,7 @@ class Seq2Seq(Task):
     def resampled(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
-        """Counts once what each text adds to BLEU and chrF."""
+        """Return a function that computes BLEU or chrF from counts per text; other metrics use the base class."""
         if metric not in [one.name for one in CORPUS]:
             return super().resampled(metric, rows, names)
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))

@@ -1,4 +1,4 @@
-"""One label for a text or for a pair of texts."""
+"""Sequence classification: one label per text or pair of texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SequenceClassification(SingleLabelTask):
-    """Columns `text`, optionally `text_pair`, and `label`, which may be a string, an id or a truth value."""
+    """Sequence classification on columns `text`, optionally `text_pair`, and `label`, a string, an ID, or a boolean."""
 
     auto_model: ClassVar[str] = "AutoModelForSequenceClassification"
     pipeline: ClassVar[str | None] = "text-classification"
@@ -32,7 +32,7 @@ class SequenceClassification(SingleLabelTask):
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`."""
+        """Return rows of `input_ids` and `labels`."""
         labels = collect_labels(splits, label_names)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the tasks share that give each row one label."""
+"""Base of tasks with one label per row."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SingleLabelTask(Task):
-    """A task with a column `label`: a string, an id or a truth value."""
+    """Base class of tasks with a column `label`: a string, an ID, or a boolean."""
 
     known_metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
     metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, SCORES, "label_names")
@@ -33,7 +33,7 @@ class SingleLabelTask(Task):
     objective: str = "eval_accuracy"
 
     def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:
-        """Those that the config names; for null all, but only one of `f1` (two labels) and `macro_f1` (more)."""
+        """Return the metrics that the config names; for null, all, with either `f1` (two labels) or `macro_f1`."""
         if self.metrics is not None:
             return self.metrics
         known = [metric.name for metric in self.known_metrics]
@@ -42,7 +42,7 @@ class SingleLabelTask(Task):
         return [name for name in known if name != (MACRO_F1 if head["num_labels"] == 2 else F1).name]
 
     def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
-        """Adds: F1 is that of the second of two labels, and not defined for more."""
+        """Also raise ConfigError for `f1` with more than two labels, since it is the F1 of the second of two labels."""
         if F1.name in self.metric_names(head) and head["num_labels"] != 2:
             fix = f"Set task.metrics=[accuracy,{MACRO_F1.name}], and the objective to one of them."
             got = f"{F1.name} with {head['num_labels']} labels"
@@ -50,26 +50,26 @@ class SingleLabelTask(Task):
         super().check_head(head, objective)
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:
-        """Adds: F1 for two labels only."""
+        """Return the metrics for `rescore`, but F1 only for two labels or an unknown number."""
         return [name for name in super().row_metrics(names) if name != F1.name or len(names) in (0, 2)]
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: labels that are none of the known ones."""
+        """Also yield unknown labels."""
         yield from super().bad_rows(splits, label_names)
         yield from unknown_labels(splits, label_names)
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
-        """Names of the values of `label`."""
+        """Return the rows, and the names of the values of `label`."""
         return name_labels(splits, names)
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
-        """Labels by their names."""
+        """Return rows with labels as names."""
         return named_labels(rows, own, trained)
 
     def reduce_logits(self, logits: Any, labels: Any) -> tuple[torch.Tensor, ...]:  # noqa: ARG002
-        """(batch, labels) -> (batch,) the best label and (batch,) its probability.
+        """Reduce (batch, labels) to the (batch,) best label and its (batch,) probability.
 
-        Also (batch, labels) all probabilities, if one of `extra_metrics` takes `scores`.
+        The (batch, labels) probabilities are also returned if one of `extra_metrics` takes `scores`.
         """
         values = logits[0] if isinstance(logits, tuple) else logits
         probabilities = values.float().softmax(dim=-1)
@@ -78,7 +78,7 @@ class SingleLabelTask(Task):
         return (best.indices, best.values, *((probabilities,) if needs_all else ()))
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         names, true = [*evaluated.head["id2label"].values()], prediction.label_ids
         if (true_names := evaluated.true_names()) is not None:
             true = _true_ids(true_names, names)
@@ -87,31 +87,31 @@ class SingleLabelTask(Task):
         return self._scores(true, predicted, names, **more)
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The name of the predicted label and its probability."""
+        """Yield the name of the predicted label and its probability."""
         names = evaluated.head["id2label"]
         for best, probability in zip(*predictions[:2], strict=True):
             yield {"prediction": names[int(best)], "probability": float(probability)}
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The names of the true and of the predicted label."""
+        """Yield the names of the true and of the predicted label."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [names[int(label)] for label in prediction.label_ids]
         for label, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
             yield {"label": label, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
-        """The confusion matrix, and the scores of each label."""
+        """Return the confusion matrix, and the scores of each label."""
         from hydratune.tasks.metrics.tables import one_label
 
         true, said = column_values(rows, "label", "prediction")
         return one_label(true, said, list(dict.fromkeys([*head["id2label"].values(), *true])))
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-        """The metrics that the config names."""
+        """Return the metrics that the config names."""
         return self._scores(*_ids(rows, names), names)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """Accuracy, and the F1 of two labels, which is that of the second."""
+        """Return the sums of a row for accuracy, and for the F1 of two labels, which is that of the second."""
         right = row["label"] == row["prediction"]
         found = {"accuracy": (float(right), 1.0)}
         if len(names) == 2:
@@ -122,7 +122,7 @@ class SingleLabelTask(Task):
     def resampled(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
-        """Look the IDs up once; compute macro F1 and the Matthews correlation from counts of labels."""
+        """Look up the IDs once; compute macro F1 and the Matthews correlation from counts of labels."""
         import numpy as np
 
         true, said = _ids(rows, names)
@@ -139,13 +139,13 @@ class SingleLabelTask(Task):
         return lambda numbers: alone._scores(true[numbers], said[numbers], names)[metric]
 
     def _scores(self, references: Any, predictions: Any, names: Sequence[str], **more: Any) -> dict[str, float]:
-        """The metrics of (rows,) ids of labels."""
+        """Return the metrics of (rows,) label IDs."""
         inputs = {PREDICTIONS: predictions, REFERENCES: references, "label_names": [*names], **more}
         return self.scores({"num_labels": len(names)}, **inputs)
 
 
 def _true_ids(true: Sequence[str], names: Sequence[str]) -> Any:
-    """(rows,) ids of labels; those that the head does not have follow its own, so that no prediction is right."""
+    """Return (rows,) label IDs; unseen labels follow those of the head, so that no prediction is right."""
     import numpy as np
 
     ids = {name: i for i, name in enumerate(dict.fromkeys((*names, *true)))}
@@ -153,7 +153,7 @@ def _true_ids(true: Sequence[str], names: Sequence[str]) -> Any:
 
 
 def _ids(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[Any, Any]:
-    """(rows,) ids of the true and of the predicted labels of decoded rows."""
+    """Return (rows,) IDs of the true and of the predicted labels of decoded rows."""
     import numpy as np
 
     true, predicted = column_values(rows, "label", "prediction")

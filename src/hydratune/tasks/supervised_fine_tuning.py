@@ -1,4 +1,4 @@
-"""Answers to prompts, or the assistant's turns of a chat."""
+"""Supervised fine-tuning on answers to prompts, or on the assistant's turns of chats."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class SupervisedFineTuning(CausalTask):
-    """Chats in one of the forms of `hydratune.tasks.chats`; the loss is on the answers only.
+    """Supervised fine-tuning on chats in a form of `hydratune.tasks.chats`; the loss is on the answers only.
 
     The forms are `messages` (a list of {role, content, tool_calls}), ShareGPT's `conversations`, `prompt` and
-    `completion`, and Alpaca's `instruction`, `input` and `output`. Each may also have `system` and `tools`.
+    `completion`, and Alpaca's `instruction`, `input`, and `output`. Each may also have `system` and `tools`.
 
-    Answers are what the template puts between `{% generation %}` and `{% endgeneration %}`. In a template without,
-    they reach from where the template opens an answer to where the assistant's turn ends, its end token included.
+    An answer is the text that the template puts between `{% generation %}` and `{% endgeneration %}`. In a template
+    without them, it is the text after the opening of an answer, up to the end of the assistant's turn, including the
+    end token.
 
     Args:
         chat_template: `simple`, or a Jinja template; null for the tokenizer's own.
-        on_long: What becomes of examples over `max_length` tokens: `drop`, `truncate` or `error`; counted anyway.
+        on_long: Treatment of examples over `max_length` tokens, which are counted: `drop`, `truncate`, or `error`.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
@@ -60,13 +61,13 @@ class SupervisedFineTuning(CausalTask):
     _tokenizer: Any = field(default=None, init=False, repr=False, compare=False)
 
     def check_processor(self, processor: Any) -> None:
-        """Adds: a tokenizer without a chat template. From here on, `bad_rows` also tries the template on each row."""
+        """Also require a chat template. After this call, `bad_rows` also tries the template on each row."""
         super().check_processor(processor)
         self._set_template(processor)
         self._tokenizer = processor
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: chats that cannot be converted, have no answer, or that the chat template refuses."""
+        """Also yield chats that cannot be converted, have no answer, or that the chat template rejects."""
         for split, rows in splits.items():
             self._check_form(split, rows.column_names)
         yield from super().bad_rows(splits, label_names)
@@ -74,7 +75,7 @@ class SupervisedFineTuning(CausalTask):
             yield from self._bad_chats(split, rows, answered=True)
 
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
-        """Chats that cannot be converted or that the chat template refuses; they need no answer."""
+        """Return chats that cannot be converted or that the chat template rejects; they need no answer."""
         if not any(form[0] in rows.column_names for form in FORMS):
             questions = [form[0] for form in FORMS]
             fix = f"Set dataset.columns.{questions[0]} or another of them."
@@ -110,7 +111,7 @@ class SupervisedFineTuning(CausalTask):
                 yield BadRow(split, number, column, error.expected, error.got, "Correct or drop the row.")
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
-        """Each chat up to where the template opens an answer; a last turn of the assistant is left out."""
+        """Return the tokens of each chat up to the opening of an answer, without a last turn of the assistant."""
         self._set_template(processor)
         options = {"tokenize": False, "add_generation_prompt": True}
         texts = [
@@ -120,7 +121,7 @@ class SupervisedFineTuning(CausalTask):
         return processor(texts, add_special_tokens=False, verbose=False)["input_ids"]
 
     def ends(self, processor: Any) -> list[int]:
-        """The end token, and what the template ends an answer with."""
+        """Return the end token, and the token with which the template ends an answer."""
         self._set_template(processor)
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
         last = [label for label in encode_chat(processor, turns, None)["labels"] if label != IGNORED][-1]
@@ -134,7 +135,7 @@ class SupervisedFineTuning(CausalTask):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`, which count in answers alone."""
+        """Return rows of `input_ids` and `labels`, which are ignored outside answers."""
         self._set_template(processor)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
@@ -150,7 +151,7 @@ class SupervisedFineTuning(CausalTask):
         return self._shortened(encoded, max_length)
 
     def _set_template(self, tokenizer: Any) -> None:
-        """Sets the template, which is then saved with the tokenizer."""
+        """Set the template, which is then saved with the tokenizer; raise ConfigError if it is missing."""
         if self.chat_template is not None:
             tokenizer.chat_template = SIMPLE if self.chat_template == "simple" else self.chat_template
         if tokenizer.chat_template is None:
@@ -158,7 +159,7 @@ class SupervisedFineTuning(CausalTask):
             raise ConfigError(Mistake("task.chat_template", "a tokenizer with a chat template", "one without", fix))
 
     def _shortened(self, encoded: DatasetDict, max_length: int | None) -> EncodedData:
-        """Rows of at most `max_length` tokens with something to learn in each, and what became of the others."""
+        """Return rows of at most `max_length` tokens, each with a part of an answer, and a report on long rows."""
         splits, said = type(encoded)(), []
         for split, rows in encoded.items():
             long = sum(length > max_length for length in rows["length"]) if max_length else 0
@@ -182,17 +183,17 @@ class SupervisedFineTuning(CausalTask):
         return EncodedData(splits, {}, said)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest row: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""
+        """Return a collator that pads to the longest: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""
         from transformers import DataCollatorForSeq2Seq
 
         return DataCollatorForSeq2Seq(processor)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names, over the tokens of the answers."""
+        """Return the metrics that the config names, over the tokens of the answers."""
         return select_metrics(mean_scores(prediction.predictions), self.metrics)
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
-        """A prompt in the template, up to where the answer begins."""
+        """Return a prompt in the template, up to the start of the answer."""
         before = list(takewhile(lambda message: message["role"] != "assistant", messages_of(row)))
         options = {"tokenize": False, "add_generation_prompt": True}
         return {"text": apply_template(processor, before, tools_of(row), **options)}
@@ -203,10 +204,10 @@ def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:
 
 
 def _unanswered(messages: list[Message]) -> list[Message]:
-    """A chat without the answer that it ends with, if it ends with one."""
+    """Return a chat without its last turn if that is an answer."""
     return messages[:-1] if messages and messages[-1]["role"] == "assistant" else messages
 
 
 def _rows_of(batch: Batch) -> Iterator[dict[str, Any]]:
-    """The rows of a batch of columns."""
+    """Return the rows of a batch of columns."""
     return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))

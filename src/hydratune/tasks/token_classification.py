@@ -1,4 +1,4 @@
-"""One label for each word of a sentence, e.g. named entities."""
+"""Token classification: one label per word of a sentence, e.g. named entities."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction
 
 _ENTITY_METRICS = ("f1", "precision", "recall")
-_SHORTEST = 8  # tokens of a window, so that it always moves on
-# What a tag begins with, as seqeval reads it: without a scheme, and in each.
+_SHORTEST = 8  # minimum tokens of a window, so that windows always advance
+# Prefixes of the tags that seqeval reads: without a scheme, and in each scheme.
 _PREFIXES = {
     None: "BIES",
     "IOB1": "BI",
@@ -37,15 +37,15 @@ _PREFIXES = {
 
 @dataclass(kw_only=True)
 class TokenClassification(Task):
-    """Columns `tokens`, a list of words, and `labels`, one for each word, e.g. `B-person`, `I-person`, `O`.
+    """Token classification on `tokens`, a list of words, and `labels`, one per word, e.g. `B-person`, `I-person`, `O`.
 
-    The first sub-word of a word has its label. A sentence that is too long becomes several windows that overlap;
-    each word counts in the first window that has it, so none is lost.
+    The first subword of a word has its label. A sentence that is too long becomes several overlapping windows. Each
+    word counts in the first window that contains it, so no word is lost.
 
     Args:
-        stride: Tokens of context that a window repeats of the one before.
-        scheme: How entities are tagged, for a strict reading by seqeval; null reads them as conlleval does.
-        per_type: Report the scores of each type of entity, e.g. `f1_person`.
+        stride: Tokens of context that a window repeats from the previous one.
+        scheme: Tagging scheme of entities, which seqeval reads strictly; null reads tags as conlleval does.
+        per_type: Whether to report the scores of each entity type, e.g. `f1_person`.
     """
 
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
@@ -62,7 +62,7 @@ class TokenClassification(Task):
     per_type: bool = True
 
     def check(self) -> Iterator[Mistake]:
-        """Adds: whether windows move on."""
+        """Also yield errors of sizes with which windows would not advance."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
             expected = f"at least {_SHORTEST} tokens or null"
@@ -72,7 +72,7 @@ class TokenClassification(Task):
             yield Mistake("stride", expected, repr(self.stride), "Set task.stride=0.")
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
-        """Adds: unknown labels, and rows that have not one label for each word."""
+        """Also yield unknown labels, and rows without one label for each word."""
         import pyarrow.compute as pc
 
         yield from super().bad_rows(splits, label_names)
@@ -86,15 +86,15 @@ class TokenClassification(Task):
                 yield BadRow(split, row, "labels", expected, got, "Correct or drop the row.")
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
-        """Names of the values in `labels`."""
+        """Return the rows, and the names of the values in `labels`."""
         return name_labels(splits, names, "labels")
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
-        """Labels by their names."""
+        """Return rows with labels as names."""
         return named_labels(rows, own, trained, "labels")
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
-        """Token ids of each window; the first one of a sentence also has its `tokens`."""
+        """Return the token IDs of each window; the first one of a sentence also has its `tokens`."""
         stride = min(self.stride, (max_length or self.stride + 4) // 2)
         limit = {**cut(max_length), "stride": stride} if max_length else {}
         encoded = processor(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **limit)
@@ -102,14 +102,14 @@ class TokenClassification(Task):
         return {**encoded, **_windows(sentences, list(map(encoded.word_ids, range(len(sentences)))), batch["tokens"])}
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
-        """Rows of `input_ids`, a window each."""
+        """Return rows of `input_ids`, one per window."""
         _open_words(processor)
         return super().prepare_inputs(rows, processor, max_length)
 
     def prepare(
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> EncodedData:
-        """Rows of `input_ids` and `labels`, a window each, with the number of their sentence and of their words."""
+        """Return rows of `input_ids` and `labels`, one per window, with the numbers and places of its words."""
         labels = collect_labels(splits, label_names, "labels")
         unseen = [labels.name(value) for rows in splits.values() for value in labels.unseen(rows, "labels")]
         self._refuse_other_tags([*labels.names, *unseen])
@@ -131,7 +131,7 @@ class TokenClassification(Task):
         return EncodedData(encoded, labels.head(), said)
 
     def _refuse_other_tags(self, names: Sequence[str]) -> None:
-        """Tags that seqeval cannot read make no entities, of which the metrics are."""
+        """Raise ConfigError for tags that seqeval cannot read, if any metric is about entities."""
         if not {*self.metrics} & {*_ENTITY_METRICS}:
             return
         tags = [name for name in names if name != "O"]
@@ -144,18 +144,18 @@ class TokenClassification(Task):
             raise ConfigError(Mistake("task.scheme", expected, repr(self.scheme), f"Set task.scheme={schemes[0]}."))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
-        """Pads a batch to its own longest window: `input_ids` and `labels` (batch, seq) int64."""
+        """Return a collator that pads to the longest window: `input_ids` and `labels` (batch, seq) int64."""
         from transformers import DataCollatorForTokenClassification
 
-        processor.padding_side = "right"  # `decode` counts places from the left
+        processor.padding_side = "right"  # `decode` counts positions from the left
         return DataCollatorForTokenClassification(processor)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """The metrics that the config names, and those of each type, over whole sentences."""
+        """Return the metrics that the config names, and those of each entity type, over whole sentences."""
         return self.rescore(list(self.decode(prediction, evaluated)), ())
 
     def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
-        """The metrics that the config names, and those of each type."""
+        """Return the metrics that the config names, and those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entity_scores, word_accuracy
 
         true, said = column_values(rows, "labels", "predictions")
@@ -167,7 +167,7 @@ class TokenClassification(Task):
         return chosen | self.extra_scores(predictions=said, references=true)
 
     def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
-        """All but those of each type."""
+        """Return the sums of a row for all metrics except those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entities
 
         right = sum(true == said for true, said in zip(row["labels"], row["predictions"], strict=True))
@@ -181,9 +181,9 @@ class TokenClassification(Task):
         }
 
     def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The words of each sentence and the label of each."""
+        """Return the words of each sentence and their predicted labels."""
         names, rows = evaluated.head["id2label"], evaluated.rows
-        outside = "O" if "O" in names.values() else names[0]  # of a word that is no token at all
+        outside = "O" if "O" in names.values() else names[0]  # label of a word without any token
         sentences: list[dict[str, list[str]]] = []
         for tokens, words, places, said in zip(rows["tokens"], rows["words"], rows["places"], predictions, strict=True):
             if tokens:  # the first window of a sentence
@@ -193,30 +193,30 @@ class TokenClassification(Task):
         return sentences
 
     def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
-        """The words of each sentence, their labels and what was predicted."""
+        """Yield the words of each sentence, their true labels, and their predicted labels."""
         true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
         for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
             yield {"tokens": said["tokens"], "labels": labels, "predictions": said["predictions"]}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
-        """The scores of each type of entity, where the metrics are of entities."""
+        """Return a table with the scores of each entity type, if any metric is about entities."""
         from hydratune.tasks.metrics.tables import entities
 
         true, said = column_values(rows, "labels", "predictions")
         return entities(true, said, self.scheme) if {*self.metrics} & {*_ENTITY_METRICS} else {}
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002
-        """The words as a text, which the pipeline takes apart by itself."""
+        """Return the words as a text, which the pipeline splits by itself."""
         return {"text": " ".join(row["tokens"])[:EXAMPLE]}
 
 
 def _unread(tags: list[str], scheme: str | None) -> list[str]:
-    """The tags that a scheme has not."""
+    """Return the tags that a scheme does not have."""
     return [tag for tag in tags if tag[:1] not in (*_PREFIXES[scheme],) or tag[1:2] not in ("", "-")]
 
 
 def _open_words(tokenizer: Any) -> None:
-    """Makes RoBERTa and its kin, which mark a word by the space before it, see each word of a list as one."""
+    """Make byte-level tokenizers such as RoBERTa's, which mark a word by a space before it, mark each listed word."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     if isinstance(tokenizer.backend_tokenizer.pre_tokenizer, ByteLevel):
@@ -226,7 +226,7 @@ def _open_words(tokenizer: Any) -> None:
 def _windows(
     sentences: list[int], word_ids: list[list[int | None]], tokens: list[list[str]]
 ) -> dict[str, list[list[Any]]]:
-    """Of each window the numbers of the `words` that it counts and the `places` of their first tokens.
+    """Return for each window the numbers of the `words` that it counts, and the `places` of their first tokens.
 
     Args:
         sentences: Number of each window's sentence.
@@ -253,9 +253,9 @@ def _windows(
 def _window_labels(
     windows: Mapping[str, list[Any]], ids: list[list[int]], names: list[list[str]]
 ) -> dict[str, list[list[Any]]]:
-    """The label ids of each window's tokens (`labels`), and the label names of a sentence at its first window.
+    """Return the label IDs of each window's tokens (`labels`), and the label names of a sentence at its first window.
 
-    The names (`word_labels`) include those of labels that the head does not have, whose tokens have no id.
+    The names (`word_labels`) include those of labels that the head does not have, whose tokens have no ID.
     """
     columns: dict[str, list[list[Any]]] = {"labels": [], "word_labels": []}
     sentence = -1

@@ -1,4 +1,4 @@
-"""From rows to token ids, once: what the tasks over text share."""
+"""Cached tokenization of rows, which the tasks over text share."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from hydratune.data.streaming import is_stream
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-IGNORED = -100  # the label of tokens that do not count, by torch's cross entropy
+IGNORED = -100  # label of tokens that torch's cross entropy ignores
 Batch = Mapping[str, list[Any]]  # columns of some rows
-Encode = Callable[..., Mapping[str, list[Any]]]  # a batch of columns, and the rows' numbers if asked for
+Encode = Callable[..., Mapping[str, list[Any]]]  # takes a batch of columns, and the row numbers if requested
 
 
 def encode_splits(
     splits: DatasetDict, encode: Encode, tokenizer: Any, key: Mapping[str, Any], with_indices: bool = False
 ) -> DatasetDict:
-    """Each split mapped by `encode` in batches, or read from the cache where that was done before.
+    """Return each split mapped by `encode` in batches, or read from the cache.
 
     Args:
         splits: Rows under the task's column names.
         encode: Takes a batch of columns and returns a batch of new ones, of any number of rows.
-        tokenizer: What `encode` tokenises with.
-        key: What else the result depends on, with the task's name and a number that grows with its code.
+        tokenizer: Tokenizer that `encode` uses.
+        key: Other values that the result depends on, with the task's name and a version number of its code.
         with_indices: Whether `encode` also takes the rows' numbers in their split.
     """
     described = {"tokenizer": tokenizer_hash(tokenizer), "tokenizers": version("tokenizers"), **key}
@@ -39,19 +39,19 @@ def encode_splits(
 
 
 def encode_texts(batch: Mapping[str, list[Any]], tokenizer: Any, max_length: int | None) -> dict[str, Any]:
-    """What a network takes of the columns `text` and `text_pair`, and whether each row was `truncated`."""
+    """Return the model inputs of the columns `text` and `text_pair`, and whether each row was `truncated`."""
     texts = [batch["text"], *([batch["text_pair"]] if "text_pair" in batch else [])]
     encoded = tokenizer(*texts, **cut(max_length))
     return {**encoded, "truncated": truncated(tokenizer, encoded, *texts)}
 
 
 def cut(max_length: int | None) -> dict[str, Any]:
-    """Arguments that make a tokenizer cut its texts, where there is a limit."""
+    """Return the arguments that make a tokenizer truncate texts, if there is a limit."""
     return {"truncation": True, "max_length": max_length} if max_length else {}
 
 
 def truncated(tokenizer: Any, encoded: Any, *texts: Any) -> list[bool]:
-    """Whether each text of a batch, encoded with `cut`, lost tokens."""
+    """Return whether each text of a batch, encoded with `cut`, lost tokens."""
     if encoded.is_fast:
         return [bool(encoding.overflowing) for encoding in encoded.encodings]
     whole = tokenizer(*texts, verbose=False)["input_ids"]
@@ -59,7 +59,7 @@ def truncated(tokenizer: Any, encoded: Any, *texts: Any) -> list[bool]:
 
 
 def say_truncated(splits: DatasetDict, max_length: int | None, what: str = "texts") -> tuple[DatasetDict, list[str]]:
-    """The splits without their column `truncated`, and a sentence that counts it; a stream is not counted."""
+    """Return the splits without their column `truncated`, and a sentence with its counts, except for streams."""
     counts = {split: sum(rows["truncated"]) for split, rows in splits.items() if not is_stream(rows)}
     parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
     said = [f"{sum(counts.values()):,} {what} were cut to {max_length} tokens: {parts}"] if parts else []

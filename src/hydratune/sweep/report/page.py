@@ -1,4 +1,4 @@
-"""What a sweep came to, as files: a table, and a page and pictures that optuna draws."""
+"""Report of a sweep as files: a table, an HTML page, and plots by optuna."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REPORT, PAGE, TABLE = "report", "report.html", "trials.csv"
-_WIDTH = 250  # characters of a line of the page's table, at most
+_WIDTH = 250  # maximum characters per line of the page's table
 _STYLE = """body { font-family: sans-serif; margin: 2em auto; max-width: 75em }
 pre { font-family: Menlo, 'DejaVu Sans Mono', Consolas, monospace; line-height: 1.15;
       max-height: 40em; overflow: auto }"""
 
 
 def write(study: Study) -> list[Path]:
-    """Writes the report below the sweep's directory and returns its files; what cannot be drawn is left out."""
+    """Write the report below the sweep's directory, and return its files; plots that cannot be drawn are omitted."""
     folder = study.plan.directory / REPORT
     folder.mkdir(exist_ok=True)
     found = results.rows(study.plan, study.trials())
@@ -44,7 +44,7 @@ def write(study: Study) -> list[Path]:
 
 
 def table(plan: Plan, found: Sequence[results.TrialRow]) -> pd.DataFrame:
-    """A row a trial, in their order."""
+    """Return one row per trial, in the order of the trials."""
     import pandas as pd
 
     lines = []
@@ -67,7 +67,7 @@ def _columns(plan: Plan) -> Iterator[str]:
 
 
 def _over_seeds(plan: Plan, row: results.TrialRow, name: str) -> Mapping[str, float | None]:
-    """An objective with each seed so far, their mean, and its interval from three seeds on."""
+    """Return an objective with each seed so far, the mean, and its confidence interval from three seeds on."""
     values = row.by_seed[name]
     columns: dict[str, float | None] = {
         f"{name} seed={seed}": value for seed, value in zip(plan.seeds, values, strict=False)
@@ -79,7 +79,7 @@ def _over_seeds(plan: Plan, row: results.TrialRow, name: str) -> Mapping[str, fl
 
 
 def _page(plan: Plan, found: Sequence[results.TrialRow], summary: str, pictures: Sequence[plots.Plot]) -> str:
-    """One page that needs no network: the ranked table, then the pictures."""
+    """Return an HTML page that works offline: the ranked table, then the plots."""
     title = html.escape(plan.name)
     head = f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
     begin = f"{head}<body>\n<h1>{title}</h1>\n<p>{html.escape(summary)}</p>\n{_ranked(plan, found)}"
@@ -87,20 +87,20 @@ def _page(plan: Plan, found: Sequence[results.TrialRow], summary: str, pictures:
 
 
 def _ranked(plan: Plan, found: Sequence[results.TrialRow]) -> str:
-    """The table of the terminal."""
+    """Return the table of the terminal as HTML."""
     console = plain_console(record=True, file=io.StringIO(), width=_WIDTH)
     console.print(tables.final(plan, found))
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def _parts(pictures: Sequence[plots.Plot]) -> Iterator[str]:
-    """Each picture, or why there is none; the first brings plotly's code along."""
+    """Yield each plot, or the reason why it is missing; the first plot contains the code of plotly."""
     script = True
     for plot in pictures:
         missing, part = plot.missing, ""
         try:
             part = "" if missing else plot.html(script)
-        except Exception as error:  # a picture is not worth a sweep
+        except Exception as error:  # an error in a plot must not fail a sweep
             missing = one_line(error)
             log.warning("sweep: no %s: %s", plot.name, missing)
         script = script and not part

@@ -1,4 +1,4 @@
-"""The pictures of a sweep, all of them optuna's: each for a page and as a file."""
+"""Plots of a sweep, all drawn by optuna, for the HTML page and as image files."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FRONTS = (2, 3)  # objectives that a front can be drawn of
-_NAMED = 5  # the best trials, whose curves have a color and a name
+_FRONTS = (2, 3)  # numbers of objectives for which optuna draws a Pareto front
+_NAMED = 5  # best trials whose curves have a color and a name
 _GREY, _PALE = "#999999", "#c6d3e1"
 _SCALE = "viridis"  # optuna's own color scale ends in white, which hides the worst trial on a white page
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture.
+    """One plot.
 
     Args:
-        name: Of its file.
-        title: Above it.
-        draw: Makes it by `optuna.visualization` or by `optuna.visualization.matplotlib`, which have the same functions.
-        missing: Why there is none; empty where it can be drawn.
+        name: Name of its file.
+        title: Title above the plot.
+        draw: Draws it by `optuna.visualization` or `optuna.visualization.matplotlib`, which have the same functions.
+        missing: Reason why it cannot be drawn; empty if it can.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Plot:
     missing: str = ""
 
     def html(self, script: bool) -> str:
-        """A part of a page, with plotly's own code in it where `script` is set; raises what optuna raises."""
+        """Return the plot as HTML, with the code of plotly if `script` is set; exceptions of optuna propagate."""
         import optuna
 
         with no_warnings():
@@ -53,7 +53,7 @@ class Plot:
         return figure.to_html(full_html=False, include_plotlyjs=script)
 
     def png(self, path: Path) -> bool:
-        """Whether it could be drawn as a file."""
+        """Draw the plot into a file, and return whether that succeeded."""
         import matplotlib as mpl
 
         mpl.use("Agg")  # without a screen
@@ -63,9 +63,9 @@ class Plot:
         try:
             with no_warnings(), plt.rc_context(), atomic_write(path) as part:
                 figure = self.draw(optuna.visualization.matplotlib).figure
-                figure.set_layout_engine("none")  # it would be drawn once more, and cut to what is drawn anyway
+                figure.set_layout_engine("none")  # it would draw once more, and `bbox_inches` crops the image anyway
                 figure.savefig(part, format="png", bbox_inches="tight")
-        except Exception as error:  # a picture is not worth a sweep
+        except Exception as error:  # an error in a plot must not fail a sweep
             log.warning("sweep: no %s: %s", path.name, one_line(error))
             return False
         finally:
@@ -74,7 +74,7 @@ class Plot:
 
 
 def make_plots(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
-    """The pictures of a study by all of its trials, in their order."""
+    """Return the plots of a study, in order, given all its trials."""
     seen = _Copies(plan, trials)
     several = len(plan.objectives) > 1
     found = [_front(plan, seen)] if several else []
@@ -98,7 +98,7 @@ class _Copies:
         """Return the copy for a plotting library.
 
         Args:
-            module: `optuna.visualization`, or its matplotlib twin.
+            module: `optuna.visualization`, or its matplotlib counterpart.
             tooltips: Whether plotly shows the values in tooltips, the only place where it reads tags.
             ended: Whether pruned trials count as complete, with their last value.
         """
@@ -157,7 +157,7 @@ def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], 
 
 
 def _of_objective(seen: _Copies, name: str, number: int | None) -> Iterator[Plot]:
-    """The pictures of one objective; `number` is None where it is the only one."""
+    """Yield the plots of one objective; `number` is None if it is the only one."""
     done = [trial for trial in seen.plain.trials if trial.state.name == "COMPLETE"]
     values = {trial.values[number or 0] for trial in done}
     shared = [key for key in (done[0].params if done else ()) if all(key in trial.params for trial in done)]
@@ -204,7 +204,7 @@ def _front(plan: Plan, seen: _Copies) -> Plot:
 
 
 def _curves(plan: Plan, seen: _Copies) -> Plot:
-    """The values that trials reported while they were trained; those of pruned ones are dotted."""
+    """Return the plot of the values that trials reported during training; curves of pruned trials are dotted."""
     name = short_name(next(iter(plan.objectives)))
     what = "seed by seed" if plan.seeds else "evaluation by evaluation"
     title = f"{name}: {what} (dotted: pruned)"
@@ -267,7 +267,7 @@ def _visible(figure: Any) -> Any:
         figure.update_traces(marker_colorscale=_SCALE, selector={"mode": "markers"})  # the color bar
         is_reversed = any(bar.marker.reversescale for bar in figure.select_traces(selector={"mode": "markers"}))
         for line in figure.select_traces(selector={"mode": "lines"}):
-            position = 1 - line.y[0] if is_reversed else line.y[0]  # the objective's, from 0 to 1
+            position = 1 - line.y[0] if is_reversed else line.y[0]  # of the objective's value, from 0 to 1
             line.update(line_color=sample_colorscale(_SCALE, [position])[0], opacity=0.8)
         return figure
     for axes in figure.figure.axes:
@@ -278,7 +278,7 @@ def _visible(figure: Any) -> Any:
 
 
 def _titled(figure: Any, title: str) -> Any:
-    """A figure of plotly, or axes of matplotlib, under another title."""
+    """Set the title of a plotly figure or of matplotlib axes, and return it."""
     if hasattr(figure, "update_layout"):
         return figure.update_layout(title=title)
     figure.set_title("", loc="left")  # where optuna puts some titles

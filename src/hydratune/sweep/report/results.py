@@ -1,4 +1,4 @@
-"""Where a sweep stands, as tables and the tracker show it."""
+"""State and results of a sweep, for tables and the tracker."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _STATE = {"COMPLETE": DONE, "RUNNING": RUNNING, "PRUNED": PRUNED, "FAIL": FAILED
 
 @dataclass(frozen=True)
 class TrialRow:
-    """One configuration.
+    """State of one trial.
 
     Args:
-        number: Of its trial.
-        name: What was chosen.
+        number: Number of the trial.
+        name: Readable name of its point.
         point: Parameter -> label.
         state: One of STATES.
-        values: Of the objectives; empty without an end.
+        values: Values of the objectives; empty unless the trial is done.
         by_seed: Objective -> its value with each seed so far.
-        seconds: Of training so far.
-        progress: Share of the training that is done, from 0 to 1.
-        error: The last one, on one line.
-        trace: The end of its traceback.
-        folder: Of its files, below the sweep's.
-        last: What it reported last, where it was pruned or runs.
-        samples: Rows of validation; None before the first run ended, or where nobody knows.
+        seconds: Training time so far.
+        progress: Completed share of training, from 0 to 1.
+        error: Last error, on one line.
+        trace: End of its traceback.
+        folder: Folder of its files, below that of the sweep.
+        last: Last value that it reported during training; None before the first.
+        samples: Number of validation rows; None until the trial ends, or if it is unknown.
     """
 
     number: int
@@ -60,7 +60,7 @@ class TrialRow:
 
 
 def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
-    """Of all trials, in their order."""
+    """Return a row for each trial, in the order of the trials."""
     found = []
     for trial in trials:
         attrs, said = trial.user_attrs, [*trial.intermediate_values.values()]
@@ -88,13 +88,13 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
 
 
 def ranked(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
-    """Those that are done, the best by the first objective first."""
+    """Return the completed trials, best first by the first objective."""
     sign = -1 if next(iter(plan.objectives.values())) == "maximize" else 1
     return sorted((row for row in found if row.state == DONE), key=lambda row: (sign * row.values[0], row.number))
 
 
 def pareto_front(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
-    """Those that no other beats in every objective; with one objective, the best."""
+    """Return the completed trials that no other trial dominates; with one objective, only the best trial."""
     signs = [-1 if direction == "maximize" else 1 for direction in plan.objectives.values()]
     done = ranked(plan, found)
 
@@ -107,7 +107,7 @@ def pareto_front(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
 
 
 def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
-    """The values that a metric can have, and the rows that it was measured on where it is a proportion of them."""
+    """Return the possible values of a metric, and if it is a proportion, the number of rows that it was measured on."""
     kind: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
     known = {one.name: one for one in (LOSS, *getattr(kind, "known_metrics", ()))}
     extra = (plan.identity.get(f"task.extra_metrics.{metric}.{end}") for end in ("low", "high"))
@@ -117,23 +117,23 @@ def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
 
 
 def mean_of_seeds(plan: Plan, row: TrialRow, objective: str) -> Interval:
-    """The mean of an objective over the seeds so far, of which there is at least one, with its interval."""
+    """Return the mean of an objective over the seeds so far, at least one, with its confidence interval."""
     return mean_interval(row.by_seed[objective], scale(plan, objective.removeprefix("eval_"), row.samples))
 
 
 def counts(found: Sequence[TrialRow]) -> dict[str, int]:
-    """State -> how many are in it."""
+    """Return state -> number of trials."""
     counted = Counter(row.state for row in found)
     return {state: counted[state] for state in STATES}
 
 
 def ended(found: Sequence[TrialRow]) -> int:
-    """How many came to an end, good or bad."""
+    """Return the number of trials that have ended: done, pruned, or failed."""
     return sum(row.state in ENDED for row in found)
 
 
 def seconds_left(found: Sequence[TrialRow], total: int | None, workers: int) -> float | None:
-    """How long the rest will take at the pace so far; None before there is one."""
+    """Estimate the remaining time from the pace so far; None if no trial has ended, or `total` is unknown."""
     took = [row.seconds for row in found if row.state in (DONE, PRUNED)]
     if not took or total is None:
         return None

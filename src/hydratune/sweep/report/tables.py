@@ -1,4 +1,4 @@
-"""What a user sees of a sweep in the terminal."""
+"""Tables and lines about a sweep in the terminal."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-_SHOWN = 12  # rows of the live table that are done
-_BAR = 10  # characters
+_SHOWN = 12  # completed trials in the live table
+_BAR = 10  # characters of a progress bar
 _ERROR = 80
-_WIDTH = 200  # characters of a line where there is no terminal
+_WIDTH = 200  # characters per line without a terminal
 
 
 def console() -> Console:
-    """The terminal, or a file that takes long lines."""
+    """Return a console for the terminal, or one with long lines for a file."""
     return plain_console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
 
 
 def short_name(objective: str) -> str:
-    """`accuracy` of `eval_accuracy`."""
+    """Return the name without its prefix: `accuracy` for `eval_accuracy`."""
     return objective.removeprefix("eval_")
 
 
 def live(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: int) -> Table:
-    """What runs, what is best so far, and how long it will take."""
+    """Return the live table: running trials, the best ones so far, and some that were pruned or failed."""
     table = _table(plan)
     table.caption, table.caption_justify = summary(plan, found, total, workers), "left"
     for row in found:
@@ -64,7 +64,7 @@ def live(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: int)
 
 
 def final(plan: Plan, found: Sequence[TrialRow]) -> Table:
-    """All that is done, the best first; then what was pruned, and what failed."""
+    """Return the final table: completed trials, best first; then all others."""
     table = _table(plan)
     best = {row.number for row in pareto_front(plan, found)}
     for row in ranked(plan, found):
@@ -76,7 +76,7 @@ def final(plan: Plan, found: Sequence[TrialRow]) -> Table:
 
 
 def summary(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: int) -> str:
-    """One line: how many are in which state, the best so far, and the time that is left."""
+    """Return one line: the number of trials in each state, the best one so far, and the remaining time."""
     states = counts(found)
     count = ended(found)
     parts = [f"{count} of {total} trials" if total else f"{count} trials"]
@@ -90,13 +90,13 @@ def summary(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: i
 
 
 def line(plan: Plan, row: TrialRow) -> str:
-    """What came of one trial, where there is no terminal to draw a table on."""
+    """Return the result of one trial on one line, for output without a table."""
     values = "  ".join(f"{short_name(n)} {v:.4f}" for n, v in zip(plan.objectives, row.values, strict=False))
     return f"trial {row.number}  {row.name}  {values or row.state}{f': {row.error}' if row.state == FAILED else ''}"
 
 
 def plan_table(plan: Plan, points: Sequence[Point]) -> Table:
-    """What would run."""
+    """Return the table of a dry run."""
     from rich.table import Table
 
     table = Table("trial", *(short(one.name) for one in plan.space.parameters))
@@ -131,7 +131,7 @@ def _add(table: Table, plan: Plan, row: TrialRow, state: str = "") -> None:
 
 
 def _seeds(plan: Plan, row: TrialRow) -> list[str]:
-    """The interval of the mean of the first objective, and the values that it is the mean of."""
+    """Return the confidence interval of the mean of the first objective, and its value with each seed."""
     objective = next(iter(plan.objectives))
     values = row.by_seed.get(objective, ())
     limits = interval_text(values, mean_of_seeds(plan, row, objective)) if values else ""
@@ -139,7 +139,7 @@ def _seeds(plan: Plan, row: TrialRow) -> list[str]:
 
 
 def _cell(value: Label | None) -> str:
-    """Format a value; blank only where a trial has none, so texts that start or end with blanks get quotes."""
+    """Format a value; only a missing value is blank, so texts that start or end with blanks get quotes."""
     if isinstance(value, str) and value != (value.strip() or None):
         return repr(value)
     return "" if value is None else format_value(value)

@@ -1,4 +1,4 @@
-"""Metrics of one label per row, computed by scikit-learn from (rows,) label ids."""
+"""Metrics of one label per row, computed by scikit-learn from (rows,) label IDs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from hydratune.tasks.metrics.metric import Metric, correlation, share
 
 
 def accuracy(predictions: Any, references: Any) -> float:
-    """Share of rows with the right label; see `sklearn.metrics.accuracy_score`."""
+    """Return the share of rows with the right label; see `sklearn.metrics.accuracy_score`."""
     from sklearn.metrics import accuracy_score
 
     return accuracy_score(references, predictions)
 
 
 def f1(predictions: Any, references: Any) -> float:
-    """F1 of label 1 of two labels; 0 if it is neither true nor predicted. See `sklearn.metrics.f1_score`."""
+    """Return the F1 of label 1 of two labels; 0 if it is neither true nor predicted. See `sklearn.metrics.f1_score`."""
     from sklearn.metrics import f1_score
 
     return f1_score(references, predictions, labels=[1], average="macro", zero_division=0)  # of label 1 alone
 
 
 def macro_f1(predictions: Any, references: Any) -> float:
-    """Mean F1 of the labels that are true or predicted in some row; see `sklearn.metrics.f1_score`."""
+    """Return the mean F1 of the labels that are true or predicted in some row; see `sklearn.metrics.f1_score`."""
     from sklearn.metrics import f1_score
 
     return f1_score(references, predictions, average="macro", zero_division=0)
 
 
 def matthews_correlation(predictions: Any, references: Any) -> float:
-    """Matthews correlation; 0 for chance, and if only one label occurs. See `sklearn.metrics.matthews_corrcoef`."""
+    """Return the Matthews correlation; 0 for a random baseline, and if only one label occurs.
+
+    See `sklearn.metrics.matthews_corrcoef`.
+    """
     from sklearn.metrics import matthews_corrcoef
 
     if len({*references, *predictions}) == 1:  # scikit-learn would warn
@@ -39,13 +42,13 @@ def matthews_correlation(predictions: Any, references: Any) -> float:
 
 
 def macro_f1_of_counts(hits: Any, true: Any, predicted: Any) -> float:
-    """`macro_f1` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    """Return `macro_f1` from the (labels,) numbers of rows in which a label is right, is true, and is predicted."""
     occurs = true + predicted > 0
     return float((2 * hits[occurs] / (true + predicted)[occurs]).mean())
 
 
 def matthews_correlation_of_counts(hits: Any, true: Any, predicted: Any) -> float:
-    """`matthews_correlation` of the (labels,) numbers of rows where a label is right, is true, and is predicted."""
+    """Return `matthews_correlation` from the same (labels,) counts as `macro_f1_of_counts`."""
     rows = true.sum(dtype=float)
     spread = (rows**2 - (predicted.astype(float) ** 2).sum()) * (rows**2 - (true.astype(float) ** 2).sum())
     if spread == 0:
@@ -63,7 +66,7 @@ CLASSIFICATION = (ACCURACY, F1, MACRO_F1, correlation("matthews_correlation", ma
 
 
 def as_evaluate(metric: Metric, kind: str = "int32") -> Any:
-    """The metric as a module of `evaluate`, e.g. for `evaluate.combine`; `evaluate.load` would need the Hub.
+    """Return the metric as a module of `evaluate`, e.g. for `evaluate.combine`; `evaluate.load` would need the Hub.
 
     Args:
         metric: A metric whose inputs are `predictions` and `references`.

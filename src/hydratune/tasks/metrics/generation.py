@@ -24,19 +24,19 @@ UNSPACED = regex.compile(rf"[{_UNSPACED}]")
 
 
 class UnicodeTokenizer:
-    """Tokenizer for rouge-score, whose own drops every letter that is not ASCII; of ASCII texts both make the same."""
+    """Tokenizer for rouge-score, whose own drops every letter that is not ASCII; both agree on ASCII texts."""
 
     def tokenize(self, text: str) -> list[str]:
-        """Words of letters, digits and combining marks, without case; single characters in unspaced scripts."""
+        """Return the case-folded words of letters, digits, and combining marks, or characters in unspaced scripts."""
         return _TOKEN.findall(unicodedata.normalize("NFC", text).casefold())
 
 
 def rouge(predictions: Sequence[str], references: Sequence[Reference], kind: str) -> float:
-    """Mean F-measure over texts; of several references, the best counts. See `rouge_score.rouge_scorer`.
+    """Return the mean F-measure over texts; of several references, the best counts. See `rouge_score.rouge_scorer`.
 
     Args:
         predictions: Generated texts.
-        references: True texts, one or several for each.
+        references: True texts, one or several per prediction.
         kind: `rouge1` for words, `rouge2` for pairs of words, `rougeL` for the longest common subsequence.
     """
     from rouge_score.rouge_scorer import RougeScorer
@@ -50,21 +50,21 @@ def rouge(predictions: Sequence[str], references: Sequence[Reference], kind: str
 
 
 def bleu(predictions: Sequence[str], references: Sequence[Reference], tokenizer: str) -> float:
-    """sacreBLEU; see `sacrebleu.metrics.BLEU`."""
+    """Return BLEU; see `sacrebleu.metrics.BLEU`."""
     return _corpus("bleu", tokenizer).corpus_score(predictions, streams(references)).score
 
 
 def chrf(predictions: Sequence[str], references: Sequence[Reference]) -> float:
-    """chrF; see `sacrebleu.metrics.CHRF`."""
+    """Return chrF; see `sacrebleu.metrics.CHRF`."""
     return _corpus("chrf").corpus_score(predictions, streams(references)).score
 
 
 def over_corpus(
     name: str, references: Sequence[Reference], predictions: Sequence[str], tokenizer: str
 ) -> Callable[[Sequence[int]], float]:
-    """A function from row numbers to BLEU or chrF of those rows, by counts that are made once.
+    """Return a function from row numbers to BLEU or chrF of those rows, by counts that are computed once.
 
-    The two calls are those of `sacrebleu.significance`, whose own test does not give the size of a difference.
+    The two calls are those of `sacrebleu.significance`, whose own test does not return the size of a difference.
     """
     import numpy as np
 
@@ -83,7 +83,7 @@ def _corpus(name: str, tokenizer: str = "") -> BLEU | CHRF:
 
 
 def exact_match(predictions: Sequence[str], references: Sequence[Reference]) -> float:
-    """Share of predictions that are a reference, without whitespace at their ends."""
+    """Return the share of predictions that equal a reference, ignoring whitespace at their ends."""
     pairs = zip(map(texts_of, references), predictions, strict=True)
     return sum(any(text.strip() == said.strip() for text in texts) for texts, said in pairs) / len(references)
 
@@ -100,5 +100,5 @@ GENERATION: tuple[Metric, ...] = (*MEANS, *CORPUS)
 
 
 def unsuited(texts: Sequence[Any]) -> float:
-    """Share of texts in a script without spaces, of whose words BLEU's default tokenizer does not know the ends."""
+    """Return the share of texts in a script without spaces, which BLEU's default tokenizer cannot split into words."""
     return sum(bool(UNSPACED.search(" ".join(texts_of(text)))) for text in texts) / max(len(texts), 1)

@@ -20,15 +20,15 @@ SCORES = "scores"  # probabilities, which predictions.jsonl does not hold
 
 @dataclass(frozen=True, kw_only=True)
 class Metric(Configurable):
-    """One metric. The direction and the range are stored here and nowhere else.
+    """Definition of a metric. The direction and the range are stored here and nowhere else.
 
     Args:
-        name: Reported as `eval_NAME` and `test_NAME`; a metric of `task.extra_metrics` takes the name of its key.
-        function: Takes its inputs by keyword and returns a number; None where a task computes it with others.
-        higher_is_better: False for errors and losses.
-        low: The lowest possible value.
-        high: The highest possible value.
-        inputs: Parameter of the function -> input of the task, of `Task.metric_inputs`.
+        name: Name, reported as `eval_NAME` and `test_NAME`; a metric of `task.extra_metrics` gets its key as name.
+        function: Function from its inputs, by keyword, to a number; None if a task computes the metric with others.
+        higher_is_better: Whether higher values are better; False for errors and losses.
+        low: Lowest possible value.
+        high: Highest possible value.
+        inputs: Parameter of the function -> input of the task, from `Task.metric_inputs`.
 
     Example:
         >>> def error_rate(predictions, references):
@@ -53,7 +53,7 @@ class Metric(Configurable):
 
     @property
     def direction(self) -> str:
-        """The direction as an Optuna study calls it: `maximize` or `minimize`."""
+        """Direction as in an Optuna study: `maximize` or `minimize`."""
         return "maximize" if self.higher_is_better else "minimize"
 
     def is_better(self, value: float, other: float) -> bool:
@@ -61,17 +61,17 @@ class Metric(Configurable):
         return value > other if self.higher_is_better else value < other
 
     def clip(self, value: float) -> float:
-        """The value, limited to the range of the metric."""
+        """Return the value, limited to the range of the metric."""
         return min(max(value, self.low), self.high)
 
     def compute(self, inputs: Mapping[str, Any]) -> float:
-        """The value of the metric over a whole split.
+        """Return the value of the metric over a whole split.
 
         Args:
             inputs: Name of an input -> its values; those that the function does not take are ignored.
 
         Raises:
-            ConfigError: If the function returns no number.
+            ConfigError: If the function does not return a number.
         """
         value = self.function(**{parameter: inputs[source] for parameter, source in self.inputs.items()})
         try:
@@ -82,10 +82,10 @@ class Metric(Configurable):
             raise ConfigError(Mistake(key, "a function that returns a number", repr(value), fix)) from error
 
     def check(self, available: Iterable[str]) -> Iterator[Mistake]:
-        """Mistakes of a metric of `task.extra_metrics`, whose function may still be a node of the config.
+        """Yield the errors of a metric of `task.extra_metrics`, whose function may still be a node of the config.
 
         Args:
-            available: The inputs that the task has.
+            available: Inputs that the task has.
         """
         for parameter, source in self.inputs.items():
             if source not in available:
@@ -104,7 +104,7 @@ class Metric(Configurable):
             yield from self._check_signature(self.function)
 
     def _check_signature(self, node: Mapping[str, Any]) -> Iterator[Mistake]:
-        """Compares the parameters of the function with `inputs` and the arguments of its node."""
+        """Compare the parameters of the function with `inputs` and the arguments of its node."""
         found = signature(str(node.get("_target_")))
         if found is None:
             return
@@ -120,27 +120,27 @@ class Metric(Configurable):
 
 
 def is_valid_name(name: object) -> bool:
-    """Return whether a metric may have this name: trackers, overrides and Trainer must take it."""
+    """Return whether a metric may have this name: trackers, overrides, and Trainer must accept it."""
     return isinstance(name, str) and bool(re.fullmatch(r"[A-Za-z]\w*", name)) and name not in RESERVED
 
 
 def share(name: str, function: Callable[..., Any] | None = None) -> Metric:
-    """A metric from 0 to 1 of which more is better."""
+    """Return a metric from 0 to 1; higher is better."""
     return Metric(name=name, function=function, low=0, high=1)
 
 
 def percentage(name: str, function: Callable[..., Any] | None = None) -> Metric:
-    """A metric from 0 to 100 of which more is better."""
+    """Return a metric from 0 to 100; higher is better."""
     return Metric(name=name, function=function, low=0, high=100)
 
 
 def correlation(name: str, function: Callable[..., Any] | None = None) -> Metric:
-    """A metric from -1 to 1 of which more is better."""
+    """Return a metric from -1 to 1; higher is better."""
     return Metric(name=name, function=function, low=-1, high=1)
 
 
 def error(name: str, function: Callable[..., Any] | None = None, low: float = 0) -> Metric:
-    """A metric without an upper bound of which less is better."""
+    """Return a metric without an upper bound; lower is better."""
     return Metric(name=name, function=function, higher_is_better=False, low=low)
 
 

@@ -11,21 +11,21 @@ from hydratune.tasks.metrics.metric import correlation, error, share
 
 
 def micro_f1(predictions: Any, references: Any) -> float:
-    """F1 over all labels of all rows together; 0 if no label is true or none is predicted."""
+    """Return the F1 over all labels of all rows together; 0 if no label is true or none is predicted."""
     from sklearn.metrics import f1_score
 
     return f1_score(references, predictions, average="micro", zero_division=0)
 
 
 def macro_f1(predictions: Any, references: Any) -> float:
-    """Mean F1 of the labels; a label that is neither true nor predicted counts as 0."""
+    """Return the mean F1 of the labels; a label that is neither true nor predicted counts as 0."""
     from sklearn.metrics import f1_score
 
     return f1_score(references, predictions, average="macro", zero_division=0)
 
 
 def subset_accuracy(predictions: Any, references: Any) -> float:
-    """Share of rows with exactly the right labels."""
+    """Return the share of rows with exactly the right labels."""
     from sklearn.metrics import accuracy_score
 
     return accuracy_score(references, predictions)
@@ -35,7 +35,7 @@ MULTI_LABEL = (share("micro_f1", micro_f1), share("macro_f1", macro_f1), share("
 
 
 def best_threshold(references: Any, probabilities: Any) -> float:
-    """The threshold with the highest micro F1, where a label is predicted from it on; 0.5 if no label is true.
+    """Return the threshold, inclusive, with the highest micro F1; 0.5 if no label is true.
 
     Args:
         references: (rows, labels) of 0 and 1.
@@ -55,28 +55,31 @@ def best_threshold(references: Any, probabilities: Any) -> float:
 
 
 def pearson(predictions: Any, references: Any) -> float:
-    """Pearson correlation; 0 if a side is constant or has fewer than two rows. See `scipy.stats.pearsonr`."""
+    """Return the Pearson correlation; 0 if a side is constant or has under two rows. See `scipy.stats.pearsonr`."""
     from scipy.stats import pearsonr
 
     return _correlation(pearsonr, references, predictions)
 
 
 def spearman(predictions: Any, references: Any) -> float:
-    """Pearson correlation of ranks, with the mean rank for ties; 0 as for `pearson`. See `scipy.stats.spearmanr`."""
+    """Return the Pearson correlation of ranks, with the mean rank for ties; 0 as for `pearson`.
+
+    See `scipy.stats.spearmanr`.
+    """
     from scipy.stats import spearmanr
 
     return _correlation(spearmanr, references, predictions)
 
 
 def mse(predictions: Any, references: Any) -> float:
-    """Mean of the squared differences; see `sklearn.metrics.mean_squared_error`."""
+    """Return the mean of the squared differences; see `sklearn.metrics.mean_squared_error`."""
     from sklearn.metrics import mean_squared_error
 
     return mean_squared_error(references, predictions) if _finite(predictions) else math.nan
 
 
 def mae(predictions: Any, references: Any) -> float:
-    """Mean of the absolute differences; see `sklearn.metrics.mean_absolute_error`."""
+    """Return the mean of the absolute differences; see `sklearn.metrics.mean_absolute_error`."""
     from sklearn.metrics import mean_absolute_error
 
     return mean_absolute_error(references, predictions) if _finite(predictions) else math.nan
@@ -89,7 +92,7 @@ def _finite(values: Any) -> bool:
 
 
 def _correlation(statistic: Any, references: Any, predictions: Any) -> float:
-    """A correlation of scipy, which would warn of constants and return nan."""
+    """Return a correlation of scipy, or 0 for constants, of which scipy would warn and return nan."""
     import numpy as np
 
     if not _finite(predictions):

@@ -1,4 +1,4 @@
-"""Scores of entities, by seqeval, which counts them as conlleval does."""
+"""Scores of entities by seqeval, which counts them as conlleval does."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1"}
 
 
 def word_accuracy(true: Sequence[Sequence[str]], said: Sequence[Sequence[str]]) -> float:
-    """Share of words with the right label."""
+    """Return the share of words with the right label."""
     return float(metrics.accuracy_score(true, said))
 
 
 def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str, int, int]]:
-    """Type, first and last word of each entity of one sentence, as `entity_scores` reads them."""
+    """Return the type, first word, and last word of each entity of one sentence, as `entity_scores` reads them."""
     if tagging is None:
         return {*metrics.sequence_labeling.get_entities(list(labels))}
     (found,) = scheme.Entities([list(labels)], getattr(scheme, tagging)).entities
@@ -26,20 +26,20 @@ def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str
 def entity_scores(
     true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None = None
 ) -> dict[str, float]:
-    """`f1`, `precision` and `recall` of all entities, and e.g. `f1_person` of each type.
+    """Return `f1`, `precision`, and `recall` of all entities, and of each type, e.g. `f1_person`.
 
-    An entity is right where its type and both its ends are; 0 where there is none to score.
+    An entity is right if its type and both its ends are right. Scores are 0 without entities.
 
     Args:
-        true: Labels of each sentence.
-        said: The predicted ones.
-        tagging: A scheme of seqeval, read strictly; None for the lenient reading of conlleval.
+        true: True labels of each sentence.
+        said: Predicted labels of each sentence.
+        tagging: Scheme of seqeval, read strictly; None for the lenient reading of conlleval.
     """
     strict = {"mode": "strict", "scheme": getattr(scheme, tagging)} if tagging else {}
     scores = dict.fromkeys(_NAMES.values(), 0.0)
     if not any(label != "O" for sentence in (*true, *said) for label in sentence):
-        return scores  # of which seqeval makes no report
-    with warnings.catch_warnings():  # of a mean over types where a strict reading finds none
+        return scores  # seqeval makes no report without entities
+    with warnings.catch_warnings():  # about a mean over no types, if a strict reading finds no entities
         warnings.simplefilter("ignore", RuntimeWarning)
         report = metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
     kinds = {"micro avg": "", **{kind: f"_{kind}" for kind in report if not kind.endswith(" avg")}}

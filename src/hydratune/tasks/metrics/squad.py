@@ -1,4 +1,4 @@
-"""SQuAD's own scores of answers, and the search for the best span of a network's scores.
+"""SQuAD's official scores of answers, and the search for the best span in a model's scores.
 
 Rajpurkar et al., SQuAD: 100,000+ Questions for Machine Comprehension of Text, EMNLP 2016, and Know What You Don't
 Know: Unanswerable Questions for SQuAD, ACL 2018; the definitions are those of the official evaluation scripts.
@@ -18,24 +18,24 @@ _PUNCTUATION = set(string.punctuation)
 
 
 def normalized(answer: str) -> str:
-    """Lower case, without punctuation, articles and extra spaces."""
+    """Return an answer in lower case, without punctuation, articles, and extra spaces."""
     plain = "".join(letter for letter in answer.lower() if letter not in _PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", plain).split())
 
 
 def exact_match(prediction: str, answers: Sequence[str], version_2: bool) -> float:
-    """1 if the prediction is one of the answers, else 0."""
+    """Return 1 if the prediction is one of the answers, otherwise 0."""
     return max(float(normalized(prediction) == normalized(answer)) for answer in _gold(answers, version_2))
 
 
 def f1(prediction: str, answers: Sequence[str], version_2: bool) -> float:
-    """The best overlap of words with one of the answers, from 0 to 1."""
+    """Return the best word F1 with one of the answers, from 0 to 1."""
     words = normalized(prediction).split()
     return max(_f1(words, normalized(answer).split(), version_2) for answer in _gold(answers, version_2))
 
 
 def _gold(answers: Sequence[str], version_2: bool) -> Sequence[str]:
-    """The answers to compare with: version 2 drops those of articles and punctuation alone.
+    """Return the answers to compare with; version 2 drops those that are only articles and punctuation.
 
     An empty answer means that the question has no answer.
     """
@@ -43,7 +43,7 @@ def _gold(answers: Sequence[str], version_2: bool) -> Sequence[str]:
 
 
 def _f1(words: list[str], answer: list[str], version_2: bool) -> float:
-    """Version 2 scores two empty answers as 1, version 1 as 0: nothing is shared."""
+    """Return the F1 of words; for two empty answers, it is 1 in version 2, and 0 in version 1."""
     if version_2 and not (words and answer):
         return float(words == answer)
     shared = (Counter(words) & Counter(answer)).total()
@@ -51,9 +51,10 @@ def _f1(words: list[str], answer: list[str], version_2: bool) -> float:
 
 
 def scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], version_2: bool) -> dict[str, float]:
-    """`exact_match` and `f1` in percent, as the official script of the version computes them.
+    """Return `exact_match` and `f1` in percent, as the official script of the version computes them.
 
-    If some questions have no answer, also of questions with and without answers, e.g. `f1_no_answer`.
+    If some questions have no answer, both scores are also computed for questions with and without answers, e.g.
+    `f1_no_answer`.
     """
     kinds = {
         "": list(range(len(predictions))),
@@ -71,7 +72,7 @@ def scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], version
 
 
 class Span(NamedTuple):
-    """A piece of the context and how sure the network is of it."""
+    """Span of the context, with the model's score of it."""
 
     text: str
     score: float
@@ -79,11 +80,11 @@ class Span(NamedTuple):
 
 @dataclass
 class SpanCandidates:
-    """What the windows of one question say.
+    """Results of the windows of one question.
 
     Args:
-        best: The most probable span of all windows.
-        null: The lowest score of "no answer" of all windows, as the official script takes it.
+        best: Most probable span of all windows.
+        null: Lowest score of "no answer" of all windows, as in the official script.
     """
 
     best: Span = field(default_factory=lambda: Span("", float("-inf")))
@@ -91,18 +92,18 @@ class SpanCandidates:
 
     @property
     def doubt(self) -> float:
-        """How much more probable no answer is than the best span."""
+        """Score of "no answer" minus the score of the best span."""
         return self.null - self.best.score
 
     def add(self, window: Mapping[str, Any], context: str, null: float, max_answer_length: int) -> None:
-        """Takes the scores of a window into account.
+        """Add the scores of a window.
 
         Args:
             window: Numbers and scores of the best starts and ends, and the `offsets` (token -> characters of the
                 context, None outside it).
-            context: The text that the offsets count in.
+            context: Text that the offsets refer to.
             null: The window's score of "no answer".
-            max_answer_length: In tokens.
+            max_answer_length: Maximum tokens of an answer.
         """
         self.null = min(self.null, null)
         offsets = window["offsets"]
@@ -114,11 +115,11 @@ class SpanCandidates:
 
 
 def best_threshold(doubts: Sequence[float], gains: Iterable[float]) -> float:
-    """The doubt up to which answering pays most over all questions.
+    """Return the doubt up to which answering gains most over all questions.
 
     Args:
-        doubts: Of each question.
-        gains: What answering gains over not answering: the F1 of the span, minus that of no answer.
+        doubts: Doubt of each question.
+        gains: Gain of each question from answering: the F1 of the span, minus that of no answer.
     """
     total, best, threshold = 0.0, 0.0, float("-inf")
     for doubt, gain in sorted(zip(doubts, gains, strict=True)):

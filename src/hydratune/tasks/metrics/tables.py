@@ -1,4 +1,4 @@
-"""What predictions add up to, label by label, by scikit-learn and seqeval."""
+"""Tables of results per label, by scikit-learn and seqeval."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NAMES = {"precision": "precision", "recall": "recall", "f1-score": "f1", "suppo
 
 
 def one_label(true: Sequence[str], said: Sequence[str], names: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The confusion matrix (rows are true labels) and the scores of each label."""
+    """Return the confusion matrix (rows are true labels) and the scores of each label."""
     matrix = pd.DataFrame(metrics.confusion_matrix(true, said, labels=names), index=names, columns=names)
     report = metrics.classification_report(true, said, labels=names, output_dict=True, zero_division=0)
     return {CONFUSION: matrix.rename_axis("true"), PER_LABEL: _table(report, names)}
@@ -25,7 +25,7 @@ def one_label(true: Sequence[str], said: Sequence[str], names: Sequence[str]) ->
 def label_sets(
     true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], names: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """The scores of each label where a row has any number of them."""
+    """Return the scores of each label, for rows with any number of labels."""
     binary = MultiLabelBinarizer(classes=names).fit([])
     rows = (binary.transform(labels) for labels in (true, said))
     report = metrics.classification_report(*rows, target_names=names, output_dict=True, zero_division=0)
@@ -35,7 +35,7 @@ def label_sets(
 def entities(
     true: Sequence[Sequence[str]], said: Sequence[Sequence[str]], tagging: str | None
 ) -> dict[str, pd.DataFrame]:
-    """The scores of each type of entity; nothing where there is none."""
+    """Return the scores of each entity type; empty without entities."""
     if not any(label != "O" for sentence in (*true, *said) for label in sentence):
         return {}
     strict = {"mode": "strict", "scheme": getattr(seqeval_scheme, tagging)} if tagging else {}
@@ -44,6 +44,6 @@ def entities(
 
 
 def _table(report: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    """A row a label: precision, recall, f1, support."""
+    """Return one row per label: precision, recall, f1, support."""
     rows = {name: {ours: report[name][theirs] for theirs, ours in _NAMES.items()} for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
