@@ -134,7 +134,7 @@ def _kill_at_write(number: int) -> None:
     import transformers.modeling_utils
     from transformers import TrainerState
 
-    from hydratune.training.trainer import checkpoints
+    from hydratune.training.trainer import checkpoint_files
 
     done = [0]
 
@@ -143,7 +143,7 @@ def _kill_at_write(number: int) -> None:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if any(
-                checkpoints.UNFINISHED in str(one) or checkpoints.PREFIX in str(one)
+                checkpoint_files.UNFINISHED in str(one) or checkpoint_files.PREFIX in str(one)
                 for one in [*args, *kwargs.values()]
             ):
                 done[0] += 1
@@ -158,8 +158,8 @@ def _kill_at_write(number: int) -> None:
         (safetensors.torch, "save_file"),
         (transformers.modeling_utils, "safe_save_file"),
         (TrainerState, "save_to_json"),
-        (checkpoints, "write_json"),
-        (checkpoints, "_sync"),
+        (checkpoint_files, "write_json"),
+        (checkpoint_files, "_sync"),
         (pathlib.Path, "rename"),
         (pathlib.Path, "unlink"),
         (pathlib.Path, "rmdir"),

@@ -34,7 +34,7 @@ HEAVY = (
 # Modules that only a run imports.
 RUNTIME = {
     "sweep/callbacks.py",
-    "sweep/evolution.py",
+    "sweep/samplers.py",
     "tasks/mask_collator.py",
     "tasks/metrics/sequence_labeling.py",
     "tasks/metrics/tables.py",

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from hydratune.training.trainer import checkpoints
-from hydratune.training.trainer.checkpoints import (
+from hydratune.training.trainer import checkpoint_files
+from hydratune.training.trainer.checkpoint_files import (
     MANIFEST,
     UNFINISHED,
     DiskFullError,
@@ -98,7 +98,7 @@ def test_what_is_unfinished_is_invisible(tmp_path):
     """A folder that was not given its name is no checkpoint, and is gone with the next save."""
     (tmp_path / UNFINISHED / "checkpoint-5").mkdir(parents=True)
     assert latest_valid(tmp_path, MINE) == (None, [])
-    checkpoints.make_room(tmp_path, 0)
+    checkpoint_files.make_room(tmp_path, 0)
     assert not (tmp_path / UNFINISHED).exists()
 
 
@@ -138,7 +138,7 @@ def test_a_disk_that_is_too_small(train, toy, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", shrinking)
     with pytest.raises(DiskFullError, match="and a checkpoint takes"):
         train(*toy, *STEPS)
-    (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
+    (only,) = (checkpoint_files.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
     assert find_damage(only) is None
 
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_up(train, toy, monkeypatch):
     monkeypatch.setattr(torch, "save", failing)
     with pytest.raises(DiskFullError, match="what was saved before is kept"):
         train(*toy, *STEPS)
-    (only,) = (checkpoints.Path("run") / "checkpoints").iterdir()
+    (only,) = (checkpoint_files.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
     assert find_damage(only) is None
 
@@ -202,7 +202,7 @@ def test_no_code_from_a_checkpoint(train, toy, own_directory, caplog, name, writ
     (own_directory / "run" / "metrics.json").unlink()
     last = own_directory / "run" / "checkpoints" / "checkpoint-4"
     write(last / name)
-    lineage = checkpoints.read(last)["lineage"]
+    lineage = checkpoint_files.read(last)["lineage"]
     (last / "adapter_model.safetensors").unlink(missing_ok=True)
     (last / MANIFEST).unlink()
     commit(last.rename(own_directory / "again"), last, lineage, {"loss": {}})

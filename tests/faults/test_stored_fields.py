@@ -13,8 +13,8 @@ from hydratune.cli.main import dispatch
 from hydratune.config.composition import without_hydra
 from hydratune.config.instantiate import build
 from hydratune.models import adapters
-from hydratune.training.trainer import checkpoints
-from hydratune.training.trainer.checkpoints import MANIFEST, commit
+from hydratune.training.trainer import checkpoint_files
+from hydratune.training.trainer.checkpoint_files import MANIFEST, commit
 from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError
 
@@ -111,7 +111,7 @@ def test_state_of_someone_else_names_no_files(train, toy, own_directory, private
     callbacks = json.loads((last / "trainer_state.json").read_text())["stateful_callbacks"]
     told["stateful_callbacks"] = {**callbacks, **changes.get("stateful_callbacks", {})}
     edit(last / "trainer_state.json", best_metric=99.0, **told)
-    manifest = checkpoints.read(last)
+    manifest = checkpoint_files.read(last)
     (last / MANIFEST).unlink()
     commit(last.rename(own_directory / "again"), last, manifest["lineage"], {"loss": manifest["loss"]})
     train(*toy, *STEPS, "trainer.args.max_steps=6")
@@ -216,7 +216,7 @@ def test_checkpoint_with_shards_elsewhere_is_not_resumed(copied, private):
     final = private / "checkpoints" / "checkpoint-1"
     sharded(copied, private / "words.txt")
     commit(copied, final, {}, {})
-    assert checkpoints.latest_valid(final.parent, {})[0] is None
+    assert checkpoint_files.latest_valid(final.parent, {})[0] is None
 
 
 # --- adapters ----------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from transformers import BertConfig, LlamaConfig, TrainingArguments, ViTConfig
 
 from hydratune.models import EncoderDecoder
-from hydratune.training.hardware import policy
+from hydratune.training.hardware import choices
 from hydratune.training.hardware.hardware import Hardware
 from hydratune.utils import machine
 from hydratune.utils.errors import ConfigError
@@ -190,7 +190,7 @@ def test_deterministic_is_set_and_taken_back(on, monkeypatch):
 )
 def test_compiles_where_it_pays(asked, kind, steps, fixed, wanted):
     """On a GPU, in long runs, on batches of one shape; else as asked."""
-    assert policy.compiles(asked, kind, steps, fixed).value is wanted
+    assert choices.compiles(asked, kind, steps, fixed).value is wanted
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_the_same_weights(train, toy, override):
 )
 def test_eager_attention_where_a_cpu_drops_it_or_has_short_rows_in_bf16(config, kind, bf16, longest, kernel):
     """Elsewhere transformers chooses."""
-    assert getattr(policy.attention("auto", kind, config, bf16, lambda: longest), "value", None) == kernel
+    assert getattr(choices.attention("auto", kind, config, bf16, lambda: longest), "value", None) == kernel
 
 
 def kernels(train, toy, caplog, *overrides):

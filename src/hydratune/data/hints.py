@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hydratune.data.columns import MISSING, Column, preview
-from hydratune.data.opening import lines
+from hydratune.data.open_files import lines
 from hydratune.data.readers.conll import layout_of
 from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first_records, tables
 from hydratune.data.readers.formats import CONLL, SEPARATED

@@ -11,7 +11,7 @@ from typing import Literal
 
 from hydratune.data.columns import ONE_COLUMN, Column, column_name
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
-from hydratune.data.opening import codec, starts_as_utf16
+from hydratune.data.open_files import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
 from hydratune.data.raw import RawDataset
 from hydratune.data.readers.csv_reader import quotes_fix

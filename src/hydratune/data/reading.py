@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.columns import BadRow, mistakes
-from hydratune.data.opening import digest
+from hydratune.data.open_files import digest
 from hydratune.data.raw import RawDataset
 from hydratune.data.readers.column_types import CELLS, JSON, VALUES, Type, features, kind
 from hydratune.data.readers.formats import FORMATS, binary_batches, binary_schema

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import cache_dir
-from hydratune.data.opening import digest
+from hydratune.data.open_files import digest
 from hydratune.data.readers.column_types import Type, arrow_table
 from hydratune.data.readers.formats import FORMATS, binary_batches
 from hydratune.data.readers.scan import ReadOptions, Record, Selection, conflict

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config.instantiate import build
-from hydratune.data.audio import left_out
 from hydratune.data.cache import content_hash
 from hydratune.data.columns import located
 from hydratune.data.label_names import split_unseen, unseen_counts
@@ -23,6 +22,7 @@ from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.splits import without_groups
 from hydratune.data.streaming import is_stream
+from hydratune.data.unusable_rows import left_out
 from hydratune.evaluation.load_run import (
     FinishedRun,
     build_task,

@@ -199,7 +199,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
         output_dir: Directory that Trainer may write to.
         batch_size: Rows per batch; None for the run's batch size.
     """
-    from hydratune.training.precision import precisions
+    from hydratune.training.effective_precision import precisions
 
     folder = run.directory / MODEL
     hub.check_checkpoint("RUN", str(folder))

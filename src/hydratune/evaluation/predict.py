@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.data.audio import left_out
 from hydratune.data.columns import BadRow, located, unknown_columns
 from hydratune.data.local import LocalFiles
+from hydratune.data.unusable_rows import left_out
 from hydratune.evaluation.load_run import (
     LoadedRun,
     build_task,

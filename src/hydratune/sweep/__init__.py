@@ -6,7 +6,7 @@ from hydratune.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from hydratune.sweep.config import Sweep
-    from hydratune.sweep.evolution import CmaEsSampler
+    from hydratune.sweep.samplers import CmaEsSampler
 else:
     __getattr__ = lazy_exports(__name__, __file__)
 

@@ -75,7 +75,7 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
 
     Checkpoints contain both. A run that was resumed under other conditions once is therefore never called exact again.
     """
-    from hydratune.training.trainer import checkpoints
+    from hydratune.training.trainer import checkpoint_files
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
     if not isinstance(trainer, CheckpointingMixin):
@@ -83,7 +83,10 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
     trainer.conditions = now
     if checkpoint is None:
         return
-    manifest, step = checkpoints.read(Path(checkpoint)), Path(checkpoint).name.removeprefix(checkpoints.PREFIX)
+    manifest, step = (
+        checkpoint_files.read(Path(checkpoint)),
+        Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX),
+    )
     before: Mapping[str, str] = manifest.get("conditions", {})
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     changed = [f"{name} changed from {before.get(name)} to {now.get(name)} at step {step}" for name in names]

@@ -36,7 +36,7 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
     Raises:
         ConfigError: If all checkpoints that can be read were trained with another seed.
     """
-    from hydratune.training.trainer.checkpoints import list_checkpoints, read
+    from hydratune.training.trainer.checkpoint_files import list_checkpoints, read
 
     seeds = {}
     for checkpoint in list_checkpoints(directory / CHECKPOINTS):
@@ -60,8 +60,8 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
     Raises:
         ConfigError: If there are valid checkpoints, but all have another lineage.
     """
+    from hydratune.training.trainer.checkpoint_files import latest_valid, list_checkpoints
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
-    from hydratune.training.trainer.checkpoints import latest_valid, list_checkpoints
 
     folder = Path(str(trainer.args.output_dir))
     if isinstance(trainer, CheckpointingMixin):

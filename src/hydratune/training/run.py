@@ -61,7 +61,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter, cfg.hardware)
     source, built, model, adapter, machine = (build(node) for node in nodes)
     hub.force_offline_if_unreachable(needs := {**source.needs(), **model.needs()})
-    from hydratune.training.precision import precisions
+    from hydratune.training.effective_precision import precisions
     from hydratune.training.trainer.callbacks import PreemptionCallback, closing_bars
     from hydratune.training.trainer.cpu_speedups import lean_steps
     from hydratune.training.trainer.fsdp import gather_weights

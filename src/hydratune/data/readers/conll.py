@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydratune.data.columns import preview
-from hydratune.data.opening import digest, lines
+from hydratune.data.open_files import digest, lines
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 
 # The columns of CoNLL-U, https://universaldependencies.org/format.html.

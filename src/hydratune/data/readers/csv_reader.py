@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.columns import preview
-from hydratune.data.opening import digest, lines
+from hydratune.data.open_files import digest, lines
 from hydratune.data.readers.quotes import quotes_enclose
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 

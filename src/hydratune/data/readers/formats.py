@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.data.opening import lines, open_binary, read_text
+from hydratune.data.open_files import lines, open_binary, read_text
 from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
 from hydratune.data.readers.csv_reader import peek_csv, read_csv

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.data.columns import preview
-from hydratune.data.opening import lines, read_text
+from hydratune.data.open_files import lines, read_text
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 from hydratune.utils.errors import ConfigError, Mistake
 

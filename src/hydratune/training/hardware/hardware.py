@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.config.configurable import Configurable
-from hydratune.training.hardware import policy
+from hydratune.training.hardware import choices
 from hydratune.training.hardware.environment import ignore_other_launchers, is_rank
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 from hydratune.utils.machine import free_memory, machine
@@ -86,10 +86,10 @@ class Hardware(Configurable):
 
         ignore_other_launchers()  # before accelerate and transformers read them
         here = machine()
-        self._device = policy.device("cpu" if given.get("use_cpu") else self.device, here)
-        threads = policy.threads(self.threads, here, _local_processes())
-        precision = policy.precision(self.precision, self._device, here, given)
-        workers = policy.workers(self.workers, self._device, here)
+        self._device = choices.device("cpu" if given.get("use_cpu") else self.device, here)
+        threads = choices.threads(self.threads, here, _local_processes())
+        precision = choices.precision(self.precision, self._device, here, given)
+        workers = choices.workers(self.workers, self._device, here)
         torch.set_num_threads(threads.value)
         repeat_exactly(self.deterministic)
         exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
@@ -130,7 +130,7 @@ class Hardware(Configurable):
         """
         bf16 = machine().bf16 if args.bf16 else ""
         inputs = module.main_input_name
-        kernel = policy.attention(self.attention, self._device, module.config, bf16, partial(_longest, rows, inputs))
+        kernel = choices.attention(self.attention, self._device, module.config, bf16, partial(_longest, rows, inputs))
         if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
             try:
                 module.set_attn_implementation(kernel.value)
@@ -140,7 +140,7 @@ class Hardware(Configurable):
                 raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
-            compiled = policy.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES)
+            compiled = choices.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES)
             args.torch_compile = compiled.value
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:

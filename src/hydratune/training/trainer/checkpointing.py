@@ -14,9 +14,9 @@ from torch import nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, TrainerState
 from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 
-from hydratune.training.trainer import checkpoints
+from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.callbacks import EvaluationInterruptedError
-from hydratune.training.trainer.checkpoints import MANIFEST, PREFIX, UNFINISHED, DiskFullError
+from hydratune.training.trainer.checkpoint_files import MANIFEST, PREFIX, UNFINISHED, DiskFullError
 from hydratune.training.trainer.dataloader import protect_workers, seed_workers, set_epoch
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         needed = self._checkpoint_bytes(folder)
         if self.args.should_save:
             folder.mkdir(exist_ok=True)  # no parents: the run's directory exists, unless it was removed meanwhile
-            checkpoints.make_room(folder, needed)
+            checkpoint_files.make_room(folder, needed)
         self.accelerator.wait_for_everyone()
         # All processes write into the hidden directory; then the main process renames it.
         self._staged = folder / UNFINISHED
@@ -83,7 +83,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
             (written / _PICKLE).unlink(missing_ok=True)
             more = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
             more |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
-            checkpoints.commit(written, final, self.lineage, more)
+            checkpoint_files.commit(written, final, self.lineage, more)
             (folder / UNFINISHED).rmdir()
             best, most = self.state.best_model_checkpoint, self.args.save_total_limit
             rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
@@ -95,7 +95,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         It is the size of the last checkpoint. Without one, it is the saved weights plus two AdamW moments for each
         trainable one.
         """
-        for checkpoint in checkpoints.list_checkpoints(folder):
+        for checkpoint in checkpoint_files.list_checkpoints(folder):
             return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
         weights = list(self.model.parameters())
         whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved without its base model
@@ -134,13 +134,13 @@ class CheckpointingMixin(Seq2SeqTrainer):
         epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
         self._resumed_from = checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
         if checkpoint is not None and (Path(checkpoint) / MANIFEST).is_file():
-            self._pending_evaluation = checkpoints.read(Path(checkpoint)).get(_PENDING)
+            self._pending_evaluation = checkpoint_files.read(Path(checkpoint)).get(_PENDING)
         if self.state.global_step:  # upstream would evaluate the start again, and callbacks would count it twice
             self.args.eval_on_start = False
         best = self.state.best_global_step
         # Upstream reads the stored path, which is wrong after a move and may be someone else's.
         self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
-        if best and (why := checkpoints.find_damage(self._checkpoint_of(best))):
+        if best and (why := checkpoint_files.find_damage(self._checkpoint_of(best))):
             log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
         return epochs_and_steps
@@ -162,13 +162,13 @@ class CheckpointingMixin(Seq2SeqTrainer):
     def best_is_lost(self, checkpoint: str) -> str | None:
         """Return why the best weights until a checkpoint cannot be read; None if they can, or if none were best."""
         best = TrainerState.load_from_json(str(Path(checkpoint) / _STATE)).best_global_step
-        return checkpoints.find_damage(self._checkpoint_of(best)) if best else None
+        return checkpoint_files.find_damage(self._checkpoint_of(best)) if best else None
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
         if checkpoint is None or not (Path(checkpoint) / MANIFEST).is_file():
             return
-        loss = checkpoints.read(Path(checkpoint))["loss"]
+        loss = checkpoint_files.read(Path(checkpoint))["loss"]
         self._tr_loss = torch.tensor(loss["since_last_log"], device=self.args.device)
         self._total_loss_scalar, self._globalstep_last_logged = loss["until_last_log"], loss["last_log"]
         self._seconds_before, self._initial_global_step = loss["seconds"], 0

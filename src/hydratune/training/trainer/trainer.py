@@ -16,7 +16,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler as UpstreamsLengt
 from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from hydratune.config.configurable import Configurable
-from hydratune.training.precision import full_precision
+from hydratune.training.effective_precision import full_precision
 from hydratune.training.trainer.accumulation import GradientAccumulationMixin
 from hydratune.training.trainer.nan_guard import NanGuardMixin
 from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler, lengths

@@ -10,7 +10,7 @@ import pytest
 from optuna.trial import create_trial
 
 from hydratune.config import allowlist
-from hydratune.sweep.evolution import CmaEsSampler
+from hydratune.sweep.samplers import CmaEsSampler
 
 
 class Evil:

@@ -9,7 +9,7 @@ from torch import nn
 
 from hydratune.evaluation.evaluate import main
 from hydratune.tracking.client import connect
-from hydratune.training.precision import full_precision, precisions
+from hydratune.training.effective_precision import full_precision, precisions
 from hydratune.utils.errors import ConfigError
 
 BF16 = "hardware.precision=bf16"
