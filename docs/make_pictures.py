@@ -75,7 +75,7 @@ def close_assistant(driver) -> None:
 
 
 def save(driver, name: str) -> None:
-    """Writes a picture of few colours, once the page has stopped changing."""
+    """Writes a picture of few colors, once the page has stopped changing."""
     before = b""
     while before != (now := driver.get_screenshot_as_png()):
         before = now

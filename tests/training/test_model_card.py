@@ -24,7 +24,7 @@ def load(result):
 
 
 def test_metrics_are_metadata(train, toy):
-    """What the hub reads of a card: the metrics of both splits, the pipeline, and no licence."""
+    """What the hub reads of a card: the metrics of both splits, the pipeline, and no license."""
     result = train(*toy, "trainer.args.max_steps=1")
     data = card(result).data
     found = {(one.dataset_split, one.metric_type): one.metric_value for one in data.eval_results}

@@ -98,7 +98,7 @@ def cached_map(
         return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-    folder = cache_dir() / "tokenised"
+    folder = cache_dir() / "tokenized"
     folder.mkdir(parents=True, exist_ok=True)
     return rows.map(
         function,

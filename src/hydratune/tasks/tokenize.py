@@ -32,7 +32,7 @@ def encode_splits(
     described = {"tokenizer": tokenizer_hash(tokenizer), "tokenizers": version("tokenizers"), **key}
     return type(splits)(
         {
-            split: cached_map(rows, encode, {**described, "split": split}, f"tokenising {split}", with_indices)
+            split: cached_map(rows, encode, {**described, "split": split}, f"tokenizing {split}", with_indices)
             for split, rows in splits.items()
         }
     )

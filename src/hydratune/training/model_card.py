@@ -99,7 +99,7 @@ def write(folder: Path, trained: ModelCardInputs) -> None:
         _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
         ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
         _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
-        "## Licence",
+        "## License",
         "None is stated here. Those of the checkpoint and of the data hold for what was made of them.",
     ]
     metadata = _metadata(trained, pipeline, is_adapter)
