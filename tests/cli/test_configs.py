@@ -47,8 +47,9 @@ def test_opens_with_a_comment_and_a_command(path):
     assert re.search(r"\bhydratune\b", " ".join(comments)), path
 
 
-def test_experiments_open_with_their_command():
-    """`# hydratune experiment=NAME` stands at the top of each experiment."""
-    for option in SHIPPED:
-        if option.group == "experiment":
-            assert option.summary == f"hydratune experiment={option.name}"
+@pytest.mark.parametrize("option", [one for one in SHIPPED if one.group == "experiment"], ids=lambda one: one.name)
+def test_experiment_opens_with_summary_and_command(option):
+    """The summary comes first, since `hydratune configs` lists it, then `hydratune experiment=NAME`."""
+    _, summary, command = option.path.read_text(encoding="utf-8").splitlines()[:3]
+    assert summary == f"# {option.summary}"
+    assert command == f"# hydratune experiment={option.name}"

@@ -90,8 +90,8 @@ def test_the_same_seed_gives_the_same_weights(train, toy):
     assert weights(first) == weights(second) != weights(other)
 
 
-def test_tokenising_again_changes_nothing(train, toy, monkeypatch):
-    """Weights do not depend on whether the tokenised rows came from the cache."""
+def test_tokenizing_again_changes_nothing(train, toy, monkeypatch):
+    """Weights do not depend on whether the tokenized rows came from the cache."""
     first = train(*toy, directory="a")
     monkeypatch.setenv("HYDRATUNE_CACHE", "other_cache")
     assert weights(train(*toy, directory="b")) == weights(first)
