@@ -501,6 +501,22 @@ def test_lines_of_objects_with_lists_are_rows():
     assert [*LocalFiles(files={"train": "a.jsonl"}).check_columns(SequenceClassification().columns)] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.jsonl", {"text": ["a", "b"]}),
+        ("a.jsonl", BY_COLUMNS["lists"]),
+        ("a.json", {"text": ["a", "b"], "label": "x"}),
+    ],
+)
+def test_one_object_with_a_list_of_sentences_is_a_row(name, row):
+    """A line of a JSONL file is always a row; in a document, the columns of a table have equal lengths."""
+    Path(name).write_text(json.dumps(row))
+    columns = SequenceClassification().columns
+    wanted = {ours: column for ours, column in columns.items() if ours in row}
+    assert [*LocalFiles(files={"train": name}).check_columns(wanted)] == []
+
+
 def test_document_of_one_row_with_lists_is_a_row():
     """A task that reads lists takes the lists of a row."""
     Path("a.json").write_text(json.dumps({"tokens": ["a", "b"], "labels": ["O", "O"]}))

@@ -13,7 +13,6 @@ from transformers import BertConfig, BertForSequenceClassification, Seq2SeqTrain
 
 from hydratune.training.hardware import batch_size
 from hydratune.training.trainer.trainer import Trainer
-from hydratune.utils import machine
 from hydratune.utils.errors import ConfigError
 
 GB = 10**9
@@ -177,7 +176,7 @@ def test_a_run_that_is_short_of_memory_says_so(train, toy, monkeypatch, caplog):
 
 def test_nothing_is_trained_where_nothing_fits(train, toy, monkeypatch):
     """One message, and no checkpoint."""
-    monkeypatch.setattr(machine, "free_memory", lambda: 1000)
+    monkeypatch.setattr("hydratune.training.hardware.hardware.free_memory", lambda: 1000)
     with pytest.raises(ConfigError, match=rf"^{BATCH}: .* got one of \d+ tokens that does not. Set task.max_length"):
         train(*toy)
     assert not list(Path("run").rglob("checkpoint-*"))

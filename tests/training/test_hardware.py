@@ -33,7 +33,7 @@ def _as_before():
 def on(monkeypatch):
     """Makes the machine that is found another one."""
     return lambda **facts: monkeypatch.setattr(
-        machine, "machine", lambda: Machine(**{"cores": 2, "all_cores": 2, **facts})
+        "hydratune.training.hardware.hardware.machine", lambda: Machine(**{"cores": 2, "all_cores": 2, **facts})
     )
 
 

@@ -14,6 +14,7 @@ from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, read_text
 from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.file_formats import suffix
 
 # Digits of a number that may exceed 64 bits.
 _LONG = re.compile(r"\d{19}")
@@ -167,7 +168,7 @@ def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> b
     if options.splits or not head or not head[0].lstrip().startswith("{"):
         return False
     document: Any = _row(head[0])
-    if document is not None and len(head) > 1:  # each line is a row
+    if document is not None and (len(head) > 1 or suffix(path) == ".jsonl"):  # each line is a row
         return False
     if document is None:
         try:
@@ -175,8 +176,8 @@ def is_by_columns(path: Path, options: ReadOptions, names: Collection[str]) -> b
         except ValueError:  # reported when the rows are read
             return False
     values = [document[name] for name in names if name in document]
-    if any(isinstance(value, list) and len(value) > 1 for value in values):
-        return True
+    if values and all(isinstance(value, list) and len(value) == len(values[0]) > 1 for value in values):
+        return True  # one list alone may be the sentences of a text
     return any(map(_is_indexed, values)) or (
         _is_indexed(document) and all(isinstance(v, dict) for v in document.values())
     )
