@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -409,3 +410,25 @@ def test_process_group_on_a_cpu_has_ddp_timeout(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     Distributed(device="cpu").prepare({"ddp_timeout": 77})
     assert [named["timeout"].total_seconds() for named in groups] == [77]
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_signal_while_processes_start_is_raised_once_all_are_known(monkeypatch):
+    """The agent can then end them; an exception in the middle of the start would leave orphans."""
+    from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+
+    from hydratune.training.hardware.agent import run_processes
+
+    started, ended = [], []
+
+    def start(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        started.extend("ab")
+        return {}
+
+    monkeypatch.setattr(LocalElasticAgent, "_start_workers", start)
+    monkeypatch.setattr(LocalElasticAgent, "_shutdown", lambda *_: ended.append(list(started)))
+    with Machines(Launch(), Path(), 2, 30.0) as machines, pytest.raises(SystemExit):
+        run_processes(Launch(), machines, [sys.executable, "-c", ""])
+    assert ended
+    assert ended[0] == ["a", "b"]

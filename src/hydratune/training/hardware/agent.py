@@ -146,7 +146,8 @@ class _Agent(LocalElasticAgent):
         ]
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
-        with self._machines.interfaces(), _without_signals():
+        # An exception in the middle would leave processes that `_shutdown` does not know.
+        with self._machines.interfaces(), _without_signals(), signals.defer_signals():
             return super()._start_workers(worker_group)
 
     def _exit_barrier(self) -> None:
