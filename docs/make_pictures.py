@@ -21,7 +21,7 @@ from PIL import Image  # noqa: E402 (the tests' helpers come from the line above
 import browser  # noqa: E402
 from hydratune.tracking.client import connect  # noqa: E402
 from hydratune.tracking.runs_view import PARENT, TRAINING, sweep_page  # noqa: E402
-from test_ui import serving  # noqa: E402
+from mlflow_server import serving  # noqa: E402
 
 PICTURES = ROOT / "docs" / "img"
 SIZE = (1500, 800)
