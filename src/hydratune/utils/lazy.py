@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +17,19 @@ def lazy_exports(package: str, file: str) -> Callable[[str], Any]:
         package: `__name__` of the package.
         file: `__file__` of the package.
     """
-    block = next(one for one in ast.parse(Path(file).read_text(encoding="utf-8")).body if isinstance(one, ast.If))
-    imports = [one for one in block.body if isinstance(one, ast.ImportFrom)]
-    modules = {alias.name: str(one.module) for one in imports for alias in one.names}
+
+    @functools.cache
+    def modules() -> dict[str, str]:
+        """Return the module of each name; read on first use, so that it costs nothing at start-up."""
+        block = next(
+            node for node in ast.parse(Path(file).read_text(encoding="utf-8")).body if isinstance(node, ast.If)
+        )
+        imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+        return {alias.name: str(node.module) for node in imports for alias in node.names}
 
     def attribute(name: str) -> Any:
-        if name not in modules:
+        if name not in modules():
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(modules[name]), name)
+        return getattr(importlib.import_module(modules()[name]), name)
 
     return attribute
