@@ -27,6 +27,8 @@ import preloaded
 from hydratune.config import allowlist, composition, servers, trust
 from hydratune.config.composition import Request
 from hydratune.config.validate import check_config
+from hydratune.tracking.delivery import POINTER
+from hydratune.tracking.journal import JOURNAL
 from hydratune.training.job import Job
 from hydratune.utils import hub, signals
 from hydratune.utils.errors import SAVED
@@ -272,6 +274,21 @@ def handled_signals() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     signals.reset()
+
+
+@pytest.fixture
+def foreign_run(own_directory: Path) -> Callable[[str], str]:
+    """Makes the directory of a run of someone else whose journal and pointer name the store at an address."""
+
+    def make(uri: str) -> str:
+        folder = own_directory / "run"
+        folder.mkdir(exist_ok=True)
+        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
+        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
+        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
+        return str(folder)
+
+    return make
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Only servers and databases that the user has named are sent anything."""
 
 import contextlib
-import json
 import os
 
 import pytest
@@ -11,8 +10,6 @@ from hydratune.cli.train import checked
 from hydratune.config import servers
 from hydratune.config.composition import Request, composer
 from hydratune.tracking.client import check_artifacts
-from hydratune.tracking.delivery import POINTER
-from hydratune.tracking.journal import JOURNAL
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import PathEscapeError
 
@@ -40,21 +37,6 @@ def requests(monkeypatch):
     return sent
 
 
-@pytest.fixture
-def run(own_directory):
-    """The directory of a run of someone else whose journal and pointer name a server, by its address."""
-
-    def make(uri):
-        folder = own_directory / "run"
-        folder.mkdir(exist_ok=True)
-        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
-        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
-        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
-        return str(folder)
-
-    return make
-
-
 ADDRESSES = [
     "https://evil.example",
     "http://evil.example:5000/x",
@@ -72,18 +54,18 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("uri", ADDRESSES)
 @pytest.mark.parametrize("verb", ["sync", "ui", "compare"])
-def test_stored_address_receives_no_secret(run, requests, verb, uri):
+def test_stored_address_receives_no_secret(foreign_run, requests, verb, uri):
     """Neither the token nor a variable, by another host, port or protocol than those that the user named."""
     servers.confirm_typed(["--uri", "https://good.example"])
-    folder = run(uri)
+    folder = foreign_run(uri)
     with contextlib.suppress(ConfigError, SystemExit):
         dispatch([verb, *([folder, folder] if verb == "compare" else [folder])])
     assert not [request for request in requests if SECRET in request]
 
 
-def test_typed_address_receives_the_token(run, requests):
+def test_typed_address_receives_the_token(foreign_run, requests):
     """Positive control: the same commands send it to a server that was typed, now and later."""
-    folder = run("https://good.example")
+    folder = foreign_run("https://good.example")
     for arguments in ([folder, "--uri", "https://good.example"], [folder]):
         requests.clear()
         with pytest.raises((ConfigError, SystemExit)):

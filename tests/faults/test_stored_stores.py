@@ -37,21 +37,6 @@ def tables(path):
         return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
 
 
-@pytest.fixture
-def run(own_directory):
-    """The directory of a run of someone else whose journal and pointer name a store."""
-
-    def make(uri):
-        folder = own_directory / "run"
-        folder.mkdir(exist_ok=True)
-        values = {"key": "k", "experiment": "e", "name": "n", "tags": {}, "began": 0, "uri": uri}
-        (folder / JOURNAL).write_text(json.dumps({"kind": "run", **values}) + "\n")
-        (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "r"}))
-        return str(folder)
-
-    return make
-
-
 ADDRESSES = [
     "sqlite:///{}",
     "sqlite:///../home/theirs.db",
@@ -68,11 +53,11 @@ ADDRESSES = [
 
 @pytest.mark.parametrize("uri", ADDRESSES)
 @pytest.mark.parametrize("verb", ["sync", "ui", "compare"])
-def test_stored_address_opens_no_file_elsewhere(run, database, verb, uri):
+def test_stored_address_opens_no_file_elsewhere(foreign_run, database, verb, uri):
     """No table is created in it, however the address is written."""
     Path("outputs").mkdir()
     Path("outputs/link.db").symlink_to(database)
-    folder = run(uri.format(database))
+    folder = foreign_run(uri.format(database))
     with pytest.raises(ConfigError):
         dispatch([verb, *([folder, folder] if verb == "compare" else [folder])])
     assert tables(database) == ["notes"]
@@ -82,46 +67,46 @@ def test_stored_address_opens_no_file_elsewhere(run, database, verb, uri):
 @pytest.mark.parametrize(
     "uri", ["file:///{}", "{}", "./mlruns", "mlruns", "databricks-uc:x", "evil-plugin://x", "uc:x"]
 )
-def test_stored_address_has_a_scheme_of_the_list(run, own_directory, uri):
+def test_stored_address_has_a_scheme_of_the_list(foreign_run, own_directory, uri):
     """File stores and plugins of MLflow are not reached."""
-    folder = run(uri.format(own_directory / "there"))
+    folder = foreign_run(uri.format(own_directory / "there"))
     for verb in ("sync", "ui"):
         with pytest.raises(ConfigError):
             dispatch([verb, folder])
     assert sorted(path.name for path in own_directory.iterdir()) == ["run"]
 
 
-def test_push_records_in_no_file_elsewhere(run, database, capsys):
+def test_push_records_in_no_file_elsewhere(foreign_run, database, capsys):
     """The model is pushed all the same, and the error is printed."""
-    push._record(Path(run(f"sqlite:///{database}")), "https://hub")
+    push._record(Path(foreign_run(f"sqlite:///{database}")), "https://hub")
     assert tables(database) == ["notes"]
     assert str(database) in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("database")
-def test_typed_address_is_opened_now_and_later(run, own_directory):
+def test_typed_address_is_opened_now_and_later(foreign_run, own_directory):
     """Positive control: the user's own directory, typed once; the journal's address is enough later."""
     uri = f"sqlite:///{own_directory}/mine, too.db"
-    folder = run(uri)
+    folder = foreign_run(uri)
     assert dispatch(["sync", folder, "--uri", uri]) == 0
     assert dispatch(["sync", folder]) == 0
     assert checked_pointer(Path(folder))["uri"] == uri
 
 
 @pytest.mark.usefixtures("database")
-def test_store_inside_the_run_is_opened(run, own_directory, empty_store):
+def test_store_inside_the_run_is_opened(foreign_run, own_directory, empty_store):
     """A directory that was copied as a whole has its store with it."""
-    folder = run(f"sqlite:///{own_directory}/run/mlflow.db")
+    folder = foreign_run(f"sqlite:///{own_directory}/run/mlflow.db")
     shutil.copy(empty_store, own_directory / "run" / "mlflow.db")
     assert dispatch(["sync", folder]) == 0
 
 
 @pytest.mark.usefixtures("database")
-def test_artifacts_stay_next_to_a_store_that_was_not_typed(run, own_directory, empty_store):
+def test_artifacts_stay_next_to_a_store_that_was_not_typed(foreign_run, own_directory, empty_store):
     """A store of someone else can have its artifacts in any directory; the entry is refused and reported."""
     target = own_directory.parent / "home" / ".config"
     uri = f"sqlite:///{own_directory}/run/mlflow.db"
-    folder = run(uri)
+    folder = foreign_run(uri)
     shutil.copy(empty_store, own_directory / "run" / "mlflow.db")
     connect(uri).create_experiment("e", artifact_location=target.as_uri())
     (Path(folder) / "autostart").write_text("x")
