@@ -59,7 +59,7 @@ def untrusted_names() -> list[str]:
 def _project() -> tuple[Path, list[str]]:
     """Return the `pyproject.toml` of the directory in which this process started, and its list.
 
-    The file is read once: a config or a stored run that changes the directory must not bring a list of its own.
+    The file is read once: a config or a stored run that changes the directory must not add another list.
 
     Raises:
         ConfigError: The file or the list cannot be read.

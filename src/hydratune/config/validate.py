@@ -136,7 +136,7 @@ def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
 
 
 def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
-    """Move an error to the key that the user sets if the value of its own key is just `${that.key}`."""
+    """Move an error to the key that the user sets if the value of its key is only `${that.key}`."""
     if is_secret(mistake.key):  # its value must be `${oc.env:NAME}` itself
         return mistake
     try:

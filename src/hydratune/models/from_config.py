@@ -99,7 +99,7 @@ class FromConfig(Model):
         if config.is_encoder_decoder:
             start, end = bos_eos_ids(tokenizer)
             special |= {"decoder_start_token_id": start, "eos_token_id": end}
-            if getattr(config, "forced_eos_token_id", None) is not None:  # BART's default is that of its own tokenizer
+            if getattr(config, "forced_eos_token_id", None) is not None:  # the default is an ID of BART's tokenizer
                 special["forced_eos_token_id"] = end
         for name, value in special.items():
             setattr(config, name, value)

@@ -31,7 +31,7 @@ _PORTS = range(20000, 30000)  # below the ports that the kernel gives to clients
 
 
 class Waiting:
-    """Timeout that logs what a run is waiting for: after 3 s, then after twice that time, and so on.
+    """Timeout that logs what a run is waiting for: after 3, 6, 12, ... seconds.
 
     Args:
         timeout: Timeout in seconds.
