@@ -55,11 +55,12 @@ def test_csv_delimiter_of_a_header_in_quotes():
     assert set(problems('"text";"label"\n"x";"a"\n"y";"b"\n')) == {"delimiter"}
 
 
-def test_csv_comment_before_the_header_has_to_be_declared():
+@pytest.mark.parametrize("mark", ["#", "%", "//"])
+def test_csv_comment_before_the_header_has_to_be_declared(mark):
     """The message names the key."""
-    text = "# made by hand\ntext,label\nx,a\ny,b\n"
+    text = f"{mark} made by hand\ntext,label\nx,a\ny,b\n"
     assert set(problems(text)) == {"comment"}
-    assert rows(text, comment="#")[0] == ["x", "y"]
+    assert rows(text, comment=mark)[0] == ["x", "y"]
 
 
 def test_csv_delimiter_of_a_header_with_commas():

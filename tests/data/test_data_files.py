@@ -446,6 +446,16 @@ def test_document_with_its_rows_under_a_name():
     assert errors("a.json") == ["splits.train", "splits.validation"]
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_document_of_splits_inside_objects(indent):
+    """A dotted name leads to a list of rows inside objects, past values of the same name elsewhere."""
+    rows = [{"text": "x"}, {"text": "y"}]
+    document = {"other": {"items": rows[:1]}, "data": {"n": {"items": 1}, "items": rows, "old": rows[:1]}}
+    Path("a.json").write_text(json.dumps(document, indent=indent))
+    assert load("a.json", "text", splits={"train": "data.items", "validation": "data.old"}) == rows
+    assert errors("a.json", splits={"train": "items"})[0] == "splits.train"
+
+
 def test_document_of_splits_reports_bad_rows_by_their_lines():
     """As of any other document."""
     Path("a.json").write_text('{"a": [["x", "y"]],\n"b": [\n["x", "y"],\n["z"]\n]}')
@@ -561,6 +571,26 @@ def test_dotted_names_lead_into_objects(name, streaming):
     assert [row["n"] for row in rows] == [1, None, 3, 4]
     assert [row["tag"] for row in rows] == ["b", None, None, None]
     assert [row["whole"] for row in rows] == [row["stars"] for row in NESTED]
+
+
+LISTED = [
+    {"q": {"stem": "x", "choices": [{"label": "A", "text": "a"}, {"label": "B", "text": "b"}]}},
+    {"q": {"stem": "y", "choices": [{"label": "A", "text": "c"}, {"label": "B"}]}},
+    {"q": {"stem": "z", "choices": []}},
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_dotted_name_in_a_list_of_objects_is_the_list_of_the_field(name):
+    """An object without the field has null in the list."""
+    if name == "a.jsonl":
+        Path(name).write_text("\n".join(map(json.dumps, LISTED)))
+    else:
+        Dataset.from_list(LISTED).to_parquet(name)
+    columns = {"text": "q.stem", "choices": "q.choices.text", "names": "q.choices.label"}
+    rows = load(name, *columns, columns=columns)
+    assert [row["choices"] for row in rows] == [["a", "b"], ["c", None], []]
+    assert [row["names"] for row in rows] == [["A", "B"], ["A", "B"], []]
 
 
 def test_name_with_a_dot_comes_before_what_is_inside():

@@ -1,5 +1,6 @@
 """Every format gives the same rows; what is wrong with a file is said by its line."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -89,6 +90,56 @@ def test_squad():
     rows = load(AnyColumns("id", "question", "context", "answers"), "a.json", format="squad")
     assert rows["id"] == ["1", "2"]
     assert rows["answers"] == [{"text": ["Ann"], "answer_start": [0]}, {"text": [], "answer_start": []}]
+
+
+MRQA = [
+    {"header": {"dataset": "D", "split": "train"}},
+    {
+        "id": "",
+        "context": "Ann came. Bob left.",
+        "qas": [
+            {
+                "qid": "q1",
+                "question": "Who came?",
+                "answers": ["Ann"],
+                "detected_answers": [{"text": "Ann", "char_spans": [[0, 2]]}],
+            },
+            {
+                "qid": "q2",
+                "question": "Who left?",
+                "answers": ["Bob"],
+                "detected_answers": [{"text": "Bob", "char_spans": [[10, 12]]}],
+            },
+        ],
+    },
+]
+
+
+def test_mrqa():
+    """One row per question, whose spans include their last characters; the header is not a row."""
+    with gzip.open("a.jsonl.gz", "wt") as file:
+        file.write("\n".join(map(json.dumps, MRQA)))
+    rows = load(AnyColumns("id", "question", "context", "answers"), "a.jsonl.gz", format="mrqa")
+    assert rows["id"] == ["q1", "q2"]
+    assert rows["answers"] == [{"text": ["Ann"], "answer_start": [0]}, {"text": ["Bob"], "answer_start": [10]}]
+    assert {*rows["context"]} == {"Ann came. Bob left."}
+
+
+def test_mrqa_line_of_another_form_is_a_bad_row():
+    """It is named by its line."""
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, [*MRQA, {"context": "x"}])))
+    source = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, format="mrqa")
+    with pytest.raises(ConfigError) as caught:
+        source.load(AnyColumns("question"))
+    assert "at a.jsonl:3" in caught.value.mistakes[0].got
+
+
+def test_mrqa_read_as_lines_has_to_be_declared():
+    """Its lines are contexts, not questions."""
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, MRQA)))
+    source = LocalFiles(files={"train": "a.jsonl"})
+    wanted = {"question": Column("text"), "context": Column("text")}
+    assert [mistake.key for mistake in source.check_columns(wanted)] == ["format"]
 
 
 def test_squad_of_another_form():

@@ -195,6 +195,60 @@ def test_numbers_of_choices(labels, names, expected, tiny_model):
     assert data.splits["train"]["labels"] == expected
 
 
+def named_choices(labels, choice_labels, choices=("x", "y", "z")):
+    """Rows with the names of their choices."""
+    pairs = zip(labels, choice_labels, strict=True)
+    rows = [{"text": "t", "choices": [*choices], "choice_labels": names, "label": label} for label, names in pairs]
+    return DatasetDict(train=Dataset.from_list(rows))
+
+
+def test_choice_labels_name_the_choices_of_each_row(tiny_model):
+    """In ARC, some rows have letters and others have digits from 1; a name in another order keeps its choice."""
+    splits = named_choices(["B", "2", "A"], [["A", "B", "C"], ["1", "2", "3"], ["B", "C", "A"]])
+    task = MultipleChoice()
+    splits, resolved = task.name_labels(splits, None)
+    assert [*task.bad_rows(splits, resolved)] == []
+    data = task.prepare(splits, AutoTokenizer.from_pretrained(tiny_model), 16, resolved)
+    assert data.splits["train"]["labels"] == [1, 1, 2]
+
+
+def test_choice_labels_without_the_label_make_a_bad_row():
+    """A label that no choice has or that two choices have, other counts of names, and a missing label."""
+    names = [["A", "B", "C"], ["A", "B", "C"], ["A", "A", "B"], ["A", "B"], ["A", "B", "C"]]
+    task = MultipleChoice()
+    splits, resolved = task.name_labels(named_choices(["A", "0", "A", "A", ""], names), None)
+    assert [(bad.row, bad.column) for bad in task.bad_rows(splits, resolved)] == [
+        (4, "label"),
+        *((row, "label") for row in (1, 2, 3)),
+    ]
+
+
+@pytest.mark.parametrize("label", ["B", "b)"])
+def test_names_of_choices_have_to_be_given(label):
+    """Letters of answers are neither numbers nor texts; the error is one of the labels, not of each row."""
+    rows = [{"text": "t", "choices": ["x", "y", "z"], "label": label} for _ in range(3)]
+    with pytest.raises(ConfigError) as error:
+        MultipleChoice().name_labels(DatasetDict(train=Dataset.from_list(rows)), None)
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+
+
+def test_choice_labels_beside_names_are_an_error():
+    """Names in the config and in the data may contradict each other."""
+    with pytest.raises(ConfigError) as error:
+        MultipleChoice().name_labels(named_choices(["A"], [["A", "B", "C"]]), ["C", "B", "A"])
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+
+
+def test_choices_of_another_type_are_one_error():
+    """Objects with a label and a text are not texts, with names of choices too."""
+    rows = [{"text": "t", "choices": [{"label": "A", "text": "x"}, {"label": "B", "text": "y"}], "label": "A"}] * 2
+    task = MultipleChoice()
+    splits, resolved = task.name_labels(DatasetDict(train=Dataset.from_list(rows)), ["A", "B"])
+    with pytest.raises(ConfigError) as error:
+        next(task.bad_rows(splits, resolved))
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.columns.choices"]
+
+
 def test_choices_that_are_numbers_of_others():
     """A label that is the text of one choice and the number of another is refused."""
     rows = [{"text": "t", "choices": ["1", "2", "0"], "label": label} for label in ("0", "1")]

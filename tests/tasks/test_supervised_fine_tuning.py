@@ -231,6 +231,17 @@ def test_chat_may_begin_with_the_assistant():
     assert byte_tokenizer().decode(learned) == "Hello.<|eos|>Bye.<|eos|>"
 
 
+@pytest.mark.parametrize("more", [[], [{"role": "assistant", "content": "Bye."}]])
+def test_example_of_a_chat_that_begins_with_the_assistant(more):
+    """The prompt of the input example ends before the next answer; there is none before the first one."""
+    task = SupervisedFineTuning(chat_template="simple")
+    tokenizer = byte_tokenizer()
+    task.check_processor(tokenizer)
+    example = task.example({"messages": [*GREETING[:1], *(GREETING[1:] + more if more else [])]}, tokenizer)
+    expected = "<|assistant|>\nHello.<|eos|>\n<|user|>\nHi\n<|assistant|>\n"
+    assert example == ({"text": expected} if more else {})
+
+
 def test_first_turn_that_the_template_does_not_open_is_a_bad_row():
     """Without a generation prompt nothing tells where the text of the first turn begins."""
     closed = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"

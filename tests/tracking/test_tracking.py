@@ -106,6 +106,15 @@ def test_params_do_not_depend_on_where_a_value_was_set(compose, train, toy, stor
     assert first == second
 
 
+def test_params_have_defaults_of_omitted_keys(train, toy, store):
+    """A config without a key and one with the default value of the key have the same params."""
+    for i, change in enumerate(("dataset.seed=0", "~dataset.seed")):
+        train(*toy, "trainer.args.max_steps=1", change, directory=str(i))
+    first, second = params_of(store)
+    assert first["dataset.seed"] == "0"
+    assert first == second
+
+
 def test_params_tell_trainings_apart(train, toy, store):
     """Runs that differ in the optimizer, the precision, the rows or the dropout differ in a param, with the same names."""
     changes = ["trainer.args.optim=sgd", "hardware.precision=bf16", "dataset.limit.train=16", "model.dropout=0.3"]

@@ -18,6 +18,7 @@ from hydratune.data.readers.scan import ReadOptions
 from hydratune.utils.errors import Mistake, setting
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the first line of a file that names the delimiter for Excel
+_COMMENT = re.compile("#|%|;|//|--")  # prefixes of comments in tables
 _WORDS = 6  # a name with this many words is a sentence, not a name
 _FEW = 4  # with fewer rows, a header cannot be distinguished from data
 
@@ -51,8 +52,9 @@ def unreadable(
             yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", preview(rows[0]), fix)
         elif hint := another_delimiter(path, options, rows[0], needed):
             yield hint
-        elif not options.comment and rows[0][0].startswith("#") and len(rows[0]) < len(rows[-1]):
-            yield Mistake("comment", f"# for the first row of {path}", preview(rows[0]), "Set 'dataset.comment=#'.")
+        elif not options.comment and (mark := _COMMENT.match(rows[0][0])) and len(rows[0]) < len(rows[-1]):
+            fix = f"Set {setting('dataset.comment', mark[0])}."
+            yield Mistake("comment", f"{mark[0]} for the first row of {path}", preview(rows[0]), fix)
         elif hint := _spaced(path, options, rows[0], needed):
             yield hint
         elif not options.header:

@@ -229,7 +229,7 @@ class LocalFiles(Source):
             except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
                 fix = "Check the file."
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
-            mistakes = [*self._undecided(path), *reasons] or mistakes
+            mistakes = [*self._undecided(path, present), *reasons] or mistakes
         yield from mistakes
 
     def _unlabeled(
@@ -245,8 +245,16 @@ class LocalFiles(Source):
         fix = f"Leave dataset.files.{splits[0]} out; after the run, `hydratune predict RUN {where}` predicts labels."
         return [replace(mistake, fix=fix) for mistake in mistakes]
 
-    def _undecided(self, path: Path) -> Iterator[Mistake]:
-        """Yield an error for a JSON file with several splits if `splits` does not select one, or if it is SQuAD's."""
+    def _undecided(self, path: Path, present: Sequence[str]) -> Iterator[Mistake]:
+        """Yield an error for a JSON file with several splits if `splits` does not select one, or if it nests questions.
+
+        Args:
+            path: Path of the file.
+            present: Names in its first rows.
+        """
+        if {"context", "qas"} <= {*present}:
+            expected = f"mrqa for the nested form of {path}"
+            yield Mistake("format", expected, str(self._format_of(path)), "Set dataset.format=mrqa.")
         if self._format_of(path) != "json" or not (names := split_names(path, self.encoding)):
             return
         if is_squad(path, self.encoding):

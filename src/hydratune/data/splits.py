@@ -73,21 +73,32 @@ def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra
 
 
 def nested(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the features of all fields inside structs, by dotted name."""
+    """Return the features of all fields inside structs, by dotted name; a field of a list of structs is a list."""
+    from datasets import List
+
     found: dict[str, Any] = {}
     for name, feature in features.items():
-        for inner, one in feature.items() if isinstance(feature, dict) else ():
-            found |= {f"{name}.{inner}": one} | {f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": one}).items()}
+        is_list = isinstance(feature, List)
+        struct = feature.feature if is_list else feature
+        for inner, one in struct.items() if isinstance(struct, dict) else ():
+            own = {f"{name}.{inner}": one} | {f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": one}).items()}
+            found |= {key: List(value) for key, value in own.items()} if is_list else own
     return found
 
 
 def _inside(batch: Mapping[str, Sequence[Any]], dotted: str) -> list[Any]:
     """Return the values of a dotted name; null if a struct on the path is null."""
     name, *path = dotted.split(".")
-    values = list(batch[name])
-    for step in path:
-        values = [None if value is None else value[step] for value in values]
-    return values
+    return [_field(value, path) for value in batch[name]]
+
+
+def _field(value: Any, path: Sequence[str]) -> Any:
+    """Return a field inside a struct; for a list of structs, the list of their fields."""
+    if value is None or not path:
+        return value
+    if isinstance(value, list):
+        return [_field(one, path) for one in value]
+    return _field(value[path[0]], path[1:])
 
 
 def _lists(batch: Mapping[str, Sequence[Any]], names: Sequence[str]) -> list[list[Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow, Column, preview
+from hydratune.data.columns import KINDS, BadRow, Column, preview
 from hydratune.data.label_names import LabelNames, label_text
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics.classification import ACCURACY
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
 
+_CHOICE_LABELS = "choice_labels"
+
 
 @dataclass(kw_only=True)
 class MultipleChoice(Task):
     """Multiple choice on columns `text`, `choices`, and `label`: the number of the right choice from 0, or its text.
 
     Every row has the same number of choices. `dataset.labels` names the choices of data with another numbering, e.g.
-    `[A,B,C,D]` or `[1,2,3,4]`. An optional column `start` is put before each choice, like SWAG's `sent2`.
+    `[A,B,C,D]` or `[1,2,3,4]`. If these names differ between rows, as in ARC, the optional column `choice_labels` has
+    the names of each row. An optional column `start` is put before each choice, like SWAG's `sent2`.
     """
 
     auto_model: ClassVar[str] = "AutoModelForMultipleChoice"
@@ -35,6 +39,7 @@ class MultipleChoice(Task):
         "text": Column("text"),
         "start": Column("text", required=False),
         "choices": Column("texts"),
+        "choice_labels": Column("texts", required=False, target=True),
         "label": Column("label", target=True),
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
@@ -48,10 +53,16 @@ class MultipleChoice(Task):
         if isinstance(names, Mapping):
             fix = "Name the choices in their order: dataset.labels=[A,B,C,D]."
             raise ConfigError(Mistake("dataset.labels", "a list of names", repr(names), fix))
-        if names is None:
-            _check_numbers(splits)
-            return splits, None
-        return type(splits)({split: _with_choices(rows, names) for split, rows in splits.items()}), None
+        have_names = any(_CHOICE_LABELS in rows.column_names for rows in splits.values())
+        if have_names and names is not None:
+            got, fix = repr(names), f"Leave it out, or set dataset.columns.{_CHOICE_LABELS}=null."
+            raise ConfigError(Mistake("dataset.labels", f"null for data with {_CHOICE_LABELS}", got, fix))
+        if not all(_hold_texts(rows) for rows in splits.values()):
+            return splits, None  # the type of the column is reported with the invalid rows
+        if have_names or names is not None:
+            return type(splits)({split: _with_choices(rows, names) for split, rows in splits.items()}), None
+        _check_numbers(splits)
+        return splits, None
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
         """Return the rows as `name_labels` returns them."""
@@ -166,10 +177,26 @@ def _rows(rows: Dataset) -> Iterator[tuple[Any, list[str]]]:
         yield from ((label, choices) for label, choices in zip(*columns, strict=True) if label is not None and choices)
 
 
+def _hold_texts(rows: Dataset) -> bool:
+    """Return whether the choices of a split, and their names, are lists of texts."""
+    present = (rows.features[name] for name in ("choices", _CHOICE_LABELS) if name in rows.column_names)
+    return all(KINDS["texts"].fits(feature) for feature in present)
+
+
 def _check_numbers(splits: DatasetDict) -> None:
-    """Raise ConfigError if labels are numbers from 1, or may be numbers as well as texts of choices."""
+    """Raise ConfigError if labels are names such as A, numbers from 1, or numbers as well as texts of choices."""
     rows = [row for part in splits.values() for row in _rows(part)]
-    numbers = [(int(label), choices) for label, choices in rows if label not in choices and str(label).isdecimal()]
+    labels = [(label, choices) for label, choices in rows if label not in choices]
+    numbers = [(int(label), choices) for label, choices in labels if str(label).isdecimal()]
+    names = [(label, choices) for label, choices in labels if str(label).strip() and not str(label).isdecimal()]
+    if 2 * len(names) > len(rows):  # fewer may be errors of single rows
+        got = f"names such as {preview(names[0][0])}"
+        letters = string.ascii_uppercase[: len(names[0][1])]
+        fix = (
+            f"Name the choices in their order, e.g. dataset.labels=[{','.join(letters)}], or set "
+            f"dataset.columns.{_CHOICE_LABELS} to a column with the names of each row."
+        )
+        raise ConfigError(Mistake("dataset.labels", "labels that are numbers or texts of choices", got, fix))
     if any(n == len(choices) for n, choices in numbers) and all(n > 0 for n, _ in numbers):
         most = max(n for n, _ in numbers)
         fix = f"Name the choices: dataset.labels=[{','.join(map(str, range(1, most + 1)))}]."
@@ -186,21 +213,33 @@ def _check_numbers(splits: DatasetDict) -> None:
         raise ConfigError(Mistake("dataset.labels", "labels that mean one choice", got, fix))
 
 
-def _with_choices(rows: Dataset, names: Sequence[str]) -> Dataset:
-    """Return `rows` with the text of the right choice instead of its name; `names` are in the order of the choices."""
+def _with_choices(rows: Dataset, names: Sequence[str] | None) -> Dataset:
+    """Return `rows` with the text of the right choice instead of its name.
+
+    Args:
+        rows: Rows with labels that are names of choices.
+        names: Names of the choices in their order; None to take them from the column `choice_labels` of each row.
+    """
     from datasets import Value
 
-    if not {"label", "choices"} <= {*rows.column_names}:
+    present = [name for name in ("label", "choices", _CHOICE_LABELS) if name in rows.column_names]
+    own = arrow_column(rows, _CHOICE_LABELS).to_pylist() if _CHOICE_LABELS in present else [names] * len(rows)
+    rows = rows.remove_columns(_CHOICE_LABELS) if _CHOICE_LABELS in present else rows
+    if not {"label", "choices"} <= {*present}:
         return rows
+    where = "dataset.labels" if names else _CHOICE_LABELS
 
-    def text(label: Any, choices: list[str]) -> Any:
-        right = dict(zip(names, choices, strict=False)).get(label_text(label))
-        if right is not None or label is None or label in choices:
-            return label if right is None else right
-        return f"{label} (not in dataset.labels)"
+    def text(label: Any, choices: list[str], called: Sequence[Any]) -> Any:
+        if label is None or not str(label).strip():
+            return None
+        is_clear = names or len({*called}) == len(called) == len(choices)
+        right = dict(zip(called, choices, strict=False)).get(label_text(label)) if is_clear else None
+        if right is None and not (names and label in choices):
+            return f"{label} (not in {where})"
+        return label if right is None else right
 
-    pairs = zip(arrow_column(rows, "label").to_pylist(), arrow_column(rows, "choices").to_pylist(), strict=True)
-    texts = [text(label, choices or []) for label, choices in pairs]
+    columns = (arrow_column(rows, "label").to_pylist(), arrow_column(rows, "choices").to_pylist(), own)
+    texts = [text(label, choices or [], called or []) for label, choices, called in zip(*columns, strict=True)]
     return rows.remove_columns("label").add_column("label", texts, feature=Value("string"))
 
 

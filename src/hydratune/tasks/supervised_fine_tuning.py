@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.columns import BadRow, Column
@@ -193,10 +192,14 @@ class SupervisedFineTuning(CausalTask):
         return select_metrics(mean_scores(prediction.predictions), self.metrics)
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:
-        """Return a prompt in the template, up to the start of the answer."""
-        before = list(takewhile(lambda message: message["role"] != "assistant", messages_of(row)))
+        """Return a prompt in the template, up to the start of an answer; empty for a chat that is one answer."""
+        messages = messages_of(row)
+        # A chat may begin with an answer, before which there is no prompt.
+        end = next((i for i, message in enumerate(messages) if i and message["role"] == "assistant"), 0)
+        if not end:
+            return {}
         options = {"tokenize": False, "add_generation_prompt": True}
-        return {"text": apply_template(processor, before, tools_of(row), **options)}
+        return {"text": apply_template(processor, messages[:end], tools_of(row), **options)}
 
 
 def _cut(row: Mapping[str, Any], length: int) -> dict[str, Any]:

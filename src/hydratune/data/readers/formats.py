@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, open_binary, read_text
 from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
@@ -37,7 +38,7 @@ class Format(NamedTuple):
     document: bool = False
 
 
-# --- text, SQuAD ----------------------------------------------------------------------------------
+# --- text, SQuAD, MRQA ----------------------------------------------------------------------------------
 
 
 def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
@@ -62,11 +63,39 @@ def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
         raise ValueError(f"not of SQuAD's form: {error!r} is missing") from error
 
 
+def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
+    """Yield one row per question from the form of the MRQA 2019 task: a header, and a line per context.
+
+    The end of a span is that of its last character, see github.com/mrqa/MRQA-Shared-Task-2019.
+    """
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        if not line.strip():
+            continue
+        if wrong := not_text(number, line, options.encoding):
+            yield wrong
+            continue
+        try:
+            document = json.loads(line)
+            if "header" in document:
+                continue
+            context, rows = document["context"], []
+            for qa in document["qas"]:
+                spans = [span for answer in qa["detected_answers"] for span in answer["char_spans"]]
+                texts = [context[start : end + 1] for start, end in spans]
+                answers = {"text": texts, "answer_start": [start for start, _ in spans]}
+                rows.append({"id": str(qa["qid"]), "context": context, "question": qa["question"], "answers": answers})
+        except (KeyError, TypeError, ValueError) as error:
+            yield BadLine(number, "a context and its qas", f"{preview(line.strip())}: {error!r}", "Correct the line.")
+        else:
+            yield from (Record(number, row, has_digits=True) for row in rows)
+
+
 _TEXTS: Type = ("list", "string")
 _SQUAD: dict[str, Type] = {
     **dict.fromkeys(("id", "title", "context", "question"), "string"),
     "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
 }
+_MRQA = {name: of for name, of in _SQUAD.items() if name != "title"}
 FORMATS: dict[str, Format] = {
     "csv": Format(read_csv, CELLS),
     "tsv": Format(read_csv, CELLS),
@@ -78,6 +107,7 @@ FORMATS: dict[str, Format] = {
     "conll": Format(read_conll),
     "conllu": Format(read_conllu),
     "squad": Format(_read_squad, types=_SQUAD, document=True),
+    "mrqa": Format(_read_mrqa, types=_MRQA),
     IMAGE_FOLDER: Format(read_image_folder, document=True),
 }
 SEPARATED, CONLL = ("csv", "tsv"), ("conll", "conllu")

@@ -116,22 +116,35 @@ def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
 def _starts(text: str, names: Sequence[str]) -> list[int]:
     """Return the positions at which the values of some names start in the text of a valid JSON object.
 
+    Args:
+        text: Text of the document.
+        names: Names of the object; a dotted name leads into objects.
+
     Raises:
         ValueError: If a name occurs twice.
         KeyError: If a name is missing.
     """
-    decoder = json.JSONDecoder(parse_constant=_null)
     starts: dict[str, int] = {}
-    at = _behind_gap(text, text.index("{") + 1)
-    while text[at] != "}":
-        name, at = decoder.raw_decode(text, at)
-        at = _behind_gap(text, at)
-        if name in names and name in starts:
+    for name, at in _positions(text, text.index("{"), names):
+        if name in starts:
             raise ValueError(f"the split {name!r} occurs twice")
         starts[name] = at
+    return [starts[name] for name in names]
+
+
+def _positions(text: str, at: int, names: Collection[str], prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield each of the names that the object at a position has, with the position of its value."""
+    decoder = json.JSONDecoder(parse_constant=_null)
+    at = _behind_gap(text, at + 1)
+    while text[at] != "}":
+        name, at = decoder.raw_decode(text, at)
+        name, at = f"{prefix}{name}", _behind_gap(text, at)
+        if name in names:
+            yield name, at
+        elif text[at] == "{" and any(one.startswith(f"{name}.") for one in names):
+            yield from _positions(text, at, names, f"{name}.")
         _, at = decoder.raw_decode(text, at)
         at = _behind_gap(text, at)
-    return [starts[name] for name in names]
 
 
 def _behind_gap(text: str, at: int) -> int:
@@ -141,12 +154,22 @@ def _behind_gap(text: str, at: int) -> int:
 
 
 def split_names(path: Path, encoding: str) -> list[str]:
-    """Return the names of the lists of rows in a document that is one object; empty for other files."""
+    """Return the names of the lists of rows in a document that is one object; empty for other files.
+
+    Lists inside objects have dotted names.
+    """
     try:
         document = json.loads(read_text(path, encoding))
     except ValueError:
         return []
-    return [name for name, value in document.items() if _is_rows(value)] if isinstance(document, dict) else []
+    return [name for name, value in _values(document) if _is_rows(value)]
+
+
+def _values(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of an object, and of the objects inside it, with dotted names."""
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield f"{prefix}{name}", inner
+        yield from _values(inner, f"{prefix}{name}.")
 
 
 def is_squad(path: Path, encoding: str) -> bool:
@@ -208,7 +231,8 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
             if not rows:
                 raise
     if options.splits:
-        rows = [row for split in options.splits for row in rows[split]]
+        lists = dict(_values(rows))
+        rows = [row for split in options.splits for row in lists[split]]
     given = (rows if isinstance(rows, list) else [rows])[:_PEEKED]
     if given and isinstance(given[0], list) and given[0]:
         return options.names(len(given[0]))

@@ -260,10 +260,11 @@ _PEEKED = 100  # number of rows whose objects are searched for names, for messag
 
 
 def _dotted(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted names of all values inside the objects of a row."""
+    """Yield the dotted names of all values inside the objects, and inside the lists of objects, of a row."""
     for name, value in values.items():
-        if isinstance(value, dict):
-            for inner in (*value, *_dotted(value)):
+        fields = value[0] if isinstance(value, list) and value else value
+        if isinstance(fields, dict):
+            for inner in (*fields, *_dotted(fields)):
                 yield f"{name}.{inner}"
 
 
@@ -275,7 +276,8 @@ def _first(values: Mapping[str, Any], name: str) -> Any:
 def resolve(value: Any, dotted: str) -> list[Any]:
     """Return the values that a dotted name selects inside a value; several if names contain dots themselves.
 
-    If a value on the path is null, the result is null. In a list, a number is a position.
+    If a value on the path is null, the result is null. In a list, a number is a position. In a list of objects, a
+    name selects the list of this field.
     """
     return list(_inside(value, dotted.split(".")))
 
@@ -288,8 +290,14 @@ def _inside(value: Any, steps: Sequence[str]) -> Iterator[Any]:
             name = ".".join(steps[:end])
             if name in value:
                 yield from _inside(value[name], steps[end:])
-    elif isinstance(value, list) and steps[0].isdecimal() and int(steps[0]) < len(value):
-        yield from _inside(value[int(steps[0])], steps[1:])
+    elif isinstance(value, list) and steps[0].isdecimal():
+        if int(steps[0]) < len(value):
+            yield from _inside(value[int(steps[0])], steps[1:])
+    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        fields = [[*_inside(one, steps)] for one in value]
+        # Objects may lack the field. If one has several meanings, the list has them too.
+        for i in range(max(map(len, fields), default=1)):
+            yield [own[min(i, len(own) - 1)] if own else None for own in fields]
 
 
 class Readable(Protocol):
