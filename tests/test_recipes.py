@@ -1,6 +1,7 @@
 """Every command in README.md and docs/ composes and validates as it is typed in bash."""
 
 import argparse
+import gzip
 import json
 import re
 import shlex
@@ -127,6 +128,11 @@ def reader(own_directory, monkeypatch):
     (own_directory / "tags.csv").write_text("text,labels\ngood,a;b\nbad,a\n")
     (own_directory / "trec.txt").write_text("HUM:ind Who wrote it ?\nNUM:date When was it ?\n")
     (own_directory / "bare.csv").write_text("good,0\n")
+    (own_directory / "swag.csv").write_text("sent1,sent2,ending0,ending1,ending2,ending3,label\na,b,c,d,e,f,0\n")
+    arc = {"question": "a", "choices": {"label": ["A", "B"], "text": ["b", "c"]}, "answerKey": "A"}
+    (own_directory / "arc.jsonl").write_text(json.dumps(arc) + "\n")
+    with gzip.open(own_directory / "a.jsonl.gz", "wt") as file:
+        file.write('{"header": {}}\n{"context": "a", "qas": []}\n')
     (own_directory / "sts.tsv").write_text("a\tb\t2012\t1\t2.5\tgood\tfair\n")
     (own_directory / "reviews").mkdir()
     (own_directory / "reviews" / "a.csv").write_text("text,label\ngood,0\n")
