@@ -150,6 +150,33 @@ def test_confirmed_database_receives_its_password(compose):
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
+CHANGED = [
+    "host=evil.example",
+    "hostaddr=10.0.0.1",
+    "service=evil",
+    "read_default_file=/tmp/evil.cnf",
+    "option_files=/tmp/evil.cnf",
+    "Server=evil.example",
+    "failover_partner=evil.example",
+    "passfile=/home/me/.secrets",
+    "sslkey=/home/me/.ssh/id_rsa",
+    "sslmode=disable",
+]
+
+
+@pytest.mark.parametrize("parameter", CHANGED)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "mssql+pyodbc"])
+def test_parameter_of_a_database_needs_to_be_typed(scheme, parameter):
+    """A parameter can lead to another server, or to a file with a password; passwords themselves do not matter."""
+    address = f"{scheme}://good.example:5432/db"
+    servers.confirm_typed([f"sweep.storage={address}"])
+    assert servers.mistake(f"{address}?{parameter}", "uri") is not None
+    assert servers.mistake(f"{address}?password={SECRET}", "uri") is None
+    servers.confirm_typed([f"sweep.storage={address}?{parameter}"])
+    assert servers.mistake(f"{address}?{parameter}&password={SECRET}", "uri") is None
+    assert SECRET not in os.environ[servers.VARIABLE]
+
+
 UNTYPED = [
     ("tracking.uri", "https://evil.example"),
     ("tracking.uri", "http://127.0.0.1:5000"),

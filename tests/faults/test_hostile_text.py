@@ -24,7 +24,7 @@ from hydratune.tracking.client import connect
 from hydratune.training import tables
 from hydratune.utils.console import plain_console
 from hydratune.utils.escaping import escape_control, escape_formula, escape_markdown
-from hydratune.utils.logs import EscapingStream, guard_output
+from hydratune.utils.logs import GuardedStream, guard_output
 from processes import hydratune
 
 # A title and a clear by ESC and by C1, a bell, a return to the start of the line, reversed text, DEL, a new line for
@@ -69,7 +69,7 @@ def to_console(text):
     from rich.table import Table
 
     out = io.StringIO()
-    console = plain_console(file=EscapingStream(out), width=2000)
+    console = plain_console(file=GuardedStream(out), width=2000)
     table = Table(text, title=text, caption=text)
     table.add_row(text, style="bold")
     console.print(text)
@@ -80,7 +80,7 @@ def to_console(text):
 def to_stream(text):
     """A line of `print`."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(EscapingStream(out)):
+    with contextlib.redirect_stdout(GuardedStream(out)):
         print(text)
         sys.stdout.writelines([text])
     return out.getvalue()
@@ -91,7 +91,7 @@ def to_bar(text):
     from tqdm import tqdm
 
     out = io.StringIO()
-    stream = EscapingStream(out, has_bars=True)
+    stream = GuardedStream(out, has_bars=True)
     with tqdm(range(2), desc=text, file=stream, mininterval=0) as bar:
         bar.write(text, file=stream)
         bar.update()
@@ -151,7 +151,7 @@ def test_console_prints_its_styles(monkeypatch):
     from rich.live import Live
 
     out = io.StringIO()
-    monkeypatch.setattr("sys.stdout", EscapingStream(out))
+    monkeypatch.setattr("sys.stdout", GuardedStream(out))
     console = plain_console(force_terminal=True, color_system="standard", legacy_windows=False, _environ={})
     with Live(console=console, auto_refresh=False):
         console.print("x", style="red")

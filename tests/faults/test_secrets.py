@@ -1,9 +1,12 @@
 """No secret of the environment is written down, sent, said, or seen in the list of processes."""
 
+import base64
 import html
+import itertools
 import json
 import logging
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -16,8 +19,9 @@ import pytest
 
 import fake_hub
 from hydratune.config import servers
-from hydratune.utils.errors import ConfigError
-from hydratune.utils.logs import guard_output
+from hydratune.evaluation.writer import writing
+from hydratune.utils.errors import ConfigError, one_line
+from hydratune.utils.logs import GuardedStream, guard_output
 from hydratune.utils.provenance import redact
 from processes import HYDRATUNE
 
@@ -206,6 +210,148 @@ def test_logs_are_masked(monkeypatch, caplog, capsys):
     assert "ValueError: ***" in caplog.text
     assert "0123456789" not in caplog.text
     assert record.msg == "%d"
+
+
+SPOKEN = {
+    "print": "print('PRINT', os.environ['S1_TOKEN'])",
+    "stderr": "sys.stderr.write('PRINT ' + os.environ['S1_TOKEN'] + chr(10))",
+    "warning": "warnings.warn('PRINT ' + os.environ['S1_TOKEN'])",
+    "thread": "thread = threading.Thread(target=fails); thread.start(); thread.join()",
+    "finalizer": "Finalizer()",
+    "traceback": "try: fails()\nexcept ValueError: traceback.print_exc()",
+    "uncaught": "fails()",
+    "log": "logging.getLogger('x').error('PRINT %s', os.environ['S1_TOKEN'])",
+    "bar": "tqdm(range(1), desc='PRINT ' + os.environ['S1_TOKEN']).update()",
+    "writelines": "sys.stdout.writelines(['PRINT ' + os.environ['S1_TOKEN']])",
+}
+SPEAKER = """
+import logging, os, sys, threading, traceback, warnings
+from tqdm import tqdm
+from hydratune.utils.logs import guard_output
+{guard}
+def fails(): raise ValueError("PRINT " + os.environ["S1_TOKEN"])
+class Finalizer:
+    def __del__(self): fails()
+"""
+
+
+def test_output_of_libraries_is_masked(monkeypatch):
+    """Whatever prints it: a library, a warning, a thread, or a finalizer; without the guard, the secret is there."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    for guard, is_seen in (("guard_output()", False), ("", True)):
+        code = [SPEAKER.format(guard=guard), *(text for name, text in SPOKEN.items() if name != "uncaught")]
+        code.append(SPOKEN["uncaught"])
+        done = subprocess.run([sys.executable, "-c", "\n".join(code)], capture_output=True, text=True, check=False)
+        assert (done.stdout + done.stderr).count("PRINT") >= len(SPOKEN), done.stderr
+        assert ("CANARY" in done.stdout + done.stderr) == is_seen
+
+
+def test_rows_of_data_are_printed_exactly(monkeypatch, capsys):
+    """The output of `predict` equals the data, whatever is in it."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    monkeypatch.setattr(sys, "stdout", GuardedStream(sys.stdout))
+    with writing(None) as write:
+        write([{"text": "CANARY-0123"}])
+    print("CANARY-0123")
+    assert capsys.readouterr().out == '{"text": "CANARY-0123"}\n***\n'
+
+
+@pytest.mark.parametrize("secret", ["CANARY-0123", "CANARY line1\nCANARY line2", "http://me:CANARY-0123@host"])
+@pytest.mark.parametrize("length", range(1, 14))
+def test_secret_is_masked_before_a_message_is_cut(monkeypatch, secret, length):
+    """A part of a secret would not be found later."""
+    monkeypatch.setenv("S1_TOKEN", secret)
+    shown = one_line(ValueError(f"{'x' * 300}{secret}"), 300 + length)
+    assert [secret[:size] for size in (4, 8) if secret[:size] in shown and not secret[:size].startswith("http")] == []
+    assert one_line(ValueError("x" * 400), 300) == "x" * 300
+
+
+@pytest.mark.parametrize("secret", ["CANARY-0123", "CANARY/ünï+?1", "CANARYcanary"])
+def test_encoded_secret_is_masked(monkeypatch, secret):
+    """As hexadecimal digits, percent-encoded in either case, or as Base64 anywhere in a longer text."""
+    plain, percent = secret.encode(), quote(secret, safe="")
+    monkeypatch.setenv("S1_TOKEN", secret)
+    texts = [plain.hex(), plain.hex().upper(), percent, re.sub("%..", lambda match: match[0].lower(), percent)]
+    for before, after in itertools.product(("", "u", "me", "me:", "user:"), ("", "x", ":y")):
+        text = before.encode() + plain + after.encode()
+        texts += [base64.b64encode(text).decode(), base64.urlsafe_b64encode(text).decode()]
+    assert [text for text in texts if "***" not in redact(f"see {text} here")] == []
+    monkeypatch.delenv("S1_TOKEN")
+    assert redact(texts[0]) == texts[0]  # the variable is the reason
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization: Basic CANARY==",
+        "authorization: bearer CANARY",
+        "{'Authorization': 'Bearer CANARY', 'Accept': '*/*'}",
+        '{"Proxy-Authorization": "Basic CANARY"}',
+        "Authorization=token CANARY",
+    ],
+)
+def test_header_is_masked(header):
+    """Libraries print the headers of a request in messages."""
+    assert "CANARY" not in redact(header)
+    assert redact("authorization: see the docs") == "authorization: see the docs"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DB_PWD", "SSHPASS", "GH_PAT", "AZURE_STORAGE_KEY", "ACCOUNT_KEY", "ENCRYPTION_KEY", "AIRFLOW__CORE__FERNET_KEY",
+     "jwt_signing_key", "MASTER_KEY", "PGPASSWORD", "MYSQL_PWD", "AWS_SESSION_TOKEN"],
+)  # fmt: skip
+def test_name_of_a_variable_marks_a_secret(monkeypatch, name):
+    """Other names, such as that of the working directory, do not."""
+    monkeypatch.setenv(name, "CANARY-0123")
+    monkeypatch.setenv("PWD", "/canary/directory")
+    monkeypatch.setenv("SORT_KEY", "canary-column")
+    assert redact("CANARY-0123 /canary/directory canary-column") == "*** /canary/directory canary-column"
+
+
+# Values of a config that would write a secret into the model, a name, or a record.
+WRITTEN = {
+    "+model.config.id2label={token: '${oc.env:S1_TOKEN}'}": "model.config.id2label.token",
+    "+model.config.problem_type.password='${oc.env:S1_TOKEN}'": "model.config.problem_type.password",
+    "dataset.labels={token: '${oc.env:S1_TOKEN}', b: c}": "dataset.labels.token",
+    "+sweep.params.api_key=['${oc.env:S1_TOKEN}']": "sweep.params.api_key.0",
+    "+trainer.args.lr_scheduler_kwargs={password: '${oc.env:S1_TOKEN}'}": "trainer.args.lr_scheduler_kwargs.password",
+    "dataset.labels=['${oc.decode:${oc.env:PIN_PASSWORD}}',b]": "dataset.labels.0",
+    "trainer.args.learning_rate='${oc.decode:${oc.env:FLOAT_PASSWORD}}'": "trainer.args.learning_rate",
+    "name='x${oc.decode:${oc.env:UNDERSCORE_PASSWORD}}'": "name",
+    "name='${oc.decode:\"\\'${oc.env:QUOTE_PASSWORD}\\'\"}'": "name",
+    "name='${now:${oc.env:PERCENT_PASSWORD}}'": "name",
+    "name='${now:a${oc.env:PERCENT_PASSWORD}}'": "name",
+    "name='${oc.env:NOPE,${oc.env:S1_TOKEN}}'": "name",
+    "tracking.experiment='a ${oc.env:S1_TOKEN}'": "tracking.experiment",
+}
+
+
+# Of these, the control has another error: no such field, or not a label of the data.
+INVALID_ANYWAY = ("model.", "sweep.", "dataset.")
+
+
+@pytest.mark.parametrize("override", WRITTEN)
+def test_config_cannot_write_a_secret(compose, monkeypatch, override):
+    """Neither below a key with the name of a secret, nor changed by a resolver so that masks do not find it."""
+    from hydratune.config.validate import check_config
+
+    def refused(typed):
+        try:
+            check_config(compose("dataset=digits", typed))
+        except ConfigError as error:
+            return [mistake.key for mistake in error.mistakes]
+        return []
+
+    values = {"PIN": "9081726354", "FLOAT": "1234567890123e5", "UNDERSCORE": "12_345_678_90"}
+    values |= {"QUOTE": "CANARY\\'0123", "PERCENT": "CANARY%Y%%0123"}
+    for name, value in values.items():
+        monkeypatch.setenv(f"{name}_PASSWORD", value)
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    monkeypatch.setenv("PLAIN", "0.5")
+    key = WRITTEN[override]
+    assert key in refused(override)
+    assert key.startswith(INVALID_ANYWAY) or not refused(re.sub(r"[A-Z0-9]+_(PASSWORD|TOKEN)", "PLAIN", override))
 
 
 SECRETS = [

@@ -31,6 +31,7 @@ from hydratune.config import hydra_guard
 from hydratune.config.dataset_name import data_name
 from hydratune.utils import env_variables
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
 
 CONFIG_MODULE = "hydratune.conf"
@@ -293,13 +294,26 @@ def register_resolvers() -> None:
     env_variables.register()
     OmegaConf.register_new_resolver("package_path", package_path, replace=True)
     OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
-    OmegaConf.register_new_resolver("now", lambda pattern: _now[0].strftime(pattern), replace=True)
+    OmegaConf.register_new_resolver("now", _formatted_start, replace=True)
     OmegaConf.register_new_resolver("oc.decode", _decoded, replace=True)
     OmegaConf.clear_resolver("oc.create")
 
 
+def _formatted_start(pattern: str) -> str:
+    """Return the start time of the command in a format of `strftime`."""
+    _check_no_secret("now", pattern)
+    return _now[0].strftime(pattern)
+
+
+def _check_no_secret(resolver: str, text: str | None) -> None:
+    """Raise ValueError for a secret, because masks and checks do not find a secret that a resolver has changed."""
+    if isinstance(text, str) and has_literal_secret(text):
+        raise ValueError(f"{resolver} does not take a secret of the environment")
+
+
 def _decoded(text: str | None, *, _parent_: Container, _node_: Node) -> Any:
-    """Decode a text like OmegaConf's `oc.decode`; raise ValueError for a list or a dict."""
+    """Decode a text like OmegaConf's `oc.decode`; raise ValueError for a secret, a list, or a dict."""
+    _check_no_secret("oc.decode", text)
     value = oc.decode(text, _parent_, _node_)
     if isinstance(value, Container | dict | list):
         raise ValueError("oc.decode takes single values only")

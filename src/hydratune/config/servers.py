@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import Mistake
 from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
+from hydratune.utils.provenance import redact
 
 VARIABLE = "HYDRATUNE_SERVERS"  # passes the servers on to the child processes of a command
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
@@ -31,7 +32,6 @@ RESULTS = ("outputs", "multirun")  # directories of a project in which configs m
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("mssql", "mysql", "postgresql")
-_HOSTS = ("host", "hostaddr", "port", "service", "unix_socket")  # parameters of a database that name its host
 _HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
 _UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
@@ -137,7 +137,7 @@ def _server(uri: str) -> str | None:
 
 
 def _database(uri: str) -> str:
-    """Return the address of a database without user, password, and name, as SQLAlchemy parses it."""
+    """Return the address of a database without user, passwords, and name, as SQLAlchemy parses it."""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -147,8 +147,9 @@ def _database(uri: str) -> str:
         return _UNCLEAR
     if any(name in url.query for name in _HIDDEN_HOSTS):
         return _UNCLEAR
-    hosts = {name: url.query[name] for name in _HOSTS if name in url.query}
-    place = url.set(drivername=url.get_backend_name(), query=hosts)
+    # Parameters can name another host, or a file with one. Secrets are left out, since the result is recorded.
+    parameters = {name: value for name, value in url.query.items() if redact(f"?{name}={value}") == f"?{name}={value}"}
+    place = url.set(drivername=url.get_backend_name(), query=parameters)
     return place._replace(username=None, password=None, database=None).render_as_string()
 
 

@@ -28,8 +28,9 @@ BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hard
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
 # An interpolation. In the user information of an address, the text next to the interpolation matches too.
 _INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
-# Keys that may hold a secret of the environment, because it is masked wherever they are written.
-_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "vars.")
+# Keys that may hold a secret of the environment, because it is masked wherever they are written. The name of a key is
+# not enough: `model.config.id2label.token` is a part of the model.
+_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "trainer.args.hub_token", "vars.")
 _FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
 RESERVED = (*instantiate.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
 # Key that the run decides, so that a config must not set it -> what to set instead.
@@ -186,8 +187,8 @@ def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Mistake
     Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
     """
     for key, value in _leaves(plain):
-        is_expected = is_secret(key) or key.startswith(_MASKED)
-        if isinstance(value, str) and not is_expected and key not in reported and has_literal_secret(value):
+        is_expected = key.startswith(_MASKED) or key in reported
+        if isinstance(value, str) and not is_expected and has_literal_secret(value):
             fix = f"Leave the secret out: the value of {key} is written to files and sent to servers as it is."
             yield Mistake(key, "a value without secrets", "one with a secret of the environment", fix)
 

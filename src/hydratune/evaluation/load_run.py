@@ -185,7 +185,7 @@ def load_processor(run: FinishedRun, task: Task) -> Any:
 
 
 def _unloadable(folder: Path, error: Exception) -> ConfigError:
-    got, fix = f"{str(folder)!r}: {one_line(error)[:300]}", "Restore its files; an adapter needs its checkpoint."
+    got, fix = f"{str(folder)!r}: {one_line(error, 300)}", "Restore its files; an adapter needs its checkpoint."
     return ConfigError(Mistake("RUN", "a model that can be loaded", got, fix))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.utils.errors import Mistake, one_of
 from hydratune.utils.files import atomic_write
+from hydratune.utils.logs import data_output
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +37,7 @@ def check_output(out: Path | None, source: Path) -> Iterator[Mistake]:
 def writing(out: Path | None) -> Iterator[Write]:
     """Yield a function that writes rows; the file is written atomically and appears after the last row."""
     if out is None:
-        yield lambda rows: _write_lines(sys.stdout, rows)
+        yield lambda rows: _write_lines(data_output(), rows)
         sys.stdout.flush()
         return
     with atomic_write(out) as part:

@@ -132,7 +132,7 @@ class Adapter(NoAdapter):
                     "layers to adapt",
                     "Set adapter.config.target_modules=all-linear, or to names of layers.",
                 )
-            raise ConfigError(Mistake("adapter.config", expected, one_line(error)[:300], fix)) from error
+            raise ConfigError(Mistake("adapter.config", expected, one_line(error, 300), fix)) from error
         if module.name_or_path and Path(module.name_or_path).is_dir():  # an absolute path works from any directory
             self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
         self.config.revision = network.commit

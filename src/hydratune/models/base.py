@@ -343,7 +343,7 @@ def attention(implementation: str | None) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if implementation is None or isinstance(error, ConfigError):
             raise
-        got, fix = f"{implementation!r}: {one_line(error)[:300]}", "Set model.attn_implementation=sdpa."
+        got, fix = f"{implementation!r}: {one_line(error, 300)}", "Set model.attn_implementation=sdpa."
         raise ConfigError(
             Mistake("model.attn_implementation", "a kernel that this network has here", got, fix)
         ) from error
@@ -357,7 +357,7 @@ def fitting(config: PretrainedConfig) -> Iterator[None]:
     except (ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        got, fix = f"{type(error).__name__}: {one_line(error)[:300]}", "Change the fields below model.config."
+        got, fix = f"{type(error).__name__}: {one_line(error, 300)}", "Change the fields below model.config."
         raise ConfigError(Mistake("model.config", f"sizes that fit a {config.model_type}", got, fix)) from error
 
 
@@ -371,7 +371,7 @@ def quantizing(quantization: Any) -> Iterator[None]:
             raise
         fix = "Set adapter=lora."
         raise ConfigError(
-            Mistake("adapter.load_in_4bit", "bitsandbytes to work here", one_line(error)[:300], fix)
+            Mistake("adapter.load_in_4bit", "bitsandbytes to work here", one_line(error, 300), fix)
         ) from error
 
 

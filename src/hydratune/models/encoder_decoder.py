@@ -100,7 +100,7 @@ class EncoderDecoder(Model):
         except ValueError as error:
             fix = "Name a checkpoint of an encoder, e.g. of BERT."
             expected = "a network that can look at an encoder"
-            raise ConfigError(Mistake("model.decoder", expected, one_line(error)[:300], fix)) from error
+            raise ConfigError(Mistake("model.decoder", expected, one_line(error, 300), fix)) from error
         # This warning appears in every run since 2021, and is about models that were trained before.
         warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
         special = ("decoder_start_token_id", "eos_token_id", "pad_token_id")

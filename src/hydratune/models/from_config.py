@@ -117,7 +117,7 @@ class FromConfig(Model):
             try:
                 processor = AutoImageProcessor.from_pretrained(folder)
             except (OSError, TypeError, ValueError) as error:
-                got, fix = f"{self.model_type}: {one_line(error)[:300]}", "Set model.model_type=vit."
+                got, fix = f"{self.model_type}: {one_line(error, 300)}", "Set model.model_type=vit."
                 raise ConfigError(Mistake("model", "a network that reads images", got, fix)) from error
         known = processor.valid_kwargs.__annotations__
         expected = f"an argument of {type(processor).__name__}"

@@ -165,7 +165,7 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         if isinstance(one._return_value, ConfigError):
             raise one._return_value
         if one.status == JobStatus.FAILED:
-            log.warning("sweep: a worker ended: %s", one_line(one._return_value)[:300])
+            log.warning("sweep: a worker ended: %s", one_line(one._return_value, 300))
     return any(one._return_value == PREEMPTED for one in returned)
 
 

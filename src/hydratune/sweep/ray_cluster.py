@@ -95,7 +95,7 @@ def _refused(key: str, address: str, error: Exception) -> Mistake:
         fix = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster."
         return Mistake("RAY_AUTH_TOKEN", "the token of the cluster", f"a missing or wrong one for {address}", fix)
     fix = "See docs/ray.md for the addresses and settings that a running cluster accepts."
-    return Mistake(key, "a Ray cluster that accepts these settings", f"{address!r}: {one_line(error)[:300]}", fix)
+    return Mistake(key, "a Ray cluster that accepts these settings", f"{address!r}: {one_line(error, 300)}", fix)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def connect(url: str, *, waits: bool = False) -> RDBStorage:
             return _open(url)
         except (SQLAlchemyError, ImportError) as error:
             if not left or isinstance(error, ImportError):
-                got = f"{redact(url)!r}: {one_line(error)[:300]}"
+                got = f"{redact(url)!r}: {one_line(error, 300)}"
                 fix = "Start it, or leave sweep.storage out; PostgreSQL needs pip install 'hydratune[postgresql]'."
                 raise ConfigError(Mistake("sweep.storage", "a database that answers", got, fix)) from error
             time.sleep(0.3)
@@ -104,7 +104,7 @@ def retry(call: Callable[[], T]) -> T:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error  # optuna's message says less
             if not _may_pass(cause):
                 raise
-            reason = str(redact(one_line(getattr(cause, "orig", None) or error)))[:300]
+            reason = one_line(getattr(cause, "orig", None) or error, 300)
             if time.monotonic() - began > _PATIENCE:
                 raise StudyUnavailableError(
                     f"the study's database did not answer for {_PATIENCE} s: {reason}"

@@ -152,7 +152,7 @@ def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
     except (ChangedDataError, StudyUnavailableError):  # not caused by this configuration
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {redact(one_line(error))}"
+        told = f"{type(error).__name__}: {one_line(error)}"
         study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
         log.error("trial %d failed: %s", claim.trial.number, told)
         return

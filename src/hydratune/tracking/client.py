@@ -46,7 +46,7 @@ def typed_uri(uri: str) -> str:
         return absolute_uri(str(OmegaConf.create({"uri": uri}).uri))
     except OmegaConfBaseException as error:
         fix = "Set the variable."
-        raise ConfigError(Mistake("--uri", "an address", one_line(error)[:300], fix)) from error
+        raise ConfigError(Mistake("--uri", "an address", one_line(error, 300), fix)) from error
 
 
 def absolute_uri(uri: str) -> str:
@@ -116,7 +116,7 @@ def connect(uri: str) -> MlflowClient:
             relocate_artifacts(path)
             return client
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
-        reason = str(redact(one_line(error)))[:300]
+        reason = one_line(error, 300)
         fix = "Start the server, correct tracking.uri, or set tracking=none."
         raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
 

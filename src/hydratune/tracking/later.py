@@ -53,7 +53,7 @@ def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
 
 def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
     expected = f"the MLflow run {run_id} at {redact(uri)!r}"
-    return ConfigError(Mistake("RUN", expected, str(redact(one_line(error)))[:300], "See `hydratune ui`."))
+    return ConfigError(Mistake("RUN", expected, one_line(error, 300), "See `hydratune ui`."))
 
 
 def _existing(uri: str) -> MlflowClient:

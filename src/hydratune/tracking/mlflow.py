@@ -239,7 +239,7 @@ class MlflowRunLog(RunLog):
 
     def failed(self, error: Exception) -> None:
         """Record the traceback as an artifact, and its last line as the tag `error`."""
-        self._error = {"error": f"{type(error).__name__}: {redact(one_line(error))}"}
+        self._error = {"error": f"{type(error).__name__}: {one_line(error)}"}
         with optional_record(TRACEBACK):  # the disk may be what failed
             path = self._journal.directory / TRACEBACK
             write_text(path, str(redact("".join(traceback.format_exception(error)))))

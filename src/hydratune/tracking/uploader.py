@@ -16,7 +16,6 @@ from hydratune.tracking.logged_models import ModelGoneError
 from hydratune.utils import signals
 from hydratune.utils.errors import one_line
 from hydratune.utils.files import PathEscapeError
-from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -169,7 +168,7 @@ def wait() -> None:
 
 def format_error(error: BaseException) -> str:
     """Return the error's message on one line, without passwords; messages of libraries have at most 300 characters."""
-    return str(redact(one_line(error)))[: None if isinstance(error, TrackingUnavailableError) else 300]
+    return one_line(error, None if isinstance(error, TrackingUnavailableError) else 300)
 
 
 def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, int]]) -> list[str]:

@@ -125,7 +125,7 @@ def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxy
     with optional_record("git commit"):
         if commit := provenance.git_commit():
             tags["mlflow.source.git.commit"] = commit
-    name = f"{cfg.name} {chosen}".strip()
+    name = str(provenance.redact(f"{cfg.name} {chosen}".strip()))  # before it is cut
     if job.part:
         name, tags = job.part.name, tags | dict(job.part.tags)
     key = job.part.key if job.part else None

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hydratune.utils.provenance import redact
+
 log = logging.getLogger(__name__)
 
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
@@ -69,7 +71,7 @@ def optional_record(name: str) -> Iterator[None]:
     except Exception as error:
         if _is_invariant(error):
             raise
-        log.warning("not recorded: %s (%s: %s)", name, type(error).__name__, one_line(error)[:300])
+        log.warning("not recorded: %s (%s: %s)", name, type(error).__name__, one_line(error, 300))
         log.debug("not recorded: %s", name, exc_info=True)
 
 
@@ -82,9 +84,16 @@ def _is_invariant(error: Exception) -> bool:
     return isinstance(error, AssertionError) and module.startswith("hydratune.")
 
 
-def one_line(error: BaseException) -> str:
-    """Return the message of an exception for use inside another message: on one line, without a final period."""
-    return " ".join(str(error).split()).rstrip("!.")
+def one_line(error: object, longest: int | None = None) -> str:
+    """Return the message of an exception for use inside another message: on one line, without a final period.
+
+    Secrets are masked before the message is cut, since a part of a secret is not found later.
+
+    Args:
+        error: The exception.
+        longest: Maximum number of characters; None for all.
+    """
+    return " ".join(str(redact(str(error))).split()).rstrip("!.")[:longest]
 
 
 def nearest(name: object, options: Iterable[str]) -> str | None:

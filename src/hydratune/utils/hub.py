@@ -180,7 +180,7 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
         raise ConfigError(
-            Mistake(key, f"to load {repo_id!r}", one_line(error)[:500], "Check the name and revision.")
+            Mistake(key, f"to load {repo_id!r}", one_line(error, 500), "Check the name and revision.")
         ) from error
     if not is_directory:  # its files are in the cache by now
         check_checkpoint(key, repo_id)

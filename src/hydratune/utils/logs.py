@@ -33,13 +33,14 @@ def quiet_libraries() -> None:
 def guard_output() -> None:
     """Mask secrets and escape control characters in everything that this process logs and prints from now on.
 
-    Further lines of a log message are indented, so that no message looks like two records.
+    This includes what libraries, warnings, threads, and finalizers print. Further lines of a log message are indented,
+    so that no message looks like two records.
     """
     if sys.excepthook is not _print_guarded:  # once per process
         _guard_records()
     sys.excepthook = _print_guarded
-    sys.stdout = _escaping(sys.stdout)
-    sys.stderr = _escaping(sys.stderr, has_bars=True)
+    sys.stdout = _guarded_stream(sys.stdout)
+    sys.stderr = _guarded_stream(sys.stderr, has_bars=True)
 
 
 def _guard_records() -> None:
@@ -56,23 +57,25 @@ def _guard_records() -> None:
     logging.setLogRecordFactory(guarded)
 
 
-class EscapingStream:
-    """A text stream that escapes control characters, also in the output of libraries and `print`.
+class GuardedStream:
+    """A text stream that masks secrets and escapes control characters, also in the output of libraries and `print`.
 
     Args:
         stream: Stream to write to. A console of rich writes its styles to it directly, by `rich_proxied_file`.
         has_bars: Whether progress bars are drawn on it, which move the cursor before they write.
+        masks: Whether secrets are masked.
     """
 
-    def __init__(self, stream: TextIO, has_bars: bool = False) -> None:
+    def __init__(self, stream: TextIO, has_bars: bool = False, *, masks: bool = True) -> None:
         self.rich_proxied_file = stream
-        self._has_bars = has_bars
+        self._has_bars, self._masks = has_bars, masks
 
     def write(self, text: str) -> int:
         """Write a text and return its length."""
         moves = _CURSOR.match(text) if self._has_bars else None
         begin = moves.end() if moves else 0
-        self.rich_proxied_file.write(text[:begin] + escape_control(text[begin:]))
+        rest = str(redact(text[begin:])) if self._masks else text[begin:]
+        self.rich_proxied_file.write(text[:begin] + escape_control(rest))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -84,8 +87,16 @@ class EscapingStream:
         return getattr(self.rich_proxied_file, name)
 
 
-def _escaping(stream: TextIO, has_bars: bool = False) -> TextIO:
-    return stream if isinstance(stream, EscapingStream) else cast(TextIO, EscapingStream(stream, has_bars))
+def data_output() -> TextIO:
+    """Return standard output for rows of data, which are printed exactly, except for control characters."""
+    stream = sys.stdout
+    if not isinstance(stream, GuardedStream):
+        return stream
+    return cast(TextIO, GuardedStream(stream.rich_proxied_file, masks=False))
+
+
+def _guarded_stream(stream: TextIO, has_bars: bool = False) -> TextIO:
+    return stream if isinstance(stream, GuardedStream) else cast(TextIO, GuardedStream(stream, has_bars))
 
 
 def _indented(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import html
@@ -13,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ _SECRET_KEY = re.compile(rf"^(.*_)?({_TOKENS})_token$|^token$|(^|_)({_WORDS})$",
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|-")  # places in `dbPassword` and `db-password` where other names have `_`
 # Environment variables whose values are masked wherever they occur. Values below `_SHORTEST` may be ordinary words.
 _SECRET_VARIABLE = re.compile(
-    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|MYSQL_PWD|SECRET|(API|ACCESS|PRIVATE|SECRET)_?KEY|CREDENTIALS?)$",
+    r"(TOKEN|PASSWORD|PASSWD|PASSPHRASE|_PASS|SSHPASS|_PWD|_PAT|SECRET|CREDENTIALS?"
+    r"|(API|ACCESS|ACCOUNT|STORAGE|PRIVATE|SECRET|SHARED|SIGNING|ENCRYPTION|MASTER|FERNET)_?KEY)$",
     re.IGNORECASE,
 )
 _SHORTEST = 8  # characters
+_PERCENT = re.compile("%[0-9A-F]{2}")  # percent-encoded bytes, which some libraries write in lower case
 
 
 def git_commit() -> str | None:
@@ -82,7 +85,7 @@ def git_diff() -> str:
     new, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
     text = f"{new}\n\n{diff}" if new else ""
     rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
-    return str(redact(text[:_LONGEST_DIFF])) + rest
+    return str(redact(text[: 2 * _LONGEST_DIFF]))[:_LONGEST_DIFF] + rest  # so that no secret is cut before it is masked
 
 
 @functools.cache  # a call takes as long as ten steps of a small model
@@ -163,10 +166,22 @@ def _forms(secret: str) -> tuple[str, ...]:
     quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
     quoted += tuple(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
     lines = (" ".join(secret.split()), *(line for line in secret.splitlines() if len(line) >= _SHORTEST))
-    addresses = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    addresses: tuple[str, ...] = (quote(secret), quote(secret, safe=""), quote_plus(secret))
+    addresses += tuple(_PERCENT.sub(lambda match: match[0].lower(), address) for address in addresses)
     shell = shlex.quote(secret)[1:-1] if shlex.quote(secret) != secret else secret
-    forms = {secret, *quoted, *lines, *addresses, shell, html.escape(secret)}
+    forms = {secret, *quoted, *lines, *addresses, shell, html.escape(secret), *_encoded(secret)}
     return tuple(sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True))
+
+
+def _encoded(secret: str) -> Iterator[str]:
+    """Yield a secret as hexadecimal digits and as Base64, also as a part of a longer text, e.g. `user:password`."""
+    plain = secret.encode(errors="surrogateescape")
+    yield from (plain.hex(), plain.hex().upper())
+    for before in range(3):  # Base64 encodes groups of 3 bytes, of which the first may have other bytes before
+        padded = b"\0" * before + plain
+        begin, end = -(-before * 8 // 6), len(padded) * 8 // 6  # characters that consist of bits of the secret alone
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            yield encode(padded).decode()[begin:end]
 
 
 def _of_environment() -> list[str]:

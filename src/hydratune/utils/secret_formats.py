@@ -31,6 +31,10 @@ _TOKEN = re.compile(
     r"|\d{8,10}:AA[\w-]{33}"  # Telegram
     r")"
 )
+# Credentials in the headers of a request, e.g. `Authorization: Bearer ...`, also in the text form of a dict.
+_HEADER = re.compile(
+    r"(?P<name>\b(?:proxy-)?authorization['\"]?\s*[:=]\s*b?['\"]?(?:basic|bearer|token)\s+)[^\s'\",]+", re.IGNORECASE
+)
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # SQLAlchemy reads everything between a colon that follows no slash and `@` as the password, also `/`. A password with
 # an `@` extends to the last one. A user name can have an `@` too, as in Azure.
@@ -74,8 +78,8 @@ _CONNECTION_PASSWORD = re.compile(
 
 
 def mask(text: str) -> str:
-    """Return a text with its tokens, private keys, and passwords in addresses masked."""
-    text = _mask_connections(text)
+    """Return a text with its tokens, private keys, and passwords in addresses and headers masked."""
+    text = _HEADER.sub(rf"\g<name>{MASK}", _mask_connections(text))
     return _PRIVATE_KEY.sub(MASK, _TOKEN.sub(MASK, text))
 
 

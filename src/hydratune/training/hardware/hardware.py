@@ -135,7 +135,7 @@ class Hardware(Configurable):
             try:
                 module.set_attn_implementation(kernel.value)
             except (ImportError, ValueError) as error:
-                got, fix = f"{kernel.value!r}: {one_line(error)[:300]}", "Set hardware.attention=auto."
+                got, fix = f"{kernel.value!r}: {one_line(error, 300)}", "Set hardware.attention=auto."
                 expected = "a kernel that this network has here"
                 raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
