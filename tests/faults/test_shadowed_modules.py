@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,30 @@ def test_canary_works(canary):
     run("-c", "from multiprocessing import spawn", PYTHONSAFEPATH="")
     run("-m", "json", PYTHONSAFEPATH="")
     assert canary.read_text() == "multiprocessingjson"
+
+
+RAY_PATHS = """
+import os, sys, ray
+from omegaconf import OmegaConf
+from hydratune.sweep import ray_cluster
+{start}
+print("PATHS", os.getcwd() in ray.get(ray.remote(lambda: sys.path).remote()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_directory")
+@pytest.mark.skipif(not find_spec("ray"), reason="ray is not installed")
+@pytest.mark.parametrize(
+    ("start", "is_imported"),
+    [("ray_cluster.connect(OmegaConf.create({'num_cpus': 1}))", False), ("ray.init(num_cpus=1)", True)],
+    ids=["hydratune", "positive control"],
+)
+def test_workers_of_ray_import_no_module_of_the_directory(start, is_imported):
+    """By default, Ray puts the directory of the driver first on the path of its workers."""
+    command = [sys.executable, "-P", "-c", RAY_PATHS.format(start=start)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"PATHS {is_imported}" in done.stdout
 
 
 def test_each_start_of_python_leaves_out_the_directory():

@@ -149,6 +149,9 @@ FIELDS = [
     ("config.json", {"text_config": {"_attn_implementation": "me/evil@main:f"}}),
     ("config.json", {"_experts_implementation": "me/evil"}),
     ("preprocessor_config.json", {"image_processor": {"file": "{private}/words.txt"}}),
+    ("preprocessor_config.json", {"tesseract_config": "-c debug_file=canary"}),
+    ("config.json", {"model_args": {"checkpoint_path": "theirs/pickle.pth"}}),
+    ("tokenizer_config.json", {"mecab_kwargs": {"mecab_option": "-r words.txt"}}),
 ]
 
 
@@ -191,6 +194,45 @@ def test_vocabulary_elsewhere_would_be_read(copied, private):
     assert "secret" in AutoTokenizer.from_pretrained(copied).get_vocab()
 
 
+LINKS = ["vocab.txt", "tokenizer.json", "config.json", "model.safetensors", "chat_template.jinja", "more/words", "more"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_links_out_of_a_checkpoint_are_refused(copied, private, compose, name):
+    """The words of a private file would become the vocabulary of a model that is published."""
+    (copied / name).unlink(missing_ok=True)
+    (copied / name).parent.mkdir(exist_ok=True)
+    (copied / name).symlink_to(private if name == "more" else private / "words.txt")
+    cfg = without_hydra(compose("model=pretrained"))
+    cfg.model.pretrained_model_name_or_path = str(copied)
+    for load in (lambda: build(cfg.model).load_config(), lambda: adapters.load(copied)):
+        with pytest.raises(ConfigError) as caught:
+            load()
+        assert caught.value.mistakes[0].key in ("model.pretrained_model_name_or_path", "adapter")
+
+
+def test_links_out_of_a_checkpoint_would_be_read(copied, private):
+    """Positive control: transformers follows them."""
+    from transformers import AutoTokenizer
+
+    (copied / "tokenizer.json").unlink()
+    (copied / "vocab.txt").symlink_to(private / "words.txt")
+    edit(copied / "tokenizer_config.json", tokenizer_class="BertTokenizer")
+    assert "secret" in AutoTokenizer.from_pretrained(copied).get_vocab()
+
+
+def test_links_inside_a_checkpoint_are_accepted(copied, own_directory):
+    """In a directory, and in a repository of the Hub's cache that is named by its path."""
+    (copied / "more").mkdir()
+    (copied / "more" / "config.json").symlink_to("../config.json")
+    hub.check_checkpoint("model", str(copied))
+    snapshot = own_directory / "models--me--x" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    shutil.copytree(copied, snapshot.parents[1] / "blobs")
+    (snapshot / "config.json").symlink_to("../../blobs/config.json")
+    hub.check_checkpoint("model", str(snapshot))
+
+
 @pytest.mark.parametrize("name", ["_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file"])
 def test_fields_that_transformers_ignores_are_accepted(copied, private, name):
     """Many checkpoints of the Hub have paths of their author there."""
@@ -231,6 +273,46 @@ ADAPTERS = [
     {"peft_type": None},
     {"base_model_name_or_path": "{theirs}"},
 ]
+
+
+NESTED = [
+    {"base_model_name_or_path": "{theirs}"},
+    {"base_model_name_or_path": "{theirs}", "peft_type": "XLORA", "adapters": {"a": "{private}"}},
+    {"base_model_name_or_path": "{theirs}", "megatron_config": {"a": 1}, "megatron_core": "megatron.core.evil"},
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+@pytest.mark.parametrize("has_config", [True, False])
+@pytest.mark.parametrize("fields", NESTED)
+def test_adapter_of_an_adapter_is_refused(train, toy, copied, private, own_directory, fields, has_config):
+    """The checkpoint that the inner adapter names would be read, or its module imported."""
+    sharded(copied, "../private.safetensors")
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    folder = train(*toy, *lora).directory / "model"
+    inner = Path(shutil.copytree(folder, own_directory / "inner"))
+    text = json.dumps(fields).replace("{private}", str(private)).replace("{theirs}", str(copied))
+    edit(inner / "adapter_config.json", **json.loads(text))
+    if not has_config:
+        (inner / "config.json").unlink()
+    edit(folder / "adapter_config.json", base_model_name_or_path=str(inner))
+    with pytest.raises(ConfigError) as caught:
+        adapters.load(folder)
+    assert [mistake.key for mistake in caught.value.mistakes] == ["adapter"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:peft")
+def test_adapter_of_an_adapter_would_read_other_weights(train, toy, copied, own_directory, monkeypatch):
+    """Positive control: without the check, the weights outside the checkpoint of the inner adapter are read."""
+    sharded(copied, "../private.safetensors")
+    lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
+    folder = train(*toy, *lora).directory / "model"
+    inner = Path(shutil.copytree(folder, own_directory / "inner"))
+    edit(inner / "adapter_config.json", base_model_name_or_path=str(copied))
+    (inner / "config.json").unlink()
+    edit(folder / "adapter_config.json", base_model_name_or_path=str(inner))
+    monkeypatch.setattr(hub, "check_no_adapter", lambda *_: None)
+    assert adapters.load(folder)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +15,8 @@ from hydratune.cli.train import checked, train
 from hydratune.config import servers
 from hydratune.config.composition import Request, composer
 from hydratune.tracking.client import connect
-from hydratune.tracking.delivery import POINTER, checked_pointer, pointer
-from hydratune.tracking.journal import JOURNAL
+from hydratune.tracking.delivery import POINTER, Delivery, checked_pointer, pointer
+from hydratune.tracking.journal import JOURNAL, Entry
 from hydratune.training import push
 from hydratune.utils.errors import FAILED, ConfigError
 
@@ -167,3 +168,30 @@ def test_pointer_that_is_no_object(own_directory, text):
     """A file with other content names no run."""
     (own_directory / POINTER).write_text(text)
     assert pointer(own_directory) is None
+
+
+class ChangingStore:
+    """Client of a store that names another artifact location whenever it is asked again, as a view of SQLite can."""
+
+    def __init__(self, *locations):
+        self._locations = [*locations]
+
+    def get_run(self, _):
+        location = self._locations.pop(0) if len(self._locations) > 1 else self._locations[0]
+        return SimpleNamespace(info=SimpleNamespace(artifact_uri=str(location)))
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_artifacts_are_written_where_it_was_checked(own_directory, foreign_run, scheme):
+    """The location is read once."""
+    uri, elsewhere = f"sqlite:///{own_directory}/outputs/mlflow.db", own_directory.parent / "elsewhere"
+    folder = Path(foreign_run(uri))
+    (folder / POINTER).write_text(json.dumps({"uri": uri, "experiment_id": "1", "run_id": "2"}))
+    (folder / "payload.txt").write_text("x")
+    own = own_directory / "outputs" / "mlartifacts"
+    client = ChangingStore(f"{scheme}{own}", f"{scheme}{elsewhere}")
+    upload = Delivery(client, uri, folder)
+    for path in ("payload.txt", "payload.txt"):
+        upload(Entry("artifact", {"path": path, "folder": ""}, 0))
+    assert (own / "payload.txt").is_file()
+    assert not elsewhere.exists()

@@ -186,6 +186,7 @@ def load(folder: str | Path) -> PreTrainedModel:
         raise ValueError(f"{folder} has no {_WEIGHTS}")
     name, revision = saved.base_model_name_or_path, saved.revision
     hub.check_checkpoint("adapter", str(name))
+    hub.check_no_adapter("adapter", str(name), revision)
     bits = getattr(config, "quantization_config", None)
     if bits and not hasattr(
         transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"

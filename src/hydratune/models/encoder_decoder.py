@@ -119,6 +119,7 @@ class EncoderDecoder(Model):
         """Load one of the two models; return it with the names of the weights that its checkpoint lacks."""
         import transformers
 
+        hub.check_no_adapter(key, name)
         with hub.loading(key, name), attention(self.attn_implementation), only_errors():
             network, loaded = getattr(transformers, auto_model).from_pretrained(
                 name,

@@ -145,6 +145,7 @@ class Pretrained(Model):
         """Load the model; return it with the weights that the checkpoint lacks or has in another shape."""
         import transformers
 
+        hub.check_no_adapter(KEY, self.pretrained_model_name_or_path, self.revision)
         return getattr(transformers, auto_model).from_pretrained(
             self.pretrained_model_name_or_path,
             config=config,

@@ -12,7 +12,9 @@ from hydratune.utils.errors import Mistake
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Fields of a model's config that name code, or arguments of `from_pretrained` that name its location.
-_CODE_FIELDS = ("attn_implementation", "auto_map", "code_revision", "trust_remote_code", "use_kernels")
+_CODE_FIELDS = (
+    *("attn_implementation", "auto_map", "checkpoint_path", "code_revision", "trust_remote_code", "use_kernels"),
+)
 
 
 def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:

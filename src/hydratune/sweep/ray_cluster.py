@@ -51,9 +51,11 @@ def connect(settings: DictConfig) -> None:
         arguments.setdefault("object_store_memory", _OBJECT_STORE)
     key = RAY_ADDRESS if configured else _VARIABLE
     _check_reachable(key, address)
+    # By default, workers would import modules of the current directory, which may be a repository from someone else.
+    job = ray.job_config.JobConfig(_client_job=True)
     try:
         with _own_signal_handler():
-            ray.init(address=address, **arguments)
+            ray.init(address=address, job_config=job, **arguments)
     except (OSError, RuntimeError, ValueError, TypeError, ray.exceptions.RayError) as error:
         raise ConfigError(_refused(key, address, error)) from error
 

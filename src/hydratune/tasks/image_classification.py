@@ -13,6 +13,7 @@ from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.single_label import SingleLabelTask
 from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.image_formats import restrict_image_formats
 
 if TYPE_CHECKING:
     import torch
@@ -80,6 +81,7 @@ def _as_images(rows: Any) -> Any:
     """Return rows whose paths or bytes are decoded as images when they are read."""
     from datasets import Image
 
+    restrict_image_formats()
     feature = rows.features["image"]
     if isinstance(feature, Image):
         return rows
@@ -102,6 +104,7 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
     """
     from PIL import Image
 
+    restrict_image_formats()
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
             mode = image.mode

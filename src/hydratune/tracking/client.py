@@ -23,6 +23,7 @@ from hydratune.utils.provenance import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,26 @@ class DeletedError(TrackingUnavailableError):
 
     MLflow refuses every entry until a user restores it.
     """
+
+
+def artifact_repository(uri: str, location: str) -> ArtifactRepository:
+    """Return the place for files at the artifact location that a store names.
+
+    MLflow's client would read the location from the store again, and a SQLite file of someone else, e.g. with a view in
+    place of a table, could then name another one.
+
+    Args:
+        uri: The store.
+        location: Artifact location of a run or a logged model.
+
+    Raises:
+        PathEscapeError: The location is not allowed.
+    """
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.utils.uri import add_databricks_profile_info_to_artifact_uri
+
+    check_artifacts(uri, location)
+    return get_artifact_repository(add_databricks_profile_info_to_artifact_uri(location, uri), tracking_uri=uri)
 
 
 def check_artifacts(uri: str, location: str) -> None:

@@ -18,7 +18,7 @@ from hydratune.config import servers
 from hydratune.tracking import logged_models
 from hydratune.tracking.client import (
     TrackingUnavailableError,
-    check_artifacts,
+    artifact_repository,
     check_not_deleted,
     experiment_id,
     has_run,
@@ -34,6 +34,7 @@ from hydratune.utils.provenance import redact
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 POINTER = "mlflow.json"  # file in a run directory: the location of its MLflow run
 RUN_KEY = "hydratune.run"  # tag that identifies a run whose ID did not reach our disk
@@ -77,7 +78,7 @@ class Delivery:
 
     def __init__(self, client: MlflowClient, uri: str, directory: Path) -> None:
         self.client, self._uri, self._directory = client, uri, directory
-        self._is_location_checked = False  # whether the store's artifact location was checked and is allowed
+        self._artifacts: ArtifactRepository | None = None
         self._is_there = False  # whether the store was seen to have the run
         self._deliver: Mapping[str, Callable[..., None]] = {
             "run": self._run,
@@ -192,10 +193,9 @@ class Delivery:
             self.client.log_batch(self._run_id, tags=[RunTag(*item) for item in part.items()])
 
     def _artifact(self, path: str, folder: str) -> None:
-        if not self._is_location_checked:
-            check_artifacts(self._uri, self.client.get_run(self._run_id).info.artifact_uri)
-            self._is_location_checked = True
-        self.client.log_artifact(self._run_id, str(resolve_inside(self._directory, path)), folder or None)
+        if self._artifacts is None:
+            self._artifacts = artifact_repository(self._uri, self.client.get_run(self._run_id).info.artifact_uri)
+        self._artifacts.log_artifact(str(resolve_inside(self._directory, path)), folder or None)
 
     def _dataset(self, split: str, name: str, digest: str, source: str, rows: int | None, columns: Any) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag

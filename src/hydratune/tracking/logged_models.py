@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.tracking.base import ModelInfo
-from hydratune.tracking.client import check_artifacts
+from hydratune.tracking.client import artifact_repository
 from hydratune.utils.files import resolve_inside
 
 if TYPE_CHECKING:
@@ -170,9 +170,9 @@ def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, dire
     if logged.status != LoggedModelStatus.READY:
         if not folder.is_dir():
             raise ModelGoneError(f"{folder} is gone")
-        check_artifacts(uri, logged.artifact_location)
+        artifacts = artifact_repository(uri, logged.artifact_location)
         _sign(folder, run_id, logged.model_id)
-        client.log_model_artifacts(logged.model_id, str(folder))
+        artifacts.log_artifacts(str(folder))
         client.finalize_logged_model(logged.model_id, "READY")
     outputs = client.get_run(run_id).outputs
     if logged.model_id not in [output.model_id for output in (outputs.model_outputs if outputs else [])]:

@@ -69,7 +69,9 @@ def _small(file: Mapping[str, Any]) -> Image:
     from PIL import ImageOps
 
     from hydratune.tasks.image_classification import eight_bit
+    from hydratune.utils.image_formats import restrict_image_formats
 
+    restrict_image_formats()
     with PIL.Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
         image.draft("RGB", (_PIXELS, _PIXELS))
         small = eight_bit(ImageOps.exif_transpose(image), "RGB")

@@ -32,6 +32,8 @@ WAITS = (1, 4, 16)  # seconds before each retry of a failed step of a push
 LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
 _IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream ignores them too
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+# Fields with which timm unpickles a file, tesseract writes files, and MeCab reads them.
+_PROGRAMS = ("checkpoint_path", "mecab_option", "tesseract_config")
 OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
 
 
@@ -87,8 +89,8 @@ def _cached(kind: str, repo_id: str) -> Path:
 def foreign_files(folder: Path) -> Iterator[str]:
     """Yield each reference in a checkpoint's files to something outside the checkpoint.
 
-    These are shards of weights and vocabularies outside its directory, and kernels from the Hub. transformers would
-    read or run them.
+    These are shards of weights and vocabularies outside its directory, arguments of other programs, and kernels from
+    the Hub. transformers would read or run them.
     """
     for path in sorted(folder.glob("*.index.json")):
         shards = _read_json(path).get("weight_map")
@@ -99,8 +101,18 @@ def foreign_files(folder: Path) -> Iterator[str]:
         for key, value in _texts(_read_json(folder / name)):
             is_kernel = key.endswith(("attn_implementation", "experts_implementation")) and "/" in value
             is_outside = key not in _IGNORED and _is_file(value) and not _is_below(folder, Path(value))
-            if is_kernel or is_outside:
+            if is_kernel or is_outside or (key in _PROGRAMS and value):
                 yield f"{name}: {key}: {value!r}"
+
+
+def _links_outside(folder: Path) -> Iterator[str]:
+    """Yield each link that leads out of a checkpoint's directory, which may be a repository in the Hub's cache."""
+    homes = [folder.resolve()]
+    if homes[0].parent.name == "snapshots" and homes[0].parents[1].name.startswith("models--"):
+        homes.append(homes[0].parents[1] / "blobs")
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+            yield f"{path.relative_to(folder)}: a link to {os.path.realpath(path)!r}"
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -144,13 +156,34 @@ def check_checkpoint(key: str, name: str) -> None:
         name: Directory, or ID of a cached repository.
 
     Raises:
-        ConfigError: A file names something outside the checkpoint.
+        ConfigError: A file names something outside the checkpoint, or is a link to it.
     """
     folder = Path(name)
     folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
-    if wrong := [text for one in folders for text in foreign_files(one)]:
+    wrong = [*_links_outside(folder)] if folder.is_dir() else []
+    if wrong := wrong or [text for one in folders for text in foreign_files(one)]:
         fix = "Read that file, and correct it if you trust the checkpoint."
         raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", wrong[0], fix))
+
+
+def check_no_adapter(key: str, name: str, revision: str | None = None) -> None:
+    """Raise ConfigError if a checkpoint to load as a whole model also has an adapter.
+
+    transformers would load the model that the adapter names instead, from any place, and any kind of adapter into it.
+
+    Args:
+        key: Key that the error names.
+        name: Directory, or ID of a repository.
+        revision: Branch, tag, or commit of the repository.
+
+    Raises:
+        ConfigError: The checkpoint has the config of an adapter.
+    """
+    from transformers.utils import find_adapter_config_file
+
+    if find_adapter_config_file(name, revision=revision):
+        fix = "Merge the adapter, or name the checkpoint that it was trained on."
+        raise ConfigError(Mistake(key, "a whole checkpoint", f"{name!r}, which holds an adapter", fix))
 
 
 def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
