@@ -8,7 +8,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,8 +24,8 @@ class FakeHub:
     """Serves `root/datasets/REPO/...` and `root/models/REPO/...`; keeps what was created and pushed.
 
     Args:
-        faults: Pattern of a request -> what to answer the next ones with: a status, or `drop` to hang up. Weights are
-            large files; a `drop` of those comes when half of them has been read.
+        faults: Pattern of a request -> what to answer the next ones with: a status, `drop` to hang up, or `hang` to
+            answer nothing. Weights are large files; a `drop` of those comes when half of them has been read.
         settings: Repository -> whether it is private.
     """
 
@@ -37,6 +37,9 @@ class FakeHub:
     large: dict[str, bytes] = field(default_factory=dict)  # sha256 -> content of an uploaded file
     faults: dict[str, list[int | str]] = field(default_factory=dict)
     settings: dict[str, bool] = field(default_factory=dict)
+    on_request: Callable[[int], None] | None = None  # called with the number of each request, from 1
+    hanging: threading.Event = field(default_factory=threading.Event)  # a request waits
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def next_fault(self, request: str) -> int | str | None:
         """What is to go wrong with a request."""
@@ -54,6 +57,7 @@ def serve(root: Path) -> Iterator[FakeHub]:
     try:
         yield hub
     finally:
+        hub.closing.set()
         server.shutdown()
         server.server_close()
 
@@ -76,6 +80,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         self._write()
 
+    def _note(self) -> None:
+        self.hub.log.append(f"{self.command} {self.path}")
+        if self.hub.on_request:
+            self.hub.on_request(len(self.hub.log))
+
     def _read(self, share: float = 1) -> bytes:
         return self.rfile.read(int(int(self.headers.get("Content-Length", 0)) * share))
 
@@ -86,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._read(0.5)
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault == "hang":
+            self.hub.hanging.set()
+            self.hub.closing.wait()
         elif fault is not None:
             self._read()
             self._send(int(fault))
@@ -107,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self, body: bool) -> None:
         path = unquote(urlsplit(self.path).path)
-        self.hub.log.append(f"{self.command} {self.path}")
+        self._note()
         if self._fails():
             return None
         if match := re.fullmatch(r"/(datasets/)?(.+)/resolve/[^/]+/(.+)", path):
@@ -193,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
         return found
 
     def _write(self) -> None:
-        self.hub.log.append(f"{self.command} {self.path}")
+        self._note()
         if self._fails():
             return None
         path, content = urlsplit(self.path).path, self._read()

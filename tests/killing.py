@@ -228,10 +228,15 @@ def kill_before_write_of_finish(number: int, folder: str) -> None:
 
 def kill_before_write_of_push(number: int, folder: str) -> None:
     """Do the same for `push`, which may reach the Hub of the test."""
+    reach_hub()
+    kill_before_write(number, folder)
+
+
+def reach_hub() -> None:
+    """Let this process reach the Hub of the test."""
     from huggingface_hub import constants
 
     constants.HF_HUB_OFFLINE, constants.HF_HUB_DISABLE_XET = False, True
-    kill_before_write(number, folder)
 
 
 def write_metrics(arguments: Sequence[str], continued: Path | None = None) -> int:

@@ -132,9 +132,11 @@ def start(
     return Started([str(one) for one in arguments], cwd or Path.cwd(), variables, session, enter, cold)
 
 
-def hydratune(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def hydratune(
+    *arguments: str, cwd: Path | None = None, enter: Callable[[], None] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """`hydratune ARGUMENTS`, once it has ended."""
-    with start(*arguments, cwd=cwd, **environment) as process:
+    with start(*arguments, cwd=cwd, enter=enter, **environment) as process:
         out, err = process.communicate()
     return subprocess.CompletedProcess(["hydratune", *arguments], process.wait(), out, err)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from hydratune.tracking.client import connect
 from hydratune.training.resume import last_checkpoint
 from hydratune.utils.errors import ConfigError
 from processes import hydratune, start
+from tracked import runs
 
 STEPS = ["trainer.args.num_train_epochs=60", "trainer.args.logging_steps=4", "trainer.args.save_total_limit=2"]
 
@@ -63,6 +65,25 @@ def test_a_finished_run_stays_as_it_is(own_directory, capsys):
     (own_directory / "run" / ".hydra" / "overrides.yaml").write_text("[]")
     assert dispatch(["resume", "run"]) == 0
     assert capsys.readouterr().out == "run: finished, nothing to do\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["resume", "run"], ["resume=auto"]])
+def test_resume_uploads_the_rest_of_a_finished_run(toy, store, command):
+    """The final upload was interrupted, or the server was down."""
+    done = hydratune(*toy, "trainer.args.max_steps=1", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stderr
+    client = connect(store)
+    (run,) = runs(store)
+    client.delete_tag(run.info.run_id, "hydratune.objective")
+    client.set_terminated(run.info.run_id, "RUNNING")
+    Path("run/tracking.sent").unlink()
+    typed = command if command[0] == "resume" else [*toy, "trainer.args.max_steps=1", "hydra.run.dir=run", *command]
+    again = hydratune(*typed)
+    assert (again.returncode, again.stdout) == (0, "run: finished, nothing to do\n"), again.stderr
+    (after,) = runs(store)
+    assert (after.info.run_id, after.info.status) == (run.info.run_id, "FINISHED")
+    assert "hydratune.objective" in after.data.tags
 
 
 @pytest.fixture

@@ -1,9 +1,12 @@
 """Only servers and databases that the user has named are sent anything."""
 
 import contextlib
+import netrc
 import os
 
 import pytest
+import requests as http
+from aiohttp.helpers import basicauth_from_netrc
 
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked
@@ -203,6 +206,22 @@ def test_server_of_a_config_file_needs_to_be_typed_once(own_directory, monkeypat
     servers.confirm_typed([f"{key}={uri}"])
     with composer(request):  # positive control: from now on, the file may name it
         checked(request)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "good.example.evil.example"])
+def test_default_login_is_sent_to_nobody(own_directory, monkeypatch, host):
+    """An entry of ~/.netrc for a host goes there; without the guard, the default entry goes anywhere."""
+    file = own_directory / "netrc"
+    file.write_text(f"machine good.example login me password good\ndefault login me password {SECRET}\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    assert http.utils.get_netrc_auth(f"http://{host}/x") == ("me", SECRET)
+    monkeypatch.setattr(netrc.netrc, "authenticators", netrc.netrc.authenticators)  # restored after the test
+    servers.ignore_default_login()
+    assert http.utils.get_netrc_auth(f"http://{host}/x") is None
+    assert http.utils.get_netrc_auth("http://good.example/x") == ("me", "good")
+    with pytest.raises(LookupError):  # fsspec downloads data files by aiohttp
+        basicauth_from_netrc(netrc.netrc(str(file)), host)
 
 
 LOCATIONS = [

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from fake_sweep import SPACE, fake, fake_study
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.client import connect
 from hydratune.tracking.mlflow import Mlflow
-from killing import KILLED, kill_before_write, kill_before_write_of_finish, kill_before_write_of_push
-from processes import start
+from hydratune.utils.errors import INTERRUPTED, TERMINATED
+from killing import KILLED, kill_before_write, kill_before_write_of_finish, kill_before_write_of_push, reach_hub
+from processes import LONG, hydratune, start
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,41 @@ def test_push_killed(run, store, tmp_path):
         assert {*server.pushed} == {path.name for path in (run / "model").iterdir()}
     ((*_, url),) = recorded(store)
     assert url.endswith("/me/tiny")
+
+
+def test_push_killed_at_each_request(run, store, tmp_path):
+    """The same command pushes all files, whatever request the last one ended with."""
+    number, processes = 0, []
+    while True:
+        number += 1
+        with fake_hub.serve(tmp_path / f"hub{number}") as server:
+            environment = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_canary0123456789"}
+            server.on_request = lambda count, last=number: processes[-1].kill() if count == last else None
+            processes.append(start("push", run, "--to", "me/tiny", enter=reach_hub, **environment))
+            processes[-1].wait()
+            server.on_request = None
+            if processes[-1].returncode == 0:
+                break
+            again = hydratune("push", run, "--to", "me/tiny", enter=reach_hub, **environment)
+            assert again.returncode == 0, again.stderr
+            assert {*server.pushed} == {path.name for path in (run / "model").iterdir()}
+    assert number > 5
+    ((*_, url),) = recorded(store)
+    assert url.endswith("/me/tiny")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)])
+@pytest.mark.parametrize("request_", ["POST /api/repos/create", "PUT /upload/", "POST .*/commit/main"])
+def test_push_ends_on_request(run, tmp_path, request_, number, code):
+    """Although the Hub answers nothing, and a library waits for the threads that upload."""
+    with fake_hub.serve(tmp_path / "hub") as server:
+        server.faults = {request_: ["hang"] * 9}
+        environment = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_canary0123456789"}
+        process = start("push", run, "--to", "me/tiny", enter=reach_hub, **environment)
+        assert server.hanging.wait(LONG)
+        process.send_signal(number)
+        _, said = process.communicate()
+        assert (process.returncode, "Traceback" in said) == (code, False), said
 
 
 def test_compare_killed(train, toy, store, run):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from hydratune.config import allowlist, servers, trust
-from hydratune.utils import gc_tuning, signals
+from hydratune.utils import gc_tuning, signals, watchdog
 from hydratune.utils.errors import (
     FAILED,
     INTERRUPTED,
@@ -41,6 +41,7 @@ VERBS = {
     "trust": "hydratune.config.trust:main",
 }
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
+_GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
 _RESUMABLE = ("train", "resume", "sweep")
 
 
@@ -48,8 +49,11 @@ def main() -> None:
     """Run the console script; docs/faults.md lists its exit codes."""
     gc_tuning.defer_gc()
     os.environ["PYTHONSAFEPATH"] = "1"  # child processes import no modules of the current directory
-    signals.install(SAVED if _is_resumable(sys.argv[1:]) else TERMINATED)
+    code = SAVED if _is_resumable(sys.argv[1:]) else TERMINATED
+    signals.install(code)
+    watchdog.start(signals.is_finishing, signals.is_orphan, code, _GRACE)
     guard_output()
+    servers.ignore_default_login()
     try:
         sys.exit(dispatch(sys.argv[1:]))
     except ConfigError as error:

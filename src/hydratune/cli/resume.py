@@ -11,6 +11,7 @@ from hydratune.cli.train import DRY, train
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import directory_of
 from hydratune.sweep.plan import PLAN
+from hydratune.tracking.journal import journals
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import METRICS, check_links, check_started_here
@@ -18,7 +19,10 @@ from hydratune.utils.yaml_files import read_overrides, read_yaml
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the run's own command again in its directory, with additional overrides if any are given."""
+    """Run the run's own command again in its directory, with additional overrides if any are given.
+
+    For a finished run, `train` only uploads what MLflow lacks.
+    """
     parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
@@ -32,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."
         raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
-    if (directory / METRICS).is_file():
+    is_finished = (directory / METRICS).is_file()
+    if is_finished and all(journal.is_delivered() for journal in journals(directory)):
         print(f"{given.run}: finished, nothing to do")
         return 0
     check_links(directory)

@@ -37,7 +37,7 @@ from hydratune.training.launch import is_distributed, launch, machines, other_ma
 from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
-from hydratune.utils import slurm
+from hydratune.utils import slurm, watchdog
 from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.utils.files import (
     CHECKPOINTS,
@@ -235,7 +235,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
     name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
     try:
-        with _undone(plan.directory, new) if is_new else nullcontext():
+        with watchdog.paused(), _undone(plan.directory, new) if is_new else nullcontext():  # workers save
             code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, where], is_sweep=True)
     except NoProgressError as error:
         print(f"hydratune: {error}", file=sys.stderr)

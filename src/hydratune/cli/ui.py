@@ -118,6 +118,7 @@ def server_environment(uri: str) -> dict[str, str]:
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # two processes instead of ten
+        "NETRC": os.devnull,  # a run can name an artifact store of someone else, to which clients send its entries
         "MLFLOW_UVICORN_OPTS": f"--app-dir {os.devnull}",  # else it imports modules of the current directory
         "PYTHONSAFEPATH": "1",  # the same for the processes that the server starts
     }

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import netrc
 import os
 import re
 import shlex
@@ -47,6 +48,18 @@ def confirm_typed(arguments: Sequence[str]) -> None:
             write_json(_file(), sorted(recorded | new))
     if recorded | typed:
         os.environ[VARIABLE] = ",".join(sorted(recorded | typed))
+
+
+def ignore_default_login() -> None:
+    """Ignore the entry `default` of `~/.netrc` in this process, which HTTP clients would send to any server.
+
+    A dataset can name files and images on servers of someone else. Entries for a host (`machine`) go to it alone.
+    """
+
+    def authenticators(self: netrc.netrc, host: str) -> tuple[str, str, str] | None:
+        return self.hosts.get(host)
+
+    netrc.netrc.authenticators = authenticators  # type: ignore[method-assign]
 
 
 def mistake(uri: str, key: str) -> Mistake | None:

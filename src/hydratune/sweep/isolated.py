@@ -10,6 +10,7 @@ import tempfile
 
 from hydra.core.hydra_config import HydraConfig
 
+from hydratune.config import servers
 from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial import TrialResult, one_run
 from hydratune.sweep.trial_context import reopen_trial
@@ -51,6 +52,7 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     gc_tuning.defer_gc()
     signals.install_in_child(int(parent), SAVED)
     guard_output()
+    servers.ignore_default_login()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no outer Hydra job has a log to restore
     trained = one_run(study, claim, int(number), WarmCache())

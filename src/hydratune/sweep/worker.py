@@ -17,6 +17,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from hydratune.config import servers
 from hydratune.config.instantiate import build
 from hydratune.sweep import isolated
 from hydratune.sweep.plan import PLAN, Plan, label, read_plan
@@ -57,6 +58,7 @@ def work(cfg: DictConfig) -> int:
     if launcher != _BASIC:  # this process did not start with our command
         gc_tuning.defer_gc()
         guard_output()
+        servers.ignore_default_login()
     _configure_process(number, options.workers, launcher)
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment

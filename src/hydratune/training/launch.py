@@ -23,7 +23,7 @@ from hydratune.training.hardware.environment import ignore_other_launchers
 from hydratune.training.hardware.machines import Machines
 from hydratune.training.job import Job, facts
 from hydratune.training.results import RunResult
-from hydratune.utils import signals
+from hydratune.utils import signals, watchdog
 from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, PrunedError
 from hydratune.utils.files import CONFIG, write_text
 from hydratune.utils.provenance import cli_path
@@ -95,7 +95,8 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     if is_first:  # processes of other machines start once all machines are there, and read the same file
         _freeze(cfg, directory / RANKS)
     try:
-        exits = _processes(cfg, hardware, local, directory, job, module)
+        with watchdog.paused():  # the processes save, and each has a watchdog of its own
+            exits = _processes(cfg, hardware, local, directory, job, module)
     except MachineLostError as lost:
         if is_first:
             _tell(cfg, job, lost)

@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from omegaconf import OmegaConf
 
-from hydratune.config import hydra_guard
+from hydratune.config import hydra_guard, servers
 from hydratune.config.composition import register_resolvers, without_hydra
 from hydratune.training.hardware.environment import mark_as_rank
 from hydratune.training.job import RowCheck, TrialContext, hydra_job
@@ -55,6 +55,7 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     signals.install_in_child(parent)
     watchdog.start(signals.is_finishing, signals.is_orphan, TERMINATED)
     guard_output()
+    servers.ignore_default_login()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
     end = folder / f"{rank}.json"
