@@ -225,6 +225,20 @@ def test_compare_shows_many_runs_in_rows(record, capsys, monkeypatch):
     assert "a_param_of_a_long_name" in out.rpartition("└")[2]
 
 
+def test_plot_tells_many_runs_apart(record, monkeypatch):
+    """Each of 26 runs has its own look, the same in both plots and in the legend."""
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
+    for i in range(26):
+        record(f"run{i}", {"learning_rate": i}, right=100 + i)
+    dispatch(["compare", "--experiment", "films", "--plot", "all.png"])
+    looks = [{line.get_label(): (line.get_color(), line.get_linestyle()) for line in a.lines} for a in drawn[0].axes]
+    assert looks[0] == looks[1]
+    assert len({*looks[0].values()}) == 26
+
+
 @pytest.mark.parametrize(("seeds", "method"), [((1, 2, 3), "paired t-test"), ((4, 5, 6), "Welch's t-test")])
 def test_groups_of_seeds(record, ask, seeds, method):
     """Runs that differ in their seed alone are a group, and groups are tested by the seeds that they have."""

@@ -134,6 +134,15 @@ def test_one_fresh_seed_and_others(sweep, trained, capsys):
     assert "too few seeds to tell" in out
 
 
+@pytest.mark.parametrize("override", ["seed=9", "++seed=9"])
+def test_seed_among_the_overrides_is_an_error(sweep, override):
+    """Directories and tables are named after `--seeds`, so another seed would make them wrong."""
+    name = sweep(fake(0.1, 0, 0.5))
+    with pytest.raises(ConfigError) as error:
+        finish(name, override)
+    assert [mistake.key for mistake in error.value.mistakes] == ["seed"]
+
+
 def test_seeds_that_were_swept_are_not_fresh(trained):
     """A sweep over the seed itself was trained with each of its values."""
     study = fake_study(["seed=3,8"])

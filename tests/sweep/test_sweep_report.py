@@ -114,6 +114,13 @@ def test_the_page_begins_with_the_ranked_table(sweep):
     assert "<b>bad" not in html
 
 
+def test_the_page_escapes_the_name_of_the_sweep(sweep):
+    """A name is text, not markup."""
+    html = written(sweep(*GOOD, more=["sweep.name='<b>x & y'"]))["report.html"].read_text()
+    assert "<h1>&lt;b&gt;x &amp; y</h1>" in html
+    assert "<b>x" not in html.partition("<script")[0]
+
+
 def test_the_table(sweep):
     """Each trial is a line with its state, its point, its value and what went wrong."""
     first, *_, cut, bad = rows(written(sweep(*GOOD, CUT, BAD)))

@@ -104,6 +104,8 @@ def test_served_model_takes_literals_as_text(train, toy, store):
         answer = served.predict(pd.DataFrame({"text": texts}))
         scores = [expected[LITERALS.index(text)]["score"] for text in texts]
         assert list(answer["score"]) == pytest.approx(scores, abs=1e-5)
+    with pytest.raises(mlflow.MlflowException, match="text"):  # it would evaluate texts without a column
+        served.predict(LITERALS[:-1])
 
 
 def test_checkpoints(train, toy, store):

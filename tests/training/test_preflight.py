@@ -68,6 +68,19 @@ def test_dry_run_says_what_it_did_not_check(overrides, name, toy, capsys):
     assert not {*checked} & {*unchecked}
 
 
+def test_dry_run_does_not_build_a_model_of_the_user(toy, own_directory, monkeypatch, capsys):
+    """Code of the user may load weights in any step, so its architecture is not among the checks."""
+    lines = ["from dataclasses import dataclass", "from hydratune.models.pretrained import Pretrained"]
+    lines += ["@dataclass(kw_only=True)", "class Own(Pretrained):", "    pass"]
+    (own_directory / "own_model.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(own_directory)
+    monkeypatch.setenv("HYDRATUNE_ALLOW", "own_model")
+    assert dispatch(["--dry", *toy, "model._target_=own_model.Own"]) == 0
+    lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
+    assert "architecture of custom code" in lines["not checked"].split(", ")
+    assert "architecture" not in lines["checked"].split(", ")
+
+
 @pytest.mark.parametrize("key", ["model.freeze", "adapter.config.r"])
 def test_each_value_of_a_sweep_is_checked(key, toy):
     """One bad value among several is found."""

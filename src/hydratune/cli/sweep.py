@@ -76,6 +76,9 @@ def _finish(arguments: Sequence[str]) -> int:
     conf = given.config_dir.absolute() if given.config_dir else None
     plan, cfg = _opened(given.name)
     typed = [text.lstrip("+").partition("=")[0] for text in given.overrides]
+    if "seed" in typed:  # a run's directory and the table are named after the seeds of --seeds
+        value = next(text for text in given.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
+        raise ConfigError(Mistake("seed", "seeds in --seeds", repr(value), f"Set --seeds {value}."))
     if plan.cwd != str(Path.cwd()) and (mistakes := [*hydra_guard.data_files(cfg, typed)]):
         raise ConfigError(*mistakes)
     return finish(plan, cfg, conf, seeds, given.trial, given.overrides, given.force)

@@ -11,6 +11,7 @@ from hydratune.evaluation.compare.verdict import Verdict
 from hydratune.utils.plotting import literal, no_warnings
 
 _LEGEND_COLUMNS = 13  # runs per line of the legend, which is below the plots
+_COLORS, _STYLES = 10, ("-", "--", ":")  # of the curves; the styles tell runs of one color apart
 _FIT = 8  # number of differences that fit into a plot of the default height
 
 
@@ -37,9 +38,10 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
 
 
 def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
-    for run in runs:
+    for i, run in enumerate(runs):
         steps, values = run.history(metric)
-        axes.plot(steps, values, marker=".", label=literal(run.label))
+        look = {"color": f"C{i % _COLORS}", "linestyle": _STYLES[i // _COLORS % len(_STYLES)]}
+        axes.plot(steps, values, marker=".", label=literal(run.label), **look)
     axes.set(title=literal(metric), xlabel="step")
 
 
