@@ -179,6 +179,15 @@ def test_a_table_beside_images_is_the_data():
     assert splits["train"]["label"] == ["x", "y"]
 
 
+def test_a_table_among_images_is_an_error():
+    """Neither the images nor the table are taken, and there is one error for all files."""
+    folders("data", {".": "red"}, count=3)
+    Path("data/metadata.csv").write_text("file_name,label\n0.png,x\n1.png,y\n")
+    (mistake,) = LocalFiles(files={"train": "data"}).check()
+    assert mistake.key == "files.train"
+    assert "data/metadata.csv" in mistake.fix
+
+
 def test_a_run_on_folders(train, own_directory):
     """The command line needs only the folders, and predictions are made for a folder without classes."""
     for split in ("train", "validation", "test"):

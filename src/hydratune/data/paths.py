@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydratune.data.readers.image_folder import is_image_folder
+from hydratune.data.readers.image_folder import is_image, is_image_folder
 from hydratune.data.split_column import split_of
 from hydratune.utils.errors import did_you_mean
 from hydratune.utils.file_formats import PATTERN
@@ -87,9 +87,13 @@ def _inside(folder: Path) -> list[Path]:
         fix = f"Set dataset=saved dataset.path={folder}."
         raise PathError("a folder of data files", f"{str(folder)!r}, which save_to_disk wrote", fix)
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    if is_image_folder(folder) and not any(path.suffix.lower() in _TABLES for path in files):
+    tables = sorted(path for path in files if path.suffix.lower() in _TABLES)
+    if is_image_folder(folder) and not tables:
         return [folder]
-    if _has_texts_by_class(folder) and not any(path.suffix.lower() in _TABLES for path in files):
+    if tables and any(map(is_image, files)):
+        fix = f"Name the table: {tables[0]}. It has to hold paths of images from {Path.cwd()}, or absolute ones."
+        raise PathError("a folder of data files, or of images by class", f"{str(folder)!r}, which has both", fix)
+    if _has_texts_by_class(folder) and not tables:
         fix = "Write the texts, and the names of their folders as labels, into one csv, jsonl or parquet file."
         raise PathError("a folder of data files", f"{str(folder)!r}, which has folders of text files", fix)
     if not files:

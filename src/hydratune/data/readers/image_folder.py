@@ -21,6 +21,11 @@ def is_image_folder(folder: Path) -> bool:
     return next(_images(folder), None) is not None
 
 
+def is_image(path: Path) -> bool:
+    """Return whether a file has the name of an image."""
+    return path.suffix.lower() in _SUFFIXES
+
+
 def read_image_folder(folder: Path, options: ReadOptions) -> Iterator[Record]:  # noqa: ARG001 (a file's are parsed)
     """Yield one row per image, in sorted order: its path, and the name of its class if there are classes."""
     has_classes = "label" in image_folder_columns(folder)
@@ -64,5 +69,5 @@ def _images(folder: Path) -> Iterator[Path]:
             continue
         if path.is_dir():
             yield from _images(path)
-        elif path.suffix.lower() in _SUFFIXES:
+        elif is_image(path):
             yield path
