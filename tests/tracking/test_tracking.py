@@ -1,6 +1,7 @@
 """MLflow is told the truth: one run a run, its real end, its real numbers."""
 
 import json
+import shlex
 import subprocess
 import threading
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import predictions
+from hydratune.cli.main import dispatch
 from hydratune.config import servers
 from hydratune.tracking.base import RunInfo
 from hydratune.tracking.client import absolute_uri, address_mistake, connect
@@ -140,6 +142,19 @@ def test_training_args_are_those_in_effect(train, toy, store, monkeypatch):
     assert "hf_0123456789" not in text
     (run,) = runs(store)
     assert "training_args.json" in {file.path for file in connect(store).list_artifacts(run.info.run_id)}
+
+
+def test_source_command_composes_when_it_is_pasted(toy, store, own_directory):
+    """It names the conf directory, without which the experiment does not exist."""
+    folder = own_directory / "my conf" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\ntrainer: {args: {max_steps: 1}}\n")
+    assert dispatch(["--config-dir", "my conf", "experiment=mine", *toy]) == 0
+    (run,) = runs(store)
+    command, *arguments = shlex.split(run.data.tags["mlflow.source.name"])
+    assert command == "hydratune"
+    assert arguments[:2] == ["--config-dir", "my conf"]
+    assert dispatch([*arguments, "--dry"]) == 0
 
 
 def test_provenance_tags(train, toy, store):
