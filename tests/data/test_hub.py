@@ -10,6 +10,7 @@ import pytest
 import fake_hub
 from hydratune.data import HubDataset
 from hydratune.utils import hub
+from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE
 
 SECRET = "hf_canary0123456789"
@@ -133,3 +134,39 @@ def test_offline_by_choice(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("asked the network"))
     assert not hub.is_reachable()
+
+
+def write_card(folder, path):
+    """A dataset in a directory whose card names a file."""
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(
+        f'---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: "{path}"\n---\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["{outside}", "../../outside.csv", "link.csv", "{outside}*", "data/../../../outside.csv"]
+)
+def test_card_of_a_dataset_names_no_file_outside(own_directory, path):
+    """Someone else's dataset would read a file of the user, and the run would record it."""
+    outside = own_directory / "outside.csv"
+    outside.write_text("text,label\na,0\nb,1\n")
+    folder = own_directory / "owner" / "name"
+    write_card(folder, path.format(outside=outside))
+    (folder / "data").mkdir()
+    (folder / "link.csv").symlink_to(outside)
+    with pytest.raises(ConfigError) as caught:
+        HubDataset(path="owner/name", splits={"train": "train"}).read()
+    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.path"]
+
+
+@pytest.mark.parametrize("path", ["inside.csv", "data/*.csv", "data/../inside.csv"])
+def test_card_of_a_dataset_names_its_files(own_directory, path):
+    """Positive control: the same rows inside the directory are read."""
+    folder = own_directory / "owner" / "name"
+    write_card(folder, path)
+    (folder / "data").mkdir()
+    for name in ("inside.csv", "data/x.csv"):
+        (folder / name).write_text("text,label\na,0\nb,1\n")
+    rows = HubDataset(path="owner/name", splits={"train": "train"}).read().splits["train"]
+    assert rows["text"][:] == ["a", "b"]

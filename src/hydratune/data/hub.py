@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydratune.data.raw import RawDataset
@@ -53,10 +55,16 @@ class HubDataset(Source):
 
     def read(self) -> RawDataset:
         """Return the named splits; `datasets` downloads them once and caches them."""
-        from datasets import DatasetDict, load_dataset
+        from datasets import DatasetDict, load_dataset_builder
 
         with hub.loading("dataset.path", self.path):
-            found = load_dataset(self.path, self.name, revision=self.revision, streaming=self.streaming)
+            builder = load_dataset_builder(self.path, self.name, revision=self.revision)
+            self._check_files(builder.config.data_files or {})
+            if self.streaming:
+                found = builder.as_streaming_dataset()
+            else:
+                builder.download_and_prepare()
+                found = builder.as_dataset()
         wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
         mistakes = [
             Mistake(
@@ -75,6 +83,26 @@ class HubDataset(Source):
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
         return RawDataset(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)
+
+    def _check_files(self, data_files: Mapping[str, Sequence[str]]) -> None:
+        """Raise ConfigError if the dataset's card names a file outside its repository or directory.
+
+        The author of the dataset could read a file of the user, which the run would record.
+
+        Args:
+            data_files: Split -> resolved addresses or paths of its files.
+        """
+        folder, repository = Path(self.path), f"hf://datasets/{self.path}@"
+        for given in itertools.chain.from_iterable(data_files.values()):
+            name = given.rpartition("::")[2]  # of a file inside an archive, the address of the archive
+            is_own = name.startswith(repository) and ".." not in name.split("/")
+            if folder.is_dir():
+                is_own = Path(name).resolve().is_relative_to(folder.resolve())
+            if not is_own:
+                fix = "If you trust the dataset, download the file, and use dataset=local."
+                raise ConfigError(
+                    Mistake("dataset.path", f"a dataset with files inside {self.path!r}", repr(name), fix)
+                )
 
     def _settled(self, split: str, stream: Any) -> Any:
         from datasets import Dataset
