@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from fake_sweep import SPACE, fake, fake_study
@@ -336,3 +337,58 @@ def test_auto_mapping_of_an_adapter_is_ignored(train, toy, own_directory):
     edit(folder / "adapter_config.json", auto_mapping={"base_model_class": "X", "parent_library": "evil"})
     adapters.load(folder)
     assert not os.path.exists("canary")  # noqa: PTH110
+
+
+# --- evaluations -------------------------------------------------------------------------------------------
+
+ELSEWHERE = [
+    "{private}/test.jsonl",
+    "../private/test.jsonl",
+    "glob:{private}/*.jsonl",
+    "glob:../priv*/test.jsonl",
+    "file://{private}/test.jsonl",
+    "link.jsonl",
+    ["train.jsonl", "{private}/test.jsonl"],
+]
+
+
+@pytest.fixture
+def evaluated(train, toy_files, private, own_directory):
+    """Makes a finished run, started in a directory, whose config names test files elsewhere."""
+
+    def make(cwd, files):
+        folder = train(*toy_files, "trainer.args.max_steps=1", "tracking=none").directory
+        shutil.copy("test.jsonl", private)
+        (own_directory / "link.jsonl").symlink_to(private / "test.jsonl")
+        (folder / ".hydra").mkdir(exist_ok=True)
+        (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": cwd}}}))
+        cfg = OmegaConf.load(folder / "config.yaml")
+        cfg.dataset.files.test = json.loads(json.dumps(files).replace("{private}", str(private)))
+        OmegaConf.save(cfg, folder / "config.yaml")
+        return str(folder)
+
+    return make
+
+
+@pytest.mark.parametrize("files", ELSEWHERE)
+def test_evaluation_of_someone_elses_run_reads_no_file_elsewhere(evaluated, files):
+    """Messages about its rows, and scores, would show what is in it."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["evaluate", evaluated("/nonexistent", files)])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.test"]
+
+
+@pytest.mark.parametrize("cwd", ["/proc/self/cwd", ".", None, ["{}"]])
+def test_run_does_not_pass_for_ones_own(evaluated, cwd):
+    """It would have to know the path of the current directory."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["evaluate", evaluated(cwd, ELSEWHERE[0])])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.test"]
+
+
+@pytest.mark.parametrize("is_typed", [False, True])
+def test_evaluation_reads_files_of_the_user(evaluated, private, own_directory, is_typed):
+    """Positive control: of the own run, and of another one if the file is typed."""
+    folder = evaluated("/nonexistent" if is_typed else str(own_directory), ELSEWHERE[0])
+    typed = [f"dataset.files.test={private}/test.jsonl"] if is_typed else []
+    assert dispatch(["evaluate", folder, *typed]) == 0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydratune.cli.train import DRY, train
 from hydratune.config.composition import config_flags
-from hydratune.evaluation.load_run import directory_of
+from hydratune.evaluation.load_run import directory_of, started_here
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.journal import journals
 from hydratune.tracking.mlflow import Mlflow
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     flags = config_flags(node)
     typed = _overrides(directory)
     dry = [DRY] if given.dry else []
-    is_own = str(node.runtime.cwd) == str(Path.cwd())  # as text: /proc/self/cwd would always be the same directory
-    return train([*flags, *typed, *given.overrides, *dry], directory, typed, is_own_project=is_own)
+    arguments = [*flags, *typed, *given.overrides, *dry]
+    return train(arguments, directory, typed, is_own_project=started_here(directory))
 
 
 def _overrides(directory: Path) -> list[str]:

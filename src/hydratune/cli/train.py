@@ -256,7 +256,7 @@ def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
     for point in plan.space.corners():
         with composition.composer(plan.request):
             cfg = checked_job(plan.request, plan.job(point, plan.replicates[0]))
-            if mistakes := [*hydra_guard.stores(cfg, typed)]:
+            if mistakes := [*hydra_guard.stores(cfg, typed), *hydra_guard.sending(cfg, typed)]:
                 raise ConfigError(*mistakes)
             yield cfg
 
@@ -323,6 +323,8 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
             mistakes += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
             mistakes += hydra_guard.stores(cfg, typed)
+            own = [one.key_or_group for one in request.parsed] if is_own_project else typed
+            mistakes += hydra_guard.sending(cfg, own)
             mistakes += () if is_own_project else hydra_guard.data_files(cfg, typed)
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)

@@ -38,6 +38,7 @@ _KINDS = {
 }
 # Subclass of `_KINDS` that is unsafe with data from someone else -> the class to name instead.
 _REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.CmaEsSampler"}
+_REPORTERS = ("transformers.integrations",)  # their callbacks send metrics to servers, or write to other directories
 _SPOKEN = (
     "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
     "TrainingArguments, Trainer or TrainerCallback"
@@ -115,6 +116,9 @@ def check_target(path: Any, key: str) -> Mistake | None:
     if found.path in _REPLACED:
         fix = f"Set {key}={_REPLACED[found.path]}."
         return Mistake(key, "a sampler that stores no pickles in the study", repr(path), fix)
+    if is_in(found.path, _REPORTERS):
+        fix = "Set trainer.args.report_to=NAME on the command line."
+        return Mistake(key, "a callback that reports to no tracker", repr(path), fix)
     if any(part.startswith("_") for part in path.split(".")) or not _is_kind(found):
         return Mistake(key, _SPOKEN, repr(path), how_to_allow(path))
     return None

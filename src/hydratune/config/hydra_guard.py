@@ -8,6 +8,7 @@ launchers, and `logging_config` checks logging. This module checks the rest.
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 import sysconfig
@@ -42,6 +43,12 @@ _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
 _SUBDIRECTORY = "workers/${hydra:job.num}"
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
 _NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
+# Key by which a run publishes its model, or reports to a tracker -> the values with which it does not.
+_SENDING: dict[str, tuple[Any, ...]] = {
+    "trainer.args.push_to_hub": (None, False),
+    "trainer.args.hub_private_repo": (True,),
+    "trainer.args.report_to": (None, "none", [], ["none"]),
+}
 _PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # precede the path of a data file
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
@@ -168,7 +175,25 @@ def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None)
         yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
 
 
-def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+    """Yield an error for each key with which a config, not the user, publishes the model or reports to a tracker.
+
+    Args:
+        cfg: A config that passed `check_config`.
+        typed: Keys of the overrides on the command line.
+    """
+    plain: Any = OmegaConf.to_container(cfg.trainer.args, resolve=True)
+    for key, harmless in _SENDING.items():
+        name = key.rpartition(".")[2]
+        is_harmless = plain.get(name, harmless[0]) in harmless or (
+            name.startswith("hub") and not plain.get("push_to_hub")
+        )
+        if not is_harmless and not any(f"{key}.".startswith(f"{one}.") for one in typed):
+            fix = f"To use it, set it on the command line: {key}={json.dumps(plain[name])}."
+            yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
+
+
+def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Mistake]:
     """Yield an error for each file or directory outside this project that a run of another project reads.
 
     The config of such a run came from someone else, and the run records what it reads. Relative paths count from the
@@ -177,8 +202,9 @@ def data_files(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
     Args:
         cfg: A config that passed `check_config`.
         typed: Keys of the overrides on the command line.
+        nodes: Nodes of the config whose values the run reads.
     """
-    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _READ}
+    plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes}
     own = [Path.cwd(), *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib"))]
     for key, value in _texts(plain):
         is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point

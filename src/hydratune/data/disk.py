@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
+
+_NAME = re.compile(r"[\w. -]*\w")
 
 
 @dataclass(kw_only=True)
@@ -31,6 +36,8 @@ class SavedDataset(Source):
             yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
         elif "::" in self.path:  # `datasets` parses `::` as a chain of file systems
             yield Mistake("path", "a path without '::'", repr(self.path), "Rename the directory.")
+        elif outside := next(_names_outside(folder), None):
+            yield Mistake("path", "a directory whose files name nothing outside it", outside, "Save it again.")
 
     def read(self) -> RawDataset:
         """Return the splits of the directory."""
@@ -46,3 +53,22 @@ class SavedDataset(Source):
             fix = f"Call its splits {', '.join(SPLITS)}."
             raise ConfigError(Mistake("dataset.path", f"splits among {one_of(SPLITS)}", f"{list(splits)}", fix))
         return RawDataset(DatasetDict({split: splits[split] for split in SPLITS if split in splits}))
+
+
+def _names_outside(folder: Path) -> Iterator[str]:
+    """Yield each file or directory that a saved dataset names outside its own directory."""
+    for name, key in (("dataset_dict.json", "splits"), ("state.json", "_data_files")):
+        for path in folder.rglob(name):
+            for entry in _entries(path, key):
+                inner = entry.get("filename") if isinstance(entry, dict) else entry
+                if not _NAME.fullmatch(str(inner)):
+                    yield f"{path.relative_to(folder)}: {inner!r}"
+
+
+def _entries(path: Path, key: str) -> list[Any]:
+    """Return a list in a JSON file; empty if there is none, which `datasets` reports."""
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))[key]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return entries if isinstance(entries, list) else []

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hydratune.config import hydra_guard
 from hydratune.config.instantiate import build
 from hydratune.data.cache import content_hash
 from hydratune.data.columns import located
@@ -33,6 +34,7 @@ from hydratune.evaluation.load_run import (
     log_to_stderr,
     open_run,
     overriding,
+    started_here,
 )
 from hydratune.tasks.base import EvalSplit
 from hydratune.tracking.delivery import checked_pointer
@@ -117,6 +119,8 @@ def evaluate(
         ConfigError: If an override is invalid, or if rows are unreadable or have labels that the model does not have.
     """
     cfg = _changed(run.cfg, overrides, config_dir)
+    if not started_here(run.directory) and (wrong := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]):
+        raise ConfigError(*wrong)
     is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
     own = _one_file(cfg) if is_other else None
     called = _checked_name(name or _name(cfg, own))

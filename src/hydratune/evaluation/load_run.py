@@ -27,7 +27,7 @@ from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files
 from hydratune.utils.secret_formats import MASK
-from hydratune.utils.yaml_files import read_plain_config
+from hydratune.utils.yaml_files import read_plain_config, read_yaml
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -152,6 +152,17 @@ def directory_of(name: str, uri: str) -> Path:
         got, fix = f"{directory!r}, whose {POINTER} does not say so", "Name the run's directory."
         raise ConfigError(Mistake("RUN", f"the directory of the run {name}", got, fix))
     return Path(directory)
+
+
+def started_here(directory: Path) -> bool:
+    """Return whether a run names the current directory as the one where it was started.
+
+    The paths are compared as text: /proc/self/cwd would always be the current directory.
+    """
+    try:
+        return str(read_yaml(directory / ".hydra" / "hydra.yaml").hydra.runtime.cwd) == str(Path.cwd())
+    except (AttributeError, ConfigError, OmegaConfBaseException, OSError):
+        return False
 
 
 def build_task(cfg: DictConfig) -> Task:

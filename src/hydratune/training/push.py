@@ -83,9 +83,8 @@ def main(arguments: Sequence[str]) -> int:
     cfg, directory = _finished(given.run), given.run.resolve()
     repo_id = given.to or default_repo_id(cfg, directory)
     hub.check_push("--to", repo_id, token=None)
-    private = False if given.public else cfg.trainer.args.get("hub_private_repo", True)
     try:
-        url = Push(directory, repo_id, private).send()
+        url = Push(directory, repo_id, private=not given.public).send()
     except hub.PushError as error:
         print(f"hydratune: {error}. The same command goes on from there.", file=sys.stderr)
         return FAILED

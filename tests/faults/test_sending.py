@@ -1,0 +1,141 @@
+"""What publishes a model or reports to a tracker is typed: no config and no run of someone else decides it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hydratune.cli.main import dispatch
+from hydratune.cli.train import checked
+from hydratune.config import allowlist
+from hydratune.config.composition import Request, composer
+from hydratune.utils.errors import ConfigError
+
+PUSH = {"push_to_hub": True, "hub_model_id": "evil/x"}
+FILES = [
+    (PUSH, [], {"push_to_hub"}),
+    ({**PUSH, "push_to_hub": "${vars.yes}"}, [], {"push_to_hub"}),
+    ({**PUSH, "push_to_hub": "${oc.decode:'true'}"}, [], {"push_to_hub"}),
+    ({**PUSH, "hub_private_repo": False}, [], {"push_to_hub", "hub_private_repo"}),
+    ({"hub_private_repo": False}, PUSH, {"hub_private_repo"}),
+    ({"hub_private_repo": None}, PUSH, {"hub_private_repo"}),
+    ({"report_to": "wandb"}, [], {"report_to"}),
+    ({"report_to": "all"}, [], {"report_to"}),
+    ({"report_to": ["tensorboard"]}, [], {"report_to"}),
+    ({"report_to": ["none", "trackio"]}, [], {"report_to"}),
+    ({"report_to": "${vars.tracker}"}, [], {"report_to"}),
+]
+
+
+def refused(*overrides, **where):
+    """The keys of what checking refuses."""
+    request = Request(tuple(overrides), **where)
+    with composer(request):
+        try:
+            checked(request)
+        except ConfigError as error:
+            return {mistake.key.removeprefix("trainer.args.") for mistake in error.mistakes}
+    return set()
+
+
+def texts(args):
+    """Overrides of arguments of the Trainer."""
+    return [f"trainer.args.{name}={json.dumps(value)}" for name, value in dict(args).items()]
+
+
+@pytest.fixture
+def experiment(own_directory):
+    """Writes an experiment with arguments of the Trainer; returns where configs are read from."""
+
+    def write(args):
+        folder = own_directory / "mine" / "experiment"
+        folder.mkdir(parents=True)
+        content = {"trainer": {"args": args}, "vars": {"yes": True, "tracker": "wandb"}}
+        (folder / "evil.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
+        return own_directory / "mine"
+
+    return write
+
+
+@pytest.mark.parametrize(("args", "typed", "keys"), FILES)
+def test_config_publishes_nothing(experiment, args, typed, keys):
+    """Neither directly, nor by an interpolation, nor by a value that makes a typed push public."""
+    assert refused("experiment=evil", *texts(typed), config_dir=experiment(args)) == keys
+
+
+@pytest.mark.parametrize("args", [PUSH, {**PUSH, "hub_private_repo": False}, {"report_to": "tensorboard"}])
+def test_command_line_publishes(own_directory, args):
+    """Positive control."""
+    assert not refused(*texts(args))
+    assert own_directory.is_dir()
+
+
+def test_config_that_sends_nothing_is_accepted(experiment):
+    """The name of the repository, and whether it is private, do nothing by themselves."""
+    args = {"hub_model_id": "me/x", "hub_private_repo": False, "report_to": []}
+    assert not refused("experiment=evil", config_dir=experiment(args))
+
+
+@pytest.mark.parametrize("place", ["/nonexistent", "/proc/self/cwd", "."])
+def test_run_of_someone_else_publishes_nothing(own_directory, place):
+    """The stored overrides of a run that was started elsewhere are not the user's."""
+    folder = own_directory / "theirs" / ".hydra"
+    folder.mkdir(parents=True)
+    (folder / "overrides.yaml").write_text(json.dumps(texts(PUSH)))
+    (folder / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": place, "config_sources": []}}}))
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", "theirs", "--dry"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["trainer.args.push_to_hub"]
+
+
+CALLBACKS = ["AzureML", "ClearML", "CodeCarbon", "Comet", "DagsHub", "DVCLive", "Flyte", "MLflow", "Neptune",
+             "SwanLab", "TensorBoard", "Trackio", "Wandb"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+@pytest.mark.parametrize("package", ["transformers.integrations", "transformers.integrations.integration_utils"])
+def test_callbacks_that_report_are_refused(package, name):
+    """They write outside the directory of the run, e.g. a store of MLflow, or send metrics to a server."""
+    assert allowlist.check_target(f"{package}.{name}Callback", "trainer.callbacks.x._target_")
+
+
+@pytest.mark.parametrize("name", ["EarlyStoppingCallback", "PrinterCallback", "trainer_callback.ProgressCallback"])
+def test_other_callbacks_are_accepted(name):
+    """Positive control."""
+    assert not allowlist.check_target(f"transformers.{name}", "trainer.callbacks.x._target_")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("state.json", {"_data_files": [{"filename": "../private/data.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "{private}/data.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "https://evil.example/data.arrow"}]}),
+        ("state.json", {"_data_files": [{"filename": "data.arrow"}, {"filename": "x/../../private/data.arrow"}]}),
+        ("train/state.json", {"_data_files": [{"filename": "../../private/data.arrow"}]}),
+        ("dataset_dict.json", {"splits": ["../private"]}),
+        ("dataset_dict.json", {"splits": ["train", "{private}"]}),
+        ("dataset_dict.json", {"splits": ["hf://datasets/evil/x"]}),
+    ],
+)
+def test_saved_dataset_names_no_files_elsewhere(own_directory, name, content):
+    """`datasets` would read them."""
+    path = own_directory / "saved" / name
+    path.parent.mkdir(parents=True)
+    (own_directory / "saved" / "dataset_info.json").write_text("{}")
+    path.write_text(json.dumps(content).replace("{private}", str(own_directory.parent / "private")))
+    assert refused("dataset=saved", "dataset.path=saved") == {"dataset.path"}
+
+
+def test_saved_dataset_elsewhere_would_be_read(own_directory):
+    """Positive control: `datasets` follows the name."""
+    from datasets import Dataset, load_from_disk
+
+    Dataset.from_dict({"text": ["secret"]}).save_to_disk("saved")
+    (file,) = Path("saved").glob("*.arrow")
+    file.rename(own_directory / "private.arrow")
+    state = json.loads(Path("saved/state.json").read_text())
+    Path("saved/state.json").write_text(json.dumps({**state, "_data_files": [{"filename": "../private.arrow"}]}))
+    assert load_from_disk("saved")["text"][:] == ["secret"]
+    assert refused("dataset=saved", "dataset.path=saved") == {"dataset.path"}
