@@ -147,3 +147,14 @@ def test_a_run_on_sentences_and_references(train, own_directory, tiny_model):
     write_rows(own_directory / "new.jsonl", [{"source": ["a film .", "so good ."]}])
     predict(PredictRequest(str(result.directory), own_directory / "new.jsonl", out=own_directory / "out.jsonl"))
     assert json.loads((own_directory / "out.jsonl").read_text())["prediction"] is not None
+
+
+def test_columns_of_references_may_have_gaps():
+    """A row has as many references as it has cells with a text; a row without any is invalid."""
+    Path("a.csv").write_text("source,one,two\na,x,y\nb,z,\nc,,\nd,,w\n")
+    source = LocalFiles(
+        files={"train": "a.csv", "validation": "a.csv"}, columns={"target": ["one", "two"]}, on_bad_row="drop"
+    )
+    rows = source.load(Seq2Seq())["train"]
+    assert rows["target"][:] == [["x", "y"], ["z"], ["w"]]
+    assert [bad.where for bad in source.dropped.before if bad.split == "train"] == ["a.csv:4"]

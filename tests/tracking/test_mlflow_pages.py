@@ -181,6 +181,8 @@ def test_sweep_page_charts_the_logarithm():
     sweep_page(client := FakeClient(*trials), "1", "parent")
     (state,) = client.tags.values()
     (lines,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "PARALLEL"]
+    (bars,) = [chart for chart in state["compareRunCharts"] if chart["type"] == "BAR"]
+    assert [*lines["selectedMetrics"], bars["metricKey"]] == ["eval/loss", "eval/loss"]
     assert lines["selectedParams"] == ["log10_rate"]
     assert "params.`rate`" in state["selectedColumns"]
     assert not [column for column in state["selectedColumns"] if "log10" in column]

@@ -20,6 +20,7 @@ from hydratune.data.raw import RawDataset
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.splits import (
+    drop_blanks,
     drop_keys,
     hold_out,
     holds_lists_of_texts,
@@ -333,12 +334,15 @@ class Source(Configurable, ABC):
         """Return the rows with the columns of the task, and the columns of `extra` (split -> names) prefixed by `_`.
 
         If the task reads a text and the data has a list of texts, e.g. sentences, they are joined with spaces.
-        If the task reads a list and the data has a text, `list_separator` splits it.
+        If the task reads a list and the data has a text, `list_separator` splits it. Of columns that are references of
+        one source, those that are blank in a row do not count, since rows may have fewer references than others.
         """
         names = {ours: self._theirs(ours) for ours in wanted}
         renamed = type(splits)(
             {split: select_columns(rows, names, (extra or {}).get(split, ())) for split, rows in splits.items()}
         )
+        several = [name for name, one in wanted.items() if one.kind == "references" and isinstance(names[name], list)]
+        renamed = type(splits)({split: drop_blanks(rows, several) for split, rows in renamed.items()})
         texts = [name for name, column in wanted.items() if column.kind == "text"]
         lists = {name for name in texts for rows in renamed.values() if holds_lists_of_texts(rows, name)}
         if lists:

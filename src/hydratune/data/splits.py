@@ -129,6 +129,14 @@ def join_texts(rows: Any, names: Iterable[str]) -> Any:
     return rows
 
 
+def drop_blanks(rows: Any, names: Iterable[str]) -> Any:
+    """Return `rows` without blank texts in some columns of lists."""
+    for name in names:
+        if holds_lists_of_texts(rows, name):
+            rows = with_column(rows, name, rows.features[name], partial(_filled, name=name))
+    return rows
+
+
 def with_whole_labels(splits: Any, names: Iterable[str]) -> Any:
     """Convert labels such as 5.0 to whole numbers if all labels of a column are whole, and return the splits.
 
@@ -167,6 +175,10 @@ def _whole(batch: Mapping[str, Sequence[Any]], name: str) -> list[int | None]:
 
 def _joined(batch: Mapping[str, Sequence[Any]], name: str) -> list[str | None]:
     return [None if texts is None or None in texts else " ".join(texts) for texts in batch[name]]
+
+
+def _filled(batch: Mapping[str, Sequence[Any]], name: str) -> list[list[str]]:
+    return [[text for text in texts if text and text.strip()] for texts in batch[name]]
 
 
 def hold_out(
