@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from hydratune.cli.main import dispatch
+from hydratune.cli.train import checked
 from hydratune.config import allowlist, trust
+from hydratune.config.composition import Request, composer
 from hydratune.utils.errors import ConfigError
 
 
@@ -96,3 +98,59 @@ def test_nothing_to_trust(own_directory):
     with pytest.raises(ConfigError) as caught:
         dispatch(["trust"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["pyproject.toml"]
+
+
+LINKS = ["outputs", "multirun"]
+
+
+@pytest.fixture
+def linked(project, own_directory):
+    """Makes a directory for results a link; returns the keys that a check refuses."""
+    project()
+    (own_directory.parent / "home" / "inner").mkdir(parents=True)
+    (own_directory / "inside").mkdir()
+
+    def link(folder, target):
+        Path(folder).unlink(missing_ok=True)
+        Path(folder).symlink_to(target)
+        with composer(request := Request(("dataset=digits", "task=image_classification", "model=vit_tiny"))):
+            try:
+                checked(request)
+            except ConfigError as error:
+                return [mistake.key for mistake in error.mistakes]
+        return []
+
+    return link
+
+
+@pytest.mark.parametrize("folder", LINKS)
+@pytest.mark.parametrize(
+    "target", ["../home", "../home/inner", "inside/../../home", "{}", "/tmp", "..", "/proc/self/cwd/../home"]
+)
+def test_links_for_results_are_not_trusted(linked, own_directory, folder, target):
+    """A cloned repository must not place results in a directory of the user."""
+    refused = linked(folder, target.format(own_directory.parent / "home"))
+    assert refused == [folder]
+    assert not [*(own_directory.parent / "home").rglob("*.db")]
+
+
+@pytest.mark.parametrize("folder", LINKS)
+def test_links_for_results_inside_the_project_are_accepted(linked, folder):
+    """They lead to no directory that the repository could not fill itself."""
+    assert linked(folder, "inside") == []
+
+
+def test_trusted_link_counts_until_it_changes(linked):
+    """What was trusted is that target."""
+    linked("outputs", "../home")
+    dispatch(["trust"])
+    assert linked("outputs", "../home") == []
+    assert linked("outputs", "../home/inner") == ["outputs"]
+
+
+def test_sweep_writes_through_no_link(linked):
+    """A sweep is checked in another place."""
+    linked("multirun", "../home")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["-m", "dataset=digits", "task=image_classification", "model=vit_tiny", "seed=1,2"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["multirun"]

@@ -217,6 +217,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
     places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
     if mistakes := [
         *itertools.chain(*places),
+        *hydra_guard.result_links(),
         *hydra_guard.stores(cfg, keys),
         *hydra_guard.ray_address(cfg.hydra, keys),
     ]:
@@ -308,7 +309,7 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
     """Return the config of a run after all checks; see `train` for the arguments."""
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]
-    mistakes += composition.check_single(request)
+    mistakes += [*composition.check_single(request), *hydra_guard.result_links()]
     bad = {text for text, _ in wrong}
     sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
     jobs = composition.expand_multirun(sound)

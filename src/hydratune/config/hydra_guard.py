@@ -19,7 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import allowlist, launchers, logging_config, servers
+from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.utils.errors import Mistake, one_line
 from hydratune.utils.provenance import has_literal_secret
 
@@ -145,6 +145,14 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
     if not is_typed and (path == home or not path.is_relative_to(home)):
         fix = f"To use it, set it on the command line: '{key}={text}'."
         yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
+
+
+def result_links() -> Iterator[Mistake]:
+    """Yield an error for each directory for results that is a link out of this project that the user does not trust."""
+    for folder in servers.RESULTS:
+        if target := trust.untrusted_link(folder):
+            expected = "a directory in this project, or a link that you trust"
+            yield Mistake(folder, expected, f"a link to {target!r}", "If it is yours, run `hydratune trust`.")
 
 
 def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Mistake]:

@@ -1,7 +1,8 @@
-"""`hydratune trust`: allow the code that the `pyproject.toml` of this directory lists, as `direnv allow` does.
+"""`hydratune trust`: allow the code that the `pyproject.toml` of this directory lists, and its links for results.
 
-A cloned repository may come with a list of its own, so its list counts only after the user has seen it. What is trusted
-is this list at this path: a changed list must be trusted again.
+A cloned repository may come with a list and with links of its own, so they count only after the user has seen them, as
+with `direnv allow`. What is trusted is this list, or this target of a link, at this path: a changed one must be trusted
+again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydratune.config.servers import RESULTS
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
 
@@ -23,18 +25,23 @@ _for_this_command: list[bool] = []
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the list of this directory's `pyproject.toml`, record that the user trusts it, and return the exit code."""
+    """Print this directory's list and its links for results, record that the user trusts them; return the exit code."""
     parser = argparse.ArgumentParser(prog="hydratune trust", description=__doc__)
     parser.parse_args(arguments)
     path, names = _project()
-    if not names:
-        fix = f"Nothing needs to be trusted: {path} lists no code."
+    links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}
+    if not names and not links:
+        fix = f"Nothing needs to be trusted: {path} lists no code, and results are written to this directory."
         raise ConfigError(Mistake(_PROJECT, "a list allow = [...] under [tool.hydratune]", "none", fix))
     _store().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-    write_json(_store(), {**_recorded(), str(path): _digest(names)})
-    print(f"trusted from now on, as listed in {path}:")
+    trusted = {str(path): _digest(names)} if names else {}
+    trusted |= {str(Path.cwd() / folder): _digest([str(target)]) for folder, target in links.items()}
+    write_json(_store(), {**_recorded(), **trusted})
+    print(f"trusted from now on, as listed in {path}:" if names else "trusted from now on:")
     for name in names:
         print(f"  {name}")
+    for folder, target in links.items():
+        print(f"  {folder}, a link to {target!r}")
     return 0
 
 
@@ -53,6 +60,21 @@ def untrusted_names() -> list[str]:
     path, names = _project()
     is_trusted = bool(_for_this_command) or _recorded().get(str(path)) == _digest(names)
     return [] if is_trusted else names
+
+
+def untrusted_link(folder: str) -> str | None:
+    """Return the target of a directory for results if it is a link out of this project that the user has not trusted.
+
+    Such a link can come with a cloned repository, and results would be written into a directory of the user.
+    """
+    target = _target_outside(folder)
+    is_trusted = bool(_for_this_command) or _recorded().get(str(Path.cwd() / folder)) == _digest([str(target)])
+    return None if is_trusted else target
+
+
+def _target_outside(folder: str) -> str | None:
+    path = Path(folder).resolve()
+    return None if path.is_relative_to(Path.cwd().resolve()) else str(path)
 
 
 @functools.cache
