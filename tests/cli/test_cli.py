@@ -12,7 +12,7 @@ import pytest
 
 from hydratune.cli.main import VERBS, dispatch
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import one_of
+from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_MISTAKE, one_of
 from processes import LONG, hydratune, start
 
 
@@ -245,6 +245,31 @@ def test_a_signal_is_not_lost(toy, own_directory, times, code):
     done = subprocess.run(command, capture_output=True, timeout=LONG, check=False)
     assert done.returncode == code
     assert (own_directory / "run").is_dir()
+
+
+LIBRARY = """
+import os, signal, sys
+from hydratune.cli import main
+from hydratune.utils.errors import ConfigError, Mistake
+
+def interrupted(arguments):
+    try:
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    finally:
+        raise {"user": ConfigError(Mistake("a", "b", "c", "d")), "library": KeyError("x")}[sys.argv[2]]
+
+main.dispatch = interrupted
+main.main()
+"""
+
+
+@pytest.mark.parametrize("error", ["user", "library"])
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", INTERRUPTED), ("SIGTERM", SAVED), ("SIGURG", None)])
+def test_error_after_a_signal_does_not_hide_it(name, code, error):
+    """A library that is interrupted can raise an error of its own; without a signal, the error counts."""
+    done = subprocess.run([sys.executable, "-c", LIBRARY, name, error], capture_output=True, text=True, check=False)
+    expected = {"user": USER_MISTAKE, "library": FAILED}[error] if code is None else code
+    assert (done.returncode, "Traceback" in done.stderr) == (expected, expected == FAILED), done.stderr
 
 
 def test_copy_a_config():

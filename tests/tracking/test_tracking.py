@@ -1,9 +1,11 @@
 """MLflow is told the truth: one run a run, its real end, its real numbers."""
 
+import itertools
 import json
 import shlex
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -43,6 +45,35 @@ def params_of(store):
     """The params of each run of a store, the oldest run first."""
     found = sorted(runs(store), key=lambda run: run.info.start_time)
     return [run.data.params for run in found]
+
+
+@pytest.mark.parametrize("jump", [3 * 3600, -3 * 3600])
+def test_clock_is_set_during_a_run(train, toy, store, monkeypatch, jump):
+    """Durations are not negative, and the points and the end of a run follow its start."""
+    real, set_at = time.time, time.monotonic()
+    calls = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() + jump * next(calls))
+    result = train(*toy, "trainer.args.logging_steps=1")
+    seconds = time.monotonic() - set_at
+    (run,) = runs(store)
+    assert 0 <= run.info.end_time - run.info.start_time <= seconds * 1000
+    points = connect(store).get_metric_history(run.info.run_id, "train/loss")
+    assert all(run.info.start_time <= point.timestamp <= run.info.end_time for point in points)
+    runtimes = [value for name, value in result.metrics.items() if name.endswith("runtime")]
+    assert runtimes
+    assert all(0 <= value <= seconds for value in runtimes)
+
+
+def test_run_that_resumes_before_its_start_ends_after_it(store, own_directory, monkeypatch):
+    """The clock of the machine was set back between two processes of a run."""
+    facts = RunInfo("run", own_directory, {}, {})
+    with Mlflow(uri=store).start(facts):
+        pass
+    monkeypatch.setattr("hydratune.utils.clock.milliseconds", lambda: 1_000_000)
+    with Mlflow(uri=store).start(facts):
+        pass
+    (run,) = runs(store)
+    assert run.info.end_time == run.info.start_time
 
 
 def test_params_have_every_resolved_value(train, toy, store):

@@ -55,7 +55,7 @@ def main() -> None:
     guard_output()
     servers.ignore_default_login()
     try:
-        sys.exit(dispatch(sys.argv[1:]))
+        sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
         sys.exit(_say(error))
     except BrokenPipeError:  # `hydratune configs | head`
@@ -66,6 +66,15 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
+
+
+def _dispatch_or_end(arguments: Sequence[str]) -> int:
+    """Run a command; if a signal interrupted a library that then raised an error of its own, raise the signal's."""
+    try:
+        return dispatch(arguments)
+    except Exception:
+        signals.raise_pending()
+        raise
 
 
 def _is_resumable(arguments: Sequence[str]) -> bool:

@@ -37,7 +37,7 @@ from hydratune.training.launch import is_distributed, launch, machines, other_ma
 from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
-from hydratune.utils import slurm, watchdog
+from hydratune.utils import signals, slurm, watchdog
 from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.utils.files import (
     CHECKPOINTS,
@@ -388,6 +388,7 @@ def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
         log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise RunFailedError from error
     except Exception as error:
+        signals.raise_pending()  # a library raised an error of its own after the signal
         log.exception("run failed: its files are in %s", directory)
         if words := oom_hint(error, job.directory):
             log.error("%s", words)

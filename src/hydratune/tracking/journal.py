@@ -10,12 +10,12 @@ import json
 import logging
 import math
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydratune.utils import clock
 from hydratune.utils.files import find_files, write_text
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,7 @@ class Journal:
         params: Recorded params, name -> value.
         uri: The store that the run was started with, without a password.
         key: Key of the run in its store.
+        began: Start of the run in ms since 1970; 0 if not recorded.
         directory_before: Absolute path of the run directory at the last start of the run; empty if not recorded.
         last_sent: Progress that this process recorded last, also if it could not be written.
         is_incomplete: Whether an entry could not be written.
@@ -88,6 +89,7 @@ class Journal:
         self._points: dict[tuple[str, int], Point] = {}
         self.params: dict[str, str] = {}
         self.uri = self.key = self.directory_before = ""
+        self.began = 0
         self.damaged = sum(not _is_entry(values) for values, _ in self._lines(0))
         if self.damaged:
             log.warning("tracking: %d lines of %s are no entries and are skipped", self.damaged, self._path)
@@ -95,7 +97,7 @@ class Journal:
             if entry.kind in ("run", "continue"):
                 self.directory_before = entry.values.get("tags", {}).get(DIRECTORY, "")
             if entry.kind == "run":
-                self.uri, self.key = entry.values["uri"], entry.values["key"]
+                self.uri, self.key, self.began = (entry.values[name] for name in ("uri", "key", "began"))
             elif entry.kind == "metrics":
                 self._points |= {(name, step): Point(name, v, at, step) for name, v, at, step in entry.values["points"]}
             elif entry.kind == "params":
@@ -133,7 +135,7 @@ class Journal:
         MLflow would store infinities as 1.8e308, so they are skipped. A run that resumes from a checkpoint repeats
         steps whose points are recorded already.
         """
-        now = int(time.time() * 1000)
+        now = clock.milliseconds()
         infinite = [name for name, value in values.items() if math.isinf(value)]
         points = [
             Point(name, float(value), now, step)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hydratune.tracking.client import existing, typed_uri
+from hydratune.utils import clock
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_formats import MASK
@@ -31,7 +31,7 @@ def log_to_run(
     from mlflow.entities import Metric, RunTag
 
     uri, run_id = pointer["uri"], pointer["run_id"]
-    now = int(time.time() * 1000)
+    now = clock.milliseconds()
     finite = {name: float(value) for name, value in (metrics or {}).items() if abs(value) != float("inf")}
     points = [Metric(name, value, now, 0) for name, value in finite.items()]
     client = _existing(uri)

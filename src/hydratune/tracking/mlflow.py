@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import shlex
-import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
@@ -37,7 +36,7 @@ from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
 from hydratune.tracking.system_metrics import SystemMetrics
 from hydratune.tracking.uploader import Uploader, format_error, upload_pending
-from hydratune.utils import process
+from hydratune.utils import clock, process
 from hydratune.utils.errors import ConfigError, Mistake, PrunedError, one_line, optional_record
 from hydratune.utils.files import write_text
 from hydratune.utils.provenance import cli_path, redact
@@ -160,9 +159,9 @@ class Mlflow(Tracking):
                 tags["param_drift"] = drift[:_LONGEST_TAG]
             journal.write("continue", tags=tags)
         else:
-            name, began = self.run_name or facts.name, int(time.time() * 1000)
+            name, journal.began = self.run_name or facts.name, clock.milliseconds()
             known = {"uri": redact(uri), "experiment": self.experiment, "name": redact(name), "tags": tags}
-            journal.write("run", key=facts.key or uuid.uuid4().hex, began=began, **known)
+            journal.write("run", key=facts.key or uuid.uuid4().hex, began=journal.began, **known)
         journal.write_params(params)
 
 
@@ -258,7 +257,8 @@ class MlflowRunLog(RunLog):
         """Record the end and wait for its upload; log how to upload the rest later."""
         if self._system:
             self._system.close()
-        self._journal.write("status", status=status, ended=int(time.time() * 1000))
+        ended = max(clock.milliseconds(), self._journal.began)  # a resumed run began in another process
+        self._journal.write("status", status=status, ended=ended)
         if not self._waits:
             self._sender.leave()
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.callbacks import EvaluationInterruptedError
 from hydratune.training.trainer.checkpoint_files import MANIFEST, PREFIX, UNFINISHED, DiskFullError
 from hydratune.training.trainer.dataloader import protect_workers, seed_workers, set_epoch
+from hydratune.utils import clock
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
     def _loss_until_now(self) -> dict[str, float]:
         """Return the loss and the training time, which upstream keeps only in memory."""
         since = self.accelerator.gather(self._tr_loss.detach().reshape(1)).mean().item()
-        seconds = self._seconds_before + time.time() - self._began
+        seconds = self._seconds_before + clock.time() - self._began
         return {
             "since_last_log": since,
             "until_last_log": self._total_loss_scalar,
@@ -130,7 +130,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
     # --- resuming ----------------------------------------------------------------------------------------
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
-        self._began, self._seconds_before, self._has_run_epoch = time.time(), 0.0, False
+        self._began, self._seconds_before, self._has_run_epoch = clock.time(), 0.0, False
         epochs_and_steps: tuple[int, int] = super()._init_training_state(*args, **kwargs)
         self._resumed_from = checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
         if checkpoint is not None and (Path(checkpoint) / MANIFEST).is_file():

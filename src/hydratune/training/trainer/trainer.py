@@ -8,9 +8,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+import transformers.trainer
 from accelerate.utils import find_batch_size, recursively_apply, slice_tensors
 from torch import nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler
+from transformers import trainer_utils
 from transformers.trainer_pt_utils import BatchRebalanceSampler
 from transformers.trainer_pt_utils import LengthGroupedSampler as UpstreamsLengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput, has_length
@@ -20,7 +22,11 @@ from hydratune.training.effective_precision import full_precision
 from hydratune.training.trainer.accumulation import GradientAccumulationMixin
 from hydratune.training.trainer.nan_guard import NanGuardMixin
 from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler, lengths
+from hydratune.utils import clock
 from hydratune.utils.rng import seeded_generator
+
+# Upstream subtracts two readings of `time.time` for its runtimes and speeds, which are wrong if the clock was set.
+transformers.trainer.time = trainer_utils.time = clock
 
 
 class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
