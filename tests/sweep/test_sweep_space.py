@@ -42,6 +42,24 @@ def test_intervals():
     assert (one.low, one.high, one.whole) == (1, 10, True)
 
 
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        (f"{LR}=tag(log,interval(1e-6,1e-3))", True),
+        (f"{LR}=interval(1e-6,1e-3)", False),
+        (f"{LR}=1e-5,1e-4,1e-3", True),
+        (f"{LR}=1e-5,3e-5", False),
+        (f"{WD}=0,0.1,1.5", False),
+        ("seed=1,2,300", False),
+        ("model=minilm,bert", False),
+        (f"seed=1,2 {LR}=1e-5,1e-3", True),
+    ],
+)
+def test_parameter_is_logarithmic(override, expected):
+    """Choices over more than one power of ten are unreadable on a linear axis; seeds are no amounts."""
+    assert space(*override.split()).parameters[-1].is_logarithmic == expected
+
+
 def test_ranges():
     """Equal steps without the end, as in Python."""
     (one,) = space("seed=range(1,7,2)").parameters

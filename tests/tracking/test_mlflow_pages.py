@@ -95,7 +95,7 @@ def test_sweep_page_draws_the_objective(pages):
     """It shows the sweep's runs alone, and draws their objective over what was changed."""
     pages.driver.get(pages.base + pages.sweep)
     browser.wait_text(pages.driver, "8 matching runs", "Sort: best/accuracy", "Parallel Coordinates")
-    axes = {"seed", "learning_rate", "best/accuracy"}
+    axes = {"seed", "log10_learning_rate", "best/accuracy"}
     browser.wait("the axes", lambda: axes <= {*_texts(pages.driver, "svg text")})
 
 

@@ -60,6 +60,16 @@ class Parameter:
         count = round((self.high - self.low) / self.step) + 1
         return [self._number(self.low + i * self.step) for i in range(count)]
 
+    @property
+    def is_logarithmic(self) -> bool:
+        """Return whether charts show the logarithms: for a log-uniform range, or choices such as 1e-5, 1e-4, 1e-3."""
+        labels = self.labels if self.choices else []
+        numbers = [one for one in labels if isinstance(one, int | float) and not isinstance(one, bool)]
+        if self.log or not numbers or len(numbers) < len(labels):
+            return self.log
+        has_floats = any(isinstance(one, float) for one in numbers)  # e.g. seeds are whole
+        return has_floats and min(numbers) > 0 and max(numbers) > 10 * min(numbers)
+
     def overrides(self, label: Label) -> list[str]:
         """Return the overrides of a label or a number."""
         texts = self.choices[self.labels.index(label)] if self.choices else (_text(label),)
