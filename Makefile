@@ -46,7 +46,7 @@ release: $(INSTALLED) ## build the wheel, check it in an empty environment, prin
 	$(BIN)/python -m build --outdir dist
 	$(PYTHON) -m venv --clear dist/venv
 	dist/venv/bin/pip install --quiet --constraint constraints.txt "$$(ls dist/*.whl)[demo]"
-	cd dist && venv/bin/hydratune --version && venv/bin/hydratune --dry
+	cd dist && venv/bin/hydratune --version && venv/bin/hydratune --dry-run
 	rm -rf dist/venv
 	@awk '/^## / { sections++ } sections == 1' CHANGELOG.md
 

@@ -105,8 +105,8 @@ def prepare(folder: Path, data: Path | None, rows: int | None, held_out: int | N
         held_out: The most of the other splits.
     """
     folder.mkdir(parents=True)
-    limits = [f"dataset.limit.train={rows or 'null'}"]
-    limits += [f"dataset.limit.{split}={held_out or 'null'}" for split in SPLITS[1:]]
+    limits = [f"dataset.max_samples.train={rows or 'null'}"]
+    limits += [f"dataset.max_samples.{split}={held_out or 'null'}" for split in SPLITS[1:]]
     read = [PAIRS]
     if data:
         columns = ["dataset.columns.text=sentence1", "dataset.columns.text_pair=sentence2"]

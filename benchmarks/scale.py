@@ -122,7 +122,8 @@ def main() -> None:
             "rows": {n: partial(one, n, SHORT, steps) for n in given.rows},
             "tokens a row": {n: partial(one, few, n, steps) for n in given.lengths},
             "processes": {
-                n: partial(one, few, SHORT, steps, "hardware=ddp", f"hardware.processes={n}") for n in given.processes
+                n: partial(one, few, SHORT, steps, "hardware=ddp", f"hardware.nproc_per_node={n}")
+                for n in given.processes
             },
         }
         for name, measures in what.items():

@@ -44,9 +44,9 @@ EVALUATIONS = 2
 TINY = [
     "experiment=digits",
     "hardware.threads=1",
-    "dataset.limit.train=64",
-    "dataset.limit.validation=32",
-    "dataset.limit.test=1",
+    "dataset.max_samples.train=64",
+    "dataset.max_samples.validation=32",
+    "dataset.max_samples.test=1",
     *(f"model.config.{name}={size}" for name, size in {
         "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}.items()),
     f"trainer.args.num_train_epochs={EVALUATIONS}",

@@ -49,7 +49,7 @@ BASIC = "basic"  # the first argument of this script as a Hydra app
 
 # --- overhead --------------------------------------------------------------------------------------------
 
-SHORT = ["dataset.limit.validation=66", "dataset.limit.test=1", "tracking.log_models=false"]
+SHORT = ["dataset.max_samples.validation=66", "dataset.max_samples.test=1", "tracking.log_models=false"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Trials:
     @property
     def short(self) -> list[str]:
         """Overrides of all."""
-        return [*SHORT, f"dataset.limit.train={self.rows}"]
+        return [*SHORT, f"dataset.max_samples.train={self.rows}"]
 
     @property
     def swept(self) -> list[str]:
@@ -193,7 +193,7 @@ def overhead_table(timings: dict[str, list[Timing]], rows: int) -> Table:
 DIGITS = [
     "experiment=digits",
     "tracking=none",
-    "dataset.limit.train=1000",
+    "dataset.max_samples.train=1000",
     "model.config.num_hidden_layers=2",
     "trainer.args.per_device_train_batch_size=16",
     "trainer.args.warmup_steps=0",  # the first evaluation decides much
@@ -242,7 +242,7 @@ def pruning(seeds: Sequence[int], grid: Mapping[str, str]) -> tuple[list[Pruned]
     swept = [f"{key}={values}" for key, values in grid.items()]
     results, points = list[Pruned](), dict[tuple[Any, ...], list[float]]()
     for seed in seeds:
-        asha = trials(f"asha-{seed}", [*swept, f"seed={seed}", "sweep.pruner=asha", "sweep.shuffle=true"])
+        asha = trials(f"asha-{seed}", [*swept, f"seed={seed}", "sweep.pruner=asha", "sweep.shuffle_trials=true"])
         whole = trials(f"grid-{seed}", [*swept, f"seed={seed}"])
         values = {tuple(trial.params.values()): trial.values[0] for trial in whole}
         found = max((trial for trial in asha if trial.values), key=lambda trial: trial.values[0])

@@ -41,11 +41,11 @@ RATES = ("samples_per_second", "samples_per_cpu_second")
 PARTS = {
     "in fp32": ["hardware.precision=fp32"],
     "rows in an order of chance": ["trainer.args.train_sampling_strategy=random"],
-    "attention by sdpa": ["hardware.attention=sdpa"],
-    "plain steps": ["hardware.lean=false"],
+    "attention by sdpa": ["hardware.attn_implementation=sdpa"],
+    "plain steps": ["hardware.cpu_optimizations=false"],
     "embeddings frozen": ["model.freeze=[embeddings]"],
     "no dropout": ["model.dropout=0"],
-    "no dropout, attention by sdpa": ["model.dropout=0", "hardware.attention=sdpa"],
+    "no dropout, attention by sdpa": ["model.dropout=0", "hardware.attn_implementation=sdpa"],
 }
 ROWS, QUICK_ROWS = 1024, 64
 

@@ -65,7 +65,7 @@ def main() -> None:
     given = parse(made)
     if given.quick:
         given.steps = 2
-    few = [f"trainer.args.max_steps={given.steps}", "dataset.limit.validation=32", "dataset.limit.test=32"]
+    few = [f"trainer.args.max_steps={given.steps}", "dataset.max_samples.validation=32", "dataset.max_samples.test=32"]
     numbers, home = itertools.count(), Path.cwd()
 
     def seconds(overrides: Sequence[str]) -> float:

@@ -30,9 +30,9 @@ RUNS = [
     "name=minilm",
     "trainer.args.learning_rate=3e-5,1e-4,3e-4,1e-3",
     "seed=1,2",
-    "dataset.limit.train=200",
-    "dataset.limit.validation=100",
-    "dataset.limit.test=100",
+    "dataset.max_samples.train=200",
+    "dataset.max_samples.validation=100",
+    "dataset.max_samples.test=100",
     "trainer.args.logging_steps=2",
 ]
 

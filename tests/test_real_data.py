@@ -21,14 +21,14 @@ def test_pairs_of_mrpc(train):
     files = [f"dataset.files.{split}={MRPC / split}.jsonl" for split in ("train", "validation", "test")]
     columns = ["dataset.columns.text=sentence1", "dataset.columns.text_pair=sentence2"]
     names = "dataset.labels=[not_equivalent,equivalent]"
-    limits = ["dataset.limit.validation=64", "dataset.limit.test=128", "trainer.args.max_steps=5"]
+    limits = ["dataset.max_samples.validation=64", "dataset.max_samples.test=128", "trainer.args.max_steps=5"]
     result = train("dataset=local", *files, *columns, names, *limits)
     assert {"test_accuracy", "test_f1"} <= set(result.metrics)
     assert result.metrics["test_accuracy"] > 0.5
     assert '"equivalent"' in (result.directory / "predictions.jsonl").read_text()
 
 
-FEW = ["hardware.threads=2", "dataset.limit.validation=64", "dataset.limit.test=64"]
+FEW = ["hardware.threads=2", "dataset.max_samples.validation=64", "dataset.max_samples.test=64"]
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_xquad(train):
         "task.max_length=128",
         "task.doc_stride=32",
     ]
-    files = [f"dataset.files.train={XQUAD}", "dataset.limit.train=64", "trainer.args.max_steps=3"]
+    files = [f"dataset.files.train={XQUAD}", "dataset.max_samples.train=64", "trainer.args.max_steps=3"]
     result = train("dataset=local", "task=question_answering", *options, *files, *FEW)
     assert {"test_f1", "test_exact_match"} <= set(result.metrics)
     source = LocalFiles(files={"train": str(XQUAD)}, format="squad", group_by_column="context", test_size=0.2)
@@ -69,10 +69,12 @@ def test_xquad(train):
 @pytest.mark.skipif(not SHAKESPEARE.is_file(), reason="the data is not on this machine")
 def test_shakespeare(train):
     """A text file and a network from nothing: after a few steps it knows more than the frequencies of bytes do."""
-    options = ["task.separator=newline", "task.block_size=64", "trainer.args.learning_rate=1e-2"]
+    options = ["task.document_separator=newline", "task.block_size=64", "trainer.args.learning_rate=1e-2"]
     model = ["model=gpt_tiny", "model.config.n_layer=1", "model.config.n_embd=64", "model.config.n_head=2"]
     files = [f"dataset.files.train={SHAKESPEARE}", "dataset.test_size=0.05", "trainer.args.max_steps=100"]
-    result = train("dataset=local", "task=causal_lm", *options, *model, *files, "dataset.limit.test=500", *FEW[:2])
+    result = train(
+        "dataset=local", "task=causal_lm", *options, *model, *files, "dataset.max_samples.test=500", *FEW[:2]
+    )
     text = SHAKESPEARE.read_bytes()
     entropy = -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
     assert result.metrics["test_bits_per_byte"] < entropy

@@ -40,7 +40,7 @@ WRONG = {"hydratune dataset=locl trainer.args.learning_rat=3e-5 sede=7"}
 # A word of a command that ends in `...` -> what belongs there.
 REST = {
     "dataset@dataset.sources.a=local": "dataset.sources.a.files.train=a.csv dataset.sources.b.path=OWNER/NAME",
-    "task.encoding=indicators": "dataset=local dataset.files.train=a.csv",
+    "task.label_format=multi_hot": "dataset=local dataset.files.train=a.csv",
     "hardware.launch.nnodes=2": "hardware.launch.rdzv_endpoint=host0:29500",
     "hydra/launcher=submitit_slurm": "trainer.args.learning_rate=1e-5,3e-5",
 }
@@ -48,7 +48,7 @@ REST = {
 BASES = {
     "model.trust_remote_code=true": "hydratune model=pretrained model.pretrained_model_name_or_path=OWNER/NAME",
     "dataset.streaming=true": "hydratune dataset=local dataset.files.train=a.csv dataset.files.validation=b.csv",
-    "dataset.on_bad_row=drop": "hydratune dataset=local dataset.files.train=a.csv",
+    "dataset.on_bad_rows=skip": "hydratune dataset=local dataset.files.train=a.csv",
     "dataset.test_size=0.1": "hydratune dataset=local dataset.files.train=a.csv",
     "dataset.delimiter=;": "hydratune dataset=local dataset.files.train=semicolons.csv",
     "dataset.header=false": "hydratune dataset=local dataset.files.train=bare.csv",
@@ -176,9 +176,9 @@ def stopping(parse):
 
 
 def validate(arguments: list[str]) -> None:
-    """Do what `--dry` does; of a command with a verb, parse its arguments and its overrides."""
+    """Do what `--dry-run` does; of a command with a verb, parse its arguments and its overrides."""
     if arguments[0] not in VERBS:
-        assert dispatch([*arguments, "--dry"]) == 0
+        assert dispatch([*arguments, "--dry-run"]) == 0
         return
     try:
         dispatch(arguments)
@@ -196,7 +196,7 @@ def is_mention(arguments: list[str]) -> bool:
 @pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_valid_as_typed(page, monkeypatch):
-    """Each one composes and passes the checks of `--dry` that need neither rows nor weights."""
+    """Each one composes and passes the checks of `--dry-run` that need neither rows nor weights."""
     monkeypatch.setattr("sys.argv", ["hydratune"])
     wrong = {}
     for command in commands(page):

@@ -2,11 +2,14 @@
 
 import itertools
 import re
+from collections import defaultdict
 
 import pytest
+from omegaconf import OmegaConf
 
 from conftest import write_rows
 from hydratune.config.composition import options, shipped_dir
+from hydratune.config.signatures import signature
 from hydratune.config.validate import check_config
 from hydratune.utils.errors import ConfigError
 
@@ -53,3 +56,17 @@ def test_experiment_opens_with_summary_and_command(option):
     _, summary, command = option.path.read_text(encoding="utf-8").splitlines()[:3]
     assert summary == f"# {option.summary}"
     assert command == f"# hydratune experiment={option.name}"
+
+
+def test_yaml_lists_every_parameter():
+    """Each parameter of a class that a group instantiates is a key in some file of this group."""
+    keys, parameters = defaultdict(set), defaultdict(set)
+    for option in SHIPPED:
+        node = OmegaConf.load(option.path)
+        target = str(node.get("_target_", ""))
+        keys[option.group] |= set(node)
+        if target.startswith("hydratune."):
+            known = signature(target)
+            parameters[option.group] |= {name for name in known.parameters if not name.startswith("_")}
+    parameters["trainer"] -= set(signature("transformers.Seq2SeqTrainer").parameters)  # objects that the run passes
+    assert {group: names - keys[group] for group, names in parameters.items() if names - keys[group]} == {}

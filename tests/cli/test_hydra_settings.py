@@ -1,4 +1,4 @@
-"""Hydra's own settings: those that a run cannot use are refused by `--dry` and by the run, before anything is written."""
+"""Hydra's own settings: those that a run cannot use are refused by `--dry-run` and by the run, before anything is written."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ UNUSABLE = {
 }
 
 
-@pytest.mark.parametrize("flags", [["--dry"], [], ["-m", "seed=1,2", "--dry"]], ids=["dry", "run", "sweep"])
+@pytest.mark.parametrize("flags", [["--dry-run"], [], ["-m", "seed=1,2", "--dry-run"]], ids=["dry", "run", "sweep"])
 @pytest.mark.parametrize("override", UNUSABLE, ids=lambda text: text[:40])
 def test_unusable_setting_is_refused(override, flags, own_directory):
     """One mistake names the key, and nothing is created."""
@@ -48,7 +48,7 @@ def test_unusable_sweep_directory_is_refused(where, own_directory):
     """A sweep needs a directory of its own too."""
     (own_directory / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
-        dispatch(["-m", "seed=1,2", "--dry", f"hydra.sweep.dir={where}"])
+        dispatch(["-m", "seed=1,2", "--dry-run", f"hydra.sweep.dir={where}"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["hydra.sweep.dir"]
 
 
@@ -66,4 +66,4 @@ def test_failure_of_hydra_is_no_traceback(monkeypatch, own_directory):
 @pytest.mark.parametrize("override", ["hydra/job_logging=none", "hydra/job_logging=disabled", "hydra.verbose=[a]"])
 def test_usable_settings_are_accepted(override):
     """Hydra's own options stay available."""
-    assert dispatch(["--dry", override]) == 0
+    assert dispatch(["--dry-run", override]) == 0

@@ -102,7 +102,16 @@ def stored(own_directory, compose):
     return make
 
 
-FLAGS = ["-m", "--multirun", "--config-dir=x", "--config-path=x", "-cd=x", "--cfg=job", "--dry", "--shell-completion"]
+FLAGS = [
+    "-m",
+    "--multirun",
+    "--config-dir=x",
+    "--config-path=x",
+    "-cd=x",
+    "--cfg=job",
+    "--dry-run",
+    "--shell-completion",
+]
 
 
 @pytest.mark.parametrize("flag", [*FLAGS, 1, {"a": 1}])
@@ -174,7 +183,7 @@ def test_data_files_of_another_project_are_refused(stored, monkeypatch, rows, ov
     text = override.format(rows=rows, home=rows.parent)
     stored(*more, text, cwd=cwd)
     with pytest.raises(ConfigError) as caught:
-        dispatch(["resume", "run", "--dry"])
+        dispatch(["resume", "run", "--dry-run"])
     assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.files.train"}
 
 
@@ -185,15 +194,15 @@ def test_data_files_of_the_own_project_are_the_users_choice(stored, monkeypatch,
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda *_: "")
     more = ["dataset=local", "dataset.files={train: rows.jsonl}", f"+vars.x={rows.parents[1]}", "tracking=none"]
     stored(*more, override.format(rows=rows, home=rows.parent))
-    assert dispatch(["resume", "run", "--dry"]) == 0
+    assert dispatch(["resume", "run", "--dry-run"]) == 0
 
 
 def test_data_files_of_another_project_can_be_typed(stored, monkeypatch, rows):
     """And files inside the project, as of a project that was moved, are read."""
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda *_: "")
     stored("dataset=local", "dataset.files={train: rows.jsonl}", "tracking=none", cwd="/nonexistent")
-    assert dispatch(["resume", "run", "--dry"]) == 0
-    assert dispatch(["resume", "run", f"dataset.files.train={rows}", "--dry"]) == 0
+    assert dispatch(["resume", "run", "--dry-run"]) == 0
+    assert dispatch(["resume", "run", f"dataset.files.train={rows}", "--dry-run"]) == 0
 
 
 @pytest.mark.parametrize(("cwd", "more"), [("/nonexistent", []), ("/proc/self/cwd", ["seed=1"])])

@@ -75,7 +75,7 @@ def test_train_refuses_tasks_that_train_copies(toy, job):
     """`srun -n2 hydratune` is an error; nothing begins."""
     job(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0")
     with pytest.raises(ConfigError) as caught:
-        dispatch([*toy, "--dry"])
+        dispatch([*toy, "--dry-run"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["SLURM_STEP_NUM_TASKS"]
 
 

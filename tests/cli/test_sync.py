@@ -20,7 +20,7 @@ def run(store, own_directory):
     directory = own_directory / "outputs" / "run"
     directory.mkdir()
     (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
+    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         run_log.metrics({"eval_loss": 0.5}, 1)
         run_log.metrics({"eval_loss": 0.25}, 2)
         run_log.artifact(directory / "notes.txt")
@@ -85,7 +85,7 @@ def test_run_that_is_lost_during_training_is_created_again(store, own_directory,
     directory = own_directory / "outputs" / "run"
     directory.mkdir()
     (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
+    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         run_log.metrics({"eval_loss": 0.5}, 1)
         run_log._sender.nudge()
         while not Journal(directory).is_delivered():

@@ -29,7 +29,7 @@ def test_serves_a_run(train, toy, store):
 def test_a_run_is_recorded_by_a_server(train, toy, store):
     """`tracking.uri=http://...` records the same run with a real MLflow server."""
     with serving("--uri", store) as (base, _):
-        result = train(*toy, f"tracking.uri={base}", "tracking.experiment=remote")
+        result = train(*toy, f"tracking.uri={base}", "tracking.experiment_name=remote")
         client = connect(base)
         experiment = client.get_experiment_by_name("remote")
         (run,) = client.search_runs([experiment.experiment_id])

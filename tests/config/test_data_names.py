@@ -49,14 +49,14 @@ def test_data_name_of_other_sources():
 def test_experiment_and_directory_are_called_after_the_data(compose):
     """Until the experiment is named."""
     cfg = compose("dataset=local", "dataset.files.train=reviews.csv", "model=minilm")
-    assert (cfg.tracking.experiment, cfg.name) == ("reviews", "reviews-minilm")
+    assert (cfg.tracking.experiment_name, cfg.name) == ("reviews", "reviews-minilm")
     assert Path(cfg.hydra.run.dir).parent == Path("outputs/reviews-minilm")
-    named = compose("dataset=local", "dataset.files.train=reviews.csv", "tracking.experiment=mine")
-    assert named.tracking.experiment == "mine"
+    named = compose("dataset=local", "dataset.files.train=reviews.csv", "tracking.experiment_name=mine")
+    assert named.tracking.experiment_name == "mine"
     cfg = compose("dataset=hub", "dataset.path=stanfordnlp/imdb", "model=minilm")
-    assert (cfg.tracking.experiment, cfg.name) == ("stanfordnlp/imdb", "stanfordnlp_imdb-minilm")
-    assert compose("dataset=local").tracking.experiment == "local"
-    assert compose().tracking.experiment == "wordnet_supersense"
+    assert (cfg.tracking.experiment_name, cfg.name) == ("stanfordnlp/imdb", "stanfordnlp_imdb-minilm")
+    assert compose("dataset=local").tracking.experiment_name == "local"
+    assert compose().tracking.experiment_name == "wordnet_supersense"
 
 
 def test_trials_over_data_sets_are_in_the_experiment_of_their_sweep(toy_files):
@@ -70,5 +70,5 @@ def test_trials_over_data_sets_are_in_the_experiment_of_their_sweep(toy_files):
     swept = [one for one in toy_files if "files.train" not in one]
     plan, cfg = make_plan(Request((*swept, "dataset.files.train=a.jsonl,b.jsonl")))
     jobs = [compose(plan, plan.job(point, None), Path("x"))[0] for point in plan.space.grid()]
-    assert {job.tracking.experiment for job in jobs} == {cfg.tracking.experiment} == {"local"}
+    assert {job.tracking.experiment_name for job in jobs} == {cfg.tracking.experiment_name} == {"local"}
     assert [job.dataset.files.train for job in jobs] == ["a.jsonl", "b.jsonl"]

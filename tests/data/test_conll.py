@@ -111,7 +111,7 @@ def test_conll_token_that_is_a_number_sign():
 def test_conll_hashtag_without_a_label_is_no_comment():
     """It is an invalid line; `#begin document` is a comment."""
     text = "#begin document (bc/cctv); part 000\nAnn\tO\n\n#tag\nx\tO\n"
-    assert rows(text, on_bad_row="drop")[0] == [["Ann"]]
+    assert rows(text, on_bad_rows="skip")[0] == [["Ann"]]
 
 
 def test_conll_comment_that_may_be_a_token_is_rejected():
@@ -129,7 +129,7 @@ def test_conll_line_with_a_trailing_tab_shows_it():
     with pytest.raises(ConfigError) as caught:
         source(text).load(TASK)
     assert r"'said\tO\t' at a.conll:2" in caught.value.mistakes[0].got
-    assert rows(text, on_bad_row="drop")[0] == [["yes"]]
+    assert rows(text, on_bad_rows="skip")[0] == [["yes"]]
 
 
 @pytest.mark.parametrize("names", [("FORM", "UPOS"), ("form", "upos"), (1, 3)])

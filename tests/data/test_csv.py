@@ -174,7 +174,7 @@ def test_csv_options_of_a_file_that_has_no_columns(options):
 def test_csv_comments():
     """Lines that start with the prefix are skipped between rows, not inside quotes; lines are counted on."""
     text = '# made by hand\ntext,label\n# "note\n#no,a\n"x\n# y",a\nz # w,b\n,c\n'
-    assert rows(text, comment="#", on_bad_row="drop") == (["x\n# y", "z # w"], ["a", "b"])
+    assert rows(text, comment="#", on_bad_rows="skip") == (["x\n# y", "z # w"], ["a", "b"])
     with pytest.raises(ConfigError) as caught:
         source(text, comment="#").load(TASK)
     assert "at a.csv:8" in caught.value.mistakes[0].got
@@ -342,7 +342,7 @@ def bad(text, name="a.csv", **options):
 def test_csv_delimiter_of_several_characters_is_never_text():
     """A part of it is, and so is all of it inside quotes; a short row is invalid."""
     text = 'text||label\n"a||b"||x\nc|d||y\ne|f\n'
-    assert rows(text, delimiter="||", on_bad_row="drop") == (["a||b", "c|d"], ["x", "y"])
+    assert rows(text, delimiter="||", on_bad_rows="skip") == (["a||b", "c|d"], ["x", "y"])
     assert "a.csv:4" in bad(text, delimiter="||").got
 
 
@@ -472,7 +472,7 @@ def test_csv_header_of_a_joined_file_is_no_row():
     """The names of the columns do not become a text and a label."""
     text = "text,label\nx,a\ntext,label\ny,b\n"
     assert "a.csv:3" in bad(text).got
-    assert rows(text, on_bad_row="drop") == (["x", "y"], ["a", "b"])
+    assert rows(text, on_bad_rows="skip") == (["x", "y"], ["a", "b"])
 
 
 @pytest.mark.parametrize(

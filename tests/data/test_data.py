@@ -85,7 +85,7 @@ def test_limit():
     """`limit` keeps that many rows, drawn at random but always the same ones."""
     save("a.jsonl")
     source = files(train="a.jsonl", validation="a.jsonl")
-    source.limit = {"train": 5, "validation": 1000}
+    source.max_samples = {"train": 5, "validation": 1000}
     first, second = source.load(TASK), source.load(TASK)
     assert first["train"]["text"] == second["train"]["text"] != [r["sentence"] for r in ROWS[:5]]
     assert (len(first["train"]), len(first["validation"])) == (5, 40)
@@ -173,8 +173,8 @@ def test_a_limit_may_leave_a_label_out(own_directory, tiny_model):
     from transformers import AutoTokenizer
 
     write_rows(own_directory / "a.jsonl", [{"sentence": f"t{i}", "y": "abc"[i % 3]} for i in range(30)])
-    splits = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, columns=COLUMNS, limit={"train": 2}).load(
-        TASK
-    )
+    splits = LocalFiles(
+        files={"train": "a.jsonl", "validation": "a.jsonl"}, columns=COLUMNS, max_samples={"train": 2}
+    ).load(TASK)
     data = TASK.prepare(splits, AutoTokenizer.from_pretrained(tiny_model), None, None)
     assert data.head["num_labels"] == 3

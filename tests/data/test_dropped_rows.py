@@ -34,14 +34,14 @@ def test_csv_value_that_is_no_number_names_its_line(value):
 
 def test_csv_value_that_is_no_number_is_dropped():
     """The other rows of the column are numbers."""
-    rows = load(Regression(), SCORES, on_bad_row="drop")
+    rows = load(Regression(), SCORES, on_bad_rows="skip")
     assert (rows["text"][:], rows["label"][:]) == (["good", "bad", "awful"], [0.5, 1.0, 0.25])
 
 
 def test_jsonl_first_value_that_is_no_number():
     """The kind of column that the task reads decides, not the first row."""
     text = '{"text": "x", "label": "N/A"}\n{"text": "y", "label": 1}\n{"text": "z", "label": 0.5}\n'
-    assert load(Regression(), text, "a.jsonl", on_bad_row="drop")["label"][:] == [1.0, 0.5]
+    assert load(Regression(), text, "a.jsonl", on_bad_rows="skip")["label"][:] == [1.0, 0.5]
 
 
 def test_csv_column_of_texts_is_one_error():
@@ -54,8 +54,8 @@ def test_csv_column_of_texts_is_one_error():
 def test_csv_indicator_that_is_no_number():
     """The columns of several labels are numbers too."""
     text = "text,rude,kind\ngood,0,1\nbad,1,0\nfine,?,1\n"
-    task = MultiLabelClassification(encoding="indicators")
-    rows = load(task, text, columns={"labels": ["rude", "kind"]}, labels=["rude", "kind"], on_bad_row="drop")
+    task = MultiLabelClassification(label_format="multi_hot")
+    rows = load(task, text, columns={"labels": ["rude", "kind"]}, labels=["rude", "kind"], on_bad_rows="skip")
     assert rows["text"][:] == ["good", "bad"]
 
 
@@ -63,13 +63,13 @@ def test_csv_number_of_another_file():
     """A file of which all values are missing does not decide for the others."""
     Path("b.csv").write_text("text,label\nx,N/A\n")
     Path("a.csv").write_text(SCORES)
-    source = LocalFiles(files={"train": ["a.csv", "b.csv"], "validation": "a.csv"}, on_bad_row="drop")
+    source = LocalFiles(files={"train": ["a.csv", "b.csv"], "validation": "a.csv"}, on_bad_rows="skip")
     assert source.load(Regression())["train"]["label"][:] == [0.5, 1.0, 0.25]
 
 
 def test_stream_value_that_is_no_number_is_dropped():
     """A stream has the same rows and types."""
-    stream = load(Regression(), SCORES, on_bad_row="drop", streaming=True)
+    stream = load(Regression(), SCORES, on_bad_rows="skip", streaming=True)
     assert sorted(row["label"] for row in stream) == [0.25, 0.5, 1.0]
 
 
@@ -79,13 +79,13 @@ def test_stream_value_that_is_no_number_is_dropped():
 def test_csv_label_that_is_missing_among_ids(values, kept):
     """A mark of a missing value is no label; a word is one."""
     text = "text,label\n" + "".join(f"good {i},{value}\n" for i, value in enumerate(values))
-    assert load(SequenceClassification(), text, on_bad_row="drop")["label"][:] == kept
+    assert load(SequenceClassification(), text, on_bad_rows="skip")["label"][:] == kept
 
 
 def test_csv_label_called_none():
     """A label that `dataset.labels` names is one."""
     text = "text,label\na,0\nb,1\nc,none\nd,0\n"
-    rows = load(SequenceClassification(), text, labels=["0", "1", "none"], on_bad_row="drop")
+    rows = load(SequenceClassification(), text, labels=["0", "1", "none"], on_bad_rows="skip")
     assert [str(label) for label in rows["label"]] == ["0", "1", "none", "0"]
 
 
@@ -99,7 +99,7 @@ def test_run_lists_its_dropped_rows(train, toy):
     """Each row that was dropped is listed with its split, place and value."""
     with Path("train.jsonl").open("a") as file:
         file.write('{"text": "", "label": "pos"}\n{oops\n')
-    result = train(*toy, "dataset.on_bad_row=drop", "trainer.args.max_steps=1")
+    result = train(*toy, "dataset.on_bad_rows=skip", "trainer.args.max_steps=1")
     assert {(row["split"], row["place"]) for row in listed(result)} == {
         ("train", "train.jsonl:33"),
         ("train", "train.jsonl:34"),
@@ -109,7 +109,7 @@ def test_run_lists_its_dropped_rows(train, toy):
 
 def test_run_without_dropped_rows_lists_none(train, toy):
     """No file is written."""
-    result = train(*toy, "dataset.on_bad_row=drop", "trainer.args.max_steps=1")
+    result = train(*toy, "dataset.on_bad_rows=skip", "trainer.args.max_steps=1")
     assert not (result.directory / "dropped_rows.jsonl").exists()
 
 
@@ -126,7 +126,7 @@ def test_run_lists_the_dropped_rows_of_a_stream(train, tiny, own_directory, work
         "dataset.files.train=a.jsonl",
         "dataset.files.validation=b.jsonl",
         "dataset.streaming=true",
-        "dataset.on_bad_row=drop",
+        "dataset.on_bad_rows=skip",
         f"trainer.args.dataloader_num_workers={workers}",
         "trainer.args.max_steps=80",
         "trainer.args.eval_strategy=no",
@@ -146,7 +146,7 @@ def test_mixture_lists_the_dropped_rows_of_its_streams():
             file.write(json.dumps({"text": " ", "label": {"a": "x", "b": "y"}[name]}) + "\n{oops\n")
         write_rows(Path("v.jsonl"), [{"text": "v", "label": "x"}])
         files = {"train": f"{name}.jsonl", "validation": "v.jsonl"}
-        sources[name] = LocalFiles(files=files, streaming=True, on_bad_row="drop")
+        sources[name] = LocalFiles(files=files, streaming=True, on_bad_rows="skip")
     mixture = Mixture(sources=sources, labels=["x", "y"], stopping_strategy="all_exhausted")
     splits = mixture.load(SequenceClassification())
     assert mixture.dropped.list_in(Path()) == 2
@@ -158,7 +158,7 @@ def test_mixture_lists_the_dropped_rows_of_its_streams():
 
 
 def test_row_with_several_errors_counts_once():
-    """The count is the same as with `on_bad_row=drop`."""
+    """The count is the same as with `on_bad_rows=skip`."""
     with pytest.raises(ConfigError) as caught:
         load(SequenceClassification(), "text,label\ngood,pos\nbad,neg\n,\n")
     (total,) = [mistake for mistake in caught.value.mistakes if mistake.key == "dataset"]

@@ -191,7 +191,7 @@ def test_lines_that_are_no_rows(name):
         assert any(message in line for line in said), said
     total = len(messages) + len(kept)
     assert f"got {2 * len(messages)} that cannot: {len(messages)} of {total} in train" in said[-1]
-    assert load(task, name, on_bad_row="drop")["text"] == kept
+    assert load(task, name, on_bad_rows="skip")["text"] == kept
 
 
 def test_a_quote_that_never_ends():
@@ -207,7 +207,7 @@ def test_a_conll_line_without_a_label():
     task = AnyColumns("tokens", "labels")
     with pytest.raises(ConfigError, match=r"expected a token and its label in 2 columns, got 'b' at a\.conll:2\."):
         load(task, "a.conll")
-    assert load(task, "a.conll", on_bad_row="drop")["tokens"] == [["c"]]
+    assert load(task, "a.conll", on_bad_rows="skip")["tokens"] == [["c"]]
 
 
 def test_ten_are_shown_and_all_counted():
@@ -225,16 +225,16 @@ def test_ten_are_shown_and_all_counted():
     )
     assert said[-1] == (
         "dataset: expected rows that can be trained on, got 50 that cannot: 50 of 100 in train; the first 10 are shown. "
-        "Mend them, or leave them out with dataset.on_bad_row=drop."
+        "Mend them, or leave them out with dataset.on_bad_rows=skip."
     )
 
 
 def test_drop_counts(caplog):
-    """`dataset.on_bad_row=drop` says how many rows of which split it left out; nothing else is lost."""
+    """`dataset.on_bad_rows=skip` says how many rows of which split it left out; nothing else is lost."""
     caplog.set_level("INFO")
     Path("a.csv").write_text("text,label\n,a\nx,a\nonly one cell\ny,b\n")
     Path("b.csv").write_text("text,label\n,a\nx2,a\n")
-    source = LocalFiles(files={"train": "a.csv", "validation": "b.csv"}, on_bad_row="drop")
+    source = LocalFiles(files={"train": "a.csv", "validation": "b.csv"}, on_bad_rows="skip")
     splits = source.load(TASK)
     assert (splits["train"]["text"], splits["validation"]["text"]) == (["x", "y"], ["x2"])
     assert "data: 3 bad rows were dropped: 2 of train, 1 of validation" in caplog.messages
@@ -276,7 +276,7 @@ def test_cells_are_what_is_written(case):
     """A csv column has one type for all of its rows, and a number only where that changes no digit."""
     content, expected = CSV_CELLS[case]
     Path("a.csv").write_text(f"\ntext,value\n{content}")
-    assert load(AnyColumns("value"), "a.csv", on_bad_row="drop")["value"] == expected
+    assert load(AnyColumns("value"), "a.csv", on_bad_rows="skip")["value"] == expected
 
 
 def test_a_column_has_one_type_in_all_files():
@@ -330,7 +330,7 @@ def test_bad_rows_of_a_document():
         load(TASK, "a.json")
     said = str(caught.value)
     assert all(part in said for part in ("got 5 at a.json:6", "got 3 at a.json:7", "a.json:8"))
-    assert len(load(TASK, "a.json", on_bad_row="drop")) == 2
+    assert len(load(TASK, "a.json", on_bad_rows="skip")) == 2
 
 
 def test_texts_that_look_like_dates():
@@ -343,7 +343,7 @@ def test_the_first_row_lacks_a_column():
     """Columns are those of the first rows together; half of a surrogate pair and a bad first line are dropped."""
     lines = ["{oops", '{"text": "x"}', '{"text": "y\\ud800", "label": "a"}', *map(json.dumps, ROWS)]
     Path("a.jsonl").write_text("\n".join(lines))
-    assert len(load(TASK, "a.jsonl", on_bad_row="drop")) == 6
+    assert len(load(TASK, "a.jsonl", on_bad_rows="skip")) == 6
 
 
 def test_one_bad_file_does_not_end_a_run_that_drops():
@@ -353,7 +353,7 @@ def test_one_bad_file_does_not_end_a_run_that_drops():
     Path("b.jsonl").write_text('{"text": "z", "label": 5, "label": "\\ud800"}\n')
     Path("c.json").write_text(f"[{rows.strip().replace(chr(10), ',')}]")
     files = {"train": ["a.jsonl", "b.jsonl"], "validation": "c.json"}
-    splits = LocalFiles(files=files, on_bad_row="drop").load(TASK)
+    splits = LocalFiles(files=files, on_bad_rows="skip").load(TASK)
     assert (len(splits["train"]), len(splits["validation"])) == (2, 2)
 
 
@@ -370,7 +370,7 @@ def test_rows_are_converted_once(tmp_path):
     Path("a.csv").write_text("text,label\nx,a\nragged\ny,b\n")
     times = set()
     for _ in range(2):
-        load(TASK, "a.csv", on_bad_row="drop")
+        load(TASK, "a.csv", on_bad_rows="skip")
         (copy, *_) = (tmp_path / "cache" / "rows").iterdir()
         times.add(copy.stat().st_mtime_ns)
     assert len(times) == 1

@@ -16,7 +16,7 @@ TASK = SequenceClassification()
 def test_label_floats_beside_a_missing_one():
     """The missing label is the one invalid row; pandas writes the other IDs as floats then."""
     rows = [{"text": text, "label": label} for text, label in (("x", 1.0), ("y", None), ("z", 0.0))]
-    assert meanings(Rows(rows=rows, labels=["no", "yes"], on_bad_row="drop")) == {"x": "yes", "z": "no"}
+    assert meanings(Rows(rows=rows, labels=["no", "yes"], on_bad_rows="skip")) == {"x": "yes", "z": "no"}
 
 
 def test_label_floats_with_a_fraction_are_rejected():
@@ -52,7 +52,7 @@ def test_label_that_may_be_missing_is_reported_with_its_rows(caplog):
 
 def test_label_that_is_missing_can_be_dropped():
     """The names of the others are the model's labels, in validation too."""
-    values, names = load(write(["a", "-", "b", "-"]), labels=["a", "b"], on_bad_row="drop", unseen_labels="drop")
+    values, names = load(write(["a", "-", "b", "-"]), labels=["a", "b"], on_bad_rows="skip", unseen_labels="drop")
     assert (values, names) == (["a", "b"], ["a", "b"])
 
 

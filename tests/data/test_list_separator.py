@@ -57,7 +57,7 @@ def test_list_separator_column_of_single_ids():
 )
 def test_list_separator_of_indicators(cells):
     """NumPy prints arrays without commas."""
-    task = MultiLabelClassification(encoding="indicators")
+    task = MultiLabelClassification(label_format="multi_hot")
     rows = source(cells, list_separator="brackets", labels=["x", "y"]).load(task)["train"]
     assert rows["labels"][:] == [[0, 1], [1, 0]]
 

@@ -17,7 +17,7 @@ LABELS, NUMBERS, TAGS = SequenceClassification(), Regression(), TokenClassificat
 
 def load(name, task, **options):
     """The training rows of a case."""
-    source = LocalFiles(files={"train": str(CASES / name)}, on_bad_row="drop", **options)
+    source = LocalFiles(files={"train": str(CASES / name)}, on_bad_rows="skip", **options)
     if wrong := [*source.check()] or [*source.check_columns(task.columns)]:
         raise ConfigError(*wrong)
     return source.load(task)["train"]

@@ -153,7 +153,7 @@ def test_columns_of_references_may_have_gaps():
     """A row has as many references as it has cells with a text; a row without any is invalid."""
     Path("a.csv").write_text("source,one,two\na,x,y\nb,z,\nc,,\nd,,w\n")
     source = LocalFiles(
-        files={"train": "a.csv", "validation": "a.csv"}, columns={"target": ["one", "two"]}, on_bad_row="drop"
+        files={"train": "a.csv", "validation": "a.csv"}, columns={"target": ["one", "two"]}, on_bad_rows="skip"
     )
     rows = source.load(Seq2Seq())["train"]
     assert rows["target"][:] == [["x", "y"], ["z"], ["w"]]

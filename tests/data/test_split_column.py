@@ -135,7 +135,7 @@ def test_split_values_name_the_splits():
 
 def test_split_value_that_names_no_split_is_an_error():
     """The message names its first line, and nothing is dropped."""
-    mistake = wrong(write("a.csv", [*ROWS, ("good 5", "oos")]), split_column="partition", on_bad_row="drop")
+    mistake = wrong(write("a.csv", [*ROWS, ("good 5", "oos")]), split_column="partition", on_bad_rows="skip")
     assert mistake.key == "dataset.split_values"
     assert "a.csv:7" in mistake.got
 

@@ -65,7 +65,7 @@ def test_test_rows_of_a_file_have_their_groups():
     for name in ("a", "b"):
         save(f"{name}.jsonl", [{"text": f"{name}{i}", "label": i % 2, "document": i // 2} for i in range(20)])
     files = {"train": "a.jsonl", "test": "b.jsonl"}
-    test = LocalFiles(files=files, group_by_column="document", limit={"test": 7}).load(TASK)["test"]
+    test = LocalFiles(files=files, group_by_column="document", max_samples={"test": 7}).load(TASK)["test"]
     assert [*test["_group"]] == [int(text[1:]) // 2 for text in test["text"]]
 
 
@@ -164,7 +164,7 @@ def stream(**options):
 
 def test_a_stream_is_not_read_as_a_whole():
     """Training rows have no length and come in an order of their own; validation has both."""
-    splits = stream(shuffle_buffer=50).load(TASK)
+    splits = stream(shuffle_buffer_size=50).load(TASK)
     assert not hasattr(splits["train"], "__len__")
     assert len(splits["validation"]) == 10
     labels = [row["label"] for row in splits["train"]]
@@ -178,11 +178,11 @@ def test_bad_rows_of_a_stream():
     rows = [{"text": f"t{i}", "label": "a"} for i in range(1500)]
     for where in (3, 1200):
         save("train.jsonl", [{**row, "text": None if i == where else row["text"]} for i, row in enumerate(rows)])
-        one.shuffle_buffer = 1
+        one.shuffle_buffer_size = 1
         with pytest.raises(ConfigError, match=r"dataset\.columns\.text: expected a text in every row"):  # noqa: PT012
             loaded = one.load(TASK)
             list(loaded["train"])
-    one.on_bad_row = "drop"
+    one.on_bad_rows = "skip"
     assert len(list(one.load(TASK)["train"])) == 1499
 
 
@@ -273,7 +273,7 @@ def test_a_mixture_of_streams():
 def test_a_limited_stream_has_the_same_rows_in_each_epoch():
     """The first rows, in another order."""
     save("validation.jsonl", rows := [{"text": f"t{i}", "label": "ab"[i % 2]} for i in range(100)])
-    one = stream(limit={"train": 20}, shuffle_buffer=50)
+    one = stream(max_samples={"train": 20}, shuffle_buffer_size=50)
     save("train.jsonl", rows)
     train = one.load(TASK)["train"]
     epochs = []
@@ -290,7 +290,7 @@ def test_a_stream_of_lines_keeps_their_order():
 
     Path("a.txt").write_text("".join(f"line {i}\n" for i in range(100)))
     one = LocalFiles(files={"train": "a.txt", "validation": "a.txt"}, streaming=True)
-    assert [row["text"] for row in one.load(CausalLm(separator="newline"))["train"]][:3] == [
+    assert [row["text"] for row in one.load(CausalLm(document_separator="newline"))["train"]][:3] == [
         "line 0",
         "line 1",
         "line 2",

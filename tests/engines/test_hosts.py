@@ -13,7 +13,7 @@ from hydratune.utils.errors import SAVED
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
-CPU = ["hardware.processes=1", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
+CPU = ["hardware.nproc_per_node=1", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
 TWO = ["hardware=ddp", *CPU, "hardware.launch.nnodes=2", "hydra.run.dir=my_run"]
 AT_HOST0 = "hardware.launch.rdzv_endpoint=host0"
 ENDLESS = "trainer.args.num_train_epochs=100000"

@@ -160,13 +160,13 @@ def requeues_with_time(user, job):
 def test_several_nodes(user, reference):
     """SIGUSR1 ends the processes of both nodes after a step; the requeued job ends with the weights of one machine."""
     one = user()
-    one.installs("hardware.processes=1")
+    one.installs("hardware.nproc_per_node=1")
     job = one.submits(SEVERAL_NODES)
     wait_until(one.waiting.exists)
     one.cluster.run("scancel", "--signal=USR1", job)
     assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
     assert one.cluster.field(job, "Restarts") == "1"
-    assert weights(one.directory / "outputs" / "my_run") == reference("hardware=ddp", "hardware.processes=2")
+    assert weights(one.directory / "outputs" / "my_run") == reference("hardware=ddp", "hardware.nproc_per_node=2")
 
 
 def test_tasks_that_would_train_copies(user):
@@ -200,7 +200,7 @@ def sweeps(user):
 def test_sweep_of_preempted_and_canceled_workers(sweeps):
     """Neither SIGUSR2, which submitit asks for, nor `scancel` costs a trial a failure; the trials end elsewhere."""
     user, start = sweeps
-    with start(user.waits(most=2), "sweep.retries=0") as process:
+    with start(user.waits(most=2), "sweep.max_retries=0") as process:
         wait_until(lambda: process.poll() is not None or len(list(user.waiting.glob("*"))) == 2)
         workers = user.cluster.run("squeue", "--array", "--noheader", "--format=%i").split()
         user.cluster.run("scancel", "--signal=USR2", next(job for job in workers if job.endswith("_0")))

@@ -83,7 +83,7 @@ def test_indicators_are_reordered(train, tiny):
     names = ["dataset.columns.labels=[good,film]", "dataset.labels=[good,film]"]
     files = ["dataset=local", *(f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test"))]
     learn = ["trainer.args.max_steps=20", "trainer.args.learning_rate=0.02"]
-    task = ["task=multi_label_classification", "task.encoding=indicators"]
+    task = ["task=multi_label_classification", "task.label_format=multi_hot"]
     result = train(*files, *task, *names, *tiny, *learn)
     assert result.metrics["test_micro_f1"] == 1
     turned = ["dataset.columns.labels=[film,good]", "dataset.labels=[film,good]"]
@@ -115,7 +115,7 @@ def test_evaluate_maps_ids_of_other_data(train, toy):
     expected = scored(result).metrics["accuracy"]
     assert scored(result, files, "dataset.labels={1:neg,2:pos}").metrics["accuracy"] == pytest.approx(expected)
     with pytest.raises(ConfigError) as error:
-        scored(result, files, "dataset.on_bad_row=drop")
+        scored(result, files, "dataset.on_bad_rows=skip")
     assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
 
 
@@ -123,7 +123,7 @@ def test_evaluate_keeps_rows_with_unseen_labels(finished):
     """They are in the denominator, and never right, whatever becomes of invalid rows."""
     other([{"text": "a film", "label": label} for label in ("pos", "neutral", "neutral", "neg")])
     with pytest.raises(ConfigError) as error:
-        scored(finished, *OTHER, "dataset.on_bad_row=drop")
+        scored(finished, *OTHER, "dataset.on_bad_rows=skip")
     assert error.value.mistakes[-1].key == "dataset.unseen_labels"
     found = scored(finished, *OTHER, "dataset.unseen_labels=keep")
     assert (found.rows, found.metrics["accuracy"]) == (4, pytest.approx(1 / 4))
@@ -135,8 +135,8 @@ def test_evaluate_keeps_rows_with_unseen_labels(finished):
         (["dataset.files.test=other.jsonl"], "test", 3),
         (["dataset=local", "dataset.files.train=other.jsonl"], "train", 3),
         (["dataset=local", "dataset.files.validation=other.jsonl"], "validation", 3),
-        (["dataset.limit.test=5"], "test", 5),
-        ([*OTHER, "dataset.limit.train=2"], "test", 2),
+        (["dataset.max_samples.test=5"], "test", 5),
+        ([*OTHER, "dataset.max_samples.train=2"], "test", 2),
     ],
 )
 def test_which_rows(finished, overrides, split, rows):
@@ -150,7 +150,7 @@ def test_a_task_without_labels(train, tiny_gpt):
     """A language model is scored on another text."""
     Path("train.txt").write_text("the film was good\n" * 30)
     Path("new.txt").write_text("a book\n" * 30)
-    files = ["dataset=local", "dataset.files.train=train.txt", "task.block_size=32", "task.separator=newline"]
+    files = ["dataset=local", "dataset.files.train=train.txt", "task.block_size=32", "task.document_separator=newline"]
     result = train("task=causal_lm", *files, *tiny_gpt)
     found = scored(result, "dataset.files.test=new.txt", "task.metrics=[bits_per_byte]")
     assert found.metrics["bits_per_byte"] > 1

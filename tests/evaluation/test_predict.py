@@ -118,7 +118,7 @@ def test_a_causal_model_goes_on(train, tiny_gpt, own_directory):
 
     (own_directory / "train.txt").write_text("the film was good\n" * 40)
     (own_directory / "new.txt").write_text("the\nthe film was\n\n")
-    files = ["dataset=local", "dataset.files.train=train.txt", "task.block_size=32", "task.separator=newline"]
+    files = ["dataset=local", "dataset.files.train=train.txt", "task.block_size=32", "task.document_separator=newline"]
     result = train("task=causal_lm", *files, *tiny_gpt)
     rows = said(own_directory / "new.txt", result, "task.max_new_tokens=6")
     assert [row["text"] for row in rows] == ["the", "the film was", ""]
@@ -185,7 +185,7 @@ def test_formats(finished, own_directory):
 
 def test_limit_and_stdout(finished, capsys):
     """The first rows alone, as lines on stdout, with nothing else among them."""
-    assert module.main([str(finished.directory), "test.jsonl", "--limit", "3"]) == 0
+    assert module.main([str(finished.directory), "test.jsonl", "--max-samples", "3"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert without_inputs(rows) == same(predictions(finished)[:3])
 
@@ -295,9 +295,9 @@ def test_predict_rejects_columns_named_like_its_output(finished, own_directory):
 def test_predict_numbers_count_dropped_rows(finished, own_directory):
     """A row's number is its position in the file, whatever rows before it were dropped."""
     (own_directory / "new.jsonl").write_text(BAD)
-    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, drop=True)] == [0, 2]
+    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, skip_bad_rows=True)] == [0, 2]
     (own_directory / "new.jsonl").write_text("".join(reversed(BAD.splitlines(keepends=True))))
-    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, drop=True)] == [1, 3]
+    assert [row["row"] for row in said(own_directory / "new.jsonl", finished, skip_bad_rows=True)] == [1, 3]
 
 
 BAD = '{"text": "the film"}\n{"text": null}\n{"text": "a book"}\nnonsense\n'
@@ -318,7 +318,7 @@ def test_bad_rows_are_refused(finished, own_directory):
 def test_bad_rows_are_left_out(finished, own_directory, caplog):
     """The others are predicted for, and what is left out is said."""
     (own_directory / "new.jsonl").write_text(BAD)
-    rows = said(own_directory / "new.jsonl", finished, drop=True)
+    rows = said(own_directory / "new.jsonl", finished, skip_bad_rows=True)
     assert [row["text"] for row in rows] == ["the film", "a book"]
     assert "data: 2 of 4 rows are left out" in caplog.messages
 
@@ -362,7 +362,7 @@ def test_few_rows_are_held(finished, own_directory, monkeypatch):
         ({"out": Path("no/out.csv")}, "--out: expected a directory that exists, got 'no'. Make it first."),
         ({"out": Path("test.jsonl")}, "--out: expected a file of its own, got 'test.jsonl'."),
         ({"batch_size": 0}, "--batch-size: expected a number above 0, got 0. Leave it out."),
-        ({"limit": 0}, "--limit: expected a number above 0, got 0. Leave it out."),
+        ({"max_samples": 0}, "--max-samples: expected a number above 0, got 0. Leave it out."),
         ({"overrides": ["seed=3"]}, "seed: expected one of ['dataset.column_names', 'dataset.columns', "),
         ({"overrides": ["dataset.columns.text=a,b"]}, "dataset.columns.text: expected one value, got 'a,b'."),
         ({"overrides": ["dataset.columns.text=none"]}, "dataset.columns.text: expected a column of test.jsonl:"),
@@ -378,7 +378,9 @@ def test_mistakes(finished, asked, message):
 def test_mistakes_come_together(finished):
     """All mistakes of the command line are told at once."""
     with pytest.raises(ConfigError) as error:
-        predict(PredictRequest(str(finished.directory), Path("test.jsonl"), ["seed=1"], limit=0, out=Path("a.txt")))
+        predict(
+            PredictRequest(str(finished.directory), Path("test.jsonl"), ["seed=1"], max_samples=0, out=Path("a.txt"))
+        )
     assert len(error.value.mistakes) == 3
 
 
@@ -402,7 +404,7 @@ def test_by_run_id(train, toy, store, way, capsys):
     if way == "tag":
         connect(store).set_tag(run_id, "hydratune.directory", str(result.directory))
     capsys.readouterr()  # what the run said
-    predict(PredictRequest(run_id, Path("test.jsonl"), limit=1))
+    predict(PredictRequest(run_id, Path("test.jsonl"), max_samples=1))
     assert json.loads(capsys.readouterr().out)["text"]
 
 

@@ -79,7 +79,7 @@ def test_any_override(typed, base):
     """Each mistake is one line of the one form."""
     write_rows(Path("a.jsonl"), [{"text": "good", "label": "x"}, {"text": "bad", "label": "y"}])
     try:
-        assert dispatch(["--dry", *base, *typed]) == 0
+        assert dispatch(["--dry-run", *base, *typed]) == 0
         told = []
     except ConfigError as error:
         told = [str(mistake) for mistake in error.mistakes]

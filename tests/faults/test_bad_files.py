@@ -302,14 +302,14 @@ def labelled(draw):
     train=labelled(),
     validation=st.none() | labelled(),
     names=st.sampled_from([None, None, ["a", "b", "c"], ["0", "1"], ["1", "0"], ["False", "True"]]),
-    on_bad_row=st.sampled_from(["error", "drop"]),
+    on_bad_rows=st.sampled_from(["error", "skip"]),
 )
-def test_rows_that_a_task_takes(tokenizer, train, validation, names, on_bad_row):
+def test_rows_that_a_task_takes(tokenizer, train, validation, names, on_bad_rows):
     """A row is encoded under the label that is written, or dropped and counted, or there is a message."""
     folder = Path(tempfile.mkdtemp(dir="."))
     files = {"train": train, "validation": validation}
     paths = {split: str(write_rows(folder / f"{split}.jsonl", rows)) for split, rows in files.items() if rows}
-    source = LocalFiles(files=paths, labels=names, on_bad_row=on_bad_row, validation_size=0.2)
+    source = LocalFiles(files=paths, labels=names, on_bad_rows=on_bad_rows, validation_size=0.2)
     task = SequenceClassification()
     try:
         if found := [*source.check()] or [*source.check_columns(task.columns)]:

@@ -78,7 +78,7 @@ def test_sync_killed(store, empty_store, own_directory):
     directory = own_directory / "outputs" / "run"
     directory.mkdir()
     (directory / "notes.txt").write_text("x")
-    with Mlflow(uri=store, experiment="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
+    with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         for step in range(3):
             run_log.metrics({"eval_loss": step / 2}, step)
         run_log.artifact(directory / "notes.txt")

@@ -105,7 +105,7 @@ def refused(path):
         checked(request)
     keys = [mistake.key for mistake in caught.value.mistakes]
     with pytest.raises(ConfigError):
-        main.dispatch(["--config-path", str(path), "--dry"])
+        main.dispatch(["--config-path", str(path), "--dry-run"])
     return keys
 
 

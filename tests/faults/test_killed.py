@@ -29,10 +29,10 @@ KINDS = {
         "trainer.args.warmup_steps=5",
     ],
     "accumulation": ["trainer.args.gradient_accumulation_steps=3"],
-    "plain steps": ["hardware.lean=false"],
+    "plain steps": ["hardware.cpu_optimizations=false"],
     "bf16, data workers": [
         "hardware.precision=bf16",
-        "hardware.workers=2",
+        "hardware.dataloader_num_workers=2",
         "trainer.args.train_sampling_strategy=random",
         "trainer.args.num_train_epochs=3",
     ],
@@ -157,7 +157,7 @@ def test_killed_in_two_processes(toy, own_directory):
     overrides = [
         *(one for one in toy if not one.startswith("hardware")),
         *SMALL,
-        *["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"],
+        *["hardware=ddp", "hardware.nproc_per_node=2", "hardware.device=cpu", "hardware.threads=1"],
         "trainer.args.num_train_epochs=3",
         *["trainer.args.save_strategy=steps", "trainer.args.save_steps=3", "trainer.args.eval_strategy=steps"],
         *["trainer.args.eval_steps=3", "trainer._target_=recording.Recorder", "tracking=none"],
@@ -183,7 +183,7 @@ def test_killed_in_two_processes(toy, own_directory):
     epoch = [row for step in range(8, 16) for row in whole[step]]
     assert len(epoch) == len(set(epoch)) == 32
     environment = {"FOLDER": "whole_rows", "PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "recording"}
-    done = hydratune("resume", "fewer", "hardware.processes=1", **environment)
+    done = hydratune("resume", "fewer", "hardware.nproc_per_node=1", **environment)
     assert done.returncode == 0, done.stderr
     log = (own_directory / "fewer" / "hydratune.log").read_text()
-    assert "hardware.processes changed from 2 to 1 at step 12" in log
+    assert "hardware.nproc_per_node changed from 2 to 1 at step 12" in log

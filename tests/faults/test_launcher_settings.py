@@ -112,7 +112,7 @@ def test_sweep_checks_its_launcher(own_directory):
     file.write_text('# @package _global_\nhydra: {launcher: {comment: "x\\n#SBATCH --wrap=canary"}}\n')
     for more in (["+hydra.launcher.srun_args=[canary]"], ["--config-dir", "conf", "experiment=evil"]):
         with pytest.raises(ConfigError) as caught:
-            dispatch(["-m", "seed=1,2", "hydra/launcher=submitit_slurm", "tracking=none", "--dry", *more])
+            dispatch(["-m", "seed=1,2", "hydra/launcher=submitit_slurm", "tracking=none", "--dry-run", *more])
         assert {mistake.key for mistake in caught.value.mistakes} < {
             "hydra.launcher.srun_args",
             "hydra.launcher.comment",

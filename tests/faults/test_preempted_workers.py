@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 SWEEP = [
     *[
         "-m",
-        "sweep.retries=0",
+        "sweep.max_retries=0",
         "hydra.sweep.dir=s",
         "objective=eval_loss",
         "sweep.n_trials=1",
@@ -24,7 +24,7 @@ SWEEP = [
     ],
     *["trainer.args.num_train_epochs=30", "trainer.args.per_device_train_batch_size=8", "tracking=none"],
 ]
-TWO = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"]
+TWO = ["hardware=ddp", "hardware.nproc_per_node=2", "hardware.device=cpu", "hardware.threads=1"]
 
 
 def preempt(process, number):

@@ -120,7 +120,7 @@ def test_a_run_and_a_push(toy, own_directory, secret, monkeypatch):
 @pytest.mark.slow
 def test_a_run_of_two_processes_that_fails(toy, own_directory, secret):
     """Neither the traceback, what the processes tell each other, nor a store that does not answer."""
-    two = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"]
+    two = ["hardware=ddp", "hardware.nproc_per_node=2", "hardware.device=cpu", "hardware.threads=1"]
     mine = [one for one in toy if not one.startswith("hardware")]
     fails = ["+trainer.callbacks.spy.fails=true", "tracking.uri=${oc.env:TRACKING}", "hydra.run.dir=run"]
     done = hydratune(*mine, *two, *GIVEN, *fails)
@@ -134,7 +134,14 @@ def test_a_run_of_two_processes_that_fails(toy, own_directory, secret):
 @pytest.mark.slow
 def test_a_sweep(toy, own_directory, secret):
     """Neither the study, the report, trials in processes of their own, nor a storage that does not answer."""
-    sweep = ["-m", *toy, *GIVEN, "+trainer.callbacks.spy.fails=false,true", "sweep.isolate=true", "sweep.retries=0"]
+    sweep = [
+        "-m",
+        *toy,
+        *GIVEN,
+        "+trainer.callbacks.spy.fails=false,true",
+        "sweep.process_per_trial=true",
+        "sweep.max_retries=0",
+    ]
     done = hydratune(*sweep, "hydra.sweep.dir=s", "tracking=none")
     assert {path.name for path in own_directory.rglob("*")} >= {"study.db", "sweep.json", "metrics.json"}, done.stderr
     assert "401 for ***" in done.stdout + done.stderr
@@ -323,7 +330,7 @@ WRITTEN = {
     "name='${now:${oc.env:PERCENT_PASSWORD}}'": "name",
     "name='${now:a${oc.env:PERCENT_PASSWORD}}'": "name",
     "name='${oc.env:NOPE,${oc.env:S1_TOKEN}}'": "name",
-    "tracking.experiment='a ${oc.env:S1_TOKEN}'": "tracking.experiment",
+    "tracking.experiment_name='a ${oc.env:S1_TOKEN}'": "tracking.experiment_name",
 }
 
 

@@ -85,7 +85,7 @@ def test_run_of_someone_else_publishes_nothing(own_directory, place):
     (folder / "overrides.yaml").write_text(json.dumps(texts(PUSH)))
     (folder / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": place, "config_sources": []}}}))
     with pytest.raises(ConfigError) as caught:
-        dispatch(["resume", "theirs", "--dry"])
+        dispatch(["resume", "theirs", "--dry-run"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["trainer.args.push_to_hub"]
 
 

@@ -47,7 +47,7 @@ class Signaler(Trainer):
                     process.send_signal(getattr(signal, name))
                 time.sleep(0.01)
 """
-TWO = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.threads=1"]
+TWO = ["hardware=ddp", "hardware.nproc_per_node=2", "hardware.device=cpu", "hardware.threads=1"]
 MORE = [
     *["trainer._target_=signaling.Signaler", "trainer.args.num_train_epochs=3", "tracking=none"],
     *["trainer.args.per_device_train_batch_size=4", "trainer.args.save_total_limit=2"],

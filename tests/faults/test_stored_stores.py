@@ -129,7 +129,7 @@ def test_stored_overrides_are_not_typed(own_directory, database):
     hydra = {"runtime": {"cwd": str(own_directory), "config_sources": []}}
     (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
     with pytest.raises(ConfigError) as caught:
-        dispatch(["resume", str(folder), "--dry"])
+        dispatch(["resume", str(folder), "--dry-run"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
     assert tables(database) == ["notes"]
     with composer(request := Request(tuple(typed))):  # positive control: the same, typed
@@ -159,7 +159,7 @@ def test_swept_address_of_a_config_file(own_directory, database, monkeypatch):
     path.write_text("# @package _global_\n" + json.dumps({"sweep": {"params": params}}))
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs])
     with pytest.raises(ConfigError) as caught:
-        train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry"])
+        train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry-run"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
 
 

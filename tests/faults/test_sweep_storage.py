@@ -161,16 +161,16 @@ def test_the_disk_is_full_in_one_trial(sweep, store, monkeypatch, capsys):
         save(value, path, *args)
 
     monkeypatch.setattr(torch, "save", failing)
-    code, trials = sweep(RATES, "sweep.name=mine", "sweep.retries=0")
+    code, trials = sweep(RATES, "sweep.name=mine", "sweep.max_retries=0")
     assert (code, states(trials)) == (1, ["COMPLETE", "FAIL", "COMPLETE"])
     assert "No space left on device" in trials[1].user_attrs["error"]
-    assert "sweep.retries=1" in capsys.readouterr().out
+    assert "sweep.max_retries=1" in capsys.readouterr().out
     assert {name: status for name, (status, _) in runs(store).items() if status != "FINISHED"} == {
         "learning_rate=0.02": "FAILED",
         "mine": "FAILED",
     }
     monkeypatch.setattr(torch, "save", save)
-    code, trials = sweep(RATES, "sweep.name=mine", "sweep.retries=1")
+    code, trials = sweep(RATES, "sweep.name=mine", "sweep.max_retries=1")
     assert (code, states(trials)) == (0, ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"])
     assert trials[3].params == trials[1].params
     assert runs(store) == DONE

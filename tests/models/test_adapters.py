@@ -67,7 +67,7 @@ TASKS = [
 @pytest.mark.parametrize("task", TASKS)
 def test_every_task_of_an_encoder(train, tiny, task):
     """Two steps of the shipped experiment with an adapter."""
-    few = [f"dataset.limit.{split}=32" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=32" for split in ("train", "validation", "test")]
     result = train(f"experiment=wordnet_{task}", *tiny, *few, "adapter=lora", "adapter.config.r=2")
     assert (result.directory / "model" / "adapter_model.safetensors").is_file()
 
@@ -88,7 +88,7 @@ def checkpoint(overrides, compose, folder, auto_model):
 @pytest.mark.parametrize("task", ["causal_lm", "supervised_fine_tuning"])
 def test_every_task_of_a_decoder(train, compose, tiny_gpt, tmp_path, task):
     """Two steps of the shipped experiment with an adapter in a GPT-2."""
-    few = [f"dataset.limit.{split}=64" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=64" for split in ("train", "validation", "test")]
     model = checkpoint([*tiny_gpt, "model.config.n_positions=512"], compose, tmp_path / "gpt", "AutoModelForCausalLM")
     steps = ["trainer.args.max_steps=2", "adapter=lora", "adapter.config.r=2", "hardware.threads=1"]
     result = train(f"experiment=wordnet_{task}", *model, *few, *steps)
@@ -97,7 +97,7 @@ def test_every_task_of_a_decoder(train, compose, tiny_gpt, tmp_path, task):
 
 def test_seq2seq_and_images(train, compose, tiny_model, tmp_path):
     """Encoder-decoders and vision transformers take adapters too."""
-    few = [f"dataset.limit.{split}=32" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=32" for split in ("train", "validation", "test")]
     steps = [*few, "adapter=lora", "adapter.config.r=2", "trainer.args.max_steps=2", "hardware.threads=1"]
     train("experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", *steps, "adapter.merge=true", directory="a")
     model = checkpoint(["model=vit_tiny"], compose, tmp_path / "vit", "AutoModelForImageClassification")
@@ -109,7 +109,9 @@ def test_two_checkpoints_have_to_be_merged(train, tiny_model):
     with pytest.raises(
         ConfigError, match=r"^adapter\.merge: expected true for a network of two checkpoints, got false"
     ):
-        train("experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", "adapter=lora", "dataset.limit.train=32")
+        train(
+            "experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", "adapter=lora", "dataset.max_samples.train=32"
+        )
 
 
 def test_a_checkpoint_is_found_from_anywhere(train, toy_files, tiny_model, tmp_path, monkeypatch):
@@ -144,7 +146,7 @@ def test_four_bits(train, compose, toy_files, tiny_model, own_directory):
 def test_nothing_to_adapt(train):
     """An adapter in random weights would train next to nothing: it is refused."""
     with pytest.raises(ConfigError, match=r"^adapter: expected none for a network from scratch"):
-        train("experiment=digits", "adapter=lora", "dataset.limit.train=32")
+        train("experiment=digits", "adapter=lora", "dataset.max_samples.train=32")
 
 
 def test_four_bits_need_a_package(compose, monkeypatch):

@@ -12,7 +12,7 @@ from hydratune.utils.errors import ConfigError
 pytestmark = pytest.mark.skipif(
     not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed"
 )
-SWEEP = ["-m", "seed=1,2", "hydra/launcher=ray", "tracking=none", "--dry"]
+SWEEP = ["-m", "seed=1,2", "hydra/launcher=ray", "tracking=none", "--dry-run"]
 
 
 def wrong(*arguments):

@@ -103,7 +103,7 @@ def test_a_failure_fails_alone(sweep, capsys):
     assert [one.state.name for one in done] == ["COMPLETE", "FAIL"]
     assert done[1].user_attrs["failures"] == 2
     out = capsys.readouterr().out
-    assert "sweep.retries=2" in out
+    assert "sweep.max_retries=2" in out
     assert done[1].user_attrs["error"][:40] in " ".join(out.split())
     assert "Traceback" in out
     assert "its log is in s/1" in out
@@ -130,7 +130,7 @@ def test_preempted_workers_make_progress(sweep, monkeypatch):
         return preempted.append(1)
 
     monkeypatch.setattr(controller, "_launch", preempting)
-    code, done = sweep(f"{LR}=0.01,0.02", "sweep.retries=0", "trainer.args.max_steps=1")
+    code, done = sweep(f"{LR}=0.01,0.02", "sweep.max_retries=0", "trainer.args.max_steps=1")
     assert code == 0
     assert [one.state.name for one in done] == ["COMPLETE", "COMPLETE"]
     assert [one.user_attrs.get("interruptions", 0) for one in done] == [5, 0]
@@ -229,10 +229,10 @@ def test_failed_trials_again(sweep, monkeypatch):
         return whole(cfg, job)
 
     monkeypatch.setattr(trial, "run", broken)
-    code, first = sweep(f"{LR}=0.01,0.02", "sweep.retries=0")
+    code, first = sweep(f"{LR}=0.01,0.02", "sweep.max_retries=0")
     assert (code, [one.state.name for one in first]) == (1, ["COMPLETE", "FAIL"])
     monkeypatch.setattr(trial, "run", whole)
-    code, second = sweep(f"{LR}=0.01,0.02", "sweep.retries=1")
+    code, second = sweep(f"{LR}=0.01,0.02", "sweep.max_retries=1")
     assert (code, [one.state.name for one in second]) == (0, ["COMPLETE", "FAIL", "COMPLETE"])
     assert told(second)[:2] == told(first)
     assert sorted(path.name for path in Path("s").glob("[0-9]*")) == ["0", "1"]
@@ -262,7 +262,7 @@ def test_a_search_is_repeatable(sweep):
 
 def test_pairs(sweep):
     """Keys that move together are taken side by side."""
-    _, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", f"sweep.pairs=[[{LR},{WD}]]", "trainer.args.max_steps=1")
+    _, done = sweep(f"{LR}=0.01,0.02", f"{WD}=0,0.1", f"sweep.zip=[[{LR},{WD}]]", "trainer.args.max_steps=1")
     assert [one.params for one in done] == [{f"{LR}+{WD}": "0.01, 0"}, {f"{LR}+{WD}": "0.02, 0.1"}]
     typed = (Path("s/1/overrides.yaml")).read_text()
     assert f"{LR}=0.02" in typed
@@ -326,7 +326,7 @@ def test_several_objectives(sweep, capsys):
 
 def test_hours(sweep):
     """No trial begins once the hours are spent."""
-    code, done = sweep(f"{LR}=interval(0.001,0.02)", "sweep=random", "sweep.n_trials=null", "sweep.hours=1e-6")
+    code, done = sweep(f"{LR}=interval(0.001,0.02)", "sweep=random", "sweep.n_trials=null", "sweep.max_hours=1e-6")
     assert (code, len(done)) == (0, 1)
 
 
@@ -371,7 +371,7 @@ def test_trial_records_the_logarithm_for_charts(sweep, store):
 
 def test_a_failed_trial_in_mlflow(sweep, store):
     """The parent of a sweep with a failure is FAILED, and says which."""
-    code, _ = sweep(f"{LR}=0.01,1e38", "trainer.args.num_train_epochs=4", "sweep.retries=0")
+    code, _ = sweep(f"{LR}=0.01,1e38", "trainer.args.num_train_epochs=4", "sweep.max_retries=0")
     assert code == 1
     parent = connect(store).get_run(json.loads(Path("s/mlflow.json").read_text())["run_id"])
     assert parent.info.status == "FAILED"

@@ -68,8 +68,8 @@ SWEEPS = {
     "an experiment": (["experiment=wordnet_regression", "dataset=wordnet_similarity,wordnet_pairs", "task=regression"], ["experiment=wordnet_regression", "task=regression", "dataset=wordnet_pairs"]),
     "experiments": (["experiment=wordnet_pair_classification,wordnet_sequence_classification"], ["experiment=wordnet_sequence_classification"]),
     "seeds": (["seed=1,2"], ["seed=2"]),
-    "sweep's own": ([f"{RATE}=1,2", "sweep.retries=3", "sweep.seeds=[4,5]", "hydra/launcher=joblib"], [f"{RATE}=2"]),
-    "pairs": ([f"{RATE}=1,2", f"{DECAY}=0,0.5", f"sweep.pairs=[[{RATE},{DECAY}]]"], [f"{RATE}=2", f"{DECAY}=0.5"]),
+    "sweep's own": ([f"{RATE}=1,2", "sweep.max_retries=3", "sweep.seeds=[4,5]", "hydra/launcher=joblib"], [f"{RATE}=2"]),
+    "pairs": ([f"{RATE}=1,2", f"{DECAY}=0,0.5", f"sweep.zip=[[{RATE},{DECAY}]]"], [f"{RATE}=2", f"{DECAY}=0.5"]),
     "odd values": (
         ["trainer/callbacks=[early_stopping]", "+trainer.args.lr_scheduler_kwargs={num_cycles: 2}", "name='a ${seed}: b'", "vars={x: [1, null]}", "trainer.args.bf16=true,false"],
         ["trainer/callbacks=[early_stopping]", "+trainer.args.lr_scheduler_kwargs={num_cycles: 2}", "name='a ${seed}: b'", "vars={x: [1, null]}", "trainer.args.bf16=false"],

@@ -112,13 +112,13 @@ def answer(server, url):
 
 
 def test_isolated_trials(toy, own_directory):
-    """With `sweep.isolate=true` each trial has a process of its own, and comes to what a warm worker's comes to."""
+    """With `sweep.process_per_trial=true` each trial has a process of its own, and comes to what a warm worker's comes to."""
     values = {}
     for isolate, processes in (("true", 2), ("false", 1)):
         people, name = own_directory / isolate, f"isolate-{isolate}"
         typed = [
             "trainer.args.learning_rate=0.02,0.05",
-            f"sweep.isolate={isolate}",
+            f"sweep.process_per_trial={isolate}",
             f"sweep.name={name}",
             signs(people),
         ]
@@ -135,7 +135,7 @@ def test_ctrl_c_ends_an_isolated_trial(toy, own_directory):
     """Ctrl-C ends the process of the trial before the sweep itself ends, and says how to go on."""
     people = own_directory / "people"
     endless = ["trainer.args.num_train_epochs=100000", "trainer.args.weight_decay=0,0.1", signs(people)]
-    process = start(*toy, *endless, "sweep.isolate=true", "tracking=none")
+    process = start(*toy, *endless, "sweep.process_per_trial=true", "tracking=none")
     while not signed(people):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

@@ -27,7 +27,7 @@ def test_named_by_what_is_swept():
         plan(f"{LR}=1e-5,3e-5", "seed=7").name,
         plan(f"{LR}=1e-5,3e-5", "objective=eval_loss").name,
         plan(f"{LR}=1e-5,3e-5", "sweep.seeds=[1,2]").name,
-        plan(f"{LR}=1e-5,3e-5", "sweep.shuffle=true").name,
+        plan(f"{LR}=1e-5,3e-5", "sweep.shuffle_trials=true").name,
     ]
     assert len(set(names)) == len(names)
     assert all(name.startswith("wordnet_supersense-minilm-learning_rate-") for name in names)
@@ -35,7 +35,7 @@ def test_named_by_what_is_swept():
     assert plan(f"{LR}=1e-5,3e-5").directory == Path("multirun", names[0]).absolute()
 
 
-@pytest.mark.parametrize("more", ["sweep.workers=4", "sweep.retries=3", "tracking=none", "hardware=cpu"])
+@pytest.mark.parametrize("more", ["sweep.workers=4", "sweep.max_retries=3", "tracking=none", "hardware=cpu"])
 def test_what_changes_no_name(more):
     """How fast, how patient and where it is recorded makes no other sweep."""
     assert plan(f"{LR}=1e-5,3e-5", more).name == plan(f"{LR}=1e-5,3e-5").name
@@ -44,7 +44,7 @@ def test_what_changes_no_name(more):
 def test_shuffled():
     """A grid in a drawn order is the same grid, in the same order at each start and in another by another seed."""
     points = plan(f"{LR}=1,2,3,4,5,6").space.grid()
-    orders = [Sweep(shuffle=True, seed=seed).in_order(points) for seed in (0, 0, 1)]
+    orders = [Sweep(shuffle_trials=True, seed=seed).in_order(points) for seed in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
     assert all(order != points and sorted(order, key=points.index) == points for order in orders)
     assert Sweep().in_order(points) == points
@@ -83,7 +83,7 @@ def test_a_mistake_of_the_sweep_and_one_of_a_job():
         (["sweep.pruner=wilcoxon"], "sweep.pruner: expected seeds to compare"),
         (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4]"], "Set sweep.seeds=[1,2,3,4,5]."),
         (["sweep.pruner=wilcoxon", "sweep.seeds=[1,2,3,4,5]", "sweep.pruner_args={p_threshold: 0.05}"], "Set sweep.seeds=[1,2,3,4,5,6]."),
-        (["sweep=tpe", "sweep.shuffle=true"], "sweep.shuffle: expected false beside a sampler"),
+        (["sweep=tpe", "sweep.shuffle_trials=true"], "sweep.shuffle_trials: expected false beside a sampler"),
         (["sweep.objectives={eval_acc: maximize}"], "sweep.objectives: expected one of"),
         (["sweep.objectives={eval_loss: low}"], "sweep.objectives.eval_loss: expected one of ['maximize', 'minimize']"),
         (["sweep.objectives={eval_loss: minimize, eval_f1: maximize}", "sweep.pruner=asha"], "'asha' with 2 objectives"),
@@ -117,14 +117,14 @@ def test_mistakes_of_keys_need_no_heavy_import():
     """What keys and values alone show is reported before torch and transformers are imported."""
     heavy = {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules}
     with pytest.raises(ConfigError):
-        dispatch(["-m", f"{LR}=1e-5,3e-5", "sede=1", "--dry"])
+        dispatch(["-m", f"{LR}=1e-5,3e-5", "sede=1", "--dry-run"])
     assert {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules} == heavy
 
 
 def test_dry(toy, capsys, own_directory):
-    """`--dry` shows the jobs and writes nothing."""
+    """`--dry-run` shows the jobs and writes nothing."""
     before = sorted(own_directory.iterdir())
-    assert dispatch(["-m", *toy, f"{LR}=1e-5,3e-5", f"{WD}=0,0.1", "--dry"]) == 0
+    assert dispatch(["-m", *toy, f"{LR}=1e-5,3e-5", f"{WD}=0,0.1", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "4 trials" in out
     assert "3e-05" in out
@@ -158,5 +158,5 @@ def test_labels():
 def test_launchers_compose(name, capsys):
     """Each launcher's config is in order."""
     pytest.importorskip(f"hydra_plugins.hydra_{name.partition('_')[0]}_launcher")
-    assert dispatch(["-m", "seed=1,2", f"hydra/launcher={name}", "sweep.workers=2", "--dry"]) == 0
+    assert dispatch(["-m", "seed=1,2", f"hydra/launcher={name}", "sweep.workers=2", "--dry-run"]) == 0
     assert "2 trials" in capsys.readouterr().out

@@ -237,11 +237,11 @@ def test_a_sweep_that_is_not_there(sweep):
 
 
 def test_plan(toy, capsys):
-    """`hydratune sweep plan` says what `-m --dry` says, and leaves nothing."""
+    """`hydratune sweep plan` says what `-m --dry-run` says, and leaves nothing."""
     overrides = [*toy, f"{RATE}=0.001,0.01"]
     assert dispatch(["sweep", "plan", *overrides]) == 0
     said = capsys.readouterr().out
-    assert dispatch(["-m", *overrides, "--dry"]) == 0
+    assert dispatch(["-m", *overrides, "--dry-run"]) == 0
     assert said == capsys.readouterr().out
     assert "2 trials" in said
     assert not Path("multirun").exists()

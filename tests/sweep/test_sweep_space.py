@@ -9,11 +9,11 @@ from hydratune.utils.errors import ConfigError
 LR, WD = "trainer.args.learning_rate", "trainer.args.weight_decay"
 
 
-def space(*overrides, pairs=(), conditions=None):
+def space(*overrides, zipped=(), conditions=None):
     """The space of some overrides."""
     request = Request(overrides)
     with composer(request):
-        return read_space(request, pairs, conditions or {})
+        return read_space(request, zipped, conditions or {})
 
 
 def test_choices_keep_their_text():
@@ -80,9 +80,9 @@ def test_corners():
     assert [tuple(point.values()) for point in points] == [("minilm", 0.1), ("bert", 0.2), ("gpt_tiny", 0.2)]
 
 
-def test_pairs_are_zipped():
+def test_keys_are_zipped():
     """Keys that move together are one parameter, in the place of the first."""
-    both = space(f"{LR}=1,2", "seed=7,8", f"{WD}=3,4", pairs=[[LR, WD]])
+    both = space(f"{LR}=1,2", "seed=7,8", f"{WD}=3,4", zipped=[[LR, WD]])
     assert [one.name for one in both.parameters] == [f"{LR}+{WD}", "seed"]
     assert both.overrides({f"{LR}+{WD}": "2, 4"}) == [f"++{LR}=2", f"++{WD}=4"]
 
@@ -97,8 +97,8 @@ def test_conditions():
     ("overrides", "more", "message"),
     [
         ((), {}, "-m: expected something to sweep, got none"),
-        (("seed=1,2",), {"pairs": [["seed", "sed"]]}, "sweep.pairs: expected keys that have a list of values, got 'sed'. Did you mean seed?"),
-        (("seed=1,2", f"{WD}=0,1,2"), {"pairs": [["seed", WD]]}, f"got 2 of seed, 3 of {WD}. Give each as many values."),
+        (("seed=1,2",), {"zipped": [["seed", "sed"]]}, "sweep.zip: expected keys that have a list of values, got 'sed'. Did you mean seed?"),
+        (("seed=1,2", f"{WD}=0,1,2"), {"zipped": [["seed", WD]]}, f"got 2 of seed, 3 of {WD}. Give each as many values."),
         (("seed=1,2",), {"conditions": {"seed": "model=bert"}}, "sweep.conditions: expected one of ['seed'], got 'model'"),
         (("seed=1,2", "model=bert,minilm"), {"conditions": {"seed": "model=brt"}}, "got 'brt'. Name one of its values."),
         ((f"{LR}=tag(log,interval(0,1))",), {}, "expected numbers above 0 on a logarithmic scale, got 0"),

@@ -32,7 +32,7 @@ def study(tmp_path):
     """The study of a sweep of five rates, of which none is tried."""
     plan, cfg = make_plan(Request((f"{LR}=1,2,3,4,5", f"hydra.sweep.dir={tmp_path}/s")))
     plan.directory.mkdir()
-    return Study(plan, Sweep(retries=cfg.sweep.retries))
+    return Study(plan, Sweep(max_retries=cfg.sweep.max_retries))
 
 
 def drawn(table):
@@ -102,7 +102,7 @@ def test_a_front():
 
 def test_trials_of_a_shuffled_grid(study):
     """Each point is tried once, in the order that the options give."""
-    study.options = Sweep(shuffle=True)
+    study.options = Sweep(shuffle_trials=True)
     points = study.plan.space.grid()
     tried_points = [study.claim().point for _ in points]
     assert tried_points == study.options.in_order(points) != points

@@ -152,7 +152,7 @@ def test_a_failed_trial_leaves_no_network(sweep, monkeypatch):
         raise ValueError("no")
 
     monkeypatch.setattr(run, "make_trainer", fails)
-    sweep(f"{LR}=0.01,0.02", "sweep.retries=0")
+    sweep(f"{LR}=0.01,0.02", "sweep.max_retries=0")
     gc.collect()
     assert [network() for network in networks] == [None, None]
 

@@ -44,7 +44,7 @@ def tokens(rows):
 def test_lines_are_read_as_one_text(tokenizer):
     """The tokens of a text file's lines are those of the text, with no space that the file has not."""
     splits = DatasetDict(train=Dataset.from_dict({"text": LINES}))
-    data = CausalLm(block_size=2, separator="newline").prepare(splits, tokenizer, None, None).splits["train"]
+    data = CausalLm(block_size=2, document_separator="newline").prepare(splits, tokenizer, None, None).splits["train"]
     whole = tokenizer("".join(f"{line}\n" for line in LINES), add_special_tokens=False)["input_ids"]
     assert tokens(data) == whole[: len(whole) // 2 * 2]
 
@@ -52,7 +52,7 @@ def test_lines_are_read_as_one_text(tokenizer):
 def test_streamed_lines_are_those_of_the_file(tokenizer, monkeypatch):
     """A stream is cut into texts where a file in memory is, and no line is lost there."""
     monkeypatch.setattr(causal_lm, "PIECE", 20)
-    task, lines = CausalLm(block_size=2, separator="newline"), Dataset.from_dict({"text": LINES})
+    task, lines = CausalLm(block_size=2, document_separator="newline"), Dataset.from_dict({"text": LINES})
     read = task.prepare(DatasetDict(train=lines), tokenizer, None, None).splits["train"]
     stream = IterableDatasetDict(train=lines.to_iterable_dataset())
     streamed = task.prepare(stream, tokenizer, None, None).splits["train"]
@@ -68,7 +68,7 @@ def test_streamed_lines_are_those_of_the_file(tokenizer, monkeypatch):
 def test_much_that_is_lost_is_said(length, said):
     """More than a hundredth of the tokens, and no less."""
     splits = DatasetDict(train=Dataset.from_dict({"text": ["a" * (length - 1)]}))
-    assert CausalLm(separator="newline").prepare(splits, byte_tokenizer(), None, None).said == said
+    assert CausalLm(document_separator="newline").prepare(splits, byte_tokenizer(), None, None).said == said
 
 
 SIZES = {"vocab_size": 50, "d_model": 16, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}

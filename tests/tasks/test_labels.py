@@ -58,15 +58,15 @@ MEANINGS = {
 }
 
 
-@pytest.mark.parametrize("on_bad_row", ["error", "drop"])
+@pytest.mark.parametrize("on_bad_rows", ["error", "skip"])
 @pytest.mark.parametrize("case", MEANINGS)
-def test_labels_mean_the_same_whatever_is_dropped(case, on_bad_row):
+def test_labels_mean_the_same_whatever_is_dropped(case, on_bad_rows):
     """A value that is a name is that label; other numbers are ids from 0; anything else is an error."""
     values, names, expected = MEANINGS[case]
     rows = [{"text": f"t{i}", "label": value} for i, value in enumerate(values)]
-    if on_bad_row == "drop":
+    if on_bad_rows == "skip":
         rows = [{"text": "", "label": values[0]}, *rows]
-    source = Rows(rows=rows, labels=names, on_bad_row=on_bad_row)
+    source = Rows(rows=rows, labels=names, on_bad_rows=on_bad_rows)
     assert [*source.check()] == []
     if expected is REJECTED:
         with pytest.raises(ConfigError) as error:
@@ -79,7 +79,7 @@ def test_labels_mean_the_same_whatever_is_dropped(case, on_bad_row):
 def test_dropping_a_row_does_not_renumber_the_others():
     """The only row of the first label is dropped, and the others are called as before."""
     rows = [{"text": text, "label": label} for text, label in (("", 0), ("x", 1), ("y", 2))]
-    source = Rows(rows=rows, labels=["a", "b", "c"], on_bad_row="drop")
+    source = Rows(rows=rows, labels=["a", "b", "c"], on_bad_rows="skip")
     assert meanings(source) == {"x": "b", "y": "c"}
 
 
@@ -267,11 +267,11 @@ def unseen_files():
     return {"train": "train.jsonl", "validation": "train.jsonl", "test": "test.jsonl"}
 
 
-@pytest.mark.parametrize("on_bad_row", ["error", "drop"])
-def test_unseen_labels_are_refused_by_default(on_bad_row):
+@pytest.mark.parametrize("on_bad_rows", ["error", "skip"])
+def test_unseen_labels_are_refused_by_default(on_bad_rows):
     """The error names the option, also where invalid rows are dropped."""
     with pytest.raises(ConfigError) as error:
-        LocalFiles(files=unseen_files(), on_bad_row=on_bad_row).load(TASK)
+        LocalFiles(files=unseen_files(), on_bad_rows=on_bad_rows).load(TASK)
     assert error.value.mistakes[-1].key == "dataset.unseen_labels"
 
 
@@ -395,7 +395,7 @@ def test_a_mixture_keeps_the_order_that_a_task_needs():
     for name in "xy":
         write_rows(Path(f"{name}.jsonl"), [{"text": f"{name}{i:02}"} for i in range(20)])
     sources = {name: LocalFiles(files=dict.fromkeys(("train", "validation"), f"{name}.jsonl")) for name in "xy"}
-    texts = Mixture(sources=sources).load(CausalLm(separator="newline"))["train"]["text"]
+    texts = Mixture(sources=sources).load(CausalLm(document_separator="newline"))["train"]["text"]
     for name in "xy":
         own = [text for text in texts if text.startswith(name)]
         assert own == sorted(own)

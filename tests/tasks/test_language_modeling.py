@@ -37,7 +37,7 @@ def test_bytes_lose_nothing(text):
 @pytest.mark.parametrize("size", [2, 7, 16])
 def test_blocks_are_the_text(size):
     """Joined blocks are the joined texts but for less than a block, without padding; blank lines stay."""
-    rows = prepare(TEXTS, block_size=size, separator="newline").splits["train"]
+    rows = prepare(TEXTS, block_size=size, document_separator="newline").splits["train"]
     assert set(map(len, rows["input_ids"])) == {size}
     joined = byte_tokenizer().decode([token for row in rows["input_ids"] for token in row])
     whole = "".join(f"{text}\n" for text in TEXTS)
@@ -130,7 +130,7 @@ def test_learns(train, tiny_gpt, own_directory):
         "trainer.args.max_steps=150",
         "trainer.args.learning_rate=0.02",
         "task.block_size=32",
-        "task.separator=newline",
+        "task.document_separator=newline",
         *looked_at_every(50),
     ]
     result = train("dataset=local", "task=causal_lm", *files, *tiny_gpt, *learn)
@@ -156,8 +156,8 @@ def test_lines_of_a_text_stay_together(own_directory):
 
     lines = [f"line {i}" for i in range(100)]
     (own_directory / "a.txt").write_text("\n".join(lines) + "\n")
-    source = LocalFiles(files={"train": "a.txt"}, validation_size=0.1, test_size=0.1, limit={"test": 3})
-    splits = source.load(CausalLm(separator="newline"))
+    source = LocalFiles(files={"train": "a.txt"}, validation_size=0.1, test_size=0.1, max_samples={"test": 3})
+    splits = source.load(CausalLm(document_separator="newline"))
     assert [*splits["train"]["text"], *splits["test"]["text"]] == [*lines[:80], *lines[80:83]]
     assert splits["validation"]["text"] == lines[90:]
     assert source.load(CausalLm())["train"]["text"] != lines[:81]

@@ -71,7 +71,7 @@ def test_columns_of_indicators(own_directory, tiny_model, train):
     result = train(
         "dataset=local",
         "task=multi_label_classification",
-        "task.encoding=indicators",
+        "task.label_format=multi_hot",
         "dataset.columns.labels=[toxic,kind]",
         "dataset.labels=[toxic,kind]",
         *(f"dataset.files.{split}=a.jsonl" for split in ("train", "validation", "test")),
@@ -91,9 +91,9 @@ def test_columns_of_indicators(own_directory, tiny_model, train):
         ([["a", "b"], ["a", None]], {}, None, 1, "['a', None]"),
         ([["a"], ["bb"]], {}, ["a", "b"], 1, "'bb'"),
         ([[0, 1], [1, 1]], {}, ["a", "b"], 1, "[1, 1]"),
-        ([[0, 1], [1]], {"encoding": "indicators"}, ["a", "b"], 1, "[1]"),
-        ([[0, 1], [1, 2]], {"encoding": "indicators"}, ["a", "b"], 1, "[1, 2]"),
-        ([[0, 1], [1, None]], {"encoding": "indicators"}, ["a", "b"], 1, "[1, None]"),
+        ([[0, 1], [1]], {"label_format": "multi_hot"}, ["a", "b"], 1, "[1]"),
+        ([[0, 1], [1, 2]], {"label_format": "multi_hot"}, ["a", "b"], 1, "[1, 2]"),
+        ([[0, 1], [1, None]], {"label_format": "multi_hot"}, ["a", "b"], 1, "[1, None]"),
     ],
 )
 def test_bad_rows(labels, options, names, row, got):
@@ -105,7 +105,7 @@ def test_bad_rows(labels, options, names, row, got):
 def test_indicators_need_names():
     """Nobody can read predictions of labels without names."""
     with pytest.raises(ConfigError, match=r"^dataset.labels: expected names for the indicators, got none"):
-        list(MultiLabelClassification(encoding="indicators").bad_rows(rows([0, 1]), None))
+        list(MultiLabelClassification(label_format="multi_hot").bad_rows(rows([0, 1]), None))
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 1.5])

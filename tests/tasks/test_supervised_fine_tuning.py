@@ -90,21 +90,21 @@ LONG = [{"prompt": "p" * size, "completion": "answer"} for size in (5, 40, 200)]
 
 
 @pytest.mark.parametrize(
-    ("on_long", "kept", "said"),
+    ("excess_length", "kept", "said"),
     [
         ("drop", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped"),
         ("truncate", 1, "2 of 3 examples of train are over 60 tokens: 2 dropped, 0 cut"),
     ],
 )
-def test_long_examples_are_counted(on_long, kept, said):
+def test_long_examples_are_counted(excess_length, kept, said):
     """None is lost silently; one whose whole answer would be cut away is dropped."""
-    data = prepare(LONG, 60, on_long=on_long)
+    data = prepare(LONG, 60, excess_length=excess_length)
     assert (len(data.splits["train"]), data.said) == (kept, [said])
 
 
 def test_long_examples_are_cut():
     """`truncate` keeps what of the answer fits."""
-    data = prepare(LONG[:2], 70, on_long="truncate")
+    data = prepare(LONG[:2], 70, excess_length="truncate")
     assert list(map(len, data.splits["train"]["input_ids"])) == [37, 70]
     assert learned(data.splits["train"][1]) == "answer"
 
@@ -112,9 +112,10 @@ def test_long_examples_are_cut():
 def test_long_examples_may_end_the_run():
     """`error` says how many there are."""
     with pytest.raises(
-        ConfigError, match=r"^task\.on_long: expected examples of up to 60 tokens, got 2 of 3 longer ones in train"
+        ConfigError,
+        match=r"^task\.excess_length: expected examples of up to 60 tokens, got 2 of 3 longer ones in train",
     ):
-        prepare(LONG, 60, on_long="error")
+        prepare(LONG, 60, excess_length="error")
 
 
 def test_a_tokenizer_without_a_template():
@@ -354,7 +355,7 @@ def test_columns():
 
 
 def test_refused_chats_are_dropped(train, tiny_gpt, own_directory):
-    """`on_bad_row=drop` leaves out the chats that the template refuses, before anything is encoded."""
+    """`on_bad_rows=skip` leaves out the chats that the template refuses, before anything is encoded."""
     short = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}]
     rows = [{"messages": short}] * 8 + [{"messages": short[1:]}]
     write_rows(own_directory / "a.jsonl", rows)
@@ -366,9 +367,9 @@ def test_refused_chats_are_dropped(train, tiny_gpt, own_directory):
     result = train(
         *typed,
         f'task.chat_template="{template}"',
-        "dataset.on_bad_row=drop",
+        "dataset.on_bad_rows=skip",
         "trainer.args.max_steps=1",
-        "task.on_long=truncate",
+        "task.excess_length=truncate",
     )
     assert result.metrics["eval_perplexity"] > 0
 

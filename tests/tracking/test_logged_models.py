@@ -111,7 +111,7 @@ def test_served_model_takes_literals_as_text(train, toy, store):
 def test_checkpoints(train, toy, store):
     """`all` records each checkpoint under its step, `best` those that were the best so far; no file is left behind."""
     steps = ["trainer.args.logging_steps=1", "trainer.args.num_train_epochs=3"]
-    result = train(*toy, *steps, "tracking.checkpoints=all", directory="all")
+    result = train(*toy, *steps, "tracking.log_checkpoints=all", directory="all")
     assert [model.name for model in logged(store)] == ["checkpoint-1", "checkpoint-2", "checkpoint-3", "model"]
     assert not (result.directory / ".models_to_send").exists()
     ranked = connect(store).search_logged_models(
@@ -119,7 +119,7 @@ def test_checkpoints(train, toy, store):
     )
     losses = [{m.key: m.value for m in model.metrics}["eval/loss"] for model in ranked]
     assert losses == sorted(losses)
-    train(*toy, *steps, "tracking.checkpoints=best", "trainer.args.learning_rate=0", directory="best")
+    train(*toy, *steps, "tracking.log_checkpoints=best", "trainer.args.learning_rate=0", directory="best")
     assert [model.name for model in logged(store)[4:]] == ["checkpoint-1", "model"]
 
 
@@ -158,7 +158,7 @@ def test_no_models(train, toy, store):
 
 def test_a_task_without_a_pipeline(train, tiny, store):
     """Of a network that no pipeline serves MLflow has the files as they are."""
-    few = [f"dataset.limit.{split}=20" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=20" for split in ("train", "validation", "test")]
     train(*tiny, "experiment=wordnet_multiple_choice", *few)
     (model,) = logged(store)
     names = [path.name for path in folder(model).iterdir()]
@@ -187,7 +187,7 @@ def test_every_pipeline(name, train, tiny_model, store, compose):
     model = compose(f"experiment={name}").hydra.runtime.choices.model
     replaced = ["model=pretrained", "model.pretrained_model_name_or_path={tiny}"]
     tiny = [override.format(tiny=tiny_model) for override in TINY.get(model, replaced)]
-    few = [f"dataset.limit.{split}=64" for split in ("train", "validation", "test")]
+    few = [f"dataset.max_samples.{split}=64" for split in ("train", "validation", "test")]
     train(f"experiment={name}", *tiny, *few, "trainer.args.max_steps=1", "hardware.threads=1")
     (found,) = logged(store)
     pipeline = mlflow.transformers.load_model(str(folder(found)))

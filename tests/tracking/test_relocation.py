@@ -28,7 +28,7 @@ def moved(own_directory, empty_store, monkeypatch):
     directory.mkdir(parents=True)
     shutil.copy(empty_store, before / "outputs" / "mlflow.db")
     uri = f"sqlite:///{before}/outputs/mlflow.db"
-    with Mlflow(uri=uri, experiment="films").start(RunInfo("run", directory, {}, {})) as run_log:
+    with Mlflow(uri=uri, experiment_name="films").start(RunInfo("run", directory, {}, {})) as run_log:
         artifact(run_log, directory)
     before.rename(after)
     monkeypatch.chdir(after)
@@ -51,7 +51,9 @@ def test_new_runs_of_a_moved_project_write_there(moved):
     """The old directory is not created again."""
     directory = moved / "outputs" / "films" / "new"
     directory.mkdir()
-    with Mlflow(uri="sqlite:///outputs/mlflow.db", experiment="films").start(RunInfo("new", directory, {}, {})) as log:
+    with Mlflow(uri="sqlite:///outputs/mlflow.db", experiment_name="films").start(
+        RunInfo("new", directory, {}, {})
+    ) as log:
         artifact(log, directory)
     assert Journal(directory).is_delivered()
     assert not (moved.parent / "before").exists()

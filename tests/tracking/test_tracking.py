@@ -28,7 +28,7 @@ from tracked import runs
 
 def test_one_run_that_finished(train, toy, store):
     """A run with evaluation and test is exactly one MLflow run, FINISHED, with metrics against their steps."""
-    result = train(*toy, "trainer.args.logging_steps=1", "tracking.experiment=films", "seed=3")
+    result = train(*toy, "trainer.args.logging_steps=1", "tracking.experiment_name=films", "seed=3")
     (run,) = runs(store)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/accuracy"] == result.metrics["test_accuracy"]
@@ -83,7 +83,7 @@ def test_params_have_every_resolved_value(train, toy, store):
     expected = {
         "dataset": "local",
         "dataset.files.train": "train.jsonl",
-        "dataset.limit.train": "null",
+        "dataset.max_samples.train": "null",
         "learning_rate": "0.02",
         "seed": "42",
         "max_steps": "1",
@@ -114,8 +114,8 @@ ORIGINS = [
     "trainer.args.adam_beta2=0.98",
     "trainer.args.max_grad_norm=0.5",
     "trainer.args.adam_beta1=0.9",
-    "dataset.limit.train=8",
-    "dataset.on_bad_row=error",
+    "dataset.max_samples.train=8",
+    "dataset.on_bad_rows=error",
     "model.dropout=0.2",
 ]
 
@@ -150,7 +150,7 @@ def test_params_have_defaults_of_omitted_keys(train, toy, store):
 
 def test_params_tell_trainings_apart(train, toy, store):
     """Runs that differ in the optimizer, the precision, the rows or the dropout differ in a param, with the same names."""
-    changes = ["trainer.args.optim=sgd", "hardware.precision=bf16", "dataset.limit.train=16", "model.dropout=0.3"]
+    changes = ["trainer.args.optim=sgd", "hardware.precision=bf16", "dataset.max_samples.train=16", "model.dropout=0.3"]
     for i, change in enumerate(("seed=42", *changes)):
         train(*toy, "trainer.args.max_steps=1", change, directory=str(i))
     base, *others = params_of(store)
@@ -185,7 +185,7 @@ def test_source_command_composes_when_it_is_pasted(toy, store, own_directory):
     command, *arguments = shlex.split(run.data.tags["mlflow.source.name"])
     assert command == "hydratune"
     assert arguments[:2] == ["--config-dir", "my conf"]
-    assert dispatch([*arguments, "--dry"]) == 0
+    assert dispatch([*arguments, "--dry-run"]) == 0
 
 
 def test_provenance_tags(train, toy, store):
@@ -403,7 +403,7 @@ def test_a_run_that_was_killed_is_healed(store):
 
 def test_system_metrics(store, tmp_path):
     """The load of the machine is recorded at least once, under `system/`."""
-    with Mlflow(uri=store, system_metrics=True).start(RunInfo("toy", tmp_path, {}, {})):
+    with Mlflow(uri=store, log_system_metrics=True).start(RunInfo("toy", tmp_path, {}, {})):
         pass
     (run,) = runs(store)
     assert "system/cpu_utilization_percentage" in run.data.metrics

@@ -22,7 +22,7 @@ def record(store, own_directory):
     def start(name="run", during=lambda: None):
         directory = own_directory / "outputs" / name
         directory.mkdir()
-        with Mlflow(uri=store, experiment="films").start(RunInfo(name, directory, {"lr": 0.1}, {})) as run_log:
+        with Mlflow(uri=store, experiment_name="films").start(RunInfo(name, directory, {"lr": 0.1}, {})) as run_log:
             run_log.metrics({"eval_loss": 0.5}, 1)
             during()
         return run_log, directory
@@ -53,7 +53,7 @@ def test_start_with_deleted_experiment_is_an_error(record, store):
     with pytest.raises(ConfigError) as error:
         record("again")
     (mistake,) = error.value.mistakes
-    assert mistake.key == "tracking.experiment"
+    assert mistake.key == "tracking.experiment_name"
     assert f"mlflow experiments restore --experiment-id {number}" in mistake.fix
 
 
@@ -122,7 +122,7 @@ def test_experiment_deleted_on_a_server_blocks_a_run_until_restored(server, own_
     uri, client = server
     number = client.create_experiment("films")
     client.delete_experiment(number)
-    with Mlflow(uri=uri, experiment="films").start(RunInfo("run", own_directory, {"lr": 0.1}, {})) as run_log:
+    with Mlflow(uri=uri, experiment_name="films").start(RunInfo("run", own_directory, {"lr": 0.1}, {})) as run_log:
         run_log.metrics({"eval_loss": 0.5}, 1)
     assert run_log.is_blocked()
     assert f"MLFLOW_TRACKING_URI={uri} mlflow experiments restore --experiment-id {number}" in caplog.text
@@ -137,7 +137,7 @@ def test_experiment_deleted_on_a_server_blocks_a_run_until_restored(server, own_
 def test_run_deleted_on_a_server_blocks_it_until_restored(server, own_directory, caplog):
     """An entry that was written after the deletion is there once the run is restored."""
     uri, client = server
-    with Mlflow(uri=uri, experiment="books").start(RunInfo("run", own_directory, {}, {})) as run_log:
+    with Mlflow(uri=uri, experiment_name="books").start(RunInfo("run", own_directory, {}, {})) as run_log:
         wait_until_sent(own_directory)
         (run,) = client.search_runs([client.get_experiment_by_name("books").experiment_id])
         client.delete_run(run.info.run_id)

@@ -57,7 +57,7 @@ def tight(trainer):
 def test_the_network_goes_with_its_run(tmp_path):
     """Looking whether a batch fits keeps nothing: a worker that trains hundreds of networks holds one."""
     trainer = trainer_of(Hungry(99), tmp_path)
-    assert batch_size.fit_batch(trainer, 10 * GB) == []
+    assert batch_size.fit_batch_size(trainer, 10 * GB) == []
     weight = weakref.ref(trainer.model.layer.weight)
     del trainer
     gc.collect()
@@ -73,7 +73,7 @@ def test_the_largest_part_that_fits(tmp_path, message):
     trainer = trainer_of(network, tmp_path, gradient_accumulation_steps=2)
     memory = tight(trainer)
     network.asked.clear()
-    words = batch_size.fit_batch(trainer, memory)
+    words = batch_size.fit_batch_size(trainer, memory)
     assert words == ["batches of 8 in parts of 4 (memory)"]
     assert network.asked == [2, 4, 8]
     assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (4, 4)
@@ -85,14 +85,14 @@ def test_the_largest_part_that_fits(tmp_path, message):
 def test_what_fits_is_not_tried(tmp_path):
     """With memory to spare an estimate by one small forward pass is all that it costs."""
     network = Hungry(8)
-    assert batch_size.fit_batch(trainer_of(network, tmp_path), 100 * GB) == []
+    assert batch_size.fit_batch_size(trainer_of(network, tmp_path), 100 * GB) == []
     assert network.asked == [2]
 
 
 def test_where_not_even_an_estimate_fits(tmp_path):
     """The parts are tried one by one."""
     network = Hungry(1)
-    assert batch_size.fit_batch(trainer_of(network, tmp_path), 100 * GB) == ["batches of 8 in parts of 1 (memory)"]
+    assert batch_size.fit_batch_size(trainer_of(network, tmp_path), 100 * GB) == ["batches of 8 in parts of 1 (memory)"]
     assert network.asked == [2, 8, 4, 2, 1]
 
 
@@ -101,7 +101,7 @@ def test_what_cannot_fit_is_not_tried_either(tmp_path):
     network = Hungry(8)
     trainer = trainer_of(network, tmp_path)
     with pytest.raises(ConfigError, match=rf"^{BATCH}: expected a row, forward and backward, that fits into 1e-08 GB"):
-        batch_size.fit_batch(trainer, 10)
+        batch_size.fit_batch_size(trainer, 10)
     assert network.asked == [2, 4]
 
 
@@ -116,7 +116,7 @@ def test_the_search_leaves_no_trace(tmp_path):
         torch.manual_seed(7)
         wanted = torch.rand(3)
         torch.manual_seed(7)
-        assert batch_size.fit_batch(trainer, memory) == expected
+        assert batch_size.fit_batch_size(trainer, memory) == expected
         assert torch.equal(torch.rand(3), wanted)
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
         assert all(one.grad is None for one in network.parameters())
@@ -128,7 +128,7 @@ def test_other_errors_are_told(tmp_path):
     trainer = trainer_of(Hungry(5, "mat1 and mat2 shapes cannot be multiplied"), tmp_path)
     memory = tight(trainer)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        batch_size.fit_batch(trainer, memory)
+        batch_size.fit_batch_size(trainer, memory)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_checkpoint_keeps_its_parts(tmp_path):
     """A run that goes on adds up gradients in the order in which it did before."""
     (tmp_path / "trainer_state.json").write_text(json.dumps({"train_batch_size": 4}))
     trainer = trainer_of(Hungry(8), tmp_path)
-    assert batch_size.fit_batch(trainer, 100 * GB, str(tmp_path)) == ["batches of 8 in parts of 4 (memory)"]
+    assert batch_size.fit_batch_size(trainer, 100 * GB, str(tmp_path)) == ["batches of 8 in parts of 4 (memory)"]
 
 
 def test_the_longest_rows_set_the_shape(tmp_path):
@@ -159,7 +159,7 @@ def test_the_longest_rows_set_the_shape(tmp_path):
 
 def test_a_run_whose_batch_fits_is_the_same_without_a_search(train, toy):
     """Bit for bit."""
-    found = [train(*toy, f"hardware.fit_batch={on}", directory=on) for on in ("true", "false")]
+    found = [train(*toy, f"hardware.auto_micro_batch={on}", directory=on) for on in ("true", "false")]
     first, second = ((one.directory / "model" / "model.safetensors").read_bytes() for one in found)
     assert first == second
 

@@ -169,6 +169,6 @@ def test_no_chance(p, training, left):
 
 def test_dropout_learns_the_same(train, toy):
     """The tiny network reaches the accuracy that it reaches without."""
-    plain = train(*toy, "hardware.lean=false", "trainer.args.num_train_epochs=40", directory="plain")
+    plain = train(*toy, "hardware.cpu_optimizations=false", "trainer.args.num_train_epochs=40", directory="plain")
     leaner = train(*toy, "trainer.args.num_train_epochs=40")
     assert plain.metrics["test_accuracy"] == leaner.metrics["test_accuracy"] == 1.0

@@ -19,7 +19,13 @@ from hydratune.training.hardware.distributed import Distributed, Launch
 from hydratune.utils.errors import SAVED, TERMINATED, ConfigError
 from processes import LONG, hydratune, start
 
-TWO = ["hardware=ddp", "hardware.processes=2", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
+TWO = [
+    "hardware=ddp",
+    "hardware.nproc_per_node=2",
+    "hardware.device=cpu",
+    "hardware.precision=fp32",
+    "hardware.threads=1",
+]
 ENDLESS = ["trainer.args.num_train_epochs=100000", "hydra.run.dir=run"]
 LAST = "trainer.args.save_total_limit=3"  # so that the last checkpoint stays, beside the best
 FAILING = """
@@ -128,7 +134,7 @@ def test_losses_over_tokens(tiny_gpt, own_directory):
     lines = [" ".join(words[i % 7 : i % 7 + 3] * (1 + i % 4)) for i in range(100)]
     (own_directory / "a.txt").write_text("\n".join(lines))
     files = [f"dataset.files.{split}=a.txt" for split in ("train", "validation")]
-    task = ["task=causal_lm", "task.separator=newline", "dataset=local", *files, "tracking=none", LAST]
+    task = ["task=causal_lm", "task.document_separator=newline", "dataset=local", *files, "tracking=none", LAST]
     sizes = ["trainer.args.per_device_train_batch_size=4", "trainer.args.per_device_eval_batch_size=3"]
     every = [f"trainer.args.{what}=2" for what in ("eval_steps", "save_steps")]
     steps = ["trainer.args.eval_strategy=steps", "trainer.args.save_strategy=steps", "trainer.args.logging_steps=1"]
@@ -261,8 +267,12 @@ def test_two_machines(two, store):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    alone = [one for one in two if "processes" not in one]
-    machines = ["hardware.processes=1", "hardware.launch.nnodes=2", f"hardware.launch.rdzv_endpoint=127.0.0.1:{port}"]
+    alone = [one for one in two if "nproc_per_node" not in one]
+    machines = [
+        "hardware.nproc_per_node=1",
+        "hardware.launch.nnodes=2",
+        f"hardware.launch.rdzv_endpoint=127.0.0.1:{port}",
+    ]
     command = [*alone, *machines, "hydra.run.dir=run"]
     both = [start(*command, f"hardware.launch.node_rank={n}") for n in (0, 1)]
     said = ["".join(process.communicate()) for process in both]
@@ -284,7 +294,7 @@ def test_a_batch_is_shared(batch, steps, world, shares):
     found = tuple(Distributed().shares(given, world).values())
     assert found == shares
     assert found[0] * found[1] * world == batch * steps
-    assert Distributed(same_batch=False).shares(given, world) == {}
+    assert Distributed(keep_global_batch_size=False).shares(given, world) == {}
 
 
 def test_a_batch_that_cannot_be_shared():
@@ -318,9 +328,9 @@ def test_more_processes_than_gpus(monkeypatch):
     """Two processes on one GPU would wait for each other for ever."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert Distributed().local_processes() == 1
-    assert Distributed(processes=3, device="cpu").local_processes() == 3
-    with pytest.raises(ConfigError, match=r"hardware.processes: expected at most 1"):
-        Distributed(processes=2).local_processes()
+    assert Distributed(nproc_per_node=3, device="cpu").local_processes() == 3
+    with pytest.raises(ConfigError, match=r"hardware.nproc_per_node: expected at most 1"):
+        Distributed(nproc_per_node=2).local_processes()
 
 
 def test_several_machines_name_their_directory(two):

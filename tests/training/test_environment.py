@@ -75,4 +75,4 @@ def test_a_run_ignores_other_launchers(toy, own_directory, command):
     assert done.returncode == 0, done.stderr
     assert list(own_directory.glob("run/**/metrics.json"))
     for path in own_directory.glob("run/**/manifest.json"):
-        assert json.loads(path.read_text())["conditions"]["hardware.processes"] == "1"
+        assert json.loads(path.read_text())["conditions"]["hardware.nproc_per_node"] == "1"

@@ -73,7 +73,7 @@ def made(
         ),
         (
             {"torch_compile": True},
-            "compiled kernels depend on the shapes of the batches before (hardware.compile)",
+            "compiled kernels depend on the shapes of the batches before (hardware.torch_compile)",
         ),
         (
             {"dataloader_in_order": False},
@@ -124,11 +124,11 @@ def resumed(folder, path, **conditions):
 
 def test_compare_conditions_reports_each_change(tmp_path):
     """Another number of processes, or whatever else decides bits, is a reason; what stayed is none."""
-    path = checkpoint(tmp_path, 7, conditions={"hardware.processes": "2", "torch": "2.13", "gone": "1"})
-    changed = resumed(tmp_path, path, **{"hardware.processes": "1", "torch": "2.13"})
-    reasons = ["gone changed from 1 to None at step 7", "hardware.processes changed from 2 to 1 at step 7"]
+    path = checkpoint(tmp_path, 7, conditions={"hardware.nproc_per_node": "2", "torch": "2.13", "gone": "1"})
+    changed = resumed(tmp_path, path, **{"hardware.nproc_per_node": "1", "torch": "2.13"})
+    reasons = ["gone changed from 1 to None at step 7", "hardware.nproc_per_node changed from 2 to 1 at step 7"]
     assert exactness(changed) == f"no, because {'; '.join(reasons)}"
-    assert exactness(resumed(tmp_path, path, **{"hardware.processes": "2", "torch": "2.13", "gone": "1"})) == "yes"
+    assert exactness(resumed(tmp_path, path, **{"hardware.nproc_per_node": "2", "torch": "2.13", "gone": "1"})) == "yes"
 
 
 def test_compare_conditions_remembers_changes(tmp_path):

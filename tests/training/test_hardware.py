@@ -86,7 +86,7 @@ def test_a_gpu_gets_what_a_cpu_does_not(on):
 def test_as_asked(on):
     """An explicit key beats the probe."""
     on(gpu=H100)
-    chosen = Hardware(precision="fp16", workers=0, pin_memory=False).prepare()
+    chosen = Hardware(precision="fp16", dataloader_num_workers=0, dataloader_pin_memory=False).prepare()
     assert (chosen["fp16"], chosen["bf16"]) == (True, False)
     assert (chosen["dataloader_num_workers"], chosen["dataloader_pin_memory"]) == (0, False)
 
@@ -207,7 +207,7 @@ def test_trainer_is_told_to_compile(on, tmp_path, asked, given, steps, compiled)
     on(gpu=H100)
     images = SimpleNamespace(main_input_name="pixel_values", config=ViTConfig())
     args = TrainingArguments(tmp_path, use_cpu=True, **steps)
-    hardware = Hardware(compile=asked)
+    hardware = Hardware(torch_compile=asked)
     hardware.prepare()
     hardware.suit(args, images, range(80), given)
     assert (args.torch_compile, args.torch_compile_backend) == (compiled, "inductor" if compiled else None)
@@ -227,7 +227,7 @@ def test_one_gpu_of_several(on, tmp_path, caplog):
     assert "one of 4 GPUs (hardware=ddp takes them all)" in caplog.messages[-1]
 
 
-@pytest.mark.parametrize("override", ["hardware.deterministic=true", "hardware.pin_memory=true"])
+@pytest.mark.parametrize("override", ["hardware.deterministic=true", "hardware.dataloader_pin_memory=true"])
 def test_the_same_weights(train, toy, override):
     """On a CPU, which repeats itself anyway, bit for bit."""
     plain, other = (train(*toy, *more, directory=name) for name, more in (("a", []), ("b", [override])))
@@ -268,14 +268,14 @@ def kernels(train, toy, caplog, *overrides):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("hardware.attention=auto", ["eager attention (it has dropout)"]),
-        ("hardware.attention=sdpa", ["sdpa attention"]),
-        ("hardware.attention=null", []),
+        ("hardware.attn_implementation=auto", ["eager attention (it has dropout)"]),
+        ("hardware.attn_implementation=sdpa", ["sdpa attention"]),
+        ("hardware.attn_implementation=null", []),
         ("model.attn_implementation=sdpa", []),
     ],
 )
 def test_the_network_gets_its_kernel(train, toy, caplog, override, words):
-    """By the machine or by `hardware.attention`; `model.attn_implementation` wins."""
+    """By the machine or by `hardware.attn_implementation`; `model.attn_implementation` wins."""
     assert kernels(train, toy, caplog, override) == words
 
 
@@ -305,7 +305,7 @@ def test_both_sides_of_an_encoder_decoder_get_it(tiny_model, on):
 def test_a_kernel_that_is_not_there(train, toy):
     """One message that names the key."""
     with pytest.raises(ConfigError, match=r"^hardware\.attention: expected a kernel that this network has here"):
-        train(*toy, "hardware.attention=flash_attention_2")
+        train(*toy, "hardware.attn_implementation=flash_attention_2")
 
 
 # --- the probe ---------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_the_story(train, toy, tiny_model):
 
 def test_card_has_the_effective_training_arguments(train, toy):
     """What hardware and task have set and what follows from several settings; a file has all arguments, no directory."""
-    result = train(*toy, "hardware.attention=sdpa", "trainer.args.gradient_accumulation_steps=2")
+    result = train(*toy, "hardware.attn_implementation=sdpa", "trainer.args.gradient_accumulation_steps=2")
     text = card(result).text
     expected = {
         "learning_rate": "0.02",
@@ -59,7 +59,7 @@ def test_card_has_the_effective_training_arguments(train, toy):
         "world_size": "1",
         "precision": "fp32",
         "train_sampling_strategy": "group_by_length",
-        "attention": "sdpa",
+        "attn_implementation": "sdpa",
     }
     assert {name: f"| {name} | {value} |" in text for name, value in expected.items()} == dict.fromkeys(expected, True)
     file = (result.directory / "model" / "training_args.json").read_text()

@@ -1,4 +1,4 @@
-"""What can be checked without rows and weights: `--dry` and a run report the same mistakes, before anything is written."""
+"""What can be checked without rows and weights: `--dry-run` and a run report the same mistakes, before anything is written."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("flags", [["--dry"], [], ["-m", "seed=1,2", "--dry"]], ids=["dry", "run", "sweep"])
+@pytest.mark.parametrize("flags", [["--dry-run"], [], ["-m", "seed=1,2", "--dry-run"]], ids=["dry", "run", "sweep"])
 @pytest.mark.parametrize("overrides", MISTAKES, ids=" ".join)
 def test_mistake_is_found_before_anything_is_written(overrides, flags, toy, own_directory, capsys):
     """The dry run, the run, and the dry run of a sweep name the same keys, and no directory is created."""
@@ -60,7 +60,7 @@ def test_mistake_is_found_before_anything_is_written(overrides, flags, toy, own_
 )
 def test_dry_run_says_what_it_did_not_check(overrides, name, toy, capsys):
     """Each check is listed once: as made, or as left to the run."""
-    assert dispatch(["--dry", *toy, *overrides]) == 0
+    assert dispatch(["--dry-run", *toy, *overrides]) == 0
     lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
     checked, unchecked = (lines[key].split(", ") for key in ("checked", "not checked"))
     assert (name in unchecked) or (not overrides and name not in checked)
@@ -75,7 +75,7 @@ def test_dry_run_does_not_build_a_model_of_the_user(toy, own_directory, monkeypa
     (own_directory / "own_model.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(own_directory)
     monkeypatch.setenv("HYDRATUNE_ALLOW", "own_model")
-    assert dispatch(["--dry", *toy, "model._target_=own_model.Own"]) == 0
+    assert dispatch(["--dry-run", *toy, "model._target_=own_model.Own"]) == 0
     lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
     assert "architecture of custom code" in lines["not checked"].split(", ")
     assert "architecture" not in lines["checked"].split(", ")
@@ -86,7 +86,7 @@ def test_each_value_of_a_sweep_is_checked(key, toy):
     """One bad value among several is found."""
     values = {"model.freeze": "[],[embeddings],[nope]", "adapter.config.r": "4,0"}[key]
     with pytest.raises(ConfigError) as caught:
-        dispatch(["-m", "--dry", *toy, "adapter=lora", f"{key}={values}"])
+        dispatch(["-m", "--dry-run", *toy, "adapter=lora", f"{key}={values}"])
     assert [mistake.key for mistake in caught.value.mistakes] == [key.removesuffix(".r")]
 
 
@@ -98,7 +98,7 @@ def test_scratch_model_is_checked(toy_files, tiny_gpt):
 
 
 def test_resume_with_another_seed(own_directory):
-    """It is refused by the manifests of the checkpoints, before torch is imported; `--dry` checks it too."""
+    """It is refused by the manifests of the checkpoints, before torch is imported; `--dry-run` checks it too."""
     stored = own_directory / "run" / ".hydra"
     checkpoint = own_directory / "run" / "checkpoints" / "checkpoint-2"
     for folder in (stored, checkpoint):
@@ -107,7 +107,7 @@ def test_resume_with_another_seed(own_directory):
     (stored / "overrides.yaml").write_text("[tracking=none]\n")
     (checkpoint / "manifest.json").write_text(json.dumps({"files": {}, "lineage": {"seed": "42"}}))
     before = sorted(Path("run").rglob("*"))
-    for more in ([], ["--dry"]):
+    for more in ([], ["--dry-run"]):
         with pytest.raises(ConfigError) as caught:
             dispatch(["resume", "run", "seed=3", *more])
         assert [mistake.key for mistake in caught.value.mistakes] == ["seed"]
@@ -118,7 +118,7 @@ def test_dry_run_leaves_the_process_as_it_was(toy):
     """Logging and warnings work afterwards."""
     import logging
 
-    assert dispatch(["--dry", *toy]) == 0
+    assert dispatch(["--dry-run", *toy]) == 0
     assert logging.root.manager.disable == logging.NOTSET
 
 
@@ -134,7 +134,7 @@ def test_dry_run_leaves_the_process_as_it_was(toy):
 def test_dry_run_checks_the_arguments_of_several_processes(hardware, overrides, key, toy):
     """What each process would refuse, and a batch that the processes cannot share."""
     with pytest.raises(ConfigError) as caught:
-        dispatch(["--dry", *toy, "tracking=none", f"hardware={hardware}", "hardware.device=cpu", *overrides])
+        dispatch(["--dry-run", *toy, "tracking=none", f"hardware={hardware}", "hardware.device=cpu", *overrides])
     assert [mistake.key for mistake in caught.value.mistakes] == [key]
 
 

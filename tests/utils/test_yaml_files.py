@@ -34,7 +34,7 @@ def conf(own_directory: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("flags", [["--dry"], [], ["--cfg", "job"], ["-m", "seed=1,2", "--dry"]], ids=" ".join)
+@pytest.mark.parametrize("flags", [["--dry-run"], [], ["--cfg", "job"], ["-m", "seed=1,2", "--dry-run"]], ids=" ".join)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_broken_option_is_named_with_its_line(kind, flags, conf):
     """An option of the user that is not valid YAML is reported by each command that composes it."""
@@ -47,20 +47,20 @@ def test_all_broken_files_are_reported_together(conf):
     """Two broken files are two mistakes."""
     for name in ("one", "two"):
         (conf / "experiment" / f"{name}.yaml").write_text("name: [\n")
-    found = keys("--config-dir", "my_conf", "experiment=[one,two]", "--dry")
+    found = keys("--config-dir", "my_conf", "experiment=[one,two]", "--dry-run")
     assert found == [f"my_conf/experiment/{name}.yaml:2" for name in ("one", "two")]
 
 
 def test_unused_broken_file_is_ignored(conf):
     """Only files that a run composes must be valid."""
     (conf / "experiment" / "other.yaml").write_text("name: [\n")
-    assert dispatch(["--config-dir", "my_conf", "--dry"]) == 0
+    assert dispatch(["--config-dir", "my_conf", "--dry-run"]) == 0
 
 
 def test_broken_primary_config(conf):
     """`--config-path` with a broken primary config names the file."""
     (conf / "train.yaml").write_text("defaults:\n  - _self_\nname: a\nname: b\n")
-    assert keys("--config-path", str(conf), "--dry") == ["my_conf/train.yaml:4"]
+    assert keys("--config-path", str(conf), "--dry-run") == ["my_conf/train.yaml:4"]
 
 
 @pytest.mark.parametrize(
@@ -78,26 +78,26 @@ def test_broken_primary_config(conf):
 def test_config_that_does_not_compose(text, conf):
     """Wrong defaults, a circle of them, and files without keys end in one mistake."""
     (conf / "experiment" / "mine.yaml").write_text(text)
-    assert len(keys("--config-dir", "my_conf", "experiment=mine", "--dry")) == 1
+    assert len(keys("--config-dir", "my_conf", "experiment=mine", "--dry-run")) == 1
 
 
 def test_circle_of_defaults(conf):
     """Two files that include each other end in one mistake."""
     for one, other in (("a", "b"), ("b", "a")):
         (conf / "experiment" / f"{one}.yaml").write_text(f"defaults:\n  - {other}\n")
-    assert len(keys("--config-dir", "my_conf", "experiment=a", "--dry")) == 1
+    assert len(keys("--config-dir", "my_conf", "experiment=a", "--dry-run")) == 1
 
 
 def test_directory_in_place_of_an_option(conf):
     """A folder whose name ends in .yaml is no option."""
     (conf / "experiment" / "mine.yaml").mkdir()
-    assert keys("--config-dir", "my_conf", "experiment=mine", "--dry") == ["experiment"]
+    assert keys("--config-dir", "my_conf", "experiment=mine", "--dry-run") == ["experiment"]
 
 
 @pytest.mark.parametrize("flag", ["--config-dir", "--config-path"])
 def test_missing_config_directory(flag):
     """A directory that does not exist is named by its flag."""
-    assert keys(flag, "nowhere", "--dry") == [flag]
+    assert keys(flag, "nowhere", "--dry-run") == [flag]
     assert keys("configs", "--config-dir", "nowhere") == ["--config-dir"]
 
 
@@ -130,7 +130,7 @@ def test_broken_overrides_of_another_run_are_passed_over(toy, own_directory):
     stored = own_directory / "outputs" / "x" / "old" / ".hydra"
     stored.mkdir(parents=True)
     (stored / "overrides.yaml").write_text("- [\n")
-    assert dispatch(["--dry", *toy, "resume=auto", "name=x"]) == 0
+    assert dispatch(["--dry-run", *toy, "resume=auto", "name=x"]) == 0
 
 
 def test_stored_overrides_are_not_resolved(own_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

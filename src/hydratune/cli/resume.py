@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydratune.cli.train import DRY, train
+from hydratune.cli.train import DRY_RUN, train
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import directory_of, started_here
 from hydratune.sweep.plan import PLAN
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
-    parser.add_argument(DRY, action="store_true", help="check whether the run can be resumed, without training")
+    parser.add_argument(*DRY_RUN, action="store_true", help="check whether the run can be resumed, without training")
     given = parser.parse_args(arguments)
     directory = directory_of(given.run, given.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     check_started_here(str(node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
     flags = config_flags(node)
     typed = _overrides(directory)
-    dry = [DRY] if given.dry else []
+    dry = [DRY_RUN[-1]] if given.dry_run else []
     arguments = [*flags, *typed, *given.overrides, *dry]
     return train(arguments, directory, typed, is_own_project=started_here(directory))
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
-from hydratune.cli.train import DRY, train
+from hydratune.cli.train import DRY_RUN, train
 from hydratune.config import composition, hydra_guard
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
@@ -56,7 +56,7 @@ def _report(arguments: Sequence[str]) -> int:
 
 
 def _plan(arguments: Sequence[str]) -> int:
-    return train(["-m", *arguments, DRY])
+    return train(["-m", *arguments, DRY_RUN[-1]])
 
 
 def _finish(arguments: Sequence[str]) -> int:

@@ -54,7 +54,7 @@ from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
 log = logging.getLogger(__name__)
 
 
-DRY = "--dry"  # compose and validate, and run nothing
+DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 _MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
 
@@ -77,8 +77,8 @@ def train(
         stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
         is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
     """
-    dry = DRY in arguments
-    arguments = [argument for argument in arguments if argument != DRY]
+    dry = not set(DRY_RUN).isdisjoint(arguments)
+    arguments = [argument for argument in arguments if argument not in DRY_RUN]
     flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may precede or follow flags
     request = _request(flags)
     rest = [argument for argument in arguments if argument not in flags.overrides]
@@ -280,7 +280,10 @@ def _request(flags: Namespace) -> Request:
         mistakes.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
     modes = [name for name in _MODES if getattr(flags, name)]
     if len(modes) > 1:
-        got, fix = " and ".join(f"--{name}" for name in modes), f"Leave one out; {DRY} shows every job of a sweep."
+        got, fix = (
+            " and ".join(f"--{name}" for name in modes),
+            f"Leave one out; {DRY_RUN[-1]} shows every job of a sweep.",
+        )
         mistakes.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
     for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
         if folder and not Path(folder).is_dir():

@@ -36,7 +36,7 @@ LOWEST = {
 REFUSED = {
     "auto_find_batch_size": (
         "false, since it begins again with weights that are half trained",
-        "Leave it out: hardware.fit_batch=true finds what fits before training.",
+        "Leave it out: hardware.auto_micro_batch=true finds what fits before training.",
     ),
     "bf16_full_eval": (
         "false, since it rounds the weights that the run saves",

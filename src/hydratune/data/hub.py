@@ -25,7 +25,7 @@ class HubDataset(Source):
         name: Configuration of the dataset, e.g. `mrpc`; null if it has only one.
         revision: A branch, tag, or commit; null for the newest.
         streaming: Whether to read training rows while they are used, and never download them as a whole.
-        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
+        shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from.
         splits: Split (train, validation, test) -> its name in the data; null if the data has no such split.
     """
 
@@ -33,7 +33,7 @@ class HubDataset(Source):
     name: str | None = None
     revision: str | None = None
     streaming: bool = False
-    shuffle_buffer: int = 10_000
+    shuffle_buffer_size: int = 10_000
     splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
     def check(self) -> Iterator[Mistake]:
@@ -82,7 +82,7 @@ class HubDataset(Source):
         if self.streaming:  # each evaluation needs the same rows, so only train is streamed
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
-        return RawDataset(DatasetDict(splits), shuffle_buffer=self.shuffle_buffer)
+        return RawDataset(DatasetDict(splits), shuffle_buffer_size=self.shuffle_buffer_size)
 
     def _check_files(self, data_files: Mapping[str, Sequence[str]]) -> None:
         """Raise ConfigError if the dataset's card names a file outside its repository or directory.
@@ -109,5 +109,5 @@ class HubDataset(Source):
 
         if split == "train":
             return stream
-        most = self.limit.get(split)
+        most = self.max_samples.get(split)
         return Dataset.from_list(list(stream.take(most) if most else stream), features=stream.features)

@@ -80,7 +80,7 @@ def doubtful_names(
     if missing := [name for name in names if name.strip().casefold() in _NO_LABEL]:
         yield (
             f"the labels {missing} of {len(rows_with(missing)):,} training rows may mark rows without a label; to "
-            "leave these out, name the others in dataset.labels, and set dataset.on_bad_row=drop and "
+            "leave these out, name the others in dataset.labels, and set dataset.on_bad_rows=skip and "
             "dataset.unseen_labels=drop"
         )
     folded = Counter(map(_folded, names))

@@ -56,7 +56,7 @@ class LocalFiles(Source):
             Null means true for csv files, and is inferred from the content of tsv files.
         decimal: Decimal separator of numbers that the task reads from csv and tsv files, a point or a comma.
         streaming: Whether to read training files while they are used, and never as a whole.
-        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from. A task that keeps
+        shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from. A task that keeps
             the order of rows ignores it.
     """
 
@@ -75,7 +75,7 @@ class LocalFiles(Source):
     quoting: bool | None = None
     decimal: Literal[".", ","] = "."
     streaming: bool = False
-    shuffle_buffer: int = 10_000
+    shuffle_buffer_size: int = 10_000
 
     def paths(self) -> dict[str, list[Path]]:
         """Return the files of each split that has any; raise PathError if a path selects no file."""
@@ -314,7 +314,7 @@ class LocalFiles(Source):
         numbers, ids, references = (tuple((kinds or {}).get(kind, ())) for kind in ("number", "label", "references"))
         names = None if needed is None else tuple(sorted(needed))
         selection = Selection(names, rest, numbers, ids, decimal=self.decimal, texts_or_lists=references)
-        return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer)
+        return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer_size)
 
 
 def _check_one_split(split: str, given: str, paths: Sequence[Path]) -> Iterator[Mistake]:

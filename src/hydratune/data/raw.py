@@ -28,7 +28,7 @@ class RawDataset:
         splits: Rows of each split under the data's own column names.
         bad: Lines that are not rows, e.g. a ragged line.
         locate: Split and number of a row -> its place, for messages.
-        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
+        shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from.
         columns: Split -> the names of all its columns, if not all of them were read.
         number: Split and number of a row -> its position in the files, counting records that are not rows.
         split_names: Column of the training rows -> its distinct values, for columns whose values may all name splits.
@@ -38,7 +38,7 @@ class RawDataset:
     splits: DatasetDict
     bad: Sequence[BadRow] = ()
     locate: Callable[[str, int], str] = _nowhere
-    shuffle_buffer: int = 1
+    shuffle_buffer_size: int = 1
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     number: Callable[[str, int], int] = _same_number
     split_names: Mapping[str, Collection[str]] = field(default_factory=dict)

@@ -141,7 +141,7 @@ def _is_selected(name: str, needed: Sequence[str]) -> bool:
 
 
 def read_files(
-    files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer: int
+    files: Sequence[DataFile], selection: Selection, stream: Sequence[str], shuffle_buffer_size: int
 ) -> RawDataset:
     """Return the rows of all splits.
 
@@ -149,7 +149,7 @@ def read_files(
         files: Files in the order of their rows.
         selection: Columns to read.
         stream: Splits whose rows are read while they are used.
-        shuffle_buffer: Number of rows of a stream in the buffer that the next row is drawn from.
+        shuffle_buffer_size: Number of rows of a stream in the buffer that the next row is drawn from.
 
     Raises:
         ConfigError: If the files of a split have no valid row, or differ in their columns.
@@ -170,7 +170,7 @@ def read_files(
         splits,
         [row for file in files for row in file.bad()],
         lambda split, row: _locate(by_split.get(split, ()), split, row),
-        shuffle_buffer,
+        shuffle_buffer_size,
         {
             split: [*dict.fromkeys(name for file in own for name in file.scan.columns)]
             for split, own in by_split.items()

@@ -57,7 +57,7 @@ class Source(Configurable, ABC):
             to take them from the training rows.
         list_separator: Separator of the elements of a list in one text, if the task reads lists: `;` for `a;b`, or
             `brackets` for lists as JSON or Python writes them. Null if the data has lists.
-        limit: Split -> maximum number of rows, drawn by `seed` (for a stream, the first rows); null for all.
+        max_samples: Split -> maximum number of rows, drawn by `seed` (for a stream, the first rows); null for all.
         validation_size: Share of all training rows to hold out if there is no validation split.
         test_size: Share of all training rows to hold out if there is no test split; 0 for no test split.
         stratify_by_column: A column of the data whose values keep their shares in the held-out rows.
@@ -66,7 +66,7 @@ class Source(Configurable, ABC):
             is no such column; then a column of train that looks like one is an error. False trains on all rows.
         split_values: Split -> its values in `split_column`; rows with other values are left out. Null for the usual
             names (train; dev, val, validation; test); other values are then an error.
-        on_bad_row: `error` ends the run before training; `drop` drops bad rows and counts them.
+        on_bad_rows: `error` ends the run before training; `skip` leaves out bad rows and lists them.
         unseen_labels: Policy for validation and test rows whose label no training row has. `error` ends the run,
             `keep` counts them as errors of the model, and `drop` excludes them from the score.
         seed: Seed that draws the held-out rows and the limits. It differs from the run's seed, so that runs are
@@ -76,14 +76,14 @@ class Source(Configurable, ABC):
     columns: dict[str, str | list[str] | None] = field(default_factory=dict)
     labels: list[str] | dict[str, str] | None = None
     list_separator: str | None = None
-    limit: dict[str, int | None] = field(default_factory=dict)
+    max_samples: dict[str, int | None] = field(default_factory=dict)
     validation_size: float = 0.1
     test_size: float = 0.0
     stratify_by_column: str | None = None
     group_by_column: str | None = None
     split_column: str | bool | None = None
     split_values: dict[str, str | list[str] | None] | None = None
-    on_bad_row: Literal["error", "drop"] = "error"
+    on_bad_rows: Literal["error", "skip"] = "error"
     unseen_labels: UnseenLabels = "error"
     seed: int = 0
 
@@ -278,7 +278,7 @@ class Source(Configurable, ABC):
         """
         splits, streams = raw.splits, is_stream(raw.splits["train"])
         names = label_names or self._label_names
-        drop = self.on_bad_row == "drop"
+        drop = self.on_bad_rows == "skip"
         self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
         if streams:
             splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
@@ -291,11 +291,11 @@ class Source(Configurable, ABC):
         self._hold_out(splits, shuffle=not task.keeps_order())
         for said in overlap_between_splits(splits, task.inputs):
             log.warning("data: %s", said)
-        for split, most in self.limit.items():
+        for split, most in self.max_samples.items():
             if most is not None and split in splits:
                 splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
         if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows
-            splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer)
+            splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer_size)
         log.info("data: %s", ", ".join(f"{split} {format_length(splits[split])}" for split in splits))
         return splits
 

@@ -17,7 +17,7 @@ class Options(Protocol):
 
     columns: dict[str, str | list[str] | None]
     labels: list[str] | dict[str, str] | None
-    limit: dict[str, int | None]
+    max_samples: dict[str, int | None]
     validation_size: float
     test_size: float
     stratify_by_column: str | None
@@ -35,12 +35,12 @@ def check_source(source: Options) -> Iterator[Mistake]:
     named = [name for name in source.columns.values() if isinstance(name, str)]
     if repeated := sorted({name for name in named if named.count(name) > 1}):
         yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
-    for split, rows in source.limit.items():
+    for split, rows in source.max_samples.items():
         if split not in SPLITS:
-            fix = did_you_mean(split, SPLITS, "Set dataset.limit.train.")
-            yield Mistake(f"limit.{split}", one_of(SPLITS), repr(split), fix)
+            fix = did_you_mean(split, SPLITS, "Set dataset.max_samples.train.")
+            yield Mistake(f"max_samples.{split}", one_of(SPLITS), repr(split), fix)
         elif rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
-            yield Mistake(f"limit.{split}", "a number of rows above 0 or null", repr(rows), "Leave it out.")
+            yield Mistake(f"max_samples.{split}", "a number of rows above 0 or null", repr(rows), "Leave it out.")
     yield from _check_splitting(source)
     yield from check_label_names(source.labels)
 

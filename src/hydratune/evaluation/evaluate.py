@@ -59,7 +59,7 @@ FOLDER = "evaluations"  # inside the run directory
 # Keys of a run's config that overrides may change; the model stays as it was trained.
 CHANGES = ("dataset", "hardware", "task.extra_metrics", "task.metrics", "trainer.args.per_device_eval_batch_size")
 # Keys of the dataset that do not select other data.
-_SAME_DATA = ("dataset.limit", "dataset.on_bad_row", "dataset.unseen_labels")
+_SAME_DATA = ("dataset.max_samples", "dataset.on_bad_rows", "dataset.unseen_labels")
 _LOCAL = "LocalFiles"
 
 
@@ -249,11 +249,11 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
         raise ConfigError(*errors)
     if unseen:
         log.warning("data: %s", unseen_counts(unseen, {split: len(rows)}, source.unseen_labels))
-    drop = None if source.on_bad_row == "drop" else "dataset.on_bad_row=drop"
+    drop = None if source.on_bad_rows == "skip" else "dataset.on_bad_rows=skip"
     lost = left_out(len(rows), [*raw.bad, *bad], "dataset", drop)
     lost |= {one.row for one in unseen if one.row is not None} if source.unseen_labels == "drop" else set()
     rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
-    most = source.limit.get(split)
+    most = source.max_samples.get(split)
     return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
 
 

@@ -80,8 +80,8 @@ class PredictRequest(NamedTuple):
         overrides: Overrides of the keys in `CHANGES`.
         out: Output file, or None for stdout.
         batch_size: Rows per batch; None for the run's batch size.
-        limit: Maximum number of rows; None for all.
-        drop: Whether to drop bad rows; otherwise they are an error.
+        max_samples: Maximum number of rows; None for all.
+        skip_bad_rows: Leave out bad rows; otherwise they are an error.
         columns: Columns of the file to write next to the predictions; None for all except images and binary data.
         uri: MLflow store in which a run id is looked up.
     """
@@ -91,8 +91,8 @@ class PredictRequest(NamedTuple):
     overrides: Sequence[str] = ()
     out: Path | None = None
     batch_size: int | None = None
-    limit: int | None = None
-    drop: bool = False
+    max_samples: int | None = None
+    skip_bad_rows: bool = False
     columns: Sequence[str] | None = None
     uri: str = Mlflow.uri
 
@@ -105,13 +105,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGES)}")
     parser.add_argument("--out", type=Path, help="a .jsonl, .csv or .parquet file; left out: jsonl to stdout")
     parser.add_argument("--batch-size", type=int, help="rows of a batch; the run's if left out")
-    parser.add_argument("--limit", type=int, help="predict for the first rows only")
-    parser.add_argument("--on-bad-row", choices=("error", "drop"), default="error", help="refuse the file, or go on")
+    parser.add_argument("--max-samples", type=int, help="predict for the first rows only")
+    parser.add_argument("--on-bad-rows", choices=("error", "skip"), default="error", help="refuse the file, or go on")
     parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns to write; all if left out")
     parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
     given = vars(parser.parse_intermixed_args(list(arguments)))
     log_to_stderr()
-    predict(PredictRequest(drop=given.pop("on_bad_row") == "drop", **given))
+    predict(PredictRequest(skip_bad_rows=given.pop("on_bad_rows") == "skip", **given))
     return 0
 
 
@@ -123,7 +123,7 @@ def predict(asked: PredictRequest) -> None:
     """Write one row for each row of the file: its number from 0, its columns, and the prediction.
 
     Raises:
-        ConfigError: If an argument is invalid, or if bad rows must not be dropped. Then nothing is written.
+        ConfigError: If an argument is invalid, or if there are bad rows that must not be skipped. Then nothing is written.
     """
     run = open_run(asked.run, asked.uri)
     cfg = _changed(run.cfg, asked)
@@ -151,7 +151,7 @@ def predict(asked: PredictRequest) -> None:
 def _changed(cfg: DictConfig, asked: PredictRequest) -> DictConfig:
     """Return the run's config with the overrides; raise ConfigError for all invalid arguments together."""
     mistakes = [*check_output(asked.out, asked.file)]
-    for name in ("batch_size", "limit"):
+    for name in ("batch_size", "max_samples"):
         value = getattr(asked, name)
         if value is not None and value < 1:
             mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
@@ -217,16 +217,16 @@ class InputRows(NamedTuple):
 
 
 def _rows(task: Task, source: LocalFiles, asked: PredictRequest) -> InputRows:
-    """Read the file, and find the bad rows; raise ConfigError if they must not be dropped."""
+    """Read the file, and find the bad rows; raise ConfigError if they must not be skipped."""
     wanted = task.input_columns()
     split, raw = source.read_one(wanted)
     rows = raw.splits[split]
-    rows = rows.select(range(min(asked.limit or len(rows), len(rows))))
+    rows = rows.select(range(min(asked.max_samples or len(rows), len(rows))))
     inputs = source.under_task_names(type(raw.splits)({split: rows}), wanted)[split]
     found = located(_bad_rows(task, inputs), raw.locate)
-    lines = raw.bad if asked.limit is None else ()  # with a limit, lines may be after the last row
+    lines = raw.bad if asked.max_samples is None else ()  # with a maximum, lines may be after the last row
     log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
-    bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.drop else "--on-bad-row drop")
+    bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.skip_bad_rows else "--on-bad-rows skip")
     columns = rows.select_columns(_written(rows, asked))
     if asked.out and asked.out.suffix == ".parquet":
         columns = _with_json_text(columns)

@@ -37,19 +37,19 @@ class Sweep(Configurable):
 
     name: str | None = None
     params: dict[str, str] = field(default_factory=dict)
-    pairs: list[list[str]] = field(default_factory=list)
+    zip: list[list[str]] = field(default_factory=list)
     conditions: dict[str, str] = field(default_factory=dict)
     objectives: dict[str, str] = field(default_factory=dict)
     sampler: Any = None
-    shuffle: bool = False
+    shuffle_trials: bool = False
     n_trials: int | None = None
-    hours: float | None = None
+    max_hours: float | None = None
     seeds: list[int] = field(default_factory=list)
     pruner: Literal["asha", "hyperband", "median", "none", "wilcoxon"] = "none"
     pruner_args: dict[str, Any] = field(default_factory=dict)
-    retries: int = 1
+    max_retries: int = 1
     workers: int = 1
-    isolate: bool = False
+    process_per_trial: bool = False
     storage: str | None = None
     seed: int = 0
 
@@ -59,12 +59,12 @@ class Sweep(Configurable):
             yield Mistake(
                 "name", "text without a slash", repr(self.name), "It names a folder: set sweep.name=my_sweep."
             )
-        for name, least in (("n_trials", 1), ("retries", 0), ("workers", 1), ("seed", 0)):
+        for name, least in (("n_trials", 1), ("max_retries", 0), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 yield Mistake(name, f"a whole number from {least}", repr(value), "Raise it.")
-        if self.hours is not None and self.hours <= 0:
-            yield Mistake("hours", "a number above 0", repr(self.hours), "Raise it.")
+        if self.max_hours is not None and self.max_hours <= 0:
+            yield Mistake("max_hours", "a number above 0", repr(self.max_hours), "Raise it.")
         if len(set(self.seeds)) < len(self.seeds):
             yield Mistake("seeds", "different seeds", repr(self.seeds), "Name each once.")
         for name, direction in self.objectives.items():
@@ -84,10 +84,12 @@ class Sweep(Configurable):
             fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, least + 1))}]."
             expected = f"at least {least} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
             yield Mistake("seeds", expected, repr(self.seeds), fix)
-        if self.sampler is not None and self.n_trials is None and self.hours is None:
-            yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.hours=2.")
-        if self.sampler is not None and self.shuffle:
-            yield Mistake("shuffle", "false beside a sampler, which has an order of its own", "true", "Leave it out.")
+        if self.sampler is not None and self.n_trials is None and self.max_hours is None:
+            yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.max_hours=2.")
+        if self.sampler is not None and self.shuffle_trials:
+            yield Mistake(
+                "shuffle_trials", "false beside a sampler, which has an order of its own", "true", "Leave it out."
+            )
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
             yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
@@ -118,7 +120,7 @@ class Sweep(Configurable):
     def in_order(self, points: Sequence[T]) -> list[T]:
         """Return the points of a grid in the order of the trials, which is the same at each start."""
         ordered = list(points)
-        if self.shuffle:
+        if self.shuffle_trials:
             random.Random(self.seed).shuffle(ordered)  # noqa: S311 (no secret)
         return ordered
 

@@ -312,6 +312,6 @@ def print_summary(study: Study, cfg: DictConfig) -> int:
     if cfg.tracking._target_.endswith(".Mlflow"):
         console.print(f"MLflow   {shlex.join([script, 'ui', where])}")
     if failed:
-        again = study.options.retries + 1
-        console.print(f"to try the failed ones again: the same command with sweep.retries={again}")
+        again = study.options.max_retries + 1
+        console.print(f"to try the failed ones again: the same command with sweep.max_retries={again}")
     return FAILED_CODE if failed else 0

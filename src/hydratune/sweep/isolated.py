@@ -1,4 +1,4 @@
-"""Run of a sweep in its own process: `sweep.isolate=true`."""
+"""Run of a sweep in its own process: `sweep.process_per_trial=true`."""
 
 from __future__ import annotations
 

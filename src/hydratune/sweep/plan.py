@@ -26,7 +26,7 @@ from hydratune.utils.provenance import redact
 PLAN = "sweep.json"
 # Keys that may change when a sweep is resumed: they set the budget, the speed, and the tracker.
 _MAY_CHANGE = ("hardware", "hydra", "name", "resume", "sweep", "tracking", "vars")
-_NAMED = ("sampler", "shuffle", "seed", "seeds", "pruner", "pruner_args")  # keys of `sweep` that identify it
+_NAMED = ("sampler", "shuffle_trials", "seed", "seeds", "pruner", "pruner_args")  # keys of `sweep` that identify it
 _HASH, _LONGEST = 6, 80  # characters of the hash in a name, and of the text before it
 _KEPT = 200  # composed jobs of a plan that are cached for its trials
 _planned: dict[tuple[Request, tuple[str, ...]], DictConfig] = {}
@@ -116,7 +116,7 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     else:
         fixed = _fixed(request)
     try:
-        space = read_space(request, cfg.sweep.pairs, cfg.sweep.conditions)
+        space = read_space(request, cfg.sweep.zip, cfg.sweep.conditions)
     except ConfigError as error:
         raise ConfigError(*mistakes, *error.mistakes) from error
     points = space.grid() if cfg.sweep.sampler is None else space.corners()

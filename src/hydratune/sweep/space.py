@@ -177,23 +177,23 @@ def _endless(parameter: Parameter) -> Mistake:
 # --- from overrides --------------------------------------------------------------------------------------
 
 
-def read_space(request: Request, pairs: Sequence[Sequence[str]], conditions: Mapping[str, str]) -> Space:
+def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Mapping[str, str]) -> Space:
     """Return the search space of the sweep overrides of a request, inside `composer`.
 
     Args:
         request: Request with the typed overrides.
-        pairs: Lists of keys whose values are zipped.
+        zipped: Lists of keys whose values are zipped.
         conditions: Key -> `KEY=VALUE` or `KEY=A,B` of another parameter; the key is active only with these values.
 
     Raises:
-        ConfigError: If overrides, pairs, or conditions are invalid; it lists all errors.
+        ConfigError: If overrides, zipped keys, or conditions are invalid; it lists all errors.
     """
     found: dict[str, Parameter] = {}
     for override, text in zip(request.parsed, force_add(request), strict=True):
         if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
             one = _parameter(override, text)
             found[one.name] = one
-    mistakes = [*_together(found, pairs), *_on_condition(found, conditions)]
+    mistakes = [*_together(found, zipped), *_on_condition(found, conditions)]
     if not found and not mistakes:
         fix = "Give a key several values: hydratune -m trainer.args.learning_rate=1e-5,3e-5."
         mistakes.append(Mistake("-m", "something to sweep", "none", fix))
@@ -224,20 +224,20 @@ def _parameter(override: Override, text: str) -> Parameter:
     return Parameter((key,), (prefix,), choices=tuple((one,) for one in texts))
 
 
-def _together(found: dict[str, Parameter], pairs: Sequence[Sequence[str]]) -> Iterator[Mistake]:
-    """Replace zipped parameters by one parameter each, and yield the errors of invalid pairs."""
-    for keys in pairs:
+def _together(found: dict[str, Parameter], zipped: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+    """Replace zipped parameters by one parameter each, and yield the errors of invalid lists."""
+    for keys in zipped:
         parts = [found.get(key) for key in keys]
         for key, part in zip(keys, parts, strict=True):
             if part is None or not part.labels:
                 fix = did_you_mean(key, found, f"Give it several values: {key}=A,B.")
-                yield Mistake("sweep.pairs", "keys that have a list of values", repr(key), fix)
+                yield Mistake("sweep.zip", "keys that have a list of values", repr(key), fix)
         known = [part for part in parts if part is not None and part.labels]
         if len(known) < len(keys):
             continue
         if len({len(part.labels) for part in known}) > 1 or len(keys) < 2:
             got = ", ".join(f"{len(part.labels)} of {part.name}" for part in known)
-            yield Mistake("sweep.pairs", "two or more keys with as many values each", got, "Give each as many values.")
+            yield Mistake("sweep.zip", "two or more keys with as many values each", got, "Give each as many values.")
             continue
         texts = [[one[0] for one in p.choices] if p.choices else [_text(label) for label in p.labels] for p in known]
         joined = Parameter(

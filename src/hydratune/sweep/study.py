@@ -171,12 +171,12 @@ class Study:
         return [run / CHECKPOINTS for run in runs if (run / CHECKPOINTS).is_dir()]
 
     def _is_worth_another(self, trial: FrozenTrial) -> bool:
-        return trial.state.name == "FAIL" and trial.user_attrs.get(FAILURES, 1) <= self.options.retries
+        return trial.state.name == "FAIL" and trial.user_attrs.get(FAILURES, 1) <= self.options.max_retries
 
     def _may_begin(self, trials: Sequence[FrozenTrial]) -> bool:
         total = self.total()
         spent = sum(trial.user_attrs.get(SECONDS, 0) for trial in trials)
-        in_time = self.options.hours is None or spent < self.options.hours * 3600
+        in_time = self.options.max_hours is None or spent < self.options.max_hours * 3600
         return (total is None or len(trials) < total) and in_time
 
     def check_rows(self, name: str, digests: Mapping[str, str]) -> None:
@@ -221,7 +221,7 @@ class Study:
         """Record a failure; the trial is released for a retry, or fails permanently if no retry is left."""
         failures = self.noted(claim).get(FAILURES, 0) + 1
         told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
-        self._end(claim, told, "FAIL" if failures > self.options.retries else None, None)
+        self._end(claim, told, "FAIL" if failures > self.options.max_retries else None, None)
 
     def _end(
         self, claim: ClaimedTrial, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None

@@ -79,8 +79,8 @@ def compose(plan: Plan, overrides: Sequence[str], directory: Path) -> tuple[Dict
     with read_write(cfg.hydra):
         cfg.hydra.run.dir = str(directory)
         cfg.hydra.output_subdir = None  # the run writes its own config.yaml and overrides.yaml
-    if experiment and "experiment" in cfg.tracking:
-        cfg.tracking.experiment = experiment
+    if experiment and "experiment_name" in cfg.tracking:
+        cfg.tracking.experiment_name = experiment
     return cfg, loader
 
 
@@ -90,7 +90,7 @@ def _experiment(plan: Plan) -> str | None:
     if "dataset" not in keys or "tracking" in keys:
         return None
     common = composition.compose_config(plan.request, plan.overrides)
-    name: str | None = common.tracking.get("experiment")
+    name: str | None = common.tracking.get("experiment_name")
     return name
 
 

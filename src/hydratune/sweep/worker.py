@@ -170,7 +170,9 @@ def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[lis
     results: list[Mapping[str, Any]] = []
     try:
         for i in range(len(study.plan.replicates)):
-            trained = isolated.start(study, claim, i) if study.options.isolate else one_run(study, claim, i, kept)
+            trained = (
+                isolated.start(study, claim, i) if study.options.process_per_trial else one_run(study, claim, i, kept)
+            )
             if trained.error:
                 raise trained.error
             if trained.pruned:

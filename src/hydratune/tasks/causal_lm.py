@@ -34,8 +34,8 @@ class CausalLm(CausalTask):
 
     Args:
         block_size: Tokens of a block; fewer if the model has fewer positions.
-        separator: Separator after each text: the tokenizer's end token (`eos`), or a line break (`newline`), which
-            joins the lines of a text file as they were.
+        document_separator: Separator after each text: the tokenizer's end token (`eos`), or a line break (`newline`),
+            which joins the lines of a text file as they were.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
@@ -45,7 +45,7 @@ class CausalLm(CausalTask):
     metrics: list[str] = field(default_factory=lambda: ["perplexity"])
     objective: str = "eval_perplexity"
     block_size: int = 128
-    separator: Literal["eos", "newline"] = "eos"
+    document_separator: Literal["eos", "newline"] = "eos"
 
     def check(self) -> Iterator[Mistake]:
         """Also yield an error if a block has no token to predict."""
@@ -57,7 +57,7 @@ class CausalLm(CausalTask):
 
     def keeps_order(self) -> bool:
         """Return True for the lines of a text."""
-        return self.separator == "newline"
+        return self.document_separator == "newline"
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Yield only null rows, since a blank line is valid."""
@@ -69,13 +69,13 @@ class CausalLm(CausalTask):
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
         """Return the tokens of each text; for an empty text, the separator, which precedes texts."""
-        between = [_end_token(processor)] if self.separator == "eos" else processor("\n")["input_ids"]
+        between = [_end_token(processor)] if self.document_separator == "eos" else processor("\n")["input_ids"]
         ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
         return [row or between for row in ids]
 
     def ends(self, processor: Any) -> list[int]:
         """Return the end token, or nothing for texts joined as lines, which have no end token."""
-        return [_end_token(processor)] if self.separator == "eos" else []
+        return [_end_token(processor)] if self.document_separator == "eos" else []
 
     def prepare(
         self,
@@ -86,7 +86,7 @@ class CausalLm(CausalTask):
     ) -> EncodedData:
         """Return rows of `input_ids`, all of the same length, with the average number of `bytes` of their text."""
         size = min(self.block_size, max_length or self.block_size)
-        between = [_end_token(processor)] if self.separator == "eos" else []
+        between = [_end_token(processor)] if self.document_separator == "eos" else []
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
@@ -95,9 +95,9 @@ class CausalLm(CausalTask):
                 "bytes": [len(text.encode()) for text in batch["text"]],
             }
 
-        if self.separator == "newline":
+        if self.document_separator == "newline":
             splits = type(splits)({split: _joined(rows) for split, rows in splits.items()})
-        key = {"task": "causal_lm/2", "separator": self.separator}
+        key = {"task": "causal_lm/2", "document_separator": self.document_separator}
         encoded = encode_splits(splits, encode, processor, key)
         said: list[str] = []
         return EncodedData(
@@ -121,8 +121,8 @@ def _end_token(tokenizer: Any) -> int:
     for token in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         if token is not None:
             return token
-    fix = "Set task.separator=newline."
-    raise ConfigError(Mistake("task.separator", "a tokenizer with an end token", "one without", fix))
+    fix = "Set task.document_separator=newline."
+    raise ConfigError(Mistake("task.document_separator", "a tokenizer with an end token", "one without", fix))
 
 
 def _joined(rows: Any) -> Any:

@@ -32,7 +32,7 @@ class MultiLabelClassification(Task):
     Args:
         threshold: Probability above which a label is predicted.
         tune_threshold: Whether to tune the threshold instead, for the best micro F1 on validation, and use it on test.
-        encoding: Format of `labels`: the `names` or IDs of a row's labels, or multi-hot `indicators`, a 0 or 1
+        label_format: Format of `labels`: the `names` or IDs of a row's labels, or multi-hot `multi_hot`, a 0 or 1
             for each of `dataset.labels`, e.g. from `dataset.columns.labels=[toxic,obscene]`.
     """
 
@@ -53,7 +53,7 @@ class MultiLabelClassification(Task):
     objective: str = "eval_micro_f1"
     threshold: float = 0.5
     tune_threshold: bool = False
-    encoding: Literal["names", "indicators"] = "names"
+    label_format: Literal["names", "multi_hot"] = "names"
 
     _count = 0  # number of labels, set when rows are prepared
 
@@ -66,7 +66,7 @@ class MultiLabelClassification(Task):
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows, and the names of the values in `labels`; indicators have one name per column."""
-        if self.encoding == "names":
+        if self.label_format == "names":
             return name_labels(splits, names, "labels")
         if isinstance(names, Mapping):
             fix = "Set dataset.labels=[a,b] in the order of the indicators."
@@ -78,7 +78,7 @@ class MultiLabelClassification(Task):
         yield from super().bad_rows(splits, label_names)
         if "labels" not in splits["train"].column_names:  # rows to predict for
             return
-        if self.encoding == "names":
+        if self.label_format == "names":
             yield from unknown_labels(splits, label_names, "labels")
             yield from _repeats(splits)
             return
@@ -97,7 +97,7 @@ class MultiLabelClassification(Task):
 
     def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Return rows with labels as names, or with indicators in the order of the head."""
-        if self.encoding == "names":
+        if self.label_format == "names":
             return named_labels(rows, own, trained, "labels")
         if own is None or isinstance(own, Mapping) or {*own} != {*trained}:
             fix = "Set dataset.labels to those names, in the order of the indicators."
@@ -114,7 +114,7 @@ class MultiLabelClassification(Task):
         self, splits: DatasetDict, processor: Any, max_length: int | None, label_names: list[str] | None
     ) -> EncodedData:
         """Return rows of `input_ids` and `labels`, the IDs of a row's labels."""
-        if self.encoding == "indicators":
+        if self.label_format == "multi_hot":
             labels = Labels(list(label_names or ()), {})
         else:
             labels = collect_labels(splits, label_names, "labels")
@@ -123,14 +123,19 @@ class MultiLabelClassification(Task):
             return self.encode(batch, processor, max_length) | {"labels": [ids(values) for values in batch["labels"]]}
 
         def ids(values: list[Any]) -> list[int]:
-            if self.encoding == "indicators":
+            if self.label_format == "multi_hot":
                 return [i for i, value in enumerate(values) if value]
             return sorted({i for i in labels.encode(values) if i != IGNORED})
 
-        key = {"task": "multi_label/1", "max_length": max_length, "labels": labels.names, "encoding": self.encoding}
+        key = {
+            "task": "multi_label/1",
+            "max_length": max_length,
+            "labels": labels.names,
+            "label_format": self.label_format,
+        }
         rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         self._count = len(labels.names)
-        if self.encoding == "names":
+        if self.label_format == "names":
             rows = type(splits)({s: with_true_names(rows[s], splits[s], labels, "labels") for s in rows})
         return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
 
@@ -259,7 +264,7 @@ def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
     for split, rows in splits.items():
         for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
             if values and None not in values and len(set(values)) < len(values):
-                fix = "Name it once; for a 0 or 1 a label set task.encoding=indicators."
+                fix = "Name it once; for a 0 or 1 a label set task.label_format=multi_hot."
                 yield BadRow(split, row, "labels", "each label once", preview(values), fix)
 
 

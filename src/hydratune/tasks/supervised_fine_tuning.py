@@ -34,7 +34,8 @@ class SupervisedFineTuning(CausalTask):
 
     Args:
         chat_template: `simple`, or a Jinja template; null for the tokenizer's own.
-        on_long: Treatment of examples over `max_length` tokens, which are counted: `drop`, `truncate`, or `error`.
+        excess_length: Treatment of examples over `max_length` tokens: `drop`, `truncate`, or `error`. They are
+            counted.
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
@@ -56,7 +57,7 @@ class SupervisedFineTuning(CausalTask):
     metrics: list[str] = field(default_factory=lambda: ["perplexity"])
     objective: str = "eval_perplexity"
     chat_template: str | None = None
-    on_long: Literal["drop", "truncate", "error"] = "drop"
+    excess_length: Literal["drop", "truncate", "error"] = "drop"
     _tokenizer: Any = field(default=None, init=False, repr=False, compare=False)
 
     def check_processor(self, processor: Any) -> None:
@@ -162,21 +163,21 @@ class SupervisedFineTuning(CausalTask):
         splits, said = type(encoded)(), []
         for split, rows in encoded.items():
             long = sum(length > max_length for length in rows["length"]) if max_length else 0
-            if long and self.on_long == "error":
+            if long and self.excess_length == "error":
                 got = f"{long:,} of {len(rows):,} longer ones in {split}"
-                fix = "Set task.on_long=drop or truncate."
-                raise ConfigError(Mistake("task.on_long", f"examples of up to {max_length} tokens", got, fix))
-            most = rows["answer"] if self.on_long == "truncate" else [length - 1 for length in rows["length"]]
+                fix = "Set task.excess_length=drop or truncate."
+                raise ConfigError(Mistake("task.excess_length", f"examples of up to {max_length} tokens", got, fix))
+            most = rows["answer"] if self.excess_length == "truncate" else [length - 1 for length in rows["length"]]
             kept = rows.select([i for i, last in enumerate(most) if not max_length or last < max_length])
-            if long and self.on_long == "truncate":
+            if long and self.excess_length == "truncate":
                 kept = kept.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
             if not len(kept):
                 got = f"none of {len(rows):,} in {split}"
-                fix = "Set task.on_long=truncate, or shorten them."
+                fix = "Set task.excess_length=truncate, or shorten them."
                 raise ConfigError(Mistake("task.max_length", f"examples of up to {max_length} tokens", got, fix))
             if long:
                 lost = len(rows) - len(kept)
-                what = f"{lost:,} dropped" + (f", {long - lost:,} cut" if self.on_long == "truncate" else "")
+                what = f"{lost:,} dropped" + (f", {long - lost:,} cut" if self.excess_length == "truncate" else "")
                 said.append(f"{long:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {what}")
             splits[split] = kept.remove_columns(["length", "answer"])
         return EncodedData(splits, {}, said)

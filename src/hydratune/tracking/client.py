@@ -233,8 +233,8 @@ def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
     found = client.get_experiment_by_name(name)
     if found and found.lifecycle_stage == _DELETED:
         command = restore_command(uri, "experiment", found.experiment_id)
-        fix = f"Restore it with `{command}`, or choose another with tracking.experiment=NAME."
-        raise ConfigError(Mistake("tracking.experiment", "an experiment that is not deleted", repr(name), fix))
+        fix = f"Restore it with `{command}`, or choose another with tracking.experiment_name=NAME."
+        raise ConfigError(Mistake("tracking.experiment_name", "an experiment that is not deleted", repr(name), fix))
 
 
 def has_run(client: MlflowClient, run_id: str) -> bool:

@@ -71,25 +71,25 @@ class Mlflow(Tracking):
 
     Args:
         uri: Address of the store; a relative SQLite path counts from the directory where the command was started.
-        experiment: MLflow experiment in which runs are compared.
+        experiment_name: MLflow experiment in which runs are compared.
         run_name: Name of the run; null for a name made of the chosen options.
         tags: Additional tags for the run.
         log_models: Whether the final model becomes a logged model of MLflow.
         registered_model_name: Name of the final model in MLflow's registry; null for no registration.
         registered_model_alias: Alias that moves to the registered version, e.g. `candidate`; null for no alias.
-        checkpoints: Checkpoints that also become logged models: none, those that were the best so far, or all.
-        system_metrics: Whether the load of CPUs, GPUs, disk, and network is recorded every 10 s.
+        log_checkpoints: Checkpoints that also become logged models: none, those that were the best so far, or all.
+        log_system_metrics: Whether the load of CPUs, GPUs, disk, and network is recorded every 10 s.
     """
 
     uri: str = "sqlite:///outputs/mlflow.db"
-    experiment: str = "hydratune"
+    experiment_name: str = "hydratune"
     run_name: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     log_models: bool = True
     registered_model_name: str | None = None
     registered_model_alias: str | None = None
-    checkpoints: Literal["none", "best", "all"] = "none"
-    system_metrics: bool = False
+    log_checkpoints: Literal["none", "best", "all"] = "none"
+    log_system_metrics: bool = False
 
     def check(self) -> Iterator[Mistake]:
         """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
@@ -97,8 +97,10 @@ class Mlflow(Tracking):
             yield wrong
         if wrong := servers.mistake(self.uri, "uri"):
             yield wrong
-        if self.experiment in ("", ".", ".."):  # the last two would be other folders of artifacts
-            yield Mistake("experiment", "a name", repr(self.experiment), "Leave it out to take the dataset's.")
+        if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
+            yield Mistake(
+                "experiment_name", "a name", repr(self.experiment_name), "Leave it out to take the dataset's."
+            )
         if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run
             fix = "Use a dash or a dot."
             yield Mistake("registered_model_name", "a name without / and :", repr(self.registered_model_name), fix)
@@ -119,7 +121,7 @@ class Mlflow(Tracking):
         uri = absolute_uri(self.uri)
         client = connect(uri) if sqlite_path(uri) else None  # unlike a server, a local file must work now
         if client:
-            check_experiment(client, uri, self.experiment)
+            check_experiment(client, uri, self.experiment_name)
         journal = Journal(facts.directory)
         with ExitStack() as held:
             held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
@@ -160,7 +162,7 @@ class Mlflow(Tracking):
             journal.write("continue", tags=tags)
         else:
             name, journal.began = self.run_name or facts.name, clock.milliseconds()
-            known = {"uri": redact(uri), "experiment": self.experiment, "name": redact(name), "tags": tags}
+            known = {"uri": redact(uri), "experiment": self.experiment_name, "name": redact(name), "tags": tags}
             journal.write("run", key=facts.key or uuid.uuid4().hex, began=journal.began, **known)
         journal.write_params(params)
 
@@ -200,15 +202,15 @@ class MlflowRunLog(RunLog):
         self._options, self._journal, self._sender, self._waits = options, journal, sender, waits
         self._datasets: dict[str, tuple[str, str]] = {}
         self._error: Mapping[str, str] = {}
-        self._system = SystemMetrics(journal) if options.system_metrics else None
+        self._system = SystemMetrics(journal) if options.log_system_metrics else None
 
     def callbacks(self, model: ModelInfo) -> list[TrainerCallback]:
         """Return callbacks that record what Trainer logs, and checkpoints if requested."""
         from hydratune.tracking.callbacks import MlflowCallback, RecordCheckpoints
 
-        if self._options.checkpoints == "none":
+        if self._options.log_checkpoints == "none":
             return [MlflowCallback(self)]
-        return [MlflowCallback(self), RecordCheckpoints(self._checkpoint, model, self._options.checkpoints)]
+        return [MlflowCallback(self), RecordCheckpoints(self._checkpoint, model, self._options.log_checkpoints)]
 
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
         """Write the numbers among `values` to the journal; evaluations are uploaded immediately, the rest every 2 s."""

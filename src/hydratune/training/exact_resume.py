@@ -57,14 +57,14 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
         **dict(flat(provenance.redact(plain))),
         "objective": cfg.objective,
         "validation set": None if is_stream(validation) else content_hash(validation),
-        "hardware.processes": args.world_size,
+        "hardware.nproc_per_node": args.world_size,
         "hardware.device": gpu or f"{args.device.type} {torch.backends.cpu.get_cpu_capability()}",
         "hardware.threads": torch.get_num_threads(),
         "hardware.precision": torch.backends.fp32_precision,
-        "hardware.attention": getattr(getattr(trainer.model, "config", None), "_attn_implementation", None),
+        "hardware.attn_implementation": getattr(getattr(trainer.model, "config", None), "_attn_implementation", None),
         "hardware.deterministic": torch.are_deterministic_algorithms_enabled(),
         "hardware.eval_precision": cfg.hardware.get("eval_precision"),
-        "hardware.lean": cfg.hardware.get("lean"),
+        "hardware.cpu_optimizations": cfg.hardware.get("cpu_optimizations"),
         **{name: versions.get(name) for name in _PACKAGES},
     }
     return {name: str(value) for name, value in values.items()}
@@ -112,7 +112,7 @@ def _obstacles(trainer: Any) -> Iterator[str]:
     if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():
         yield "kernels of a GPU add in an order of their own (hardware.deterministic)"
     if args.torch_compile:
-        yield "compiled kernels depend on the shapes of the batches before (hardware.compile)"
+        yield "compiled kernels depend on the shapes of the batches before (hardware.torch_compile)"
     if args.dataloader_num_workers > 1 and not args.dataloader_in_order:
         yield "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)"
     if args.world_size > 2 and _regroups_gradients(trainer):

@@ -32,7 +32,7 @@ _EFFECTIVE = (
     "device",
     "precision",
     "eval_precision",
-    "attention",
+    "attn_implementation",
     "max_length",
     "trainable_parameters",
 )

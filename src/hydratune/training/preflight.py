@@ -1,4 +1,4 @@
-"""Checks that need torch and transformers, but no rows and no weights; `--dry` and each run make the same ones."""
+"""Checks that need torch and transformers, but no rows and no weights; `--dry-run` and each run make the same ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OURS = ("hydratune.", "transformers.")  # code that may be built twice
 
 @dataclass
 class Coverage:
-    """Checks that `--dry` reports as made or not made.
+    """Checks that `--dry-run` reports as made or not made.
 
     Args:
         checked: Names of the checks that passed.

@@ -130,7 +130,11 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         saved = None if job.part and not is_rank() else SystemExit(SAVED)
         trainer.add_callback(PreemptionCallback(saved, getattr(trainer, "resumes_evaluation", False)))
         # 6. Train and evaluate on validation; Trainer ends with the weights of the best checkpoint.
-        with signals.defer_signals(), closing_bars(trainer), lean_steps(trainer) if machine.lean else nullcontext():
+        with (
+            signals.defer_signals(),
+            closing_bars(trainer),
+            lean_steps(trainer) if machine.cpu_optimizations else nullcontext(),
+        ):
             trainer.train(resume_from_checkpoint=checkpoint)
         if job.first:
             artifacts.streamed_dropped_rows(job, made.dropped, run_log)

@@ -136,7 +136,7 @@ def _of_network(trainer: Trainer) -> dict[str, Any]:
     plain = config.to_dict()
     dropout = {name: value for name, value in plain.items() if ("drop" in name) and isinstance(value, int | float)}
     trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    return {"attention": config._attn_implementation, "dropout": dropout, "trainable_parameters": trained}
+    return {"attn_implementation": config._attn_implementation, "dropout": dropout, "trainable_parameters": trained}
 
 
 def _leaves(name: str, node: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _CERTAIN = 0.5  # share of memory up to which an estimate suffices, without a tr
 _BACKWARD = 1.5  # memory of both passes, relative to the memory that the forward pass keeps
 
 
-def fit_batch(trainer: Trainer, memory: int | None, checkpoint: str | None = None) -> list[str]:
+def fit_batch_size(trainer: Trainer, memory: int | None, checkpoint: str | None = None) -> list[str]:
     """Split the batch of a Trainer into micro-batches that fit into memory.
 
     Args:

@@ -67,15 +67,15 @@ class Distributed(Hardware):
     """Hardware with several processes that train one model; `threads` applies to each process.
 
     Args:
-        processes: Processes per machine; `auto` for one per GPU, or 2 without GPUs.
-        same_batch: Whether all processes share the rows that a step has in one process. If not,
+        nproc_per_node: Processes per machine; `auto` for one per GPU, or 2 without GPUs.
+        keep_global_batch_size: Whether all processes share the rows that a step has in one process. If not,
             `per_device_train_batch_size` applies to each process.
         fsdp_config: `fsdp_config` of TrainingArguments. If set, FSDP is on and shards the parameters across processes.
         launch: Settings for the start of the processes.
     """
 
-    processes: Literal["auto"] | int = "auto"
-    same_batch: bool = True
+    nproc_per_node: Literal["auto"] | int = "auto"
+    keep_global_batch_size: bool = True
     fsdp_config: dict[str, Any] | None = None
     launch: Launch = field(default_factory=Launch)
 
@@ -83,8 +83,8 @@ class Distributed(Hardware):
         """Yield errors that can be detected before heavy imports."""
         yield from super().check()
         yield from (mistake.under("launch") for mistake in self.launch.check())
-        if isinstance(self.processes, int) and self.processes < 1:
-            yield Mistake("processes", "a number above 0 or auto", repr(self.processes), "Leave it out.")
+        if isinstance(self.nproc_per_node, int) and self.nproc_per_node < 1:
+            yield Mistake("nproc_per_node", "a number above 0 or auto", repr(self.nproc_per_node), "Leave it out.")
         for name in ("state_dict_type", "fsdp_state_dict_type"):
             if (kind := (self.fsdp_config or {}).get(name, _WHOLE)) != _WHOLE:
                 expected, fix = f"{_WHOLE!r}, since shards are read as pickles, which can run code", "Leave it out."
@@ -95,12 +95,14 @@ class Distributed(Hardware):
         import torch
 
         gpus = torch.cuda.device_count() if self.device != "cpu" else 0
-        if self.processes == "auto":
+        if self.nproc_per_node == "auto":
             return gpus or _WITHOUT_GPU
-        if 0 < gpus < self.processes:
-            fix = "Set hardware.processes=auto, or hardware.device=cpu."
-            raise ConfigError(Mistake("hardware.processes", f"at most {gpus}, one a GPU", str(self.processes), fix))
-        return self.processes
+        if 0 < gpus < self.nproc_per_node:
+            fix = "Set hardware.nproc_per_node=auto, or hardware.device=cpu."
+            raise ConfigError(
+                Mistake("hardware.nproc_per_node", f"at most {gpus}, one a GPU", str(self.nproc_per_node), fix)
+            )
+        return self.nproc_per_node
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """Prepare a single process, or one of several processes with its share of the threads and of a batch."""
@@ -126,7 +128,7 @@ class Distributed(Hardware):
         Raises:
             ConfigError: If the rows of a step cannot be divided.
         """
-        if not self.same_batch:
+        if not self.keep_global_batch_size:
             return {}
         batch, steps = int(given.get(_BATCH, 8)), int(given.get(_STEPS, 1))  # upstream's defaults
         if batch % world == 0:
@@ -134,7 +136,8 @@ class Distributed(Hardware):
         rows, rest = divmod(batch * steps, world)
         if rest:
             expected = f"rows of a step that {world} processes can share"
-            fix = f"Set it to {(batch // world + 1) * world}, or hardware.same_batch=false for a batch of each process."
+            whole = f"Set it to {(batch // world + 1) * world}"
+            fix = f"{whole}, or hardware.keep_global_batch_size=false for a batch of each process."
             raise ConfigError(Mistake(f"trainer.args.{_BATCH}", expected, f"{batch} x {steps}", fix))
         size = max(one for one in range(1, batch + 1) if rows % one == 0)  # at most the configured micro-batch size
         return {_BATCH: size, _STEPS: rows // size}

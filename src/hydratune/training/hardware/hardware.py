@@ -38,29 +38,29 @@ class Hardware(Configurable):
         precision: `auto` uses bf16 autocast if the processor supports bf16 natively, else fp32.
         eval_precision: Precision of evaluation and predictions; null for that of training, `fp32` for no autocast.
         threads: CPU threads of torch; null for as many cores as this process may use, by affinity and cgroup.
-        workers: DataLoader workers; null for none on a CPU and a few for a GPU.
-        attention: Attention kernel; `auto` for the fastest, null for transformers' choice. `model.attn_implementation`
-            takes precedence.
-        compile: Use of torch.compile; `auto` only if the run is long enough to make up for the compile time.
-        pin_memory: Whether batches are copied to the GPU from pinned memory; null for yes if there is a GPU.
+        dataloader_num_workers: DataLoader workers; null for none on a CPU and a few for a GPU.
+        attn_implementation: Attention kernel; `auto` for the fastest, null for transformers' choice.
+            `model.attn_implementation` takes precedence.
+        torch_compile: Use of torch.compile; `auto` only if the run is long enough to make up for the compile time.
+        dataloader_pin_memory: Whether batches are copied to the GPU from pinned memory; null for yes if there is a GPU.
         deterministic: Bit-exact repetition on the same machine, also on a GPU, where it is slower. Operations without a
             deterministic kernel raise an error.
-        fit_batch: Split batches that do not fit into memory, and accumulate gradients. The size is found before
+        auto_micro_batch: Split batches that do not fit into memory, and accumulate gradients. The size is found before
             training.
-        lean: Faster steps on a CPU (see `hydratune.training.trainer.cpu_speedups`).
+        cpu_optimizations: Faster steps on a CPU (see `hydratune.training.trainer.cpu_speedups`).
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp16", "tf32", "fp32"] = "auto"
     eval_precision: Literal["fp32"] | None = None
     threads: int | None = None
-    workers: int | None = None
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] | None = "auto"
-    compile: Literal["auto"] | bool = "auto"
-    pin_memory: bool | None = None
+    dataloader_num_workers: int | None = None
+    attn_implementation: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] | None = "auto"
+    torch_compile: Literal["auto"] | bool = "auto"
+    dataloader_pin_memory: bool | None = None
     deterministic: bool = False
-    fit_batch: bool = True
-    lean: bool = True
+    auto_micro_batch: bool = True
+    cpu_optimizations: bool = True
     _device: str = field(default="cpu", init=False, repr=False)
     _said: list[str] = field(default_factory=list, init=False, repr=False)
 
@@ -68,8 +68,10 @@ class Hardware(Configurable):
         """Yield errors that can be detected before heavy imports."""
         if self.threads is not None and self.threads < 1:
             yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")
-        if self.workers is not None and self.workers < 0:
-            yield Mistake("workers", "a number from 0 or null", repr(self.workers), "Leave it out.")
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers < 0:
+            yield Mistake(
+                "dataloader_num_workers", "a number from 0 or null", repr(self.dataloader_num_workers), "Leave it out."
+            )
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """Set up torch, and return training arguments.
@@ -89,7 +91,7 @@ class Hardware(Configurable):
         self._device = choices.device("cpu" if given.get("use_cpu") else self.device, here)
         threads = choices.threads(self.threads, here, _local_processes())
         precision = choices.precision(self.precision, self._device, here, given)
-        workers = choices.workers(self.workers, self._device, here)
+        workers = choices.workers(self.dataloader_num_workers, self._device, here)
         torch.set_num_threads(threads.value)
         repeat_exactly(self.deterministic)
         exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
@@ -101,7 +103,7 @@ class Hardware(Configurable):
             "fp16": precision.value == "fp16",
             "dataloader_num_workers": workers,
             "dataloader_persistent_workers": workers > 0,
-            "dataloader_pin_memory": on_gpu if self.pin_memory is None else self.pin_memory,
+            "dataloader_pin_memory": on_gpu if self.dataloader_pin_memory is None else self.dataloader_pin_memory,
         }
         name = {"cuda": here.gpu.name if here.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
         with_threads = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
@@ -130,17 +132,21 @@ class Hardware(Configurable):
         """
         bf16 = machine().bf16 if args.bf16 else ""
         inputs = module.main_input_name
-        kernel = choices.attention(self.attention, self._device, module.config, bf16, partial(_longest, rows, inputs))
+        kernel = choices.attention(
+            self.attn_implementation, self._device, module.config, bf16, partial(_longest, rows, inputs)
+        )
         if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
             try:
                 module.set_attn_implementation(kernel.value)
             except (ImportError, ValueError) as error:
-                got, fix = f"{kernel.value!r}: {one_line(error, 300)}", "Set hardware.attention=auto."
+                got, fix = f"{kernel.value!r}: {one_line(error, 300)}", "Set hardware.attn_implementation=auto."
                 expected = "a kernel that this network has here"
-                raise ConfigError(Mistake("hardware.attention", expected, got, fix)) from error
+                raise ConfigError(Mistake("hardware.attn_implementation", expected, got, fix)) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
-            compiled = choices.compiles(self.compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES)
+            compiled = choices.compiles(
+                self.torch_compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES
+            )
             args.torch_compile = compiled.value
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:
@@ -149,11 +155,11 @@ class Hardware(Configurable):
 
     def fit(self, trainer: Trainer, checkpoint: str | None = None) -> None:
         """Split batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
-        if self.fit_batch:
-            from hydratune.training.hardware.batch_size import fit_batch
+        if self.auto_micro_batch:
+            from hydratune.training.hardware.batch_size import fit_batch_size
 
             memory = free_memory()
-            self._said += fit_batch(trainer, memory and memory // _local_processes(), checkpoint)
+            self._said += fit_batch_size(trainer, memory and memory // _local_processes(), checkpoint)
 
     def say(self) -> None:
         """Log one line with the choices since `prepare` and their reasons."""

@@ -6,8 +6,8 @@ At the small batches of fine-tuning, a third of a step is not spent in the model
 - Random numbers are drawn one by one, with a division each.
 - Memory is freed and requested again.
 
-None of this work affects what is learned. Each speedup can be removed separately. `hardware.lean=false` turns all of
-them off.
+None of this work affects what is learned. Each speedup can be removed separately. `hardware.cpu_optimizations=false`
+turns all of them off.
 """
 
 from __future__ import annotations
