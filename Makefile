@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast audit check format release experiments bench quality pictures ui clean
+.PHONY: help install demo test test-all audit check format release experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,11 +23,13 @@ install: $(INSTALLED) ## install everything into .venv, at the versions of const
 demo: $(INSTALLED) ## fine-tune MiniLM on WordNet supersenses: no hub, no account
 	$(BIN)/hydratune
 
-test: $(INSTALLED) ## run all tests
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+PYTEST := $(BIN)/pytest --numprocesses auto --dist worksteal
 
-test-fast: $(INSTALLED) ## run the tests that take under ten seconds each
-	$(BIN)/pytest --numprocesses auto --dist worksteal -m 'not slow'
+test: $(INSTALLED) ## run the tests that take at most a few seconds each
+	$(PYTEST) -m 'not slow'
+
+test-all: $(INSTALLED) ## run all tests
+	$(PYTEST)
 
 audit: $(INSTALLED) ## look for known vulnerabilities of the installed packages, where PyPI's advisories can be reached
 	$(BIN)/python tests/audit.py

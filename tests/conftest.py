@@ -37,6 +37,7 @@ from processes import IMPORTED, blank_plot
 
 WORDS = ["good", "bad", "film", "book", "very", "not", "the", "a", "was", "is", "great", "awful"]
 _MANY = 100  # tests; fewer may do without what runs import
+_TRAINING = {"train", "sweep"}  # fixtures that train
 _MEMORY, _ENOUGH = Path("/dev/shm"), 8 * 2**30  # bytes
 
 
@@ -56,6 +57,14 @@ def pytest_configure() -> None:
     # absl's handler closes its stream when Hydra configures the logs: pytest's, once another fixture captures stderr.
     absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
     preloaded.replace()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Mark tests that train through the command line as slow, so that `make test` takes minutes."""
+    for item in items:
+        if not _TRAINING.isdisjoint(item.fixturenames):
+            item.add_marker("slow")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

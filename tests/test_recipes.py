@@ -193,6 +193,7 @@ def is_mention(arguments: list[str]) -> bool:
     return all(word in (*VERBS, "-m", "report", "plan", "finish") for word in arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reader")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_are_valid_as_typed(page, monkeypatch):

@@ -31,6 +31,7 @@ def test_light_starts(arguments):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 def test_help_names_verbs_and_groups():
     """`--help` says what can be typed."""
     out = hydratune("--help").stdout
@@ -120,6 +121,7 @@ def test_errors_mask_values_of_the_environment(monkeypatch):
     assert "canary" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_trained_is_never_taken_away(toy, own_directory):
     """A mistake that is found only after a checkpoint was written leaves the run's directory alone."""
     code = """
@@ -156,6 +158,7 @@ def test_a_run(toy, own_directory):
     assert metrics[0]["test_loss"] == metrics[1]["test_loss"]
 
 
+@pytest.mark.slow
 def test_a_multirun(toy, own_directory, store):
     """`-m` trains each value once, in one sweep directory, and says how to see them together; a wrong value starts none."""
     assert store
@@ -206,6 +209,7 @@ def test_out_of_memory(toy, own_directory):
     assert "\nout of memory: lower trainer.args.per_device_train_batch_size" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
 def test_interruption(toy, own_directory, store, sent):
     """A signal ends a training after its step and a checkpoint, with a code of its own; MLflow says KILLED."""
@@ -226,6 +230,7 @@ def test_interruption(toy, own_directory, store, sent):
     assert connect(store).get_run(pointer["run_id"]).info.status == "KILLED"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("times", "code"), [(1, 75), (2, 130)])
 def test_a_signal_is_not_lost(toy, own_directory, times, code):
     """Where the exception of a signal is swallowed, as in a finalizer, the run ends at the next step all the same."""

@@ -68,6 +68,7 @@ def classic(tmp_path_factory, tiny_model):
     return folder, server, done
 
 
+@pytest.mark.slow
 def test_the_classic_from_download_to_push(classic):
     """`experiment=mrpc` downloads data and weights, trains, and pushes the final model, privately, without pickles."""
     folder, server, done = classic
@@ -87,6 +88,7 @@ def test_the_classic_from_download_to_push(classic):
         assert path.is_dir() or SECRET.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_again_without_the_hub(classic):
     """What was downloaded once is used from the cache when the hub does not answer any more."""
     folder, server, _ = classic
@@ -95,6 +97,7 @@ def test_again_without_the_hub(classic):
     assert (folder / "second" / "model").is_dir()
 
 
+@pytest.mark.slow
 def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
     """An adapter that is saved alone names the commit of the checkpoint that it belongs to."""
     lora = ["adapter=lora", "adapter.config.target_modules=[query]", "trainer.args.max_steps=1"]
@@ -105,6 +108,7 @@ def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
     assert config["revision"] == fake_hub.COMMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "message"),
     [

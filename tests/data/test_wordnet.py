@@ -58,6 +58,7 @@ def test_every_dataset_is_known():
     assert sorted(KNOWN) == [name for name in exports.__all__ if name.startswith("Wordnet")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_same_rows_everywhere(name):
     """The rows are pinned: counts of all splits, content of test."""
@@ -114,6 +115,7 @@ def test_either_side_of_a_pair_says_nothing():
             assert all(counts["match"] == counts["other"] > 0 for counts in labels.values())
 
 
+@pytest.mark.slow
 def test_a_match_is_the_meaning():
     """A word in a sentence and a gloss match where WordNet lists both under one synset."""
     glosses = {(one.lemma, one.example): synset.gloss for synset in read_synsets() for one in usages(synset)}
@@ -156,6 +158,7 @@ def test_similarities_spread():
         assert all(0.02 < shares[tenth] / len(rows) < 0.2 for tenth in range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_answer", [0.0, 0.3])
 def test_spans_are_in_the_context(no_answer):
     """An answer is where it is said to be; the share without one is about what was asked for."""

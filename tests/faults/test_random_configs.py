@@ -68,6 +68,7 @@ def changed(cfg: DictConfig, place: str, value: Any) -> DictConfig:
     return cfg
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), value=tree)
 @example(place="hydra.callbacks.x", value="${oc.decode:${vars.text}}")

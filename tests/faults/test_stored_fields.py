@@ -53,6 +53,7 @@ FOLDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folder_of_a_trial_is_a_number(private, folder):
     """A study from someone else has no other directory read, written, or removed."""

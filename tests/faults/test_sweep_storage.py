@@ -222,6 +222,7 @@ def elsewhere(monkeypatch):
     return study, there, claim, passes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sets", [-86400, 0, 86400])
 def test_a_worker_elsewhere_is_alive(elsewhere, sets):
     """As long as it gives signs of life, whatever their clock does."""
@@ -234,6 +235,7 @@ def test_a_worker_elsewhere_is_alive(elsewhere, sets):
     assert study.trials()[0].values == [0.5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sets", [-86400, 0, 86400])
 def test_a_worker_elsewhere_is_dead(elsewhere, sets):
     """Its trial is free once it was silent for two minutes, from when a clock was last set; and it is taken once."""

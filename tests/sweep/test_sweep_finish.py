@@ -77,6 +77,7 @@ SWEEPS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_composes_to_the_config_of_the_winner(name):
     """The experiment alone is the config that the winner was trained with."""

@@ -19,6 +19,7 @@ def plan(*overrides):
     return make_plan(Request(overrides))[0]
 
 
+@pytest.mark.slow
 def test_named_by_what_is_swept():
     """The same command has the same name and directory; another space, config or objective has another."""
     names = [

@@ -216,6 +216,7 @@ def test_workers_on_an_empty_database(plan):
     assert completed(Study(*plan).study) == Counter((seed,) for seed in range(12))
 
 
+@pytest.mark.slow
 def test_a_worker_that_died_elsewhere(plan, monkeypatch):
     """The trial of a worker on another machine is taken over once there was no sign of life of it for long."""
     dead, other = Study(*plan), Study(*plan)
@@ -236,6 +237,7 @@ def lost_owner(study, claim):
     return study.storage.get_trial(claim.trial._trial_id).user_attrs[OWNER]
 
 
+@pytest.mark.slow
 def test_few_connections(plan, database):
     """A worker that looks again and again whether others are alive takes no more connections for it."""
     study = Study(*plan)

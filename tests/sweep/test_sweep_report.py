@@ -204,6 +204,7 @@ def test_two_objectives(sweep):
     assert set(files) == {"pareto_front.png", *each, "report.html", "trials.csv"}
 
 
+@pytest.mark.slow
 def test_conditional_parameters(toy):
     """Trials that lack a parameter are drawn by those that all have."""
     space = [f"{RATE}=0.001,0.01", "adapter=none,lora", "adapter.config.r=2,4"]
@@ -247,6 +248,7 @@ def test_plan(toy, capsys):
     assert not Path("multirun").exists()
 
 
+@pytest.mark.slow
 def test_values_are_drawn_literally(toy, caplog):
     """Values that rich, HTML, or matplotlib could interpret appear as they are on the page and in the plots."""
     values = ["[/INST] ", "<script>x</script>", "$", "$a$b", "$$", "{}"]

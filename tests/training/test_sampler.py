@@ -167,6 +167,7 @@ def read_rows(folder, seed, strategy, **more):
     return tuple(seen[:16]), tuple(seen[16:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["random", "group_by_length", "batch_rebalance"])
 def test_trainer_reads_another_order_in_each_epoch_of_each_seed(tmp_path, strategy):
     """Three seeds and two epochs read six orders; upstream's strategies add the epoch to the seed, or ignore the seed."""
@@ -243,6 +244,7 @@ def weights(folder, stop=None, resume=None):
     return torch.cat([weight.detach().flatten() for weight in network.parameters()])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_directory")
 @pytest.mark.parametrize("step", [5, 12, 17])
 def test_a_resumed_run_is_exact(step):

@@ -123,7 +123,7 @@ def predict(asked: PredictRequest) -> None:
     """Write one row for each row of the file: its number from 0, its columns, and the prediction.
 
     Raises:
-        ConfigError: If an argument is invalid, or if there are bad rows that must not be skipped. Then nothing is written.
+        ConfigError: If an argument is invalid, or if bad rows may not be skipped. Then nothing is written.
     """
     run = open_run(asked.run, asked.uri)
     cfg = _changed(run.cfg, asked)
