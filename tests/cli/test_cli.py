@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hydratune.cli.main import VERBS, dispatch
+from hydratune.cli.main import dispatch
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_MISTAKE, one_of
+from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_MISTAKE
 from processes import LONG, hydratune, start
 
 
@@ -64,39 +64,41 @@ def test_completion():
 
 
 def test_mistakes_end_with_2_and_leave_nothing(own_directory):
-    """All mistakes, of choices and of values, are printed without a traceback; no file is made."""
+    """All errors, of choices and of values, are printed with a hint and their number, without a traceback."""
     done = hydratune("dataset=locl", "dataset.files.train=x", "trainer.args.learning_rat=1", "sede=1")
     assert done.returncode == 2
     assert done.stdout == ""
-    first, *lines = done.stderr.splitlines()
-    assert first == "hydratune: 3 mistakes"
-    assert sorted(line.partition(":")[0] for line in lines) == ["dataset", "sede", "trainer.args.learning_rat"]
+    *lines, last = done.stderr.splitlines()
+    assert [line.partition(":")[0].strip() for line in lines] == ["error", "hint"] * 3
+    keys = sorted(line.split(": ")[1] for line in lines[::2])
+    assert keys == ["dataset", "sede", "trainer.args.learning_rat"]
+    assert last == "3 errors"
     assert list(own_directory.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["seed=1,2"], "seed: expected one value, got '1,2'. Add -m to run once a value, or write seed=[...] for a list."),
-        (["trian"], f"trian: expected {one_of(VERBS)} or KEY=VALUE, got 'trian'. Did you mean train?"),
+        (["seed=1,2"], "seed: expected one value, got '1,2'\n  hint: add -m"),
+        (["trian"], "trian: expected a name that `hydratune --help` lists, or KEY=VALUE, got 'trian'\n  hint: did you mean"),
         (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
-        (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['. Put"),
-        (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'. --config-dir counts"),
-        (["-m", "--cfg", "job", "seed=1,2"], "--cfg: expected no other of its kind, got --multirun and --cfg. Leave one"),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'. Run"),
+        (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['\n  hint: put"),
+        (["--config-dir", "nowhere"], "--config-dir: expected a directory that exists, got 'nowhere'\n  hint: "),
+        (["-m", "--cfg", "job", "seed=1,2"], "--cfg: expected no other of its kind, got --multirun and --cfg\n  hint: leave one"),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun: expected no pickle file, got 'x.pickle'\n  hint: run"),
         (["hydra/launcher=zzz"], "overrides: expected a config that composes, got In 'hydra/config': Could not find"),
-        (["configs", "modl"], "group: expected one of ['adapter', "),
+        (["configs", "modl"], "group: expected a name that `hydratune configs` lists, got 'modl'\n  hint: did you mean model?"),
         (["ui"], "--uri: expected a store that exists, got "),
-        (["ui", "nowhere"], "RUN: expected a run's directory, got 'nowhere' without mlflow.json. Name a directory below"),
+        (["ui", "nowhere"], "RUN: expected a run's directory, got 'nowhere' without mlflow.json\n  hint: name a directory below"),
         (["experiment=mrpc"], "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at"),
     ],
 )  # fmt: skip
-def test_one_line_for_one_mistake(arguments, message):
-    """Whatever is wrong with a command, it is one line and exit code 2."""
+def test_one_error_has_one_hint(arguments, message):
+    """Whatever is wrong with a command, it is one error, one hint, and exit code 2."""
     done = hydratune(*arguments)
     assert done.returncode == 2
-    assert done.stderr.startswith(message)
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(f"error: {message}")
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["error", "  hint"]
 
 
 def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
@@ -105,9 +107,9 @@ def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
     before = set(own_directory.iterdir())
     done = hydratune(*toy)
     assert done.returncode == 2
-    row, total = done.stderr.splitlines()[-2:]
-    assert row.startswith("dataset.columns.label: ") and "'unknown' at test.jsonl:1." in row
-    assert total.startswith("dataset.unseen_labels: ")
+    row, _, total = done.stderr.splitlines()[-5:-2]
+    assert row.startswith("error: dataset.columns.label: ") and row.endswith("'unknown' at test.jsonl:1")
+    assert total.startswith("error: dataset.unseen_labels: ")
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
     assert set(own_directory.iterdir()) == before
@@ -139,7 +141,7 @@ main.main()
 """
     arguments = [*toy, "hydra.run.dir=runs/x", "tracking=none"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "late: expected a, got b. c")
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (2, ["error: late: expected a, got b", "  hint: c"])
     assert (own_directory / "runs/x/checkpoints/checkpoint-1").is_dir()
 
 
@@ -167,7 +169,7 @@ def test_a_multirun(toy, own_directory, store):
     assert re.search(r"^MLflow   \S*hydratune ui sweep$", done.stdout, re.MULTILINE)
     assert {path.parent.name for path in own_directory.glob("sweep/*/metrics.json")} == {"0", "1"}
     wrong = hydratune("-m", *toy, "seed=1,x", "hydra.sweep.dir=other", "tracking=none")
-    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 2)
     assert not (own_directory / "other").exists()
 
 

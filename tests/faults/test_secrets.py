@@ -147,7 +147,7 @@ def test_a_sweep(toy, own_directory, secret):
     assert "401 for ***" in done.stdout + done.stderr
     down = hydratune(*sweep, "hydra.sweep.dir=t", "sweep.storage=${oc.env:STORAGE}", "tracking=none")
     assert down.returncode == 2, down.stderr
-    assert down.stderr.splitlines()[-1].startswith("sweep.storage: expected a database that answers")
+    assert down.stderr.splitlines()[-2].startswith("error: sweep.storage: expected a database that answers")
     assert leaks(secret, done, down) == []
 
 

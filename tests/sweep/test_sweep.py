@@ -115,7 +115,7 @@ def test_no_progress(sweep, monkeypatch, capsys):
     monkeypatch.setattr(controller, "_launch", lambda *_: None)
     code, done = sweep(f"{LR}=0.01,0.02")
     assert (code, done) == (1, [])
-    assert "hydratune: workers ended 3 times without a trial; see " in capsys.readouterr().err
+    assert "error: workers ended 3 times without a trial; see " in capsys.readouterr().err
 
 
 def test_preempted_workers_make_progress(sweep, monkeypatch):

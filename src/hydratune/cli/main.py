@@ -24,6 +24,7 @@ from hydratune.utils.errors import (
     one_of,
 )
 from hydratune.utils.logs import guard_output
+from hydratune.utils.messages import print_error, print_errors
 from hydratune.utils.provenance import redact
 
 # Verb -> the function that takes the remaining arguments and returns the exit code; imported when it is called.
@@ -57,14 +58,15 @@ def main() -> None:
     try:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
-        sys.exit(_say(error))
+        print_errors(error.mistakes)
+        sys.exit(USER_MISTAKE)
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
         sys.exit(FAILED)
     except (MemoryError, OSError) as error:
         sys.exit(_report_fault(error))
     except KeyboardInterrupt:
-        print("\nhydratune: interrupted", file=sys.stderr)  # below the progress bar
+        print("\ninterrupted", file=sys.stderr)  # below the progress bar
         sys.exit(INTERRUPTED)
 
 
@@ -97,7 +99,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
         if verb not in VERBS:
             fix = did_you_mean(verb, VERBS, "See hydratune --help.")
-            raise ConfigError(Mistake(verb, f"{one_of(VERBS)} or KEY=VALUE", repr(verb), fix))
+            raise ConfigError(Mistake(verb, f"{one_of(VERBS, 'hydratune --help')}, or KEY=VALUE", repr(verb), fix))
     else:
         verb, rest = "train", list(arguments)
     module, _, function = VERBS[verb].partition(":")
@@ -119,12 +121,5 @@ def _report_fault(error: MemoryError | OSError) -> int:
     if isinstance(error, OSError) and error.errno not in _FAULTS:
         raise error
     cause = str(error) if isinstance(error, OSError) else "out of memory, see ulimit -v"
-    print(f"hydratune: {redact(cause)}. Fix this, then run the same command again.", file=sys.stderr)
+    print_error(cause, "Fix this, then run the same command again.")
     return FAILED
-
-
-def _say(error: ConfigError) -> int:
-    if len(error.mistakes) > 1:
-        print(f"hydratune: {len(error.mistakes)} mistakes", file=sys.stderr)
-    print(redact(str(error)), file=sys.stderr)  # an invalid value can be a secret of the environment
-    return USER_MISTAKE

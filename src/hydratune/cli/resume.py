@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydratune.cli.train import DRY_RUN, train
+from hydratune.cli.train import train
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import directory_of, started_here
 from hydratune.sweep.plan import PLAN
 from hydratune.tracking.journal import journals
 from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import METRICS, check_links, check_started_here
 from hydratune.utils.yaml_files import read_overrides, read_yaml
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
 
     For a finished run, `train` only uploads what MLflow lacks.
     """
-    parser = argparse.ArgumentParser(prog="hydratune resume", description=__doc__)
+    parser = ArgumentParser(prog="hydratune resume", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")

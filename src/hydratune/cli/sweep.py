@@ -11,13 +11,14 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
-from hydratune.cli.train import DRY_RUN, train
+from hydratune.cli.train import train
 from hydratune.config import composition, hydra_guard
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
 from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
 from hydratune.sweep.report import page
 from hydratune.sweep.study import Study
+from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 from hydratune.utils.files import check_links
 
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(arguments: Sequence[str]) -> int:
     """Print the table, also while the sweep runs, and write the report's files."""
-    parser = argparse.ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
+    parser = ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
     _add_name(parser)
     plan, cfg = _opened(parser.parse_args(arguments).name)
     study = Study(plan, build(cfg.sweep))
@@ -61,7 +62,7 @@ def _plan(arguments: Sequence[str]) -> int:
 
 def _finish(arguments: Sequence[str]) -> int:
     """Export the best trial as an experiment, retrain it, and test the retrainings."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="hydratune sweep finish",
         description="Writes the best trial as an experiment, retrains it, and evaluates each retraining once on test.",
     )

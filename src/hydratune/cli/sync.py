@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from hydratune.tracking import client
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
 from hydratune.tracking.uploader import format_error, upload_pending
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Mistake
 from hydratune.utils.files import check_links
 from hydratune.utils.provenance import redact
@@ -22,7 +22,7 @@ from hydratune.utils.secret_formats import MASK
 
 def main(arguments: Sequence[str]) -> int:
     """Upload each run's journal and print the result; return 1 if a store did not take all of it."""
-    parser = argparse.ArgumentParser(prog="hydratune sync", description=__doc__)
+    parser = ArgumentParser(prog="hydratune sync", description=__doc__)
     parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
     parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
     given = parser.parse_args(arguments)

@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -38,6 +37,7 @@ from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
+from hydratune.utils.arguments import DRY_RUN, parse_overrides
 from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
 from hydratune.utils.files import (
     CHECKPOINTS,
@@ -48,13 +48,13 @@ from hydratune.utils.files import (
     numbered_directories,
     try_lock,
 )
+from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
 
 log = logging.getLogger(__name__)
 
 
-DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 _MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
 
 
@@ -77,11 +77,9 @@ def train(
         stored: Overrides among the arguments that the run has stored, so that the user has not typed them.
         is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
     """
-    dry = not set(DRY_RUN).isdisjoint(arguments)
-    arguments = [argument for argument in arguments if argument not in DRY_RUN]
-    flags = get_args_parser().parse_intermixed_args(list(arguments))  # overrides may precede or follow flags
-    request = _request(flags)
-    rest = [argument for argument in arguments if argument not in flags.overrides]
+    flags = parse_overrides(arguments)
+    request, dry = _request(flags), flags.dry_run
+    rest = [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]
     if flags.shell_completion:
         return _run_hydra([*rest, *flags.overrides])
     try:
@@ -139,7 +137,7 @@ def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) ->
     previous = _same_command(wanted, request, slurm.job_id())
     new = "starting a new run: the job left no run of this command"
     action = f"resuming {os.path.relpath(previous)}" if previous else new
-    print(f"hydratune: Slurm requeued job {slurm.job_id()}; {action}", file=sys.stderr)
+    print_line(f"Slurm requeued job {slurm.job_id()}; {action}")
     return previous
 
 
@@ -239,7 +237,7 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         with watchdog.paused(), _undone(plan.directory, new) if is_new else nullcontext():  # workers save
             code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, where], is_sweep=True)
     except NoProgressError as error:
-        print(f"hydratune: {error}", file=sys.stderr)
+        print_error(str(error))
         code = FAILED
     except (KeyboardInterrupt, SystemExit):
         command = shlex.join([cli_path(), *flags, *request.overrides])
@@ -341,7 +339,7 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
     A single run uses the checkpoint that `preflight` has loaded.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
-    if folder := get_args_parser().parse_intermixed_args(list(arguments)).config_path:
+    if folder := parse_overrides(arguments).config_path:
         arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import os
 import socket
@@ -16,6 +15,7 @@ from hydratune.tracking.client import existing, typed_uri
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.runs_view import TRAINING, runs_page, sweep_page
 from hydratune.utils import process
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.provenance import redact
 
@@ -32,7 +32,7 @@ _CREDENTIALS = (
 
 def main(arguments: Sequence[str]) -> None:
     """Print the page's address and, for a local store, become the MLflow server, which Ctrl-C ends."""
-    parser = argparse.ArgumentParser(prog="hydratune ui", description=__doc__)
+    parser = ArgumentParser(prog="hydratune ui", description=__doc__)
     told = "a run's directory, or that of a sweep; left out: the store of this directory"
     parser.add_argument("run", nargs="?", type=Path, help=told)
     parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")

@@ -120,8 +120,9 @@ def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
         for choice in _chosen(override):
             if choice not in names and (choice, override.key_or_group) != (None, "experiment"):
                 key = override.key_or_group
-                fix = did_you_mean(choice, names, f"Run `hydratune configs {key}` to see them.")
-                yield str(override.input_line), Mistake(key, one_of(names), repr(choice), fix)
+                command = f"hydratune configs {key}"
+                fix = did_you_mean(choice, names, f"Run `{command}`.")
+                yield str(override.input_line), Mistake(key, one_of(names, command), repr(choice), fix)
 
 
 def check_single(request: Request) -> Iterator[Mistake]:

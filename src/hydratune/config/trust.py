@@ -7,7 +7,6 @@ again.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
 import json
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.config.servers import RESULTS
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
 
@@ -26,7 +26,7 @@ _for_this_command: list[bool] = []
 
 def main(arguments: Sequence[str]) -> int:
     """Print this directory's list and its links for results, record that the user trusts them; return the exit code."""
-    parser = argparse.ArgumentParser(prog="hydratune trust", description=__doc__)
+    parser = ArgumentParser(prog="hydratune trust", description=__doc__)
     parser.parse_args(arguments)
     path, names = _project()
     links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}

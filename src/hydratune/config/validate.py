@@ -218,7 +218,7 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
     for key in plain:
         if key not in known:
             fix = did_you_mean(key, known, f"Put values of your own below vars: vars.{key}.")
-            yield Mistake(key, one_of(known), repr(key), fix)
+            yield Mistake(key, one_of(known, "hydratune --cfg job"), repr(key), fix)
     for key in BUILT:
         node = select(plain, key)
         if not isinstance(node, dict) or "_target_" not in node:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
@@ -42,6 +41,7 @@ from hydratune.tracking.mlflow import Mlflow
 from hydratune.training.results import split_metrics
 from hydratune.training.run import make_trainer, scorer
 from hydratune.utils import hub
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import FAILED, ConfigError, Mistake
 from hydratune.utils.files import write_json
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> int:
     Returns:
         The exit code, which is 1 if the scores cannot be logged to MLflow.
     """
-    parser = argparse.ArgumentParser(prog="hydratune evaluate", description=__doc__)
+    parser = ArgumentParser(prog="hydratune evaluate", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"of {', '.join(CHANGES)}")
     parser.add_argument("--name", help="of the evaluation; left out: that of the data")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import logging
@@ -32,6 +31,7 @@ from hydratune.evaluation.load_run import (
 from hydratune.evaluation.writer import check_output, writing
 from hydratune.tasks.base import EvalSplit
 from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 from hydratune.utils.file_formats import suffix
@@ -99,7 +99,7 @@ class PredictRequest(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Write the predictions, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="hydratune predict", description=__doc__)
+    parser = ArgumentParser(prog="hydratune predict", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
     parser.add_argument("file", metavar="FILE", type=Path, help="csv, tsv, json, jsonl, parquet, arrow, text, conll")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGES)}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import re
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +16,10 @@ from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
 from hydratune.training import model_card
 from hydratune.utils import hub
+from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Mistake
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
+from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import read_plain_config
 
@@ -74,7 +74,7 @@ def default_repo_id(cfg: DictConfig, directory: Path) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Push a model, print its address, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="hydratune push", description=__doc__)
+    parser = ArgumentParser(prog="hydratune push", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's directory")
     parser.add_argument("--to", metavar="REPO", help="NAME or OWNER/NAME; the config's, or made of the run's name")
     parser.add_argument("--public", action="store_true", help="for everyone to see; private if left out")
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         url = Push(directory, repo_id, private=not given.public).send()
     except hub.PushError as error:
-        print(f"hydratune: {error}. The same command goes on from there.", file=sys.stderr)
+        print_error(str(error), "Run the same command again to resume the upload.")
         return FAILED
     print(f"hub      {url}")
     _record(directory, url)
@@ -110,4 +110,4 @@ def _record(directory: Path, url: str) -> None:
             return
         log_to_run(where, tags={TAG: url})
     except ConfigError as error:  # the push itself has succeeded
-        print(f"hydratune: the address is not in MLflow: {error}", file=sys.stderr)
+        print_line(f"the address is not in MLflow: {error}", "warning: ", "bold yellow")

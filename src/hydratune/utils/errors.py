@@ -15,6 +15,7 @@ from hydratune.utils.provenance import redact
 
 log = logging.getLogger(__name__)
 
+_MOST_OPTIONS = 8  # in a message
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
 
 # Exit codes of the command line; docs/faults.md describes when each one is used.
@@ -116,6 +117,7 @@ def setting(key: str, value: str) -> str:
     return shlex.quote(f'{key}="{escaped}"')
 
 
-def one_of(options: Iterable[Any]) -> str:
-    """Return `one of [...]`, the form in which every message lists choices."""
-    return f"one of {sorted(options, key=str)}"
+def one_of(options: Iterable[Any], command: str | None = None) -> str:
+    """Return `one of [...]`; for more than eight options, name the command that lists them, if there is one."""
+    listed = sorted(options, key=str)
+    return f"a name that `{command}` lists" if command and len(listed) > _MOST_OPTIONS else f"one of {listed}"

@@ -1,0 +1,63 @@
+"""Errors on the terminal: `error:` and `hint:` lines, wrapped and colored only there."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import textwrap
+from collections.abc import Sequence
+
+from hydratune.utils.errors import Mistake
+from hydratune.utils.escaping import escape_control
+from hydratune.utils.provenance import redact
+
+
+def print_errors(mistakes: Sequence[Mistake]) -> None:
+    """Print errors to stderr, each with its hint, and the number of errors if there are several."""
+    for mistake in mistakes:
+        print_error(f"{mistake.key}: expected {mistake.expected}, got {mistake.got}", mistake.fix)
+    if len(mistakes) > 1:
+        print_line(f"{len(mistakes)} errors")
+
+
+def print_error(message: str, hint: str = "") -> None:
+    """Print an error to stderr, and below it how to fix it."""
+    print_line(message, "error: ", "bold red")
+    if hint:
+        print_line(_as_hint(hint), "  hint: ", "bold cyan")
+
+
+def print_line(message: str, prefix: str = "", style: str = "") -> None:
+    """Print a message to stderr: on a terminal wrapped to its width, elsewhere on one line.
+
+    Rich colors the prefix on a terminal unless NO_COLOR is set. It writes past the guard of stderr, which would escape
+    the colors, so secrets and control characters are replaced here.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    line = prefix + escape_control(str(redact(message)))
+    if console.is_terminal:
+        line = _wrapped(line, shutil.get_terminal_size().columns)
+    text = Text(line)
+    text.stylize(style, end=len(prefix))
+    console.print(text, soft_wrap=True)
+
+
+def _wrapped(text: str, width: int) -> str:
+    wrapper = textwrap.TextWrapper(
+        width,
+        subsequent_indent="    ",
+        break_long_words=False,  # keys, paths, and commands can be copied
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        expand_tabs=False,
+    )
+    return "\n".join(wrapped for line in text.splitlines() for wrapped in wrapper.wrap(line))
+
+
+def _as_hint(sentence: str) -> str:
+    """Return a sentence without its capital letter and its final period; names in capitals stay."""
+    start = sentence[:1].lower() if re.match(r"[A-Z]([a-z]|\b)", sentence) else sentence[:1]
+    return start + sentence[1:].removesuffix(".")
