@@ -39,7 +39,7 @@ check: $(INSTALLED) audit ## lint, check types and formatting, look for known vu
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED) ## format the code and mend what can be mended
+format: $(INSTALLED) ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -224,8 +224,8 @@ def test_ten_are_shown_and_all_counted():
         "dataset.columns.text: expected a text in every row, got no value at a.jsonl:2. Fill it in or drop the row."
     )
     assert said[-1] == (
-        "dataset: expected rows that can be trained on, got 50 that cannot: 50 of 100 in train; the first 10 are shown. "
-        "Mend them, or leave them out with dataset.on_bad_rows=skip."
+        "dataset: expected no invalid rows, got 50: 50 of 100 in train; the first 10 are shown. "
+        "Correct them, or skip them with dataset.on_bad_rows=skip."
     )
 
 

@@ -311,7 +311,7 @@ def test_bad_rows_are_refused(finished, own_directory):
     lines = str(error.value).splitlines()
     assert f"got no value at {own_directory / 'new.jsonl'}:2" in lines[1]
     assert "expected a JSON object, got 'nonsense'" in lines[0] and "new.jsonl:4" in lines[0]
-    assert lines[2].startswith("FILE: expected rows that can be read, got 2 of 4 that cannot. Mend them, or")
+    assert lines[2].startswith("FILE: expected rows that can be read, got 2 of 4 that cannot. Correct them, or")
     assert not [*own_directory.glob("*out.jsonl*")]
 
 

@@ -259,7 +259,7 @@ def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[
         elif name in known.parameters:
             skip = value is _ABSENT or _is_node(value)
             if not skip and (wanted := type_error(known.parameters[name], value)):
-                yield Mistake(here, wanted, repr(value), _mend(here, value, wanted))
+                yield Mistake(here, wanted, repr(value), _suggest_fix(here, value, wanted))
         elif not known.accepts_any:
             fix = did_you_mean(name, known.parameters, f"See the arguments of {known.path}.")
             if close := nearest(name, known.parameters):
@@ -275,7 +275,7 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _mend(key: str, value: Any, wanted: str) -> str:
+def _suggest_fix(key: str, value: Any, wanted: str) -> str:
     if isinstance(value, str) and wanted.startswith("one of"):
         close = nearest(value, wanted.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
         return f"Did you mean {key}={close}?" if close else f"Set {key} to one of them."

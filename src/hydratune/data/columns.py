@@ -83,8 +83,8 @@ def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
     counts = Counter(split for split, _, _ in rows)
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
-    fix = "Mend them, or leave them out with dataset.on_bad_rows=skip."
-    total = Mistake("dataset", "rows that can be trained on", f"{len(rows):,} that cannot: {per_split}{more}", fix)
+    fix = "Correct them, or skip them with dataset.on_bad_rows=skip."
+    total = Mistake("dataset", "no invalid rows", f"{len(rows):,}: {per_split}{more}", fix)
     return [*(one.mistake() for one in bad[:SHOWN]), total]
 
 

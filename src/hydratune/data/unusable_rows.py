@@ -27,7 +27,7 @@ def left_out(count: int, bad: Sequence[BadRow], key: str, drop: str | None) -> s
     lost = sum(one.row is None for one in bad)
     total = f"{len(numbers) + lost:,} of {count + lost:,}"
     if bad and drop is not None:
-        fix = f"Mend them, or leave them out with {drop}."
+        fix = f"Correct them, or skip them with {drop}."
         first = [one.mistake() for one in bad[:SHOWN]]
         raise ConfigError(*first, Mistake(key, "rows that can be read", f"{total} that cannot", fix))
     for one in bad[:SHOWN]:
