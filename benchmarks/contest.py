@@ -130,7 +130,7 @@ def _write(folder: Path, overrides: Sequence[str]) -> None:
     from hydratune.config import composition
     from hydratune.config.composition import Request
     from hydratune.config.instantiate import build
-    from hydratune.training.run import training_arguments
+    from hydratune.training.setup import training_arguments
 
     request = Request(tuple(overrides))
     with composition.composer(request):

@@ -79,7 +79,7 @@ def _without_times(entry: dict[str, Any]) -> dict[str, Any]:
 def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     from hydratune.config import composition
     from hydratune.config.composition import Request
-    from hydratune.training import run
+    from hydratune.training import run, setup
     from hydratune.training.job import Job
     from hydratune.utils import signals
 
@@ -89,7 +89,7 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
     with composition.composer(request):
         cfg = composition.compose_config(request, composition.force_add(request))
     multiprocessing.set_start_method("fork", force=True)  # as in a process that a user starts; for data workers
-    make = run.make_trainer
+    make = setup.make_trainer
     made: list[Any] = []
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ def _train(overrides: list[str], folder: Path, kill: dict[str, int]) -> None:
             made[0].add_callback(_killer(kill["evaluate"], signal.SIGUSR1, "on_prediction_step"))
         return made[0]
 
-    run.make_trainer = watched
+    setup.make_trainer = watched
     if "write" in kill:
         _kill_at_write(kill["write"])
     folder.mkdir(exist_ok=True)

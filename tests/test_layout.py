@@ -131,3 +131,12 @@ def test_pages_cite_tests_that_exist(page):
     cited = set(re.findall(r"`(tests/[\w/]+\.py)`", (root / "docs" / page).read_text()))
     assert cited
     assert not [name for name in sorted(cited) if not (root / name).is_file()]
+
+
+def test_run_fits_on_a_screen():
+    """`run` has at most 60 lines and 15 local variables."""
+    body = ast.parse((SOURCE / "training/run.py").read_text()).body
+    (run,) = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "run"]
+    assigned = {node.id for node in ast.walk(run) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert (run.end_lineno or 0) - run.lineno < 60
+    assert len(assigned) <= 15

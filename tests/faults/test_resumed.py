@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 from transformers import TrainerCallback
 
-from hydratune.training import run
+from hydratune.training import setup
 
 # 32 rows in batches of 4: 8 steps an epoch, 24 in all, and a checkpoint every 5 steps, also within epochs.
 EPOCHS = [
@@ -61,7 +61,7 @@ def failing_at(failing_step):
 @pytest.fixture
 def trained(train, monkeypatch):
     """Trains in a directory, or resumes there, and fails at a step, if so; returns how the run ended."""
-    make = run.make_trainer
+    make = setup.make_trainer
 
     def train_to_the_end(overrides, directory, step=None):
         trainers = []
@@ -72,7 +72,7 @@ def trained(train, monkeypatch):
                 trainers[0].add_callback(failing_at(step))
             return trainers[0]
 
-        monkeypatch.setattr("hydratune.training.run.make_trainer", watched)
+        monkeypatch.setattr("hydratune.training.setup.make_trainer", watched)
         torch.rand(len(directory))  # a new process has another state
         if step is not None:
             with pytest.raises(InterruptedError):

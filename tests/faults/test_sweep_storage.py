@@ -25,7 +25,7 @@ from hydratune.sweep import storage, tracking, worker
 from hydratune.sweep.study import ERROR, OWNER
 from hydratune.tracking import mlflow
 from hydratune.tracking.client import connect
-from hydratune.training import run
+from hydratune.training import setup
 from hydratune.training.resume import last_checkpoint
 from hydratune.utils import process
 from mlflow_server import server
@@ -261,7 +261,7 @@ def _die_elsewhere(typed, step, environment):
     os.environ.update(environment)
     without_plots()
 
-    make = run.make_trainer
+    make = setup.make_trainer
 
     def dying(*args, **kwargs):
         trainer = make(*args, **kwargs)
@@ -269,7 +269,7 @@ def _die_elsewhere(typed, step, environment):
         return trainer
 
     process.socket.gethostname = lambda: "elsewhere"
-    run.make_trainer = dying
+    setup.make_trainer = dying
     sys.argv = ["hydratune"]
     dispatch(["-m", *typed])
 
@@ -295,7 +295,7 @@ def test_a_machine_is_gone(toy, sweep, store, monkeypatch, disk):
         for path in Path("s").glob("*tracking*"):
             path.unlink()
     begins = []
-    monkeypatch.setattr(run, "last_checkpoint", lambda *args: begins.append(last_checkpoint(*args)) or begins[-1])
+    monkeypatch.setattr(setup, "last_checkpoint", lambda *args: begins.append(last_checkpoint(*args)) or begins[-1])
     monkeypatch.setattr(storage, "GRACE", 3)
     monkeypatch.setattr(tracking, "BEAT", 1)
     code, trials = sweep(*typed)

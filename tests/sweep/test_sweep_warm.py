@@ -11,7 +11,7 @@ import pytest
 from transformers import BertConfig, BertForSequenceClassification
 
 from hydratune.sweep import worker
-from hydratune.training import run
+from hydratune.training import setup
 from hydratune.training.warm_cache import WarmCache, key_of
 
 LR = "trainer.args.learning_rate"
@@ -51,9 +51,9 @@ def test_the_same_weights_as_alone(sweep, left, train, toy):
 def test_a_second_run_loads_nothing(sweep, monkeypatch):
     """Data are read and networks loaded once for what is the same."""
     loads = []
-    network, material = run._network, run._material
-    monkeypatch.setattr(run, "_network", lambda *given: loads.append("network") or network(*given))
-    monkeypatch.setattr(run, "_material", lambda *given: loads.append("data") or material(*given))
+    load_model, prepare_data = setup.load_model, setup.prepare_data
+    monkeypatch.setattr(setup, "load_model", lambda *given: loads.append("network") or load_model(*given))
+    monkeypatch.setattr(setup, "prepare_data", lambda *given: loads.append("data") or prepare_data(*given))
     sweep(f"{LR}=0.01,0.02,0.03", "seed=1,2", "trainer.args.max_steps=1")
     assert sorted(loads) == ["data", "network", "network"]  # a head is drawn by the seed
 
@@ -151,7 +151,7 @@ def test_a_failed_trial_leaves_no_network(sweep, monkeypatch):
         networks.append(weakref.ref(runtime["model"]))
         raise ValueError("no")
 
-    monkeypatch.setattr(run, "make_trainer", fails)
+    monkeypatch.setattr(setup, "make_trainer", fails)
     sweep(f"{LR}=0.01,0.02", "sweep.max_retries=0")
     gc.collect()
     assert [network() for network in networks] == [None, None]

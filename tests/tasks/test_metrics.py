@@ -37,7 +37,8 @@ from hydratune.tasks.sequence_classification import SequenceClassification
 from hydratune.tasks.supervised_fine_tuning import SupervisedFineTuning
 from hydratune.tasks.token_classification import TokenClassification
 from hydratune.training.job import Job, TrialContext, more_is_better
-from hydratune.training.run import run, training_arguments
+from hydratune.training.run import run
+from hydratune.training.setup import training_arguments
 from hydratune.utils.errors import ConfigError
 
 TASKS = (

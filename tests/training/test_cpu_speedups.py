@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from transformers import Seq2SeqTrainingArguments as Arguments
 
 from hydratune.training.trainer import cpu_speedups
-from hydratune.training.trainer.cpu_speedups import lean_steps
+from hydratune.training.trainer.cpu_speedups import use_cpu_speedups
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 VOCABULARY = 5000
@@ -40,7 +40,7 @@ def curve(model, *, leaner, **arguments):
     """Losses and norms of gradients step by step, and the weights in the end."""
     made = trainer("out", model, **arguments)
     if leaner:
-        with lean_steps(made):
+        with use_cpu_speedups(made):
             made.train()
     else:
         made.train()
@@ -121,7 +121,7 @@ def test_everything_is_put_back():
     stock, model = functional.dropout, network()
     made = trainer("out", model)
     model.register_forward_hook(lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError), lean_steps(made):
+    with pytest.raises(ZeroDivisionError), use_cpu_speedups(made):
         made.train()
     assert functional.dropout is stock
     assert "forward" not in vars(model.get_input_embeddings())

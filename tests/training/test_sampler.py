@@ -6,7 +6,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, set_seed
 from transformers import Seq2SeqTrainingArguments as Arguments
 
-from hydratune.training.run import training_arguments
+from hydratune.training.setup import training_arguments
 from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler, lengths
 from hydratune.training.trainer.trainer import Trainer
 

@@ -39,7 +39,7 @@ from hydratune.tasks.base import EvalSplit
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.training.results import split_metrics
-from hydratune.training.run import make_trainer, scorer
+from hydratune.training.setup import make_trainer, scorer
 from hydratune.utils import hub
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console

@@ -22,7 +22,7 @@ from hydratune.config.validate import check_targets
 from hydratune.models import adapters, remote_code
 from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
-from hydratune.training.run import training_arguments
+from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config.instantiate import build
 from hydratune.models.base import Checkpoint, Network, freeze
 from hydratune.training.hardware.distributed import Distributed
-from hydratune.training.run import load_checkpoint, training_arguments
+from hydratune.training.setup import load_checkpoint, training_arguments
 from hydratune.training.trainer.argument_check import check_training_arguments
 from hydratune.training.warm_cache import key_of
 from hydratune.utils import hub

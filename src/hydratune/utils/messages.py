@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 
+from hydratune.utils.console import plain_console
 from hydratune.utils.errors import Mistake
 from hydratune.utils.escaping import escape_control
 from hydratune.utils.provenance import redact
@@ -33,10 +34,9 @@ def print_line(message: str, prefix: str = "", style: str = "") -> None:
     Rich colors the prefix on a terminal unless NO_COLOR is set. It writes past the guard of stderr, which would escape
     the colors, so secrets and control characters are replaced here.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(stderr=True, highlight=False)
+    console = plain_console(stderr=True)
     line = prefix + escape_control(str(redact(message)))
     if console.is_terminal:
         line = _wrapped(line, shutil.get_terminal_size().columns)

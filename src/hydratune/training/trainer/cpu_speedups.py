@@ -30,7 +30,7 @@ _LEVELS = 2**16  # values of a 16-bit random number
 
 
 @contextmanager
-def lean_steps(trainer: Trainer) -> Iterator[None]:
+def use_cpu_speedups(trainer: Trainer) -> Iterator[None]:
     """Make the training steps of `trainer` inside the block faster, if it trains on a CPU."""
     with ExitStack() as stack:
         if trainer.args.device.type == "cpu":

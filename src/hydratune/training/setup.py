@@ -1,0 +1,300 @@
+"""Preparation of a run: the objects of its config, its data, its model, and its Trainer."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hydratune.config import allowlist
+from hydratune.config.instantiate import build, refusal
+from hydratune.data.splits import without_groups
+from hydratune.models.base import Checkpoint
+from hydratune.tasks.base import EvalSplit
+from hydratune.training import artifacts
+from hydratune.training.exact_resume import compare_conditions, conditions
+from hydratune.training.job import Job
+from hydratune.training.push import Push, default_repo_id
+from hydratune.training.resume import checkpoint_fingerprint, last_checkpoint
+from hydratune.training.trainer.argument_check import check_training_arguments
+from hydratune.training.warm_cache import key_of
+from hydratune.utils import gc_tuning, hub
+from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.files import CHECKPOINTS
+from hydratune.utils.logs import quiet_libraries
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from transformers import EvalPrediction, PretrainedConfig, Trainer
+
+    from hydratune.data.dropped import DroppedRows
+    from hydratune.data.source import Source
+    from hydratune.models.adapters import Adapter
+    from hydratune.models.base import Model, Network
+    from hydratune.tasks.base import EncodedData, Task
+    from hydratune.tracking.base import ModelInfo
+    from hydratune.training.hardware.hardware import Hardware
+
+log = logging.getLogger(__name__)
+
+_FOLLOW_OBJECTIVE = ("reduce_lr_on_plateau", "greedy")  # values of `lr_scheduler_type`
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Data that a model trains on, from steps that the runs of a sweep share.
+
+    Args:
+        task: Task, after it has read the data.
+        splits: Split -> rows with the task's columns.
+        config: Config of the checkpoint.
+        processor: Tokenizer or image processor of the checkpoint.
+        max_length: Maximum number of tokens of a row; None for images and for models without a limit.
+        encoded: Inputs of the model.
+        dropped: Rows that the dataset has dropped.
+    """
+
+    task: Task
+    splits: DatasetDict
+    config: PretrainedConfig
+    processor: Any
+    max_length: int | None
+    encoded: EncodedData
+    dropped: DroppedRows
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Objects of a run that is ready to train.
+
+    Args:
+        data: Rows, inputs, and tokenizer.
+        model: Model with its adapter.
+        adapter: Adapter of the model.
+        hardware: Settings of the machine.
+        trainer: Trainer with model, data, and callbacks.
+        checkpoint: Checkpoint to resume from; None to start.
+        push: Upload of the final model, if it is requested.
+        precision: Precisions of training and evaluation, as params.
+        sources: What the run reads from the Hub, see `Source.needs`.
+        model_info: Facts about the model for the tracker.
+    """
+
+    data: PreparedData
+    model: Any
+    adapter: Adapter
+    hardware: Hardware
+    trainer: Trainer
+    checkpoint: str | None
+    push: Push | None
+    precision: Mapping[str, str]
+    sources: Mapping[str, Any]
+    model_info: ModelInfo
+
+
+def set_up(cfg: DictConfig, job: Job) -> Setup:
+    """Prepare everything that a run trains with.
+
+    Raises:
+        ConfigError: For errors that only the data or the checkpoint can show.
+    """
+    nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter, cfg.hardware)
+    source, task, model, adapter, hardware = (build(node) for node in nodes)
+    hub.force_offline_if_unreachable(sources := {**source.needs(), **model.needs()})
+    from hydratune.training.effective_precision import precisions
+
+    quiet_libraries()
+    # The user's training arguments, and the hardware's where the user set none
+    args = training_arguments(cfg, task, hardware, job.directory / CHECKPOINTS)
+    _check_evaluation(cfg, hardware)
+    push = _push(args, default_repo_id(cfg, job.directory), job)
+    callbacks = build(cfg.trainer.callbacks)
+    data = _load_data(cfg, job, args, source, task, model)
+    # The model with the task's head, then the adapter
+    key = key_of(cfg.model, cfg.adapter, data.task.auto_model, dict(data.encoded.head), cfg.seed)
+    loaded = job.kept.network(key, lambda: load_model(cfg.seed, model, adapter, data))
+    hardware.suit(args, loaded.module, data.encoded.splits["train"], given={**cfg.model, **cfg.trainer.args})
+    precision = precisions(args, loaded.module, hardware.eval_precision)
+    data.task.initialize(loaded, data.encoded)
+    network = adapter.apply(loaded)
+    served = adapter.saves_whole
+    model_info = artifacts.model_facts(cfg, job, data.task, data.splits["train"], data.processor, served=served)
+    check_training_arguments(args, network)
+    trainer = _trainer(cfg, job, data, network, args, list(callbacks.values()))
+    if hardware.eval_precision:
+        trainer.eval_precision = hardware.eval_precision
+    checkpoint = last_checkpoint(trainer, checkpoint_fingerprint(cfg, data.splits["train"], network))
+    hardware.fit(trainer, checkpoint)
+    hardware.say()
+    compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits))
+    return Setup(data, network, adapter, hardware, trainer, checkpoint, push, precision, sources, model_info)
+
+
+def _load_data(cfg: DictConfig, job: Job, args: Any, source: Source, task: Task, model: Model) -> PreparedData:
+    """Load the dataset, and tokenize it with the checkpoint's tokenizer; the runs of a process share the result."""
+    with args.main_process_first():  # the other processes of the run read its cache
+        make = functools.partial(prepare_data, cfg, source, task, model, job.checkpoint)
+        data = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
+    for objective in (cfg.objective, *(job.part.objectives if job.part else ())):
+        data.task.check_head(data.encoded.head, objective)
+    gc_tuning.restore_gc()
+    return data
+
+
+def _trainer(
+    cfg: DictConfig, job: Job, data: PreparedData, network: Any, args: Any, callbacks: Sequence[Any]
+) -> Trainer:
+    """Create the Trainer; its collator pads each batch to the longest row of the batch."""
+    task, encoded = data.task, data.encoded
+    collator = task.collator(data.processor)
+    trainer = make_trainer(
+        cfg.trainer,
+        model=network,
+        args=args,
+        data_collator=collator,
+        train_dataset=encoded.splits["train"],
+        eval_dataset=encoded.splits["validation"],
+        processing_class=data.processor,
+        compute_metrics=scorer(task, EvalSplit(encoded.splits["validation"], encoded.head)),
+        preprocess_logits_for_metrics=task.reduce_logits,
+        callbacks=[*callbacks, *task.callbacks(collator), *(job.part.callbacks if job.part else ())],
+    )
+    _set_up_callbacks(trainer, job)
+    return trainer
+
+
+def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
+    """Load the model's config and its tokenizer or image processor.
+
+    Raises:
+        ConfigError: If they do not fit each other or the task.
+    """
+    config = model.load_config()
+    task.check_network(config)
+    processor = model.load_processor(task.processor, config)
+    return Checkpoint(key_of(cfg.task, cfg.model), config, processor, tuple(model.notes))
+
+
+def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loaded: Checkpoint | None) -> PreparedData:
+    """Prepare the rows as inputs of the model, truncated to its number of positions."""
+    if loaded is None or loaded.key != key_of(cfg.task, cfg.model):
+        loaded = load_checkpoint(cfg, task, model)
+    config, processor = loaded.config, loaded.processor
+    for note in loaded.notes:
+        log.warning("model: %s", note)
+    task.check_processor(processor)
+    splits = source.load(task)
+    max_length = task.longest(config, processor)
+    encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
+    for sentence in encoded.said:
+        log.warning("data: %s", sentence)
+    return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped)
+
+
+def load_model(seed: int, model: Model, adapter: Adapter, prepared: PreparedData) -> Network:
+    """Load the checkpoint's model with a randomly initialized head."""
+    from transformers import set_seed
+
+    set_seed(seed)
+    task = prepared.task
+    return model.load_network(task.auto_model, prepared.config, prepared.encoded.head, adapter.quantization())
+
+
+def _push(args: Any, repo_id: str, job: Job) -> Push | None:
+    """Return the upload of the final model, or None if no upload is requested.
+
+    Trainer itself pushes nothing, and writes no token into its checkpoints.
+    """
+    asked, token = args.push_to_hub, args.hub_token
+    args.push_to_hub, args.hub_token = False, None
+    if not asked or job.part:
+        return None
+    hub.check_push("trainer.args.hub_model_id", repo_id, token)
+    return Push(job.directory, repo_id, args.hub_private_repo, token)
+
+
+def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_dir: Path, **decided: Any) -> Any:
+    """Build the `TrainingArguments` of a config; hardware and task fill in values, and `decided` ones win."""
+    machine = hardware.prepare(given=cfg.trainer.args)
+    fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
+    ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
+    direction = cfg.trainer.args.get("greater_is_better")
+    ours["greater_is_better"] = task.higher_is_better(cfg.objective) if direction is None else direction
+    ours |= _plateau(cfg.trainer.args, ours["greater_is_better"])
+    args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+    args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch rejects an integer 0
+    hardware.alone(args)
+    return args
+
+
+def _plateau(args: DictConfig, greater_is_better: bool) -> dict[str, Any]:
+    """Return the mode of schedules that follow the objective; the default lowers the rate while a score rises."""
+    if args.get("lr_scheduler_type") not in _FOLLOW_OBJECTIVE:
+        return {}
+    given = args.get("lr_scheduler_kwargs") or {}
+    return {"lr_scheduler_kwargs": {"mode": "max" if greater_is_better else "min", **given}}
+
+
+def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
+    """Return the option that groups texts by length, if the Trainer is ours: others would shuffle evaluation, too."""
+    groups = task.processor == "tokenizer" and _evaluates_all(node)
+    return {"train_sampling_strategy": "group_by_length"} if groups else {}
+
+
+def _evaluates_all(node: DictConfig) -> bool:
+    """Return whether the Trainer of `node` evaluates all rows, in their order and in the configured precision."""
+    from hydratune.training.trainer.trainer import Trainer
+
+    trainer = allowlist.load(node._target_, "trainer._target_")
+    return isinstance(trainer, type) and issubclass(trainer, Trainer)
+
+
+def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
+    """Raise ConfigError for options of evaluation that a Trainer other than ours ignores."""
+    if _evaluates_all(cfg.trainer):
+        return
+    mistakes, path = [], cfg.trainer._target_
+    if cfg.trainer.args.get("dataloader_drop_last"):
+        expected = f"false, since {path} would drop rows of validation and test too"
+        mistakes.append(Mistake("trainer.args.dataloader_drop_last", expected, "true", "Leave it out."))
+    if hardware.eval_precision:
+        fix = "Leave it out, or set hardware.precision=fp32."
+        mistakes.append(Mistake("hardware.eval_precision", f"null for {path}", repr(hardware.eval_precision), fix))
+    if mistakes:
+        raise ConfigError(*mistakes)
+
+
+def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
+    """Create the Trainer of `node`, with the `args` and `callbacks` that the run has built by itself."""
+    names = [str(name) for name in node if name not in ("args", "callbacks")]
+    partial = build(OmegaConf.masked_copy(node, names))
+    try:
+        return partial(**runtime)
+    except (ImportError, ValueError) as error:
+        raise refusal("trainer", node._target_, error) from error
+
+
+def scorer(task: Task, evaluated: EvalSplit) -> Callable[[EvalPrediction], dict[str, float]]:
+    """Return the function that Trainer calls with the predictions of one split."""
+    return functools.partial(task.compute_metrics, evaluated=evaluated)
+
+
+def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
+    """Replace the stock progress bar with ours; a run of a sweep shows no bar and needs no weights at its end."""
+    from transformers import PrinterCallback, ProgressCallback
+
+    from hydratune.training.trainer.callbacks import Progress
+    from hydratune.training.trainer.checkpointing import CheckpointingMixin
+
+    shown = trainer.pop_callback(ProgressCallback)
+    if job.part:
+        trainer.pop_callback(PrinterCallback)
+        if isinstance(trainer, CheckpointingMixin):
+            trainer.leaves_weights = False
+    elif shown:
+        trainer.add_callback(Progress)

@@ -1,0 +1,87 @@
+"""Errors on the terminal."""
+
+import io
+import sys
+
+from hydratune.utils.errors import Mistake
+from hydratune.utils.messages import print_error, print_errors
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def as_terminal(monkeypatch):
+    """Make standard error a terminal of 40 columns; a fixture cannot, since pytest sets it again for the test."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    return stream
+
+
+def test_print_errors_ends_with_their_number(capsys):
+    """Each error has a hint below it; the last line is their number."""
+    print_errors([Mistake("a", "1", "2", "Set a=1."), Mistake("b", "x", "y", "MLflow needs it.")])
+    assert capsys.readouterr().err.splitlines() == [
+        "error: a: expected 1, got 2",
+        "  hint: set a=1",
+        "error: b: expected x, got y",
+        "  hint: MLflow needs it",
+        "2 errors",
+    ]
+
+
+def test_print_errors_does_not_count_one(capsys):
+    """One error has no number."""
+    print_errors([Mistake("a", "1", "2", "Set a=1.")])
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+def test_print_error_keeps_long_lines_in_files(capsys):
+    """Outside a terminal, a message is one line, so that `grep` finds it."""
+    print_error("word " * 100)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_print_error_wraps_on_a_terminal(monkeypatch):
+    """Lines fit the width; what can be copied, such as a path, is not broken."""
+    terminal = as_terminal(monkeypatch)
+    path = "/a/very/long/path/that-does-not-fit/into-forty-columns.csv"
+    print_error(f"some words before the path {path} and some after it, as many as fit")
+    lines = [line.replace("\x1b[1;31m", "").replace("\x1b[0m", "") for line in terminal.getvalue().splitlines()]
+    assert len(lines) > 2
+    assert [len(line) <= 40 or path in line for line in lines] == [True] * len(lines)
+    assert path in terminal.getvalue()
+
+
+def test_print_error_colors_only_the_prefix(monkeypatch):
+    """The word before the colon is red on a terminal."""
+    terminal = as_terminal(monkeypatch)
+    print_error("no [red]markup[/red]")
+    assert terminal.getvalue() == "\x1b[1;31merror: \x1b[0mno [red]markup[/red]\n"
+
+
+def test_print_error_honors_no_color(monkeypatch):
+    """With NO_COLOR, a terminal gets plain text."""
+    terminal = as_terminal(monkeypatch)
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_error("x")
+    assert "\x1b[31" not in terminal.getvalue() and "[1;31" not in terminal.getvalue()
+
+
+def test_print_error_escapes_control_characters(capsys):
+    """A message cannot move the cursor."""
+    print_error("a\x1b[2Jb")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_print_error_masks_secrets(capsys, monkeypatch):
+    """A value of the environment whose name says that it is secret is not printed."""
+    monkeypatch.setenv("MY_SECRET", "canary-51ab")
+    print_error("got canary-51ab")
+    assert "canary" not in capsys.readouterr().err
