@@ -13,7 +13,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from conftest import looked_at_every, predictions, write_rows
+from conftest import UPSTREAM, looked_at_every, predictions, write_rows
 from hydratune.models import EncoderDecoder, Pretrained
 from hydratune.tasks.metrics.generation import GENERATION
 from hydratune.tasks.seq2seq import Seq2Seq
@@ -138,7 +138,7 @@ def test_evaluation_has_to_generate(train, own_directory, tiny_model):
     """Scores of words that follow the true ones would flatter: a Trainer that does not generate is refused."""
     model = ["model=minilm_seq2seq", f"model.encoder={tiny_model}", "trainer.args.max_steps=2"]
     with pytest.raises(ConfigError, match=r"^trainer: expected evaluation that generates"):
-        train(*files(own_directory), *LEARN, *model, "trainer._target_=transformers.Trainer")
+        train(*files(own_directory), *LEARN, *model, *UPSTREAM[:2], "trainer._target_=transformers.Trainer")
 
 
 def test_targets_have_positions():

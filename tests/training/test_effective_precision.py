@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from conftest import UPSTREAM
 from hydratune.evaluation.evaluate import main
 from hydratune.tracking.client import connect
 from hydratune.training.effective_precision import full_precision, precisions
@@ -111,5 +112,5 @@ def test_evaluate_records_its_precision(train, toy, store, more, expected):
 def test_run_refuses_options_that_another_trainer_ignores(train, toy, option):
     """Upstream's Trainer would evaluate in bf16, or drop rows of validation and test."""
     with pytest.raises(ConfigError) as caught:
-        train(*toy, option, "trainer._target_=transformers.Seq2SeqTrainer")
+        train(*toy, option, *UPSTREAM)
     assert [mistake.key for mistake in caught.value.mistakes] == [option.partition("=")[0]]

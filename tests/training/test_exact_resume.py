@@ -17,6 +17,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 
+from conftest import UPSTREAM
 from hydratune.training.exact_resume import compare_conditions, exactness
 from hydratune.training.trainer.checkpointing import CheckpointingMixin
 from tracked import runs
@@ -167,6 +168,7 @@ def test_kernels_that_repeat_themselves():
                 "dataset.streaming=true",
                 "dataset.labels=[neg,pos]",
                 "trainer.args.max_steps=1",
+                *UPSTREAM[:2],
                 "trainer._target_=transformers.Trainer",
             ],
             "no, because Trainer forgets some of what it goes on from (trainer._target_); "

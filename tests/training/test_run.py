@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import write_rows
+from conftest import UPSTREAM, write_rows
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import ConfigError
 
@@ -202,6 +202,6 @@ def test_arguments_that_trainer_refuses(train, toy, store):
 
 def test_another_trainer_by_target(train, toy):
     """`trainer._target_` may name any Trainer; hardware settings that the user gave are left alone."""
-    result = train(*toy, "trainer._target_=transformers.Seq2SeqTrainer", "trainer.args.bf16=false",
+    result = train(*toy, *UPSTREAM, "trainer.args.bf16=false",
                    "trainer.args._target_=transformers.Seq2SeqTrainingArguments", "trainer.args.max_steps=1")  # fmt: skip
     assert Path(result.directory, "model").is_dir()

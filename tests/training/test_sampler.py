@@ -6,6 +6,7 @@ from datasets import Dataset
 from transformers import BertConfig, BertForSequenceClassification, TrainerCallback, set_seed
 from transformers import Seq2SeqTrainingArguments as Arguments
 
+from conftest import UPSTREAM
 from hydratune.training.setup import training_arguments
 from hydratune.training.trainer.sampler import LengthGroupedSampler, ShuffledSampler, lengths
 from hydratune.training.trainer.trainer import Trainer
@@ -259,7 +260,7 @@ def test_a_resumed_run_is_exact(step):
     [
         (["dataset=wordnet_supersense"], "group_by_length"),
         (["dataset=wordnet_supersense", "trainer.args.train_sampling_strategy=random"], "random"),
-        (["dataset=wordnet_supersense", "trainer._target_=transformers.Seq2SeqTrainer"], "random"),
+        (["dataset=wordnet_supersense", *UPSTREAM], "random"),
         (["dataset=digits"], "random"),
     ],
 )

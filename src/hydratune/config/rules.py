@@ -123,7 +123,7 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
     ours = str(select(plain, "trainer._target_")).startswith("hydratune.")
     if ours and str(args.get("_target_")).endswith(".TrainingArguments"):
-        fix = "Leave it out, or set trainer._target_=transformers.Trainer."
+        fix = "Leave it out, or set trainer._target_=transformers.Trainer ~trainer.on_nan ~trainer.max_skipped."
         expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
         yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
     for name, (expected, fix) in REFUSED.items():

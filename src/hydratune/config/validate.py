@@ -261,7 +261,9 @@ def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[
             if not skip and (wanted := type_error(known.parameters[name], value)):
                 yield Mistake(here, wanted, repr(value), _suggest_fix(here, value, wanted))
         elif not known.accepts_any:
-            fix = did_you_mean(name, known.parameters, f"See the arguments of {known.path}.")
+            fix = did_you_mean(
+                name, known.parameters, f"Remove it with '~{here}', or see the arguments of {known.path}."
+            )
             if close := nearest(name, known.parameters):
                 fix = f"Did you mean {key}.{close}?"
             yield Mistake(here, f"an argument of {node['_target_']}", repr(name), fix)
