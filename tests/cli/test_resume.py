@@ -205,7 +205,7 @@ def test_data_files_of_another_project_can_be_typed(stored, monkeypatch, rows):
     assert dispatch(["resume", "run", f"dataset.files.train={rows}", "--dry-run"]) == 0
 
 
-@pytest.mark.parametrize(("cwd", "more"), [("/nonexistent", []), ("/proc/self/cwd", ["seed=1"])])
+@pytest.mark.parametrize(("cwd", "more"), [("/nonexistent", []), ("/proc/self/cwd", ["trainer.args.weight_decay=0"])])
 def test_data_files_of_another_sweep_are_refused(own_directory, monkeypatch, rows, cwd, more):
     """Its winner is not retrained on files of the user, unless the user types them."""
     monkeypatch.setattr("hydratune.cli.sweep.finish", lambda *_: 0)

@@ -59,7 +59,7 @@ def test_values_are_forced_and_choices_are_not():
         ("dataset=locl", "got 'locl'. Did you mean local?"),
         ("model=minilm,brt", "got 'brt'. Did you mean bert?"),
         ("trainer/callbacks=[early_stoping]", "got 'early_stoping'. Did you mean early_stopping?"),
-        ("task=zzz", "got 'zzz'. Run `hydratune configs task` to see them."),
+        ("task=zzz", "got 'zzz'. Run `hydratune configs task`."),
     ],
 )
 def test_options_that_do_not_exist(override, message):

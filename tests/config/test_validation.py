@@ -78,8 +78,7 @@ def test_the_default_is_in_order(compose):
         ("seed=x", "seed: expected a whole number, got 'x'. Set seed to a whole number."),
         (
             "sede=7",
-            "sede: expected one of ['adapter', 'dataset', 'hardware', 'model', 'name', 'objective', 'resume', 'seed', 'sweep', 'task', 'tracking', "
-            "'trainer', 'vars'], got 'sede'. Did you mean seed?",
+            "sede: expected a name that `hydratune --cfg job` lists, got 'sede'. Did you mean seed?",
         ),
         (
             "objective=accuracy",
