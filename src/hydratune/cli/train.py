@@ -135,8 +135,7 @@ def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) ->
     if not slurm.restarts() or machines > 1:
         return None
     previous = _same_command(wanted, request, slurm.job_id())
-    new = "starting a new run: the job left no run of this command"
-    action = f"resuming {os.path.relpath(previous)}" if previous else new
+    action = f"resuming {os.path.relpath(previous)}" if previous else "starting a new run, since the job left none"
     print_line(f"Slurm requeued job {slurm.job_id()}; {action}")
     return previous
 
