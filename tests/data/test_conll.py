@@ -65,10 +65,11 @@ def test_conll_columns_are_selected_by_number_or_name(names):
         GERMEVAL,
         "EU NNP B-NP B-ORG\n\n",
         "1\tAnn\n2\tsaid\n\n1\tBern\n",
+        "1\tO\n2\tO\n3\tB-LOC\n\n1\tO\n",
         "O\tno\nB-LOC\tBern\n",
         "NOUN cats\nVERB chase\nNOUN mice\n\nNOUN cats\nVERB sleep\n",
     ],
-    ids=["index", "four", "index and token", "tag and token", "part of speech and token"],
+    ids=["index", "four", "index and token", "index and tag", "tag and token", "part of speech and token"],
 )
 def test_conll_ambiguous_columns_are_rejected(text):
     """Neither an index nor the first and last of several columns are taken without being selected."""
@@ -137,6 +138,17 @@ def test_conllu_words_by_the_names_of_its_columns(names):
     """Comments, ranges of multiword tokens and empty nodes are no words."""
     tokens, labels = rows(CONLLU, "a.conllu", columns=dict(zip(("tokens", "labels"), names, strict=True)))
     assert (tokens, labels) == ([["vamos", "nos", "ya"]], [["VERB", "PRON", "ADV"]])
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"), [("a.conll", {"tokens": "1", "labels": "3"}), ("a.conll", {}), ("a.txt", {})]
+)
+def test_conllu_under_another_name_is_recognized(name, columns):
+    """The lines of multiword tokens and empty nodes are not words, and `conll` would read them as words."""
+    files = source(CONLLU, name, columns=columns)
+    (mistake,) = [*files.check()] or [*files.check_columns(TASK.columns)]
+    assert mistake.key == "format"
+    assert mistake.fix.split()[1].startswith("dataset.format=conllu")
 
 
 def test_conllu_columns_have_to_be_selected():

@@ -238,6 +238,15 @@ def test_csv_streams_as_it_is_read():
     assert sorted(row["text"] for row in stream) == ["x", "y;z"]
 
 
+@pytest.mark.parametrize("cells", [["1.50", "2"], ["10", "11"], ["true", "FALSE"], ["1e5", " 3"]])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_csv_texts_that_are_all_numbers(cells, streaming):
+    """Cells have no types, so a column that the task reads as text has the texts of the file."""
+    text = "text,label\n" + "".join(f"{cell},{'ab'[i]}\n" for i, cell in enumerate(cells))
+    files = source(text, streaming=streaming, labels=["a", "b"])
+    assert sorted(row["text"] for row in files.load(TASK)["train"]) == sorted(cells)
+
+
 def test_csv_decimal_comma():
     """Numbers are read with the decimal separator that is set; texts keep their commas."""
     text = "text;label\n1,5 m;0,5\n2,5 m;-1,25\n3 m;2\n"

@@ -271,7 +271,20 @@ def test_column_of_the_split_is_read_too():
 # --- paths -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["data[1].csv", "a*.csv", "a?.csv", "a::b.csv", "glob/{x,y}.csv", "hf::x/[!a].csv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data[1].csv",
+        "a*.csv",
+        "a?.csv",
+        "a::b.csv",
+        "glob/{x,y}.csv",
+        "hf::x/[!a].csv",
+        "~a.csv",
+        "./~b.csv",
+        "$HOME.csv",
+    ],
+)
 @pytest.mark.parametrize("streaming", [False, True])
 def test_path_is_literal(name, streaming):
     """Files that the name would match as a pattern are not read."""
@@ -283,7 +296,7 @@ def test_path_is_literal(name, streaming):
     assert texts(name, streaming=streaming) == ["right"]
 
 
-@pytest.mark.parametrize(("path", "keys"), [("a[1]", []), ("a*", []), ("a::b", ["path"])])
+@pytest.mark.parametrize(("path", "keys"), [("a[1]", []), ("a*", []), ("~a", []), ("a::b", ["path"])])
 def test_path_of_a_saved_data_set_is_literal(path, keys):
     """Or refused, where `datasets` would read it in another way."""
     from hydratune.data import SavedDataset

@@ -188,6 +188,22 @@ def test_a_table_among_images_is_an_error():
     assert "data/metadata.csv" in mistake.fix
 
 
+def test_predictions_of_embedded_images_have_their_rows(train):
+    """Images without a path are known by their position in the file."""
+    from datasets import Dataset, Image
+
+    folders("data", {"red": "red", "blue": "blue"}, count=6)
+    files = [str(path) for name in ("red", "blue") for path in sorted(Path("data", name).iterdir())]
+    rows = [
+        {"image": {"bytes": Path(file).read_bytes(), "path": None}, "label": Path(file).parent.name} for file in files
+    ]
+    Dataset.from_list(rows).cast_column("image", Image()).to_parquet("a.parquet")
+    learn = ["task=image_classification", "trainer.args.max_steps=1", "dataset.test_size=0.5"]
+    said = predictions(train("dataset=local", "dataset.files.train=a.parquet", *TINY_VIT, *learn))
+    assert len(said) == 6
+    assert all(rows[row["row"]]["label"] == row["label"] for row in said)
+
+
 def test_a_run_on_folders(train, own_directory):
     """The command line needs only the folders, and predictions are made for a folder without classes."""
     for split in ("train", "validation", "test"):

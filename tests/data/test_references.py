@@ -102,6 +102,16 @@ def test_sentences_are_joined(caplog):
         assert sum("joined" in message for message in caplog.messages) == 1
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_texts_and_lists_of_sentences_in_one_column(streaming):
+    """A text is that of its row, and a list is joined."""
+    texts = ["one .", ["two .", "three ."], "four ."]
+    write_rows(Path("a.jsonl"), [{"text": text, "label": i} for i, text in enumerate(texts)])
+    source = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, streaming=streaming, shuffle_buffer_size=1)
+    rows = source.load(Regression())["train"]
+    assert sorted(row["text"] for row in rows) == ["four .", "one .", "two . three ."]
+
+
 @pytest.mark.parametrize("value", [[], ["x", None], [" "]])
 def test_sentences_that_are_missing(value):
     """An empty list and one with a hole are bad rows, with their line."""

@@ -145,6 +145,13 @@ def test_a_mixture_tells_its_mistakes():
     assert [m.key for m in Mixture().check()] == ["sources"]
 
 
+def test_a_mixture_of_streams_and_tables():
+    """`datasets` mixes streams, or tables, but not both."""
+    one = mixture()
+    next(iter(one.sources.values())).streaming = True
+    assert [mistake.key for mistake in one.check()] == ["sources"]
+
+
 def test_a_mixture_of_different_forms():
     """Labels as numbers here and as texts there cannot be one column."""
     one = mixture()

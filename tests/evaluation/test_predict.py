@@ -274,10 +274,18 @@ def test_predict_writes_columns_of_mixed_types(finished, own_directory, suffix):
     assert list(frame["row"]) == [0, 1]
 
 
+def test_predict_reads_numbers_in_csv_as_texts(finished, own_directory):
+    """Whether an input can be predicted does not depend on the other inputs of the file."""
+    file = own_directory / "new.csv"
+    file.write_text("id,text\n1,12\n2,13\n")
+    assert [(row["id"], row["text"]) for row in said(file, finished)] == [(1, "12"), (2, "13")]
+
+
 def test_predict_writes_chosen_columns(finished, own_directory):
     """`--columns` limits the output to some columns; one that the file does not have is an error."""
     file = write_rows(own_directory / "new.jsonl", [{"id": 7, "text": "the film"}])
     assert {*said(file, finished, columns=["id"])[0]} == {"row", "id", "prediction", "probability"}
+    assert {*said(file, finished, columns=[])[0]} == {"row", "prediction", "probability"}
     with pytest.raises(ConfigError) as error:
         said(file, finished, columns=["ids"])
     assert [mistake.key for mistake in error.value.mistakes] == ["--columns"]

@@ -150,9 +150,28 @@ def rows_read(folder):
     return rows
 
 
+# Steps of the second of three epochs, the step of the kill, and that of the checkpoint before it.
+IN_TWO_PROCESSES = {
+    "workers": (
+        ["trainer.args.dataloader_num_workers=2", "trainer.args.dataloader_persistent_workers=true"],
+        (range(8, 16), 13, 12),
+    ),
+    "LoRA, accumulation, bf16, random order, cosine": (
+        [
+            *["adapter=lora", "adapter.config.lora_dropout=0.2", "trainer.args.gradient_accumulation_steps=2"],
+            *["hardware.precision=bf16", "trainer.args.train_sampling_strategy=random"],
+            *["trainer.args.lr_scheduler_type=cosine", "trainer.args.warmup_steps=3"],
+        ],
+        (range(4, 8), 7, 6),
+    ),
+}
+
+
 @pytest.mark.slow
-def test_killed_in_two_processes(toy, own_directory):
+@pytest.mark.parametrize("kind", IN_TWO_PROCESSES)
+def test_killed_in_two_processes(toy, own_directory, kind):
     """Killed in the second epoch of three, a run ends with the weights of an uninterrupted one, and reads its rows."""
+    options, (second_epoch, killed_at, saved_at) = IN_TWO_PROCESSES[kind]
     (own_directory / "recording.py").write_text(RECORDING)
     overrides = [
         *(one for one in toy if not one.startswith("hardware")),
@@ -161,7 +180,7 @@ def test_killed_in_two_processes(toy, own_directory):
         "trainer.args.num_train_epochs=3",
         *["trainer.args.save_strategy=steps", "trainer.args.save_steps=3", "trainer.args.eval_strategy=steps"],
         *["trainer.args.eval_steps=3", "trainer._target_=recording.Recorder", "tracking=none"],
-        *["trainer.args.dataloader_num_workers=2", "trainer.args.dataloader_persistent_workers=true"],
+        *options,
     ]
 
     def run(name, folder, *more, **environment):
@@ -171,19 +190,24 @@ def test_killed_in_two_processes(toy, own_directory):
 
     done = run("whole", "whole_rows")
     assert done.returncode == 0, done.stderr
-    assert run("killed", "killed_rows", KILL_AT="13").returncode == 1
+    assert run("killed", "killed_rows", KILL_AT=str(killed_at)).returncode == 1
     shutil.copytree("killed", "fewer")
     done = run("killed", "resumed_rows", "resume=auto")
     assert done.returncode == 0, done.stderr
     assert "exact: yes" in (own_directory / "killed" / "hydratune.log").read_text()
-    weights = [(own_directory / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    assert weights[0] == weights[1]
+    whole, killed = (
+        {path.name: path.read_bytes() for path in (own_directory / name / "model").glob("*.safetensors")}
+        for name in ("whole", "killed")
+    )
+    assert whole == killed != {}
     whole, resumed = rows_read(Path("whole_rows")), rows_read(Path("resumed_rows"))
-    assert resumed == {step: rows for step, rows in whole.items() if step >= 12}
-    epoch = [row for step in range(8, 16) for row in whole[step]]
+    assert resumed == {step: rows for step, rows in whole.items() if step >= saved_at}
+    epoch = [row for step in second_epoch for row in whole[step]]
     assert len(epoch) == len(set(epoch)) == 32
+    if kind != "workers":
+        return
     environment = {"FOLDER": "whole_rows", "PYTHONPATH": str(own_directory), "HYDRATUNE_ALLOW": "recording"}
     done = hydratune("resume", "fewer", "hardware.nproc_per_node=1", **environment)
     assert done.returncode == 0, done.stderr
     log = (own_directory / "fewer" / "hydratune.log").read_text()
-    assert "hardware.nproc_per_node changed from 2 to 1 at step 12" in log
+    assert f"hardware.nproc_per_node changed from 2 to 1 at step {saved_at}" in log

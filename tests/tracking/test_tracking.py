@@ -295,6 +295,28 @@ def test_predictions_have_their_groups(train, toy, own_directory):
     assert [row["group"] for row in predictions(result)] == [str(i // 4) for i in range(16)]
 
 
+def test_predictions_have_their_rows(train, toy, own_directory):
+    """A row has its position in the test file, also if rows before it were dropped or a limit drew it."""
+    path = own_directory / "test.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], "no row", json.dumps({"text": "", "label": "pos"}), *lines[1:]]))
+    texts = {i: json.loads(line)["text"] for i, line in enumerate(path.read_text().splitlines()) if i not in (1, 2)}
+    options = ["dataset.on_bad_rows=skip", "dataset.max_samples.test=9"]
+    rows = predictions(train(*toy, "trainer.args.max_steps=1", *options))
+    assert len({row["row"] for row in rows}) == 9
+    assert all(texts[row["row"]] == row["text"] for row in rows)
+
+
+def test_held_out_predictions_have_their_rows(train, toy, own_directory):
+    """Test rows that are held out have their position in the training file; their digests do not depend on it."""
+    path = own_directory / "train.jsonl"
+    texts = [json.loads(line)["text"] for line in path.read_text().splitlines()]
+    options = ["dataset.files.test=null", "dataset.test_size=0.25"]
+    rows = predictions(train(*toy, "trainer.args.max_steps=1", *options))
+    assert len(rows) == len(texts) // 4
+    assert all(texts[row["row"]] == row["text"] for row in rows)
+
+
 def test_tables_of_labels(train, toy, store):
     """The confusion matrix and the scores of each label are csv and pictures, and add up to the rows."""
     result = train(*toy, "trainer.args.max_steps=1")

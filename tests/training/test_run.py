@@ -200,6 +200,14 @@ def test_arguments_that_trainer_refuses(train, toy, store):
     assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
 
 
+def test_drop_last_must_leave_a_batch(train, toy):
+    """A run whose rows do not fill one batch would end without a step, with an untrained model."""
+    options = ["trainer.args.dataloader_drop_last=true", "trainer.args.per_device_train_batch_size=1000"]
+    with pytest.raises(ConfigError) as error:
+        train(*toy, *options)
+    assert [mistake.key for mistake in error.value.mistakes] == ["trainer.args.dataloader_drop_last"]
+
+
 def test_another_trainer_by_target(train, toy):
     """`trainer._target_` may name any Trainer; hardware settings that the user gave are left alone."""
     result = train(*toy, *UPSTREAM, "trainer.args.bf16=false",

@@ -5,7 +5,15 @@ from contextlib import nullcontext
 
 import pytest
 
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, optional_record, setting
+from hydratune.utils.errors import (
+    ConfigError,
+    Mistake,
+    did_you_mean,
+    mapping_setting,
+    nearest,
+    optional_record,
+    setting,
+)
 
 
 def test_form_of_a_mistake():
@@ -73,3 +81,5 @@ def test_setting_can_be_pasted(value):
 
     (typed,) = shlex.split(setting("a.b", value))
     assert str(OverridesParser.create().parse_override(typed).value()) == value
+    (typed,) = shlex.split(mapping_setting("a.b", {1: value, 2: "x"}))
+    assert OverridesParser.create().parse_override(typed).value() == {1: value, 2: "x"}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.utils.file_formats import PATTERN, SUFFIXES, is_compressed
+from hydratune.utils.files import expand_home
 
 # General options, which read any data. Runs are named after the data instead.
 _GENERAL = ("hub", "local", "mixture", "saved")
@@ -55,7 +56,7 @@ def _described(config: Mapping[str, Any]) -> str:
 def _of_path(given: str) -> str:
     """Return the last part of a path that describes the data; empty if no part does."""
     is_pattern = given.startswith(PATTERN)
-    path = Path(given.removeprefix(PATTERN)).expanduser()
+    path = expand_home(given.removeprefix(PATTERN))
     if not is_pattern and is_compressed(path):
         path = path.with_suffix("")
     return next(_telling([*_parts(path, is_pattern)]), "")

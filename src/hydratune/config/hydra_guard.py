@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.utils.errors import Mistake, one_line
+from hydratune.utils.files import expand_home
 from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -228,7 +229,7 @@ def _read_paths(value: str) -> Iterator[Path]:
     name = _PREFIXES.sub("", value)
     is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
     try:
-        path = Path(name).expanduser()
+        path = expand_home(name)
         there = [path] if name and path.exists() else []
         if not there and value.startswith("glob:"):
             there = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207

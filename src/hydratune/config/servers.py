@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.utils.errors import Mistake
-from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
+from hydratune.utils.files import PRIVATE_FOLDER, expand_home, user_file, write_json
 from hydratune.utils.provenance import redact
 
 VARIABLE = "HYDRATUNE_SERVERS"  # passes the servers on to the child processes of a command
@@ -93,7 +93,7 @@ def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
     """
     if not (match := _SQLITE.fullmatch(uri.strip())):
         return None
-    path = Path(match[1]).expanduser().resolve()
+    path = expand_home(match[1]).resolve()
     own = directory.resolve()
     projects = [Path.cwd(), *(folder.parent for folder in own.parents if folder.name in RESULTS)]
     places = [own, *(project / name for project in projects for name in RESULTS)]
@@ -128,7 +128,7 @@ def _confirmed() -> set[str]:
 def _store(uri: str) -> str | None:
     """Return the recorded form of an address: a server, or the absolute path of a SQLite file; None for others."""
     if match := _SQLITE.fullmatch(uri.strip()):
-        return f"sqlite:///{quote(str(Path(match[1]).expanduser().resolve()))}"
+        return f"sqlite:///{quote(str(expand_home(match[1]).resolve()))}"
     return _server(uri)
 
 

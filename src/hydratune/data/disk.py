@@ -13,6 +13,7 @@ from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
+from hydratune.utils.files import expand_home
 
 _NAME = re.compile(r"[\w. -]*\w")
 
@@ -30,7 +31,7 @@ class SavedDataset(Source):
     def check(self) -> Iterator[Mistake]:
         """Add an error if the directory does not hold a saved dataset."""
         yield from super().check()
-        folder = Path(self.path).expanduser()
+        folder = expand_home(self.path)
         if not any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
             fix = f"Paths are read from {Path.cwd()}."
             yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
@@ -44,7 +45,7 @@ class SavedDataset(Source):
         from datasets import DatasetDict, load_from_disk
 
         try:
-            found = load_from_disk(str(Path(self.path).expanduser()))
+            found = load_from_disk(str(expand_home(self.path)))
         except (OSError, ValueError) as error:
             got = f"{self.path!r}: {one_line(error)}"
             raise ConfigError(Mistake("dataset.path", "a saved dataset", got, "Save it again.")) from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hydratune.data.columns import MISSING, Column, preview
 from hydratune.data.open_files import lines
-from hydratune.data.readers.conll import layout_of
+from hydratune.data.readers.conll import Layout, layout_of
 from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first_records, tables
 from hydratune.data.readers.formats import CONLL, SEPARATED
 from hydratune.data.readers.scan import ReadOptions
@@ -43,9 +43,10 @@ def unreadable(
         rows = first_records(path, options, COMPARED)
         if fix := misnamed(path, name, options.encoding):
             yield Mistake("format", f"jsonl for {path}", f"{name}, with {preview(rows[0])}", fix)
-        elif "tokens" in wanted and (layout := layout_of(path, replace(options, delimiter=None))).sentences > 1:
+        elif "tokens" in wanted and (layout := _layout(path, options)).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
-            yield Mistake("format", "conll for a token on each line", got, "Set dataset.format=conll.")
+            form = "conllu" if layout.has_ranges else "conll"
+            yield Mistake("format", f"{form} for a token on each line", got, f"Set dataset.format={form}.")
         elif not options.comment and (sep := _EXCEL.match(rows[0][0])):
             delimiter = sep[1] or options.delimiter or ","
             fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
@@ -65,10 +66,16 @@ def unreadable(
         yield Mistake("format", "a format with columns", f"text for {path}", _columns_fix(path, options, wanted))
 
 
+def _layout(path: Path, options: ReadOptions) -> Layout:
+    """Return the layout of a file that may have a token on each line, without options for other formats."""
+    return layout_of(path, replace(options, delimiter=None, column_names=None))
+
+
 def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> str:
     """Return the fix for a file of lines that should have columns."""
     if "tokens" in wanted:
-        return "Set dataset.format=conll for a token and its label on each line."
+        form = "conllu" if _layout(path, options).has_ranges else "conll"
+        return f"Set dataset.format={form} for a token and its label on each line."
     if table := next(tables(path, replace(options, delimiter="\0")), None):
         delimiter, rows = table
         header = " dataset.header=false" if _is_data(rows) else ""

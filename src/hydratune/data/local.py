@@ -311,9 +311,11 @@ class LocalFiles(Source):
             for split, paths in self.paths().items()
             for path in paths
         ]
-        numbers, ids, references = (tuple((kinds or {}).get(kind, ())) for kind in ("number", "label", "references"))
+        texts, numbers, ids, references = (
+            tuple((kinds or {}).get(kind, ())) for kind in ("text", "number", "label", "references")
+        )
         names = None if needed is None else tuple(sorted(needed))
-        selection = Selection(names, rest, numbers, ids, decimal=self.decimal, texts_or_lists=references)
+        selection = Selection(names, rest, numbers, ids, decimal=self.decimal, texts=(*texts, *references))
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer_size)
 
 

@@ -58,6 +58,11 @@ class Mixture(Configurable):
         return self._dropped
 
     @property
+    def test_positions(self) -> None:
+        """None, since the positions of rows of several sources are ambiguous."""
+        return None
+
+    @property
     def label_names(self) -> list[str] | None:
         """The label names in the order of the ids, available after `load`; None for a task without labels."""
         lists = [source.label_names or [] for source in self.sources.values()]
@@ -85,6 +90,10 @@ class Mixture(Configurable):
                 yield Mistake(
                     f"sources.{name}.labels", f"those of dataset.labels ({self.labels})", f"{source.labels}", fix
                 )
+        streamed = [name for name, one in self.sources.items() if getattr(one, "streaming", False)]
+        if streamed and len(streamed) < len(self.sources):
+            fix = "Set dataset.sources.NAME.streaming alike for all sources."
+            yield Mistake("sources", "sources that are all streamed, or none", f"{streamed} alone", fix)
         yield from check_label_names(self.labels)
         for name, weight in self.weights.items():
             if name not in self.sources:

@@ -12,6 +12,7 @@ from hydratune.data.readers.image_folder import is_image, is_image_folder
 from hydratune.data.split_column import split_of
 from hydratune.utils.errors import did_you_mean
 from hydratune.utils.file_formats import PATTERN
+from hydratune.utils.files import expand_home
 
 # Suffixes of files of rows that are stored next to images.
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2", ".xz")
@@ -43,7 +44,7 @@ def expand(given: str) -> list[Path]:
     """
     if given.startswith(PATTERN):
         return _matches(given)
-    path = Path(given).expanduser()
+    path = expand_home(given)
     if path.is_dir():
         return _inside(path)
     if not path.is_file():
@@ -78,7 +79,7 @@ def _matches(given: str) -> list[Path]:
 
 
 def _glob(pattern: str) -> list[Path]:
-    matches = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute ones)
+    matches = glob.glob(str(expand_home(pattern)), recursive=True)  # noqa: PTH207 (Path.glob takes no absolute ones)
     return [Path(match) for match in matches]
 
 

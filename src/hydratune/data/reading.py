@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from hydratune.data.split_column import candidates, joined
 from hydratune.data.streaming import HEAD
 from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
 from hydratune.utils.errors import ConfigError, Mistake, one_line
+
+log = logging.getLogger(__name__)
 
 _FIX = "Correct the file: every row needs the same columns and types."
 
@@ -186,7 +189,7 @@ def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]
     - Numbers: other values make their rows invalid if most values of the column are numbers. Otherwise the column does
       not hold numbers.
     - Labels may be words, so among numbers only markers of missing values make their rows invalid.
-    - References: if a split has both texts and lists of texts in a column, each text becomes a list of one.
+    - Texts: if a split has both texts and lists of texts in a column, each text becomes a list of one.
     """
     lines = {file.split: HEAD if file.split in stream else math.inf for file in files}
     for file in files:
@@ -198,7 +201,7 @@ def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]
     words = {name for file in files for name in file.scan.words if name in selection.ids}
     mixed = tuple(sorted(name for name, (numbers, others) in totals.items() if numbers > others > 0))
     mixed = tuple(name for name in mixed if name not in words)
-    only_lists = tuple(name for name in selection.texts_or_lists if _has_texts_and_lists(files, name))
+    only_lists = tuple(name for name in selection.texts if _has_texts_and_lists(files, name))
     selection = replace(selection, only_numbers=mixed, only_lists=only_lists)
     for file in files if mixed or only_lists else ():
         file.look(selection, lines[file.split])
@@ -233,6 +236,9 @@ def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> 
     for name in dict.fromkeys(name for split in cells for name in types[split]):
         own = [split for split in cells if name in types[split]]
         joined = reduce(CELLS.widest, (types[split][name] for split in own))
+        if name in selection.texts and joined not in (None, "string"):
+            log.warning("data: all values of %r are numbers or truth values; they are read as texts", name)
+            joined = "string"
         for split in own:
             types[split][name] = joined or CELLS.empty
     fractions = {name for files in by_split.values() for file in files for name in file.scan.fractions}

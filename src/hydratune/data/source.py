@@ -20,6 +20,7 @@ from hydratune.data.raw import RawDataset
 from hydratune.data.source_checks import SPLITS, check_source
 from hydratune.data.split_column import check_unsplit, split_rows
 from hydratune.data.splits import (
+    RowNumbers,
     drop_blanks,
     drop_keys,
     hold_out,
@@ -99,12 +100,22 @@ class Source(Configurable, ABC):
             self.split_column = column_name(self.split_column)
         self.labels = as_texts(self.labels)
         self._label_names: list[str] | None = None
+        self._test_positions: list[int] | None = None
         self._dropped = DroppedRows()
 
     @property
     def dropped(self) -> DroppedRows:
         """The rows that `load` dropped, and the rows that a stream drops while it is read."""
         return self._dropped
+
+    @property
+    def test_positions(self) -> list[int] | None:
+        """Position of each test row in the files that it was read from, from 0, available after `load`.
+
+        It counts invalid rows too. The files are those of train if the test rows are held out from train. None without
+        test rows.
+        """
+        return self._test_positions
 
     @property
     def label_names(self) -> list[str] | None:
@@ -128,7 +139,8 @@ class Source(Configurable, ABC):
             rest: Whether to return the other columns too.
             kinds: Kind -> columns whose values need special parsing. In columns of numbers (`number`), other values
                 make their rows invalid. In columns of labels (`label`), markers of missing values among numbers do.
-                Columns of `references` hold texts or lists of texts.
+                Cells of columns of texts (`text`) are never numbers. Columns of `references` hold texts or lists of
+                texts.
         """
         return self.read()
 
@@ -175,7 +187,7 @@ class Source(Configurable, ABC):
 
     def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
         """Return the columns of the data by the kinds that decide how their values are read."""
-        kinds: dict[str, list[str]] = {"number": [], "label": [], "references": []}
+        kinds: dict[str, list[str]] = {"text": [], "number": [], "label": [], "references": []}
         for name, column in wanted.items():
             theirs = self._theirs(name)
             if isinstance(theirs, list) and column.kind == "labels":
@@ -279,6 +291,7 @@ class Source(Configurable, ABC):
         splits, streams = raw.splits, is_stream(raw.splits["train"])
         names = label_names or self._label_names
         drop = self.on_bad_rows == "skip"
+        numbers = RowNumbers(splits) if "test" in splits or self.test_size else None
         self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
         if streams:
             splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
@@ -294,6 +307,9 @@ class Source(Configurable, ABC):
         for split, most in self.max_samples.items():
             if most is not None and split in splits:
                 splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
+        tested = numbers.restore(splits) if numbers else None
+        self._test_positions = tested and [raw.number(numbers.split, row) for row in tested] if numbers else None
+        drop_keys(splits, self.stratify_by_column, self.group_by_column)
         if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer_size)
         log.info("data: %s", ", ".join(f"{split} {format_length(splits[split])}" for split in splits))
@@ -355,10 +371,7 @@ class Source(Configurable, ABC):
         return with_whole_labels(renamed, labels)
 
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
-        """Hold out the missing validation and test splits from train, then drop the columns that rows are split by.
-
-        Test keeps its groups.
-        """
+        """Hold out the missing validation and test splits from train."""
         shares = {"validation": self.validation_size, "test": self.test_size}
         left = 1.0  # share of all training rows that is left in train
         for split, share in shares.items():
@@ -371,7 +384,6 @@ class Source(Configurable, ABC):
             left -= share
             how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
-        drop_keys(splits, self.stratify_by_column, self.group_by_column)
 
     def limited(self, rows: Any, most: int, shuffle: bool) -> Any:
         """Return at most that many rows, drawn by `seed`; the first ones for a stream or if `shuffle` is false."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
 GROUPS = "_group"  # a column of test rows; rows with the same value are in one group
+_NUMBER = "_row"  # a column with the number of each row as it was read
 
 
 def without_groups(splits: DatasetDict) -> DatasetDict:
@@ -179,6 +180,30 @@ def _joined(batch: Mapping[str, Sequence[Any]], name: str) -> list[str | None]:
 
 def _filled(batch: Mapping[str, Sequence[Any]], name: str) -> list[list[str]]:
     return [[text for text in texts if text and text.strip()] for texts in batch[name]]
+
+
+class RowNumbers:
+    """Numbers of the rows that become the test rows: those of test as they were read, or of train without such a split.
+
+    The rows have a column of numbers while they are dropped, held out, and limited. `restore` replaces them by rows
+    without it, since `datasets` cannot add a column once another added column was removed.
+
+    Args:
+        splits: Rows as they were read.
+    """
+
+    def __init__(self, splits: DatasetDict) -> None:
+        self.split = "test" if "test" in splits else "train"
+        self._rows: Any = splits[self.split]
+        if not is_stream(self._rows):
+            splits[self.split] = self._rows.add_column(_NUMBER, [*range(len(self._rows))])
+
+    def restore(self, splits: DatasetDict) -> list[int] | None:
+        """Remove the column from all splits, and return the numbers of the test rows; None if they are a stream."""
+        numbers = {split: rows[_NUMBER][:] for split, rows in splits.items() if _NUMBER in (rows.column_names or ())}
+        for split, own in numbers.items():
+            splits[split] = self._rows if own == [*range(len(self._rows))] else self._rows.select(own)
+        return numbers.get("test")
 
 
 def hold_out(

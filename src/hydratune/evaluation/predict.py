@@ -35,6 +35,7 @@ from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 from hydratune.utils.file_formats import suffix
+from hydratune.utils.files import ROW
 from hydratune.utils.logs import quiet_libraries
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROW = "row"  # output column with the position of the row in the file, from 0
 CHUNK = 1000  # minimum number of rows that are held in memory
 # Keys of a run's config that overrides may change: parsing of the file, hardware, and the length of generated text.
 _PARSING = (
@@ -271,7 +271,8 @@ def _records(
     Raises:
         ConfigError: If a column of the file has a name that the output uses.
     """
-    for i, columns, prediction in zip(numbers, data.columns.select(numbers), predictions, strict=True):
+    written = data.columns.select(numbers) if data.columns.column_names else ({} for _ in numbers)
+    for i, columns, prediction in zip(numbers, written, predictions, strict=True):
         same = {name for name in prediction if name in columns and columns[name] == prediction[name]}
         if taken := [name for name in (ROW, *prediction) if name in columns and name not in same]:
             others = ",".join(name for name in columns if name not in taken)

@@ -19,7 +19,7 @@ from hydratune.config.validate import check_config, check_part
 from hydratune.sweep.space import Parameter, Point, Space, format_value, read_space, short
 from hydratune.training.job import more_is_better
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, mapping_setting, one_of
 from hydratune.utils.files import PRIVATE_FOLDER, write_json
 from hydratune.utils.provenance import redact
 
@@ -207,7 +207,7 @@ def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Itera
     known = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
     for name in objectives:
         if name not in known:
-            fix = did_you_mean(name, known, f"Set sweep.objectives={{{known[-3]}: maximize}}.")
+            fix = did_you_mean(name, known, f"Set {mapping_setting('sweep.objectives', {known[-3]: 'maximize'})}.")
             yield Mistake("sweep.objectives", one_of(known), repr(name), fix)
 
 

@@ -18,7 +18,7 @@ from hydratune.data.label_names import LabelNames, check_fractions, label_text
 from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
 from hydratune.tasks.tokenize import IGNORED
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
+from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, mapping_setting
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -217,12 +217,12 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
         got, fix = f"{_some(names)}", "Set dataset.labels=[false,true], or two names in the order false, true."
         raise ConfigError(Mistake("dataset.labels", "names for false and true", got, fix))
     if is_bool and tuple(name.casefold() for name in names) in _TRUE_FIRST:
-        got, fix = f"{_some(names)}", f"Set dataset.labels={{true:{names[0]},false:{names[1]}}}."
+        got, fix = f"{_some(names)}", f"Set {mapping_setting('dataset.labels', {'true': names[0], 'false': names[1]})}."
         raise ConfigError(Mistake("dataset.labels", "names in the order false, true", got, fix))
     if is_bool and truths:
         return truths
     if truths and [*same][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
-        got, fix = f"{_some(names)} for whole numbers", "Set dataset.labels={0: 'false', 1: 'true'}."
+        got, fix = f"{_some(names)} for whole numbers", "Set 'dataset.labels={0:false,1:true}'."
         raise ConfigError(Mistake("dataset.labels", "names in the order of the ids", got, fix))
     ids = dict(enumerate(names))
     return numbers if any(ids.get(number) != name for number, name in numbers.items()) else ids
@@ -256,9 +256,8 @@ def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) ->
     if not present or isinstance(present[0], bool) or (0 in present and ({*present} <= ids or ids <= {*present})):
         return
     pairs = zip(present, names, strict=True) if len(present) == len(names) else [(present[0], names[0])]
-    example = ",".join(f"{value}:{name}" for value, name in pairs)
     more = "" if len(present) == len(names) else ",..."
-    fix = f"Map each id to its name: dataset.labels={{{example}{more}}}."
+    fix = f"Map each ID to its name: {mapping_setting('dataset.labels', dict(pairs), more)}."
     expected = f"ids from 0 to {len(names) - 1} for the names {_some(names)}"
     raise ConfigError(Mistake("dataset.labels", expected, f"the ids {_some(present)}", fix))
 
@@ -281,7 +280,8 @@ def _check_zeros(rows: Dataset, names: Mapping[str, str], column: str) -> None:
     if zeros:
         key = str(int(zeros[0]))
         expected = f"the values of the data, such as {zeros[0]!r}"
-        fix = f"Write {{{zeros[0]}: {names[key]}}} on the command line, and quote {zeros[0]!r} in YAML."
+        example = mapping_setting("dataset.labels", {zeros[0]: names[key]}, ",...")
+        fix = f"Set {example} on the command line; in YAML, quote {zeros[0]!r}."
         raise ConfigError(Mistake("dataset.labels", expected, key, fix))
 
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
-from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError
+from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def absolute_uri(uri: str) -> str:
     """Return an address with an absolute path if it is one of SQLite, so that it holds in another directory."""
     if not uri.startswith(_SQLITE):
         return uri
-    return _SQLITE + str(Path(uri.removeprefix(_SQLITE)).expanduser().absolute())
+    return _SQLITE + str(expand_home(uri.removeprefix(_SQLITE)).absolute())
 
 
 def stored_uri(uri: str, directory_before: str, directory: Path) -> str:

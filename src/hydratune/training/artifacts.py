@@ -29,6 +29,7 @@ from hydratune.utils.files import (
     LABELS,
     MODEL,
     PREDICTIONS,
+    ROW,
     TRAINING_ARGS,
     write_json,
     write_lines,
@@ -139,9 +140,26 @@ def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any
     )
 
 
-def predictions(job: Job, task: Task, rows: Any, predicted: PredictionOutput, test: EvalSplit, run_log: RunLog) -> None:
-    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label."""
+def decoded_rows(
+    task: Task, rows: Any, positions: Sequence[int] | None, predicted: PredictionOutput, test: EvalSplit
+) -> list[dict[str, Any]]:
+    """Return the prediction for each test row, with its inputs and its position in the files.
+
+    Args:
+        task: Task of the run.
+        rows: Test rows of the data.
+        positions: Position of each of these rows in the files; None if unknown.
+        predicted: Output of Trainer.
+        test: Test rows as inputs of the model.
+    """
     decoded = list(_with_inputs(task, rows, list(task.decode(predicted, test))))
+    if positions is None or len(positions) != len(decoded):
+        return decoded
+    return [{ROW: position, **row} for position, row in zip(positions, decoded, strict=True)]
+
+
+def predictions(job: Job, task: Task, decoded: Sequence[dict[str, Any]], test: EvalSplit, run_log: RunLog) -> None:
+    """Write the prediction for each test row, a sample that MLflow shows as a table, and tables by label."""
     if not decoded:
         return
     write_lines(job.directory / PREDICTIONS, decoded)

@@ -153,7 +153,10 @@ def _record_results(
     """Record predictions, tables, and metrics, and log the model; their errors do not lose the saved model."""
     if test:
         with optional_record("predictions"):
-            artifacts.predictions(job, setup.data.task, setup.data.splits["test"], *test, run_log)
+            decoded = artifacts.decoded_rows(
+                setup.data.task, setup.data.splits["test"], setup.data.test_positions, *test
+            )
+            artifacts.predictions(job, setup.data.task, decoded, test[1], run_log)
     # The last file: a run that has it is finished.
     write_json(job.directory / METRICS, {**metrics, PRECISIONS: setup.precision})
     run_log.artifact(job.directory / METRICS)

@@ -21,7 +21,7 @@ from hydratune.training.exact_resume import compare_conditions, conditions
 from hydratune.training.job import Job
 from hydratune.training.push import Push, default_repo_id
 from hydratune.training.resume import checkpoint_fingerprint, last_checkpoint
-from hydratune.training.trainer.argument_check import check_training_arguments
+from hydratune.training.trainer.argument_check import check_full_batch, check_training_arguments
 from hydratune.training.warm_cache import key_of
 from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Mistake
@@ -57,6 +57,7 @@ class PreparedData:
         max_length: Maximum number of tokens of a row; None for images and for models without a limit.
         encoded: Inputs of the model.
         dropped: Rows that the dataset has dropped.
+        test_positions: See `Source.test_positions`.
     """
 
     task: Task
@@ -66,6 +67,7 @@ class PreparedData:
     max_length: int | None
     encoded: EncodedData
     dropped: DroppedRows
+    test_positions: Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
         trainer.eval_precision = hardware.eval_precision
     checkpoint = last_checkpoint(trainer, checkpoint_fingerprint(cfg, data.splits["train"], network))
     hardware.fit(trainer, checkpoint)
+    check_full_batch(trainer)
     hardware.say()
     compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits))
     return Setup(data, network, adapter, hardware, trainer, checkpoint, push, precision, sources, model_info)
@@ -193,7 +196,7 @@ def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loade
     encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
     for sentence in encoded.said:
         log.warning("data: %s", sentence)
-    return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped)
+    return PreparedData(task, splits, config, processor, max_length, encoded, source.dropped, source.test_positions)
 
 
 def load_model(seed: int, model: Model, adapter: Adapter, prepared: PreparedData) -> Network:

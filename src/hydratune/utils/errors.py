@@ -6,7 +6,7 @@ import difflib
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -111,10 +111,28 @@ def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
 
 def setting(key: str, value: str) -> str:
     """Return `key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
+    quoted = hydra_text(value)
+    return f"{key}={value}" if quoted == value else shlex.quote(f"{key}={quoted}")
+
+
+def mapping_setting(key: str, mapping: Mapping[Any, str], more: str = "") -> str:
+    """Return `key={value:name,...}` as it is typed in a shell, where braces need quotes.
+
+    Args:
+        key: Key of the config.
+        mapping: Values, which are numbers or simple words, and their names.
+        more: Text after the last pair, e.g. `,...`.
+    """
+    pairs = ",".join(f"{value}:{hydra_text(name)}" for value, name in mapping.items())
+    return shlex.quote(f"{key}={{{pairs}{more}}}")
+
+
+def hydra_text(value: str) -> str:
+    """Return a text as Hydra's grammar accepts it: in quotes, unless it is a simple word."""
     if re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
-        return f"{key}={value}"
+        return value
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
-    return shlex.quote(f'{key}="{escaped}"')
+    return f'"{escaped}"'
 
 
 def one_of(options: Iterable[Any], command: str | None = None) -> str:

@@ -22,6 +22,7 @@ from hydratune.utils.errors import ConfigError, Mistake
 # Files in a run directory, in addition to `.hydra/`, the log, and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
 GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
+ROW = "row"  # key of a row of PREDICTIONS: its position in the files of its split, from 0
 LABELS = "labels.json"  # names of labels, in the order of their IDs
 CHECKPOINTS, MODEL = "checkpoints", "model"
 TRAINING_ARGS = "training_args.json"  # also in MODEL
@@ -43,6 +44,11 @@ def resolve_inside(folder: Path, name: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise PathEscapeError(f"{name!r} is not inside {folder}")
     return path
+
+
+def expand_home(path: str) -> Path:
+    """Return a path with `~` and `~user` replaced by home directories; without such a user, `~x.csv` is a file."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises RuntimeError without such a user)
 
 
 def find_files(directory: Path, name: str) -> Iterator[Path]:

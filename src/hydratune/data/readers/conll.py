@@ -19,6 +19,7 @@ from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 _USUAL = ("tokens", "labels")  # names of the columns of a file with one or two columns
 _WORD_ID = re.compile(r"\d+")  # does not match the range of a multiword token (1-2) or an empty node (1.1)
+_RANGE_ID = re.compile(r"\d+[-.]\d+")
 _COMMENT = re.compile(r"#(\s+\S|\S+\s*=)")  # does not match a hashtag
 _HEADER = re.compile(r"(id|index|tokens?|words?|form|lemma|pos|chunk|ner|labels?|tags?|(ner|pos|chunk)_tags?)", re.I)
 _TAG = re.compile(r"O|[BIELSU][-_].+")
@@ -44,6 +45,7 @@ class Layout:
         is_conllu: Whether the format is CoNLL-U, where only lines of words count.
         sentences: Number of sentences among the first lines.
         has_header: Whether the first line that is not a comment names the columns.
+        has_ranges: Whether ten columns start with IDs of multiword tokens or empty nodes, as only in CoNLL-U.
     """
 
     delimiter: str
@@ -54,6 +56,7 @@ class Layout:
     is_conllu: bool = False
     sentences: int = 0
     has_header: bool = False
+    has_ranges: bool = False
 
     def split(self, text: str) -> list[str]:
         """Return the cells of a line."""
@@ -176,7 +179,8 @@ def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout
     tags = frozenset(columns[-1]) if columns else frozenset()
     sample = tuple(column[:3] for column in columns)
     names = _names(options, is_conllu, columns)
-    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences, has_header)
+    has_ranges = width == len(CONLLU) and any(map(_RANGE_ID.fullmatch, columns[0])) if columns else False
+    return Layout(delimiter, tuple(names), options.comment, tags, sample, is_conllu, sentences, has_header, has_ranges)
 
 
 def _is_data(text: str, options: ReadOptions) -> bool:

@@ -16,6 +16,7 @@ from hydratune.data.readers.csv_reader import peek_csv, read_csv
 from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
 from hydratune.data.readers.json_reader import peek_names, read_json, read_jsonl
 from hydratune.data.readers.scan import BadLine, Reader, ReadOptions, Record, not_text
+from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.file_formats import is_compressed
 
 if TYPE_CHECKING:
@@ -185,7 +186,11 @@ def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
     if name == IMAGE_FOLDER:
         return image_folder_columns(path)
     if name in CONLL:
-        return list(layout_of(path, options, is_conllu=name == "conllu").names)
+        layout = layout_of(path, options, is_conllu=name == "conllu")
+        if layout.has_ranges and not layout.is_conllu:  # these lines are not words
+            got = "conll, although IDs such as 1-2 or 1.1 are those of CoNLL-U"
+            raise ConfigError(Mistake("dataset.format", f"conllu for {path}", got, "Set dataset.format=conllu."))
+        return list(layout.names)
     if name in SEPARATED:
         return peek_csv(path, options)
     return peek_names(path, options)

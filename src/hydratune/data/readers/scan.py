@@ -207,8 +207,9 @@ class Selection:
         ids: Columns of labels, which may be words or numbers.
         only_numbers: Columns in which other values than numbers make a row invalid.
         decimal: Decimal separator of numbers in CSV.
-        texts_or_lists: Columns that may hold texts or lists of texts, such as references.
-        only_lists: Columns of `texts_or_lists` with both in a split, so that each text becomes a list of one.
+        texts: Columns of texts. In CSV, their cells are texts even if all of them are numbers. In other formats, they
+            may hold lists of texts, such as sentences or references.
+        only_lists: Columns of `texts` with both in a split, so that each text becomes a list of one.
     """
 
     needed: tuple[str, ...] | None = None
@@ -217,7 +218,7 @@ class Selection:
     ids: tuple[str, ...] = ()
     only_numbers: tuple[str, ...] = ()
     decimal: str = "."
-    texts_or_lists: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     only_lists: tuple[str, ...] = ()
 
     def of(self, values: Mapping[str, Any], typing: Typing) -> Mapping[str, Any]:
@@ -361,7 +362,7 @@ def conflict(
         if not selection.is_needed(name):
             continue
         before, now = kind(types.get(name)), kind_of_value(value)
-        if name in selection.texts_or_lists and now in ("text", "list"):
+        if name in selection.texts and now in ("text", "list"):
             continue
         if before and now and before != now:
             return BadLine(

@@ -60,6 +60,20 @@ def check_training_arguments(args: Any, network: Any) -> None:
         raise ConfigError(*refused)
 
 
+def check_full_batch(trainer: Any) -> None:
+    """Raise ConfigError if `dataloader_drop_last` drops all training rows, so that no step would be trained.
+
+    Args:
+        trainer: Trainer with its final batch size.
+    """
+    args, rows = trainer.args, trainer.train_dataset
+    size = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and hasattr(rows, "__len__") and len(rows) < size:
+        fix = "Set trainer.args.dataloader_drop_last=false, or lower trainer.args.per_device_train_batch_size."
+        expected = f"false for fewer training rows than one batch of {size}"
+        raise ConfigError(Mistake("trainer.args.dataloader_drop_last", expected, f"true for {len(rows)} rows", fix))
+
+
 def _refusal(name: str, expected: str, make: Callable[[], Any]) -> Iterator[Mistake]:
     try:
         make()
