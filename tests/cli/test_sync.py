@@ -87,7 +87,7 @@ def test_run_that_is_lost_during_training_is_created_again(store, own_directory,
     (directory / "notes.txt").write_text("x")
     with Mlflow(uri=store, experiment_name="films").start(RunInfo("run", directory, {"lr": 0.1}, {})) as run_log:
         run_log.metrics({"eval_loss": 0.5}, 1)
-        run_log._sender.nudge()
+        run_log._sender.flush_soon()
         while not Journal(directory).is_delivered():
             pass
         shutil.copy(empty_store, Path("outputs/mlflow.db"))

@@ -32,7 +32,7 @@ def test_several_references_are_scored_as_upstream_does():
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics import BLEU, CHRF
 
-    scores = Seq2Seq(metrics=METRICS).rescore(decoded(REFERENCES), ())
+    scores = Seq2Seq(metrics=METRICS).metrics_from_predictions(decoded(REFERENCES), ())
     padded = [[row[i] if i < len(row) else None for row in REFERENCES] for i in range(3)]
     assert scores["bleu"] == pytest.approx(BLEU().corpus_score(PREDICTED, padded).score)
     assert scores["chrf"] == pytest.approx(CHRF().corpus_score(PREDICTED, padded).score)
@@ -50,16 +50,18 @@ def test_one_reference_in_a_list_is_a_text():
     """Both score the same."""
     texts = [row[0] for row in REFERENCES]
     task = Seq2Seq(metrics=METRICS)
-    assert task.rescore(decoded([[text] for text in texts]), ()) == task.rescore(decoded(texts), ())
+    assert task.metrics_from_predictions(decoded([[text] for text in texts]), ()) == task.metrics_from_predictions(
+        decoded(texts), ()
+    )
 
 
 @pytest.mark.parametrize("metric", ["bleu", "chrf"])
 def test_resamples_score_all_references(metric):
     """Counts that are made once give the score of the rows."""
     task, rows = Seq2Seq(metrics=[metric]), decoded(REFERENCES)
-    score = task.resampled(metric, rows, ())
-    assert score([0, 2]) == pytest.approx(task.rescore([rows[0], rows[2]], ())[metric])
-    assert task.ratios(rows[0], ()) == {}
+    score = task.bootstrap_metric(metric, rows, ())
+    assert score([0, 2]) == pytest.approx(task.metrics_from_predictions([rows[0], rows[2]], ())[metric])
+    assert task.row_contributions(rows[0], ()) == {}
 
 
 @pytest.mark.parametrize("value", [[], ["x", " "], ["x", None], None])
@@ -150,7 +152,7 @@ def test_a_run_on_sentences_and_references(train, own_directory, tiny_model):
     task = ["task=seq2seq", "task.max_target_length=8", "task.metrics=[rougeL,bleu]"]
     result = train("dataset=local", *task, *files, *model, "trainer.args.max_steps=2")
     assert [row["label"] for row in predictions(result)] == [row["target"] for row in rows]
-    again = Seq2Seq(metrics=["rougeL"]).rescore(predictions(result), ())
+    again = Seq2Seq(metrics=["rougeL"]).metrics_from_predictions(predictions(result), ())
     assert result.metrics["test_rougeL"] == pytest.approx(again["rougeL"])
     from hydratune.evaluation.predict import PredictRequest, predict
 

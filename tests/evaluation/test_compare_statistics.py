@@ -150,7 +150,7 @@ def test_scores_of_a_corpus():
     worse = [{"label": text, "prediction": text.replace("very good", f"bad {i}")} for i, text in enumerate(texts)]
     task = Seq2Seq(metrics=["bleu"])
     _, found = paired_test(RowScores(task, "bleu", [worse, rows], ()), 0, 1)
-    assert found.value == pytest.approx(100 - task.rescore(worse, ())["bleu"])
+    assert found.value == pytest.approx(100 - task.metrics_from_predictions(worse, ())["bleu"])
     assert found.p < 0.01
 
 
@@ -320,7 +320,7 @@ def test_resampled_metric_equals_that_of_scikit_learn(reference):
     true, said = random.choice(list("abce"), 60, p=[0.6, 0.3, 0.05, 0.05]), random.choice(list("abcd"), 60)
     rows = [{"label": a, "prediction": b} for a, b in zip(true.tolist(), said.tolist(), strict=True)]
     name = reference.__name__
-    score = SequenceClassification(metrics=[name]).resampled(name, rows, list("abcd"))
+    score = SequenceClassification(metrics=[name]).bootstrap_metric(name, rows, list("abcd"))
     for size in (60, 6, 2):
         for _ in range(20):
             drawn = random.integers(60, size=size)
@@ -328,14 +328,14 @@ def test_resampled_metric_equals_that_of_scikit_learn(reference):
 
 
 def test_resampled_macro_f1_of_label_sets_equals_that_of_all_rows():
-    """As `rescore` computes it: labels of the model count always, others where they are true."""
+    """As `metrics_from_predictions` computes it: labels of the model count always, others where they are true."""
     random = np.random.default_rng(0)
     sets = [[[label for label in "abcd" if random.random() < 0.3] for _ in range(40)] for _ in range(2)]
     rows = [{"labels": a, "predictions": [x for x in b if x != "d"]} for a, b in zip(*sets, strict=True)]
     task = MultiLabelClassification(metrics=["macro_f1"])
-    score = task.resampled("macro_f1", rows, list("abc"))
+    score = task.bootstrap_metric("macro_f1", rows, list("abc"))
     for size in (40, 3):
         for _ in range(10):
             drawn = random.integers(40, size=size)
-            expected = task.rescore([rows[i] for i in drawn], list("abc"))["macro_f1"]
+            expected = task.metrics_from_predictions([rows[i] for i in drawn], list("abc"))["macro_f1"]
             assert score(drawn) == pytest.approx(expected)

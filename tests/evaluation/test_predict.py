@@ -228,9 +228,11 @@ def test_predict_batches_by_length(finished, own_directory, monkeypatch):
     file = write_rows(own_directory / "new.jsonl", [{"text": text} for text in texts])
     shapes = []
     task = type(finished_task(finished))
-    respond = task.respond
+    predict_batch = task.predict_batch
     monkeypatch.setattr(
-        task, "respond", lambda self, net, batch: shapes.append(batch["input_ids"].shape) or respond(self, net, batch)
+        task,
+        "predict_batch",
+        lambda self, net, batch: shapes.append(batch["input_ids"].shape) or predict_batch(self, net, batch),
     )
     rows = said(file, finished, batch_size=2)
     assert [row["text"] for row in rows] == texts

@@ -86,17 +86,17 @@ def rescored(train, tiny, tiny_model, own_directory):
 
 @pytest.mark.parametrize("case", CASES)
 def test_decoded_rows_are_scored_as_predictions_are(rescored, case):
-    """`rescore` of predictions.jsonl is what Trainer measured on test, and so is a resample that draws each row once.
+    """`metrics_from_predictions` of predictions.jsonl is what Trainer measured on test, and so is a resample that draws each row once.
 
     Of rows that were drawn twice or never, both ways say the same.
     """
     task, measured, rows, names = rescored(case)
-    scores = task.rescore(rows, names)
+    scores = task.metrics_from_predictions(rows, names)
     assert set(task.metrics) <= set(scores)
     for name, value in scores.items():
         assert value == pytest.approx(measured[f"test_{name}"], abs=1e-6), name
     drawn = np.array([np.arange(8), [0, 0, 1, 5, 5, 7, 7, 7], [4, 3, 3, 2, 6, 1, 1, 1]])
     for name in task.metrics:
-        expected = [task.rescore([rows[i] for i in numbers], names)[name] for numbers in drawn]
+        expected = [task.metrics_from_predictions([rows[i] for i in numbers], names)[name] for numbers in drawn]
         scores = RowScores(task, name, [rows], names)
         assert scores.drawn(drawn)[0] == pytest.approx(expected, abs=1e-6), name

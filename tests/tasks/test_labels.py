@@ -307,7 +307,9 @@ def test_a_run_counts_unseen_labels_as_errors(train, tiny):
     assert result.metrics["test_macro_f1"] == pytest.approx(sum(f1.values()) / 3)
     assert result.metrics["test_f1"] == pytest.approx(f1["good"])  # of the second of two labels
     task = SequenceClassification(metrics=["accuracy", "macro_f1"])
-    assert task.rescore(rows, ["bad", "good"])["macro_f1"] == pytest.approx(result.metrics["test_macro_f1"])
+    assert task.metrics_from_predictions(rows, ["bad", "good"])["macro_f1"] == pytest.approx(
+        result.metrics["test_macro_f1"]
+    )
     assert task.tables(rows, {"id2label": {0: "bad", 1: "good"}})["confusion_matrix"].to_numpy().sum() == 8
 
 
@@ -338,7 +340,7 @@ def test_unseen_entities_are_missed(tiny_model):
     scores = task.compute_metrics(prediction, evaluated)
     assert (scores["recall"], scores["recall_new"]) == (0.5, 0.0)
     assert scores["accuracy"] == pytest.approx(1 / 3)
-    assert next(iter(task.decode(prediction, evaluated)))["labels"] == ["B-x", "B-new", "I-new"]
+    assert next(iter(task.predictions_with_labels(prediction, evaluated)))["labels"] == ["B-x", "B-new", "I-new"]
 
 
 def test_unseen_labels_of_a_set(tiny_model):
@@ -355,9 +357,9 @@ def test_unseen_labels_of_a_set(tiny_model):
     evaluated = EvalSplit(rows, data.head)
     expected = {"micro_f1": pytest.approx(4 / 5), "macro_f1": pytest.approx(2 / 3), "subset_accuracy": 0.5}
     assert task.compute_metrics(prediction, evaluated) == expected
-    decoded = list(task.decode(prediction, evaluated))
+    decoded = list(task.predictions_with_labels(prediction, evaluated))
     assert decoded[0]["labels"] == ["a", "new"]
-    assert task.rescore(decoded, ["a", "b"]) == expected
+    assert task.metrics_from_predictions(decoded, ["a", "b"]) == expected
     assert task.tables(decoded, data.head)["per_label"].loc["new", "support"] == 1
 
 

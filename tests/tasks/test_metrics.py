@@ -220,7 +220,7 @@ def test_bleu_of_chinese_needs_its_tokenizer(tokenizer, bleu, warnings):
     """With the default one a perfect sentence has no four words, which is told before training."""
     task = Seq2Seq(metrics=["bleu"], bleu_tokenizer=tokenizer)
     text = SENTENCES["Chinese"]
-    assert task.rescore([{"label": text, "prediction": text}], ())["bleu"] == pytest.approx(bleu)
+    assert task.metrics_from_predictions([{"label": text, "prediction": text}], ())["bleu"] == pytest.approx(bleu)
     splits = DatasetDict({split: Dataset.from_dict({"target": [text]}) for split in ("train", "test")})
     assert len(list(task.warnings(splits))) == warnings
 
@@ -349,7 +349,7 @@ def test_extra_metric_of_a_library(compose, monkeypatch):
     check_config(cfg)
     rows = [{"label": "ab"[i % 2], "prediction": "ab"[i % 3 % 2]} for i in range(9)]
     expected = cohen_kappa_score([row["label"] for row in rows], [row["prediction"] for row in rows])
-    assert build(cfg.task).rescore(rows, ["a", "b"])["kappa"] == pytest.approx(expected)
+    assert build(cfg.task).metrics_from_predictions(rows, ["a", "b"])["kappa"] == pytest.approx(expected)
 
 
 def test_extra_metric_of_probabilities():
@@ -363,7 +363,7 @@ def test_extra_metric_of_probabilities():
     evaluated = EvalSplit(None, {"num_labels": 2, "id2label": {0: "a", 1: "b"}})
     scores = task.compute_metrics(EvalPrediction(reduced, np.array([0, 1, 1])), evaluated)
     assert scores["nll"] == pytest.approx(torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1])).item())
-    assert [row["prediction"] for row in task.say(reduced, evaluated)] == ["a", "b", "a"]
+    assert [row["prediction"] for row in task.format_predictions(reduced, evaluated)] == ["a", "b", "a"]
     assert "nll" not in task.row_metrics(["a", "b"])
 
 
@@ -373,7 +373,7 @@ def test_extra_metric_that_returns_no_number():
         metrics=[], extra_metrics={"odd": Metric(function=lambda **_: "x", inputs={"predictions": "predictions"})}
     )
     with pytest.raises(ConfigError) as caught:
-        task.rescore([{"label": "a", "prediction": "b"}], ["a", "b"])
+        task.metrics_from_predictions([{"label": "a", "prediction": "b"}], ["a", "b"])
     assert [mistake.key for mistake in caught.value.mistakes] == ["task.extra_metrics.odd.function"]
 
 

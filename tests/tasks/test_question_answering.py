@@ -167,7 +167,7 @@ def test_windows_find_every_answer(tokenizer, max_length):
     assert max(map(len, rows["input_ids"])) <= max_length
     evaluated = EvalSplit(rows, data.head)
     assert task.compute_metrics(ideal(rows, task), evaluated) == {"exact_match": 100.0, "f1": 100.0}
-    assert [row["prediction"] for row in task.decode(ideal(rows, task), evaluated)] == [
+    assert [row["prediction"] for row in task.predictions_with_labels(ideal(rows, task), evaluated)] == [
         r["answers"]["text"][0] for r in ROWS
     ]
     assert len(rows) > 12 or max_length == 384
@@ -293,7 +293,7 @@ def test_forms_of_answers(tokenizer, form):
     task = QuestionAnswering(version_2_with_negative=True)
     assert not list(task.bad_rows(DatasetDict(train=Dataset.from_list(rows)), None))
     data = prepare(tokenizer, rows, 32, doc_stride=4, version_2_with_negative=True)
-    found = list(task.decode(ideal(data.splits["test"], task), EvalSplit(data.splits["test"], {})))
+    found = list(task.predictions_with_labels(ideal(data.splits["test"], task), EvalSplit(data.splits["test"], {})))
     assert (found[0]["answers"], found[-1]["answers"], found[-1]["prediction"]) == ([], ["Paris"], "Paris")
 
 

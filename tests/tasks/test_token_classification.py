@@ -60,7 +60,7 @@ def test_no_word_is_lost_and_none_counts_twice(tokenizer, max_length, stride):
         rows.append((tokens, [generator.choice(["B-x", "I-x", "O"]) for _ in tokens]))
     data = prepare(tokenizer, rows, max_length, stride=stride)
     assert all(len(ids) <= (max_length or 999) for ids in data.splits["train"]["input_ids"])
-    found = list(TokenClassification().decode(*perfect(data)))
+    found = list(TokenClassification().predictions_with_labels(*perfect(data)))
     for (tokens, labels), row in zip(rows, found, strict=True):
         assert row["tokens"] == tokens
         assert row["labels"] == labels

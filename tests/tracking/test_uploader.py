@@ -170,7 +170,7 @@ def test_a_sender_that_is_left(journal, monkeypatch):
 
     monkeypatch.setattr(uploader, "Delivery", lambda *_: Slow())
     journal.write("tags", tags={})
-    Uploader(journal, "somewhere", object(), ended.set).leave()
+    Uploader(journal, "somewhere", object(), ended.set).detach()
     assert not ended.is_set()
     assert not journal.is_delivered()
     taken.set()

@@ -41,7 +41,7 @@ def said(hardware, caplog, **given):
     """The line of a run with these `trainer.args`."""
     caplog.set_level("INFO")
     hardware.prepare(given)
-    hardware.say()
+    hardware.log_summary()
     return caplog.messages[-1]
 
 
@@ -209,7 +209,7 @@ def test_trainer_is_told_to_compile(on, tmp_path, asked, given, steps, compiled)
     args = TrainingArguments(tmp_path, use_cpu=True, **steps)
     hardware = Hardware(torch_compile=asked)
     hardware.prepare()
-    hardware.suit(args, images, range(80), given)
+    hardware.configure_model(args, images, range(80), given)
     assert (args.torch_compile, args.torch_compile_backend) == (compiled, "inductor" if compiled else None)
 
 
@@ -221,8 +221,8 @@ def test_one_gpu_of_several(on, tmp_path, caplog):
     args._n_gpu = 4
     hardware = Hardware()
     hardware.prepare()
-    hardware.alone(args)
-    hardware.say()
+    hardware.use_one_gpu(args)
+    hardware.log_summary()
     assert (args.n_gpu, args.train_batch_size) == (1, 8)
     assert "one of 4 GPUs (hardware=ddp takes them all)" in caplog.messages[-1]
 
@@ -297,7 +297,7 @@ def test_both_sides_of_an_encoder_decoder_get_it(tiny_model, on):
     network = sides.load_network("AutoModelForSeq2SeqLM", config, {}).module
     hardware = Hardware()
     hardware.prepare()
-    hardware.suit(TrainingArguments(max_steps=1, use_cpu=True), network, [], given={})
+    hardware.configure_model(TrainingArguments(max_steps=1, use_cpu=True), network, [], given={})
     assert {part.config._attn_implementation for part in (network, network.encoder, network.decoder)} == {"eager"}
     assert "eager" not in network.config.to_json_string()
 

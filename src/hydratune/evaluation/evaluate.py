@@ -230,7 +230,7 @@ def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset
     """Return the run's test split, or its validation split if it has no test split."""
     splits = without_groups(source.load(task))
     split = "test" if "test" in splits else "validation"
-    return split, task.relabelled(splits[split], source.label_names, trained)
+    return split, task.align_labels(splits[split], source.label_names, trained)
 
 
 def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
@@ -242,7 +242,7 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     if is_stream(raw.splits[split]):
         raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
     rows = source.under_task_names(raw.splits, task.columns)[split]
-    rows = task.relabelled(rows, source.labels, trained)
+    rows = task.align_labels(rows, source.labels, trained)
     bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
     bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})
     if errors:

@@ -62,8 +62,8 @@ class FinishedRun:
     metrics: Mapping[str, Any]
 
     def tuned(self, task: Task) -> dict[str, float]:
-        """Return the values that were tuned on validation, by the names of `Task.tuned`."""
-        return {name: self.metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in self.metrics}
+        """Return the values that were tuned on validation, by the names of `Task.tuned_metrics`."""
+        return {name: self.metrics[f"eval_{name}"] for name in task.tuned_metrics if f"eval_{name}" in self.metrics}
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     cfg = _for_evaluation(run.cfg)
     machine = build(cfg.hardware)
     args = training_arguments(cfg, task, machine, output_dir, **_OVER, **given)
-    machine.say()
+    machine.log_summary()
     try:
         network = _network(run, folder, task)
     except (OSError, ValueError) as error:
@@ -227,7 +227,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
         network.to(args.device)
     gc_tuning.restore_gc()
     precision = precisions(args, network, cfg.hardware.get("eval_precision"))["eval_precision"]
-    return LoadedRun(network.eval(), processor, task.longest(network.config, processor), args, precision)
+    return LoadedRun(network.eval(), processor, task.max_tokens(network.config, processor), args, precision)
 
 
 def _for_evaluation(cfg: DictConfig) -> DictConfig:

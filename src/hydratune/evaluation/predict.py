@@ -333,10 +333,12 @@ class Predictor:
         inputs = self.task.prepare_inputs(rows, self.loaded.processor, self.loaded.longest)
         if "truncated" in inputs.column_names:
             self.cut += sum(inputs["truncated"])
-        yield from map(dict, self.task.say(self._responses(inputs), EvalSplit(inputs, self.loaded.head, self.tuned)))
+        yield from map(
+            dict, self.task.format_predictions(self._responses(inputs), EvalSplit(inputs, self.loaded.head, self.tuned))
+        )
 
     def _responses(self, inputs: Dataset) -> Any:
-        """Return the results of `Task.respond` in the order of the inputs.
+        """Return the results of `Task.predict_batch` in the order of the inputs.
 
         Batches hold inputs of similar length, longest first, so that batches have little padding.
         """
@@ -352,7 +354,7 @@ class Predictor:
             batch = collate([inputs[i] for i in order[start : start + args.eval_batch_size]])
             moved = {name: value.to(args.device) for name, value in batch.items()}
             with torch.inference_mode(), torch.autocast(args.device.type, dtype=dtype, enabled=dtype is not None):
-                parts.append(self.task.respond(network, moved))
+                parts.append(self.task.predict_batch(network, moved))
         return _in_order(_joined(parts), order)
 
     def _by_length(self, inputs: Dataset) -> list[int]:

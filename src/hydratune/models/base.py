@@ -135,7 +135,7 @@ class Model(Configurable, ABC):
             config, attn_implementation=self.attn_implementation, trust_remote_code=False
         )
 
-    def finished(self, network: Network) -> Network:
+    def freeze_and_log(self, network: Network) -> Network:
         """Freeze parameters, log one line that describes the model, and return it."""
         module, new = network.module, network.new
         frozen = freeze(module, self.freeze)

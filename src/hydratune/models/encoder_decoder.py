@@ -107,7 +107,7 @@ class EncoderDecoder(Model):
         network.generation_config = GenerationConfig(**{name: getattr(config, name) for name in special})
         new = [*(f"encoder.{name}" for name in unread), *(f"decoder.{name}" for name in unwritten)]
         new += [name for name, _ in network.named_parameters() if name.startswith("enc_to_dec_proj.")]
-        return self.finished(Network(network, tuple(sorted(new))))
+        return self.freeze_and_log(Network(network, tuple(sorted(new))))
 
     def _empty(self, auto_model: str, config: PretrainedConfig) -> PreTrainedModel:  # noqa: ARG002
         """Build both sides."""

@@ -151,7 +151,7 @@ class FromConfig(Model):
                 attn_implementation=self.attn_implementation,
                 trust_remote_code=False,
             )
-        return self.finished(Network(network, tuple(name for name, _ in network.named_parameters())))
+        return self.freeze_and_log(Network(network, tuple(name for name, _ in network.named_parameters())))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerBase:

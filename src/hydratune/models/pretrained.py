@@ -137,7 +137,7 @@ class Pretrained(Model):
                 fix = "Leave model.config as the checkpoint has it."
                 raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
         commit = hub.commit(path, self.revision) if is_hub_id(path) else None
-        return self.finished(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped})), commit))
+        return self.freeze_and_log(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped})), commit))
 
     def _load(
         self, auto_model: str, config: PretrainedConfig, **options: Any

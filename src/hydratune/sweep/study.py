@@ -267,7 +267,7 @@ class Study:
         retry(lambda: claim.trial.set_user_attr(name, value))
 
     @contextmanager
-    def beating(self, claim: ClaimedTrial) -> Iterator[None]:
+    def heartbeat(self, claim: ClaimedTrial) -> Iterator[None]:
         """Send heartbeats of a trial, for workers on other machines."""
         ended = threading.Event()
 

@@ -54,7 +54,7 @@ class SweepRun:
     def __enter__(self) -> Self:
         directory, known = self._study.plan.directory, self._study.attributes().get(PARENT)
         here = known is None or (process.is_here(known) and known["directory"] == str(directory))
-        if (not here or Journal(directory).is_over()) and self._study.is_done():
+        if (not here or Journal(directory).has_ended()) and self._study.is_done():
             return self
         if here or process.is_gone(known or {}):
             self._begin(known)
@@ -111,7 +111,7 @@ class SweepRun:
         if self._context is None:
             return
         if kind is not None:  # workers have ended with this process
-            self._tracking.heal()
+            self._tracking.mark_dead_runs_killed()
         found = results.rows(self._study.plan, self._study.trials())
         self.update(found)
         if kind is None:

@@ -104,7 +104,7 @@ def _work(study: Study, kept: WarmCache) -> int:
     while claim := study.claim():
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
         try:
-            with study.beating(claim):
+            with study.heartbeat(claim):
                 _configuration(study, claim, kept)
         except BaseException as error:
             study.release(claim, is_interrupted=not isinstance(error, Exception))

@@ -31,7 +31,7 @@ class EncodedData:
 
     Args:
         splits: Rows that Trainer collates. Trainer drops the columns that the model does not take; they are for
-            `compute_metrics` and `decode`.
+            `compute_metrics` and `predictions_with_labels`.
         head: Arguments of the model's config that depend on the data, e.g. `num_labels`.
         said: Sentences for the user, e.g. the number of truncated texts.
     """
@@ -48,7 +48,7 @@ class EvalSplit:
     Args:
         rows: One split of `EncodedData`, in the order of the predictions.
         head: Head of `EncodedData`.
-        tuned: Values that were tuned on validation, by the names in `Task.tuned`; empty on validation itself.
+        tuned: Values that were tuned on validation, by the names in `Task.tuned_metrics`; empty on validation itself.
     """
 
     rows: Dataset
@@ -84,9 +84,13 @@ class Task(Configurable, ABC):
     streams: ClassVar[bool] = False  # whether `prepare` takes training rows without a length
     needs_fast: ClassVar[bool] = False  # whether the tokenizer must return the place of each token in the text
     pipeline: ClassVar[str | None] = None  # task of transformers.pipeline that serves the model
-    tuned: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation and used on test
-    needs_names: ClassVar[bool] = False  # whether `rescore` needs the label names, in the order of their IDs
-    undecoded: ClassVar[str] = ""  # reason why `decode` never yields rows; empty if it does
+    tuned_metrics: ClassVar[tuple[str, ...]] = ()  # metrics that are values tuned on validation and used on test
+    needs_names: ClassVar[bool] = (
+        False  # whether `metrics_from_predictions` needs the label names, in the order of their IDs
+    )
+    no_predictions_reason: ClassVar[str] = (
+        ""  # reason why `predictions_with_labels` never yields rows; empty if it does
+    )
 
     metrics: list[str] | None
     objective: str = "eval_loss"
@@ -137,7 +141,7 @@ class Task(Configurable, ABC):
         return definitions[whole] if whole else None
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 (others need it)
-        """Return the names of the metrics that `rescore` can compute from rows of `decode`; `names` are label names."""
+        """Return the metrics that `metrics_from_predictions` can compute; `names` are label names."""
         return [
             name
             for name, metric in self.definitions().items()
@@ -232,7 +236,7 @@ class Task(Configurable, ABC):
             got = f"{type(processor).__name__}, which does not know where its tokens are in a text"
             raise ConfigError(Mistake("model", "a fast tokenizer", got, fix))
 
-    def longest(self, config: PretrainedConfig, processor: Any) -> int | None:
+    def max_tokens(self, config: PretrainedConfig, processor: Any) -> int | None:
         """Return the maximum tokens of an input: the positions of the model, or fewer; None for any number."""
         limits = [limit for limit in (self.max_length, max_positions(config, processor)) if limit]
         return min(limits, default=None)
@@ -274,7 +278,7 @@ class Task(Configurable, ABC):
         """Return the model inputs of a batch of rows, with or without labels; a row may become several."""
         return encode_texts(batch, processor, max_length)
 
-    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
+    def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
         """Return rows whose labels `prepare` maps to the IDs of a trained head, if `trained` are their names.
 
         Args:
@@ -316,7 +320,7 @@ class Task(Configurable, ABC):
         """Return the collator for rows of `prepare_inputs`."""
         return self.collator(processor)
 
-    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
+    def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
         """Return the predictions for a batch without labels, as `reduce_logits` returns them."""
         ignored = ("loss", *getattr(network.config, "keys_to_ignore_at_inference", ()))
         said = tuple(value for name, value in network(**batch).items() if name not in ignored)
@@ -335,44 +339,45 @@ class Task(Configurable, ABC):
         """Return metric name -> value over a whole split; `prediction.predictions` comes from `reduce_logits`."""
 
     @abstractmethod
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Return one JSON object per row of the data, with its prediction.
 
         Args:
-            predictions: Output of `reduce_logits` or `respond` for `evaluated.rows`; a tuple if that returns several.
+            predictions: Output of `reduce_logits` or `predict_batch` for `evaluated.rows`; a tuple if that returns
+                several.
             evaluated: Rows, which may have no labels.
         """
 
     @abstractmethod
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Return one JSON object per row for `predictions.jsonl`, with its target and prediction; may be empty."""
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
-        """Return tables of results per label, from rows of `decode`; empty for tasks without labels."""
+        """Return tables of results per label, from rows of `predictions_with_labels`; empty for tasks without labels."""
         return {}
 
     @abstractmethod
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-        """Return the metrics of `compute_metrics`, except tuned values, for any selection of rows of `decode`.
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+        """Return the metrics of `compute_metrics`, except tuned values, for any selection of rows of `predictions_with_labels`.
 
         Args:
             rows: Rows, at least one.
             names: Label names in the order of their IDs; used only if `needs_names`.
         """
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return what a row adds to numerator and denominator of each metric that is a ratio of sums over rows.
 
-        These sums let thousands of resamples be scored without a call of `rescore` for each.
+        These sums let thousands of resamples be scored without a call of `metrics_from_predictions` for each.
         """
         return {}
 
-    def resampled(
+    def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
-        """Return a function from row numbers, which may repeat, to a metric of these rows, if it has no `ratios`."""
+        """Return a function from row numbers, which may repeat, to a metric that has no `row_contributions`."""
         alone = self.with_metric(metric)
-        return lambda numbers: alone.rescore([rows[i] for i in numbers], names)[metric]
+        return lambda numbers: alone.metrics_from_predictions([rows[i] for i in numbers], names)[metric]
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:

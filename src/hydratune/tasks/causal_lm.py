@@ -63,9 +63,9 @@ class CausalLm(CausalTask):
         """Yield only null rows, since a blank line is valid."""
         return (bad for bad in super().bad_rows(splits, label_names) if bad.got == "no value")
 
-    def longest(self, config: PretrainedConfig, processor: Any) -> int | None:
+    def max_tokens(self, config: PretrainedConfig, processor: Any) -> int | None:
         """Return at most the block size, since the model is not trained on longer inputs."""
-        return min(self.block_size, super().longest(config, processor) or self.block_size)
+        return min(self.block_size, super().max_tokens(config, processor) or self.block_size)
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
         """Return the tokens of each text; for an empty text, the separator, which precedes texts."""

@@ -72,7 +72,7 @@ class CausalTask(Task):
 
     auto_model: ClassVar[str] = "AutoModelForCausalLM"
     pipeline: ClassVar[str | None] = "text-generation"
-    undecoded: ClassVar[str] = UNDECODED
+    no_predictions_reason: ClassVar[str] = UNDECODED
     metric_inputs: ClassVar[tuple[str, ...]] = ()  # no rows are predicted in evaluation
 
     max_new_tokens: int = 64
@@ -109,14 +109,14 @@ class CausalTask(Task):
         processor.padding_side = "left"
         return DataCollatorWithPadding(processor)
 
-    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return (batch, new) generated token IDs."""
         stop = {"eos_token_id": self._ends or None, "pad_token_id": self._tokenizer.pad_token_id}
         asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
         written = network.generate(**asked, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop)
         return written[:, batch["input_ids"].shape[1] :]
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Yield the generated text of each row, up to its end token."""
         for row in predictions:
             ids = row.tolist()
@@ -141,11 +141,11 @@ class CausalTask(Task):
         """Reduce (batch, seq, vocabulary) to (batch, 3), see `token_scores`."""
         return token_scores(logits, labels, shift=True)
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Return no rows, since each token has its own prediction."""
         return ()
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return no metrics, since there are no rows."""
         return {}
 

@@ -39,7 +39,7 @@ class MaskedLm(Task):
 
     auto_model: ClassVar[str] = "AutoModelForMaskedLM"
     pipeline: ClassVar[str | None] = "fill-mask"
-    undecoded: ClassVar[str] = UNDECODED
+    no_predictions_reason: ClassVar[str] = UNDECODED
     columns: ClassVar[Mapping[str, Column]] = {"text": Column("text")}
     known_metrics: ClassVar[tuple[Metric, ...]] = (PERPLEXITY, TOKEN_ACCURACY)
     metric_inputs: ClassVar[tuple[str, ...]] = ()
@@ -119,15 +119,15 @@ class MaskedLm(Task):
         """Return a collator that pads to the longest row and masks nothing: `input_ids` (batch, seq) int64."""
         from transformers import DataCollatorWithPadding
 
-        processor.padding_side = "right"  # `say` counts positions from the left
+        processor.padding_side = "right"  # `format_predictions` counts positions from the left
         pad = DataCollatorWithPadding(processor)
         return lambda rows: pad([{"input_ids": row["input_ids"]} for row in rows])
 
-    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return (batch, seq) most probable token IDs."""
         return network(**batch).logits.argmax(dim=-1)
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield each text with its masks filled in, and the tokens that fill them; a text without masks stays as is."""
         mask, mask_id = self._tokenizer.mask_token, self._tokenizer.mask_token_id
         for row, best in zip(evaluated.rows, predictions, strict=True):
@@ -162,11 +162,11 @@ class MaskedLm(Task):
         """Return the start of a text, followed by a mask."""
         return {"text": f"{row['text'][:EXAMPLE]} {processor.mask_token}"}
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Return no rows, since each masked token has its own prediction."""
         return ()
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return no metrics, since there are no rows."""
         return {}
 

@@ -47,7 +47,7 @@ class MultiLabelClassification(Task):
     metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, "label_names")
     needs_names: ClassVar[bool] = True
     streams: ClassVar[bool] = True
-    tuned: ClassVar[tuple[str, ...]] = ("threshold",)
+    tuned_metrics: ClassVar[tuple[str, ...]] = ("threshold",)
 
     metrics: list[str] = field(default_factory=lambda: ["micro_f1"])
     objective: str = "eval_micro_f1"
@@ -95,7 +95,7 @@ class MultiLabelClassification(Task):
                 ):
                     yield BadRow(split, row, "labels", expected, preview(values), "Correct or drop the row.")
 
-    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
+    def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Return rows with labels as names, or with indicators in the order of the head."""
         if self.label_format == "names":
             return named_labels(rows, own, trained, "labels")
@@ -183,20 +183,20 @@ class MultiLabelClassification(Task):
             names = _with_unseen(names, true_names)
         return self._scores(csr_matrix(references), csr_matrix(predicted), names) | values
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the predicted labels."""
         names = evaluated.head["id2label"]
         least = evaluated.tuned.get("threshold", 1)
         for said in predictions:
             yield {"predictions": [names[i] for i, value in enumerate(said) if value >= least]}
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the true and of the predicted labels."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [
             [names[i] for i, value in enumerate(row) if value] for row in prediction.label_ids
         ]
-        for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+        for labels, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
             yield {"labels": labels, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
@@ -206,26 +206,26 @@ class MultiLabelClassification(Task):
         true, said = column_values(rows, "labels", "predictions")
         return label_sets(true, said, _with_unseen([*head["id2label"].values()], true))
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """Return the metrics that the config names."""
         true, predicted = column_values(rows, "labels", "predictions")
         names = _with_unseen(names, true)
         return self._scores(_label_matrix(true, names), _label_matrix(predicted, names), names)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for subset accuracy and micro F1."""
         true, said = {*row["labels"]}, {*row["predictions"]}
         both = 2.0 * len(true & said)
         return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
 
-    def resampled(
+    def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Return a function that computes macro F1 from counts of labels; other metrics use the base class."""
         import numpy as np
 
         if metric != "macro_f1" or metric in self.extra_metrics:
-            return super().resampled(metric, rows, names)
+            return super().bootstrap_metric(metric, rows, names)
         true, predicted = column_values(rows, "labels", "predictions")
         every = _with_unseen(names, true)
         references, predictions = (_label_matrix(one, every).tocsr() for one in (true, predicted))

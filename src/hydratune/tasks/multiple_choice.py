@@ -64,7 +64,7 @@ class MultipleChoice(Task):
         _check_numbers(splits)
         return splits, None
 
-    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
+    def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:  # noqa: ARG002
         """Return the rows as `name_labels` returns them."""
         from datasets import DatasetDict
 
@@ -139,25 +139,25 @@ class MultipleChoice(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names; of two choices with the same text, either is right."""
-        return self.rescore(list(self.decode(prediction, evaluated)), ())
+        return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the chosen text and its number, from 0."""
         for choices, best in zip(evaluated.rows["choices"], predictions, strict=True):
             yield {"prediction": choices[int(best)], "index": int(best)}
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the right and the chosen text."""
-        said = self.say(prediction.predictions, evaluated)
+        said = self.format_predictions(prediction.predictions, evaluated)
         for choices, label, one in zip(evaluated.rows["choices"], prediction.label_ids, said, strict=True):
             yield {"label": choices[int(label)], **one}
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names, over the texts of the choices."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         return self.scores(predictions=predictions, references=references)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for accuracy."""
         return {"accuracy": (float(row["label"] == row["prediction"]), 1.0)}
 

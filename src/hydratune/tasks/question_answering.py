@@ -50,7 +50,7 @@ class QuestionAnswering(Task):
     shared_input: ClassVar[str] = "context"
     needs_fast: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[Metric, ...]] = (percentage("exact_match"), percentage("f1"))
-    tuned: ClassVar[tuple[str, ...]] = ("null_threshold",)
+    tuned_metrics: ClassVar[tuple[str, ...]] = ("null_threshold",)
 
     metrics: list[str] = field(default_factory=lambda: ["exact_match", "f1"])
     objective: str = "eval_f1"
@@ -156,34 +156,34 @@ class QuestionAnswering(Task):
         return (*found, starts[:, 0] + ends[:, 0])
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
-        """Return the metrics of `rescore`, and the threshold if it is tuned."""
+        """Return the metrics of `metrics_from_predictions`, and the threshold if it is tuned."""
         found = self._candidates(prediction.predictions, evaluated)
         answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
         tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
         said = [self._said(one, tuned) for one in found]
         rows = [{"answers": known, "prediction": one} for known, one in zip(answers, said, strict=True)]
-        return self.rescore(rows, ()) | tuned
+        return self.metrics_from_predictions(rows, ()) | tuned
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the answer to each question, which is empty for no answer."""
         for found in self._candidates(predictions, evaluated):
             yield {"prediction": self._said(found, evaluated.tuned)}
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield each question with its answers and the predicted one, which is empty for no answer."""
         rows = evaluated.rows.select_columns(["id", "question", "known"])
         firsts = [row for row in rows if row["known"] is not None]
-        for row, said in zip(firsts, self.say(prediction.predictions, evaluated), strict=True):
+        for row, said in zip(firsts, self.format_predictions(prediction.predictions, evaluated), strict=True):
             yield {"id": row["id"], "question": row["question"], "answers": json.loads(row["known"]), **said}
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return SQuAD's scores; if some questions have no answer, also those of questions with and without answers."""
         predictions, references = ([row[key] for row in rows] for key in ("prediction", "answers"))
         scores = squad.scores(predictions, references, self.version_2_with_negative)
         chosen = {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
         return chosen | self.extra_scores(predictions=predictions, references=references)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for both scores of all questions."""
         scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
         return {name: (value, 1.0) for name, value in scores.items()}

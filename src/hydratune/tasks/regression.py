@@ -58,25 +58,27 @@ class Regression(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names."""
-        return self.rescore(list(self.decode(prediction, evaluated)), ())
+        return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Return the predicted number of each row."""
         return ({"prediction": float(said)} for said in predictions)
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the true and the predicted number of each row."""
-        for label, said in zip(prediction.label_ids, self.say(prediction.predictions, evaluated), strict=True):
+        for label, said in zip(
+            prediction.label_ids, self.format_predictions(prediction.predictions, evaluated), strict=True
+        ):
             yield {"label": float(label), **said}
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names."""
         import numpy as np
 
         references, predictions = (np.array([row[key] for row in rows], dtype=float) for key in ("label", "prediction"))
         return self.scores(predictions=predictions, references=references)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for both mean errors."""
         error = row["prediction"] - row["label"]
         return {"mse": (error**2, 1.0), "mae": (abs(error), 1.0)}

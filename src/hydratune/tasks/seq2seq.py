@@ -91,7 +91,7 @@ class Seq2Seq(Task):
         max_length: int | None,
         label_names: list[str] | None,  # noqa: ARG002 (texts have no labels)
     ) -> EncodedData:
-        """Return rows of `input_ids` and `labels`, with the texts for `decode`."""
+        """Return rows of `input_ids` and `labels`, with the texts for `predictions_with_labels`."""
         self._tokenizer = processor
         # A model that never sees an end token never learns to stop, and some tokenizers do not add one.
         end = bos_eos_ids(processor)[1]
@@ -139,7 +139,7 @@ class Seq2Seq(Task):
         """Return a collator that pads to the longest source: `input_ids` (batch, seq) int64."""
         return Task.collator(self, processor)
 
-    def respond(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
+    def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
         """Return (batch, seq) generated IDs, by the search that evaluation uses."""
         return network.generate(**batch, max_length=self.max_target_length, num_beams=self.num_beams)
 
@@ -156,36 +156,36 @@ class Seq2Seq(Task):
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names."""
-        return self.rescore(list(self.decode(prediction, evaluated)), ())
+        return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Return the generated text of each row."""
         return ({"prediction": text} for text in self._texts(predictions))
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the target, or all references, and the generated text."""
-        said = self.say(prediction.predictions, evaluated)
+        said = self.format_predictions(prediction.predictions, evaluated)
         for target, one in zip(evaluated.rows["target"], said, strict=True):
             yield {"label": target, **one}
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         more: dict[str, Any] = {TOKENIZER: self.bleu_tokenizer}
         return self.scores(predictions=predictions, references=references, **more)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Return the sums of a row for the metrics that are a mean over texts."""
         names_of_means = [metric.name for metric in MEANS if metric.name in self.metrics]
         means = replace(self, metrics=names_of_means, extra_metrics={})
-        return {name: (value, 1.0) for name, value in means.rescore([row], names).items()}
+        return {name: (value, 1.0) for name, value in means.metrics_from_predictions([row], names).items()}
 
-    def resampled(
+    def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Return a function that computes BLEU or chrF from counts per text; other metrics use the base class."""
         if metric not in [one.name for one in CORPUS]:
-            return super().resampled(metric, rows, names)
+            return super().bootstrap_metric(metric, rows, names)
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         return over_corpus(metric, references, predictions, self.bleu_tokenizer)
 

@@ -50,7 +50,7 @@ class SingleLabelTask(Task):
         super().check_head(head, objective)
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:
-        """Return the metrics for `rescore`, but F1 only for two labels or an unknown number."""
+        """Return the metrics for `metrics_from_predictions`, but F1 only for two labels or an unknown number."""
         return [name for name in super().row_metrics(names) if name != F1.name or len(names) in (0, 2)]
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
@@ -62,7 +62,7 @@ class SingleLabelTask(Task):
         """Return the rows, and the names of the values of `label`."""
         return name_labels(splits, names)
 
-    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
+    def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Return rows with labels as names."""
         return named_labels(rows, own, trained)
 
@@ -86,17 +86,17 @@ class SingleLabelTask(Task):
         more = {SCORES: probabilities[0]} if probabilities else {}
         return self._scores(true, predicted, names, **more)
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the name of the predicted label and its probability."""
         names = evaluated.head["id2label"]
         for best, probability in zip(*predictions[:2], strict=True):
             yield {"prediction": names[int(best)], "probability": float(probability)}
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the true and of the predicted label."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [names[int(label)] for label in prediction.label_ids]
-        for label, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+        for label, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
             yield {"label": label, **said}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
@@ -106,11 +106,11 @@ class SingleLabelTask(Task):
         true, said = column_values(rows, "label", "prediction")
         return one_label(true, said, list(dict.fromkeys([*head["id2label"].values(), *true])))
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """Return the metrics that the config names."""
         return self._scores(*_ids(rows, names), names)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Return the sums of a row for accuracy, and for the F1 of two labels, which is that of the second."""
         right = row["label"] == row["prediction"]
         found = {"accuracy": (float(right), 1.0)}
@@ -119,7 +119,7 @@ class SingleLabelTask(Task):
             found["f1"] = (2.0 * (is_true and is_said), float(is_true + is_said))
         return found
 
-    def resampled(
+    def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Look up the IDs once; compute macro F1 and the Matthews correlation from counts of labels."""

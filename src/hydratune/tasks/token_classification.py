@@ -89,7 +89,7 @@ class TokenClassification(Task):
         """Return the rows, and the names of the values in `labels`."""
         return name_labels(splits, names, "labels")
 
-    def relabelled(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
+    def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Return rows with labels as names."""
         return named_labels(rows, own, trained, "labels")
 
@@ -147,14 +147,14 @@ class TokenClassification(Task):
         """Return a collator that pads to the longest window: `input_ids` and `labels` (batch, seq) int64."""
         from transformers import DataCollatorForTokenClassification
 
-        processor.padding_side = "right"  # `decode` counts positions from the left
+        processor.padding_side = "right"  # `predictions_with_labels` counts positions from the left
         return DataCollatorForTokenClassification(processor)
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names, and those of each entity type, over whole sentences."""
-        return self.rescore(list(self.decode(prediction, evaluated)), ())
+        return self.metrics_from_predictions(list(self.predictions_with_labels(prediction, evaluated)), ())
 
-    def rescore(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names, and those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entity_scores, word_accuracy
 
@@ -166,7 +166,7 @@ class TokenClassification(Task):
         chosen = {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
         return chosen | self.extra_scores(predictions=said, references=true)
 
-    def ratios(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
+    def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for all metrics except those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entities
 
@@ -180,7 +180,7 @@ class TokenClassification(Task):
             "recall": (both, float(len(true))),
         }
 
-    def say(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Return the words of each sentence and their predicted labels."""
         names, rows = evaluated.head["id2label"], evaluated.rows
         outside = "O" if "O" in names.values() else names[0]  # label of a word without any token
@@ -192,10 +192,10 @@ class TokenClassification(Task):
                 sentences[-1]["predictions"][word] = names[int(said[place])]
         return sentences
 
-    def decode(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
+    def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the words of each sentence, their true labels, and their predicted labels."""
         true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
-        for labels, said in zip(true, self.say(prediction.predictions, evaluated), strict=True):
+        for labels, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
             yield {"tokens": said["tokens"], "labels": labels, "predictions": said["predictions"]}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002

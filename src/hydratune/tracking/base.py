@@ -129,7 +129,7 @@ class Tracking(Configurable, ABC):
     def deliver(self, directory: Path) -> None:
         """Upload what runs in and below a directory could not upload while the store was down."""
 
-    def heal(self) -> None:
+    def mark_dead_runs_killed(self) -> None:
         """Correct the records of runs whose processes ended without recording it."""
 
 

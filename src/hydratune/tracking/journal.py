@@ -151,7 +151,7 @@ class Journal:
         """Return the latest point of a metric that has this value; None without such a point."""
         return next((p for p in reversed(self._points.values()) if p.name == name and p.value == value), None)
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether the end of the run was recorded and the run was not resumed afterwards."""
         kinds = [entry.kind for entry in self.entries(0) if entry.kind in ("run", "continue", "status")]
         return kinds[-1:] == ["status"]

@@ -144,7 +144,7 @@ class Mlflow(Tracking):
                 "tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), format_error(error), command
             )
 
-    def heal(self) -> None:
+    def mark_dead_runs_killed(self) -> None:
         """Mark runs as KILLED that are RUNNING in the store but whose process, on this machine, is gone."""
         try:
             process.mark_dead_runs_killed(connect(absolute_uri(self.uri)))
@@ -217,7 +217,7 @@ class MlflowRunLog(RunLog):
         for name in self._journal.write_metrics(_numbers(values), step):
             log.warning("tracking: %s is infinite at step %d, which MLflow cannot hold", name, step)
         if any(name.startswith(("eval_", "test_")) for name in values):
-            self._sender.nudge()
+            self._sender.flush_soon()
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record tags, truncated to MLflow's limits."""
@@ -262,7 +262,7 @@ class MlflowRunLog(RunLog):
         ended = max(clock.milliseconds(), self._journal.began)  # a resumed run began in another process
         self._journal.write("status", status=status, ended=ended)
         if not self._waits:
-            self._sender.leave()
+            self._sender.detach()
             return
         is_delivered = self._sender.close()
         if self._journal.is_incomplete:

@@ -83,7 +83,7 @@ class Uploader:
         self._thread = threading.Thread(target=self._work, name="mlflow-sender", daemon=True)
         self._thread.start()
 
-    def nudge(self) -> None:
+    def flush_soon(self) -> None:
         """Upload now, since something is worth showing, e.g. an evaluation."""
         self._nudged.set()
 
@@ -116,7 +116,7 @@ class Uploader:
         except Exception as error:  # whatever a store raises
             log.warning("tracking: MLflow does not have the end of run %s: %s", run_id, format_error(error))
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """Upload the rest in the background of what this process does next; the process calls `wait` at its end."""
         self._ending.set()
         self._nudged.set()

@@ -152,7 +152,7 @@ def decoded_rows(
         predicted: Output of Trainer.
         test: Test rows as inputs of the model.
     """
-    decoded = list(_with_inputs(task, rows, list(task.decode(predicted, test))))
+    decoded = list(_with_inputs(task, rows, list(task.predictions_with_labels(predicted, test))))
     if positions is None or len(positions) != len(decoded):
         return decoded
     return [{ROW: position, **row} for position, row in zip(positions, decoded, strict=True)]

@@ -119,7 +119,7 @@ def _evaluate_test(
     task, encoded, trainer = setup.data.task, setup.data.encoded, setup.trainer
     if "test" not in encoded.splits:
         return None
-    tuned = {name: metrics[f"eval_{name}"] for name in task.tuned if f"eval_{name}" in metrics}
+    tuned = {name: metrics[f"eval_{name}"] for name in task.tuned_metrics if f"eval_{name}" in metrics}
     test = EvalSplit(encoded.splits["test"], encoded.head, tuned)
     trainer.compute_metrics = scorer(task, test)
     output = trainer.predict(test.rows, metric_key_prefix="test")

@@ -120,7 +120,7 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     # The model with the task's head, then the adapter
     key = key_of(cfg.model, cfg.adapter, data.task.auto_model, dict(data.encoded.head), cfg.seed)
     loaded = job.kept.network(key, lambda: load_model(cfg.seed, model, adapter, data))
-    hardware.suit(args, loaded.module, data.encoded.splits["train"], given={**cfg.model, **cfg.trainer.args})
+    hardware.configure_model(args, loaded.module, data.encoded.splits["train"], given={**cfg.model, **cfg.trainer.args})
     precision = precisions(args, loaded.module, hardware.eval_precision)
     data.task.initialize(loaded, data.encoded)
     network = adapter.apply(loaded)
@@ -131,9 +131,9 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     if hardware.eval_precision:
         trainer.eval_precision = hardware.eval_precision
     checkpoint = last_checkpoint(trainer, checkpoint_fingerprint(cfg, data.splits["train"], network))
-    hardware.fit(trainer, checkpoint)
+    hardware.fit_batch_size(trainer, checkpoint)
     check_full_batch(trainer)
-    hardware.say()
+    hardware.log_summary()
     compare_conditions(trainer, checkpoint, conditions(cfg, trainer, data.splits))
     return Setup(data, network, adapter, hardware, trainer, checkpoint, push, precision, sources, model_info)
 
@@ -192,7 +192,7 @@ def prepare_data(cfg: DictConfig, source: Source, task: Any, model: Model, loade
         log.warning("model: %s", note)
     task.check_processor(processor)
     splits = source.load(task)
-    max_length = task.longest(config, processor)
+    max_length = task.max_tokens(config, processor)
     encoded = task.prepare(without_groups(splits), processor, max_length, source.label_names)
     for sentence in encoded.said:
         log.warning("data: %s", sentence)
@@ -231,7 +231,7 @@ def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_d
     ours |= _plateau(cfg.trainer.args, ours["greater_is_better"])
     args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
     args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch rejects an integer 0
-    hardware.alone(args)
+    hardware.use_one_gpu(args)
     return args
 
 

@@ -102,8 +102,8 @@ def _different_truths(first: Run, second: Run) -> str:
 def _task(run: Run, metric: str) -> Task:
     """Return the task of a run; raise NotComparableError if the metric cannot be computed from the run's rows."""
     task = run.task(metric)
-    if task.undecoded:
-        raise NotComparableError(f"{run.label} cannot be tested row by row: {task.undecoded}")
+    if task.no_predictions_reason:
+        raise NotComparableError(f"{run.label} cannot be tested row by row: {task.no_predictions_reason}")
     _check_metric(task, run, metric)
     if run.rows and task.needs_names and not run.label_names:
         raise NotComparableError(f"{run.label} has no labels.json, so the order of its labels is unknown")
@@ -149,4 +149,4 @@ def rescored(run: Run, metric: str) -> float:
     """Return a metric of a run's own rows, even if the run did not report it."""
     task = run.task(metric)
     _check_metric(task, run, metric)
-    return task.rescore(run.rows, run.label_names)[metric]
+    return task.metrics_from_predictions(run.rows, run.label_names)[metric]

@@ -24,7 +24,7 @@ class RowScores:
 
     Args:
         task: Task of the runs.
-        metric: A metric that `task.rescore` computes.
+        metric: A metric that `task.metrics_from_predictions` computes.
         runs: Decoded rows of each run, in the same order.
         names: Names of the labels, in the order of their ids.
         groups: Group of each row; None if rows are independent.
@@ -50,7 +50,7 @@ class RowScores:
         self._said = [[[row.get(key) for key in _SAID] for row in rows] for rows in runs]
         if self._parts is None:
             pooled = [row for rows in runs for row in rows]
-            self._score: Callable[[Any], float] = task.resampled(metric, pooled, names)
+            self._score: Callable[[Any], float] = task.bootstrap_metric(metric, pooled, names)
         else:
             unit = np.empty(self._rows, dtype=int)
             for i, members in enumerate(self._members):
@@ -298,7 +298,7 @@ def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]],
     """
     import numpy as np
 
-    parts = [[task.ratios(row, names).get(metric) for row in rows] for rows in runs]
+    parts = [[task.row_contributions(row, names).get(metric) for row in rows] for rows in runs]
     if any(part is None for rows in parts for part in rows):
         return None
     return np.array(parts, dtype=float)

@@ -112,13 +112,15 @@ class Hardware(Configurable):
         self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
 
-    def alone(self, args: TrainingArguments) -> None:
+    def use_one_gpu(self, args: TrainingArguments) -> None:
         """Use one GPU of several; over more, Trainer in one process would use torch's slow DataParallel."""
         if args.n_gpu > 1:
             self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp takes them all)")
             args._n_gpu = 1
 
-    def suit(self, args: TrainingArguments, module: PreTrainedModel, rows: Any, given: Mapping[str, Any]) -> None:
+    def configure_model(
+        self, args: TrainingArguments, module: PreTrainedModel, rows: Any, given: Mapping[str, Any]
+    ) -> None:
         """Choose settings that depend on the model and on the length of the run: attention kernel, torch.compile.
 
         Args:
@@ -153,7 +155,7 @@ class Hardware(Configurable):
                 words = "torch.compile" if compiled.value else "no torch.compile"
                 self._said.append(words + f" ({compiled.why})" * bool(compiled.why))
 
-    def fit(self, trainer: Trainer, checkpoint: str | None = None) -> None:
+    def fit_batch_size(self, trainer: Trainer, checkpoint: str | None = None) -> None:
         """Split batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
         if self.auto_micro_batch:
             from hydratune.training.hardware.batch_size import fit_batch_size
@@ -161,7 +163,7 @@ class Hardware(Configurable):
             memory = free_memory()
             self._said += fit_batch_size(trainer, memory and memory // _local_processes(), checkpoint)
 
-    def say(self) -> None:
+    def log_summary(self) -> None:
         """Log one line with the choices since `prepare` and their reasons."""
         log.info("hardware: %s", ", ".join(self._said))
 
