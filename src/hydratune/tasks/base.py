@@ -353,12 +353,12 @@ class Task(Configurable, ABC):
         """Return one JSON object per row for `predictions.jsonl`, with its target and prediction; may be empty."""
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
-        """Return tables of results per label, from rows of `predictions_with_labels`; empty for tasks without labels."""
+        """Return tables of results per label, from lines of `predictions.jsonl`; empty without labels."""
         return {}
 
     @abstractmethod
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
-        """Return the metrics of `compute_metrics`, except tuned values, for any selection of rows of `predictions_with_labels`.
+        """Return the metrics of `compute_metrics`, except tuned values, for any lines of `predictions.jsonl`.
 
         Args:
             rows: Rows, at least one.

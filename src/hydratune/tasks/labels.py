@@ -173,7 +173,7 @@ def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], colum
 
 
 def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str = "label") -> Dataset:
-    """Return `encoded` with the names of the true labels if some are unseen, since these have no ID for `predictions_with_labels`.
+    """Return `encoded` with the names of the true labels if some are unseen, since these have no ID.
 
     Args:
         encoded: Encoded rows, in the same number and order as `rows`.
