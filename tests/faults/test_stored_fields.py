@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,38 @@ def test_folder_of_an_earlier_trial(own_directory):
     """Positive control: a trial that takes the place of another one has its folder."""
     study = fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, folder="3"))
     assert study.directory(study.trials()[0]) == own_directory / "multirun" / "x" / "3"
+
+
+CHANGES = [
+    "UPDATE trial_user_attributes SET value_json = '[1]' WHERE key = 'seconds'",
+    "UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'seconds'",
+    "UPDATE trial_user_attributes SET value_json = '\"x\"' WHERE key = 'owner'",
+    "UPDATE trial_user_attributes SET value_json = '[1]' WHERE key = 'values'",
+    "UPDATE trial_user_attributes SET value_json = '{\"a\": 1}' WHERE key = 'values'",
+    "UPDATE trial_user_attributes SET value_json = 'not json' WHERE key = 'error'",
+    "UPDATE trial_user_attributes SET value_json = '{}' WHERE key = 'error'",
+    "UPDATE study_user_attributes SET value_json = '[]'",
+    "UPDATE trial_params SET distribution_json = '{}'",
+    """UPDATE trial_params SET distribution_json = '{"name": "os.system", "attributes": {}}'""",
+    "UPDATE trials SET state = 'STRANGE'",
+    "UPDATE trial_values SET value = NULL",
+    "DROP TABLE trial_values",
+]
+
+
+@pytest.mark.parametrize("change", ["", *CHANGES])
+def test_study_of_another_form_is_one_error(own_directory, change):
+    """Whatever was changed in its database; without a change, the report is written."""
+    attributes = {"seconds": 1, "owner": None, "values": {"eval_accuracy": [0.5]}, "error": ""}
+    fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, **attributes))
+    with closing(sqlite3.connect(own_directory / "multirun" / "x" / "study.db")) as connection, connection:
+        connection.execute(change)
+    if not change:
+        assert dispatch(["sweep", "report", "multirun/x"]) == 0
+        return
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", "report", "multirun/x"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
 
 
 @pytest.mark.parametrize("name", ["report", "0", "study.db-journal"])

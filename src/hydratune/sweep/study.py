@@ -20,7 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.sweep import storage
+from hydratune.sweep import storage, stored_trials
 from hydratune.sweep.config import Sweep
 from hydratune.sweep.plan import Plan, check_same
 from hydratune.sweep.storage import BEAT, retry, untested_warnings_off
@@ -99,7 +99,7 @@ class Study:
             pruner=pruner,
             load_if_exists=True,
         )
-        known = study.user_attrs.get(IDENTITY)
+        known = stored_trials.read_attributes(study).get(IDENTITY)
         if known is None:
             study.set_user_attr(IDENTITY, dict(plan.identity))
             with untested_warnings_off():
@@ -115,7 +115,7 @@ class Study:
         return retry(self._trials)
 
     def _trials(self) -> list[FrozenTrial]:
-        trials = self.study.get_trials(deepcopy=False)
+        trials = stored_trials.read_trials(self.study)
         again = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
         return [trial for trial in trials if trial.number not in again]
 
@@ -147,7 +147,7 @@ class Study:
 
     def attributes(self) -> Mapping[str, Any]:
         """Return the attributes of the study."""
-        return retry(lambda: self.study.user_attrs)
+        return retry(lambda: stored_trials.read_attributes(self.study))
 
     def replace(self, name: str, known: Any, new: Any) -> bool:
         """Set an attribute of the study to `new` if it is `known`; return whether it is `new` now: one process wins."""
