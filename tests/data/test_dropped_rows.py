@@ -162,4 +162,4 @@ def test_row_with_several_errors_counts_once():
     with pytest.raises(ConfigError) as caught:
         load(SequenceClassification(), "text,label\ngood,pos\nbad,neg\n,\n")
     (total,) = [mistake for mistake in caught.value.mistakes if mistake.key == "dataset"]
-    assert total.got == "2 that cannot: 1 of 3 in train, 1 of 3 in validation"
+    assert total.got == "2: 1 of 3 in train, 1 of 3 in validation"

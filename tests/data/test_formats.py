@@ -190,7 +190,7 @@ def test_lines_that_are_no_rows(name):
     for message in messages:
         assert any(message in line for line in said), said
     total = len(messages) + len(kept)
-    assert f"got {2 * len(messages)} that cannot: {len(messages)} of {total} in train" in said[-1]
+    assert f"got {2 * len(messages)}: {len(messages)} of {total} in train" in said[-1]
     assert load(task, name, on_bad_rows="skip")["text"] == kept
 
 
