@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from hydratune.cli.main import dispatch
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_MISTAKE
-from processes import LONG, hydratune, start
+from processes import HYDRATUNE, LONG, hydratune, start
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,13 @@ def test_help_names_verbs_and_groups():
         "sc install=bash",
     ):
         assert word in out
+
+
+def test_help_into_a_closed_pipe_prints_no_error():
+    """`hydratune --help | head` is no error of a config."""
+    command = f"{shlex.quote(HYDRATUNE)} --help | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
 
 
 def test_cfg_shows_overrides():

@@ -1,4 +1,4 @@
-"""`hydratune compare RUN RUN...`: params and metrics side by side, and whether a difference is more than chance."""
+"""`hydratune compare RUN RUN...`: compare runs, and test whether their differences are statistically significant."""
 
 from __future__ import annotations
 
@@ -52,16 +52,20 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="a run's id, name or directory")
-    parser.add_argument("--experiment", metavar="NAME", help="the runs of an MLflow experiment")
-    parser.add_argument("--last", type=int, metavar="N", help="only the newest ones")
-    parser.add_argument("--all", action="store_true", help="also sweeps and runs that have not finished")
-    parser.add_argument("--metric", metavar="NAME", help="e.g. f1; the objective's if left out")
-    parser.add_argument("--uri", help="an MLflow store; that of this directory if left out")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run directory, name, or MLflow run ID")
+    parser.add_argument("--experiment", metavar="NAME", help="MLflow experiment whose runs are compared")
+    parser.add_argument("--last", type=int, metavar="N", help="number of runs, newest first [default: all]")
+    parser.add_argument("--all", action="store_true", help="include sweeps and unfinished runs")
+    parser.add_argument("--metric", metavar="NAME", help="metric to compare, e.g. f1 [default: the objective]")
+    parser.add_argument("--uri", help="MLflow store [default: the store of this directory]")
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--json", action="store_true", help="print JSON")
-    output.add_argument("--csv", action="store_true", help="print a line a run, and the verdict to stderr")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw learning curves and differences")
+    output.add_argument("--json", action="store_true", help="output as JSON")
+    output.add_argument(
+        "--csv", action="store_true", help="output as CSV, one line per run; the verdict goes to stderr"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="file for a plot of learning curves and differences"
+    )
     return parser
 
 

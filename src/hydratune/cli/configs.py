@@ -1,4 +1,4 @@
-"""`hydratune configs`: what can be chosen, and a copy of it to change."""
+"""`hydratune configs`: list the shipped configs, or copy one to change it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
 def main(arguments: Sequence[str]) -> int:
     """List or copy options, and return the exit code."""
     parser = ArgumentParser(prog="hydratune configs", description=__doc__)
-    parser.add_argument("what", nargs="?", help="a group, e.g. dataset; or `copy`")
-    parser.add_argument("option", nargs="?", help="for copy: GROUP/OPTION, e.g. dataset/local")
-    parser.add_argument("directory", nargs="?", type=Path, help="for copy: your own conf directory")
-    parser.add_argument("--name", help="for copy: its new name; my_OPTION if left out")
-    parser.add_argument("--config-dir", type=Path, help="list the options of your own conf directory too")
+    parser.add_argument("what", nargs="?", help="config group, e.g. dataset; or `copy`")
+    parser.add_argument("option", nargs="?", help="with copy: GROUP/OPTION, e.g. dataset/local")
+    parser.add_argument("directory", nargs="?", type=Path, help="with copy: your own conf directory")
+    parser.add_argument("--name", help="with copy: name of the copy [default: my_OPTION]")
+    parser.add_argument("--config-dir", type=Path, help="conf directory whose options are also listed")
     given = parser.parse_args(arguments)
     if given.config_dir and not given.config_dir.is_dir():
         fix = f"Paths are relative to {Path.cwd()}."

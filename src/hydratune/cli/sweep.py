@@ -47,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
 
 def _report(arguments: Sequence[str]) -> int:
     """Print the table, also while the sweep runs, and write the report's files."""
-    parser = ArgumentParser(prog="hydratune sweep report", description="Prints and writes a sweep's report.")
+    parser = ArgumentParser(
+        prog="hydratune sweep report", description="Print the results of a sweep and write its report."
+    )
     _add_name(parser)
     plan, cfg = _opened(parser.parse_args(arguments).name)
     study = Study(plan, build(cfg.sweep))
@@ -64,14 +66,23 @@ def _finish(arguments: Sequence[str]) -> int:
     """Export the best trial as an experiment, retrain it, and test the retrainings."""
     parser = ArgumentParser(
         prog="hydratune sweep finish",
-        description="Writes the best trial as an experiment, retrains it, and evaluates each retraining once on test.",
+        description="Export the best trial as an experiment, retrain it, and evaluate each retraining once on test.",
     )
     _add_name(parser)
-    parser.add_argument("overrides", nargs="*", help="KEY=VALUE for the retraining alone, e.g. a name to register")
-    parser.add_argument("--seeds", metavar="1,2,3", help="seeds to retrain with; fresh ones if left out")
-    parser.add_argument("--trial", type=int, metavar="N", help="another than the best by the first objective")
-    parser.add_argument("--config-dir", type=Path, help="your conf directory; the sweep's, or my_conf, if left out")
-    parser.add_argument("--force", action="store_true", help="replace an experiment of this name")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="override for the retraining, e.g. tracking.registered_model_name=NAME",
+    )
+    parser.add_argument("--seeds", metavar="1,2,3", help="seeds for the retraining [default: fresh seeds]")
+    parser.add_argument(
+        "--trial", type=int, metavar="N", help="number of the trial [default: the best by the first objective]"
+    )
+    parser.add_argument(
+        "--config-dir", type=Path, help="conf directory for the experiment [default: the sweep's, or my_conf]"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing experiment")
     given = parser.parse_intermixed_args(arguments)
     seeds = None if given.seeds is None else _seeds(given.seeds)
     conf = given.config_dir.absolute() if given.config_dir else None
@@ -89,7 +100,7 @@ _VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "plan": 
 
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help=f"a sweep's directory, or its name below {_PLACE}/")
+    parser.add_argument("name", metavar="NAME", help=f"sweep directory, or its name below {_PLACE}/")
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""`hydratune sync RUN...`: delivers to MLflow what a run could not, since its server was down."""
+"""`hydratune sync RUN...`: upload pending records of runs to MLflow, e.g. after its server was down."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from hydratune.utils.secret_formats import MASK
 def main(arguments: Sequence[str]) -> int:
     """Upload each run's journal and print the result; return 1 if a store did not take all of it."""
     parser = ArgumentParser(prog="hydratune sync", description=__doc__)
-    parser.add_argument("run", nargs="+", type=Path, help="a run's directory, or that of a sweep")
-    parser.add_argument("--uri", help="an MLflow store; the run's own if left out")
+    parser.add_argument("run", nargs="+", metavar="RUN", type=Path, help="run directory or sweep directory")
+    parser.add_argument("--uri", help="MLflow store [default: the store of the run]")
     given = parser.parse_args(arguments)
     for directory in given.run:
         check_links(directory)

@@ -361,7 +361,7 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.compose_error(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if is_sweep or begun or isinstance(error, ConfigError):  # not raised by Hydra itself
+        if is_sweep or begun or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
             raise
         fix = "Leave out what is set below hydra."
         raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error

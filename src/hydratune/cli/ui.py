@@ -1,4 +1,4 @@
-"""`hydratune ui`: MLflow's pages on the store that runs are recorded in."""
+"""`hydratune ui [RUN]`: start the MLflow UI on the store of a run, a sweep, or this directory."""
 
 from __future__ import annotations
 
@@ -33,13 +33,15 @@ _CREDENTIALS = (
 def main(arguments: Sequence[str]) -> None:
     """Print the page's address and, for a local store, become the MLflow server, which Ctrl-C ends."""
     parser = ArgumentParser(prog="hydratune ui", description=__doc__)
-    told = "a run's directory, or that of a sweep; left out: the store of this directory"
+    told = "run directory or sweep directory [default: the store of this directory]"
     parser.add_argument("run", nargs="?", type=Path, help=told)
-    parser.add_argument("--uri", help=f"an MLflow store; {Mlflow.uri} if left out")
-    parser.add_argument("--port", type=int, default=5000)
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen at; %(default)s if left out")
-    parser.add_argument("--allowed-hosts", metavar="HOST:PORT,...", help="by what names browsers may ask for it")
-    open_ = "serve at an address that others reach, though anybody there can change and delete every run"
+    parser.add_argument("--uri", help=f"MLflow store [default: {Mlflow.uri}]")
+    parser.add_argument("--port", type=int, default=5000, help="port [default: %(default)s]")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to [default: %(default)s]")
+    parser.add_argument(
+        "--allowed-hosts", metavar="HOST:PORT,...", help="host names that the server accepts in requests"
+    )
+    open_ = "allow an address that other machines reach; anyone there can change and delete runs"
     parser.add_argument("--without-authentication", action="store_true", help=open_)
     given = parser.parse_args(arguments)
     _check_host(given.host, given.without_authentication)

@@ -1,4 +1,4 @@
-"""`hydratune evaluate RUN OVERRIDES`: the scores of a finished run's model on other data, in the same MLflow run."""
+"""`hydratune evaluate RUN OVERRIDES`: evaluate a finished run on other data, in the same MLflow run."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def main(arguments: Sequence[str]) -> int:
         The exit code, which is 1 if the scores cannot be logged to MLflow.
     """
     parser = ArgumentParser(prog="hydratune evaluate", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
-    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help=f"of {', '.join(CHANGES)}")
-    parser.add_argument("--name", help="of the evaluation; left out: that of the data")
-    parser.add_argument("--config-dir", type=Path, help="your own conf directory")
-    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
+    parser.add_argument("--name", help="name of the evaluation [default: the name of the data]")
+    parser.add_argument("--config-dir", type=Path, help="conf directory of your own configs")
+    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
     given = parser.parse_intermixed_args(list(arguments))
     log_to_stderr()
     run = open_run(given.run, given.uri)

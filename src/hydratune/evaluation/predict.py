@@ -1,4 +1,4 @@
-"""`hydratune predict RUN FILE`: what a finished run's model says to rows without labels."""
+"""`hydratune predict RUN FILE`: predictions of a finished run for unlabeled data."""
 
 from __future__ import annotations
 
@@ -100,15 +100,27 @@ class PredictRequest(NamedTuple):
 def main(arguments: Sequence[str]) -> int:
     """Write the predictions, and return the exit code."""
     parser = ArgumentParser(prog="hydratune predict", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="a run's directory, or its MLflow run id")
-    parser.add_argument("file", metavar="FILE", type=Path, help="csv, tsv, json, jsonl, parquet, arrow, text, conll")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"of {', '.join(CHANGES)}")
-    parser.add_argument("--out", type=Path, help="a .jsonl, .csv or .parquet file; left out: jsonl to stdout")
-    parser.add_argument("--batch-size", type=int, help="rows of a batch; the run's if left out")
-    parser.add_argument("--max-samples", type=int, help="predict for the first rows only")
-    parser.add_argument("--on-bad-rows", choices=("error", "skip"), default="error", help="refuse the file, or go on")
-    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns to write; all if left out")
-    parser.add_argument("--uri", default=Mlflow.uri, help="the MLflow store that knows RUN; %(default)s if left out")
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="data file: csv, tsv, json, jsonl, parquet, arrow, text, conll"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="output file: .jsonl, .csv, or .parquet [default: JSON Lines on stdout]",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="batch size [default: the run's]")
+    parser.add_argument("--max-samples", type=int, metavar="N", help="maximum number of rows [default: all]")
+    parser.add_argument(
+        "--on-bad-rows",
+        choices=("error", "skip"),
+        default="error",
+        help="action for invalid rows [default: %(default)s]",
+    )
+    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns in the output [default: all]")
+    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
     given = vars(parser.parse_intermixed_args(list(arguments)))
     log_to_stderr()
     predict(PredictRequest(skip_bad_rows=given.pop("on_bad_rows") == "skip", **given))

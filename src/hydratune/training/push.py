@@ -1,4 +1,4 @@
-"""`hydratune push RUN`: the model of a finished run to the Hugging Face hub, now or after a push that failed."""
+"""`hydratune push RUN`: push the model of a finished run to the Hugging Face Hub; a failed push can be repeated."""
 
 from __future__ import annotations
 
@@ -75,9 +75,11 @@ def default_repo_id(cfg: DictConfig, directory: Path) -> str:
 def main(arguments: Sequence[str]) -> int:
     """Push a model, print its address, and return the exit code."""
     parser = ArgumentParser(prog="hydratune push", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run's directory")
-    parser.add_argument("--to", metavar="REPO", help="NAME or OWNER/NAME; the config's, or made of the run's name")
-    parser.add_argument("--public", action="store_true", help="for everyone to see; private if left out")
+    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
+    parser.add_argument(
+        "--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME [default: hub_model_id, or the name of the run]"
+    )
+    parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
     given = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     cfg, directory = _finished(given.run), given.run.resolve()
