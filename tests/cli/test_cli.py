@@ -50,7 +50,7 @@ def test_help_names_verbs_and_groups():
 def test_help_into_a_closed_pipe_prints_no_error():
     """`hydratune --help | head` is no error of a config."""
     command = f"{shlex.quote(HYDRATUNE)} --help | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stderr == ""
 
 
