@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from conftest import looked_at_every, predictions, write_rows
+from hydratune.cli import predict as cli
 from hydratune.evaluation import predict as module
 from hydratune.evaluation.evaluate import evaluate
 from hydratune.evaluation.load_run import open_run
@@ -185,7 +186,7 @@ def test_formats(finished, own_directory):
 
 def test_limit_and_stdout(finished, capsys):
     """The first rows alone, as lines on stdout, with nothing else among them."""
-    assert module.main([str(finished.directory), "test.jsonl", "--max-samples", "3"]) == 0
+    assert cli.main([str(finished.directory), "test.jsonl", "--max-samples", "3"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert without_inputs(rows) == same(predictions(finished)[:3])
 

@@ -32,7 +32,7 @@ VERBS = {
     "train": "hydratune.cli.train:train",
     "resume": "hydratune.cli.resume:main",
     "sweep": "hydratune.cli.sweep:main",
-    "predict": "hydratune.evaluation.predict:main",
+    "predict": "hydratune.cli.predict:main",
     "evaluate": "hydratune.evaluation.evaluate:main",
     "compare": "hydratune.cli.compare:main",
     "configs": "hydratune.cli.configs:main",

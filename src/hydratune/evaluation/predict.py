@@ -1,4 +1,4 @@
-"""`hydratune predict RUN FILE`: predictions of a finished run for unlabeled data."""
+"""Predictions of a finished run for unlabeled data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from hydratune.evaluation.load_run import (
     change_config,
     load,
     load_processor,
-    log_to_stderr,
     open_run,
     overriding,
 )
 from hydratune.evaluation.writer import check_output, writing
 from hydratune.tasks.base import EvalSplit
 from hydratune.tracking.mlflow import Mlflow
-from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
 from hydratune.utils.file_formats import suffix
@@ -95,40 +93,6 @@ class PredictRequest(NamedTuple):
     skip_bad_rows: bool = False
     columns: Sequence[str] | None = None
     uri: str = Mlflow.uri
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write the predictions, and return the exit code."""
-    parser = ArgumentParser(prog="hydratune predict", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
-    parser.add_argument(
-        "file", metavar="FILE", type=Path, help="data file: csv, tsv, json, jsonl, parquet, arrow, text, conll"
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="output file: .jsonl, .csv, or .parquet [default: JSON Lines on stdout]",
-    )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="batch size [default: the run's]")
-    parser.add_argument("--max-samples", type=int, metavar="N", help="maximum number of rows [default: all]")
-    parser.add_argument(
-        "--on-bad-rows",
-        choices=("error", "skip"),
-        default="error",
-        help="action for invalid rows [default: %(default)s]",
-    )
-    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns in the output [default: all]")
-    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    given = vars(parser.parse_intermixed_args(list(arguments)))
-    log_to_stderr()
-    predict(PredictRequest(skip_bad_rows=given.pop("on_bad_rows") == "skip", **given))
-    return 0
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def predict(asked: PredictRequest) -> None:

@@ -1,0 +1,45 @@
+"""`hydratune predict RUN FILE`: predictions of a finished run for unlabeled data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydratune.evaluation.load_run import log_to_stderr
+from hydratune.evaluation.predict import CHANGES, PredictRequest, predict
+from hydratune.tracking.mlflow import Mlflow
+from hydratune.utils.arguments import ArgumentParser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the predictions, and return the exit code."""
+    parser = ArgumentParser(prog="hydratune predict", description=__doc__)
+    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
+    parser.add_argument(
+        "file", metavar="FILE", type=Path, help="data file: csv, tsv, json, jsonl, parquet, arrow, text, conll"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="output file: .jsonl, .csv, or .parquet [default: JSON Lines on stdout]",
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="batch size [default: the run's]")
+    parser.add_argument("--max-samples", type=int, metavar="N", help="maximum number of rows [default: all]")
+    parser.add_argument(
+        "--on-bad-rows",
+        choices=("error", "skip"),
+        default="error",
+        help="action for invalid rows [default: %(default)s]",
+    )
+    parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns in the output [default: all]")
+    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
+    given = vars(parser.parse_intermixed_args(list(arguments)))
+    log_to_stderr()
+    predict(PredictRequest(skip_bad_rows=given.pop("on_bad_rows") == "skip", **given))
+    return 0
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
