@@ -12,7 +12,7 @@ import fake_hub
 from hydratune.cli import main
 from hydratune.config.composition import without_hydra
 from hydratune.models import adapters
-from hydratune.training.job import Job, facts, foreign_code
+from hydratune.training.job import Job, foreign_code, run_info
 from hydratune.utils.errors import ConfigError
 from processes import HYDRATUNE
 
@@ -130,8 +130,8 @@ def test_mlflow_is_told_of_foreign_code(compose, own_directory, monkeypatch):
     cfg = without_hydra(compose("+trainer.callbacks.x._target_=json.JSONDecoder"))
     assert foreign_code(cfg) == ["json.JSONDecoder"]
     job = Job(own_directory)
-    assert facts(cfg, job).tags["hydratune.foreign_code"] == "json.JSONDecoder"
-    assert "hydratune.foreign_code" not in facts(without_hydra(compose()), job).tags
+    assert run_info(cfg, job).tags["hydratune.foreign_code"] == "json.JSONDecoder"
+    assert "hydratune.foreign_code" not in run_info(without_hydra(compose()), job).tags
 
 
 @pytest.mark.parametrize("safe", [True, False])

@@ -163,7 +163,7 @@ def test_objective_of_a_sweep_is_checked_before_training(compose, toy, own_direc
     """Two labels have no macro F1 unless the config names it: the sweep would miss its number after the training."""
     cfg = without_hydra(compose(*toy, "tracking=none"))
     with pytest.raises(ConfigError) as caught:
-        run(cfg, Job(own_directory, part=TrialContext("a trial", objectives=["eval_macro_f1"])))
+        run(cfg, Job(own_directory, trial=TrialContext("a trial", objectives=["eval_macro_f1"])))
     assert [mistake.key for mistake in caught.value.mistakes] == ["objective"]
 
 

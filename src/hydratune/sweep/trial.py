@@ -25,7 +25,7 @@ from hydratune.config.instantiate import build
 from hydratune.sweep.plan import Plan, checked_job
 from hydratune.sweep.study import ClaimedTrial, Study
 from hydratune.sweep.trial_context import trial_context
-from hydratune.training.job import TrialContext, facts, hydra_job
+from hydratune.training.job import TrialContext, hydra_job, run_info
 from hydratune.training.launch import is_distributed, launch
 from hydratune.training.run import run
 from hydratune.training.warm_cache import WarmCache
@@ -50,7 +50,7 @@ class TrialResult:
     error: Exception | None = None
 
 
-def train(plan: Plan, overrides: Sequence[str], directory: Path, part: TrialContext, kept: WarmCache) -> TrialResult:
+def train(plan: Plan, overrides: Sequence[str], directory: Path, trial: TrialContext, cache: WarmCache) -> TrialResult:
     """Train in `directory`, resume from its last checkpoint if it has one, and restore the state of this process.
 
     A run that has finished in this directory does not run again.
@@ -58,7 +58,7 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, part: TrialCont
     with _own_world(plan):
         cfg, loader = compose(plan, overrides, directory)
         ret = run_job(
-            lambda own: _run(own, part, kept),
+            lambda own: _run(own, trial, cache),
             cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -94,13 +94,13 @@ def _experiment(plan: Plan) -> str | None:
     return name
 
 
-def _run(cfg: DictConfig, part: TrialContext, kept: WarmCache) -> Mapping[str, Any]:
+def _run(cfg: DictConfig, trial: TrialContext, cache: WarmCache) -> Mapping[str, Any]:
     """Run the job inside Hydra, and return the metrics."""
     quiet_terminal()
-    job = hydra_job(part, kept)
+    job = hydra_job(trial, cache)
     finished = job.directory / METRICS
     if finished.is_file():  # its worker was killed before it reported the result
-        with build(cfg.tracking).start(facts(cfg, job)):
+        with build(cfg.tracking).start(run_info(cfg, job)):
             pass  # uploads the rest to MLflow
         return dict(json.loads(finished.read_text(encoding="utf-8")))
     try:
@@ -156,8 +156,8 @@ def reset_accelerate() -> None:
             torch.cuda.empty_cache()
 
 
-def one_run(study: Study, claim: ClaimedTrial, number: int, kept: WarmCache) -> TrialResult:
+def one_run(study: Study, claim: ClaimedTrial, number: int, cache: WarmCache) -> TrialResult:
     """Train one configuration with one of its seeds, in its own directory."""
     plan, seed = study.plan, study.plan.replicates[number]
     directory = claim.run_directory(seed)
-    return train(plan, plan.job(claim.point, seed), directory, trial_context(study, claim, number), kept)
+    return train(plan, plan.job(claim.point, seed), directory, trial_context(study, claim, number), cache)

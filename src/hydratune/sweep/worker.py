@@ -99,13 +99,13 @@ def _shared_plan(directory: Path) -> Plan:
     return read_plan(directory)
 
 
-def _work(study: Study, kept: WarmCache) -> int:
+def _work(study: Study, cache: WarmCache) -> int:
     done = 0
     while claim := study.claim():
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
         try:
             with study.heartbeat(claim):
-                _configuration(study, claim, kept)
+                _configuration(study, claim, cache)
         except BaseException as error:
             study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
@@ -147,10 +147,10 @@ def visible_gpus() -> list[str]:
     return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
 
 
-def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
+def _configuration(study: Study, claim: ClaimedTrial, cache: WarmCache) -> None:
     """Train one configuration with each of its seeds, and report the result to the study."""
     try:
-        results, pruned = _replicates(study, claim, kept)
+        results, pruned = _replicates(study, claim, cache)
     except (ChangedDataError, StudyUnavailableError):  # not caused by this configuration
         raise
     except Exception as error:
@@ -164,14 +164,14 @@ def _configuration(study: Study, claim: ClaimedTrial, kept: WarmCache) -> None:
             remove_later(left, _TOLD)
 
 
-def _replicates(study: Study, claim: ClaimedTrial, kept: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
+def _replicates(study: Study, claim: ClaimedTrial, cache: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
     """Train with each seed, and return the metrics of each, and whether the study pruned the configuration."""
     began, before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
     try:
         for i in range(len(study.plan.replicates)):
             trained = (
-                isolated.start(study, claim, i) if study.options.process_per_trial else one_run(study, claim, i, kept)
+                isolated.start(study, claim, i) if study.options.process_per_trial else one_run(study, claim, i, cache)
             )
             if trained.error:
                 raise trained.error

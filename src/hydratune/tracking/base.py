@@ -120,7 +120,7 @@ class Tracking(Configurable, ABC):
         yield from ()
 
     @abstractmethod
-    def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:
+    def start(self, info: RunInfo) -> AbstractContextManager[RunLog]:
         """Return a context in which the run is recorded; leaving it by an exception marks the run as failed.
 
         A directory whose run was recorded before continues that record.
@@ -136,6 +136,6 @@ class Tracking(Configurable, ABC):
 class NoTracking(Tracking):
     """Tracker that records nothing outside the run directory."""
 
-    def start(self, facts: RunInfo) -> AbstractContextManager[RunLog]:  # noqa: ARG002
+    def start(self, info: RunInfo) -> AbstractContextManager[RunLog]:  # noqa: ARG002
         """Return a context with an empty log."""
         return nullcontext(RunLog())

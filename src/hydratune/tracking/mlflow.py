@@ -116,18 +116,18 @@ class Mlflow(Tracking):
                           repr(self.registered_model_alias), "Set tracking.registered_model_name=NAME.")  # fmt: skip
 
     @contextmanager
-    def start(self, facts: RunInfo) -> Iterator[RunLog]:
+    def start(self, info: RunInfo) -> Iterator[RunLog]:
         """Yield the log of a run that ends as FINISHED, FAILED by an exception, or KILLED by Ctrl-C and SIGTERM."""
         uri = absolute_uri(self.uri)
         client = connect(uri) if sqlite_path(uri) else None  # unlike a server, a local file must work now
         if client:
             check_experiment(client, uri, self.experiment_name)
-        journal = Journal(facts.directory)
+        journal = Journal(info.directory)
         with ExitStack() as held:
-            held.enter_context(FileLock(facts.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
-            self._open(journal, facts, uri)
+            held.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
+            self._open(journal, info, uri)
             sender = Uploader(journal, uri, client, held.pop_all().close)
-        with _told(MlflowRunLog(self, journal, sender, facts.waits)) as run_log:
+        with _told(MlflowRunLog(self, journal, sender, info.waits)) as run_log:
             yield run_log
 
     def deliver(self, directory: Path) -> None:
@@ -151,19 +151,19 @@ class Mlflow(Tracking):
         except Exception as error:  # `hydratune ui` does this again once a server is up
             log.debug("tracking: not healed: %s", one_line(error))
 
-    def _open(self, journal: Journal, facts: RunInfo, uri: str) -> None:
+    def _open(self, journal: Journal, info: RunInfo, uri: str) -> None:
         """Write the description of the run to the journal; if it is there already, write only the changes."""
-        tags = {**facts.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(facts.directory.absolute())}
+        tags = {**info.tags, **redact(self.tags), **process.tags(), DIRECTORY: str(info.directory.absolute())}
         tags = {_key(name): _cut(name, str(value), _LONGEST_TAG) for name, value in tags.items()}
-        params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in facts.params.items()}
+        params = {_key(name): _cut(name, str(value), _LONGEST_PARAM) for name, value in info.params.items()}
         if journal.exists():
             if params and (drift := _drift(journal.params, params)):
                 tags["param_drift"] = drift[:_LONGEST_TAG]
             journal.write("continue", tags=tags)
         else:
-            name, journal.began = self.run_name or facts.name, clock.milliseconds()
+            name, journal.began = self.run_name or info.name, clock.milliseconds()
             known = {"uri": redact(uri), "experiment": self.experiment_name, "name": redact(name), "tags": tags}
-            journal.write("run", key=facts.key or uuid.uuid4().hex, began=journal.began, **known)
+            journal.write("run", key=info.key or uuid.uuid4().hex, began=journal.began, **known)
         journal.write_params(params)
 
 

@@ -57,7 +57,7 @@ def log_run_start(
     Args:
         cfg: Config of the run.
         job: Job of the run.
-        splits: Rows of each split; see `known_splits`.
+        splits: Rows of each split; see `dataset_infos`.
         args: Effective training arguments, after hardware and task have set theirs.
         run_log: Tracker's log of the run.
 
@@ -75,7 +75,7 @@ def log_run_start(
         with optional_record(name):
             if text := make():
                 _write(job, run_log, name, text)
-    if check_rows := job.part.check_rows if job.part else job.check_rows:
+    if check_rows := job.trial.check_rows if job.trial else job.check_rows:
         check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in splits})
     for split in splits:
         run_log.dataset(split)
@@ -86,12 +86,12 @@ def _write(job: Job, run_log: RunLog, name: str, text: str) -> None:
     run_log.artifact(job.directory / name)
 
 
-def known_splits(cfg: DictConfig, job: Job, splits: DatasetDict) -> list[DatasetInfo]:
+def dataset_infos(cfg: DictConfig, job: Job, splits: DatasetDict) -> list[DatasetInfo]:
     """Return the rows of each split, or an empty list if they cannot be hashed.
 
     A sweep compares the digests, so its runs raise the error instead.
     """
-    with nullcontext() if job.part or job.check_rows else optional_record("datasets"):
+    with nullcontext() if job.trial or job.check_rows else optional_record("datasets"):
         return list(_splits(cfg, job, splits))
     return []
 
@@ -112,7 +112,7 @@ def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> No
             run_log.artifact(job.directory / DROPPED_ROWS)
 
 
-def model_facts(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelInfo:
+def describe_model(cfg: DictConfig, job: Job, task: Task, rows: Any, processor: Any, served: bool) -> ModelInfo:
     """Return the description of the model for a tracker, before any training.
 
     Args:

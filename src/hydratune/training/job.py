@@ -73,9 +73,9 @@ class Job:
         directory: Directory of this run alone.
         overrides: Overrides of the command line, e.g. `seed=7`.
         choices: Config group -> chosen option.
-        part: Context of a run inside a sweep; None for other runs.
-        kept: Cache from earlier runs of this process.
-        first: Whether this process records the results; other processes of the same run only train with it.
+        trial: Context of a run inside a sweep; None for other runs.
+        cache: Cache from earlier runs of this process.
+        is_main_process: Whether this process records the results; other processes of the same run only train.
         check_rows: Check for a run outside a sweep that must train on the sweep's rows, as in `TrialContext`.
         flags: Command-line flags that name the user's own configs, e.g. `--config-dir my_conf`.
         checkpoint: Config and processor that the checks before the run have loaded; None to load them.
@@ -84,25 +84,25 @@ class Job:
     directory: Path
     overrides: list[str] = field(default_factory=list)
     choices: Mapping[str, Any] = field(default_factory=dict)
-    part: TrialContext | None = None
-    kept: WarmCache = field(default_factory=WarmCache)
-    first: bool = True
+    trial: TrialContext | None = None
+    cache: WarmCache = field(default_factory=WarmCache)
+    is_main_process: bool = True
     check_rows: RowCheck | None = None
     flags: Sequence[str] = ()
     checkpoint: Checkpoint | None = None
 
 
-def hydra_job(part: TrialContext | None = None, kept: WarmCache | None = None) -> Job:
+def hydra_job(trial: TrialContext | None = None, cache: WarmCache | None = None) -> Job:
     """Return the job that Hydra runs in this process; a secret in its overrides stays `${oc.env:NAME}`."""
     meta = HydraConfig.get()
     typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
     flags = config_flags(meta)
     return Job(
-        Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), part, kept or WarmCache(), flags=flags
+        Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), trial, cache or WarmCache(), flags=flags
     )
 
 
-def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> RunInfo:
+def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxyType({})) -> RunInfo:
     """Return the name, params, and tags of a run.
 
     Args:
@@ -126,10 +126,10 @@ def facts(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingProxy
         if commit := provenance.git_commit():
             tags["mlflow.source.git.commit"] = commit
     name = str(provenance.redact(f"{cfg.name} {chosen}".strip()))  # before it is cut
-    if job.part:
-        name, tags = job.part.name, tags | dict(job.part.tags)
-    key = job.part.key if job.part else None
-    return RunInfo(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.kept)
+    if job.trial:
+        name, tags = job.trial.name, tags | dict(job.trial.tags)
+    key = job.trial.key if job.trial else None
+    return RunInfo(name[:_NAME_LENGTH], job.directory, params, tags, key, waits=not job.cache)
 
 
 def foreign_code(cfg: DictConfig) -> list[str]:

@@ -21,7 +21,7 @@ from hydratune.config.instantiate import build
 from hydratune.training.hardware.distributed import DDP_TIMEOUT, Distributed
 from hydratune.training.hardware.environment import ignore_other_launchers
 from hydratune.training.hardware.machines import Machines
-from hydratune.training.job import Job, facts
+from hydratune.training.job import Job, run_info
 from hydratune.training.results import RunResult
 from hydratune.utils import signals, watchdog
 from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, PrunedError
@@ -105,7 +105,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         ends = _ends(directory)
         if is_first and 0 not in ends:
             _tell(cfg, job, asked)
-        if has_saved(ends) and not job.part:
+        if has_saved(ends) and not job.trial:
             raise SystemExit(SAVED) from asked
         raise
     ends = _ends(directory)
@@ -154,7 +154,7 @@ def _processes(
     from hydratune.training.hardware.agent import run_processes
 
     _quieten()
-    given = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.part.origin if job.part else ())]
+    given = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.trial.origin if job.trial else ())]
     timeout = float(cfg.trainer.args.get("ddp_timeout") or DDP_TIMEOUT)
     try:
         with Machines(hardware.launch, run, local, timeout) as machines:
@@ -212,7 +212,7 @@ def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
     """End the tracked run with the error or request that ended it, if rank 0 could not do so."""
     if (job.directory / CONFIG).is_file():  # the run was tracked
         try:
-            with build(cfg.tracking).start(facts(cfg, job)):
+            with build(cfg.tracking).start(run_info(cfg, job)):
                 raise end
         except type(end):
             return

@@ -85,7 +85,7 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
     """Run the training of this process; only the first process records it."""
     setup_globals()
     register_resolvers()
-    part, check_rows = context(frozen.parents[1])  # for a trial, this leaves the sweep's config in Hydra's state
+    trial, check_rows = context(frozen.parents[1])  # for a trial, this leaves the sweep's config in Hydra's state
     cfg: Any = OmegaConf.load(frozen)
     HydraConfig.instance().cfg = cfg  # `set_config` requires types, which a file does not have
     if mistakes := [*hydra_guard.code(cfg.hydra)]:
@@ -94,7 +94,7 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     else:
         configure_log(cfg.hydra.job_logging, cfg.hydra.verbose)
-    job = replace(hydra_job(part), first=rank == 0, check_rows=check_rows)
+    job = replace(hydra_job(trial), is_main_process=rank == 0, check_rows=check_rows)
     try:
         result = run(without_hydra(cfg), job)
     except BaseException as error:

@@ -17,7 +17,7 @@ from hydratune.tracking.base import NoTracking
 from hydratune.training import artifacts, model_card
 from hydratune.training.exact_resume import EXACT, exactness
 from hydratune.training.hardware.environment import is_rank
-from hydratune.training.job import Job, facts, foreign_code
+from hydratune.training.job import Job, foreign_code, run_info
 from hydratune.training.push import TAG
 from hydratune.training.results import PRECISIONS, RunResult, split_metrics
 from hydratune.training.run_params import run_params, training_args
@@ -46,27 +46,27 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     from hydratune.training.trainer.fsdp import gather_weights
 
     log.info("exact: %s", exact := exactness(setup.trainer))
-    dataset_infos = artifacts.known_splits(cfg, job, setup.data.splits)
+    dataset_infos = artifacts.dataset_infos(cfg, job, setup.data.splits)
     params = run_params(
         cfg, job, setup.trainer, dataset_infos, {"max_length": setup.data.max_length, **setup.precision}
     )
-    tracking = build(cfg.tracking) if job.first else NoTracking()
-    with tracking.start(facts(cfg, job, params)) as run_log:
-        if job.first:
+    tracking = build(cfg.tracking) if job.is_main_process else NoTracking()
+    with tracking.start(run_info(cfg, job, params)) as run_log:
+        if job.is_main_process:
             artifacts.log_run_start(cfg, job, dataset_infos, setup.trainer.args, run_log)
             artifacts.dropped_rows(job, setup.data.dropped, run_log)
             run_log.tags({EXACT: exact})
         _train(setup, job, run_log)
         metrics = {**_best_metrics(setup, cfg.objective, run_log), "eval_samples": _rows(dataset_infos, "validation")}
-        if job.part:  # a sweep reads no test data, and leaves scores but no weights
-            if job.first:
+        if job.trial:  # a sweep reads no test data, and leaves scores but no weights
+            if job.is_main_process:
                 write_json(job.directory / METRICS, {**metrics, PRECISIONS: setup.precision})
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         test = _evaluate_test(setup, metrics, run_log)
         if test:
             metrics |= {**test[0].metrics, "test_samples": _rows(dataset_infos, "test")}
-        gather_weights(setup.model, keep=job.first)
-        if not job.first:
+        gather_weights(setup.model, keep=job.is_main_process)
+        if not job.is_main_process:
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         _save_model(cfg, job, setup, params, metrics)
         _record_results(job, setup, test, metrics, run_log)
@@ -86,12 +86,12 @@ def _train(setup: Setup, job: Job, run_log: RunLog) -> None:
     for callback in run_log.callbacks(setup.model_info):
         trainer.add_callback(callback)
     # A sweep in this process ends by the request itself; a rank reports to `launch` that it has saved.
-    saved = None if job.part and not is_rank() else SystemExit(SAVED)
+    saved = None if job.trial and not is_rank() else SystemExit(SAVED)
     trainer.add_callback(PreemptionCallback(saved, getattr(trainer, "resumes_evaluation", False)))
     speedups = use_cpu_speedups(trainer) if setup.hardware.cpu_optimizations else nullcontext()
     with signals.defer_signals(), closing_bars(trainer), speedups:
         trainer.train(resume_from_checkpoint=setup.checkpoint)
-    if job.first:
+    if job.is_main_process:
         artifacts.streamed_dropped_rows(job, setup.data.dropped, run_log)
 
 

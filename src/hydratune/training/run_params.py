@@ -87,14 +87,14 @@ def run_params(
         cfg: Resolved config.
         job: Job of the run.
         trainer: Trainer that is ready to train, after hardware and task have set their arguments.
-        splits: Rows of each split; see `hydratune.training.artifacts.known_splits`.
+        splits: Rows of each split; see `hydratune.training.artifacts.dataset_infos`.
         decided: More params that follow from several settings, e.g. `max_length` and `precision`.
     """
     with optional_record("params"):
         values = _values(cfg, job, trainer, decided)
         for split in splits:
             values |= {f"rows.{split.split}": split.rows, f"digest.{split.split}": split.digest}
-        values |= job.part.chart_params if job.part else {}
+        values |= job.trial.chart_params if job.trial else {}
         return {name: _text(value) for name, value in values.items()}
     return {}
 

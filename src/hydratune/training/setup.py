@@ -119,13 +119,13 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     data = _load_data(cfg, job, args, source, task, model)
     # The model with the task's head, then the adapter
     key = key_of(cfg.model, cfg.adapter, data.task.auto_model, dict(data.encoded.head), cfg.seed)
-    loaded = job.kept.network(key, lambda: load_model(cfg.seed, model, adapter, data))
+    loaded = job.cache.network(key, lambda: load_model(cfg.seed, model, adapter, data))
     hardware.configure_model(args, loaded.module, data.encoded.splits["train"], given={**cfg.model, **cfg.trainer.args})
     precision = precisions(args, loaded.module, hardware.eval_precision)
     data.task.initialize(loaded, data.encoded)
     network = adapter.apply(loaded)
     served = adapter.saves_whole
-    model_info = artifacts.model_facts(cfg, job, data.task, data.splits["train"], data.processor, served=served)
+    model_info = artifacts.describe_model(cfg, job, data.task, data.splits["train"], data.processor, served=served)
     check_training_arguments(args, network)
     trainer = _trainer(cfg, job, data, network, args, list(callbacks.values()))
     if hardware.eval_precision:
@@ -142,8 +142,8 @@ def _load_data(cfg: DictConfig, job: Job, args: Any, source: Source, task: Task,
     """Load the dataset, and tokenize it with the checkpoint's tokenizer; the runs of a process share the result."""
     with args.main_process_first():  # the other processes of the run read its cache
         make = functools.partial(prepare_data, cfg, source, task, model, job.checkpoint)
-        data = job.kept.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
-    for objective in (cfg.objective, *(job.part.objectives if job.part else ())):
+        data = job.cache.data(key_of(cfg.dataset, cfg.task, cfg.model), make)
+    for objective in (cfg.objective, *(job.trial.objectives if job.trial else ())):
         data.task.check_head(data.encoded.head, objective)
     gc_tuning.restore_gc()
     return data
@@ -165,7 +165,7 @@ def _trainer(
         processing_class=data.processor,
         compute_metrics=scorer(task, EvalSplit(encoded.splits["validation"], encoded.head)),
         preprocess_logits_for_metrics=task.reduce_logits,
-        callbacks=[*callbacks, *task.callbacks(collator), *(job.part.callbacks if job.part else ())],
+        callbacks=[*callbacks, *task.callbacks(collator), *(job.trial.callbacks if job.trial else ())],
     )
     _set_up_callbacks(trainer, job)
     return trainer
@@ -215,7 +215,7 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
     """
     asked, token = args.push_to_hub, args.hub_token
     args.push_to_hub, args.hub_token = False, None
-    if not asked or job.part:
+    if not asked or job.trial:
         return None
     hub.check_push("trainer.args.hub_model_id", repo_id, token)
     return Push(job.directory, repo_id, args.hub_private_repo, token)
@@ -295,7 +295,7 @@ def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
     shown = trainer.pop_callback(ProgressCallback)
-    if job.part:
+    if job.trial:
         trainer.pop_callback(PrinterCallback)
         if isinstance(trainer, CheckpointingMixin):
             trainer.leaves_weights = False

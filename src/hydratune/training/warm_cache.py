@@ -52,10 +52,10 @@ class WarmCache:
         set_random_state(state)
         return fresh
 
-    def _put(self, kept: OrderedDict[str, Any], key: str, value: Any) -> None:
-        kept[key] = value
-        while len(kept) > self._most:
-            kept.popitem(last=False)
+    def _put(self, entries: OrderedDict[str, Any], key: str, value: Any) -> None:
+        entries[key] = value
+        while len(entries) > self._most:
+            entries.popitem(last=False)
 
 
 def key_of(*nodes: DictConfig | Mapping[str, Any] | str | int) -> str:
