@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from conftest import write_rows
-from hydratune.evaluation.evaluate import evaluate, main
+from hydratune.cli.evaluate import main
+from hydratune.evaluation.evaluate import evaluate
 from hydratune.evaluation.load_run import open_run
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import FAILED, ConfigError

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from fake_sweep import SPACE, fake, fake_study
+from hydratune.cli import push
 from hydratune.cli.main import dispatch
 from hydratune.cli.train import checked, train
 from hydratune.config import servers
@@ -17,7 +18,6 @@ from hydratune.config.composition import Request, composer
 from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import POINTER, Delivery, checked_pointer, pointer
 from hydratune.tracking.journal import JOURNAL, Entry
-from hydratune.training import push
 from hydratune.utils.errors import FAILED, ConfigError
 
 

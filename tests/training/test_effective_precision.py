@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from conftest import UPSTREAM
-from hydratune.evaluation.evaluate import main
+from hydratune.cli.evaluate import main
 from hydratune.tracking.client import connect
 from hydratune.training.effective_precision import full_precision, precisions
 from hydratune.utils.errors import ConfigError

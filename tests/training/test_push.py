@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 import fake_hub
+from hydratune.cli import push
 from hydratune.tracking.client import connect
-from hydratune.training import push
 from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError
 

@@ -1,9 +1,8 @@
-"""`hydratune evaluate RUN OVERRIDES`: evaluate a finished run on other data, in the same MLflow run."""
+"""Evaluation of a finished run on other data."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -30,21 +29,14 @@ from hydratune.evaluation.load_run import (
     is_below,
     load,
     load_processor,
-    log_to_stderr,
-    open_run,
     overriding,
     started_here,
 )
 from hydratune.tasks.base import EvalSplit
-from hydratune.tracking.delivery import checked_pointer
-from hydratune.tracking.mlflow import Mlflow
 from hydratune.training.results import split_metrics
 from hydratune.training.setup import make_trainer, scorer
 from hydratune.utils import hub
-from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.console import plain_console
-from hydratune.utils.errors import FAILED, ConfigError, Mistake
-from hydratune.utils.files import write_json
+from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.logs import quiet_libraries
 from hydratune.utils.provenance import redact
 
@@ -84,30 +76,6 @@ class Evaluation:
     dataset: Mapping[str, Any]
     metrics: Mapping[str, float]
     precision: str
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Evaluate a run, print and write the scores, and log them to MLflow.
-
-    Returns:
-        The exit code, which is 1 if the scores cannot be logged to MLflow.
-    """
-    parser = ArgumentParser(prog="hydratune evaluate", description=__doc__)
-    parser.add_argument("run", metavar="RUN", help="run directory or MLflow run ID")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"override of {', '.join(CHANGES)}")
-    parser.add_argument("--name", help="name of the evaluation [default: the name of the data]")
-    parser.add_argument("--config-dir", type=Path, help="conf directory of your own configs")
-    parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    given = parser.parse_intermixed_args(list(arguments))
-    log_to_stderr()
-    run = open_run(given.run, given.uri)
-    found = evaluate(run, given.overrides, given.name, given.config_dir)
-    _show(found)
-    path = run.directory / FOLDER / f"{found.name}.json"
-    path.parent.mkdir(exist_ok=True)
-    write_json(path, vars(found))
-    print(f"file     {os.path.relpath(path)}")
-    return _record(run.directory, found)
 
 
 def evaluate(
@@ -255,33 +223,3 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
     most = source.max_samples.get(split)
     return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
-
-
-# --- output ----------------------------------------------------------------------------------------------
-
-
-def _show(found: Evaluation) -> None:
-    from rich.table import Table
-
-    table = Table("", found.name)
-    for name, value in found.metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    plain_console(soft_wrap=True).print(table)
-
-
-def _record(directory: Path, found: Evaluation) -> int:
-    """Log the scores to the run's MLflow run, and return the exit code."""
-    from hydratune.tracking.later import log_to_run
-
-    prefix = f"eval_on_{found.name}"
-    try:
-        if (where := checked_pointer(directory)) is None:
-            print("MLflow   the run is in no store, so only the file was written")
-            return 0
-        values = {f"{prefix}/{name}": value for name, value in found.metrics.items()}
-        log_to_run(where, values, {f"{prefix}.precision": found.precision})
-    except ConfigError as error:
-        log.warning("MLflow was not told: %s", error)
-        return FAILED
-    print(f"MLflow   {prefix}/ in run {where['run_id']}")
-    return 0

@@ -1,4 +1,4 @@
-"""`hydratune push RUN`: push the model of a finished run to the Hugging Face Hub; a failed push can be repeated."""
+"""Push of a run's model to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from hydratune.tracking.delivery import checked_pointer
-from hydratune.tracking.later import log_to_run
 from hydratune.training import model_card
 from hydratune.utils import hub
-from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError, Mistake
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
-from hydratune.utils.messages import print_error, print_line
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import MODEL
 from hydratune.utils.provenance import cli_path
-from hydratune.utils.yaml_files import read_plain_config
 
 log = logging.getLogger(__name__)
 
@@ -70,46 +64,3 @@ def default_repo_id(cfg: DictConfig, directory: Path) -> str:
     if given := cfg.trainer.args.get("hub_model_id"):
         return str(given)
     return re.sub(r"[^\w.]+|\.\.+", "-", f"{cfg.name}-{directory.name}", flags=re.ASCII)[:96].strip(".-")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Push a model, print its address, and return the exit code."""
-    parser = ArgumentParser(prog="hydratune push", description=__doc__)
-    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
-    parser.add_argument(
-        "--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME [default: hub_model_id, or the name of the run]"
-    )
-    parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    cfg, directory = _finished(given.run), given.run.resolve()
-    repo_id = given.to or default_repo_id(cfg, directory)
-    hub.check_push("--to", repo_id, token=None)
-    try:
-        url = Push(directory, repo_id, private=not given.public).send()
-    except hub.PushError as error:
-        print_error(str(error), "Run the same command again to resume the upload.")
-        return FAILED
-    print(f"hub      {url}")
-    _record(directory, url)
-    return 0
-
-
-def _finished(directory: Path) -> DictConfig:
-    """Return the config of a finished run; raise ConfigError for any other directory."""
-    missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
-    if missing:
-        got = f"{str(directory)!r} without {', '.join(missing)}"
-        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
-    check_links(directory)
-    return read_plain_config(directory / CONFIG)
-
-
-def _record(directory: Path, url: str) -> None:
-    """Add the address to the run in MLflow, if it is tracked there."""
-    try:
-        if (where := checked_pointer(directory)) is None:
-            return
-        log_to_run(where, tags={TAG: url})
-    except ConfigError as error:  # the push itself has succeeded
-        print_line(f"the address is not in MLflow: {error}", "warning: ", "bold yellow")
