@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config import composition
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
+from hydratune.config.signatures import signature
 from hydratune.config.validate import check_targets
 from hydratune.models import adapters, remote_code
 from hydratune.tracking.delivery import POINTER, pointer
@@ -118,7 +119,19 @@ def open_run(name: str, uri: str) -> FinishedRun:
     except (OmegaConfBaseException, OSError, ValueError) as error:
         got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
         raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
+    if unknown := [*_unknown_keys(plain)]:
+        got, fix = f"{str(directory)!r} with {', '.join(unknown)}", "Use the version of hydratune that trained it."
+        raise ConfigError(Mistake("RUN", "a run with the settings of this version", got, fix))
     return FinishedRun(directory, OmegaConf.create(_without_masks(plain)), metrics)
+
+
+def _unknown_keys(plain: Any) -> Iterator[str]:
+    """Yield the keys of a stored config that this version does not have, such as keys that were renamed since."""
+    for group, node in plain.items():
+        target = node.get("_target_") if isinstance(node, dict) else None
+        known = signature(target) if isinstance(target, str) else None
+        if known and not known.accepts_any:
+            yield from (f"{group}.{key}" for key in node if key not in known.parameters and not key.startswith("_"))
 
 
 def _without_masks(value: Any) -> Any:
