@@ -44,8 +44,8 @@ def drop_bad_rows(
         ConfigError: If there are invalid rows that must not be dropped.
     """
     bad = _bad_rows(splits, raw, task, label_names, drop)
-    lost = {split: sum(one.split == split for one in raw.bad) for split in splits}
-    sizes = {split: (length(rows) or 0) + lost[split] for split, rows in splits.items()}
+    bad_line_counts = {split: sum(bad_row.split == split for bad_row in raw.bad) for split in splits}
+    sizes = {split: (length(rows) or 0) + bad_line_counts[split] for split, rows in splits.items()}
     bad, unseen, errors = split_unseen(bad, unseen_labels, sizes)
     if not drop and (raw.bad or bad):
         errors = [*mistakes([*raw.bad, *bad], sizes), *errors]
@@ -53,12 +53,12 @@ def drop_bad_rows(
         raise ConfigError(*errors)
     if unseen:
         log.warning("data: %s", unseen_counts(unseen, sizes, unseen_labels))
-    without = [*bad, *(unseen if unseen_labels == "drop" else ())]
-    for split in {one.split for one in without}:
-        numbers = {one.row for one in without if one.split == split}
-        splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in numbers])
-    _log_counts(bad, lost)
-    return [*raw.bad, *without]
+    dropped = [*bad, *(unseen if unseen_labels == "drop" else ())]
+    for split in {bad_row.split for bad_row in dropped}:
+        row_numbers = {bad_row.row for bad_row in dropped if bad_row.split == split}
+        splits[split] = splits[split].select([i for i in range(len(splits[split])) if i not in row_numbers])
+    _log_counts(bad, bad_line_counts)
+    return [*raw.bad, *dropped]
 
 
 def _bad_rows(
@@ -70,13 +70,16 @@ def _bad_rows(
         return []
     bad = located(task.bad_rows(type(splits)(samples), label_names), raw.locate)
     if is_stream(splits["train"]) and drop:  # the stream drops its own bad rows while it is read
-        bad = [one for one in bad if one.split != "train"]
-    return [replace(one, unseen_label=one.unseen_label and one.split != "train") for one in bad]
+        bad = [bad_row for bad_row in bad if bad_row.split != "train"]
+    return [replace(bad_row, unseen_label=bad_row.unseen_label and bad_row.split != "train") for bad_row in bad]
 
 
-def _log_counts(bad: Sequence[BadRow], lost: dict[str, int]) -> None:
+def _log_counts(bad: Sequence[BadRow], bad_line_counts: dict[str, int]) -> None:
     """Log the number of rows that were dropped from each split."""
-    counts = {split: len({one.row for one in bad if one.split == split}) + count for split, count in lost.items()}
+    counts = {
+        split: len({bad_row.row for bad_row in bad if bad_row.split == split}) + count
+        for split, count in bad_line_counts.items()
+    }
     if total := sum(counts.values()):
-        parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
-        log.warning("data: %s bad rows were dropped: %s", f"{total:,}", parts)
+        per_split = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+        log.warning("data: %s bad rows were dropped: %s", f"{total:,}", per_split)

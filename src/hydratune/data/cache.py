@@ -69,13 +69,15 @@ def tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
     The truncation and padding of a fast tokenizer's last call do not count.
     """
     if tokenizer.is_fast:
-        described = json.loads(tokenizer.backend_tokenizer.to_str())
-        state = json.dumps({name: part for name, part in described.items() if name not in ("truncation", "padding")})
+        backend_config = json.loads(tokenizer.backend_tokenizer.to_str())
+        state = json.dumps(
+            {name: value for name, value in backend_config.items() if name not in ("truncation", "padding")}
+        )
     else:
         state = json.dumps(sorted(tokenizer.get_vocab().items()))
     sides = [tokenizer.truncation_side, tokenizer.padding_side, tokenizer.model_input_names]
-    named = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{sides}\n{state}"
-    return hashlib.sha256(named.encode()).hexdigest()
+    description = f"{type(tokenizer).__name__}\n{tokenizer.special_tokens_map}\n{sides}\n{state}"
+    return hashlib.sha256(description.encode()).hexdigest()
 
 
 def cached_map(

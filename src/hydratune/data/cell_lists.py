@@ -30,10 +30,10 @@ def split_cells(splits: Any, kinds: Mapping[str, str], separator: str) -> Any:
         separator: Separator between the elements, or `BRACKETS`.
     """
     for name, kind in kinds.items():
-        own = {split: rows for split, rows in splits.items() if _is_cell(rows, name)}
-        samples = [head(rows) if is_stream(rows) else rows for rows in own.values()]
+        cell_splits = {split: rows for split, rows in splits.items() if _is_cell(rows, name)}
+        samples = [head(rows) if is_stream(rows) else rows for rows in cell_splits.values()]
         as_numbers = kind == "labels" and _are_numbers(samples, name, separator)
-        for split, rows in own.items():
+        for split, rows in cell_splits.items():
             splits[split] = _split(rows, name, separator, as_numbers)
     return splits
 
@@ -52,9 +52,9 @@ def elements(cell: Any, separator: str) -> list[Any] | None:
         return []
     value: Any = _literal(str(cell))
     if isinstance(value, list):
-        value = [int(one) if isinstance(one, float) and one.is_integer() else one for one in value]
-    is_list = isinstance(value, list | tuple) and all(isinstance(one, _SCALARS) for one in value)
-    return [str(one) for one in value] if is_list else None
+        value = [int(element) if isinstance(element, float) and element.is_integer() else element for element in value]
+    is_list = isinstance(value, list | tuple) and all(isinstance(element, _SCALARS) for element in value)
+    return [str(element) for element in value] if is_list else None
 
 
 def _literal(cell: str) -> Any:
@@ -78,7 +78,7 @@ def _is_cell(rows: Any, name: str) -> bool:
 def _are_numbers(samples: Sequence[Any], name: str, separator: str) -> bool:
     """Return whether there are elements and all of them are whole numbers."""
     lists = [elements(cell, separator) for rows in samples for cell in rows[name]]
-    texts = {text for one in lists for text in one or ()}
+    texts = {text for values in lists for text in values or ()}
     return bool(texts) and all(map(is_whole_number, texts))
 
 
@@ -94,4 +94,4 @@ def _lists(batch: Mapping[str, Sequence[Any]], name: str, separator: str, as_num
     if not as_numbers:
         return lists
     # Rows after the head of a stream may hold words. A null makes such a row invalid.
-    return [one and [int(text) if is_whole_number(text) else None for text in one] for one in lists]
+    return [values and [int(text) if is_whole_number(text) else None for text in values] for values in lists]

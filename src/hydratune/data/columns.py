@@ -74,18 +74,19 @@ class BadRow:
 
 def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[BadRow]:
     """Return the same rows with file and line."""
-    return [replace(one, where=one.where or locate(one.split, one.row or 0)) for one in bad]
+    return [replace(bad_row, where=bad_row.where or locate(bad_row.split, bad_row.row or 0)) for bad_row in bad]
 
 
 def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
     """Return errors for the first ten bad rows, each with its place, and one error with the count of all."""
-    rows = {(one.split, one.row, one.where if one.row is None else "") for one in bad}  # a row may have several errors
+    # A row may have several errors.
+    rows = {(bad_row.split, bad_row.row, bad_row.where if bad_row.row is None else "") for bad_row in bad}
     counts = Counter(split for split, _, _ in rows)
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
     fix = "Correct them, or skip them with dataset.on_bad_rows=skip."
     total = Mistake("dataset", "no invalid rows", f"{len(rows):,}: {per_split}{more}", fix)
-    return [*(one.mistake() for one in bad[:SHOWN]), total]
+    return [*(bad_row.mistake() for bad_row in bad[:SHOWN]), total]
 
 
 def preview(value: Any) -> str:
@@ -118,27 +119,27 @@ def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[M
 
 def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | None:
     """Return an error if the type of a whole column is invalid for `kind`, else None."""
-    known = KINDS[kind]
+    column_kind = KINDS[kind]
     feature = rows.features[name]
-    if known.fits(feature):
+    if column_kind.fits(feature):
         return None
     key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
     dtype = dtype if len(dtype) <= _VALUE_LENGTH else f"{dtype[:_VALUE_LENGTH]}..."
-    got, fix = f"values of type {dtype}", f"Name a column of {known.said} in {key}."
+    got, fix = f"values of type {dtype}", f"Name a column of {column_kind.said} in {key}."
     if kind == "label" and _is_number(feature):
         fix += " Numbers with a fraction are for task=regression."
     if kind in LISTS and (_is_text(feature) or (kind == "labels" and _is_label(feature))):
-        got += f" such as {preview(value)}" if (value := next((one for one in rows[name] if one), None)) else ""
-        fix = f"Name a column of {known.said} in {key}, with one row for each list."
+        got += f" such as {preview(value)}" if (value := next((cell for cell in rows[name] if cell), None)) else ""
+        fix = f"Name a column of {column_kind.said} in {key}, with one row for each list."
         if separator := _separator(kind, rows[name]):
-            typed = setting("dataset.list_separator", separator)
-            fix = f"Set {typed} for lists in one cell, or name a column of {known.said} in {key}."
-    if kind == "number" and _is_text(feature) and (value := next((one for one in rows[name] if one), None)):
+            argument = setting("dataset.list_separator", separator)
+            fix = f"Set {argument} for lists in one cell, or name a column of {column_kind.said} in {key}."
+    if kind == "number" and _is_text(feature) and (value := next((cell for cell in rows[name] if cell), None)):
         got += f" such as {preview(value)}"
         if _DECIMAL_COMMA.fullmatch(value):
             fix = "Set dataset.decimal=, for numbers with a decimal comma."
             fix += " Remove commas that separate thousands." if _THOUSANDS.fullmatch(value) else ""
-    return Mistake(key, f"{known.said} in {split}", got, fix)
+    return Mistake(key, f"{column_kind.said} in {split}", got, fix)
 
 
 def _separator(kind: str, cells: Iterable[Any]) -> str | None:
@@ -151,20 +152,23 @@ def _separator(kind: str, cells: Iterable[Any]) -> str | None:
     if any(text.startswith("[") and text.endswith("]") for text in texts):
         return BRACKETS
     has = any if kind == "labels" else all  # a row may have one label, but rarely one token
-    return next((one for one in _SEPARATORS if has(one in text for text in texts)), "," if kind == "labels" else None)
+    return next(
+        (separator for separator in _SEPARATORS if has(separator in text for text in texts)),
+        "," if kind == "labels" else None,
+    )
 
 
 def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadRow]:
     """Yield a bad row for each value of a column that is invalid for `kind`."""
     import pyarrow as pa
 
-    known = KINDS[kind]
+    column_kind = KINDS[kind]
     column = rows.select_columns(name).with_format("arrow")[:][name]
-    suspects = known.suspects(column) if known.suspects else pa.compute.is_null(column)
+    suspects = column_kind.suspects(column) if column_kind.suspects else pa.compute.is_null(column)
     for row in pa.compute.indices_nonzero(suspects).to_pylist():
         value = column[row].as_py()
         got = "no value" if value is None else preview(value)
-        yield BadRow(split, row, name, f"{known.one} in every row", got, "Fill it in or drop the row.")
+        yield BadRow(split, row, name, f"{column_kind.one} in every row", got, "Fill it in or drop the row.")
 
 
 class ColumnKind(NamedTuple):

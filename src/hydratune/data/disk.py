@@ -45,11 +45,11 @@ class SavedDataset(Source):
         from datasets import DatasetDict, load_from_disk
 
         try:
-            found = load_from_disk(str(expand_home(self.path)))
+            loaded = load_from_disk(str(expand_home(self.path)))
         except (OSError, ValueError) as error:
             got = f"{self.path!r}: {one_line(error)}"
             raise ConfigError(Mistake("dataset.path", "a saved dataset", got, "Save it again.")) from error
-        splits = found if isinstance(found, DatasetDict) else DatasetDict(train=found)
+        splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
         if "train" not in splits:
             fix = f"Call its splits {', '.join(SPLITS)}."
             raise ConfigError(Mistake("dataset.path", f"splits among {one_of(SPLITS)}", f"{list(splits)}", fix))
@@ -61,9 +61,9 @@ def _names_outside(folder: Path) -> Iterator[str]:
     for name, key in (("dataset_dict.json", "splits"), ("state.json", "_data_files")):
         for path in folder.rglob(name):
             for entry in _entries(path, key):
-                inner = entry.get("filename") if isinstance(entry, dict) else entry
-                if not _NAME.fullmatch(str(inner)):
-                    yield f"{path.relative_to(folder)}: {inner!r}"
+                entry_name = entry.get("filename") if isinstance(entry, dict) else entry
+                if not _NAME.fullmatch(str(entry_name)):
+                    yield f"{path.relative_to(folder)}: {entry_name!r}"
 
 
 def _entries(path: Path, key: str) -> list[Any]:

@@ -49,17 +49,17 @@ class DroppedRows:
         if self.path is None:
             return
         with self.path.open("a", encoding="utf-8") as file:
-            for one in bad:
-                values = {name: preview(column[one.row or 0]) for name, column in batch.items()}
-                file.write(json.dumps({**_as_json(one), "row": values}, ensure_ascii=False) + "\n")
+            for bad_row in bad:
+                values = {name: preview(column[bad_row.row or 0]) for name, column in batch.items()}
+                file.write(json.dumps({**_as_json(bad_row), "row": values}, ensure_ascii=False) + "\n")
 
     def merge_epochs(self) -> int:
         """List each row of a stream once even if several epochs dropped it, and return the number of listed rows."""
         if self.path is None or not self.path.exists():
             return 0
-        listed = dict.fromkeys(self.path.read_text(encoding="utf-8").splitlines()[len(self.before) :])
-        write_lines(self.path, [*map(_as_json, self.before), *map(json.loads, listed)])
-        return len(self.before) + len(listed)
+        streamed_lines = dict.fromkeys(self.path.read_text(encoding="utf-8").splitlines()[len(self.before) :])
+        write_lines(self.path, [*map(_as_json, self.before), *map(json.loads, streamed_lines)])
+        return len(self.before) + len(streamed_lines)
 
 
 def _as_json(bad: BadRow) -> dict[str, Any]:

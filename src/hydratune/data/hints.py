@@ -45,17 +45,19 @@ def unreadable(
             yield Mistake("format", f"jsonl for {path}", f"{name}, with {preview(rows[0])}", fix)
         elif "tokens" in wanted and (layout := _layout(path, options)).sentences > 1:
             got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
-            form = "conllu" if layout.has_ranges else "conll"
-            yield Mistake("format", f"{form} for a token on each line", got, f"Set dataset.format={form}.")
-        elif not options.comment and (sep := _EXCEL.match(rows[0][0])):
-            delimiter = sep[1] or options.delimiter or ","
+            format_name = "conllu" if layout.has_ranges else "conll"
+            yield Mistake(
+                "format", f"{format_name} for a token on each line", got, f"Set dataset.format={format_name}."
+            )
+        elif not options.comment and (sep_match := _EXCEL.match(rows[0][0])):
+            delimiter = sep_match[1] or options.delimiter or ","
             fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
             yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", preview(rows[0]), fix)
         elif hint := another_delimiter(path, options, rows[0], needed):
             yield hint
-        elif not options.comment and (mark := _COMMENT.match(rows[0][0])) and len(rows[0]) < len(rows[-1]):
-            fix = f"Set {setting('dataset.comment', mark[0])}."
-            yield Mistake("comment", f"{mark[0]} for the first row of {path}", preview(rows[0]), fix)
+        elif not options.comment and (comment_match := _COMMENT.match(rows[0][0])) and len(rows[0]) < len(rows[-1]):
+            fix = f"Set {setting('dataset.comment', comment_match[0])}."
+            yield Mistake("comment", f"{comment_match[0]} for the first row of {path}", preview(rows[0]), fix)
         elif hint := _spaced(path, options, rows[0], needed):
             yield hint
         elif not options.header:
@@ -71,16 +73,16 @@ def _layout(path: Path, options: ReadOptions) -> Layout:
     return layout_of(path, replace(options, delimiter=None, column_names=None))
 
 
-def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column]) -> str:
+def _columns_fix(path: Path, options: ReadOptions, task_columns: Mapping[str, Column]) -> str:
     """Return the fix for a file of lines that should have columns."""
-    if "tokens" in wanted:
-        form = "conllu" if _layout(path, options).has_ranges else "conll"
-        return f"Set dataset.format={form} for a token and its label on each line."
+    if "tokens" in task_columns:
+        format_name = "conllu" if _layout(path, options).has_ranges else "conll"
+        return f"Set dataset.format={format_name} for a token and its label on each line."
     if table := next(tables(path, replace(options, delimiter="\0")), None):
         delimiter, rows = table
         header = " dataset.header=false" if _is_data(rows) else ""
         return f"Set dataset.format=csv {delimiter_setting(delimiter)}{header} for {len(rows[0])} columns."
-    if {"source", "target"} <= {*wanted}:
+    if {"source", "target"} <= {*task_columns}:
         return "Join parallel files, e.g. by `paste a.en a.de > a.tsv`, and set dataset.header=false."
     return (
         "Set dataset.format=csv and dataset.delimiter for columns, dataset.header=false without names, and "
@@ -91,11 +93,11 @@ def _columns_fix(path: Path, options: ReadOptions, wanted: Mapping[str, Column])
 def misnamed(path: Path, name: str, encoding: str) -> str | None:
     """Return the fix for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
     with suppress(OSError, ValueError):
-        first = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
-        if name in SEPARATED and first[:1] in ("{", "["):
-            json.loads(first)
+        first_line = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
+        if name in SEPARATED and first_line[:1] in ("{", "["):
+            json.loads(first_line)
             return "Set dataset.format=jsonl."
-        if name in ("json", "jsonl") and first and first[0] not in "{[":
+        if name in ("json", "jsonl") and first_line and first_line[0] not in "{[":
             return "Set dataset.format=csv or tsv if that is what the file has."
     return None
 
@@ -114,19 +116,19 @@ def doubtful_header(
     elif hint := _spaced(path, options, rows[0], needed):
         yield hint
     elif options.header and not _is_range(rows[0]):
-        numbers = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
-        if any(_recurs(rows, i) for i in numbers):
+        positions = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
+        if any(_recurs(rows, i) for i in positions):
             yield _no_header(path, rows[0], wanted)
 
 
-def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Collection[str]) -> Mistake | None:
+def _spaced(path: Path, options: ReadOptions, first_row: Sequence[str], needed: Collection[str]) -> Mistake | None:
     """Return an error for column names that match only without the spaces around them, e.g. after the delimiter."""
-    spaced = [title for title in first if title not in needed and title.strip() in {*needed} - {*first}]
+    spaced = [title for title in first_row if title not in needed and title.strip() in {*needed} - {*first_row}]
     if not options.header or not spaced:
         return None
     if spaced[0].startswith(" ") and not options.skip_initial_space:
         fix = "Set dataset.skip_initial_space=true."
-        return Mistake("skip_initial_space", f"cells without a space before them in {path}", preview(first), fix)
+        return Mistake("skip_initial_space", f"cells without a space before them in {path}", preview(first_row), fix)
     name = spaced[0].strip()
     fix = f"Set {setting(f'dataset.columns.{name}', spaced[0])}."
     return Mistake(f"columns.{name}", f"the name of a column of {path}", f"{name!r} for {spaced[0]!r}", fix)
@@ -134,30 +136,32 @@ def _spaced(path: Path, options: ReadOptions, first: Sequence[str], needed: Coll
 
 def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
     """Return whether the first row holds names: the names of the config, or texts above numbers."""
-    first = [title.strip().casefold() for title in rows[0]]
-    if options.column_names and first == [name.casefold() for name in options.column_names]:
+    titles = [title.strip().casefold() for title in rows[0]]
+    if options.column_names and titles == [name.casefold() for name in options.column_names]:
         return True
-    if len(rows) < _FEW or any(title in ("", *MISSING) or _is_number(title) for title in first):
+    if len(rows) < _FEW or any(title in ("", *MISSING) or _is_number(title) for title in titles):
         return False
-    columns = [[value for value in _column(rows, i) if value] for i in range(len(first))]
+    columns = [[value for value in _column(rows, i) if value] for i in range(len(titles))]
     return any(column and all(map(_is_number, column)) for column in columns)
 
 
-def _no_header(path: Path, first: Sequence[str], wanted: Mapping[str, Column]) -> Mistake:
-    ours = next(iter(wanted), "text")
+def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Mistake:
+    name = next(iter(task_columns), "text")
     fix = (
-        f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{ours}=0) "
+        f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{name}=0) "
         "or dataset.column_names=[NAME,...]."
     )
-    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {preview(first)}", fix)
+    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {preview(first_row)}", fix)
 
 
-def _choose(path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], wanted: Mapping[str, Column]) -> Mistake:
+def _choose(
+    path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], task_columns: Mapping[str, Column]
+) -> Mistake:
     """Return an error that shows the columns of a file, so that the user can choose."""
     columns = "; ".join(
         f"{name}: {' '.join(map(preview, values))}" for name, values in zip(names, sample, strict=False)
     )
-    keys = " ".join(f"dataset.columns.{ours}=COLUMN" for ours, column in wanted.items() if column.required)
+    keys = " ".join(f"dataset.columns.{name}=COLUMN" for name, column in task_columns.items() if column.required)
     got = f"{len(names)} columns ({columns})"
     return Mistake("columns", f"the columns of {path} that the task reads", got, f"Set {keys}.")
 
@@ -184,18 +188,18 @@ def another_delimiter(
 
 def _is_data(rows: Sequence[Sequence[str]]) -> bool:
     """Return whether the first row looks like the others, not like names."""
-    first = rows[0]
-    if _is_range(first):  # pandas names unnamed columns like this
+    first_row = rows[0]
+    if _is_range(first_row):  # pandas names unnamed columns like this
         return False
-    if len({*first}) < len(first) or "" in first[1:]:  # the first column is often an index without a name
+    if len({*first_row}) < len(first_row) or "" in first_row[1:]:  # the first column is often an index without a name
         return True
-    numbers = any(_is_number(title) and _are_numbers(rows, i) for i, title in enumerate(first))
-    return numbers or any(_recurs(rows, i) or len(title.split()) >= _WORDS for i, title in enumerate(first))
+    has_numbers = any(_is_number(title) and _are_numbers(rows, i) for i, title in enumerate(first_row))
+    return has_numbers or any(_recurs(rows, i) or len(title.split()) >= _WORDS for i, title in enumerate(first_row))
 
 
-def _is_range(first: Sequence[str]) -> bool:
+def _is_range(first_row: Sequence[str]) -> bool:
     """Return whether names are the numbers from 0, optionally after an unnamed index."""
-    names = first[1:] if first[0] == "" else first
+    names = first_row[1:] if first_row[0] == "" else first_row
     return [*names] == [str(i) for i in range(len(names))]
 
 

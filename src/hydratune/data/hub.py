@@ -61,24 +61,24 @@ class HubDataset(Source):
             builder = load_dataset_builder(self.path, self.name, revision=self.revision)
             self._check_files(builder.config.data_files or {})
             if self.streaming:
-                found = builder.as_streaming_dataset()
+                loaded = builder.as_streaming_dataset()
             else:
                 builder.download_and_prepare()
-                found = builder.as_dataset()
-        wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
+                loaded = builder.as_dataset()
+        names = {split: name for split, name in self.splits.items() if name is not None}
         mistakes = [
             Mistake(
-                f"dataset.splits.{ours}",
-                one_of(found),
-                repr(theirs),
-                did_you_mean(theirs, found, f"Set dataset.splits.{ours}=null if there is none."),
+                f"dataset.splits.{split}",
+                one_of(loaded),
+                repr(name),
+                did_you_mean(name, loaded, f"Set dataset.splits.{split}=null if there is none."),
             )
-            for ours, theirs in wanted.items()
-            if theirs not in found
+            for split, name in names.items()
+            if name not in loaded
         ]
         if mistakes:
             raise ConfigError(*mistakes)
-        splits = {ours: found[theirs] for ours, theirs in wanted.items()}
+        splits = {split: loaded[name] for split, name in names.items()}
         if self.streaming:  # each evaluation needs the same rows, so only train is streamed
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
@@ -93,15 +93,15 @@ class HubDataset(Source):
             data_files: Split -> resolved addresses or paths of its files.
         """
         folder, repository = Path(self.path), f"hf://datasets/{self.path}@"
-        for given in itertools.chain.from_iterable(data_files.values()):
-            name = given.rpartition("::")[2]  # of a file inside an archive, the address of the archive
-            is_own = name.startswith(repository) and ".." not in name.split("/")
+        for address in itertools.chain.from_iterable(data_files.values()):
+            location = address.rpartition("::")[2]  # of a file inside an archive, the address of the archive
+            is_inside = location.startswith(repository) and ".." not in location.split("/")
             if folder.is_dir():
-                is_own = Path(name).resolve().is_relative_to(folder.resolve())
-            if not is_own:
+                is_inside = Path(location).resolve().is_relative_to(folder.resolve())
+            if not is_inside:
                 fix = "If you trust the dataset, download the file, and use dataset=local."
                 raise ConfigError(
-                    Mistake("dataset.path", f"a dataset with files inside {self.path!r}", repr(name), fix)
+                    Mistake("dataset.path", f"a dataset with files inside {self.path!r}", repr(location), fix)
                 )
 
     def _settled(self, split: str, stream: Any) -> Any:
@@ -109,5 +109,5 @@ class HubDataset(Source):
 
         if split == "train":
             return stream
-        most = self.max_samples.get(split)
-        return Dataset.from_list(list(stream.take(most) if most else stream), features=stream.features)
+        max_rows = self.max_samples.get(split)
+        return Dataset.from_list(list(stream.take(max_rows) if max_rows else stream), features=stream.features)

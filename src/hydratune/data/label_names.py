@@ -38,7 +38,7 @@ def as_texts(labels: Any) -> Any:
     """
     if isinstance(labels, list) and all(isinstance(name, _SCALARS) for name in labels):
         return [_text(name) for name in labels]
-    if isinstance(labels, dict) and all(isinstance(one, _SCALARS) for pair in labels.items() for one in pair):
+    if isinstance(labels, dict) and all(isinstance(scalar, _SCALARS) for pair in labels.items() for scalar in pair):
         return {_text(value): _text(name) for value, name in labels.items()}
     return labels
 
@@ -106,15 +106,15 @@ def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str])
         place: Label name -> file and line of the first row that has it.
     """
     for name in names:
-        bare = name.strip()
-        if name == bare or bare not in names:
+        stripped = name.strip()
+        if name == stripped or stripped not in names:
             continue
-        skip = "set dataset.skip_initial_space=true for a csv or tsv file, " if name.lstrip() == bare else ""
+        skip_fix = "set dataset.skip_initial_space=true for a csv or tsv file, " if name.lstrip() == stripped else ""
         fix = (
-            f"Remove the spaces from the file, {skip}or map each value to a name in dataset.labels. To have two "
+            f"Remove the spaces from the file, {skip_fix}or map each value to a name in dataset.labels. To have two "
             "labels, list the names of all labels in dataset.labels."
         )
-        got = f"{name!r} and {bare!r} at {place(name)}"
+        got = f"{name!r} and {stripped!r} at {place(name)}"
         yield Mistake(f"dataset.columns.{column}", "labels that differ in more than spaces around them", got, fix)
 
 
@@ -122,8 +122,8 @@ def _is_list(name: str, names: set[str]) -> bool:
     """Return whether a name is a list in brackets, or consists of other names."""
     if name.startswith("[") and name.endswith("]"):
         return True
-    parts = ([part.strip() for part in name.split(separator)] for separator in _SEPARATORS if separator in name)
-    return any(names.issuperset(part) for part in parts)
+    part_lists = ([part.strip() for part in name.split(separator)] for separator in _SEPARATORS if separator in name)
+    return any(names.issuperset(parts) for parts in part_lists)
 
 
 def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
@@ -132,9 +132,9 @@ def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
     fractions = [name for name in numbers if _FRACTION.fullmatch(name)]
     if not fractions or not all(_NUMBER.fullmatch(name) for name in numbers):
         return
-    comma = " dataset.decimal=," if "," in fractions[0] else ""
-    lists = "task=multi_label_classification dataset.list_separator=, for lists, or " if comma else ""
-    fix = f"Set task=regression{comma} for numbers, {lists}dataset.labels to all names if each is a label."
+    decimal_fix = " dataset.decimal=," if "," in fractions[0] else ""
+    lists_fix = "task=multi_label_classification dataset.list_separator=, for lists, or " if decimal_fix else ""
+    fix = f"Set task=regression{decimal_fix} for numbers, {lists_fix}dataset.labels to all names if each is a label."
     got = f"numbers such as {fractions[0]!r}"
     yield Mistake(f"dataset.columns.{column}", "labels, as words or whole numbers", got, fix)
 
@@ -152,20 +152,20 @@ def split_unseen(
     Returns:
         The invalid rows; the rows with unseen labels, once each; and errors if the policy is `error`.
     """
-    invalid = [one for one in bad if not one.unseen_label]
-    unseen = [*{(one.split, one.row): one for one in bad if one.unseen_label}.values()]
+    invalid = [bad_row for bad_row in bad if not bad_row.unseen_label]
+    unseen = [*{(bad_row.split, bad_row.row): bad_row for bad_row in bad if bad_row.unseen_label}.values()]
     if not unseen or policy != "error":
         return invalid, unseen, []
     fix = "Set dataset.unseen_labels=keep to count them as errors, or drop to leave them out of the score."
     got = unseen_counts(unseen, sizes, policy)
     total = Mistake("dataset.unseen_labels", "labels that the model has in every split", got, fix)
-    return invalid, unseen, [*(one.mistake() for one in unseen[:SHOWN]), total]
+    return invalid, unseen, [*(bad_row.mistake() for bad_row in unseen[:SHOWN]), total]
 
 
 def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:
     """Return a message with the number of rows with unseen labels per split, and how the policy treats them."""
-    counts = {split: sum(one.split == split for one in unseen) for split in sizes}
-    rows = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
+    counts = {split: sum(bad_row.split == split for bad_row in unseen) for split in sizes}
+    per_split = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
     outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are left out of the score"}[policy]
-    labels = ", ".join(dict.fromkeys(one.got for one in unseen[:SHOWN]))
-    return f"{rows} have a label that no training row has, such as {labels}{outcome}"
+    labels = ", ".join(dict.fromkeys(bad_row.got for bad_row in unseen[:SHOWN]))
+    return f"{per_split} have a label that no training row has, such as {labels}{outcome}"

@@ -79,23 +79,25 @@ class LocalFiles(Source):
 
     def paths(self) -> dict[str, list[Path]]:
         """Return the files of each split that has any; raise PathError if a path selects no file."""
-        return {split: [path for one in given for path in expand(one)] for split, given in self._given().items()}
+        return {split: [path for name in names for path in expand(name)] for split, names in self._given().items()}
 
     def _given(self) -> dict[str, list[str]]:
-        listed = {split: [given] if isinstance(given, str) else given for split, given in self.files.items()}
-        listed |= {split: listed.get("train") for split in self.splits if self._names(split) and not listed.get(split)}
-        return {split: paths for split, paths in listed.items() if paths}
+        by_split = {split: [paths] if isinstance(paths, str) else paths for split, paths in self.files.items()}
+        by_split |= {
+            split: by_split.get("train") for split in self.splits if self._names(split) and not by_split.get(split)
+        }
+        return {split: paths for split, paths in by_split.items() if paths}
 
     def _names(self, split: str) -> tuple[str, ...]:
         """Return the names of a split in its files."""
-        given = self.splits.get(split) or ()
-        return (given,) if isinstance(given, str) else tuple(given)
+        names = self.splits.get(split) or ()
+        return (names,) if isinstance(names, str) else tuple(names)
 
     def options(self, name: str | None, split: str = "train") -> ReadOptions:
         """Return the options that files of a format are parsed with."""
-        theirs = [*self.columns.values(), self.stratify_by_column, self.group_by_column, self.split_column or None]
-        named = (name for one in theirs for name in (one if isinstance(one, list) else [one]))
-        selected = frozenset(name for name in named if isinstance(name, str))
+        settings = [*self.columns.values(), self.stratify_by_column, self.group_by_column, self.split_column or None]
+        referenced = (name for setting in settings for name in (setting if isinstance(setting, list) else [setting]))
+        selected = frozenset(name for name in referenced if isinstance(name, str))
         names = tuple(map(column_name, self.column_names)) if self.column_names else None
         delimiter = "\t" if self.delimiter == r"\t" or (name == "tsv" and not self.delimiter) else self.delimiter
         splits = self._names(split) if name == "json" else ()
@@ -132,33 +134,33 @@ class LocalFiles(Source):
             yield Mistake(f"files.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
         if not self.files.get("train"):
             yield Mistake("files.train", "a file", "none", "Set dataset.files.train=PATH.")
-        for split, given in self.files.items():
-            if not all(isinstance(path, str) for path in (given if isinstance(given, list) else [given or ""])):
-                yield Mistake(f"files.{split}", "a path or a list of paths", repr(given), "Put paths in quotes.")
+        for split, value in self.files.items():
+            if not all(isinstance(path, str) for path in (value if isinstance(value, list) else [value or ""])):
+                yield Mistake(f"files.{split}", "a path or a list of paths", repr(value), "Put paths in quotes.")
                 return
-        for split, given in self.splits.items():
-            if not all(isinstance(name, str) for name in (given if isinstance(given, list) else [given or ""])):
-                yield Mistake(f"splits.{split}", "a name or a list of names", repr(given), "Put names in quotes.")
+        for split, value in self.splits.items():
+            if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value or ""])):
+                yield Mistake(f"splits.{split}", "a name or a list of names", repr(value), "Put names in quotes.")
                 return
         for split in set(self.splits) - set(SPLITS):
             yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
-        if self.split_column and (others := [split for split in self._given() if split != "train"]):
-            fix = f"Leave dataset.files.{others[0]} out, or set dataset.split_column=false."
-            yield Mistake("split_column", "rows in train alone", f"files of {others[0]}", fix)
+        if self.split_column and (other_splits := [split for split in self._given() if split != "train"]):
+            fix = f"Leave dataset.files.{other_splits[0]} out, or set dataset.split_column=false."
+            yield Mistake("split_column", "rows in train alone", f"files of {other_splits[0]}", fix)
         paths: dict[str, list[Path]] = {}
         for split, names in self._given().items():
             for name in names:
                 try:
-                    paths.setdefault(split, []).extend(own := expand(name))
+                    paths.setdefault(split, []).extend(selected_paths := expand(name))
                 except PathError as error:
                     yield Mistake(f"files.{split}", error.expected, error.got, error.fix)
                 else:
-                    yield from _check_one_split(split, name, own)
-        formats = {self._format_of(path) for own in paths.values() for path in own}
-        if wrong := [*self.options(None).check(sorted(name for name in formats if name))]:
-            yield from wrong
+                    yield from _check_one_split(split, name, selected_paths)
+        formats = {self._format_of(path) for split_paths in paths.values() for path in split_paths}
+        if option_errors := [*self.options(None).check(sorted(name for name in formats if name))]:
+            yield from option_errors
             return
-        files = ((split, path) for split, own in paths.items() for path in own)
+        files = ((split, path) for split, split_paths in paths.items() for path in split_paths)
         yield from dict.fromkeys(mistake for split, path in files for mistake in self._check_file(split, path))
         for split in paths:
             if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
@@ -176,15 +178,17 @@ class LocalFiles(Source):
         if name is None:
             fix = f"Convert or rename the file, or set dataset.format to {one_of(FORMATS)}."
             yield Mistake(key, f"a file that ends with {one_of(SUFFIXES)}", repr(str(path)), fix)
-        elif wrong := [*self._check_splits(split, path, name)]:
-            yield from wrong
+        elif split_errors := [*self._check_splits(split, path, name)]:
+            yield from split_errors
         else:
             try:
                 columns = peek_columns(path, name, self.options(name, split))
             except ConfigError as error:
                 yield from (
-                    replace(one, key=key if one.key == "dataset.files" else one.key.removeprefix("dataset."))
-                    for one in error.mistakes
+                    replace(
+                        mistake, key=key if mistake.key == "dataset.files" else mistake.key.removeprefix("dataset.")
+                    )
+                    for mistake in error.mistakes
                 )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
@@ -204,28 +208,32 @@ class LocalFiles(Source):
                 fix = "Rename one, or set dataset.header=false if the first row is data."
                 yield Mistake(key, "different column names", f"{repeated} twice in {path}", fix)
 
-    def _check_splits(self, split: str, path: Path, name: str) -> Iterator[Mistake]:
+    def _check_splits(self, split: str, path: Path, format_name: str) -> Iterator[Mistake]:
         """Yield an error for each split name that a file does not have."""
         key, names = f"splits.{split}", self._names(split)
-        if names and name != "json":
-            yield Mistake(key, f"null, since a {name} file holds one split", repr([*names]), "Leave it out.")
+        if names and format_name != "json":
+            yield Mistake(key, f"null, since a {format_name} file holds one split", repr([*names]), "Leave it out.")
         elif names:
             present = split_names(path, self.encoding)
-            for one in (one for one in names if one not in present):
+            for split_name in (split_name for split_name in names if split_name not in present):
                 expected = one_of(present) if present else f"null, since {path} is not an object of splits"
-                yield Mistake(key, expected, repr(one), did_you_mean(one, present, "Leave it out."))
+                yield Mistake(key, expected, repr(split_name), did_you_mean(split_name, present, "Leave it out."))
 
     def _missing(
-        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
+        self,
+        task_columns: Mapping[str, Column],
+        present: Sequence[str],
+        where: str,
+        nested: Sequence[str] | None = None,
     ) -> Iterator[Mistake]:
         """Explain missing columns by the form of the file if possible."""
-        mistakes = [*super()._missing(wanted, present, where, nested)]
-        if mistakes and nested is None and (unlabeled := self._unlabeled(wanted, present, where, mistakes)):
+        mistakes = [*super()._missing(task_columns, present, where, nested)]
+        if mistakes and nested is None and (unlabeled := self._unlabeled(task_columns, present, where, mistakes)):
             mistakes = unlabeled
         elif mistakes and nested is None:
             path, name = Path(where), str(self._format_of(Path(where)))
             try:
-                reasons = [*unreadable(path, name, self.options(name), wanted, self._needed(wanted))]
+                reasons = [*unreadable(path, name, self.options(name), task_columns, self._needed(task_columns))]
             except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
                 fix = "Check the file."
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
@@ -233,11 +241,11 @@ class LocalFiles(Source):
         yield from mistakes
 
     def _unlabeled(
-        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, mistakes: Sequence[Mistake]
+        self, task_columns: Mapping[str, Column], present: Sequence[str], where: str, mistakes: Sequence[Mistake]
     ) -> list[Mistake]:
         """Return errors for a validation or test file that lacks only labels, as test files of competitions do."""
         splits = [split for split, paths in self.paths().items() if Path(where) in paths]
-        targets = {f"columns.{name}": name for name, column in wanted.items() if column.target}
+        targets = {f"columns.{name}": name for name, column in task_columns.items() if column.target}
         if "train" in splits or not splits or not all(mistake.key in targets for mistake in mistakes):
             return []
         if any(nearest(self._theirs(targets[mistake.key]), present) for mistake in mistakes):
@@ -285,9 +293,9 @@ class LocalFiles(Source):
                     mistakes += doubtful_header(path, options, wanted, self._needed(wanted))
         yield from mistakes
 
-    def _by_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    def _by_columns(self, task_columns: Mapping[str, Column]) -> Iterator[Mistake]:
         """Yield an error for each JSON file that is an object of columns instead of rows."""
-        names = [str(self._theirs(name)) for name, column in wanted.items() if column.kind in ONE_COLUMN]
+        names = [str(self._theirs(name)) for name, column in task_columns.items() if column.kind in ONE_COLUMN]
         for split, paths in self.paths().items():
             for path in (path for path in paths if self._format_of(path) in ("json", "jsonl")):
                 if is_by_columns(path, self.options("json", split), names):
@@ -319,11 +327,11 @@ class LocalFiles(Source):
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer_size)
 
 
-def _check_one_split(split: str, given: str, paths: Sequence[Path]) -> Iterator[Mistake]:
+def _check_one_split(split: str, config_path: str, paths: Sequence[Path]) -> Iterator[Mistake]:
     """Yield an error if a folder or pattern selects files whose names are those of several splits."""
-    found = splits_of(paths)
-    if len(found) > 1:
-        got = f"{given!r}, with {', '.join(map(str, found.values()))}"
-        keys = " ".join(f"dataset.files.{name}={path}" for name, path in found.items())
+    paths_by_split = splits_of(paths)
+    if len(paths_by_split) > 1:
+        got = f"{config_path!r}, with {', '.join(map(str, paths_by_split.values()))}"
+        keys = " ".join(f"dataset.files.{name}={path}" for name, path in paths_by_split.items())
         fix = f"Set {keys}, or a list of paths to read them together."
         yield Mistake(f"files.{split}", "files of one split", got, fix)

@@ -90,7 +90,7 @@ class Mixture(Configurable):
                 yield Mistake(
                     f"sources.{name}.labels", f"those of dataset.labels ({self.labels})", f"{source.labels}", fix
                 )
-        streamed = [name for name, one in self.sources.items() if getattr(one, "streaming", False)]
+        streamed = [name for name, source in self.sources.items() if getattr(source, "streaming", False)]
         if streamed and len(streamed) < len(self.sources):
             fix = "Set dataset.sources.NAME.streaming alike for all sources."
             yield Mistake("sources", "sources that are all streamed, or none", f"{streamed} alone", fix)
@@ -128,7 +128,7 @@ class Mixture(Configurable):
             rows = source.finish(opened[name], task, label_names)
             loaded[name] = splits.without_groups(rows)  # groups of two sources may have equal values by chance
         parts_dropped = [source.dropped for source in self.sources.values()]
-        self._dropped = DroppedRows([bad for part in parts_dropped for bad in part.before], parts=parts_dropped)
+        self._dropped = DroppedRows([bad_row for part in parts_dropped for bad_row in part.before], parts=parts_dropped)
         weights = [self.weights.get(name, 1.0) for name in loaded]
         shares = [weight / sum(weights) for weight in weights]
         parts = {split: [rows[split] for rows in loaded.values() if split in rows] for split in SPLITS}
@@ -144,8 +144,8 @@ class Mixture(Configurable):
         except ValueError as error:  # features that do not match, e.g. labels as ids and as names
             fix = "Give them the same columns and types."
             raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
-        for said in splits.overlap_between_splits(mixed, task.inputs):
-            log.warning("data: mixed, %s", said)
+        for warning in splits.overlap_between_splits(mixed, task.inputs):
+            log.warning("data: mixed, %s", warning)
         log.info("data: mixed, %s", ", ".join(f"{split} {format_length(rows)}" for split, rows in mixed.items()))
         return mixed
 

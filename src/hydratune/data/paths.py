@@ -65,16 +65,16 @@ def splits_of(paths: Sequence[Path]) -> dict[str, Path]:
     splits: dict[str, Path] = {}
     for path in paths:
         words = re.split(r"[^a-z]+", os.path.relpath(path, base).lower())
-        named = {split for word in words if (split := split_of(word))}
-        if len(named) == 1:
-            splits.setdefault(named.pop(), path)
+        named_splits = {split for word in words if (split := split_of(word))}
+        if len(named_splits) == 1:
+            splits.setdefault(named_splits.pop(), path)
     return splits
 
 
-def _matches(given: str) -> list[Path]:
-    files = [path for path in _glob(given.removeprefix(PATTERN)) if path.is_file()]
+def _matches(pattern: str) -> list[Path]:
+    files = [path for path in _glob(pattern.removeprefix(PATTERN)) if path.is_file()]
     if not files:
-        raise PathError("a pattern that matches a file", repr(given), f"Patterns are matched from {Path.cwd()}.")
+        raise PathError("a pattern that matches a file", repr(pattern), f"Patterns are matched from {Path.cwd()}.")
     return sorted(files)
 
 
@@ -98,8 +98,10 @@ def _inside(folder: Path) -> list[Path]:
         fix = "Write the texts, and the names of their folders as labels, into one csv, jsonl or parquet file."
         raise PathError("a folder of data files", f"{str(folder)!r}, which has folders of text files", fix)
     if not files:
-        inside = next((path.suffix for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix), ".csv")
-        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*{inside}'."
+        inner_suffix = next(
+            (path.suffix for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix), ".csv"
+        )
+        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*{inner_suffix}'."
         raise PathError("a folder with files", f"{str(folder)!r}, which has no file", fix)
     return sorted(files)
 

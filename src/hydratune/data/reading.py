@@ -66,12 +66,12 @@ class DataFile:
             ConfigError: If no row can be read.
         """
         self.digest = digest(self.path)
-        known = FORMATS[self.name]
+        file_format = FORMATS[self.name]
         try:
-            if known.read is None:
+            if file_format.read is None:
                 self._look_at_schema(selection)
             else:
-                self.scan = scan(self.path, self.options, known, selection, most_lines)
+                self.scan = scan(self.path, self.options, file_format, selection, most_lines)
         except ConfigError:
             raise
         except (ValueError, NotImplementedError, csv.Error, OSError) as error:
@@ -89,7 +89,11 @@ class DataFile:
             if selection.rest or selection.needed is None or _is_selected(name, selection.needed)
         }
         self.scan.split_names = self._split_names(
-            [one.name for one in schema if pa.types.is_string(one.type) or pa.types.is_large_string(one.type)]
+            [
+                column.name
+                for column in schema
+                if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            ]
         )
 
     def _split_names(self, names: Sequence[str]) -> dict[str, set[str]]:
@@ -140,7 +144,7 @@ class DataFile:
 
 def _is_selected(name: str, needed: Sequence[str]) -> bool:
     """Return whether a column or a field inside it is needed."""
-    return any(one == name or one.startswith(f"{name}.") for one in needed)
+    return any(needed_name == name or needed_name.startswith(f"{name}.") for needed_name in needed)
 
 
 def read_files(
@@ -163,11 +167,14 @@ def read_files(
     by_split = {
         split: [file for file in files if file.split == split] for split in dict.fromkeys(f.split for f in files)
     }
-    for split, own in by_split.items():
-        _check_rows(split, own)
+    for split, split_files in by_split.items():
+        _check_rows(split, split_files)
     types = _types(by_split, selection)
     splits = DatasetDict(
-        {split: _load(own, types[split], selection, streamed=split in stream) for split, own in by_split.items()}
+        {
+            split: _load(split_files, types[split], selection, streamed=split in stream)
+            for split, split_files in by_split.items()
+        }
     )
     return RawDataset(
         splits,
@@ -175,8 +182,8 @@ def read_files(
         lambda split, row: _locate(by_split.get(split, ()), split, row),
         shuffle_buffer_size,
         {
-            split: [*dict.fromkeys(name for file in own for name in file.scan.columns)]
-            for split, own in by_split.items()
+            split: [*dict.fromkeys(name for file in split_files for name in file.scan.columns)]
+            for split, split_files in by_split.items()
         },
         lambda split, row: _number(by_split.get(split, ()), row),
         joined([file.scan.split_names for file in by_split.get("train", ())]),
@@ -197,7 +204,9 @@ def _look(files: Sequence[DataFile], selection: Selection, stream: Sequence[str]
     counts = {
         name: [file.scan.numbers.get(name, [0, 0]) for file in files] for name in {*selection.numbers, *selection.ids}
     }
-    totals = {name: [sum(column) for column in zip(*own, strict=True)] for name, own in counts.items()}
+    totals = {
+        name: [sum(column) for column in zip(*counts_per_file, strict=True)] for name, counts_per_file in counts.items()
+    }
     words = {name for file in files for name in file.scan.words if name in selection.ids}
     mixed = tuple(sorted(name for name, (numbers, others) in totals.items() if numbers > others > 0))
     mixed = tuple(name for name in mixed if name not in words)
@@ -232,18 +241,18 @@ def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> 
     Labels such as 5.0 are whole numbers if no label of the column has a fraction.
     """
     types = {split: _joined(files, selection) for split, files in by_split.items()}
-    cells = [split for split, files in by_split.items() if FORMATS[files[0].name].typing is CELLS]
-    for name in dict.fromkeys(name for split in cells for name in types[split]):
-        own = [split for split in cells if name in types[split]]
-        joined = reduce(CELLS.widest, (types[split][name] for split in own))
-        if name in selection.texts and joined not in (None, "string"):
+    csv_splits = [split for split, files in by_split.items() if FORMATS[files[0].name].typing is CELLS]
+    for name in dict.fromkeys(name for split in csv_splits for name in types[split]):
+        column_splits = [split for split in csv_splits if name in types[split]]
+        column_type = reduce(CELLS.widest, (types[split][name] for split in column_splits))
+        if name in selection.texts and column_type not in (None, "string"):
             log.warning("data: all values of %r are numbers or truth values; they are read as texts", name)
-            joined = "string"
-        for split in own:
-            types[split][name] = joined or CELLS.empty
+            column_type = "string"
+        for split in column_splits:
+            types[split][name] = column_type or CELLS.empty
     fractions = {name for files in by_split.values() for file in files for name in file.scan.fractions}
-    for own_types in types.values():
-        own_types |= {n: "int64" for n in selection.ids if own_types.get(n) == "float64" and n not in fractions}
+    for split_types in types.values():
+        split_types |= {n: "int64" for n in selection.ids if split_types.get(n) == "float64" and n not in fractions}
     return types
 
 
@@ -256,12 +265,17 @@ def _joined(files: Sequence[DataFile], selection: Selection) -> dict[str, Type]:
     typing = FORMATS[files[0].name].typing
     types: dict[str, Type] = {}
     for file in files:
-        for name, one in file.scan.types.items():
+        for name, column_type in file.scan.types.items():
             before = types.get(name)
-            if typing.strict and selection.is_needed(name) and kind(before) and kind(one) not in (None, kind(before)):
-                got = f"a {kind(one)} in {name!r} of {file.path}, and a {kind(before)} in others"
+            if (
+                typing.strict
+                and selection.is_needed(name)
+                and kind(before)
+                and kind(column_type) not in (None, kind(before))
+            ):
+                got = f"a {kind(column_type)} in {name!r} of {file.path}, and a {kind(before)} in others"
                 raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
-            types[name] = typing.widest(before, one)
+            types[name] = typing.widest(before, column_type)
     return types
 
 
@@ -275,25 +289,25 @@ def _binary_features(files: Sequence[DataFile]) -> Any:
 
     columns: dict[str, Any] = {}
     for file in files:
-        for name, one in file.features.items():
-            before = columns.get(name, one)
-            if Value("null") not in (before, one) and before != one:
-                got = f"{one} in {name!r} of {file.path}, and {before} in others"
+        for name, feature in file.features.items():
+            before = columns.get(name, feature)
+            if Value("null") not in (before, feature) and before != feature:
+                got = f"{feature} in {name!r} of {file.path}, and {before} in others"
                 raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
-            columns[name] = one if before == Value("null") else before
+            columns[name] = feature if before == Value("null") else before
     return Features(columns)
 
 
 def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selection, streamed: bool) -> Any:
     """Return the rows of one split, without the bad lines."""
     columns = _binary_features(files) if files[0].is_binary else features(types)
-    own = [
+    table_files = [
         TableFile(file.path, file.name, file.options, selection, types or dict.fromkeys(file.features), file.digest)
         for file in files
         if file.is_binary or file.scan.rows
     ]
     try:
-        return streamed_rows(own, columns) if streamed else cached_rows(own, columns)
+        return streamed_rows(table_files, columns) if streamed else cached_rows(table_files, columns)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         paths = ", ".join(str(file.path) for file in files)
         raise files[0].error(f"{paths}: {one_line(error)}", fix=_FIX) from error
@@ -301,13 +315,13 @@ def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selec
 
 def _number(files: Sequence[DataFile], row: int) -> int:
     """Return the position of a row among all records of a split's files."""
-    before = 0
+    offset = 0
     for file in files:
         if file.is_binary or row < file.scan.rows:
-            return before + file.scan.number(row)
+            return offset + file.scan.number(row)
         row -= file.scan.rows
-        before += file.scan.rows + len(file.scan.skipped)
-    return before + row
+        offset += file.scan.rows + len(file.scan.skipped)
+    return offset + row
 
 
 def _locate(files: Sequence[DataFile], split: str, row: int) -> str:

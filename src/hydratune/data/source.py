@@ -91,8 +91,8 @@ class Source(Configurable, ABC):
     def __post_init__(self) -> None:
         """Convert names to text: YAML and the command line read 0 and true as a number and a boolean."""
         self.columns = {
-            str(ours): [*map(column_name, theirs)] if isinstance(theirs, list) else column_name(theirs)
-            for ours, theirs in self.columns.items()
+            str(task_name): [*map(column_name, data_name)] if isinstance(data_name, list) else column_name(data_name)
+            for task_name, data_name in self.columns.items()
         }
         self.stratify_by_column = column_name(self.stratify_by_column)
         self.group_by_column = column_name(self.group_by_column)
@@ -162,78 +162,82 @@ class Source(Configurable, ABC):
         for name, column in wanted.items():
             if column.required and self._theirs(name) in (None, []):
                 yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
-            if isinstance(several := self.columns.get(name), list) and column.kind in ONE_COLUMN:
-                yield Mistake(f"columns.{name}", "the name of one column", repr(several), "Name one of them.")
+            if isinstance(names := self.columns.get(name), list) and column.kind in ONE_COLUMN:
+                yield Mistake(f"columns.{name}", "the name of one column", repr(names), "Name one of them.")
         has_target = any(column.target for column in wanted.values())  # unlike unlabeled rows for inference
         if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
             got = repr(self.list_separator)
             yield Mistake("list_separator", "null, since the task reads no lists", got, "Leave it out.")
-        seen = self.peek()
-        for where, present in seen.items():
-            yield from self._missing(wanted, present, where)
-        if seen:
-            yield from self._missing_keys([*dict.fromkeys(name for present in seen.values() for name in present)])
+        columns = self.peek()
+        for place, present in columns.items():
+            yield from self._missing(wanted, present, place)
+        if columns:
+            yield from self._missing_keys([*dict.fromkeys(name for present in columns.values() for name in present)])
 
     def _theirs(self, name: str) -> str | list[str] | None:
         """Return the data's name of a task's column; None if unset and another column has taken that name."""
-        taken = name in self.columns.values()
-        return self.columns.get(name, None if taken else name)
+        is_taken = name in self.columns.values()
+        return self.columns.get(name, None if is_taken else name)
 
-    def _needed(self, wanted: Mapping[str, Column]) -> list[str]:
+    def _needed(self, task_columns: Mapping[str, Column]) -> list[str]:
         """Return the columns of the data that the task and the splitting read."""
-        theirs = [self._theirs(name) for name in wanted]
-        named = [one for given in theirs for one in (given if isinstance(given, list) else [given])]
-        return [*dict.fromkeys(str(one) for one in [*named, *(getattr(self, key) for key in _KEYS)] if one)]
+        data_names = [self._theirs(name) for name in task_columns]
+        names = [name for value in data_names for name in (value if isinstance(value, list) else [value])]
+        return [*dict.fromkeys(str(name) for name in [*names, *(getattr(self, key) for key in _KEYS)] if name)]
 
-    def _kinds(self, wanted: Mapping[str, Column]) -> dict[str, list[str]]:
+    def _kinds(self, task_columns: Mapping[str, Column]) -> dict[str, list[str]]:
         """Return the columns of the data by the kinds that decide how their values are read."""
         kinds: dict[str, list[str]] = {"text": [], "number": [], "label": [], "references": []}
-        for name, column in wanted.items():
-            theirs = self._theirs(name)
-            if isinstance(theirs, list) and column.kind == "labels":
-                kinds["number"] += theirs
-            elif isinstance(theirs, str) and column.kind in kinds:
-                kinds[column.kind].append(theirs)
+        for name, column in task_columns.items():
+            data_names = self._theirs(name)
+            if isinstance(data_names, list) and column.kind == "labels":
+                kinds["number"] += data_names
+            elif isinstance(data_names, str) and column.kind in kinds:
+                kinds[column.kind].append(data_names)
         if any(name.casefold() in MISSING for name in self.labels or ()):  # a label may be called None
             kinds["label"] = []
         return kinds
 
     def _missing(
-        self, wanted: Mapping[str, Column], present: Sequence[str], where: str, nested: Sequence[str] | None = None
+        self,
+        task_columns: Mapping[str, Column],
+        present: Sequence[str],
+        where: str,
+        nested: Sequence[str] | None = None,
     ) -> Iterator[Mistake]:
         """Yield an error for each missing column; `nested` holds the names inside structs once the data is read."""
-        if not any(column.required for column in wanted.values()) and not self._present(wanted, present):
-            fix = f"Set dataset.columns.{next(iter(wanted))} or another of them to a column of the data."
-            yield Mistake("columns", f"{one_of(wanted)} in {where}", f"{list(present)}", fix)
+        if not any(column.required for column in task_columns.values()) and not self._present(task_columns, present):
+            fix = f"Set dataset.columns.{next(iter(task_columns))} or another of them to a column of the data."
+            yield Mistake("columns", f"{one_of(task_columns)} in {where}", f"{list(present)}", fix)
             return
-        for name, column in wanted.items():
-            theirs = self._theirs(name)
-            must = column.required or name in self.columns
-            for one in theirs if isinstance(theirs, list) else [theirs] if theirs else []:
-                inside = one.partition(".")[0] in present if nested is None else one in nested
-                if must and one not in present and not inside:
+        for name, column in task_columns.items():
+            data_names = self._theirs(name)
+            is_required = column.required or name in self.columns
+            for data_name in data_names if isinstance(data_names, list) else [data_names] if data_names else []:
+                is_nested = data_name.partition(".")[0] in present if nested is None else data_name in nested
+                if is_required and data_name not in present and not is_nested:
                     options = [*present, *(nested or ())]
-                    fix = did_you_mean(one, options, f"Set dataset.columns.{name} to one of them.")
-                    if (close := nearest(one, options)) and isinstance(theirs, str | None):
-                        fix = f"Set {setting(f'dataset.columns.{name}', close)}." if " " in close else fix
-                    if one in ("true", "false") and (same := [o for o in options if o.casefold() == one]):
+                    fix = did_you_mean(data_name, options, f"Set dataset.columns.{name} to one of them.")
+                    if (closest := nearest(data_name, options)) and isinstance(data_names, str | None):
+                        fix = f"Set {setting(f'dataset.columns.{name}', closest)}." if " " in closest else fix
+                    if data_name in ("true", "false") and (same := [o for o in options if o.casefold() == data_name]):
                         fix = f"Quote the name: \"dataset.columns.{name}='{same[0]}'\"."
-                    yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(one), fix)
+                    yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(data_name), fix)
 
-    def _present(self, wanted: Mapping[str, Column], present: Sequence[str]) -> list[str]:
+    def _present(self, task_columns: Mapping[str, Column], present: Sequence[str]) -> list[str]:
         """Return the columns of the task that the data may have, judged by the first name of each column."""
-        theirs = {name: self._theirs(name) for name in wanted}
-        first = {name: one[0] if isinstance(one, list) and one else one for name, one in theirs.items()}
+        data_names = {name: self._theirs(name) for name in task_columns}
+        first = {name: value[0] if isinstance(value, list) and value else value for name, value in data_names.items()}
         return [
-            name for name, one in first.items() if one and (one in present or str(one).partition(".")[0] in present)
+            name for name, path in first.items() if path and (path in present or str(path).partition(".")[0] in present)
         ]
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
         """Yield an error for each column that the training rows should be split by but do not have."""
         for key in _KEYS:
-            if (one := getattr(self, key)) and one not in present and one.partition(".")[0] not in present:
-                fix = did_you_mean(one, present, f"Set dataset.{key}=null.")
-                yield Mistake(key, f"a column of the train split: {list(present)}", repr(one), fix)
+            if (column := getattr(self, key)) and column not in present and column.partition(".")[0] not in present:
+                fix = did_you_mean(column, present, f"Set dataset.{key}=null.")
+                yield Mistake(key, f"a column of the train split: {list(present)}", repr(column), fix)
 
     def load(self, task: TaskSpec) -> DatasetDict:
         """Return the rows of each split under the task's column names; train and validation always exist.
@@ -266,7 +270,7 @@ class Source(Configurable, ABC):
 
     def _check_label_names(self, raw: RawDataset, train: Any, task: TaskSpec) -> None:
         """Warn of label names of the data that may not be separate labels; raise ConfigError if they cannot be."""
-        column = next((name for name, one in task.columns.items() if one.kind in ("label", "labels")), None)
+        column = next((name for name, spec in task.columns.items() if spec.kind in ("label", "labels")), None)
         if column is None or not self._label_names:
             return
         sample = head(train) if is_stream(train) else train
@@ -274,11 +278,11 @@ class Source(Configurable, ABC):
         def place(name: str) -> str:
             return raw.locate("train", next(iter(rows_with(sample, column, [name])), 0))
 
-        if wrong := [*check_spaces(self._label_names, column, place)]:
-            raise ConfigError(*wrong)
-        find = partial(rows_with, sample, column)
-        for doubt in doubtful_names(self._label_names, length(train) or math.inf, find):
-            log.warning("data: %s", doubt)
+        if errors := [*check_spaces(self._label_names, column, place)]:
+            raise ConfigError(*errors)
+        find_rows = partial(rows_with, sample, column)
+        for warning in doubtful_names(self._label_names, length(train) or math.inf, find_rows):
+            log.warning("data: %s", warning)
 
     def finish(self, raw: RawDataset, task: TaskSpec, label_names: list[str] | None = None) -> DatasetDict:
         """Return the valid rows of `open` in the splits of a run, as `load` returns them.
@@ -302,13 +306,13 @@ class Source(Configurable, ABC):
             fix = "Name files or a split for validation, or set dataset.streaming=false."
             raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
         self._hold_out(splits, shuffle=not task.keeps_order())
-        for said in overlap_between_splits(splits, task.inputs):
-            log.warning("data: %s", said)
-        for split, most in self.max_samples.items():
-            if most is not None and split in splits:
-                splits[split] = self.limited(splits[split], most, shuffle=not task.keeps_order())
-        tested = numbers.restore(splits) if numbers else None
-        self._test_positions = tested and [raw.number(numbers.split, row) for row in tested] if numbers else None
+        for warning in overlap_between_splits(splits, task.inputs):
+            log.warning("data: %s", warning)
+        for split, max_rows in self.max_samples.items():
+            if max_rows is not None and split in splits:
+                splits[split] = self.limited(splits[split], max_rows, shuffle=not task.keeps_order())
+        test_rows = numbers.restore(splits) if numbers else None
+        self._test_positions = test_rows and [raw.number(numbers.split, row) for row in test_rows] if numbers else None
         drop_keys(splits, self.stratify_by_column, self.group_by_column)
         if streams and not task.keeps_order():  # after the limit, so that each epoch has the same rows
             splits["train"] = splits["train"].shuffle(seed=self.seed, buffer_size=raw.shuffle_buffer_size)
@@ -341,7 +345,7 @@ class Source(Configurable, ABC):
         rows = raw.splits[split]
         if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", [*nested(rows.features)])]:
             raise ConfigError(*(mistake.under("dataset") for mistake in missing))
-        bad = [one for one in raw.bad if one.split == split]
+        bad = [bad_row for bad_row in raw.bad if bad_row.split == split]
         return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
 
     def under_task_names(
@@ -353,11 +357,11 @@ class Source(Configurable, ABC):
         If the task reads a list and the data has a text, `list_separator` splits it. Of columns that are references of
         one source, those that are blank in a row do not count, since rows may have fewer references than others.
         """
-        names = {ours: self._theirs(ours) for ours in wanted}
+        names = {name: self._theirs(name) for name in wanted}
         renamed = type(splits)(
             {split: select_columns(rows, names, (extra or {}).get(split, ())) for split, rows in splits.items()}
         )
-        several = [name for name, one in wanted.items() if one.kind == "references" and isinstance(names[name], list)]
+        several = [name for name, spec in wanted.items() if spec.kind == "references" and isinstance(names[name], list)]
         renamed = type(splits)({split: drop_blanks(rows, several) for split, rows in renamed.items()})
         texts = [name for name, column in wanted.items() if column.kind == "text"]
         lists = {name for name in texts for rows in renamed.values() if holds_lists_of_texts(rows, name)}
@@ -373,15 +377,15 @@ class Source(Configurable, ABC):
     def _hold_out(self, splits: DatasetDict, shuffle: bool) -> None:
         """Hold out the missing validation and test splits from train."""
         shares = {"validation": self.validation_size, "test": self.test_size}
-        left = 1.0  # share of all training rows that is left in train
+        remaining = 1.0  # share of all training rows that is left in train
         for split, share in shares.items():
             if split in splits or not share:
                 continue
-            part = share if left == 1 else share / left - 1e-9  # rows are rounded up
+            fraction = share if remaining == 1 else share / remaining - 1e-9  # rows are rounded up
             splits["train"], splits[split] = hold_out(
-                splits["train"], part, self.seed, self.stratify_by_column, self.group_by_column, shuffle
+                splits["train"], fraction, self.seed, self.stratify_by_column, self.group_by_column, shuffle
             )
-            left -= share
+            remaining -= share
             how = f" by {self.group_by_column}" if self.group_by_column else "" if shuffle else ", from its end"
             log.info("data: no %s split, so %.0f %% of train is held out%s", split, 100 * share, how)
 

@@ -28,12 +28,12 @@ class Options(Protocol):
 
 def check_source(source: Options) -> Iterator[Mistake]:
     """Yield an error for each invalid option."""
-    for ours, theirs in source.columns.items():
-        if not all(isinstance(one, str) for one in (theirs if isinstance(theirs, list) else [theirs or ""])):
-            fix = f"Set dataset.columns.{ours}=NAME."
-            yield Mistake(f"columns.{ours}", "the name of a column or a list of names", repr(theirs), fix)
-    named = [name for name in source.columns.values() if isinstance(name, str)]
-    if repeated := sorted({name for name in named if named.count(name) > 1}):
+    for task_name, data_name in source.columns.items():
+        if not all(isinstance(name, str) for name in (data_name if isinstance(data_name, list) else [data_name or ""])):
+            fix = f"Set dataset.columns.{task_name}=NAME."
+            yield Mistake(f"columns.{task_name}", "the name of a column or a list of names", repr(data_name), fix)
+    names = [name for name in source.columns.values() if isinstance(name, str)]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
         yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
     for split, rows in source.max_samples.items():
         if split not in SPLITS:

@@ -70,13 +70,13 @@ def check_values(values: SplitValues | None) -> Iterator[Mistake]:
     """Yield an error for each invalid part of `dataset.split_values`."""
     if values is None:
         return
-    listed = {split: _listed(given) for split, given in values.items()}
-    for split in (one for one in listed if one not in USUAL):
+    names_by_split = {split: _listed(value) for split, value in values.items()}
+    for split in (key for key in names_by_split if key not in USUAL):
         yield Mistake(f"split_values.{split}", f"one of {[*USUAL]}", repr(split), "Rename it.")
-    names = Counter(name for given in listed.values() for name in given)
-    if twice := [name for name, count in names.items() if count > 1]:
-        yield Mistake("split_values", "each value for one split", f"{twice} for two", "List each value once.")
-    if not listed.get("train"):
+    name_counts = Counter(name for split_names in names_by_split.values() for name in split_names)
+    if repeated := [name for name, count in name_counts.items() if count > 1]:
+        yield Mistake("split_values", "each value for one split", f"{repeated} for two", "List each value once.")
+    if not names_by_split.get("train"):
         fix = "Set dataset.split_values.train=VALUE, or leave dataset.split_values out for the usual names."
         yield Mistake("split_values.train", "the values of training rows", repr(values.get("train")), fix)
 
@@ -92,15 +92,17 @@ def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
     columns = raw.split_names or ({} if is_stream(rows) else candidates(_texts(rows)))
     for name, values in columns.items():
         if name not in needed and are_splits(values):
-            set_it = setting("dataset.split_column", name)
-            fix = f"Set {set_it} to split the rows by it, or dataset.split_column=false to train on all of them."
+            argument = setting("dataset.split_column", name)
+            fix = f"Set {argument} to split the rows by it, or dataset.split_column=false to train on all of them."
             got = f"{sorted(values)} in the column {name!r} of the training rows"
             raise ConfigError(Mistake("dataset.split_column", "rows of one split", got, fix))
 
 
 def _texts(rows: Any) -> dict[str, Iterable[Any]]:
     """Return the text columns of a dataset, by name."""
-    texts = [name for name, one in rows.features.items() if getattr(one, "dtype", "") in ("string", "large_string")]
+    texts = [
+        name for name, feature in rows.features.items() if getattr(feature, "dtype", "") in ("string", "large_string")
+    ]
     return {name: rows[name] for name in texts}
 
 
@@ -155,25 +157,25 @@ def split_rows(raw: RawDataset, column: str, values: SplitValues | None) -> RawD
     """
     from datasets import DatasetDict
 
-    if others := [split for split in raw.splits if split != "train"]:
+    if other_splits := [split for split in raw.splits if split != "train"]:
         fix = "Leave the other splits out, or dataset.split_column."
-        raise ConfigError(Mistake("dataset.split_column", "rows in train alone", f"a split {others[0]}", fix))
+        raise ConfigError(Mistake("dataset.split_column", "rows in train alone", f"a split {other_splits[0]}", fix))
     rows = raw.splits["train"]
     if column not in (rows.column_names or rows.features):
         fix = "Set it to one of them, or to null."
         raise ConfigError(Mistake("dataset.split_column", f"a column of {list(raw.names('train'))}", repr(column), fix))
     by_value = None
     if values is not None:
-        by_value = {name: split for split, given in values.items() for name in _listed(given)}
+        by_value = {name: split for split, value in values.items() for name in _listed(value)}
     parts = _Parts(column, by_value)
-    own = _streamed(rows, parts) if is_stream(rows) else _selected(rows, parts)
-    _check_parts(parts, raw, values, own)
+    splits = _streamed(rows, parts) if is_stream(rows) else _selected(rows, parts)
+    _check_parts(parts, raw, values, splits)
     return replace(
         raw,
-        splits=DatasetDict(own),
+        splits=DatasetDict(splits),
         locate=lambda split, row: _place(parts, raw, split, row),
         number=lambda split, row: raw.number("train", parts.numbers[split][row]),
-        columns=dict.fromkeys(own, raw.names("train")),
+        columns=dict.fromkeys(splits, raw.names("train")),
     )
 
 
@@ -188,22 +190,26 @@ def _streamed(rows: Any, parts: _Parts) -> dict[str, Any]:
     from datasets import Dataset
 
     feature = rows.features[parts.column]
-    held: dict[str, list[Any]] = {split: [] for split in USUAL if split != "train"}
+    records_by_split: dict[str, list[Any]] = {split: [] for split in USUAL if split != "train"}
     for number, row in enumerate(rows):
         (value,) = _named(feature, [row[parts.column]])
         split = parts.add(number, value, HEAD)
-        if split in held:
-            held[split].append(row)
-    own = {split: Dataset.from_list(some, features=rows.features) for split, some in held.items() if some}
+        if split in records_by_split:
+            records_by_split[split].append(row)
+    splits = {
+        split: Dataset.from_list(records, features=rows.features)
+        for split, records in records_by_split.items()
+        if records
+    }
 
     def trains(batch: Mapping[str, Sequence[Any]]) -> list[bool]:
         return [parts.split(value) == "train" for value in _named(feature, batch[parts.column])]
 
     if parts.numbers["train"]:
-        own["train"] = rows.filter(trains, batched=True, batch_size=_BATCH)
+        splits["train"] = rows.filter(trains, batched=True, batch_size=_BATCH)
         rule = repr((rows.info.description, parts.column, parts.by_value))
-        own["train"].info.description = hashlib.sha256(rule.encode()).hexdigest()
-    return own
+        splits["train"].info.description = hashlib.sha256(rule.encode()).hexdigest()
+    return splits
 
 
 def _named(feature: Any, values: Iterable[Any]) -> Iterable[Any]:
@@ -212,28 +218,28 @@ def _named(feature: Any, values: Iterable[Any]) -> Iterable[Any]:
     return values if names is None else [names[value] if value in range(len(names)) else None for value in values]
 
 
-def _listed(given: str | list[str] | None) -> list[str]:
-    return [str(given)] if isinstance(given, str | int) else [str(one) for one in given or ()]
+def _listed(names: str | list[str] | None) -> list[str]:
+    return [str(names)] if isinstance(names, str | int) else [str(name) for name in names or ()]
 
 
-def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, own: Mapping[str, Any]) -> None:
+def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, splits: Mapping[str, Any]) -> None:
     """Raise ConfigError for invalid values or if no row is in train; log the number of rows in no split."""
     present = sorted({str(value).strip() for value in parts.values if value is not None})
-    for split, given in (values or {}).items():
-        if missing := [name for name in _listed(given) if name not in present]:
+    for split, names in (values or {}).items():
+        if missing := [name for name in _listed(names) if name not in present]:
             expected, got = f"values of the column {parts.column!r}: {present}", ", ".join(map(repr, missing))
             fix = did_you_mean(missing[0], present, "Correct the value.")
             raise ConfigError(Mistake(f"dataset.split_values.{split}", expected, got, fix))
     unknown = {value: count for value, count in parts.values.items() if parts.split(value) is None}
     if unknown and values is None:
         value, count = next(iter(unknown.items()))
-        where = raw.locate("train", parts.first[value])
-        got = f"{preview(value)} in {count:,} rows, first at {where}"
+        place = raw.locate("train", parts.first[value])
+        got = f"{preview(value)} in {count:,} rows, first at {place}"
         example = "'dataset.split_values={train: train, validation: dev, test: [test, other]}'"
         fix = f"Name the values of each split, e.g. {example}; the column has {present}."
         expected = f"names of splits in the column {parts.column!r}"
         raise ConfigError(Mistake("dataset.split_values", expected, got, fix))
-    if "train" not in own:
+    if "train" not in splits:
         fix = "Set dataset.split_values.train to one of them."
         raise ConfigError(Mistake("dataset.split_column", f"rows to train on in {parts.column!r}", f"{present}", fix))
     for value, count in unknown.items():

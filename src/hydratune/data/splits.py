@@ -22,8 +22,10 @@ _NUMBER = "_row"  # a column with the number of each row as it was read
 
 def without_groups(splits: DatasetDict) -> DatasetDict:
     """Return the splits without the column `GROUPS`."""
-    has = {split: GROUPS in (rows.column_names or ()) for split, rows in splits.items()}
-    return type(splits)({split: rows.remove_columns(GROUPS) if has[split] else rows for split, rows in splits.items()})
+    has_groups = {split: GROUPS in (rows.column_names or ()) for split, rows in splits.items()}
+    return type(splits)(
+        {split: rows.remove_columns(GROUPS) if has_groups[split] else rows for split, rows in splits.items()}
+    )
 
 
 def key_columns(
@@ -59,10 +61,12 @@ def select_columns(rows: Any, names: Mapping[str, str | list[str] | None], extra
     """
     from datasets import List
 
-    wanted = [one for old in names.values() for one in (old if isinstance(old, list) else [old]) if one]
-    for one in dict.fromkeys(one for one in wanted if one not in rows.column_names):
-        if one in (inside := nested(rows.features)):
-            rows = with_column(rows, one, inside[one], partial(_inside, dotted=one))
+    old_names = [
+        old_name for old in names.values() for old_name in (old if isinstance(old, list) else [old]) if old_name
+    ]
+    for old_name in dict.fromkeys(old_name for old_name in old_names if old_name not in rows.column_names):
+        if old_name in (fields := nested(rows.features)):
+            rows = with_column(rows, old_name, fields[old_name], partial(_inside, dotted=old_name))
     for name in extra:  # also if the task reads this column
         rows = with_column(rows, f"_{name}", rows.features[name], itemgetter(name))
     lists = {new: old for new, old in names.items() if isinstance(old, list)}
@@ -77,14 +81,16 @@ def nested(features: Mapping[str, Any]) -> dict[str, Any]:
     """Return the features of all fields inside structs, by dotted name; a field of a list of structs is a list."""
     from datasets import List
 
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, feature in features.items():
         is_list = isinstance(feature, List)
         struct = feature.feature if is_list else feature
-        for inner, one in struct.items() if isinstance(struct, dict) else ():
-            own = {f"{name}.{inner}": one} | {f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": one}).items()}
-            found |= {key: List(value) for key, value in own.items()} if is_list else own
-    return found
+        for inner, field in struct.items() if isinstance(struct, dict) else ():
+            subfields = {f"{name}.{inner}": field} | {
+                f"{name}.{inner}{k[1:]}": v for k, v in nested({"_": field}).items()
+            }
+            fields |= {key: List(value) for key, value in subfields.items()} if is_list else subfields
+    return fields
 
 
 def _inside(batch: Mapping[str, Sequence[Any]], dotted: str) -> list[Any]:
@@ -98,7 +104,7 @@ def _field(value: Any, path: Sequence[str]) -> Any:
     if value is None or not path:
         return value
     if isinstance(value, list):
-        return [_field(one, path) for one in value]
+        return [_field(element, path) for element in value]
     return _field(value[path[0]], path[1:])
 
 
@@ -147,10 +153,10 @@ def with_whole_labels(splits: Any, names: Iterable[str]) -> Any:
     from datasets import Value
 
     for name in names:
-        own = {split: rows for split, rows in splits.items() if _is_float(rows, name)}
-        if not all(_is_whole(head(rows) if is_stream(rows) else rows, name) for rows in own.values()):
+        float_splits = {split: rows for split, rows in splits.items() if _is_float(rows, name)}
+        if not all(_is_whole(head(rows) if is_stream(rows) else rows, name) for rows in float_splits.values()):
             continue
-        for split, rows in own.items():
+        for split, rows in float_splits.items():
             if is_stream(rows):
                 splits[split] = with_column(rows, name, Value("int64"), partial(_whole, name=name))
             else:
@@ -166,8 +172,8 @@ def _is_whole(rows: Any, name: str) -> bool:
     import pyarrow.compute as pc
 
     values = rows.select_columns(name).with_format("arrow")[:][name]
-    is_id = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), MOST_EXACT))
-    return bool(pc.all(is_id).as_py())  # `all` ignores nulls
+    is_whole = pc.and_(pc.equal(values, pc.floor(values)), pc.less(pc.abs(values), MOST_EXACT))
+    return bool(pc.all(is_whole).as_py())  # `all` ignores nulls
 
 
 def _whole(batch: Mapping[str, Sequence[Any]], name: str) -> list[int | None]:
@@ -201,8 +207,8 @@ class RowNumbers:
     def restore(self, splits: DatasetDict) -> list[int] | None:
         """Remove the column from all splits, and return the numbers of the test rows; None if they are a stream."""
         numbers = {split: rows[_NUMBER][:] for split, rows in splits.items() if _NUMBER in (rows.column_names or ())}
-        for split, own in numbers.items():
-            splits[split] = self._rows if own == [*range(len(self._rows))] else self._rows.select(own)
+        for split, selected in numbers.items():
+            splits[split] = self._rows if selected == [*range(len(self._rows))] else self._rows.select(selected)
         return numbers.get("test")
 
 
@@ -238,37 +244,37 @@ def hold_out(
     splitter = (StratifiedShuffleSplit if stratify_by else GroupShuffleSplit)(1, test_size=share, random_state=seed)
     values = [str(value) for value in rows[f"_{stratify_by or group_by}"]]
     try:
-        kept, held = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
+        train, held_out = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
     except ValueError as error:  # e.g. a class with one row, or a single group
         fix = f"Set dataset.{key}=null."
         raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
-    return rows.select(kept), rows.select(held)
+    return rows.select(train), rows.select(held_out)
 
 
 def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:
     """Return the numbers of the rows whose label, or a label in their list, has one of these names."""
     feature = rows.features[column]
     classes = getattr(getattr(feature, "feature", feature), "names", None)
-    wanted = {i for i, name in enumerate(classes) if name in names} if classes else {*names}
+    selected = {i for i, name in enumerate(classes) if name in names} if classes else {*names}
     values = arrow_column(rows, column).to_pylist()
-    return [row for row, value in enumerate(values) if wanted & {*(value if isinstance(value, list) else [value])}]
+    return [row for row, value in enumerate(values) if selected & {*(value if isinstance(value, list) else [value])}]
 
 
 def overlap_between_splits(splits: DatasetDict, inputs: Sequence[str]) -> Iterator[str]:
     """Yield a warning for each pair of splits with duplicate rows, which have the same `inputs`."""
     import numpy as np
 
-    known: dict[str, np.ndarray] = {}
+    hashes_by_split: dict[str, np.ndarray] = {}
     for split, rows in splits.items():
         columns = [name for name in inputs if name in (rows.column_names or ())]
         if not columns or is_stream(rows):
             continue
         hashes = _row_hashes(rows, columns)
-        for other, seen in known.items():
-            if count := int(np.isin(hashes, seen).sum()):
-                what = " and ".join(columns)
-                yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {what})"
-        known[split] = hashes
+        for other, other_hashes in hashes_by_split.items():
+            if count := int(np.isin(hashes, other_hashes).sum()):
+                names = " and ".join(columns)
+                yield f"{count:,} of {len(rows):,} rows of {split} are in {other} too (the same {names})"
+        hashes_by_split[split] = hashes
 
 
 def _row_hashes(rows: Dataset, columns: Sequence[str]) -> np.ndarray:

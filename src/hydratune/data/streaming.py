@@ -62,14 +62,14 @@ def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool, d
         rows = Dataset.from_dict(dict(batch), features=features)
         bad: list[BadRow] = list(task.bad_rows(DatasetDict(train=rows), label_names))
         if bad and not drop:
-            nowhere = [replace(one, where="a row of the stream") for one in bad]
-            raise ConfigError(*mistakes(nowhere, {"train": len(rows)}))
-        numbers = {one.row for one in bad}
-        if numbers:
-            count += len(numbers)
-            dropped.add_streamed((replace(one, where="a row of the stream") for one in bad), batch)
+            stream_rows = [replace(bad_row, where="a row of the stream") for bad_row in bad]
+            raise ConfigError(*mistakes(stream_rows, {"train": len(rows)}))
+        row_numbers = {bad_row.row for bad_row in bad}
+        if row_numbers:
+            count += len(row_numbers)
+            dropped.add_streamed((replace(bad_row, where="a row of the stream") for bad_row in bad), batch)
             log.warning("data: %d bad rows of the stream were dropped so far", count)
-        return {name: list(_without(values, numbers)) for name, values in batch.items()}
+        return {name: list(_without(values, row_numbers)) for name, values in batch.items()}
 
     return stream.map(sound, batched=True, batch_size=HEAD, features=features)
 

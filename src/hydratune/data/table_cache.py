@@ -58,12 +58,12 @@ class TableFile:
             yield arrow_table(batch, self.types, FORMATS[self.name].typing)
 
     def _rows(self) -> Iterator[Mapping[str, Any]]:
-        known = FORMATS[self.name]
-        assert known.read is not None
-        for item in known.read(self.path, self.options):
+        file_format = FORMATS[self.name]
+        assert file_format.read is not None
+        for item in file_format.read(self.path, self.options):
             if isinstance(item, Record):
-                values = self.selection.of(item.values, known.typing)
-                if not conflict(item, values, self.types, known.typing, self.selection):
+                values = self.selection.of(item.values, file_format.typing)
+                if not conflict(item, values, self.types, file_format.typing, self.selection):
                     yield values
 
     def key(self) -> list[Any]:
@@ -86,21 +86,21 @@ def cached_rows(files: Sequence[TableFile], features: Features) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
-    cached = cache_dir() / "rows" / f"{_key(files, features)[:32]}.arrow"
-    if not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same file
+    cache_file = cache_dir() / "rows" / f"{_key(files, features)[:32]}.arrow"
+    if not cache_file.exists():
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        partial_file = cache_file.with_suffix(f".{uuid.uuid4().hex[:8]}")  # other runs may write the same file
         try:
-            with pa.ipc.new_stream(part, features.arrow_schema) as writer:
+            with pa.ipc.new_stream(partial_file, features.arrow_schema) as writer:
                 for table in itertools.chain.from_iterable(file.tables() for file in files):
                     writer.write_table(_fitted(table, features))
             _verify(files)
-            part.replace(cached)
+            partial_file.replace(cache_file)
         finally:
-            part.unlink(missing_ok=True)
+            partial_file.unlink(missing_ok=True)
     else:
         _verify(files)
-    return Dataset.from_file(str(cached))
+    return Dataset.from_file(str(cache_file))
 
 
 def _key(files: Sequence[TableFile], features: Features) -> str:

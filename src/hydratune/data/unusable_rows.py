@@ -23,15 +23,15 @@ def left_out(count: int, bad: Sequence[BadRow], key: str, drop: str | None) -> s
     Raises:
         ConfigError: If bad rows must not be dropped, or if no valid row remains.
     """
-    numbers = {one.row for one in bad if one.row is not None}
-    lost = sum(one.row is None for one in bad)
-    total = f"{len(numbers) + lost:,} of {count + lost:,}"
+    numbers = {bad_row.row for bad_row in bad if bad_row.row is not None}
+    bad_lines = sum(bad_row.row is None for bad_row in bad)
+    total = f"{len(numbers) + bad_lines:,} of {count + bad_lines:,}"
     if bad and drop is not None:
         fix = f"Correct them, or skip them with {drop}."
-        first = [one.mistake() for one in bad[:SHOWN]]
-        raise ConfigError(*first, Mistake(key, "rows that can be read", f"{total} that cannot", fix))
-    for one in bad[:SHOWN]:
-        log.warning("left out: %s", one.mistake())
+        errors = [bad_row.mistake() for bad_row in bad[:SHOWN]]
+        raise ConfigError(*errors, Mistake(key, "rows that can be read", f"{total} that cannot", fix))
+    for bad_row in bad[:SHOWN]:
+        log.warning("left out: %s", bad_row.mistake())
     if bad:
         log.warning("data: %s rows are left out", total)
     if len(numbers) == count:

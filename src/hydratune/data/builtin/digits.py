@@ -23,10 +23,10 @@ class Digits(Source):
         from PIL import Image as Pillow
         from sklearn.datasets import load_digits
 
-        found = load_digits()
-        images = [Pillow.fromarray((pixels * 15.9375).astype("uint8")) for pixels in found.images]  # 16 -> 255
+        digits = load_digits()
+        images = [Pillow.fromarray((pixels * 15.9375).astype("uint8")) for pixels in digits.images]  # 16 -> 255
         features = Features({"image": Image(), "label": ClassLabel(names=[str(i) for i in range(10)])})
-        rest = Dataset.from_dict({"image": images, "label": found.target}, features=features)
+        rest = Dataset.from_dict({"image": images, "label": digits.target}, features=features)
         splits = DatasetDict()
         for split, size in HELD_OUT.items():
             parts = rest.train_test_split(test_size=size, seed=0, stratify_by_column="label")

@@ -91,25 +91,27 @@ def has_long(value: Any) -> bool:
     return isinstance(value, int) and not -(2**63) <= value < 2**63
 
 
-def _convert_values(of: Type, values: Sequence[Any]) -> list[Any]:
-    if convert := _converter(of):
+def _convert_values(column_type: Type, values: Sequence[Any]) -> list[Any]:
+    if convert := _converter(column_type):
         return [convert(value) for value in values]
     return list(values)
 
 
-def _converter(of: Type) -> Callable[[Any], Any] | None:
+def _converter(column_type: Type) -> Callable[[Any], Any] | None:
     """Return a function that converts a value for a `pyarrow` column of this type; None if values need no change."""
-    if of == JSON:
+    if column_type == JSON:
         return lambda value: None if value is None else json.dumps(value, ensure_ascii=False)
-    if of == "float64":
+    if column_type == "float64":
         return lambda value: None if value is None else float(value)
-    if isinstance(of, tuple) and (element := _converter(of[1])):
-        return lambda value: None if value is None else [element(one) for one in value]
-    if isinstance(of, dict):
-        inner = {name: convert for name, one in of.items() if (convert := _converter(one))}
-        if inner:
+    if isinstance(column_type, tuple) and (convert_element := _converter(column_type[1])):
+        return lambda value: None if value is None else [convert_element(element) for element in value]
+    if isinstance(column_type, dict):
+        converters = {name: convert for name, inner_type in column_type.items() if (convert := _converter(inner_type))}
+        if converters:
             return lambda value: (
-                None if value is None else value | {name: convert(value.get(name)) for name, convert in inner.items()}
+                None
+                if value is None
+                else value | {name: convert(value.get(name)) for name, convert in converters.items()}
             )
     return None
 
@@ -163,15 +165,15 @@ def widen_cell(before: Type, cell: str) -> Type:
 
 def widest_cells(one: Type, other: Type) -> Type:
     """Return the narrowest column type that holds the cells of both types; any cell can be a text."""
-    return "string" if (both := widest(one, other)) == JSON else both
+    return "string" if (common := widest(one, other)) == JSON else common
 
 
-def _convert_cells(of: Type, cells: Sequence[str]) -> list[Any]:
-    if of == "bool":
+def _convert_cells(column_type: Type, cells: Sequence[str]) -> list[Any]:
+    if column_type == "bool":
         return [cell.lower() == "true" if cell else None for cell in cells]
-    if of == "int64":  # labels such as 5.0 are whole numbers too
+    if column_type == "int64":  # labels such as 5.0 are whole numbers too
         return [None if not cell else int(cell) if is_whole_number(cell) else int(float(cell)) for cell in cells]
-    if of == "float64":
+    if column_type == "float64":
         return [float(cell) if cell else None for cell in cells]
     return list(cells)
 
@@ -211,17 +213,17 @@ def features(types: Mapping[str, Type]) -> Features:
     """Return the features of `datasets` for columns of these types."""
     from datasets import Features
 
-    return Features({name: _feature(one) for name, one in types.items()})
+    return Features({name: _feature(column_type) for name, column_type in types.items()})
 
 
-def _feature(of: Type) -> Any:
+def _feature(column_type: Type) -> Any:
     from datasets import Json, List, Value
 
-    if isinstance(of, tuple):
-        return List(_feature(of[1]))
-    if isinstance(of, dict):
-        return {name: _feature(one) for name, one in of.items()}
-    return Json() if of == JSON else Value(of or "null")
+    if isinstance(column_type, tuple):
+        return List(_feature(column_type[1]))
+    if isinstance(column_type, dict):
+        return {name: _feature(inner_type) for name, inner_type in column_type.items()}
+    return Json() if column_type == JSON else Value(column_type or "null")
 
 
 def arrow_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type], typing: Typing) -> pa.Table:
@@ -233,18 +235,18 @@ def arrow_table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, Type], ty
     import pyarrow as pa
     from datasets.table import table_cast
 
-    plain = features({name: _stored(one) for name, one in types.items()}).arrow_schema
+    schema = features({name: _stored(column_type) for name, column_type in types.items()}).arrow_schema
     columns = [
-        pa.array(typing.convert(one, [row.get(name) for row in rows]), plain.field(name).type)
-        for name, one in types.items()
+        pa.array(typing.convert(column_type, [row.get(name) for row in rows]), schema.field(name).type)
+        for name, column_type in types.items()
     ]
-    return table_cast(pa.table(columns, schema=plain), features(types).arrow_schema)
+    return table_cast(pa.table(columns, schema=schema), features(types).arrow_schema)
 
 
-def _stored(of: Type) -> Type:
+def _stored(column_type: Type) -> Type:
     """Return the storage type, which has text in place of JSON."""
-    if isinstance(of, tuple):
-        return ("list", _stored(of[1]))
-    if isinstance(of, dict):
-        return {name: _stored(one) for name, one in of.items()}
-    return "string" if of == JSON else of
+    if isinstance(column_type, tuple):
+        return ("list", _stored(column_type[1]))
+    if isinstance(column_type, dict):
+        return {name: _stored(inner_type) for name, inner_type in column_type.items()}
+    return "string" if column_type == JSON else column_type

@@ -73,9 +73,9 @@ class Layout:
             return bool(self.comment) and line.text.startswith(self.comment)
         if not line.text.startswith("#"):
             return False
-        others = starts and len(line.cells) != len(self.names)
-        words = len(line.text.split())  # "#begin document" has several, but a hashtag without a label has one
-        return self.is_conllu or (others and (bool(_COMMENT.match(line.text)) or 1 < words != len(self.names)))
+        differs = starts and len(line.cells) != len(self.names)
+        word_count = len(line.text.split())  # "#begin document" has several, but a hashtag without a label has one
+        return self.is_conllu or (differs and (bool(_COMMENT.match(line.text)) or 1 < word_count != len(self.names)))
 
 
 def read_conll(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
@@ -118,8 +118,10 @@ def _read(path: Path, options: ReadOptions, layout: Layout) -> Iterator[Record |
             has_header = False
         else:
             sentence.start = sentence.start or line.number
-            if wrong := not_text(line.number, line.text, options.encoding) or _wrong(line, layout, options, sentence):
-                yield wrong._replace(same_record=sentence.is_broken)
+            if bad_line := not_text(line.number, line.text, options.encoding) or _wrong(
+                line, layout, options, sentence
+            ):
+                yield bad_line._replace(same_record=sentence.is_broken)
                 sentence.is_broken = True
             if not layout.is_conllu or _WORD_ID.fullmatch(line.cells[0]):
                 sentence.rows.append(line.cells)
@@ -163,12 +165,12 @@ def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentenc
 @lru_cache(maxsize=64)
 def _layout(path: Path, options: ReadOptions, is_conllu: bool, _: str) -> Layout:
     """Return the layout of most of the first lines, cached by the file's content."""
-    first = [line.rstrip("\r\n") for line, _ in zip(lines(path, options.encoding), range(_SEEN), strict=False)]
-    sentences = sum(bool(text.strip()) and not before.strip() for before, text in pairwise(["", *first]))
-    texts = [text for text in first if _is_data(text, options)]
+    first_lines = [line.rstrip("\r\n") for line, _ in zip(lines(path, options.encoding), range(_SEEN), strict=False)]
+    sentences = sum(bool(text.strip()) and not previous.strip() for previous, text in pairwise(["", *first_lines]))
+    texts = [text for text in first_lines if _is_data(text, options)]
     data = [text for text in texts if not text.startswith("#")] or texts
-    tabbed = sum("\t" in text for text in data)
-    delimiter = "\t" if is_conllu or 2 * tabbed > len(data) else ""
+    tab_count = sum("\t" in text for text in data)
+    delimiter = "\t" if is_conllu or 2 * tab_count > len(data) else ""
     delimiter = options.delimiter or delimiter
     cells = [_split(text, delimiter) for text in data]
     widths = Counter(map(len, cells)).most_common(1)
@@ -197,10 +199,10 @@ def _names(options: ReadOptions, is_conllu: bool, columns: Sequence[Sequence[str
     """Return the names of the columns: those of the config, the usual names of one or two columns, or positions."""
     width = len(columns)
     if is_conllu:
-        typed = {name.casefold(): name for name in options.selected}
-        return options.names(len(CONLLU), [typed.get(name.casefold(), name) for name in CONLLU])
-    usual = 0 < width <= len(_USUAL) and not _is_index(columns[0]) and not _are_swapped(columns)
-    return options.names(width, _USUAL[:width] if usual else ())
+        spellings = {name.casefold(): name for name in options.selected}
+        return options.names(len(CONLLU), [spellings.get(name.casefold(), name) for name in CONLLU])
+    is_usual = 0 < width <= len(_USUAL) and not _is_index(columns[0]) and not _are_swapped(columns)
+    return options.names(width, _USUAL[:width] if is_usual else ())
 
 
 def _are_swapped(columns: Sequence[Sequence[str]]) -> bool:

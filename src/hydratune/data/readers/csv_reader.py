@@ -23,23 +23,23 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
-    other: str | None = None  # the fix for the whole file, computed once
-    quotes: str | None = None
+    file_fix: str | None = None  # the fix for the whole file, computed once
+    quoting_fix: str | None = None
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
-            quotes = quotes_fix(path, options) if quotes is None else quotes
-            yield BadLine(start, "a row of csv", str(cells), quotes)
+            quoting_fix = quotes_fix(path, options) if quoting_fix is None else quoting_fix
+            yield BadLine(start, "a row of csv", str(cells), quoting_fix)
         elif cells == columns and options.header and len(cells) > 1:  # in concatenated files
             yield BadLine(start, "a row", "the names of the columns again", "Remove the line.")
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
         elif len(cells) < len(columns) or (len(cells) > len(columns) and not options.ignore_extra_cells):
-            other = _file_fix(path, options, len(columns)) if other is None else other
+            file_fix = _file_fix(path, options, len(columns)) if file_fix is None else file_fix
             expected = f"{len(columns)} cells separated by {delimiter!r}"
             got = f"{len(cells)} ({preview(delimiter.join(cells))})"
-            yield BadLine(start, expected, got, other or _ragged_fix(len(columns), cells, options))
-        elif wrong := not_text(start, "".join(cells), options.encoding):
-            yield wrong
+            yield BadLine(start, expected, got, file_fix or _ragged_fix(len(columns), cells, options))
+        elif bad_line := not_text(start, "".join(cells), options.encoding):
+            yield bad_line
         else:
             yield Record(start, dict(zip(columns, cells, strict=False)))
 
@@ -60,8 +60,8 @@ def quotes_fix(path: Path, options: ReadOptions) -> str:
     if escape := _escape_fix(path, options):
         return escape
     fix = "Close the quote, or double it inside quotes"
-    by_text = replace(options, quoting=False)
-    widths = {len(cells) for cells in first_records(path, by_text, COMPARED)}
+    text_options = replace(options, quoting=False)
+    widths = {len(cells) for cells in first_records(path, text_options, COMPARED)}
     return f"{fix}; set dataset.quoting=false if quotes are a part of the text." if len(widths) == 1 else f"{fix}."
 
 
@@ -85,15 +85,15 @@ def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
     if not "".join(cells[width:]).strip():
         return "Set dataset.ignore_extra_cells=true, or add as many delimiters to the header."
     splits = width - 1 if options.header and width > 1 else 1
-    most = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
+    max_splits_fix = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
     if options.quoting is False:
-        return f"Replace delimiters inside of cells, or {most}."
-    return f"Quote cells that hold a delimiter, or {most}."
+        return f"Replace delimiters inside of cells, or {max_splits_fix}."
+    return f"Quote cells that hold a delimiter, or {max_splits_fix}."
 
 
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
     """Yield other delimiters that split the first rows into equally many cells, at least `least`, with these rows."""
-    for delimiter in (one for one in _DELIMITERS if one != (options.delimiter or ",")):
+    for delimiter in (candidate for candidate in _DELIMITERS if candidate != (options.delimiter or ",")):
         for quoting in (False, True) if delimiter == "\t" else (True,):  # inferring it reads the whole file
             rows = first_records(path, replace(options, delimiter=delimiter, quoting=quoting), COMPARED)
             if rows and len(rows[0]) >= least and all(len(row) == len(rows[0]) for row in rows):
@@ -103,15 +103,15 @@ def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[s
 
 def delimiter_setting(delimiter: str) -> str:
     """Return the command-line argument that sets the delimiter."""
-    typed = delimiter.replace("\t", r"\t")
-    return f"'dataset.delimiter={typed}'"
+    escaped = delimiter.replace("\t", r"\t")
+    return f"'dataset.delimiter={escaped}'"
 
 
 def peek_csv(path: Path, options: ReadOptions) -> list[str]:
     """Return the names of the columns from the first row; raise ValueError if there is no row."""
     columns, _ = _columns(_records(path, resolved(path, options)), options)
-    if wrong := not_text(1, "".join(columns), options.encoding):
-        raise ValueError(wrong.got)
+    if bad_line := not_text(1, "".join(columns), options.encoding):
+        raise ValueError(bad_line.got)
     if not columns:
         raise ValueError("no line with the names of the columns" if options.header else "no row")
     return columns
@@ -188,11 +188,11 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
     source = _Lines(path, options)
     quoting: Any = csv.QUOTE_NONE if options.quoting is False else csv.QUOTE_MINIMAL
     delimiter = options.delimiter or ","
-    one = _UNIT if _is_replaced(options) else delimiter
+    separator = _UNIT if _is_replaced(options) else delimiter
     skip = options.skip_initial_space
     escape = options.escapechar
     reader: Any = csv.reader(
-        source, delimiter=one, quoting=quoting, escapechar=escape, skipinitialspace=skip, strict=True
+        source, delimiter=separator, quoting=quoting, escapechar=escape, skipinitialspace=skip, strict=True
     )
     while True:
         source.between = True
@@ -203,8 +203,8 @@ def _records(path: Path, options: ReadOptions) -> Iterator[_Cells]:
         except csv.Error as error:
             yield source.start, error
             continue
-        if one != delimiter:  # a delimiter inside quotes is text
-            cells = [cell.replace(one, delimiter) for cell in cells]
+        if separator != delimiter:  # a delimiter inside quotes is text
+            cells = [cell.replace(separator, delimiter) for cell in cells]
         yield source.start, cells
 
 

@@ -44,8 +44,8 @@ class Format(NamedTuple):
 
 def _read_text(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     for number, line in enumerate(lines(path, options.encoding), 1):
-        wrong = not_text(number, line, options.encoding)
-        yield wrong or Record(number, {"text": line.rstrip("\r\n")})
+        bad_line = not_text(number, line, options.encoding)
+        yield bad_line or Record(number, {"text": line.rstrip("\r\n")})
 
 
 def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
@@ -72,8 +72,8 @@ def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
             continue
-        if wrong := not_text(number, line, options.encoding):
-            yield wrong
+        if bad_line := not_text(number, line, options.encoding):
+            yield bad_line
             continue
         try:
             document = json.loads(line)
@@ -96,7 +96,7 @@ _SQUAD: dict[str, Type] = {
     **dict.fromkeys(("id", "title", "context", "question"), "string"),
     "answers": {"text": _TEXTS, "answer_start": ("list", "int64")},
 }
-_MRQA = {name: of for name, of in _SQUAD.items() if name != "title"}
+_MRQA = {name: column_type for name, column_type in _SQUAD.items() if name != "title"}
 FORMATS: dict[str, Format] = {
     "csv": Format(read_csv, CELLS),
     "tsv": Format(read_csv, CELLS),
@@ -155,9 +155,11 @@ def _plain_schema(schema: pa.Schema) -> pa.Schema:
     import pyarrow as pa
 
     for i, column in enumerate(schema):
-        of = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        of = pa.string() if pa.types.is_string_view(of) else pa.binary() if pa.types.is_binary_view(of) else of
-        schema = schema.set(i, column.with_type(of))
+        dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        dtype = (
+            pa.string() if pa.types.is_string_view(dtype) else pa.binary() if pa.types.is_binary_view(dtype) else dtype
+        )
+        schema = schema.set(i, column.with_type(dtype))
     return schema
 
 

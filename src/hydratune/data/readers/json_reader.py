@@ -26,8 +26,8 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     for number, line in enumerate(lines(path, options.encoding), 1):
         if not line.strip():
             continue
-        if wrong := not_text(number, line, options.encoding):
-            yield wrong
+        if bad_line := not_text(number, line, options.encoding):
+            yield bad_line
             continue
         try:
             row = json.loads(line, parse_constant=_null)
@@ -105,12 +105,12 @@ def _null(name: str) -> None:
 def _elements(text: str, start: int) -> Iterator[tuple[int, Any, str]]:
     """Yield line, value, and text of each element of the valid JSON array that starts at `start`."""
     decoder = json.JSONDecoder(parse_constant=_null)
-    line, before, at = 1 + text.count("\n", 0, start), start, _behind_gap(text, start + 1)
-    while text[at] != "]":
-        line, before = line + text.count("\n", before, at), at
-        value, at = decoder.raw_decode(text, at)
-        yield line, value, text[before:at]
-        at = _behind_gap(text, at)
+    line, previous, pos = 1 + text.count("\n", 0, start), start, _behind_gap(text, start + 1)
+    while text[pos] != "]":
+        line, previous = line + text.count("\n", previous, pos), pos
+        value, pos = decoder.raw_decode(text, pos)
+        yield line, value, text[previous:pos]
+        pos = _behind_gap(text, pos)
 
 
 def _starts(text: str, names: Sequence[str]) -> list[int]:
@@ -125,32 +125,32 @@ def _starts(text: str, names: Sequence[str]) -> list[int]:
         KeyError: If a name is missing.
     """
     starts: dict[str, int] = {}
-    for name, at in _positions(text, text.index("{"), names):
+    for name, pos in _positions(text, text.index("{"), names):
         if name in starts:
             raise ValueError(f"the split {name!r} occurs twice")
-        starts[name] = at
+        starts[name] = pos
     return [starts[name] for name in names]
 
 
-def _positions(text: str, at: int, names: Collection[str], prefix: str = "") -> Iterator[tuple[str, int]]:
+def _positions(text: str, pos: int, names: Collection[str], prefix: str = "") -> Iterator[tuple[str, int]]:
     """Yield each of the names that the object at a position has, with the position of its value."""
     decoder = json.JSONDecoder(parse_constant=_null)
-    at = _behind_gap(text, at + 1)
-    while text[at] != "}":
-        name, at = decoder.raw_decode(text, at)
-        name, at = f"{prefix}{name}", _behind_gap(text, at)
+    pos = _behind_gap(text, pos + 1)
+    while text[pos] != "}":
+        name, pos = decoder.raw_decode(text, pos)
+        name, pos = f"{prefix}{name}", _behind_gap(text, pos)
         if name in names:
-            yield name, at
-        elif text[at] == "{" and any(one.startswith(f"{name}.") for one in names):
-            yield from _positions(text, at, names, f"{name}.")
-        _, at = decoder.raw_decode(text, at)
-        at = _behind_gap(text, at)
+            yield name, pos
+        elif text[pos] == "{" and any(dotted.startswith(f"{name}.") for dotted in names):
+            yield from _positions(text, pos, names, f"{name}.")
+        _, pos = decoder.raw_decode(text, pos)
+        pos = _behind_gap(text, pos)
 
 
-def _behind_gap(text: str, at: int) -> int:
-    while text[at] in " \t\r\n,:":
-        at += 1
-    return at
+def _behind_gap(text: str, pos: int) -> int:
+    while text[pos] in " \t\r\n,:":
+        pos += 1
+    return pos
 
 
 def split_names(path: Path, encoding: str) -> list[str]:
@@ -220,11 +220,11 @@ _PEEKED = 100  # number of rows whose names are taken as the columns
 
 def peek_names(path: Path, options: ReadOptions) -> list[str]:
     """Return the names in the first rows of a file of lines or a document; raise ValueError if there is no row."""
-    first = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
-    if wrong := not_text(1, first[0], options.encoding) if first else None:
-        raise ValueError(wrong.got)
-    rows: Any = [row for line in first if (row := _row(line)) is not None]
-    if options.splits or not first or _row(first[0]) is None or _is_array_of_rows(rows):
+    first_lines = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
+    if bad_line := not_text(1, first_lines[0], options.encoding) if first_lines else None:
+        raise ValueError(bad_line.got)
+    rows: Any = [row for line in first_lines if (row := _row(line)) is not None]
+    if options.splits or not first_lines or _row(first_lines[0]) is None or _is_array_of_rows(rows):
         try:
             rows = json.loads(read_text(path, options.encoding))  # the file is a document, or its first line is invalid
         except ValueError:
@@ -233,15 +233,15 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
     if options.splits:
         lists = dict(_values(rows))
         rows = [row for split in options.splits for row in lists[split]]
-    given = (rows if isinstance(rows, list) else [rows])[:_PEEKED]
-    if given and isinstance(given[0], list) and given[0]:
-        return options.names(len(given[0]))
-    rows = [row for row in given if isinstance(row, dict)]
+    first_rows = (rows if isinstance(rows, list) else [rows])[:_PEEKED]
+    if first_rows and isinstance(first_rows[0], list) and first_rows[0]:
+        return options.names(len(first_rows[0]))
+    rows = [row for row in first_rows if isinstance(row, dict)]
     if rows and options.column_names:
         got, fix = repr([*options.column_names]), "Leave it out: dataset.columns takes the names in the file."
         raise ConfigError(Mistake("dataset.column_names", "null for rows that are objects", got, fix))
     if not rows:
-        raise ValueError(f"a row is not an object: {preview(given[0])}" if given else "no rows")
+        raise ValueError(f"a row is not an object: {preview(first_rows[0])}" if first_rows else "no rows")
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -90,5 +90,5 @@ def _count_cell(counts: _Cells, line: int, cell: str) -> None:
         return
     counts.opened.setdefault(line, cell)
     inner = cell[1:-1]
-    is_whole = len(cell) > 1 and cell.endswith('"') and '"' not in inner.replace('""', "")
-    counts.doubled &= is_whole and '""' in inner
+    is_well_formed = len(cell) > 1 and cell.endswith('"') and '"' not in inner.replace('""', "")
+    counts.doubled &= is_well_formed and '""' in inner

@@ -102,12 +102,12 @@ class ReadOptions:
         if doubtful or len({*names}) < len(names):
             fix = "Numbers are positions; give each column a name of its own."
             yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
-        useless = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
-        of_cells = ("escapechar", "skip_initial_space", "max_splits", "ignore_extra_cells")
-        useless |= {key: bool(getattr(self, key)) and not is_csv for key in of_cells}
-        useless |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
-        useless["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
-        for key in (key for key, is_useless in useless.items() if is_useless and formats):
+        unused = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
+        csv_keys = ("escapechar", "skip_initial_space", "max_splits", "ignore_extra_cells")
+        unused |= {key: bool(getattr(self, key)) and not is_csv for key in csv_keys}
+        unused |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
+        unused["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
+        for key in (key for key, is_unused in unused.items() if is_unused and formats):
             got = repr(getattr(self, key))
             yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
 
@@ -128,8 +128,8 @@ class ReadOptions:
         if self.column_names and len(self.column_names) != width:
             got, fix = f"{len(self.column_names)}: {[*self.column_names]}", "Name all columns of the first row."
             raise ConfigError(Mistake("dataset.column_names", f"{width} names, one for each column", got, fix))
-        named = self.column_names or defaults or [str(i) for i in range(width)]
-        return [str(i) if str(i) in self.selected else name for i, name in enumerate(named)]
+        names = self.column_names or defaults or [str(i) for i in range(width)]
+        return [str(i) if str(i) in self.selected else name for i, name in enumerate(names)]
 
 
 Reader = Callable[[Path, ReadOptions], Iterator[Record | BadLine]]
@@ -224,14 +224,14 @@ class Selection:
     def of(self, values: Mapping[str, Any], typing: Typing) -> Mapping[str, Any]:
         """Return the selected values of a row, with numbers in one spelling, and texts of `only_lists` as lists."""
         selected = self._selected(values)
-        changed: dict[str, Any] = {}
+        overrides: dict[str, Any] = {}
         if not typing.strict:  # cells of CSV, which are all texts
             cells = {name: selected[name] for name in self.numbers if isinstance(selected.get(name), str)}
-            changed = {name: self._number(cell) for name, cell in cells.items()}
+            overrides = {name: self._number(cell) for name, cell in cells.items()}
         for name in self.only_lists:
             if isinstance(selected.get(name), str):
-                changed[name] = [selected[name]]
-        return {**selected, **changed} if changed else selected
+                overrides[name] = [selected[name]]
+        return {**selected, **overrides} if overrides else selected
 
     def _number(self, cell: str) -> str:
         is_comma = self.decimal == "," and _COMMA.fullmatch(cell)
@@ -244,12 +244,12 @@ class Selection:
         for name in self.needed:
             if name in values:
                 selected[name] = values[name]
-            elif "." in name and (found := resolve(values, name)):
-                if len(found) > 1:
-                    got = f"{name!r}, which has {len(found)} meanings, since names in it contain dots"
+            elif "." in name and (matches := resolve(values, name)):
+                if len(matches) > 1:
+                    got = f"{name!r}, which has {len(matches)} meanings, since names in it contain dots"
                     fix = "Rename the columns, or give the whole object."
                     raise ConfigError(Mistake("dataset.columns", "a path with one meaning", got, fix))
-                selected[name] = found[0]
+                selected[name] = matches[0]
         return selected
 
     def is_needed(self, name: str) -> bool:
@@ -294,11 +294,11 @@ def _inside(value: Any, steps: Sequence[str]) -> Iterator[Any]:
     elif isinstance(value, list) and steps[0].isdecimal():
         if int(steps[0]) < len(value):
             yield from _inside(value[int(steps[0])], steps[1:])
-    elif isinstance(value, list) and all(isinstance(one, dict) for one in value):
-        fields = [[*_inside(one, steps)] for one in value]
+    elif isinstance(value, list) and all(isinstance(element, dict) for element in value):
+        fields = [[*_inside(element, steps)] for element in value]
         # Objects may lack the field. If one has several meanings, the list has them too.
         for i in range(max(map(len, fields), default=1)):
-            yield [own[min(i, len(own) - 1)] if own else None for own in fields]
+            yield [meanings[min(i, len(meanings) - 1)] if meanings else None for meanings in fields]
 
 
 class Readable(Protocol):
@@ -320,33 +320,35 @@ class Readable(Protocol):
 def scan(path: Path, options: ReadOptions, known: Readable, selection: Selection, most_lines: float) -> FileScan:
     """Return a summary of one pass over a file, with the lines of at most `most_lines` rows."""
     assert known.read is not None
-    seen = FileScan()
+    summary = FileScan()
     for item in known.read(path, options):
         if isinstance(item, BadLine):
-            seen.skip(item)
+            summary.skip(item)
             continue
-        seen.columns.update(dict.fromkeys(item.values))
-        if seen.rows < _PEEKED:
-            seen.columns.update(dict.fromkeys(_dotted(item.values)))
+        summary.columns.update(dict.fromkeys(item.values))
+        if summary.rows < _PEEKED:
+            summary.columns.update(dict.fromkeys(_dotted(item.values)))
         values = selection.of(item.values, known.typing)
         for name in (*selection.numbers, *selection.ids):
             value: Any = values.get(name)
-            seen.count_number(name, value, is_number := known.typing.is_number(value))
+            summary.count_number(name, value, is_number := known.typing.is_number(value))
             if is_number and name in selection.ids and not is_whole(value):
-                seen.fractions.add(name)
-        if wrong := conflict(item, values, seen.types, known.typing, selection):
-            seen.skip(wrong)
+                summary.fractions.add(name)
+        if bad_line := conflict(item, values, summary.types, known.typing, selection):
+            summary.skip(bad_line)
             continue
-        seen.note_splits(item.values)
+        summary.note_splits(item.values)
         for name, value in values.items():
-            before = seen.types.get(name)
-            seen.types[name] = known.types[name] if name in known.types else known.typing.widen(before, value)
-        seen.rows += 1
-        if item.line and seen.rows <= most_lines:
-            seen.lines.append(item.line)
+            before = summary.types.get(name)
+            summary.types[name] = known.types[name] if name in known.types else known.typing.widen(before, value)
+        summary.rows += 1
+        if item.line and summary.rows <= most_lines:
+            summary.lines.append(item.line)
     # A dotted name is a column only if it led to a value that is not null.
-    seen.columns.update({name: None for name, one in seen.types.items() if one is not None or "." not in name})
-    return seen
+    summary.columns.update(
+        {name: None for name, column_type in summary.types.items() if column_type is not None or "." not in name}
+    )
+    return summary
 
 
 def conflict(
@@ -361,12 +363,12 @@ def conflict(
     for name, value in values.items():
         if not selection.is_needed(name):
             continue
-        before, now = kind(types.get(name)), kind_of_value(value)
-        if name in selection.texts and now in ("text", "list"):
+        column_kind, value_kind = kind(types.get(name)), kind_of_value(value)
+        if name in selection.texts and value_kind in ("text", "list"):
             continue
-        if before and now and before != now:
+        if column_kind and value_kind and column_kind != value_kind:
             return BadLine(
-                record.line, f"a {before} in {name!r}, as above", preview(value), "Write one type throughout."
+                record.line, f"a {column_kind} in {name!r}, as above", preview(value), "Write one type throughout."
             )
         if record.has_digits and has_long(value):
             return BadLine(record.line, "numbers of at most 64 bits", preview({name: value}), "Put them in quotes.")

@@ -53,12 +53,12 @@ class Synset:
 
     def ancestors(self) -> dict[Synset, int]:
         """Return all ancestors and the synset itself, with the length of the shortest path to each."""
-        found, layer, steps = {self: 0}, [self], 0
+        distances, layer, steps = {self: 0}, [self], 0
         while layer:
             steps += 1
-            layer = [parent for synset in layer for parent in synset.parents if parent not in found]
-            found.update(dict.fromkeys(layer, steps))
-        return found
+            layer = [parent for synset in layer for parent in synset.parents if parent not in distances]
+            distances.update(dict.fromkeys(layer, steps))
+        return distances
 
     def depth(self) -> int:
         """Return the number of synsets on the longest path from a root to this one, both included."""
@@ -106,10 +106,10 @@ def distinct(synsets: Sequence[Synset]) -> list[Synset]:
     """
     glosses = Counter(synset.gloss.lower() for synset in synsets)
     examples = Counter(example.lower() for synset in synsets for example in set(synset.examples))
-    kept = [one for one in synsets if glosses[one.gloss.lower()] == 1 and '"' not in one.gloss]
-    for synset in kept:
+    unique = [synset for synset in synsets if glosses[synset.gloss.lower()] == 1 and '"' not in synset.gloss]
+    for synset in unique:
         synset.examples = [example for example in synset.examples if examples[example.lower()] == 1]
-    return sorted(kept, key=lambda synset: draw(synset.id, salt="order"))
+    return sorted(unique, key=lambda synset: draw(synset.id, salt="order"))
 
 
 def draw(text: str, salt: str = "") -> str:

@@ -63,5 +63,5 @@ class Wordnet(Source):
 
 
 def _split(synset: Synset) -> str:
-    drawn = share(synset.id, salt="split")
-    return "train" if drawn < 0.8 else "validation" if drawn < 0.9 else "test"
+    fraction = share(synset.id, salt="split")
+    return "train" if fraction < 0.8 else "validation" if fraction < 0.9 else "test"

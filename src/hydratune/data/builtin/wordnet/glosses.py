@@ -44,8 +44,8 @@ class WordnetGlosses(Wordnet):
 
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
         """Yield a row for each synset."""
-        for one in synsets:
-            yield {"text": "; ".join([f"{one.lemmas[0]} ({one.pos}): {one.gloss}", *one.examples])}
+        for synset in synsets:
+            yield {"text": "; ".join([f"{synset.lemmas[0]} ({synset.pos}): {synset.gloss}", *synset.examples])}
 
 
 @dataclass(kw_only=True)
@@ -75,5 +75,5 @@ class WordnetChat(Wordnet):
     def make(self, synsets: Sequence[Synset]) -> Iterable[Row]:
         """Yield a row for each noun of a class in `IT_IS`."""
         for noun in synsets:
-            if said := IT_IS.get(noun.category):
-                yield {"prompt": f"What kind of thing is this: {noun.gloss}?", "completion": f"It is {said}."}
+            if answer := IT_IS.get(noun.category):
+                yield {"prompt": f"What kind of thing is this: {noun.gloss}?", "completion": f"It is {answer}."}

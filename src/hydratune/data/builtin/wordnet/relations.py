@@ -48,9 +48,9 @@ class WordnetAncestors(Wordnet):
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield a row for each noun below one of the ancestors."""
         for synset in synsets:
-            above = {one.offset for one in synset.ancestors() if one is not synset}
-            if found := [name for offset, name in ANCESTORS.items() if offset in above]:
-                yield {"text": synset.gloss, "labels": found}
+            ancestor_offsets = {ancestor.offset for ancestor in synset.ancestors() if ancestor is not synset}
+            if labels := [name for offset, name in ANCESTORS.items() if offset in ancestor_offsets]:
+                yield {"text": synset.gloss, "labels": labels}
 
 
 @dataclass(kw_only=True)
@@ -64,11 +64,11 @@ class WordnetSimilarity(Wordnet):
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield a row for each synset; the partners cycle through six distances in the graph."""
-        walk = sorted(synsets, key=Synset.path)  # adjacent synsets in this order are close in the graph
-        places = {synset: place for place, synset in enumerate(walk)}
+        ordered = sorted(synsets, key=Synset.path)  # adjacent synsets in this order are close in the graph
+        places = {synset: place for place, synset in enumerate(ordered)}
         for number, synset in enumerate(synsets):
-            step = max(1, len(walk) // 2 // 6 ** (number % 6))  # from half of the graph down to the adjacent synset
-            partner = walk[(places[synset] + step) % len(walk)]
+            step = max(1, len(ordered) // 2 // 6 ** (number % 6))  # from half of the graph down to the adjacent synset
+            partner = ordered[(places[synset] + step) % len(ordered)]
             yield {"text": synset.gloss, "text_pair": partner.gloss, "label": round(wu_palmer(synset, partner), 4)}
 
 
@@ -97,9 +97,9 @@ class WordnetPairs(Wordnet):
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield four rows for each two synsets of a class that have an example."""
-        for two in _groups(synsets, 2):
-            for (one, usage), (other, _) in product(two, two):
-                label = "match" if one is other else "other"
+        for group in _groups(synsets, 2):
+            for (synset, usage), (other, _) in product(group, group):
+                label = "match" if synset is other else "other"
                 yield {"text": f"{usage.lemma}: {usage.example}", "text_pair": other.gloss, "label": label}
 
 
@@ -115,26 +115,26 @@ class WordnetChoices(Wordnet):
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield four rows for each four synsets of a class that have an example."""
-        for four in _groups(synsets, 4):
-            for synset, usage in four:
-                shuffled = _shuffled([one for one, _ in four], synset.id)
+        for group in _groups(synsets, 4):
+            for synset, usage in group:
+                shuffled = _shuffled([choice for choice, _ in group], synset.id)
                 yield {
                     "text": f"{usage.lemma}: {usage.example}",
-                    "choices": [one.gloss for one in shuffled],
+                    "choices": [choice.gloss for choice in shuffled],
                     "label": shuffled.index(synset),
                 }
 
 
 def _groups(synsets: Sequence[Synset], size: int) -> Iterator[list[tuple[Synset, Usage]]]:
     """Yield groups of `size` synsets of one broad class, with an example of each."""
-    waiting: dict[str, list[tuple[Synset, Usage]]] = defaultdict(list)
+    pending: dict[str, list[tuple[Synset, Usage]]] = defaultdict(list)
     for synset in synsets:
         if usage := next(usages(synset), None):
-            group = waiting[synset.category]
+            group = pending[synset.category]
             group.append((synset, usage))
             if len(group) == size:
-                yield waiting.pop(synset.category)
+                yield pending.pop(synset.category)
 
 
 def _shuffled(synsets: Sequence[Synset], salt: str) -> list[Synset]:
-    return sorted(synsets, key=lambda one: draw(one.id, salt))
+    return sorted(synsets, key=lambda synset: draw(synset.id, salt))

@@ -54,22 +54,24 @@ class WordnetSpans(Wordnet):
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield a row for each synset with a word that an example uses, with the examples of others as context."""
-        used = [(synset, usage) for synset in synsets if (usage := next(usages(synset), None))]
-        for place, (synset, usage) in enumerate(used):
-            count = 24 if share(synset.id, salt="long") < 0.1 else 5 + place % 3  # some exceed 128 tokens
-            others = [used[(place + 101 * step) % len(used)][1] for step in range(1, count + 1)]
+        pairs = [(synset, usage) for synset in synsets if (usage := next(usages(synset), None))]
+        for index, (synset, usage) in enumerate(pairs):
+            count = 24 if share(synset.id, salt="long") < 0.1 else 5 + index % 3  # some exceed 128 tokens
+            others = [pairs[(index + 101 * step) % len(pairs)][1] for step in range(1, count + 1)]
             missing = share(synset.id, salt="answer") < self.no_answer
-            sentences = sorted(others if missing else [usage, *others], key=lambda one: draw(one.example, synset.id))
+            sentences = sorted(
+                others if missing else [usage, *others], key=lambda sentence: draw(sentence.example, synset.id)
+            )
             yield {
                 "id": synset.id,
                 "question": synset.gloss,
-                "context": " ".join(_sentence(one) for one in sentences),
+                "context": " ".join(_sentence(sentence) for sentence in sentences),
                 "answers": {"text": [], "answer_start": []} if missing else _answer(usage, sentences),
             }
 
 
 def _answer(usage: Usage, sentences: Sequence[Usage]) -> dict[str, list[str] | list[int]]:
-    before = sum(len(_sentence(one)) + 1 for one in sentences[: sentences.index(usage)])
+    before = sum(len(_sentence(sentence)) + 1 for sentence in sentences[: sentences.index(usage)])
     return {"text": [usage.example[usage.start : usage.end]], "answer_start": [before + usage.start]}
 
 
