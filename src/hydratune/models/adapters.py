@@ -136,9 +136,11 @@ class Adapter(NoAdapter):
         if module.name_or_path and Path(module.name_or_path).is_dir():  # an absolute path works from any directory
             self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
         self.config.revision = network.commit
-        trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
+        trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         kind = str(self.config.peft_type.value).lower()
-        log.info("adapter: %s, %.2fM of %.1fM weights are trained", kind, trained / 1e6, adapted.num_parameters() / 1e6)
+        log.info(
+            "adapter: %s, %.2fM of %.1fM weights are trained", kind, trainable / 1e6, adapted.num_parameters() / 1e6
+        )
         return adapted
 
     def save(self, module: Any, folder: Path) -> None:
@@ -152,18 +154,18 @@ class Adapter(NoAdapter):
         module.save_pretrained(folder)
 
 
-def _file_fields(given: Mapping[str, Any]) -> Iterator[Mistake]:
+def _file_fields(config: Mapping[str, Any]) -> Iterator[Mistake]:
     """Yield an error for each field of a peft config by which peft imports a module or reads a file."""
     for name in _FILE_FIELDS:
-        if given.get(name) and (name, given[name]) != ("megatron_core", "megatron.core"):  # the default of peft
+        if config.get(name) and (name, config[name]) != ("megatron_core", "megatron.core"):  # the default of peft
             expected = "null, since peft would import the module or read the file that it names"
             yield Mistake(f"config.{name}", expected, "a value", "Leave it out.")
 
 
 def _check_code(config: Any) -> None:
     """Raise ConfigError for a peft config that names a module to import or a file to read."""
-    given = {name: getattr(config, name, None) for name in _FILE_FIELDS}
-    if mistakes := [mistake.under("adapter") for mistake in _file_fields(given)]:
+    values = {name: getattr(config, name, None) for name in _FILE_FIELDS}
+    if mistakes := [mistake.under("adapter") for mistake in _file_fields(values)]:
         raise ConfigError(*mistakes)
 
 
@@ -176,51 +178,53 @@ def load(folder: str | Path) -> PreTrainedModel:
     safe = {"trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(folder, **safe)
     try:
-        saved = PeftConfig.from_pretrained(str(folder))
+        adapter_config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError) as error:  # an unknown adapter type, or fields of another type
         raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
-    if wrong := allowlist.check_target(f"{type(saved).__module__}.{type(saved).__name__}", "adapter.config"):
-        raise ConfigError(wrong)
-    _check_code(saved)
+    if mistake := allowlist.check_target(
+        f"{type(adapter_config).__module__}.{type(adapter_config).__name__}", "adapter.config"
+    ):
+        raise ConfigError(mistake)
+    _check_code(adapter_config)
     if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
         raise ValueError(f"{folder} has no {_WEIGHTS}")
-    name, revision = saved.base_model_name_or_path, saved.revision
+    name, revision = adapter_config.base_model_name_or_path, adapter_config.revision
     hub.check_checkpoint("adapter", str(name))
     hub.check_no_adapter("adapter", str(name), revision)
-    bits = getattr(config, "quantization_config", None)
-    if bits and not hasattr(
+    quantization = getattr(config, "quantization_config", None)
+    if quantization and not hasattr(
         transformers.AutoConfig.from_pretrained(name, revision=revision, **safe), "quantization_config"
     ):
         del config.quantization_config  # it says how to quantize the checkpoint, not what is in it
-        bits = transformers.BitsAndBytesConfig.from_dict(bits)
+        quantization = transformers.BitsAndBytesConfig.from_dict(quantization)
     with only_errors():  # warnings about the head are wrong: it comes with the adapter
-        kind: Any = getattr(transformers, config.architectures[0], None)
-        if not _is_network(kind):
+        model_class: Any = getattr(transformers, config.architectures[0], None)
+        if not _is_network(model_class):
             raise ValueError(f"{config.architectures[0]} is no network of transformers")
         options = {
             "use_safetensors": True,
             **safe,
             "revision": revision,
-            "quantization_config": bits,
+            "quantization_config": quantization,
             "ignore_mismatched_sizes": True,
         }
-        base = kind.from_pretrained(name, config=config, **options)
-    adapted = PeftModel.from_pretrained(base, str(folder))
-    return adapted.get_base_model() if bits else adapted.merge_and_unload()
+        base_model = model_class.from_pretrained(name, config=config, **options)
+    adapted = PeftModel.from_pretrained(base_model, str(folder))
+    return adapted.get_base_model() if quantization else adapted.merge_and_unload()
 
 
-def _is_network(kind: Any) -> bool:
+def _is_network(model_class: Any) -> bool:
     import transformers
 
-    return inspect.isclass(kind) and issubclass(kind, transformers.PreTrainedModel)
+    return inspect.isclass(model_class) and issubclass(model_class, transformers.PreTrainedModel)
 
 
 def _new_modules(module: PreTrainedModel, new: tuple[str, ...]) -> list[str]:
     """Return the names of modules that are newly initialized as a whole, and not tied to a trained weight."""
     holders = {name.rpartition(".")[0] for name in new} - {""}
-    found = [
+    new_modules = [
         holder
         for holder in sorted(holders)
         if all(f"{holder}.{name}" in new for name, _ in module.get_submodule(holder).named_parameters())
     ]
-    return [one for one in found if not any(one.startswith(f"{other}.") for other in found)]
+    return [name for name in new_modules if not any(name.startswith(f"{other}.") for other in new_modules)]

@@ -123,8 +123,8 @@ class Model(Configurable, ABC):
 
         with attention(self.attn_implementation), only_errors(), torch.device("meta"), fitting(config):
             module = self._empty(auto_model, copy.deepcopy(config))
-        body = f"{module.base_model_prefix}."
-        new = [name for name, _ in module.named_parameters() if not name.startswith(body)]
+        prefix = f"{module.base_model_prefix}."
+        new = [name for name, _ in module.named_parameters() if not name.startswith(prefix)]
         return Network(module, tuple(new))
 
     def _empty(self, auto_model: str, config: PretrainedConfig) -> PreTrainedModel:
@@ -174,19 +174,21 @@ def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
         ConfigError: If a pattern matches no parameter, or no parameter is left to train.
     """
     prefix = f"{module.base_model_prefix}."
-    short = {name: name.removeprefix(prefix) for name, _ in module.named_parameters()}
+    short_names = {name: name.removeprefix(prefix) for name, _ in module.named_parameters()}
     mistakes, count = [], 0
     for pattern in patterns:
-        found = {name for name, bare in short.items() if _fits(name, pattern) or _fits(bare, pattern)}
-        if not found:
-            parts = {bare.rpartition(".")[0] for bare in short.values()}
-            fix = did_you_mean(pattern, parts, f"There is e.g. {next(iter(short.values()))}.")
+        matches = {
+            name for name, short_name in short_names.items() if _fits(name, pattern) or _fits(short_name, pattern)
+        }
+        if not matches:
+            modules = {short_name.rpartition(".")[0] for short_name in short_names.values()}
+            fix = did_you_mean(pattern, modules, f"There is e.g. {next(iter(short_names.values()))}.")
             mistakes.append(Mistake("model.freeze", "names of weights", repr(pattern), fix))
-        for name, weight in module.named_parameters():
-            if name in found and weight.requires_grad:
-                weight.requires_grad_(False)
-                count += weight.numel()
-    if not any(weight.requires_grad for weight in module.parameters()):
+        for name, parameter in module.named_parameters():
+            if name in matches and parameter.requires_grad:
+                parameter.requires_grad_(False)
+                count += parameter.numel()
+    if not any(parameter.requires_grad for parameter in module.parameters()):
         mistakes.append(Mistake("model.freeze", "some weights that train", repr(patterns), "Freeze fewer."))
     if mistakes:
         raise ConfigError(*mistakes)
@@ -233,8 +235,8 @@ def text_config(config: PretrainedConfig) -> Any:
 def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
     """Return the longest input in tokens that model and processor support; None if there is no limit."""
     limits = [getattr(processor, "model_max_length", _NO_LIMIT)]
-    reads = getattr(config, "encoder", None) or text_config(config)  # the encoder of an encoder-decoder
-    for part in (config, reads):
+    input_config = getattr(config, "encoder", None) or text_config(config)  # the encoder of an encoder-decoder
+    for part in (config, input_config):
         if positions := getattr(part, "max_position_embeddings", None):
             # RoBERTa and similar models number positions from the padding ID + 1, so the first rows are unused.
             limits.append(positions - ((part.pad_token_id or 0) + 1 if _numbers_from_padding(part) else 0))
@@ -243,7 +245,7 @@ def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
 
 
 def _numbers_from_padding(config: Any) -> bool:
-    kin = (
+    model_types = (
         "roberta",
         "camembert",
         "xlm-roberta",
@@ -254,7 +256,7 @@ def _numbers_from_padding(config: Any) -> bool:
         "bertweet",
         "luke",
     )
-    return config.model_type.startswith(kin)
+    return config.model_type.startswith(model_types)
 
 
 def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
@@ -271,21 +273,21 @@ def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
     if tokens - _spare(tokenizer, rows) > rows or rows - tokens > max(1024, rows // 25):
         got = f"a tokenizer of {tokens:,} tokens and a network of {rows:,}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
-    known, padding = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
-    if None in (known, padding) or known == padding:
+    config_pad_id, pad_id = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
+    if None in (config_pad_id, pad_id) or config_pad_id == pad_id:
         return []
     if _numbers_from_padding(config):
-        got = f"a tokenizer that pads with {padding} and a network that pads with {known}"
+        got = f"a tokenizer that pads with {pad_id} and a network that pads with {config_pad_id}"
         raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
-    return [f"pads with {padding}, as the tokenizer does; its config said {known}"]
+    return [f"pads with {pad_id}, as the tokenizer does; its config said {config_pad_id}"]
 
 
 def _spare(tokenizer: Any, rows: int) -> int:
     """Count tokens beyond the model's rows that no text has, such as that for images in small Gemma 3 models."""
-    written = {getattr(tokenizer, name) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
+    special_tokens = {getattr(tokenizer, name) for name in tokenizer.SPECIAL_TOKENS_ATTRIBUTES}
     template = str(tokenizer.chat_template or "")
     added = [token for i, token in tokenizer.added_tokens_decoder.items() if i >= rows and token.special]
-    return sum(token.content not in written and token.content not in template for token in added)
+    return sum(token.content not in special_tokens and token.content not in template for token in added)
 
 
 def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> ConfigError:
@@ -330,7 +332,7 @@ def bos_eos_ids(tokenizer: Any) -> tuple[int | None, int | None]:
 
     def first(*names: str) -> int | None:
         ids = (getattr(tokenizer, f"{name}_token_id") for name in names)
-        return next((one for one in ids if one is not None), None)
+        return next((token_id for token_id in ids if token_id is not None), None)
 
     return first("cls", "bos", "pad"), first("sep", "eos")
 
@@ -380,9 +382,9 @@ def only_errors() -> Iterator[None]:
     """Silence transformers except for errors; we log new weights in one line ourselves."""
     from transformers.utils import logging as hf_logging
 
-    before = hf_logging.get_verbosity()
+    verbosity = hf_logging.get_verbosity()
     hf_logging.set_verbosity(hf_logging.ERROR)
     try:
         yield
     finally:
-        hf_logging.set_verbosity(before)
+        hf_logging.set_verbosity(verbosity)

@@ -91,9 +91,11 @@ class EncoderDecoder(Model):
         """Load the weights of both checkpoints, with newly initialized cross-attention."""
         from transformers import EncoderDecoderModel, GenerationConfig
 
-        encoder, unread = self._load_side("AutoModel", "model.encoder", self.encoder, config.encoder)
-        writer = self.decoder or self.encoder
-        decoder, unwritten = self._load_side("AutoModelForCausalLM", "model.decoder", writer, config.decoder)
+        encoder, encoder_missing = self._load_side("AutoModel", "model.encoder", self.encoder, config.encoder)
+        decoder_name = self.decoder or self.encoder
+        decoder, decoder_missing = self._load_side(
+            "AutoModelForCausalLM", "model.decoder", decoder_name, config.decoder
+        )
         try:
             with only_errors():  # transformers reports for each side that its config is now the shared one
                 network = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=config)
@@ -105,7 +107,7 @@ class EncoderDecoder(Model):
         warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
         special = ("decoder_start_token_id", "eos_token_id", "pad_token_id")
         network.generation_config = GenerationConfig(**{name: getattr(config, name) for name in special})
-        new = [*(f"encoder.{name}" for name in unread), *(f"decoder.{name}" for name in unwritten)]
+        new = [*(f"encoder.{name}" for name in encoder_missing), *(f"decoder.{name}" for name in decoder_missing)]
         new += [name for name, _ in network.named_parameters() if name.startswith("enc_to_dec_proj.")]
         return self.freeze_and_log(Network(network, tuple(sorted(new))))
 
@@ -121,7 +123,7 @@ class EncoderDecoder(Model):
 
         hub.check_no_adapter(key, name)
         with hub.loading(key, name), attention(self.attn_implementation), only_errors():
-            network, loaded = getattr(transformers, auto_model).from_pretrained(
+            network, loading_info = getattr(transformers, auto_model).from_pretrained(
                 name,
                 config=config,
                 trust_remote_code=False,
@@ -130,4 +132,4 @@ class EncoderDecoder(Model):
                 dtype=self.torch_dtype(),
                 output_loading_info=True,
             )
-        return network, loaded["missing_keys"]
+        return network, loading_info["missing_keys"]

@@ -73,9 +73,9 @@ class FromConfig(Model):
             raise ConfigError(
                 Mistake("model.model_type", "a kind of network of transformers", repr(self.model_type), fix)
             )
-        fields = AutoConfig.for_model(self.model_type)
-        if unknown := {name: value for name, value in self.config.items() if not hasattr(fields, name)}:
-            raise unknown_fields(fields, unknown)
+        defaults = AutoConfig.for_model(self.model_type)
+        if unknown := {name: value for name, value in self.config.items() if not hasattr(defaults, name)}:
+            raise unknown_fields(defaults, unknown)
         try:
             config = AutoConfig.for_model(self.model_type, **self.config)
         except (StrictDataclassError, TypeError, ValueError) as error:
@@ -119,13 +119,13 @@ class FromConfig(Model):
             except (OSError, TypeError, ValueError) as error:
                 got, fix = f"{self.model_type}: {one_line(error, 300)}", "Set model.model_type=vit."
                 raise ConfigError(Mistake("model", "a network that reads images", got, fix)) from error
-        known = processor.valid_kwargs.__annotations__
+        arguments = processor.valid_kwargs.__annotations__
         expected = f"an argument of {type(processor).__name__}"
-        if unknown := [name for name in self.image_processor or {} if name not in known]:
+        if unknown := [name for name in self.image_processor or {} if name not in arguments]:
             raise ConfigError(
                 *(
                     Mistake(
-                        f"model.image_processor.{name}", expected, repr(name), did_you_mean(name, known, "Drop it.")
+                        f"model.image_processor.{name}", expected, repr(name), did_you_mean(name, arguments, "Drop it.")
                     )
                     for name in unknown
                 )

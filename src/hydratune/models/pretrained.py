@@ -129,15 +129,15 @@ class Pretrained(Model):
             if quantization is not None:
                 quantization.llm_int8_skip_modules = self._whole(auto_model, config)
                 options = {"quantization_config": quantization}
-            network, loaded = self._load(auto_model, config, **options)
-        reshaped = {name: shapes for name, *shapes in sorted(loaded["mismatched_keys"])}
-        for name, (saved, wanted) in reshaped.items():
+            network, loading_info = self._load(auto_model, config, **options)
+        reshaped = {name: shapes for name, *shapes in sorted(loading_info["mismatched_keys"])}
+        for name, (checkpoint_shape, config_shape) in reshaped.items():
             if name.startswith(f"{network.base_model_prefix}."):
-                got = f"{name} of {tuple(saved)} in the checkpoint"
+                got = f"{name} of {tuple(checkpoint_shape)} in the checkpoint"
                 fix = "Leave model.config as the checkpoint has it."
-                raise ConfigError(Mistake("model.config", f"weights of shape {tuple(wanted)}", got, fix))
+                raise ConfigError(Mistake("model.config", f"weights of shape {tuple(config_shape)}", got, fix))
         commit = hub.commit(path, self.revision) if is_hub_id(path) else None
-        return self.freeze_and_log(Network(network, tuple(sorted({*loaded["missing_keys"], *reshaped})), commit))
+        return self.freeze_and_log(Network(network, tuple(sorted({*loading_info["missing_keys"], *reshaped})), commit))
 
     def _load(
         self, auto_model: str, config: PretrainedConfig, **options: Any
@@ -167,16 +167,16 @@ class Pretrained(Model):
             ConfigError: If code is requested that is not allowed.
         """
         if self.trust_remote_code and (
-            wrong := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
+            errors := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
         ):
-            raise ConfigError(*(mistake.under("model") for mistake in wrong))
+            raise ConfigError(*(mistake.under("model") for mistake in errors))
         pinned = {"code_revision": self.revision} if self.trust_remote_code else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}
 
     def _whole(self, auto_model: str, config: PretrainedConfig) -> list[str] | None:
         """Return the modules not to quantize, since they are new and train; None for transformers' own choice."""
-        outline, loaded = self._load(auto_model, config, device_map="meta")
-        new = {*loaded["missing_keys"], *(name for name, *_ in loaded["mismatched_keys"])}
+        outline, loading_info = self._load(auto_model, config, device_map="meta")
+        new = {*loading_info["missing_keys"], *(name for name, *_ in loading_info["mismatched_keys"])}
         if not new:
             return None
         output = [name for name, module in outline.named_modules() if module is outline.get_output_embeddings()]
