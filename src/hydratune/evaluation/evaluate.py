@@ -87,22 +87,22 @@ def evaluate(
         ConfigError: If an override is invalid, or if rows are unreadable or have labels that the model does not have.
     """
     cfg = _changed(run.cfg, overrides, config_dir)
-    if not started_here(run.directory) and (wrong := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]):
-        raise ConfigError(*wrong)
+    if not started_here(run.directory) and (errors := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]):
+        raise ConfigError(*errors)
     is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
-    own = _one_file(cfg) if is_other else None
-    called = _checked_name(name or _name(cfg, own))
+    file_split = _one_file(cfg) if is_other else None
+    evaluation_name = _checked_name(name or _name(cfg, file_split))
     task = build_task(cfg)
     source = _source(cfg, task)
     hub.force_offline_if_unreachable(source.needs())
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
         loaded = load(replace(run, cfg=cfg), task, load_processor(run, task), Path(folder))
-        trained = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
-        split, rows = _other_rows(task, source, trained) if is_other else _own_rows(task, source, trained)
-        split = own if own and split == "train" else split  # the only split, unless a column names several
+        trained_labels = [str(loaded.head["id2label"][i]) for i in range(loaded.head["num_labels"])]
+        split, rows = _other_rows(task, source, trained_labels) if is_other else _own_rows(task, source, trained_labels)
+        split = file_split if file_split and split == "train" else split  # the only one, unless a column names several
         log.info("data: %s rows of %s", f"{len(rows):,}", split)
-        data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained)
+        data = task.prepare(_splits(test=rows), loaded.processor, loaded.longest, trained_labels)
         for sentence in data.said:
             log.warning("data: %s", sentence)
         task.check_head(data.head)
@@ -117,9 +117,9 @@ def evaluate(
             preprocess_logits_for_metrics=task.reduce_logits,
         )
         measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
-    described: Any = redact(OmegaConf.to_container(cfg.dataset))
-    digest, found = content_hash(rows), split_metrics(measured, "test")
-    return Evaluation(called, split, len(rows), digest, described, found, loaded.precision)
+    dataset_config: Any = redact(OmegaConf.to_container(cfg.dataset))
+    digest, metrics = content_hash(rows), split_metrics(measured, "test")
+    return Evaluation(evaluation_name, split, len(rows), digest, dataset_config, metrics, loaded.precision)
 
 
 # --- arguments -------------------------------------------------------------------------------------------
@@ -142,17 +142,17 @@ def _one_file(cfg: DictConfig) -> str | None:
     """Return the split of local files to score, and make it the only one of `cfg`; None for other datasets."""
     if not str(cfg.dataset.get("_target_")).endswith(f".{_LOCAL}"):
         return None
-    given: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
-    names: Any = OmegaConf.to_container(cfg.dataset.get("splits") or OmegaConf.create({}))
-    files = {split: path for split, path in given.items() if path not in (None, "???")}
+    paths: Any = OmegaConf.to_container(cfg.dataset.get("files") or OmegaConf.create({}))
+    split_names: Any = OmegaConf.to_container(cfg.dataset.get("splits") or OmegaConf.create({}))
+    files = {split: path for split, path in paths.items() if path not in (None, "???")}
     files |= {
-        split: files["train"] for split, name in names.items() if name and "train" in files and split not in files
+        split: files["train"] for split, name in split_names.items() if name and "train" in files and split not in files
     }
-    split = next((one for one in reversed(SPLITS) if one in files), None)
+    split = next((name for name in reversed(SPLITS) if name in files), None)
     if split is None:
         raise ConfigError(Mistake("dataset.files.test", "a file", "none", "Set dataset.files.test=PATH."))
     cfg.dataset.files = {"train": files[split]}
-    cfg.dataset.splits = {"train": names.get(split)}
+    cfg.dataset.splits = {"train": split_names.get(split)}
     cfg.dataset.streaming = False
     return split
 
@@ -160,12 +160,12 @@ def _one_file(cfg: DictConfig) -> str | None:
 def _name(cfg: DictConfig, split: str | None) -> str:
     """Return the name of the file or the repository, or else of the dataset's class in snake case."""
     if split is not None:
-        first = cfg.dataset.files.train
-        return Path(first if isinstance(first, str) else first[0]).stem
+        train_path = cfg.dataset.files.train
+        return Path(train_path if isinstance(train_path, str) else train_path[0]).stem
     if path := cfg.dataset.get("path"):
         return "_".join([Path(str(path)).name, *([str(cfg.dataset.name)] if cfg.dataset.get("name") else [])])
-    kind = str(cfg.dataset.get("_target_")).rpartition(".")[2]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind).lower()
+    class_name = str(cfg.dataset.get("_target_")).rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", class_name).lower()
 
 
 def _checked_name(name: str) -> str:
@@ -194,14 +194,14 @@ def _splits(**splits: Dataset) -> Any:
     return DatasetDict(splits)
 
 
-def _own_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+def _own_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, Dataset]:
     """Return the run's test split, or its validation split if it has no test split."""
     splits = without_groups(source.load(task))
     split = "test" if "test" in splits else "validation"
-    return split, task.align_labels(splits[split], source.label_names, trained)
+    return split, task.align_labels(splits[split], source.label_names, trained_labels)
 
 
-def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Dataset]:
+def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, Dataset]:
     """Return the split of other data to score, without bad rows if the config drops them."""
     if not isinstance(source, Source):
         fix = "Evaluate on each of its datasets."
@@ -210,16 +210,16 @@ def _other_rows(task: Task, source: Any, trained: list[str]) -> tuple[str, Datas
     if is_stream(raw.splits[split]):
         raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
     rows = source.under_task_names(raw.splits, task.columns)[split]
-    rows = task.align_labels(rows, source.labels, trained)
-    bad = [replace(one, split=split) for one in task.bad_rows(_splits(train=rows), trained)]
-    bad, unseen, errors = split_unseen(located(bad, raw.locate), source.unseen_labels, {split: len(rows)})
+    rows = task.align_labels(rows, source.labels, trained_labels)
+    bad_rows = [replace(bad_row, split=split) for bad_row in task.bad_rows(_splits(train=rows), trained_labels)]
+    bad_rows, unseen, errors = split_unseen(located(bad_rows, raw.locate), source.unseen_labels, {split: len(rows)})
     if errors:
         raise ConfigError(*errors)
     if unseen:
         log.warning("data: %s", unseen_counts(unseen, {split: len(rows)}, source.unseen_labels))
-    drop = None if source.on_bad_rows == "skip" else "dataset.on_bad_rows=skip"
-    lost = left_out(len(rows), [*raw.bad, *bad], "dataset", drop)
-    lost |= {one.row for one in unseen if one.row is not None} if source.unseen_labels == "drop" else set()
-    rows = rows.select([i for i in range(len(rows)) if i not in lost]) if lost else rows
-    most = source.max_samples.get(split)
-    return split, source.limited(rows, most, shuffle=not task.keeps_order()) if most else rows
+    hint = None if source.on_bad_rows == "skip" else "dataset.on_bad_rows=skip"
+    dropped = left_out(len(rows), [*raw.bad, *bad_rows], "dataset", hint)
+    dropped |= {row.row for row in unseen if row.row is not None} if source.unseen_labels == "drop" else set()
+    rows = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
+    max_rows = source.max_samples.get(split)
+    return split, source.limited(rows, max_rows, shuffle=not task.keeps_order()) if max_rows else rows

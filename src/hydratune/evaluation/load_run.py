@@ -95,8 +95,8 @@ class LoadedRun:
 def log_to_stderr() -> None:
     """Send log messages to stderr, separate from the output on stdout."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("alembic", "httpx", "mlflow"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for library in ("alembic", "httpx", "mlflow"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def open_run(name: str, uri: str) -> FinishedRun:
@@ -106,38 +106,40 @@ def open_run(name: str, uri: str) -> FinishedRun:
         ConfigError: If the run does not exist, did not finish, or has unreadable files.
     """
     directory = directory_of(name, uri)
-    if missing := [one for one in (CONFIG, METRICS, MODEL) if not (directory / one).exists()]:
+    if missing := [file_name for file_name in (CONFIG, METRICS, MODEL) if not (directory / file_name).exists()]:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
     check_links(directory)
     try:
-        plain = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
+        config = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
         metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     except ConfigError:
         raise
     except (OmegaConfBaseException, OSError, ValueError) as error:
         got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
         raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
-    if unknown := [*_unknown_keys(plain)]:
+    if unknown := [*_unknown_keys(config)]:
         got, fix = f"{str(directory)!r} with {', '.join(unknown)}", "Use the version of hydratune that trained it."
         raise ConfigError(Mistake("RUN", "a run with the settings of this version", got, fix))
-    return FinishedRun(directory, OmegaConf.create(_without_masks(plain)), metrics)
+    return FinishedRun(directory, OmegaConf.create(_without_masks(config)), metrics)
 
 
-def _unknown_keys(plain: Any) -> Iterator[str]:
+def _unknown_keys(config: Any) -> Iterator[str]:
     """Yield the keys of a stored config that this version does not have, such as keys that were renamed since."""
-    for group, node in plain.items():
+    for group, node in config.items():
         target = node.get("_target_") if isinstance(node, dict) else None
-        known = signature(target) if isinstance(target, str) else None
-        if known and not known.accepts_any:
-            yield from (f"{group}.{key}" for key in node if key not in known.parameters and not key.startswith("_"))
+        target_signature = signature(target) if isinstance(target, str) else None
+        if target_signature and not target_signature.accepts_any:
+            yield from (
+                f"{group}.{key}" for key in node if key not in target_signature.parameters and not key.startswith("_")
+            )
 
 
 def _without_masks(value: Any) -> Any:
     """Return the config with null in place of masked secrets."""
     if isinstance(value, dict):
-        return {name: _without_masks(inner) for name, inner in value.items()}
+        return {name: _without_masks(item) for name, item in value.items()}
     return None if value == MASK else value
 
 
@@ -151,10 +153,10 @@ def directory_of(name: str, uri: str) -> Path:
     """
     if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
         return Path(name)
-    for place in _PLACES:
-        for found in find_files(Path(place), POINTER):
-            if (pointer(found.parent) or {}).get("run_id") == name:
-                return found.parent
+    for root in _PLACES:
+        for pointer_file in find_files(Path(root), POINTER):
+            if (pointer(pointer_file.parent) or {}).get("run_id") == name:
+                return pointer_file.parent
     from hydratune.tracking.later import tag_of_run
 
     if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
@@ -227,20 +229,20 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
 
     folder = run.directory / MODEL
     hub.check_checkpoint("RUN", str(folder))
-    given = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
+    batch_args = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
     cfg = _for_evaluation(run.cfg)
-    machine = build(cfg.hardware)
-    args = training_arguments(cfg, task, machine, output_dir, **_OVER, **given)
-    machine.log_summary()
+    hardware = build(cfg.hardware)
+    args = training_arguments(cfg, task, hardware, output_dir, **_OVER, **batch_args)
+    hardware.log_summary()
     try:
-        network = _network(run, folder, task)
+        model = _network(run, folder, task)
     except (OSError, ValueError) as error:
         raise _unloadable(folder, error) from error
-    if not getattr(network, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
-        network.to(args.device)
+    if not getattr(model, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
+        model.to(args.device)
     gc_tuning.restore_gc()
-    precision = precisions(args, network, cfg.hardware.get("eval_precision"))["eval_precision"]
-    return LoadedRun(network.eval(), processor, task.max_tokens(network.config, processor), args, precision)
+    precision = precisions(args, model, cfg.hardware.get("eval_precision"))["eval_precision"]
+    return LoadedRun(model.eval(), processor, task.max_tokens(model.config, processor), args, precision)
 
 
 def _for_evaluation(cfg: DictConfig) -> DictConfig:
@@ -259,8 +261,8 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         return adapters.load(folder)
     kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
-    if wrong := [mistake.under("model") for mistake in remote_code.kernel(kernel)]:
-        raise ConfigError(*wrong)
+    if errors := [mistake.under("model") for mistake in remote_code.kernel(kernel)]:
+        raise ConfigError(*errors)
     if OmegaConf.select(run.cfg, "model.trust_remote_code"):
         fix = f"Load {str(folder)!r} with transformers, by the card in it."
         raise ConfigError(Mistake("RUN", "a network of installed code", "one whose code came from the hub", fix))

@@ -124,53 +124,60 @@ def predict(asked: PredictRequest) -> None:
 # --- arguments -------------------------------------------------------------------------------------------
 
 
-def _changed(cfg: DictConfig, asked: PredictRequest) -> DictConfig:
+def _changed(cfg: DictConfig, request: PredictRequest) -> DictConfig:
     """Return the run's config with the overrides; raise ConfigError for all invalid arguments together."""
-    mistakes = [*check_output(asked.out, asked.file)]
+    mistakes = [*check_output(request.out, request.file)]
     for name in ("batch_size", "max_samples"):
-        value = getattr(asked, name)
+        value = getattr(request, name)
         if value is not None and value < 1:
             mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
-    with overriding(asked.overrides) as request:
-        cfg, unchangeable = change_config(cfg, request, CHANGES)
+    with overriding(request.overrides) as override_request:
+        cfg, unchangeable = change_config(cfg, override_request, CHANGES)
     mistakes += unchangeable
     if mistakes:
         raise ConfigError(*mistakes)
     return cfg
 
 
-def _source(cfg: DictConfig, asked: PredictRequest, task: Task) -> LocalFiles:
+def _source(cfg: DictConfig, request: PredictRequest, task: Task) -> LocalFiles:
     """Return the file as a dataset with the run's column names, without the labels."""
     node = cfg.dataset
-    named: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
-    if unknown := [*unknown_columns(named, task.columns)]:
+    column_names: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
+    if unknown := [*unknown_columns(column_names, task.columns)]:
         raise ConfigError(*(mistake.under("dataset") for mistake in unknown))
-    wanted = task.input_columns()
+    input_columns = task.input_columns()
     source = LocalFiles(
-        files={"train": str(asked.file)},
-        columns={ours: theirs for ours, theirs in named.items() if ours in wanted},
+        files={"train": str(request.file)},
+        columns={column: file_column for column, file_column in column_names.items() if column in input_columns},
         encoding=node.get("encoding") or "utf-8",
-        splits={"train": node.splits.train} if _is_typed("splits.train", asked) else {},
-        format=node.format if _is_typed("format", asked) or (_is_like(node, asked) and "format" in node) else None,
-        **{name: node[name] for name in _PARSING if name in node and (_is_typed(name, asked) or _is_like(node, asked))},
+        splits={"train": node.splits.train} if _is_typed("splits.train", request) else {},
+        format=node.format if _is_typed("format", request) or (_is_like(node, request) and "format" in node) else None,
+        **{
+            name: node[name]
+            for name in _PARSING
+            if name in node and (_is_typed(name, request) or _is_like(node, request))
+        },
     )
-    mistakes = [*source.check()] or [*source.check_columns(wanted)]
+    mistakes = [*source.check()] or [*source.check_columns(input_columns)]
     if mistakes:
-        told = [replace(one, key="FILE") if one.key == "files.train" else one.under("dataset") for one in mistakes]
-        raise ConfigError(*told)
+        errors = [
+            replace(mistake, key="FILE") if mistake.key == "files.train" else mistake.under("dataset")
+            for mistake in mistakes
+        ]
+        raise ConfigError(*errors)
     return source
 
 
-def _is_typed(name: str, asked: PredictRequest) -> bool:
+def _is_typed(name: str, request: PredictRequest) -> bool:
     """Return whether a key of the dataset is on the command line."""
-    return any(override.lstrip("+").startswith(f"dataset.{name}=") for override in asked.overrides)
+    return any(override.lstrip("+").startswith(f"dataset.{name}=") for override in request.overrides)
 
 
-def _is_like(node: DictConfig, asked: PredictRequest) -> bool:
+def _is_like(node: DictConfig, request: PredictRequest) -> bool:
     """Return whether the file has a suffix of the run's files, so that it is read with the same options."""
     files: Any = OmegaConf.to_container(node.get("files") or OmegaConf.create({}))
-    paths = [one for given in files.values() for one in (given if isinstance(given, list) else [given]) if one]
-    return suffix(asked.file) != "" and suffix(asked.file) in {suffix(Path(path)) for path in paths}
+    paths = [path for value in files.values() for path in (value if isinstance(value, list) else [value]) if path]
+    return suffix(request.file) != "" and suffix(request.file) in {suffix(Path(path)) for path in paths}
 
 
 # --- rows ------------------------------------------------------------------------------------------------
@@ -192,19 +199,19 @@ class InputRows(NamedTuple):
     number: Callable[[int], int]
 
 
-def _rows(task: Task, source: LocalFiles, asked: PredictRequest) -> InputRows:
+def _rows(task: Task, source: LocalFiles, request: PredictRequest) -> InputRows:
     """Read the file, and find the bad rows; raise ConfigError if they must not be skipped."""
-    wanted = task.input_columns()
-    split, raw = source.read_one(wanted)
+    input_columns = task.input_columns()
+    split, raw = source.read_one(input_columns)
     rows = raw.splits[split]
-    rows = rows.select(range(min(asked.max_samples or len(rows), len(rows))))
-    inputs = source.under_task_names(type(raw.splits)({split: rows}), wanted)[split]
-    found = located(_bad_rows(task, inputs), raw.locate)
-    lines = raw.bad if asked.max_samples is None else ()  # with a maximum, lines may be after the last row
-    log.info("data: %s rows of %s", f"{len(rows):,}", asked.file)
-    bad = left_out(len(rows), [*lines, *found], "FILE", None if asked.skip_bad_rows else "--on-bad-rows skip")
-    columns = rows.select_columns(_written(rows, asked))
-    if asked.out and asked.out.suffix == ".parquet":
+    rows = rows.select(range(min(request.max_samples or len(rows), len(rows))))
+    inputs = source.under_task_names(type(raw.splits)({split: rows}), input_columns)[split]
+    bad_rows = located(_bad_rows(task, inputs), raw.locate)
+    bad_lines = raw.bad if request.max_samples is None else ()  # with a maximum, lines may be after the last row
+    log.info("data: %s rows of %s", f"{len(rows):,}", request.file)
+    bad = left_out(len(rows), [*bad_lines, *bad_rows], "FILE", None if request.skip_bad_rows else "--on-bad-rows skip")
+    columns = rows.select_columns(_written(rows, request))
+    if request.out and request.out.suffix == ".parquet":
         columns = _with_json_text(columns)
     return InputRows(inputs, columns, bad, partial(raw.number, split))
 
@@ -220,14 +227,14 @@ def _with_json_text(rows: Dataset) -> Dataset:
     return rows.map(lambda row: {name: json.dumps(row[name], ensure_ascii=False) for name in mixed}, features=features)
 
 
-def _written(rows: Dataset, asked: PredictRequest) -> list[str]:
+def _written(rows: Dataset, request: PredictRequest) -> list[str]:
     """Return the columns of the file to write: those of `--columns`, else all except images and binary data."""
-    if asked.columns is None:
+    if request.columns is None:
         return [name for name, feature in rows.features.items() if _is_plain(name, feature, rows.features)]
-    if unknown := [name for name in asked.columns if name not in rows.column_names]:
+    if unknown := [name for name in request.columns if name not in rows.column_names]:
         fix = did_you_mean(unknown[0], rows.column_names, "Leave it out for all columns.")
-        raise ConfigError(Mistake("--columns", f"columns of {asked.file}: {rows.column_names}", repr(unknown), fix))
-    return [*asked.columns]
+        raise ConfigError(Mistake("--columns", f"columns of {request.file}: {rows.column_names}", repr(unknown), fix))
+    return [*request.columns]
 
 
 def _is_plain(name: str, feature: Any, features: Mapping[str, Any]) -> bool:
@@ -247,22 +254,22 @@ def _records(
     Raises:
         ConfigError: If a column of the file has a name that the output uses.
     """
-    written = data.columns.select(numbers) if data.columns.column_names else ({} for _ in numbers)
-    for i, columns, prediction in zip(numbers, written, predictions, strict=True):
-        same = {name for name in prediction if name in columns and columns[name] == prediction[name]}
-        if taken := [name for name in (ROW, *prediction) if name in columns and name not in same]:
-            others = ",".join(name for name in columns if name not in taken)
+    output_rows = data.columns.select(numbers) if data.columns.column_names else ({} for _ in numbers)
+    for i, columns, prediction in zip(numbers, output_rows, predictions, strict=True):
+        identical = {name for name in prediction if name in columns and columns[name] == prediction[name]}
+        if conflicting := [name for name in (ROW, *prediction) if name in columns and name not in identical]:
+            others = ",".join(name for name in columns if name not in conflicting)
             fix = f"Rename the column, or choose the columns to write: --columns={others}."
-            raise ConfigError(Mistake("FILE", f"no column called {', '.join(taken)}", "one", fix))
+            raise ConfigError(Mistake("FILE", f"no column called {', '.join(conflicting)}", "one", fix))
         yield {ROW: data.number(i), **columns, **prediction}
 
 
 def _bad_rows(task: Task, rows: Dataset) -> Iterator[BadRow]:
     """Yield the rows that the task cannot predict, reading the inputs in chunks."""
     for start in range(0, len(rows), CHUNK):
-        part = rows.select(range(start, min(start + CHUNK, len(rows))))
-        for one in task.bad_inputs(part):
-            yield replace(one, row=(one.row or 0) + start)
+        chunk = rows.select(range(start, min(start + CHUNK, len(rows))))
+        for bad_row in task.bad_inputs(chunk):
+            yield replace(bad_row, row=(bad_row.row or 0) + start)
 
 
 def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
@@ -271,12 +278,12 @@ def _chunks(data: InputRows, size: int) -> Iterator[list[int]]:
 
     count = len(data.inputs)
     with Progress(console=plain_console(stderr=True), disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("predicting", total=count - len(data.bad))
+        task_id = progress.add_task("predicting", total=count - len(data.bad))
         for start in range(0, count, size):
             numbers = [i for i in range(start, min(start + size, count)) if i not in data.bad]
             if numbers:
                 yield numbers
-            progress.advance(bar, len(numbers))
+            progress.advance(task_id, len(numbers))
 
 
 # --- predictions -----------------------------------------------------------------------------------------
@@ -320,48 +327,48 @@ class Predictor:
         """
         import torch
 
-        network, args = self.loaded.network, self.loaded.args
+        model, args = self.loaded.network, self.loaded.args
         collate = self.task.inputs_collator(self.loaded.processor)
         order = self._by_length(inputs)
         inputs = inputs.select_columns(self._taken(inputs))
         dtype = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
-        parts = []
+        outputs = []
         for start in range(0, len(order), args.eval_batch_size):
             batch = collate([inputs[i] for i in order[start : start + args.eval_batch_size]])
-            moved = {name: value.to(args.device) for name, value in batch.items()}
+            device_batch = {name: value.to(args.device) for name, value in batch.items()}
             with torch.inference_mode(), torch.autocast(args.device.type, dtype=dtype, enabled=dtype is not None):
-                parts.append(self.task.predict_batch(network, moved))
-        return _in_order(_joined(parts), order)
+                outputs.append(self.task.predict_batch(model, device_batch))
+        return _in_order(_joined(outputs), order)
 
     def _by_length(self, inputs: Dataset) -> list[int]:
         """Return the row numbers from the longest input to the shortest; in the original order for images."""
         from hydratune.training.trainer.sampler import lengths
 
         names = getattr(self.loaded.processor, "model_input_names", ["input_ids"])
-        tokens = lengths(inputs, names[0])
+        token_counts = lengths(inputs, names[0])
         numbers = range(len(inputs))
-        return [*numbers] if tokens is None else sorted(numbers, key=lambda i: -tokens[i])
+        return [*numbers] if token_counts is None else sorted(numbers, key=lambda i: -token_counts[i])
 
     def _taken(self, inputs: Dataset) -> list[str]:
         """Return the columns that the model's `forward` accepts, or all if the task keeps unused columns."""
         if not self.loaded.args.remove_unused_columns:
             return list(inputs.column_names)
-        known = inspect.signature(self.loaded.network.forward).parameters
-        return [name for name in inputs.column_names if name in known]
+        accepted = inspect.signature(self.loaded.network.forward).parameters
+        return [name for name in inputs.column_names if name in accepted]
 
 
-def _joined(parts: Sequence[Any]) -> Any:
+def _joined(batches: Sequence[Any]) -> Any:
     """Return the rows of all batches, which may differ in width; a tuple of lists if batches are tuples."""
-    if isinstance(parts[0], tuple):
-        return tuple(_joined(column) for column in zip(*parts, strict=True))
-    return [row for part in parts for row in (part.float() if part.is_floating_point() else part).cpu().numpy()]
+    if isinstance(batches[0], tuple):
+        return tuple(_joined(column) for column in zip(*batches, strict=True))
+    return [row for batch in batches for row in (batch.float() if batch.is_floating_point() else batch).cpu().numpy()]
 
 
 def _in_order(values: Any, order: Sequence[int]) -> Any:
     """Undo a reordering, where `values[k]` belongs to row `order[k]`; a tuple holds several such lists."""
     if isinstance(values, tuple):
         return tuple(_in_order(column, order) for column in values)
-    restored: list[Any] = [None] * len(order)
+    ordered: list[Any] = [None] * len(order)
     for position, value in zip(order, values, strict=True):
-        restored[position] = value
-    return restored
+        ordered[position] = value
+    return ordered

@@ -40,12 +40,12 @@ def writing(out: Path | None) -> Iterator[Write]:
         yield lambda rows: _write_lines(data_output(), rows)
         sys.stdout.flush()
         return
-    with atomic_write(out) as part:
+    with atomic_write(out) as temp_path:
         if out.suffix == ".parquet":
-            with _parquet(part) as write:
+            with _parquet(temp_path) as write:
                 yield write
         else:
-            with part.open("w", encoding="utf-8", newline="") as file:
+            with temp_path.open("w", encoding="utf-8", newline="") as file:
                 yield _csv(file) if out.suffix == ".csv" else lambda rows: _write_lines(file, rows)
 
 
@@ -82,8 +82,8 @@ def _parquet(path: Path) -> Iterator[Write]:
 
     def write(rows: Sequence[Mapping[str, Any]]) -> None:
         if not writers:
-            found = pa.Table.from_pylist(list(rows)).schema
-            schema = pa.schema([(name, _known(found.field(name).type)) for name in found.names])
+            inferred = pa.Table.from_pylist(list(rows)).schema
+            schema = pa.schema([(name, _known(inferred.field(name).type)) for name in inferred.names])
             writers.append(ParquetWriter(path, schema))
         writers[0].write_table(pa.Table.from_pylist(list(rows), schema=writers[0].schema))
 
@@ -94,14 +94,14 @@ def _parquet(path: Path) -> Iterator[Write]:
             writer.close()
 
 
-def _known(kind: pa.DataType) -> pa.DataType:
+def _known(dtype: pa.DataType) -> pa.DataType:
     """Return the type, with string in place of null for columns that are empty in the first rows."""
     import pyarrow as pa
 
-    if pa.types.is_null(kind):
+    if pa.types.is_null(dtype):
         return pa.string()
-    if pa.types.is_list(kind):
-        return pa.list_(_known(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([(one.name, _known(one.type)) for one in kind])
-    return kind
+    if pa.types.is_list(dtype):
+        return pa.list_(_known(dtype.value_type))
+    if pa.types.is_struct(dtype):
+        return pa.struct([(field.name, _known(field.type)) for field in dtype])
+    return dtype

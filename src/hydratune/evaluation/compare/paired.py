@@ -34,9 +34,9 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
     Raises:
         NotComparableError: See `compare_pair`.
     """
-    scores, place = row_scores(runs, unit.metric), list(runs).index(best)
+    scores, best_index = row_scores(runs, unit.metric), list(runs).index(best)
     method = f"bootstrap max-T test, {_rows(scores, best)}"
-    pairs = len(runs) * (len(runs) - 1) // 2
+    pair_count = len(runs) * (len(runs) - 1) // 2
     return [
         Comparison(
             run.label,
@@ -46,10 +46,10 @@ def compare_with_best(runs: Sequence[Run], best: Run, unit: Unit) -> list[Compar
             method,
             TWO_MODELS,
             unit.clip(interval),
-            tests=pairs,
-            refusal=_refusal(scores, i, place, run, best),
+            tests=pair_count,
+            refusal=_refusal(scores, i, best_index, run, best),
         )
-        for i, (run, interval) in enumerate(zip(runs, against_best(scores, place), strict=True))
+        for i, (run, interval) in enumerate(zip(runs, against_best(scores, best_index), strict=True))
         if run is not best
     ]
 
@@ -66,35 +66,35 @@ def row_scores(runs: Sequence[Run], metric: str) -> RowScores:
 
 def check_pair(first: Run, second: Run, metric: str) -> None:
     """Raise NotComparableError if two runs cannot be tested on the same rows."""
-    task, both = _task(first, metric), f"{first.label} and {second.label}"
+    task, labels = _task(first, metric), f"{first.label} and {second.label}"
     if type(task) is not type(_task(second, metric)):
-        raise NotComparableError(f"{both} have different tasks")
-    if why := different_rows(first, second):
-        raise NotComparableError(why)
+        raise NotComparableError(f"{labels} have different tasks")
+    if reason := different_rows(first, second):
+        raise NotComparableError(reason)
     for run in (first, second):
         if not run.rows:
-            raise NotComparableError(f"{run.label} has no {PREDICTIONS}, so {both} are not tested")
-    if why := _different_truths(first, second):
-        raise NotComparableError(why)
+            raise NotComparableError(f"{run.label} has no {PREDICTIONS}, so {labels} are not tested")
+    if reason := _different_truths(first, second):
+        raise NotComparableError(reason)
     if task.needs_names and first.label_names != second.label_names:
-        raise NotComparableError(f"{both} have their labels in another order")
+        raise NotComparableError(f"{labels} have their labels in another order")
 
 
 def different_rows(first: Run, second: Run) -> str:
     """Return the reason why two runs' test rows differ; empty if they are the same as far as recorded."""
-    both = f"{first.label} and {second.label} were not tested on the same rows"
+    message = f"{first.label} and {second.label} were not tested on the same rows"
     digests = first.test_digest, second.test_digest
     if all(digests) and digests[0] != digests[1]:
-        return f"{both}: the digests of their test sets are {digests[0]} and {digests[1]}"
+        return f"{message}: the digests of their test sets are {digests[0]} and {digests[1]}"
     if first.rows and second.rows and len(first.rows) != len(second.rows):
-        return f"{both}: there are {len(first.rows):,} and {len(second.rows):,}"
+        return f"{message}: there are {len(first.rows):,} and {len(second.rows):,}"
     return ""
 
 
 def _different_truths(first: Run, second: Run) -> str:
     pairs = enumerate(zip(first.rows, second.rows, strict=True), 1)
-    unlike = (number for number, rows in pairs if any(rows[0].get(key) != rows[1].get(key) for key in _TRUTHS))
-    if number := next(unlike, 0):
+    mismatches = (number for number, rows in pairs if any(rows[0].get(key) != rows[1].get(key) for key in _TRUTHS))
+    if number := next(mismatches, 0):
         return f"{first.label} and {second.label} were not tested on the same rows: row {number} has another label"
     return ""
 
@@ -127,22 +127,22 @@ def _rows(scores: RowScores, run: Run) -> str:
     return f"{rows} in {scores.units:,} groups" if scores.is_grouped else rows
 
 
-def _refusal(scores: RowScores, first: int, second: int, one: Run, other: Run) -> str:
+def _refusal(scores: RowScores, first: int, second: int, first_run: Run, second_run: Run) -> str:
     """Return the reason why too few rows differ for a verdict; empty if enough differ."""
     differing, units = scores.differing(first, second), "groups of rows" if scores.is_grouped else "rows"
     if not differing:
-        return f"{one.label} and {other.label} are equal on all {scores.units:,} {units}"
+        return f"{first_run.label} and {second_run.label} are equal on all {scores.units:,} {units}"
     if differing < MIN_DIFFERING:
-        what = f"{differing} of {scores.units:,} {units} differ"
-        return f"too few to tell {one.label} and {other.label} apart: {what}"
+        counts = f"{differing} of {scores.units:,} {units} differ"
+        return f"too few to tell {first_run.label} and {second_run.label} apart: {counts}"
     return ""
 
 
 def _check_metric(task: Task, run: Run, metric: str) -> None:
-    known = task.row_metrics(run.label_names)
-    if metric not in known:
-        takes = ", ".join(known)
-        raise NotComparableError(f"{metric} cannot be computed from predictions; --metric takes {takes} for a test")
+    row_metrics = task.row_metrics(run.label_names)
+    if metric not in row_metrics:
+        options = ", ".join(row_metrics)
+        raise NotComparableError(f"{metric} cannot be computed from predictions; --metric takes {options} for a test")
 
 
 def rescored(run: Run, metric: str) -> float:

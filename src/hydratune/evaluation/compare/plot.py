@@ -21,18 +21,18 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
     from matplotlib.figure import Figure
 
     count = 2 + bool(verdict.comparisons)
-    lines = -(-len(runs) // _LEGEND_COLUMNS)
-    height = 4 + 0.2 * lines + 0.4 * max(0, len(verdict.comparisons) - _FIT)
+    legend_lines = -(-len(runs) // _LEGEND_COLUMNS)
+    height = 4 + 0.2 * legend_lines + 0.4 * max(0, len(verdict.comparisons) - _FIT)
     figure = Figure(figsize=(5 * count, height), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, objective, *rest = figure.subplots(1, count)
-    _curves(loss, runs, "train/loss")
-    _curves(objective, runs, f"eval/{verdict.metric or 'loss'}")
+    loss_axes, objective_axes, *difference_axes = figure.subplots(1, count)
+    _curves(loss_axes, runs, "train/loss")
+    _curves(objective_axes, runs, f"eval/{verdict.metric or 'loss'}")
     figure.legend(
-        *loss.get_legend_handles_labels(), loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize="small"
+        *loss_axes.get_legend_handles_labels(), loc="outside lower center", ncols=_LEGEND_COLUMNS, fontsize="small"
     )
-    if rest:
-        _differences(rest[0], verdict)
+    if difference_axes:
+        _differences(difference_axes[0], verdict)
     with no_warnings():
         figure.savefig(path, dpi=120)
 
@@ -40,22 +40,22 @@ def draw(runs: Sequence[Run], verdict: Verdict, path: Path) -> None:
 def _curves(axes: Any, runs: Sequence[Run], metric: str) -> None:
     for i, run in enumerate(runs):
         steps, values = run.history(metric)
-        look = {"color": f"C{i % _COLORS}", "linestyle": _STYLES[i // _COLORS % len(_STYLES)]}
-        axes.plot(steps, values, marker=".", label=literal(run.label), **look)
+        style = {"color": f"C{i % _COLORS}", "linestyle": _STYLES[i // _COLORS % len(_STYLES)]}
+        axes.plot(steps, values, marker=".", label=literal(run.label), **style)
     axes.set(title=literal(metric), xlabel="step")
 
 
 def _differences(axes: Any, verdict: Verdict) -> None:
     factor = 100 if verdict.comparisons[0].unit.is_share else 1
-    for place, one in enumerate(verdict.comparisons):
-        interval, value = one.interval, factor * one.interval.value
+    for y, comparison in enumerate(verdict.comparisons):
+        interval, value = comparison.interval, factor * comparison.interval.value
         width = None
         if interval.low is not None and interval.high is not None:
             width = [[value - factor * interval.low], [factor * interval.high - value]]
-        axes.errorbar(value, place, xerr=width, fmt="o", capsize=4)
+        axes.errorbar(value, y, xerr=width, fmt="o", capsize=4)
     axes.axvline(0, color="grey", linewidth=1)
-    names = [f"{literal(one.second)}\nminus {literal(one.first)}" for one in verdict.comparisons]
-    axes.set_yticks(range(len(names)), names, fontsize="small")
+    labels = [f"{literal(comparison.second)}\nminus {literal(comparison.first)}" for comparison in verdict.comparisons]
+    axes.set_yticks(range(len(labels)), labels, fontsize="small")
     axes.invert_yaxis()
     unit = verdict.comparisons[0].unit
     axes.set(title=f"difference of {literal(unit.metric)}", xlabel=f"{unit.name}, with 95 % intervals")

@@ -94,8 +94,13 @@ class Run:
     def _inputs(self) -> dict[str, Any]:
         """Split -> MLflow's dataset record of its rows."""
         inputs = getattr(self.record.inputs, "dataset_inputs", None) or []
-        context = "mlflow.data.context"
-        return {tag.value: one.dataset for one in inputs for tag in one.tags if tag.key == context}
+        context_key = "mlflow.data.context"
+        return {
+            tag.value: dataset_input.dataset
+            for dataset_input in inputs
+            for tag in dataset_input.tags
+            if tag.key == context_key
+        }
 
     @property
     def digests(self) -> dict[str, str]:
@@ -154,22 +159,24 @@ class Run:
         if allowlist.check_target(path, "task._target_"):
             raise NotComparableError(f"{self.label} has no {CONFIG} with a task of allowed code")
         try:
-            kind = allowlist.load(path, "task._target_")
-            if not isinstance(kind, type) or not issubclass(kind, Task):
+            task_class = allowlist.load(path, "task._target_")
+            if not isinstance(task_class, type) or not issubclass(task_class, Task):
                 raise NotComparableError(f"{self.label} names {path} as its task, which is none")
-            extra = dict(node.pop("extra_metrics", None) or {})
-            if metric not in extra:
-                return kind(**{**node, "metrics": [metric]})
-            return kind(**{**node, "metrics": [], "extra_metrics": {metric: self._extra_metric(metric, extra[metric])}})
+            extra_metrics = dict(node.pop("extra_metrics", None) or {})
+            if metric not in extra_metrics:
+                return task_class(**{**node, "metrics": [metric]})
+            return task_class(
+                **{**node, "metrics": [], "extra_metrics": {metric: self._extra_metric(metric, extra_metrics[metric])}}
+            )
         except (ConfigError, ImportError, TypeError) as error:
             raise NotComparableError(f"the task of {self.label} cannot be built here: {one_line(error)}") from error
 
     def _extra_metric(self, name: str, node: Any) -> Metric:
         """Build a metric of `task.extra_metrics`; raise NotComparableError if the config has another object there."""
-        built = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
-        if not isinstance(built, Metric):
+        metric = build(OmegaConf.create({name: node})[name]) if isinstance(node, dict) else None
+        if not isinstance(metric, Metric):
             raise NotComparableError(f"{self.label} has {name} in task.extra_metrics, which is not a metric")
-        return built
+        return metric
 
     def definition(self, metric: str) -> Metric | None:
         """Return direction and range of a metric; None if neither the task nor the recorded objective defines them.
@@ -177,13 +184,13 @@ class Run:
         A direction that was recorded with the objective has priority, since the user may have set `greater_is_better`.
         """
         try:
-            found = self.task(metric).metric(metric)
+            metric_definition = self.task(metric).metric(metric)
         except NotComparableError:
-            found = LOSS if metric == LOSS.name else None
-        recorded = self.record.data.tags
-        if recorded.get(OBJECTIVE) == f"eval_{metric}" and DIRECTION in recorded:
-            return replace(found or Metric(name=metric), higher_is_better=recorded[DIRECTION] == "max")
-        return found
+            metric_definition = LOSS if metric == LOSS.name else None
+        tags = self.record.data.tags
+        if tags.get(OBJECTIVE) == f"eval_{metric}" and DIRECTION in tags:
+            return replace(metric_definition or Metric(name=metric), higher_is_better=tags[DIRECTION] == "max")
+        return metric_definition
 
     def history(self, metric: str) -> tuple[list[int], list[float]]:
         """Return the steps and values of a metric, in order of steps."""
@@ -203,8 +210,8 @@ class Run:
         if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
             return None
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        with tempfile.TemporaryDirectory() as place:
-            return Path(self.client.download_artifacts(self.id, path, place)).read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as directory:
+            return Path(self.client.download_artifacts(self.id, path, directory)).read_text(encoding="utf-8")
 
 
 def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
@@ -213,17 +220,17 @@ def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None)
     Without `folder`, the recorded directory is used if it exists on this machine and still holds this run.
     """
     record = client.get_run(run_id)
-    recorded = record.data.tags.get(DIRECTORY)
-    if folder is None and recorded and (pointer(Path(recorded)) or {}).get("run_id") == run_id:
-        folder = Path(recorded)
+    recorded_directory = record.data.tags.get(DIRECTORY)
+    if folder is None and recorded_directory and (pointer(Path(recorded_directory)) or {}).get("run_id") == run_id:
+        folder = Path(recorded_directory)
     return Run(label, record, client, folder)
 
 
 def letters(count: int) -> list[str]:
     """Return the labels `A`, `B`, ..., `Z`, `AA`, `AB`, ..."""
     alphabet = [chr(ord("A") + i) for i in range(26)]
-    names = [*alphabet, *(first + second for first in alphabet for second in alphabet)]
-    return names[:count]
+    labels = [*alphabet, *(first + second for first in alphabet for second in alphabet)]
+    return labels[:count]
 
 
 def measured(runs: Sequence[Run], metric: str) -> str:

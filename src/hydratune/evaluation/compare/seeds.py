@@ -18,11 +18,11 @@ def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison
         The comparisons, and a sentence for each pair without a possible test.
     """
     pairs = list(combinations(groups, 2))
-    tested = [pair for pair in pairs if all(len(group.values) >= MIN_SEEDS for group in pair)]
+    testable = [pair for pair in pairs if all(len(group.values) >= MIN_SEEDS for group in pair)]
     comparisons, remarks = [], []
     for first, second in pairs:
         scope = f"these configurations over seeds, on this fixed {_SETS[first.place]} set"
-        if (first, second) not in tested:
+        if (first, second) not in testable:
             counts = f"{len(first.values)} and {len(second.values)}"
             difference = Interval(second.interval.value - first.interval.value)
             refusal = f"{TOO_FEW_SEEDS} {first.name} and {second.name} apart ({counts}, at least {MIN_SEEDS} each)"
@@ -30,14 +30,14 @@ def compare_groups(groups: Sequence[Group], unit: Unit) -> tuple[list[Comparison
                 Comparison(first.name, second.name, unit, first.place, "no test", scope, difference, refusal=refusal)
             )
             continue
-        found = seeds_test(first.values, second.values, len(tested))
-        if found is None:
+        test_result = seeds_test(first.values, second.values, len(testable))
+        if test_result is None:
             remarks.append(f"{first.name} and {second.name} do not vary from seed to seed: no test is possible")
             continue
-        method, interval = found
+        method, interval = test_result
         comparisons.append(
             Comparison(
-                first.name, second.name, unit, first.place, method, scope, unit.clip(interval), tests=len(tested)
+                first.name, second.name, unit, first.place, method, scope, unit.clip(interval), tests=len(testable)
             )
         )
     return comparisons, remarks
@@ -60,12 +60,16 @@ def seeds_test(first: Mapping[str, float], second: Mapping[str, float], tests: i
     from scipy import stats
 
     paired = first.keys() == second.keys()
-    one, other = [*first.values()], [second[seed] for seed in (first if paired else second)]
-    varying = [np.subtract(other, one)] if paired else [one, other]
+    first_values, second_values = [*first.values()], [second[seed] for seed in (first if paired else second)]
+    varying = [np.subtract(second_values, first_values)] if paired else [first_values, second_values]
     if all(is_constant(values) for values in varying):
         return None
-    result = stats.ttest_rel(other, one) if paired else stats.ttest_ind(other, one, equal_var=False)
+    result = (
+        stats.ttest_rel(second_values, first_values)
+        if paired
+        else stats.ttest_ind(second_values, first_values, equal_var=False)
+    )
     low, high = result.confidence_interval(1 - (1 - LEVEL) / tests)
-    value = float(np.mean(other) - np.mean(one))
+    value = float(np.mean(second_values) - np.mean(first_values))
     name = "paired t-test over the same seeds" if paired else "Welch's t-test"
     return name, Interval(value, float(low), float(high), min(1.0, tests * float(result.pvalue)))

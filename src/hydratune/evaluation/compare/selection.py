@@ -63,33 +63,33 @@ def chosen(
     Raises:
         ConfigError: With an error for each name that does not identify one run.
     """
-    found: list[Found] = []
+    run_refs: list[Found] = []
     mistakes: list[Mistake] = []
     for name in names:
         try:
-            found.append(_named(stores, name))
+            run_refs.append(_named(stores, name))
         except ConfigError as error:
             mistakes += error.mistakes
     if experiment is not None or last is not None:
         try:
-            found += _last(stores.client(), experiment, last, everything)
+            run_refs += _last(stores.client(), experiment, last, everything)
         except ConfigError as error:
             mistakes += error.mistakes
     if mistakes:
         raise ConfigError(*mistakes)
-    distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in found}.values())
+    distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in run_refs}.values())
     if not 2 <= len(distinct) <= MOST:
         fix = "Name them, or choose them with --experiment NAME --last 10."
         raise ConfigError(Mistake("RUN", f"two to {MOST} different runs", str(len(distinct)), fix))
     pairs = zip(letters(len(distinct)), distinct, strict=True)
-    return [open_run(label, *one) for label, one in pairs]
+    return [open_run(label, *run_ref) for label, run_ref in pairs]
 
 
 def _named(stores: Stores, name: str) -> Found:
     """Return the one run that a directory, an id, the beginning of an id, or a name identifies."""
     folder = Path(name)
-    if found := checked_pointer(folder):
-        return stores.client(found["uri"]), found["run_id"], folder
+    if run_pointer := checked_pointer(folder):
+        return stores.client(run_pointer["uri"]), run_pointer["run_id"], folder
     if folder.is_dir():
         fix = "Name a directory below outputs/ of a run that was tracked."
         raise ConfigError(Mistake("RUN", "a run's directory", f"{name!r} without {POINTER}", fix))
@@ -98,42 +98,46 @@ def _named(stores: Stores, name: str) -> Found:
     if re.fullmatch("[0-9a-f]{6,32}", name):
         matches = [run for run in _search(client) if run.info.run_id.startswith(name)] or matches
     if len(matches) > 1:
-        some = ", ".join(f"{run.info.run_id[:12]} ({_day(run)})" for run in matches[:_SHOWN])
-        some += ", ..." if len(matches) > _SHOWN else ""
-        fix = f"Name it by its id: {some}."
+        examples = ", ".join(f"{run.info.run_id[:12]} ({_day(run)})" for run in matches[:_SHOWN])
+        examples += ", ..." if len(matches) > _SHOWN else ""
+        fix = f"Name it by its id: {examples}."
         raise ConfigError(Mistake("RUN", "a name of one run", f"{name!r}, of which there are {len(matches)}", fix))
     if not matches:
-        known = [run.info.run_name for run in _search(client)]
-        fix = did_you_mean(name, known, _examples(known))
+        run_names = [run.info.run_name for run in _search(client)]
+        fix = did_you_mean(name, run_names, _examples(run_names))
         raise ConfigError(Mistake("RUN", "a run's id, name or directory", repr(name), fix))
     return client, matches[0].info.run_id, None
 
 
-def _last(client: MlflowClient, experiment: str | None, last: int | None, everything: bool) -> Iterator[Found]:
-    """Return the newest runs of one experiment or of all, oldest first; without `everything`, only finished runs."""
+def _last(client: MlflowClient, experiment: str | None, last: int | None, include_all: bool) -> Iterator[Found]:
+    """Return the newest runs of one experiment or of all, oldest first; without `include_all`, only finished runs."""
     if last is not None and last < 2:
         raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
-    ids = _experiments(client)
-    if experiment is not None and experiment not in ids:
-        fix = did_you_mean(experiment, ids, f"There are {', '.join(sorted(ids)[:_SHOWN]) or 'none'}.")
+    ids_by_name = _experiments(client)
+    if experiment is not None and experiment not in ids_by_name:
+        fix = did_you_mean(experiment, ids_by_name, f"There are {', '.join(sorted(ids_by_name)[:_SHOWN]) or 'none'}.")
         raise ConfigError(Mistake("--experiment", "an experiment of the store", repr(experiment), fix))
-    where = [ids[experiment]] if experiment is not None else [*ids.values()]
-    newest = client.search_runs(where, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
+    experiment_ids = [ids_by_name[experiment]] if experiment is not None else [*ids_by_name.values()]
+    newest = client.search_runs(experiment_ids, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
     sweeps = {run.data.tags.get(PARENT) for run in newest}
-    kept = [run for run in newest if everything or (run.info.status == _FINISHED and run.info.run_id not in sweeps)]
-    if omitted := len(newest) - len(kept):
+    selected = [
+        run for run in newest if include_all or (run.info.status == _FINISHED and run.info.run_id not in sweeps)
+    ]
+    if omitted := len(newest) - len(selected):
         print(f"{omitted} sweeps or runs that have not finished are left out; --all adds them", file=sys.stderr)
-    return ((client, run.info.run_id, None) for run in reversed(kept[: last or MOST]))
+    return ((client, run.info.run_id, None) for run in reversed(selected[: last or MOST]))
 
 
 def _experiments(client: MlflowClient) -> dict[str, str]:
-    return {one.name: one.experiment_id for one in client.search_experiments()}
+    return {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
 
 
 def _search(client: MlflowClient, query: str = "") -> list[Any]:
     """Return runs of all experiments, newest first."""
-    everywhere = [*_experiments(client).values()]
-    return list(client.search_runs(everywhere, query, order_by=["attributes.start_time DESC"], max_results=_SEARCHED))
+    experiment_ids = [*_experiments(client).values()]
+    return list(
+        client.search_runs(experiment_ids, query, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
+    )
 
 
 def _by_name(name: str) -> str:

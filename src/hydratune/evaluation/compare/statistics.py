@@ -41,23 +41,25 @@ class RowScores:
         import numpy as np
 
         self._rows = len(runs[0])
-        numbers: dict[Any, list[int]] = {}
+        rows_by_unit: dict[Any, list[int]] = {}
         for row in range(self._rows):
-            numbers.setdefault(groups[row] if groups else row, []).append(row)
-        self._members = [np.array(rows) for rows in numbers.values()]
+            rows_by_unit.setdefault(groups[row] if groups else row, []).append(row)
+        self._members = [np.array(rows) for rows in rows_by_unit.values()]
         self.units = len(self._members)
         self._parts = _parts(task, metric, runs, names)
         self._said = [[[row.get(key) for key in _SAID] for row in rows] for rows in runs]
         if self._parts is None:
-            pooled = [row for rows in runs for row in rows]
-            self._score: Callable[[Any], float] = task.bootstrap_metric(metric, pooled, names)
+            pooled_rows = [row for rows in runs for row in rows]
+            self._score: Callable[[Any], float] = task.bootstrap_metric(metric, pooled_rows, names)
         else:
-            unit = np.empty(self._rows, dtype=int)
+            unit_of_row = np.empty(self._rows, dtype=int)
             for i, members in enumerate(self._members):
-                unit[members] = i
+                unit_of_row[members] = i
             # Shape (runs, 2, units). The metric is the quotient of two sums over rows. Adding up each unit once turns
             # thousands of resamples into one matrix product.
-            self._sums = np.stack([[np.bincount(unit, one, self.units) for one in both.T] for both in self._parts])
+            self._sums = np.stack(
+                [[np.bincount(unit_of_row, terms, self.units) for terms in run_terms.T] for run_terms in self._parts]
+            )
 
     @property
     def is_grouped(self) -> bool:
@@ -81,8 +83,10 @@ class RowScores:
         if self._parts is not None:
             weights = np.stack([np.bincount(draw, minlength=self.units) for draw in draws]).astype(float)
             return _quotient(self._sums @ weights.T)
-        rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
-        return np.array([[self._score(run * self._rows + one) for one in rows] for run in range(len(self._said))])
+        draw_rows = [np.concatenate([self._members[unit] for unit in draw]) for draw in draws]
+        return np.array(
+            [[self._score(run * self._rows + rows) for rows in draw_rows] for run in range(len(self._said))]
+        )
 
     def resampled(self) -> Any:
         """Return the metric over units drawn with replacement, of shape (runs, RESAMPLES).
@@ -102,8 +106,8 @@ class RowScores:
         if self._parts is not None:
             return _quotient(self._sums.sum(axis=2, keepdims=True) - self._sums)
         blocks = np.arange(self.units) % min(_BLOCKS, self.units)
-        rest = [self.drawn(np.flatnonzero(blocks != i)[None]) for i in range(blocks.max() + 1)]
-        return np.concatenate(rest, axis=1)
+        scores = [self.drawn(np.flatnonzero(blocks != i)[None]) for i in range(blocks.max() + 1)]
+        return np.concatenate(scores, axis=1)
 
     def exchanged(self, first: int, second: int) -> Any:
         """Return differences of two runs, second minus first, of shape (RESAMPLES,).
@@ -114,19 +118,21 @@ class RowScores:
         import numpy as np
 
         random = np.random.default_rng(SEED)
-        found = []
+        differences = []
         for n in _batches(RESAMPLES, self.units):
             swap = random.integers(2, size=(n, self.units), dtype=bool)
-            one, other = self._mixed(first, second, swap), self._mixed(first, second, ~swap)
-            found.append(other - one)
-        return np.concatenate(found)
+            first_scores, second_scores = self._mixed(first, second, swap), self._mixed(first, second, ~swap)
+            differences.append(second_scores - first_scores)
+        return np.concatenate(differences)
 
     def differing(self, first: int, second: int) -> int:
         """Return the number of units that two runs score differently, or predict differently if units have no score."""
         if self._parts is not None:
             return int((self._sums[first] != self._sums[second]).any(axis=0).sum())
-        one, other = self._said[first], self._said[second]
-        return sum(any(one[row] != other[row] for row in members) for members in self._members)
+        first_predictions, second_predictions = self._said[first], self._said[second]
+        return sum(
+            any(first_predictions[row] != second_predictions[row] for row in members) for members in self._members
+        )
 
     def right_or_wrong(self, first: int, second: int) -> tuple[int, int, float] | None:
         """Count the rows that only one of two runs gets right.
@@ -140,11 +146,11 @@ class RowScores:
         if self._parts is None or self.is_grouped:
             return None
         scores, weights = self._parts[[first, second], :, 0], self._parts[[first, second], :, 1]
-        full = scores.max()
-        if full not in (1, 100) or (weights != 1).any() or not np.isin(scores, (0, full)).all():
+        right_score = scores.max()
+        if right_score not in (1, 100) or (weights != 1).any() or not np.isin(scores, (0, right_score)).all():
             return None
-        one, other = scores
-        return int((other > one).sum()), int((one > other).sum()), float(full)
+        first_scores, second_scores = scores
+        return int((second_scores > first_scores).sum()), int((first_scores > second_scores).sum()), float(right_score)
 
     def _mixed(self, first: int, second: int, swap: Any) -> Any:
         """Return the metric of the first run with swapped units taken from the second run, of shape (draws,).
@@ -157,15 +163,15 @@ class RowScores:
         import numpy as np
 
         if self._parts is not None:
-            one, other = self._sums[first], self._sums[second]
-            return _quotient((one.sum(axis=1) + swap @ (other - one).T).T)
-        found = []
+            first_sums, second_sums = self._sums[first], self._sums[second]
+            return _quotient((first_sums.sum(axis=1) + swap @ (second_sums - first_sums).T).T)
+        scores = []
         for draw in swap:
-            run = np.empty(self._rows, dtype=int)
+            run_of_row = np.empty(self._rows, dtype=int)
             for members, swapped in zip(self._members, draw, strict=True):
-                run[members] = second if swapped else first
-            found.append(self._score(run * self._rows + np.arange(self._rows)))
-        return np.array(found)
+                run_of_row[members] = second if swapped else first
+            scores.append(self._score(run_of_row * self._rows + np.arange(self._rows)))
+        return np.array(scores)
 
 
 def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interval]:
@@ -183,16 +189,16 @@ def paired_test(scores: RowScores, first: int, second: int) -> tuple[str, Interv
     if not scores.differing(first, second):
         return "no test", Interval(value)
     if counts := scores.right_or_wrong(first, second):
-        gained, lost, full = counts
+        gained, lost, right_score = counts
         limits = score_interval(gained, lost, scores.units)
-        interval = Interval(value, full * limits[0], full * limits[1], mcnemar(gained, lost))
+        interval = Interval(value, right_score * limits[0], right_score * limits[1], mcnemar(gained, lost))
         return "exact McNemar test, score interval", interval
     exchanged = np.abs(scores.exchanged(first, second))
     # Counting the observed difference as one permutation keeps the test valid (Phipson and Smyth, SAGMB 9, 2010).
     # The tolerance counts permutations that equal the observed difference up to rounding errors.
     p = float((1 + (exchanged >= abs(value) - 1e-12).sum()) / (1 + RESAMPLES))
-    resampled, without = (part[second] - part[first] for part in (scores.resampled(), scores.jackknife()))
-    low, high = bca_interval(value, resampled, without)
+    resampled, jackknifed = (values[second] - values[first] for values in (scores.resampled(), scores.jackknife()))
+    low, high = bca_interval(value, resampled, jackknifed)
     return f"permutation test, BCa bootstrap, {RESAMPLES:,} resamples", Interval(value, low, high, p)
 
 
@@ -222,13 +228,13 @@ def score_interval(gained: int, lost: int, count: int, level: float = LEVEL) -> 
         c = -lost * delta * (1 - delta)
         nuisance = ((b * b - 8 * count * c) ** 0.5 - b) / (4 * count)  # the probability of a lost row at `delta`
         variance = max(count * (2 * nuisance + delta * (1 - delta)), 0.0)
-        above = gained - lost - count * delta
-        return above / variance**0.5 if variance > 0 else 0.0 if above == 0 else float("inf") * above
+        deviation = gained - lost - count * delta
+        return deviation / variance**0.5 if variance > 0 else 0.0 if deviation == 0 else float("inf") * deviation
 
     z = float(stats.norm.ppf((1 + level) / 2))
-    value, end = (gained - lost) / count, 1 - 1e-9
-    low = -1.0 if statistic(-end) < z else optimize.brentq(lambda d: statistic(d) - z, -end, value)
-    high = 1.0 if statistic(end) > -z else optimize.brentq(lambda d: statistic(d) + z, value, end)
+    value, limit = (gained - lost) / count, 1 - 1e-9
+    low = -1.0 if statistic(-limit) < z else optimize.brentq(lambda delta: statistic(delta) - z, -limit, value)
+    high = 1.0 if statistic(limit) > -z else optimize.brentq(lambda delta: statistic(delta) + z, value, limit)
     return float(low), float(high)
 
 
@@ -248,16 +254,16 @@ def bca_interval(value: float, resampled: Any, without: Any) -> tuple[float | No
 
     if np.ptp(resampled) == 0:
         return None, None
-    tail = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    levels = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     # Ties count half, which matters for metrics with few distinct values.
     bias = stats.norm.ppf(((resampled < value).mean() + (resampled <= value).mean()) / 2)
     distance = without.mean() - without
-    spread = (distance**2).sum()
-    if np.isfinite(bias) and spread > 0:
-        acceleration = (distance**3).sum() / (6 * spread**1.5)
-        shifted = bias + stats.norm.ppf(tail)
-        tail = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
-    low, high = np.quantile(resampled, tail)
+    sum_of_squares = (distance**2).sum()
+    if np.isfinite(bias) and sum_of_squares > 0:
+        acceleration = (distance**3).sum() / (6 * sum_of_squares**1.5)
+        shifted = bias + stats.norm.ppf(levels)
+        levels = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
+    low, high = np.quantile(resampled, levels)
     return float(low), float(high)
 
 
@@ -271,24 +277,24 @@ def against_best(scores: RowScores, best: int) -> list[Interval]:
     import numpy as np
 
     observed, resampled = scores.observed(), scores.resampled()
-    count, largest = len(observed), np.zeros(RESAMPLES)
-    spread = np.zeros((count, count))
+    count, max_statistics = len(observed), np.zeros(RESAMPLES)
+    standard_errors = np.zeros((count, count))
     for i in range(count):
         differences = resampled[i] - resampled[i + 1 :]
-        spread[i, i + 1 :] = spread[i + 1 :, i] = deviation = differences.std(axis=1, ddof=1)
+        standard_errors[i, i + 1 :] = standard_errors[i + 1 :, i] = deviation = differences.std(axis=1, ddof=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             centered = np.abs(differences - (observed[i] - observed[i + 1 :])[:, None]) / deviation[:, None]
         if len(centered):  # the last run has no later one, and pairs that never differ have no statistic
-            largest = np.maximum(largest, np.nan_to_num(centered, nan=0.0, posinf=0.0).max(axis=0))
-    critical = float(np.quantile(largest, LEVEL))
-    found = []
-    for value, error in zip(observed[best] - observed, spread[best], strict=True):
+            max_statistics = np.maximum(max_statistics, np.nan_to_num(centered, nan=0.0, posinf=0.0).max(axis=0))
+    critical = float(np.quantile(max_statistics, LEVEL))
+    intervals = []
+    for value, error in zip(observed[best] - observed, standard_errors[best], strict=True):
         if error == 0:
-            found.append(Interval(float(value)))
+            intervals.append(Interval(float(value)))
             continue
-        p = float((1 + (largest >= abs(value) / error).sum()) / (1 + RESAMPLES))
-        found.append(Interval(float(value), float(value - critical * error), float(value + critical * error), p))
-    return found
+        p = float((1 + (max_statistics >= abs(value) / error).sum()) / (1 + RESAMPLES))
+        intervals.append(Interval(float(value), float(value - critical * error), float(value + critical * error), p))
+    return intervals
 
 
 def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]) -> Any:
@@ -298,18 +304,18 @@ def _parts(task: Task, metric: str, runs: Sequence[Sequence[Mapping[str, Any]]],
     """
     import numpy as np
 
-    parts = [[task.row_contributions(row, names).get(metric) for row in rows] for rows in runs]
-    if any(part is None for rows in parts for part in rows):
+    terms = [[task.row_contributions(row, names).get(metric) for row in rows] for rows in runs]
+    if any(term is None for rows in terms for term in rows):
         return None
-    return np.array(parts, dtype=float)
+    return np.array(terms, dtype=float)
 
 
 def _quotient(sums: Any) -> Any:
     """Return the quotients of sums of shape (runs, 2, n) or (2, n), and 0 where the divisor is 0."""
     import numpy as np
 
-    above, below = (sums[:, 0], sums[:, 1]) if sums.ndim == 3 else sums
-    return np.divide(above, below, out=np.zeros_like(above, dtype=float), where=below != 0)
+    numerators, denominators = (sums[:, 0], sums[:, 1]) if sums.ndim == 3 else sums
+    return np.divide(numerators, denominators, out=np.zeros_like(numerators, dtype=float), where=denominators != 0)
 
 
 def _batches(count: int, width: int) -> Iterator[int]:

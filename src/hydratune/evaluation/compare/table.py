@@ -27,12 +27,12 @@ _BORDER = 3  # characters of the border around a cell
 def shown_metrics(runs: Sequence[Run]) -> list[str]:
     """Return the metrics of runs, test first; the last evaluation only if no best evaluation is recorded."""
     names = dict.fromkeys(name for run in runs for name in run.metrics if not name.endswith(BOOKKEEPING))
-    best = {name.partition("/")[2] for name in names if name.startswith("best/")}
+    best_names = {name.partition("/")[2] for name in names if name.startswith("best/")}
     return [
         name
         for place in PLACES
         for name in names
-        if name.startswith(f"{place}/") and not (place == "eval" and name.partition("/")[2] in best)
+        if name.startswith(f"{place}/") and not (place == "eval" and name.partition("/")[2] in best_names)
     ]
 
 
@@ -47,8 +47,8 @@ def table(runs: Sequence[Run], verdict: Verdict) -> None:
     width = max(len(run.status) for run in runs)
     for run in runs:
         console.print(f"{run.label}  {run.id[:12]}  {run.status:<{width}}  {run.name}")
-    draw = _runs_in_columns if len(runs) <= _MOST_COLUMNS else _runs_in_rows
-    grid, omitted = draw(runs, verdict, console.width)
+    make_table = _runs_in_columns if len(runs) <= _MOST_COLUMNS else _runs_in_rows
+    grid, omitted = make_table(runs, verdict, console.width)
     console.print(grid, soft_wrap=False)
     if omitted:
         console.print(f"{len(omitted)} more columns do not fit: {', '.join(omitted)}; --csv has all of them")
@@ -78,15 +78,15 @@ def _runs_in_rows(runs: Sequence[Run], verdict: Verdict, width: int) -> tuple[Ta
 
     metrics = {name: [_number(run.metrics.get(name)) for run in runs] for name in shown_metrics(runs)}
     params = {name: [run.params.get(name, "-") for run in runs] for name in differing(runs)}
-    judged = {name: cells for name, cells in metrics.items() if name.partition("/")[2] == verdict.metric}
+    verdict_metrics = {name: cells for name, cells in metrics.items() if name.partition("/")[2] == verdict.metric}
     grid, columns, omitted = Table(""), [[run.label for run in runs]], list[str]()
-    room = width - max(len(run.label) for run in runs) - _BORDER
-    for name, cells in {**judged, **params, **metrics}.items():
-        needed = max(map(len, (name, *cells))) + _BORDER
-        if needed > room:
+    remaining_width = width - max(len(run.label) for run in runs) - _BORDER
+    for name, cells in {**verdict_metrics, **params, **metrics}.items():
+        column_width = max(map(len, (name, *cells))) + _BORDER
+        if column_width > remaining_width:
             omitted.append(name)
             continue
-        room -= needed
+        remaining_width -= column_width
         grid.add_column(name, no_wrap=True)
         columns.append(cells)
     for row in zip(*columns, strict=True):
@@ -115,7 +115,8 @@ def as_json(runs: Sequence[Run], verdict: Verdict) -> None:
         ],
         "groups": [asdict(group) | {"sentence": group.sentence()} for group in verdict.groups],
         "comparisons": [
-            asdict(one) | {"better": one.better, "sentence": one.sentence()} for one in verdict.comparisons
+            asdict(comparison) | {"better": comparison.better, "sentence": comparison.sentence()}
+            for comparison in verdict.comparisons
         ],
         "remarks": verdict.remarks,
     }
@@ -125,9 +126,9 @@ def as_json(runs: Sequence[Run], verdict: Verdict) -> None:
 def _finite(value: Any) -> Any:
     """Return the value with null in place of numbers that are not finite, which JSON does not support."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -39,8 +39,11 @@ class Verdict:
 
     def sentences(self) -> list[str]:
         """Return the verdict as sentences, findings first."""
-        found = [*(one.sentence() for one in self.groups), *(one.sentence() for one in self.comparisons)]
-        return [*found, *self.remarks]
+        findings = [
+            *(group.sentence() for group in self.groups),
+            *(comparison.sentence() for comparison in self.comparisons),
+        ]
+        return [*findings, *self.remarks]
 
 
 def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
@@ -51,11 +54,11 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     """
     if wanted:
         _check_metric(runs, wanted)
-    named = {run.label: run.metric for run in runs if run.metric}
-    if not wanted and len({*named.values()}) != 1:
-        got = ", ".join(f"{metric} of {label}" for label, metric in named.items()) or "none"
+    metric_by_label = {run.label: run.metric for run in runs if run.metric}
+    if not wanted and len({*metric_by_label.values()}) != 1:
+        got = ", ".join(f"{metric} of {label}" for label, metric in metric_by_label.items()) or "none"
         return Verdict("", remarks=[f"the runs have no objective in common ({got}): name one with --metric"])
-    metric = wanted or next(iter(named.values()))
+    metric = wanted or next(iter(metric_by_label.values()))
     if (definition := _definition(runs, metric)) is None:
         return Verdict("", remarks=[f"the runs do not agree on, or do not say, which direction of {metric} is better"])
     verdict = Verdict(metric, definition)
@@ -63,13 +66,13 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
     verdict.remarks += [f"{run.label} is {run.status} and was not tested" for run in runs if run not in finished]
     if not _check_precisions(finished, verdict):
         return verdict
-    alike = _alike(finished)
-    groups = [runs for runs in alike if len(runs) > 1]
+    configurations = _alike(finished)
+    groups = [group for group in configurations if len(group) > 1]
     if len(groups) > 1:
-        verdict.remarks += _repeats(finished, alike)
-        _judge_groups(groups, alike, verdict)
-    elif len(groups) == len(alike) == 1 and len(finished) > 2:
-        verdict.remarks += _repeats(finished, alike)
+        verdict.remarks += _repeats(finished, configurations)
+        _judge_groups(groups, configurations, verdict)
+    elif len(groups) == len(configurations) == 1 and len(finished) > 2:
+        verdict.remarks += _repeats(finished, configurations)
         _describe_groups(groups, finished, verdict)
         verdict.remarks.append("the runs differ in their seed alone: there is no other configuration to compare with")
     elif len(finished) == 2:
@@ -81,8 +84,8 @@ def judge(runs: Sequence[Run], wanted: str | None) -> Verdict:
 
 def _definition(runs: Sequence[Run], metric: str) -> Metric | None:
     """Return the common definition of a metric; None if runs disagree on the direction or do not define it."""
-    found = [one for run in runs if (one := run.definition(metric)) is not None]
-    return found[0] if len({one.higher_is_better for one in found}) == 1 else None
+    definitions = [definition for run in runs if (definition := run.definition(metric)) is not None]
+    return definitions[0] if len({definition.higher_is_better for definition in definitions}) == 1 else None
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
@@ -91,18 +94,18 @@ def differing(runs: Sequence[Run]) -> list[str]:
     return [name for name in names if len({run.params.get(name) for run in runs}) > 1]
 
 
-def _check_metric(runs: Sequence[Run], wanted: str) -> None:
-    known = {name for run in runs for name in _known(run, wanted)}
-    if wanted not in known:
-        fix = did_you_mean(wanted, known, "Leave it out for the objective's.")
-        raise ConfigError(Mistake("--metric", one_of(known), repr(wanted), fix))
+def _check_metric(runs: Sequence[Run], metric: str) -> None:
+    available = {name for run in runs for name in _known(run, metric)}
+    if metric not in available:
+        fix = did_you_mean(metric, available, "Leave it out for the objective's.")
+        raise ConfigError(Mistake("--metric", one_of(available), repr(metric), fix))
 
 
-def _known(run: Run, wanted: str) -> Iterator[str]:
+def _known(run: Run, metric: str) -> Iterator[str]:
     """Yield the metrics that a run recorded, and those that its predictions can be scored with."""
     yield from (key.partition("/")[2] for key in run.metrics if not key.startswith("train/"))
     try:
-        yield from run.task(wanted).row_metrics(run.label_names)
+        yield from run.task(metric).row_metrics(run.label_names)
     except NotComparableError:
         return
 
@@ -112,13 +115,15 @@ def _check_precisions(runs: Sequence[Run], verdict: Verdict) -> bool:
     precisions = {run.label: run.eval_precision for run in runs if run.eval_precision}
     if len({*precisions.values()}) < 2:
         return True
-    given = ", ".join(f"{label} in {precision}" for label, precision in precisions.items())
+    details = ", ".join(f"{label} in {precision}" for label, precision in precisions.items())
     if verdict.metric in _OF_PRECISION:
         verdict.remarks.append(
-            f"{verdict.metric} depends on the precision of the evaluation, which differs ({given}): not compared"
+            f"{verdict.metric} depends on the precision of the evaluation, which differs ({details}): not compared"
         )
         return False
-    verdict.remarks.append(f"the runs were evaluated in different precisions ({given}), which may explain a difference")
+    verdict.remarks.append(
+        f"the runs were evaluated in different precisions ({details}), which may explain a difference"
+    )
     return True
 
 
@@ -138,23 +143,23 @@ def _judge_against_best(runs: Sequence[Run], verdict: Verdict) -> None:
     if len(values) < 2:
         verdict.remarks.append(f"fewer than two runs have {verdict.metric} on a test set: none was tested")
         return
-    pick = max if verdict.definition.higher_is_better else min
-    best_label = pick(values, key=lambda label: values[label])
+    select = max if verdict.definition.higher_is_better else min
+    best_label = select(values, key=lambda label: values[label])
     (best,) = (run for run in runs if run.label == best_label)
-    usable = [best]
+    comparable = [best]
     for run in runs:
         if run is not best:
             try:
                 check_pair(run, best, verdict.metric)
-                usable.append(run)
+                comparable.append(run)
             except NotComparableError as error:
                 verdict.remarks.append(str(error))
-    usable.sort(key=runs.index)
-    if len(usable) == 2:
-        (other,) = (run for run in usable if run is not best)
+    comparable.sort(key=runs.index)
+    if len(comparable) == 2:
+        (other,) = (run for run in comparable if run is not best)
         _judge_pair(other, best, verdict)
-    elif len(usable) > 2:
-        verdict.comparisons += compare_with_best(usable, best, _unit(verdict))
+    elif len(comparable) > 2:
+        verdict.comparisons += compare_with_best(comparable, best, _unit(verdict))
         verdict.remarks.append(
             f"{best.label} was chosen by the same rows, so intervals and p-values are adjusted for all pairs of runs"
         )
@@ -183,52 +188,54 @@ def _alike(runs: Sequence[Run]) -> list[list[Run]]:
 
     Params hold the resolved values of everything that determines a training, and digests identify its rows.
     """
-    by_params: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
+    runs_by_configuration: dict[frozenset[tuple[str, str]], dict[str, Run]] = {}
     for run in sorted(runs, key=lambda run: run.record.info.start_time):
-        rows = {f"digest of {split}": digest for split, digest in run.digests.items()}
-        rest = frozenset((name, value) for name, value in {**run.params, **rows}.items() if name != SEED)
-        by_params.setdefault(rest, {})[run.seed] = run
-    return sorted((list(seeds.values()) for seeds in by_params.values()), key=lambda group: runs.index(group[0]))
+        digests = {f"digest of {split}": digest for split, digest in run.digests.items()}
+        configuration = frozenset((name, value) for name, value in {**run.params, **digests}.items() if name != SEED)
+        runs_by_configuration.setdefault(configuration, {})[run.seed] = run
+    return sorted(
+        (list(seeds.values()) for seeds in runs_by_configuration.values()), key=lambda group: runs.index(group[0])
+    )
 
 
-def _repeats(runs: Sequence[Run], alike: Sequence[list[Run]]) -> list[str]:
-    kept = [run for group in alike for run in group]
-    return [f"{run.label} was run again with the same seed and does not count" for run in runs if run not in kept]
+def _repeats(runs: Sequence[Run], configurations: Sequence[list[Run]]) -> list[str]:
+    newest = [run for group in configurations for run in group]
+    return [f"{run.label} was run again with the same seed and does not count" for run in runs if run not in newest]
 
 
 def _describe_groups(groups: Sequence[list[Run]], runs: Sequence[Run], verdict: Verdict) -> bool:
     """Add the mean of each group to the verdict; return False if the runs have no common place of the metric."""
-    grouped = [run for group in groups for run in group]
-    place = measured(grouped, verdict.metric)
+    group_runs = [run for group in groups for run in group]
+    place = measured(group_runs, verdict.metric)
     if not place:
         verdict.remarks.append(f"not all runs have measured {verdict.metric} in the same place: seeds are not compared")
         return False
-    telling = [name for name in differing(runs) if name != SEED]
+    param_names = [name for name in differing(runs) if name != SEED]
     unit = _unit(verdict)
     for group in groups:
         values = {run.seed: run.metrics[f"{place}/{verdict.metric}"] for run in group}
         rows = group[0].row_counts.get(_ROWS_OF[place]) if verdict.metric in PROPORTIONS else None
         interval = mean_interval([*values.values()], replace(unit.scale, rows=rows))
-        verdict.groups.append(Group(_called(group, telling), values, verdict.metric, place, interval))
+        verdict.groups.append(Group(_called(group, param_names), values, verdict.metric, place, interval))
     return True
 
 
-def _called(group: Sequence[Run], telling: Sequence[str]) -> str:
+def _called(group: Sequence[Run], param_names: Sequence[str]) -> str:
     """Return the name of a group: its values of differing params, and the letters of its runs."""
     letters = ", ".join(run.label for run in group)
-    own = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in telling)
-    return f"{own} ({letters})" if 0 < len(own) <= _NAME_LENGTH else letters
+    settings = " ".join(f"{name}={group[0].params.get(name, 'unset')}" for name in param_names)
+    return f"{settings} ({letters})" if 0 < len(settings) <= _NAME_LENGTH else letters
 
 
-def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdict: Verdict) -> None:
+def _judge_groups(groups: Sequence[list[Run]], configurations: Sequence[list[Run]], verdict: Verdict) -> None:
     """Compare each pair of groups."""
-    grouped = [run for group in groups for run in group]
-    if alone := [runs[0].label for runs in alike if len(runs) == 1]:
-        verdict.remarks.append(f"{', '.join(alone)}: no other seed, so not tested against the groups of seeds")
-    if not _describe_groups(groups, [runs[0] for runs in alike], verdict):
+    group_runs = [run for group in groups for run in group]
+    if ungrouped := [group[0].label for group in configurations if len(group) == 1]:
+        verdict.remarks.append(f"{', '.join(ungrouped)}: no other seed, so not tested against the groups of seeds")
+    if not _describe_groups(groups, [group[0] for group in configurations], verdict):
         return
-    if verdict.groups[0].place == "test" and (why := _unlike(grouped)):
-        verdict.remarks.append(why)
+    if verdict.groups[0].place == "test" and (reason := _unlike(group_runs)):
+        verdict.remarks.append(reason)
         return
     comparisons, remarks = compare_groups(verdict.groups, _unit(verdict))
     verdict.comparisons += comparisons
@@ -236,4 +243,4 @@ def _judge_groups(groups: Sequence[list[Run]], alike: Sequence[list[Run]], verdi
 
 
 def _unlike(runs: Sequence[Run]) -> str:
-    return next((why for run in runs[1:] if (why := different_rows(runs[0], run))), "")
+    return next((reason for run in runs[1:] if (reason := different_rows(runs[0], run))), "")

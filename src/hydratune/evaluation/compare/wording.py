@@ -41,10 +41,12 @@ class Unit:
 
     def clip(self, interval: Interval) -> Interval:
         """Return the interval of a difference, limited to the largest possible difference."""
-        most = self.scale.high - self.scale.low
-        if interval.low is None or interval.high is None or not math.isfinite(most):
+        max_difference = self.scale.high - self.scale.low
+        if interval.low is None or interval.high is None or not math.isfinite(max_difference):
             return interval
-        return Interval(interval.value, max(interval.low, -most), min(interval.high, most), interval.p)
+        return Interval(
+            interval.value, max(interval.low, -max_difference), min(interval.high, max_difference), interval.p
+        )
 
 
 @dataclass(frozen=True)
@@ -84,19 +86,19 @@ class Comparison:
     def sentence(self) -> str:
         """Return the finding, its numbers, and its scope as a sentence."""
         value, low, high = self.interval.value, self.interval.low, self.interval.high
-        how = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
+        details = f"({self.place} {self.unit.metric}, {self.method}{self._chance()}; {self.scope})"
         if self.better is not None and low is not None and high is not None:
             worse = self.first if self.better == self.second else self.second
             amounts = self.unit.amounts(abs(value), *sorted((abs(low), abs(high))))
-            by = f"by {amounts[0]} {self.unit.name}, 95 % interval {amounts[1]} to {amounts[2]}"
-            return f"{self.better} is better than {worse} {by} {how}"
+            advantage = f"by {amounts[0]} {self.unit.name}, 95 % interval {amounts[1]} to {amounts[2]}"
+            return f"{self.better} is better than {worse} {advantage} {details}"
         finding = self.refusal or f"no evidence of a difference between {self.first} and {self.second}"
         if low is None or high is None or self.refusal:
             (amount,) = self.unit.amounts(value)
-            return f"{finding}: {self.second} minus {self.first} is {amount} {self.unit.name} {how}"
+            return f"{finding}: {self.second} minus {self.first} is {amount} {self.unit.name} {details}"
         amounts = self.unit.amounts(value, low, high)
         difference = f"{self.second} minus {self.first} is {amounts[0]} {self.unit.name}"
-        return f"{finding}: {difference}, 95 % interval {amounts[1]} to {amounts[2]} {how}"
+        return f"{finding}: {difference}, 95 % interval {amounts[1]} to {amounts[2]} {details}"
 
     def _chance(self) -> str:
         if self.interval.p is None:
@@ -126,12 +128,12 @@ class Group:
     def sentence(self) -> str:
         """Return the mean and its confidence interval as a sentence, or the reason for no interval."""
         mean, low, high = self.interval.value, self.interval.low, self.interval.high
-        begin, count = f"{self.name}: {self.place} {self.metric}", len(self.values)
+        prefix, count = f"{self.name}: {self.place} {self.metric}", len(self.values)
         if low is not None and high is not None:
             equal = len({*self.values.values()}) == 1
-            what = f"{count} equal seeds, sampling error of the rows" if equal else f"mean of {count} seeds, t"
-            return f"{begin} {mean:.4g}, 95 % interval {low:.4g} to {high:.4g} ({what})"
+            basis = f"{count} equal seeds, sampling error of the rows" if equal else f"mean of {count} seeds, t"
+            return f"{prefix} {mean:.4g}, 95 % interval {low:.4g} to {high:.4g} ({basis})"
         if count < MIN_SEEDS:
             lowest, highest = min(self.values.values()), max(self.values.values())
-            return f"{begin} {lowest:.4g} to {highest:.4g} (range of {count} seeds, {TOO_FEW_SEEDS})"
-        return f"{begin} {mean:.4g} with each of {count} seeds, so the variance over seeds is unknown"
+            return f"{prefix} {lowest:.4g} to {highest:.4g} (range of {count} seeds, {TOO_FEW_SEEDS})"
+        return f"{prefix} {mean:.4g} with each of {count} seeds, so the variance over seeds is unknown"
