@@ -137,8 +137,8 @@ class Task(Configurable, ABC):
         definitions = self.definitions()
         if name in definitions:
             return definitions[name]
-        whole = max((one for one in definitions if name.startswith(f"{one}_")), key=len, default=None)
-        return definitions[whole] if whole else None
+        base_name = max((prefix for prefix in definitions if name.startswith(f"{prefix}_")), key=len, default=None)
+        return definitions[base_name] if base_name else None
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:  # noqa: ARG002 (others need it)
         """Return the metrics that `metrics_from_predictions` can compute; `names` are label names."""
@@ -157,8 +157,8 @@ class Task(Configurable, ABC):
     def scores(self, head: Mapping[str, Any] | None = None, **inputs: Any) -> dict[str, float]:
         """Return name -> value of all metrics, for a task whose metrics all have a function."""
         definitions = self.definitions()
-        named = {name: definitions[name].compute(inputs) for name in self.metric_names(head)}
-        return named | self.extra_scores(**inputs)
+        values = {name: definitions[name].compute(inputs) for name in self.metric_names(head)}
+        return values | self.extra_scores(**inputs)
 
     def extra_scores(self, **inputs: Any) -> dict[str, float]:
         """Return name -> value of the extra metrics whose inputs are available."""
@@ -188,22 +188,22 @@ class Task(Configurable, ABC):
 
     def check(self) -> Iterator[Mistake]:
         """Yield the errors that can be detected before heavy imports."""
-        known = [metric.name for metric in self.known_metrics]
+        names = [metric.name for metric in self.known_metrics]
         for name in self.metrics or ():
-            if name not in known:
-                fix = did_you_mean(name, known, f"Set task.metrics=[{known[0]}].")
-                yield Mistake("metrics", one_of(known), repr(name), fix)
+            if name not in names:
+                fix = did_you_mean(name, names, f"Set task.metrics=[{names[0]}].")
+                yield Mistake("metrics", one_of(names), repr(name), fix)
         for name, metric in self.extra_metrics.items():
-            yield from (mistake.under(f"extra_metrics.{name}") for mistake in self._check_extra(name, metric, known))
+            yield from (mistake.under(f"extra_metrics.{name}") for mistake in self._check_extra(name, metric, names))
         if self.max_length is not None and self.max_length < 1:
             yield Mistake("max_length", "a number of tokens above 0 or null", repr(self.max_length), "Raise it.")
 
-    def _check_extra(self, name: str, metric: Any, known: Sequence[str]) -> Iterator[Mistake]:
+    def _check_extra(self, name: str, metric: Any, reserved_names: Sequence[str]) -> Iterator[Mistake]:
         """Yield the errors of one of `extra_metrics`, with keys relative to its own key."""
         if not self.metric_inputs:
             fix = "Leave task.extra_metrics out."
             yield Mistake("", f"no extra metrics: {type(self).__name__} predicts no rows", repr(name), fix)
-        elif not is_valid_name(name) or name in known:
+        elif not is_valid_name(name) or name in reserved_names:
             fix = "Give it another name: letters, digits and _, and not that of another metric."
             yield Mistake("", "a name of its own", repr(name), fix)
         elif not isinstance(metric, Metric):
@@ -215,18 +215,18 @@ class Task(Configurable, ABC):
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Return the `TrainingArguments` that the task sets unless the user sets them."""
-        counted = {"include_num_input_tokens_seen": "non_padding"} if self.processor == "tokenizer" else {}
-        return {"greater_is_better": self.higher_is_better(objective), **counted}
+        token_args = {"include_num_input_tokens_seen": "non_padding"} if self.processor == "tokenizer" else {}
+        return {"greater_is_better": self.higher_is_better(objective), **token_args}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Raise ConfigError if this type of model cannot have the task's head."""
         import transformers
 
         heads = getattr(transformers, self.auto_model)._model_mapping
-        brought = getattr(config, "auto_map", None) or {}  # from trusted Hub code
-        if type(config) not in heads and self.auto_model not in brought:
-            known = sorted({one.model_type for one in heads})
-            fix = did_you_mean(config.model_type, known, f"It has none of transformers.{self.auto_model}.")
+        auto_map = getattr(config, "auto_map", None) or {}  # from trusted Hub code
+        if type(config) not in heads and self.auto_model not in auto_map:
+            model_types = sorted({config_class.model_type for config_class in heads})
+            fix = did_you_mean(config.model_type, model_types, f"It has none of transformers.{self.auto_model}.")
             raise ConfigError(Mistake("model", f"a network for {self.auto_model}", repr(config.model_type), fix))
 
     def check_processor(self, processor: Any) -> None:
@@ -257,15 +257,15 @@ class Task(Configurable, ABC):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:  # noqa: ARG002
         """Yield every row that cannot be trained on; raise ConfigError if a whole column has a wrong type."""
-        present = [
+        columns = [
             (name, column.kind, split, rows)
             for name, column in self.columns.items()
             for split, rows in splits.items()
             if name in rows.column_names
         ]
-        if wrong := [m for name, kind, split, rows in present if (m := wrong_type(kind, split, name, rows))]:
-            raise ConfigError(*wrong)
-        for name, kind, split, rows in present:
+        if errors := [m for name, kind, split, rows in columns if (m := wrong_type(kind, split, name, rows))]:
+            raise ConfigError(*errors)
+        for name, kind, split, rows in columns:
             yield from bad_values(kind, split, name, rows)
 
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
@@ -323,8 +323,8 @@ class Task(Configurable, ABC):
     def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> Any:
         """Return the predictions for a batch without labels, as `reduce_logits` returns them."""
         ignored = ("loss", *getattr(network.config, "keys_to_ignore_at_inference", ()))
-        said = tuple(value for name, value in network(**batch).items() if name not in ignored)
-        return self.reduce_logits(said if len(said) > 1 else said[0], None)
+        outputs = tuple(value for name, value in network(**batch).items() if name not in ignored)
+        return self.reduce_logits(outputs if len(outputs) > 1 else outputs[0], None)
 
     def reduce_logits(self, logits: Any, labels: Any) -> Any:  # noqa: ARG002 (others need the labels)
         """Reduce a batch's logits to the minimum that the metrics need, so that evaluation never holds all logits.
@@ -376,8 +376,8 @@ class Task(Configurable, ABC):
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Return a function from row numbers, which may repeat, to a metric that has no `row_contributions`."""
-        alone = self.with_metric(metric)
-        return lambda numbers: alone.metrics_from_predictions([rows[i] for i in numbers], names)[metric]
+        task = self.with_metric(metric)
+        return lambda numbers: task.metrics_from_predictions([rows[i] for i in numbers], names)[metric]
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:

@@ -69,9 +69,9 @@ class CausalLm(CausalTask):
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
         """Return the tokens of each text; for an empty text, the separator, which precedes texts."""
-        between = [_end_token(processor)] if self.document_separator == "eos" else processor("\n")["input_ids"]
+        separator = [_end_token(processor)] if self.document_separator == "eos" else processor("\n")["input_ids"]
         ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
-        return [row or between for row in ids]
+        return [row or separator for row in ids]
 
     def ends(self, processor: Any) -> list[int]:
         """Return the end token, or nothing for texts joined as lines, which have no end token."""
@@ -86,12 +86,12 @@ class CausalLm(CausalTask):
     ) -> EncodedData:
         """Return rows of `input_ids`, all of the same length, with the average number of `bytes` of their text."""
         size = min(self.block_size, max_length or self.block_size)
-        between = [_end_token(processor)] if self.document_separator == "eos" else []
+        separator = [_end_token(processor)] if self.document_separator == "eos" else []
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             ids = processor(batch["text"], add_special_tokens=False, verbose=False)["input_ids"]
             return {
-                "input_ids": [row + between for row in ids],
+                "input_ids": [row + separator for row in ids],
                 "bytes": [len(text.encode()) for text in batch["text"]],
             }
 
@@ -99,9 +99,9 @@ class CausalLm(CausalTask):
             splits = type(splits)({split: _joined(rows) for split, rows in splits.items()})
         key = {"task": "causal_lm/2", "document_separator": self.document_separator}
         encoded = encode_splits(splits, encode, processor, key)
-        said: list[str] = []
+        messages: list[str] = []
         return EncodedData(
-            type(splits)({split: _packed(rows, split, size, said) for split, rows in encoded.items()}), {}, said
+            type(splits)({split: _packed(rows, split, size, messages) for split, rows in encoded.items()}), {}, messages
         )
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:  # noqa: ARG002
@@ -111,8 +111,8 @@ class CausalLm(CausalTask):
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics that the config names."""
         scores = mean_scores(prediction.predictions)
-        first = evaluated.rows[0]
-        bytes_per_token = first["bytes"] / len(first["input_ids"])
+        first_block = evaluated.rows[0]
+        bytes_per_token = first_block["bytes"] / len(first_block["input_ids"])
         scores["bits_per_byte"] = scores["nats"] / math.log(2) / bytes_per_token
         return select_metrics(scores, self.metrics)
 
@@ -134,10 +134,13 @@ def _joined(rows: Any) -> Any:
     from datasets import Dataset, Features
 
     if is_stream(rows):
-        text = Features({"text": rows.features["text"]})
-        others = [name for name in rows.column_names if name != "text"]
+        features = Features({"text": rows.features["text"]})
+        other_columns = [name for name in rows.column_names if name != "text"]
         return rows.map(
-            lambda batch: {"text": list(_pieces(batch["text"]))}, batched=True, remove_columns=others, features=text
+            lambda batch: {"text": list(_pieces(batch["text"]))},
+            batched=True,
+            remove_columns=other_columns,
+            features=features,
         )
     lines = (line for batch in rows.select_columns("text").iter(batch_size=1000) for line in batch["text"])
     return Dataset.from_dict({"text": list(_pieces(lines))})
@@ -157,7 +160,7 @@ def _pieces(lines: Iterable[str]) -> Iterator[str]:
         yield "".join(piece)
 
 
-def _packed(rows: Any, split: str, size: int, said: list[str]) -> Dataset:
+def _packed(rows: Any, split: str, size: int, messages: list[str]) -> Dataset:
     """Return the tokens of all rows in blocks of `size`; the rest is dropped, and reported if it is over 1%."""
     from datasets import Dataset
 
@@ -172,10 +175,10 @@ def _packed(rows: Any, split: str, size: int, said: list[str]) -> Dataset:
     if not count:
         got = f"{len(tokens):,} tokens in {split}"
         raise ConfigError(Mistake("task.block_size", f"at least one block of {size} tokens", got, "Lower it."))
-    if (lost := len(tokens) % size) * 100 > len(tokens):
-        said.append(f"{lost:,} of {len(tokens):,} tokens of {split} fill no block of {size} and are dropped")
-    average = size * pc.sum(arrow_column(rows, "bytes")).as_py() / len(tokens)
-    return Dataset.from_dict({"input_ids": tokens[: count * size].reshape(count, size), "bytes": [average] * count})
+    if (dropped := len(tokens) % size) * 100 > len(tokens):
+        messages.append(f"{dropped:,} of {len(tokens):,} tokens of {split} fill no block of {size} and are dropped")
+    mean_bytes = size * pc.sum(arrow_column(rows, "bytes")).as_py() / len(tokens)
+    return Dataset.from_dict({"input_ids": tokens[: count * size].reshape(count, size), "bytes": [mean_bytes] * count})
 
 
 def _blocks(rows: list[list[int]], size: int) -> list[list[int]]:

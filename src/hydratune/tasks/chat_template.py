@@ -43,16 +43,16 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
         )
 
     try:
-        full = text(messages, tools)
+        full_text = text(messages, tools)
         without_calls = [{name: v for name, v in turn.items() if name != "tool_calls"} for turn in messages]
-        loses_calls = without_calls != list(messages) and text(without_calls, tools) == full
-        loses_tools = bool(tools) and text(messages, None) == full
+        loses_calls = without_calls != list(messages) and text(without_calls, tools) == full_text
+        loses_tools = bool(tools) and text(messages, None) == full_text
         if answered and not MARKED.search(tokenizer.get_chat_template()):
             for turn in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
                 _opened(tokenizer, messages, turn, tools)  # `encode_chat` needs these beginnings of the chat
     except ConfigError as error:
-        wrong = error.mistakes[0]
-        raise ChatError("messages", wrong.expected, wrong.got) from error
+        mistake = error.mistakes[0]
+        raise ChatError("messages", mistake.expected, mistake.got) from error
     except Exception as error:  # a template can raise anything
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:
@@ -68,21 +68,24 @@ def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[s
     if MARKED.search(tokenizer.get_chat_template()):
         options = {"return_dict": True, "return_assistant_tokens_mask": True, "tokenizer_kwargs": {"verbose": False}}
         encoded = apply_template(tokenizer, messages, tools, tokenize=True, **options)
-        inside = encoded["assistant_masks"]
+        in_answer = encoded["assistant_masks"]
     else:
         text, answers = _render(tokenizer, messages, tools)
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        inside = [_is_inside(at, stop, answers) for at, stop in encoded["offset_mapping"]]
-    if not any(inside):
+        in_answer = [_is_inside(start, end, answers) for start, end in encoded["offset_mapping"]]
+    if not any(in_answer):
         got, fix = f"no answer in {preview(messages)}", "Correct the template."
         raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
     ids = encoded["input_ids"]
-    return {"input_ids": ids, "labels": [i if answer else IGNORED for i, answer in zip(ids, inside, strict=True)]}
+    return {
+        "input_ids": ids,
+        "labels": [token_id if is_answer else IGNORED for token_id, is_answer in zip(ids, in_answer, strict=True)],
+    }
 
 
-def _is_inside(at: int, stop: int, answers: list[tuple[int, int]]) -> bool:
+def _is_inside(token_start: int, token_end: int, answers: list[tuple[int, int]]) -> bool:
     """Return whether a token belongs to an answer, also if it starts before the answer and has its first letters."""
-    return any(at < end and (at >= start or stop > start) for start, end in answers)
+    return any(token_start < end and (token_start >= start or token_end > start) for start, end in answers)
 
 
 def _render(tokenizer: Any, messages: Sequence[Message], tools: Tools) -> tuple[str, list[tuple[int, int]]]:
@@ -92,13 +95,13 @@ def _render(tokenizer: Any, messages: Sequence[Message], tools: Tools) -> tuple[
     for turn, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        before = _opened(tokenizer, messages, turn, tools)
-        after = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
-        if not (text.startswith(after) and after.startswith(before)):
+        opened = _opened(tokenizer, messages, turn, tools)
+        closed = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
+        if not (text.startswith(closed) and closed.startswith(opened)):
             got = "a template that changes earlier turns"
             fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
             raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
-        answers.append((len(before), len(after.rstrip())))
+        answers.append((len(opened), len(closed.rstrip())))
     return text, answers
 
 
@@ -112,14 +115,14 @@ def _opened(tokenizer: Any, messages: Sequence[Message], turn: int, tools: Tools
         return str(apply_template(tokenizer, messages[:turn], tools, tokenize=False, add_generation_prompt=True))
     # An empty chat cannot be rendered. An answer starts with the text that a generation prompt adds to any question.
     question = [{"role": "user", "content": "?"}]
-    asked = apply_template(tokenizer, question, tools, tokenize=False)
-    opening = apply_template(tokenizer, question, tools, tokenize=False, add_generation_prompt=True)[len(asked) :]
-    before, found, _ = apply_template(tokenizer, messages[:1], tools, tokenize=False).partition(opening or "\0")
-    if not found:
+    prompt = apply_template(tokenizer, question, tools, tokenize=False)
+    opening = apply_template(tokenizer, question, tools, tokenize=False, add_generation_prompt=True)[len(prompt) :]
+    before, separator, _ = apply_template(tokenizer, messages[:1], tools, tokenize=False).partition(opening or "\0")
+    if not separator:
         fix = "Begin chats with a turn of the user, or set task.chat_template to one with {% generation %}."
         got = "a chat that begins with the assistant"
         raise ConfigError(Mistake("task.chat_template", "a chat whose first turn the template opens", got, fix))
-    return str(before + found)
+    return str(before + separator)
 
 
 def apply_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]], tools: Tools, **options: Any) -> Any:

@@ -59,8 +59,8 @@ def messages_of(row: Mapping[str, Any]) -> list[Message]:
     Raises:
         ChatError: If a message cannot be converted without loss.
     """
-    chat = next((name for name in ("messages", "conversations") if row.get(name) is not None), None)
-    messages = [_message(message, chat) for message in _parsed_list(row[chat], chat)] if chat else _pair(row)
+    column = next((name for name in ("messages", "conversations") if row.get(name) is not None), None)
+    messages = [_message(message, column) for message in _parsed_list(row[column], column)] if column else _pair(row)
     system = row.get("system")
     if system is not None and not isinstance(system, str):
         raise ChatError("system", "a text", preview(system))
@@ -89,21 +89,25 @@ def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
 
 def _pair(row: Mapping[str, Any]) -> list[Message]:
     """Return a question, and an answer if there is one, after the earlier turns of Alpaca's `history`."""
-    asked, answered = ("prompt", "completion") if row.get("prompt") is not None else ("instruction", "output")
+    question_column, answer_column = (
+        ("prompt", "completion") if row.get("prompt") is not None else ("instruction", "output")
+    )
     if isinstance(row.get("prompt"), list):  # of messages, as TRL writes chats
         return [
-            _message(message, name) for name in (asked, answered) for message in _parsed_list(row.get(name) or [], name)
+            _message(message, name)
+            for name in (question_column, answer_column)
+            for message in _parsed_list(row.get(name) or [], name)
         ]
-    texts = {name: row.get(name) for name in (asked, answered)}
-    more = row.get("input") if asked == "instruction" else None
-    for name, text in {**texts, "input": more}.items():
+    texts = {name: row.get(name) for name in (question_column, answer_column)}
+    context = row.get("input") if question_column == "instruction" else None
+    for name, text in {**texts, "input": context}.items():
         if text is not None and not isinstance(text, str):
             raise ChatError(name, "a text", preview(text))
-    for name in (asked, *([answered] if texts[answered] is not None else [])):
+    for name in (question_column, *([answer_column] if texts[answer_column] is not None else [])):
         if not (texts[name] or "").strip():
             raise ChatError(name, "a text", preview(texts[name]))
-    question = f"{texts[asked]}\n\n{more}" if more else str(texts[asked])
-    answer = [] if texts[answered] is None else [{"role": "assistant", "content": texts[answered]}]
+    question = f"{texts[question_column]}\n\n{context}" if context else str(texts[question_column])
+    answer = [] if texts[answer_column] is None else [{"role": "assistant", "content": texts[answer_column]}]
     return [*_history(row), {"role": "user", "content": question}, *answer]
 
 
@@ -135,30 +139,30 @@ def _message(message: Any, column: str) -> Message:
     """Return one message in the form of chat templates, without keys that are null."""
     if not isinstance(message, dict):
         raise ChatError(column, "messages with role and content", preview(message))
-    known = {name: value for name, value in message.items() if value is not None}
-    if "from" in known and "role" not in known:
-        known = _from_sharegpt(known, column)
-    if known.get("role") not in ROLES:
+    fields = {name: value for name, value in message.items() if value is not None}
+    if "from" in fields and "role" not in fields:
+        fields = _from_sharegpt(fields, column)
+    if fields.get("role") not in ROLES:
         raise ChatError(column, f"messages with a role among {list(ROLES)}", preview(message))
-    if known.pop("weight", 1) not in (1, True):
+    if fields.pop("weight", 1) not in (1, True):
         raise ChatError(column, "messages that all count", f"a weight in {preview(message)}")
-    if known.get("function_call"):
+    if fields.get("function_call"):
         raise ChatError(column, "tool_calls, which replaced function_call", preview(message))
-    calls = [_tool_call(call, column) for call in _parsed_list(known.pop("tool_calls", []), column)]
-    content = _text(known.get("content", ""), column)
-    if not content.strip() and not calls and known["role"] in ("user", "assistant"):
+    calls = [_tool_call(call, column) for call in _parsed_list(fields.pop("tool_calls", []), column)]
+    content = _text(fields.get("content", ""), column)
+    if not content.strip() and not calls and fields["role"] in ("user", "assistant"):
         raise ChatError(column, "messages with content", preview(message))
-    return {**known, "content": content, **({"tool_calls": calls} if calls else {})}
+    return {**fields, "content": content, **({"tool_calls": calls} if calls else {})}
 
 
 def _from_sharegpt(message: Mapping[str, Any], column: str) -> Message:
     """Convert a message of ShareGPT's form, whose keys are `from` and `value`."""
     role, value = _SHAREGPT_ROLES.get(str(message["from"]), ""), message.get("value", "")
-    rest = {name: one for name, one in message.items() if name not in ("from", "value")}
+    other_fields = {name: item for name, item in message.items() if name not in ("from", "value")}
     if message["from"] == "function_call":
         call = value if isinstance(value, dict) else _json_object(value, column)
-        return {**rest, "role": role, "tool_calls": [{"function": call}]}
-    return {**rest, "role": role, "content": value}
+        return {**other_fields, "role": role, "tool_calls": [{"function": call}]}
+    return {**other_fields, "role": role, "content": value}
 
 
 def _text(content: Any, column: str) -> str:
@@ -199,5 +203,5 @@ def _json_object(text: Any, column: str) -> dict[str, Any]:
 def _without_nulls(value: Any) -> Any:
     """Return a value without null keys, since Arrow gives each object in a column the keys of all others."""
     if isinstance(value, dict):
-        return {name: _without_nulls(one) for name, one in value.items() if one is not None}
-    return [_without_nulls(one) for one in value] if isinstance(value, list) else value
+        return {name: _without_nulls(item) for name, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

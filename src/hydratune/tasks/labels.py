@@ -80,20 +80,20 @@ def name_labels(splits: DatasetDict, names: LabelNames, column: str = "label") -
     if isinstance(names, Mapping):
         mapped = type(splits)({split: _mapped(rows, names, column) for split, rows in splits.items()})
         return mapped, list(dict.fromkeys(names.values()))
-    listed = None if names is None else list(names)
+    label_names = None if names is None else list(names)
     samples = [head(rows) if is_stream(rows) else rows for rows in splits.values()]
     if not all(_holds_labels(rows, column) for rows in samples if len(rows)) or not len(samples[0]):
-        return splits, listed  # the type of the column is reported with the invalid rows
-    listed = listed or _class_names(samples[0], column)
-    if listed is None:
-        found = _labels(samples[0], None, column).names
-        if not _is_list(samples[0], column) and (wrong := [*check_fractions(found, column)]):
-            raise ConfigError(*wrong)
-        return splits, None if is_stream(splits["train"]) else found
+        return splits, label_names  # the type of the column is reported with the invalid rows
+    label_names = label_names or _class_names(samples[0], column)
+    if label_names is None:
+        value_names = _labels(samples[0], None, column).names
+        if not _is_list(samples[0], column) and (errors := [*check_fractions(value_names, column)]):
+            raise ConfigError(*errors)
+        return splits, None if is_stream(splits["train"]) else value_names
     for rows in samples:
-        _by_value(rows, listed, column)
-    _check_ids(samples, listed, column)
-    return splits, listed
+        _by_value(rows, label_names, column)
+    _check_ids(samples, label_names, column)
+    return splits, label_names
 
 
 def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str = "label") -> Labels:
@@ -104,16 +104,16 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
         names: Names that `name_labels` returns; None to number the values of all splits in sorted order.
         column: Name of the column.
     """
-    parts = [*splits.values()]
-    names = names or _class_names(parts[0], column)
-    if names is None and is_stream(parts[0]):
+    split_rows = [*splits.values()]
+    names = names or _class_names(split_rows[0], column)
+    if names is None and is_stream(split_rows[0]):
         raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
     if names is None:
-        values = sorted({value for rows in parts for value in _distinct(rows, column)})
+        values = sorted({value for rows in split_rows for value in _distinct(rows, column)})
         labels = Labels([str(value) for value in values], {value: i for i, value in enumerate(values)})
     else:
         ids: dict[Any, int] = {}
-        for rows in parts:
+        for rows in split_rows:
             ids |= _labels(rows, names, column).ids
         labels = Labels(list(names), ids)
     if len(labels.names) < 2:
@@ -139,11 +139,11 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
         is_list = _is_list(rows, column)
         has_own_names = _class_names(rows, column) is not None  # other IDs are invalid, and -1 means no label
         for row, value in enumerate(arrow_column(rows, column).to_pylist() if unknown else ()):
-            wrong = [one for one in (value or [] if is_list else [value]) if one in unknown]
-            if wrong:
-                fix = did_you_mean(str(wrong[0]), names, "Correct or drop the row.")
+            invalid = [label for label in (value or [] if is_list else [value]) if label in unknown]
+            if invalid:
+                fix = did_you_mean(str(invalid[0]), names, "Correct or drop the row.")
                 expected = f"labels among {_some(names)}"
-                yield BadRow(split, row, column, expected, repr(wrong[0]), fix, unseen_label=not has_own_names)
+                yield BadRow(split, row, column, expected, repr(invalid[0]), fix, unseen_label=not has_own_names)
 
 
 def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], column: str = "label") -> Dataset:
@@ -161,15 +161,15 @@ def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], colum
         return rows
     names = names or _class_names(rows, column)
     if names is None:
-        same = {label_text(name): name for name in trained}
-        called = {value: same.get(label_text(value), str(value)) for value in _distinct(rows, column)}
-        if not {*called.values()} & {*trained}:
-            got = f"names for the labels {_some([*called.values()])}"
+        name_by_text = {label_text(name): name for name in trained}
+        name_by_value = {value: name_by_text.get(label_text(value), str(value)) for value in _distinct(rows, column)}
+        if not {*name_by_value.values()} & {*trained}:
+            got = f"names for the labels {_some([*name_by_value.values()])}"
             raise ConfigError(Mistake("dataset.labels", got, "none", _NAME_THEM))
     else:
         _check_ids([rows], names, column)
-        called = _by_value(rows, names, column)
-    return _renamed(rows, column, lambda value: called.get(value, str(value)))
+        name_by_value = _by_value(rows, names, column)
+    return _renamed(rows, column, lambda value: name_by_value.get(value, str(value)))
 
 
 def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str = "label") -> Dataset:
@@ -184,7 +184,7 @@ def with_true_names(encoded: Dataset, rows: Dataset, labels: Labels, column: str
     if not labels.unseen(rows, column):
         return encoded
     is_list = _is_list(rows, column)
-    values = [[labels.name(v) for v in value] if is_list else labels.name(value) for value in rows[column]]
+    values = [[labels.name(label) for label in value] if is_list else labels.name(value) for value in rows[column]]
     return encoded.add_column(TRUE_NAMES, values)
 
 
@@ -206,26 +206,28 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
     classes = _class_names(rows, column)
     if classes is not None:
         return _by_class(classes, names)
-    same = {label_text(name): name for name in names}
+    name_by_text = {label_text(name): name for name in names}
     if _holds_text(rows, column):
-        spelled = {text for name in same if name in _TRUTH for text in (name, name.title(), name.upper())}
-        return {text: same[label_text(text)] for text in spelled} | {name: name for name in names}
+        spellings = {text for name in name_by_text if name in _TRUTH for text in (name, name.title(), name.upper())}
+        return {text: name_by_text[label_text(text)] for text in spellings} | {name: name for name in names}
     is_bool = str(getattr(_inside(rows, column), "dtype", "")) == "bool"
-    numbers = {int(name): name for name in names if _is_number(name)}
-    truths = {value: same[text] for value, text in ((False, "false"), (True, "true")) if text in same}
-    if is_bool and (len(truths) == 1 or (len(names) != 2 and not (truths or numbers))):
+    name_by_number = {int(name): name for name in names if _is_number(name)}
+    name_by_truth = {
+        value: name_by_text[text] for value, text in ((False, "false"), (True, "true")) if text in name_by_text
+    }
+    if is_bool and (len(name_by_truth) == 1 or (len(names) != 2 and not (name_by_truth or name_by_number))):
         got, fix = f"{_some(names)}", "Set dataset.labels=[false,true], or two names in the order false, true."
         raise ConfigError(Mistake("dataset.labels", "names for false and true", got, fix))
     if is_bool and tuple(name.casefold() for name in names) in _TRUE_FIRST:
         got, fix = f"{_some(names)}", f"Set {mapping_setting('dataset.labels', {'true': names[0], 'false': names[1]})}."
         raise ConfigError(Mistake("dataset.labels", "names in the order false, true", got, fix))
-    if is_bool and truths:
-        return truths
-    if truths and [*same][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
+    if is_bool and name_by_truth:
+        return name_by_truth
+    if name_by_truth and [*name_by_text][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
         got, fix = f"{_some(names)} for whole numbers", "Set 'dataset.labels={0:false,1:true}'."
         raise ConfigError(Mistake("dataset.labels", "names in the order of the ids", got, fix))
     ids = dict(enumerate(names))
-    return numbers if any(ids.get(number) != name for number, name in numbers.items()) else ids
+    return name_by_number if any(ids.get(number) != name for number, name in name_by_number.items()) else ids
 
 
 _TRUTH = ("false", "true")
@@ -236,8 +238,8 @@ def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
     """Return ID of a `ClassLabel` column -> name: its own if it has all names, otherwise a new one for each."""
     if {*names} <= {*classes}:
         return {i: name for i, name in enumerate(classes) if name in names}
-    shared = [i for i, name in enumerate(classes) if name in names]
-    if len(names) != len(classes) or any(names[i] != classes[i] for i in shared):
+    shared_ids = [i for i, name in enumerate(classes) if name in names]
+    if len(names) != len(classes) or any(names[i] != classes[i] for i in shared_ids):
         fix = "Leave dataset.labels out, or name each label in that order."
         raise ConfigError(Mistake("dataset.labels", f"names of the labels {_some(classes)}", _some(names), fix))
     return dict(enumerate(names))
@@ -250,16 +252,16 @@ def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) ->
     """
     if any(_is_number(name) for name in names):
         return
-    numbers = [rows for rows in samples if _class_names(rows, column) is None and not _holds_text(rows, column)]
-    present = sorted({value for rows in numbers for value in _present(rows, column)})
+    integer_splits = [rows for rows in samples if _class_names(rows, column) is None and not _holds_text(rows, column)]
+    values = sorted({value for rows in integer_splits for value in _present(rows, column)})
     ids = {*range(len(names))}
-    if not present or isinstance(present[0], bool) or (0 in present and ({*present} <= ids or ids <= {*present})):
+    if not values or isinstance(values[0], bool) or (0 in values and ({*values} <= ids or ids <= {*values})):
         return
-    pairs = zip(present, names, strict=True) if len(present) == len(names) else [(present[0], names[0])]
-    more = "" if len(present) == len(names) else ",..."
-    fix = f"Map each ID to its name: {mapping_setting('dataset.labels', dict(pairs), more)}."
+    pairs = zip(values, names, strict=True) if len(values) == len(names) else [(values[0], names[0])]
+    suffix = "" if len(values) == len(names) else ",..."
+    fix = f"Map each ID to its name: {mapping_setting('dataset.labels', dict(pairs), suffix)}."
     expected = f"ids from 0 to {len(names) - 1} for the names {_some(names)}"
-    raise ConfigError(Mistake("dataset.labels", expected, f"the ids {_some(present)}", fix))
+    raise ConfigError(Mistake("dataset.labels", expected, f"the ids {_some(values)}", fix))
 
 
 def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
@@ -267,21 +269,21 @@ def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
     if column not in rows.column_names or not _holds_labels(head(rows) if is_stream(rows) else rows, column):
         return rows
     classes = _class_names(rows, column) or ()
-    by_text = {label_text(value): name for value, name in names.items()}
-    _check_zeros(head(rows) if is_stream(rows) else rows, by_text, column)
-    by_class = {i: names[name] for i, name in enumerate(classes) if name in names}
-    return _renamed(rows, column, lambda value: by_class.get(value, by_text.get(label_text(value), str(value))))
+    name_by_text = {label_text(value): name for value, name in names.items()}
+    _check_zeros(head(rows) if is_stream(rows) else rows, name_by_text, column)
+    name_by_id = {i: names[name] for i, name in enumerate(classes) if name in names}
+    return _renamed(rows, column, lambda value: name_by_id.get(value, name_by_text.get(label_text(value), str(value))))
 
 
 def _check_zeros(rows: Dataset, names: Mapping[str, str], column: str) -> None:
     """Raise ConfigError for values such as 01 where a mapping has 1."""
     texts = [value for value in _present(rows, column) if isinstance(value, str) and value not in names]
-    zeros = [text for text in texts if text.isdecimal() and str(int(text)) in names]
-    if zeros:
-        key = str(int(zeros[0]))
-        expected = f"the values of the data, such as {zeros[0]!r}"
-        example = mapping_setting("dataset.labels", {zeros[0]: names[key]}, ",...")
-        fix = f"Set {example} on the command line; in YAML, quote {zeros[0]!r}."
+    padded = [text for text in texts if text.isdecimal() and str(int(text)) in names]
+    if padded:
+        key = str(int(padded[0]))
+        expected = f"the values of the data, such as {padded[0]!r}"
+        example = mapping_setting("dataset.labels", {padded[0]: names[key]}, ",...")
+        fix = f"Set {example} on the command line; in YAML, quote {padded[0]!r}."
         raise ConfigError(Mistake("dataset.labels", expected, key, fix))
 
 
@@ -315,9 +317,9 @@ def _present(rows: Dataset, column: str) -> list[Any]:
 def _distinct(rows: Dataset, column: str) -> list[Any]:
     """Return the labels that occur, sorted; blank texts are missing values."""
     values = [value for value in _present(rows, column) if not isinstance(value, str) or value.strip()]
-    if wrong := [value for value in values if not isinstance(value, str | int)]:
+    if invalid := [value for value in values if not isinstance(value, str | int)]:
         fix = "Write labels as strings or whole numbers."
-        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(sorted(wrong)), fix))
+        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(sorted(invalid)), fix))
     return sorted(values)
 
 
@@ -354,5 +356,5 @@ def _is_number(name: str) -> bool:
 
 
 def _some(values: Sequence[Any]) -> str:
-    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    return f"{list(values[:_SHOWN])}{more}"
+    suffix = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return f"{list(values[:_SHOWN])}{suffix}"

@@ -39,27 +39,27 @@ def token_scores(logits: Any, labels: torch.Tensor, shift: bool) -> torch.Tensor
 
     scores = logits[0] if isinstance(logits, tuple) else logits
     rows = []
-    for row, wanted in zip(scores[:, -labels.shape[1] :], labels, strict=True):
-        said, true = (row[:-1], wanted[1:]) if shift else (row, wanted)
-        parts = [_part_scores(*part) for part in zip(said.split(PART), true.split(PART), strict=True)]
+    for row, row_labels in zip(scores[:, -labels.shape[1] :], labels, strict=True):
+        row_logits, targets = (row[:-1], row_labels[1:]) if shift else (row, row_labels)
+        parts = [_part_scores(*part) for part in zip(row_logits.split(PART), targets.split(PART), strict=True)]
         rows.append(torch.stack(parts).sum(dim=0))
     return torch.stack(rows)
 
 
-def _part_scores(said: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def _part_scores(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the scores of one part: (seq, vocabulary), (seq,) -> (3,)."""
     import torch
 
-    said, true = said[true != IGNORED].float(), true[true != IGNORED]
-    loss = torch.nn.functional.cross_entropy(said, true, reduction="sum")
-    return torch.stack([loss, loss.new_tensor(len(true)), (said.argmax(-1) == true).sum().float()])
+    logits, targets = logits[targets != IGNORED].float(), targets[targets != IGNORED]
+    loss = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return torch.stack([loss, loss.new_tensor(len(targets)), (logits.argmax(-1) == targets).sum().float()])
 
 
 def mean_scores(totals: Any) -> dict[str, float]:
     """Return `perplexity`, `accuracy`, and `nats` per token over the rows of `token_scores`."""
-    loss, count, right = (float(total) for total in totals.astype("float64").sum(axis=0))
+    loss, count, correct = (float(total) for total in totals.astype("float64").sum(axis=0))
     nats = loss / count
-    return {"perplexity": math.exp(nats) if nats < 700 else math.inf, "accuracy": right / count, "nats": nats}
+    return {"perplexity": math.exp(nats) if nats < 700 else math.inf, "accuracy": correct / count, "nats": nats}
 
 
 @dataclass(kw_only=True)
@@ -97,10 +97,10 @@ class CausalTask(Task):
 
         self._tokenizer, self._ends = processor, self.ends(processor)
         self._room = min(self.max_new_tokens, max_length // 2) if max_length else self.max_new_tokens
-        most = max_length - self._room if max_length else None
+        limit = max_length - self._room if max_length else None
         prompts = self.prompts(rows[:], processor)
-        cut = [most is not None and len(ids) > most for ids in prompts]
-        return Dataset.from_dict({"input_ids": [ids[-(most or 0) :] for ids in prompts], "truncated": cut})
+        is_cut = [limit is not None and len(ids) > limit for ids in prompts]
+        return Dataset.from_dict({"input_ids": [ids[-(limit or 0) :] for ids in prompts], "truncated": is_cut})
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads on the left, so that rows end with tokens: `input_ids` (batch, seq) int64."""
@@ -111,17 +111,17 @@ class CausalTask(Task):
 
     def predict_batch(self, network: PreTrainedModel, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return (batch, new) generated token IDs."""
-        stop = {"eos_token_id": self._ends or None, "pad_token_id": self._tokenizer.pad_token_id}
-        asked = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        written = network.generate(**asked, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop)
-        return written[:, batch["input_ids"].shape[1] :]
+        stop_args = {"eos_token_id": self._ends or None, "pad_token_id": self._tokenizer.pad_token_id}
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        generated = network.generate(**inputs, max_new_tokens=self._room, do_sample=False, num_beams=1, **stop_args)
+        return generated[:, batch["input_ids"].shape[1] :]
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Yield the generated text of each row, up to its end token."""
         for row in predictions:
             ids = row.tolist()
-            stop = next((place for place, token in enumerate(ids) if token in self._ends), len(ids))
-            yield {"prediction": self._tokenizer.decode(ids[:stop], skip_special_tokens=True)}
+            end = next((position for position, token in enumerate(ids) if token in self._ends), len(ids))
+            yield {"prediction": self._tokenizer.decode(ids[:end], skip_special_tokens=True)}
 
     def check_network(self, config: PretrainedConfig) -> None:
         """Also raise ConfigError for a model that sees the token that it predicts."""
@@ -130,10 +130,10 @@ class CausalTask(Task):
         super().check_network(config)
         # The decoder of an encoder-decoder model, such as BART, is causal without further settings.
         is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
-        by_default = config.model_type in (*FILL_MASKS, "bert-generation")
-        if config.model_type == "xlnet" or (by_default and not is_decoder):
+        is_bidirectional = config.model_type in (*FILL_MASKS, "bert-generation")
+        if config.model_type == "xlnet" or (is_bidirectional and not is_decoder):
             fix = "Set task=masked_lm, or model.config.is_decoder=true to hide what follows."
-            fix = fix if by_default else "Choose another network, e.g. GPT-2."
+            fix = fix if is_bidirectional else "Choose another network, e.g. GPT-2."
             got = f"{config.model_type}, which reads both sides"
             raise ConfigError(Mistake("model", "a network that reads from left to right", got, fix))
 

@@ -47,23 +47,23 @@ class MaskingCollator:
         tokenizer = self._masks.tokenizer
         batch = tokenizer.pad({"input_ids": [ids.tolist() for ids, _ in masked]}, return_tensors="pt")
         labels = torch.full_like(batch["input_ids"], -100)
-        for i, (ids, wanted) in enumerate(masked):
+        for i, (ids, row_labels) in enumerate(masked):
             start = 0 if tokenizer.padding_side == "right" else labels.shape[1] - len(ids)
-            labels[i, start : start + len(ids)] = wanted
+            labels[i, start : start + len(ids)] = row_labels
         return {**batch, "labels": labels}
 
     def _mask(self, row: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (seq,) IDs with masks, and (seq,) labels."""
         is_evaluation = row["example"] < 0
-        numbers = row["input_ids"] if is_evaluation else (self._seed, int(self._epoch), row["example"])
-        generator = seeded_generator(*numbers)
+        seed_values = row["input_ids"] if is_evaluation else (self._seed, int(self._epoch), row["example"])
+        generator = seeded_generator(*seed_values)
         ids, special = torch.tensor([row["input_ids"]]), torch.tensor([row["special_tokens_mask"]])
         offsets = torch.tensor([row["offset_mapping"]]) if "offset_mapping" in row else None
         self._masks.generator = generator
         masked, labels = self._masks.torch_mask_tokens(ids.clone(), special, offset_mapping=offsets)
         if not (labels != -100).any() and not special.all():
-            free = (special[0] == 0).nonzero()[:, 0]
-            start = end = int(free[torch.randint(len(free), (1,), generator=generator)])
+            maskable = (special[0] == 0).nonzero()[:, 0]
+            start = end = int(maskable[torch.randint(len(maskable), (1,), generator=generator)])
             if offsets is not None:  # the whole word: tokens without a gap between them
                 start, end = _touching(row["offset_mapping"], row["special_tokens_mask"], start)
             labels[0, start : end + 1] = ids[0, start : end + 1]
@@ -71,9 +71,9 @@ class MaskingCollator:
         return masked[0], labels[0]
 
 
-def _touching(offsets: list[list[int]], special: list[int], place: int) -> tuple[int, int]:
+def _touching(offsets: list[list[int]], special: list[int], position: int) -> tuple[int, int]:
     """Return the first and the last token of the word that contains a token."""
-    start = end = place
+    start = end = position
     while start > 0 and not special[start - 1] and offsets[start - 1][1] == offsets[start][0]:
         start -= 1
     while end + 1 < len(special) and not special[end + 1] and offsets[end + 1][0] == offsets[end][1]:

@@ -87,23 +87,23 @@ class MaskedLm(Task):
         """Return rows of `input_ids`, `special_tokens_mask`, `example`, and for whole words `offset_mapping`."""
 
         def encode(batch: Mapping[str, list[Any]], numbers: list[int]) -> dict[str, Any]:
-            asked = {"return_special_tokens_mask": True, "return_offsets_mapping": self.whole_word_mask}
+            options = {"return_special_tokens_mask": True, "return_offsets_mapping": self.whole_word_mask}
             encoded = processor(
-                batch["text"], return_token_type_ids=False, return_attention_mask=False, **asked, **cut(max_length)
+                batch["text"], return_token_type_ids=False, return_attention_mask=False, **options, **cut(max_length)
             )
             columns = {**encoded, "truncated": truncated(processor, encoded, batch["text"]), "example": numbers}
-            kept = [i for i, special in enumerate(encoded["special_tokens_mask"]) if not all(special)]
-            return {name: [values[i] for i in kept] for name, values in columns.items()}
+            maskable = [i for i, special in enumerate(encoded["special_tokens_mask"]) if not all(special)]
+            return {name: [values[i] for i in maskable] for name, values in columns.items()}
 
         key = {"task": "masked_lm/2", "max_length": max_length, "whole_word_mask": self.whole_word_mask}
         encoded = encode_splits(splits, encode, processor, key, with_indices=True)
-        nothing = _say_nothing_to_mask(splits, encoded)
-        encoded, said = say_truncated(encoded, max_length)
+        dropped_messages = _say_nothing_to_mask(splits, encoded)
+        encoded, messages = say_truncated(encoded, max_length)
         for split in encoded:
             if split != "train":
                 marks = [-1] * len(encoded[split])
                 encoded[split] = encoded[split].remove_columns("example").add_column("example", marks)
-        return EncodedData(encoded, {}, [*nothing, *said])
+        return EncodedData(encoded, {}, [*dropped_messages, *messages])
 
     def prepare_inputs(self, rows: Dataset, processor: Any, max_length: int | None) -> Dataset:
         """Return rows of `input_ids` with their `text`."""
@@ -112,8 +112,8 @@ class MaskedLm(Task):
         self._tokenizer = processor
         texts = rows["text"][:]
         encoded = processor(texts, **cut(max_length))
-        lost = truncated(processor, encoded, texts)
-        return Dataset.from_dict({"input_ids": encoded["input_ids"], "text": texts, "truncated": lost})
+        is_cut = truncated(processor, encoded, texts)
+        return Dataset.from_dict({"input_ids": encoded["input_ids"], "text": texts, "truncated": is_cut})
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest row and masks nothing: `input_ids` (batch, seq) int64."""
@@ -130,9 +130,9 @@ class MaskedLm(Task):
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield each text with its masks filled in, and the tokens that fill them; a text without masks stays as is."""
         mask, mask_id = self._tokenizer.mask_token, self._tokenizer.mask_token_id
-        for row, best in zip(evaluated.rows, predictions, strict=True):
-            places = [place for place, token in enumerate(row["input_ids"]) if token == mask_id]
-            tokens = [self._tokenizer.decode([int(best[place])]).strip() for place in places]
+        for row, best_ids in zip(evaluated.rows, predictions, strict=True):
+            positions = [position for position, token in enumerate(row["input_ids"]) if token == mask_id]
+            tokens = [self._tokenizer.decode([int(best_ids[position])]).strip() for position in positions]
             text = row["text"]
             for token in tokens:
                 text = text.replace(mask, token, 1)
@@ -144,11 +144,11 @@ class MaskedLm(Task):
 
         from hydratune.tasks.mask_collator import MaskingCollator
 
-        always = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0} if self.whole_word_mask else {}
-        masks = DataCollatorForLanguageModeling(
-            processor, mlm_probability=self.mlm_probability, whole_word_mask=self.whole_word_mask, **always
+        mask_args = {"mask_replace_prob": 1.0, "random_replace_prob": 0.0} if self.whole_word_mask else {}
+        upstream_collator = DataCollatorForLanguageModeling(
+            processor, mlm_probability=self.mlm_probability, whole_word_mask=self.whole_word_mask, **mask_args
         )
-        return MaskingCollator(masks, self.seed)
+        return MaskingCollator(upstream_collator, self.seed)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
         """Reduce (batch, seq, vocabulary) to (batch, 3), see `token_scores`."""
@@ -173,11 +173,13 @@ class MaskedLm(Task):
 
 def _say_nothing_to_mask(splits: DatasetDict, encoded: DatasetDict) -> list[str]:
     """Report dropped texts: a batch of only special tokens would have no loss, and training would end in NaN."""
-    said = []
+    messages = []
     for split, rows in encoded.items():
         if not len(rows):
             fix = "Raise task.max_length, or choose a tokenizer that reads these texts."
             raise ConfigError(Mistake("task.max_length", "texts with a token to mask", f"none in {split}", fix))
-        if lost := len(splits[split]) - len(rows):
-            said.append(f"{lost:,} of {len(splits[split]):,} texts of {split} have no token to mask and are dropped")
-    return said
+        if dropped := len(splits[split]) - len(rows):
+            messages.append(
+                f"{dropped:,} of {len(splits[split]):,} texts of {split} have no token to mask and are dropped"
+            )
+    return messages

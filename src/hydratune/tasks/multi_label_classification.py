@@ -103,10 +103,10 @@ class MultiLabelClassification(Task):
             fix = "Set dataset.labels to those names, in the order of the indicators."
             raise ConfigError(Mistake("dataset.labels", f"the names {trained}", repr(own), fix))
         order = [list(own).index(name) for name in trained]
-        whole = [values is not None and len(values) == len(own) for values in rows["labels"]]
+        complete_rows = [values is not None and len(values) == len(own) for values in rows["labels"]]
         values = [
-            [given[i] for i in order] if is_whole else given
-            for given, is_whole in zip(rows["labels"], whole, strict=True)
+            [indicators[i] for i in order] if is_complete else indicators
+            for indicators, is_complete in zip(rows["labels"], complete_rows, strict=True)
         ]
         return rows.remove_columns("labels").add_column("labels", values, feature=rows.features["labels"])
 
@@ -133,11 +133,13 @@ class MultiLabelClassification(Task):
             "labels": labels.names,
             "label_format": self.label_format,
         }
-        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
+        rows, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         self._count = len(labels.names)
         if self.label_format == "names":
-            rows = type(splits)({s: with_true_names(rows[s], splits[s], labels, "labels") for s in rows})
-        return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, said)
+            rows = type(splits)(
+                {split: with_true_names(rows[split], splits[split], labels, "labels") for split in rows}
+            )
+        return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, messages)
 
     def initialize(self, network: Network, data: EncodedData) -> None:
         """Set the biases of a newly initialized head to the log odds of the labels in training.
@@ -170,25 +172,27 @@ class MultiLabelClassification(Task):
         """Return the metrics that the config names, and the threshold if it is tuned."""
         from scipy.sparse import csr_matrix
 
-        references, predicted, values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
+        references, predicted, tuned_values = prediction.label_ids.astype("uint8"), prediction.predictions, {}
         if self.tune_threshold:
-            tuned = evaluated.tuned.get("threshold")
-            values["threshold"] = best_threshold(references, predicted) if tuned is None else tuned
-            predicted = (predicted >= values["threshold"]).astype("uint8")
+            tuned_threshold = evaluated.tuned.get("threshold")
+            tuned_values["threshold"] = (
+                best_threshold(references, predicted) if tuned_threshold is None else tuned_threshold
+            )
+            predicted = (predicted >= tuned_values["threshold"]).astype("uint8")
         names = [*evaluated.head["id2label"].values()]
         if (true_names := evaluated.true_names()) is not None:
             references = _label_matrix(true_names, names)
             predicted = csr_matrix(predicted)
             predicted.resize(references.shape)  # labels that the head does not have are never predicted
             names = _with_unseen(names, true_names)
-        return self._scores(csr_matrix(references), csr_matrix(predicted), names) | values
+        return self._scores(csr_matrix(references), csr_matrix(predicted), names) | tuned_values
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the predicted labels."""
         names = evaluated.head["id2label"]
-        least = evaluated.tuned.get("threshold", 1)
-        for said in predictions:
-            yield {"predictions": [names[i] for i, value in enumerate(said) if value >= least]}
+        threshold = evaluated.tuned.get("threshold", 1)
+        for row in predictions:
+            yield {"predictions": [names[i] for i, value in enumerate(row) if value >= threshold]}
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the names of the true and of the predicted labels."""
@@ -196,15 +200,15 @@ class MultiLabelClassification(Task):
         true = evaluated.true_names() or [
             [names[i] for i, value in enumerate(row) if value] for row in prediction.label_ids
         ]
-        for labels, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
-            yield {"labels": labels, **said}
+        for labels, predicted in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
+            yield {"labels": labels, **predicted}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """Return a table with the scores of each label."""
         from hydratune.tasks.metrics.tables import label_sets
 
-        true, said = column_values(rows, "labels", "predictions")
-        return label_sets(true, said, _with_unseen([*head["id2label"].values()], true))
+        true, predicted = column_values(rows, "labels", "predictions")
+        return label_sets(true, predicted, _with_unseen([*head["id2label"].values()], true))
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """Return the metrics that the config names."""
@@ -214,9 +218,12 @@ class MultiLabelClassification(Task):
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for subset accuracy and micro F1."""
-        true, said = {*row["labels"]}, {*row["predictions"]}
-        both = 2.0 * len(true & said)
-        return {"subset_accuracy": (float(true == said), 1.0), "micro_f1": (both, float(len(true) + len(said)))}
+        true, predicted = {*row["labels"]}, {*row["predictions"]}
+        common = 2.0 * len(true & predicted)
+        return {
+            "subset_accuracy": (float(true == predicted), 1.0),
+            "micro_f1": (common, float(len(true) + len(predicted))),
+        }
 
     def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
@@ -227,16 +234,16 @@ class MultiLabelClassification(Task):
         if metric != "macro_f1" or metric in self.extra_metrics:
             return super().bootstrap_metric(metric, rows, names)
         true, predicted = column_values(rows, "labels", "predictions")
-        every = _with_unseen(names, true)
-        references, predictions = (_label_matrix(one, every).tocsr() for one in (true, predicted))
+        all_names = _with_unseen(names, true)
+        references, predictions = (_label_matrix(label_sets, all_names).tocsr() for label_sets in (true, predicted))
         hits = references.multiply(predictions).tocsr()
-        is_known = np.arange(len(every)) < len(names)
+        is_in_head = np.arange(len(all_names)) < len(names)
 
         def from_counts(numbers: Sequence[int]) -> float:
             weights = np.bincount(numbers, minlength=len(rows)).astype(float)
-            both, true_rows, said_rows = (weights @ matrix for matrix in (hits, references, predictions))
-            f1 = 2 * both / np.maximum(true_rows + said_rows, 1)
-            return float(f1[is_known | (true_rows > 0)].mean())
+            hit_counts, true_counts, predicted_counts = (weights @ matrix for matrix in (hits, references, predictions))
+            f1 = 2 * hit_counts / np.maximum(true_counts + predicted_counts, 1)
+            return float(f1[is_in_head | (true_counts > 0)].mean())
 
         return from_counts
 

@@ -74,15 +74,15 @@ class MultipleChoice(Task):
         """Also yield blank choices, rows with another number of choices than most, and labels that are not choices."""
         yield from super().bad_rows(splits, label_names)
         counts = Counter(map(len, filter(None, arrow_column(splits["train"], "choices").to_pylist())))
-        wanted = max(counts, key=lambda count: counts[count], default=0)
+        choice_count = max(counts, key=lambda count: counts[count], default=0)
         for split, rows in splits.items():
             labels = arrow_column(rows, "label").to_pylist() if "label" in rows.column_names else [None] * len(rows)
             pairs = zip(arrow_column(rows, "choices").to_pylist(), labels, strict=True)
             for row, (choices, label) in enumerate(pairs):
                 if not choices or None in choices:  # reported by the base class
                     continue
-                if len(choices) != wanted:
-                    expected = f"{wanted} choices, as in most rows"
+                if len(choices) != choice_count:
+                    expected = f"{choice_count} choices, as in most rows"
                     yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
                 elif not all(choice.strip() for choice in choices):
                     yield BadRow(split, row, "choices", "a text in every choice", preview(choices), "Fill it in.")
@@ -97,11 +97,11 @@ class MultipleChoice(Task):
             [f"{start} {choice}".strip() for choice in row] for start, row in zip(starts, batch["choices"], strict=True)
         ]
         texts = [text for text, row in zip(batch["text"], choices, strict=True) for _ in row]
-        flat = [choice for row in choices for choice in row]
-        encoded = processor(texts, flat, **cut(max_length))
-        lost = truncated(processor, encoded, texts, flat)
+        flat_choices = [choice for row in choices for choice in row]
+        encoded = processor(texts, flat_choices, **cut(max_length))
+        is_cut = truncated(processor, encoded, texts, flat_choices)
         size = len(choices[0])
-        grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": lost}.items()}
+        grouped = {name: _grouped(values, size) for name, values in {**encoded, "truncated": is_cut}.items()}
         return {**grouped, "truncated": [any(row) for row in grouped["truncated"]], "choices": batch["choices"]}
 
     def prepare(
@@ -118,8 +118,8 @@ class MultipleChoice(Task):
             return self.encode(batch, processor, max_length) | {"labels": labels}
 
         key = {"task": "multiple_choice/2", "max_length": max_length}
-        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
-        return EncodedData(rows, {}, said)
+        rows, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length)
+        return EncodedData(rows, {}, messages)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest choice: `input_ids` (batch, choices, seq) int64."""
@@ -148,9 +148,9 @@ class MultipleChoice(Task):
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the right and the chosen text."""
-        said = self.format_predictions(prediction.predictions, evaluated)
-        for choices, label, one in zip(evaluated.rows["choices"], prediction.label_ids, said, strict=True):
-            yield {"label": choices[int(label)], **one}
+        predictions = self.format_predictions(prediction.predictions, evaluated)
+        for choices, label, predicted in zip(evaluated.rows["choices"], prediction.label_ids, predictions, strict=True):
+            yield {"label": choices[int(label)], **predicted}
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names, over the texts of the choices."""
@@ -185,7 +185,7 @@ def _hold_texts(rows: Dataset) -> bool:
 
 def _check_numbers(splits: DatasetDict) -> None:
     """Raise ConfigError if labels are names such as A, numbers from 1, or numbers as well as texts of choices."""
-    rows = [row for part in splits.values() for row in _rows(part)]
+    rows = [row for split_rows in splits.values() for row in _rows(split_rows)]
     labels = [(label, choices) for label, choices in rows if label not in choices]
     numbers = [(int(label), choices) for label, choices in labels if str(label).isdecimal()]
     names = [(label, choices) for label, choices in labels if str(label).strip() and not str(label).isdecimal()]
@@ -197,17 +197,17 @@ def _check_numbers(splits: DatasetDict) -> None:
             f"dataset.columns.{_CHOICE_LABELS} to a column with the names of each row."
         )
         raise ConfigError(Mistake("dataset.labels", "labels that are numbers or texts of choices", got, fix))
-    if any(n == len(choices) for n, choices in numbers) and all(n > 0 for n, _ in numbers):
-        most = max(n for n, _ in numbers)
-        fix = f"Name the choices: dataset.labels=[{','.join(map(str, range(1, most + 1)))}]."
-        raise ConfigError(Mistake("dataset.labels", "numbers of choices that count from 0", f"1 to {most}", fix))
+    if any(number == len(choices) for number, choices in numbers) and all(number > 0 for number, _ in numbers):
+        max_number = max(number for number, _ in numbers)
+        fix = f"Name the choices: dataset.labels=[{','.join(map(str, range(1, max_number + 1)))}]."
+        raise ConfigError(Mistake("dataset.labels", "numbers of choices that count from 0", f"1 to {max_number}", fix))
     texts = [(label, choices) for label, choices in rows if label in choices]
     indices = [int(label) if label.isdecimal() else len(choices) for label, choices in texts]
     pairs = [*zip(indices, texts, strict=True)]
-    both = [row for i, row in pairs if i < len(row[1]) and row[1].index(row[0]) != i]
+    ambiguous = [row for i, row in pairs if i < len(row[1]) and row[1].index(row[0]) != i]
     are_texts = len(texts) == len(rows) and any(i >= len(choices) for i, (_, choices) in pairs)
-    if both and not are_texts:
-        label, choices = both[0]
+    if ambiguous and not are_texts:
+        label, choices = ambiguous[0]
         got = f"{label!r}, which is one of the choices {preview(choices)} and the number of another"
         fix = f"Name the choices in their order: dataset.labels=[{','.join(map(str, range(len(choices))))}]."
         raise ConfigError(Mistake("dataset.labels", "labels that mean one choice", got, fix))
@@ -222,24 +222,26 @@ def _with_choices(rows: Dataset, names: Sequence[str] | None) -> Dataset:
     """
     from datasets import Value
 
-    present = [name for name in ("label", "choices", _CHOICE_LABELS) if name in rows.column_names]
-    own = arrow_column(rows, _CHOICE_LABELS).to_pylist() if _CHOICE_LABELS in present else [names] * len(rows)
-    rows = rows.remove_columns(_CHOICE_LABELS) if _CHOICE_LABELS in present else rows
-    if not {"label", "choices"} <= {*present}:
+    column_names = [name for name in ("label", "choices", _CHOICE_LABELS) if name in rows.column_names]
+    choice_names = (
+        arrow_column(rows, _CHOICE_LABELS).to_pylist() if _CHOICE_LABELS in column_names else [names] * len(rows)
+    )
+    rows = rows.remove_columns(_CHOICE_LABELS) if _CHOICE_LABELS in column_names else rows
+    if not {"label", "choices"} <= {*column_names}:
         return rows
-    where = "dataset.labels" if names else _CHOICE_LABELS
+    source = "dataset.labels" if names else _CHOICE_LABELS
 
-    def text(label: Any, choices: list[str], called: Sequence[Any]) -> Any:
+    def text(label: Any, choices: list[str], row_names: Sequence[Any]) -> Any:
         if label is None or not str(label).strip():
             return None
-        is_clear = names or len({*called}) == len(called) == len(choices)
-        right = dict(zip(called, choices, strict=False)).get(label_text(label)) if is_clear else None
-        if right is None and not (names and label in choices):
-            return f"{label} (not in {where})"
-        return label if right is None else right
+        is_clear = names or len({*row_names}) == len(row_names) == len(choices)
+        choice = dict(zip(row_names, choices, strict=False)).get(label_text(label)) if is_clear else None
+        if choice is None and not (names and label in choices):
+            return f"{label} (not in {source})"
+        return label if choice is None else choice
 
-    columns = (arrow_column(rows, "label").to_pylist(), arrow_column(rows, "choices").to_pylist(), own)
-    texts = [text(label, choices or [], called or []) for label, choices, called in zip(*columns, strict=True)]
+    columns = (arrow_column(rows, "label").to_pylist(), arrow_column(rows, "choices").to_pylist(), choice_names)
+    texts = [text(label, choices or [], row_names or []) for label, choices, row_names in zip(*columns, strict=True)]
     return rows.remove_columns("label").add_column("label", texts, feature=Value("string"))
 
 

@@ -79,28 +79,30 @@ class QuestionAnswering(Task):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Also yield rows without a required answer, and answers that are not at their `answer_start`."""
-        asked = {split: rows for split, rows in splits.items() if "answers" in rows.column_names}
-        if wrong := [m for split, rows in asked.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
-            raise ConfigError(*wrong)
+        labeled = {split: rows for split, rows in splits.items() if "answers" in rows.column_names}
+        if errors := [m for split, rows in labeled.items() if (m := _wrong_answers(split, rows.features["answers"]))]:
+            raise ConfigError(*errors)
         # Rows without an answer are checked here, and rows without an ID are valid.
-        yield from (one for one in super().bad_rows(splits, label_names) if one.column not in ("answers", "id"))
-        for split, rows in asked.items():
+        yield from (
+            bad_row for bad_row in super().bad_rows(splits, label_names) if bad_row.column not in ("answers", "id")
+        )
+        for split, rows in labeled.items():
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
-            for row, (context, given) in enumerate(pairs):
-                if _is_uneven(given):
+            for row, (context, value) in enumerate(pairs):
+                if _is_uneven(value):
                     expected = "a text and an answer_start for each answer"
-                    yield BadRow(split, row, "answers", expected, preview(given), "Correct or drop the row.")
+                    yield BadRow(split, row, "answers", expected, preview(value), "Correct or drop the row.")
                     continue
-                answers = _answers(given)
+                answers = _answers(value)
                 if not answers and not self.version_2_with_negative:
                     fix = "Set task.version_2_with_negative=true if questions may have none."
                     yield BadRow(split, row, "answers", "an answer in every row", "none", fix)
                 for text, start in answers:
-                    there = (context or "")[start : start + len(text)] if start >= 0 else ""
-                    if there != text or not text.strip():
+                    actual_text = (context or "")[start : start + len(text)] if start >= 0 else ""
+                    if actual_text != text or not text.strip():
                         expected = f"{preview(text)} at character {start} of the context"
                         fix = "answer_start counts characters from 0."
-                        yield BadRow(split, row, "answers", expected, preview(there), fix)
+                        yield BadRow(split, row, "answers", expected, preview(actual_text), fix)
                         break
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
@@ -127,13 +129,13 @@ class QuestionAnswering(Task):
 
         key = {"task": "question_answering/3", "max_length": length, "stride": stride}
         encoded = encode_splits(splits, encode, processor, key)
-        encoded, cut_said = say_truncated(encoded, _question_length(length, stride), "questions")
-        said = [
+        encoded, cut_messages = say_truncated(encoded, _question_length(length, stride), "questions")
+        messages = [
             f"{len(splits[split]):,} questions of {split} became {len(rows):,} windows of up to {length} tokens"
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return EncodedData(encoded, {}, [*said, *cut_said, *_unaligned(encoded, length, stride)])
+        return EncodedData(encoded, {}, [*messages, *cut_messages, *_unaligned(encoded, length, stride)])
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest window: `input_ids` (batch, seq) int64."""
@@ -147,107 +149,120 @@ class QuestionAnswering(Task):
         import torch
 
         starts, ends = (scores.float() for scores in logits[:2])
-        found = []
+        outputs = []
         for scores in (starts, ends):
             best = scores.topk(min(self.n_best_size, scores.shape[1]), dim=1)
-            room = self.n_best_size - best.indices.shape[1]  # so that all batches have one width
-            found.append(torch.nn.functional.pad(best.indices, (0, room), value=-1))
-            found.append(torch.nn.functional.pad(best.values, (0, room), value=float("-inf")))
-        return (*found, starts[:, 0] + ends[:, 0])
+            padding = self.n_best_size - best.indices.shape[1]  # so that all batches have one width
+            outputs.append(torch.nn.functional.pad(best.indices, (0, padding), value=-1))
+            outputs.append(torch.nn.functional.pad(best.values, (0, padding), value=float("-inf")))
+        return (*outputs, starts[:, 0] + ends[:, 0])
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:
         """Return the metrics of `metrics_from_predictions`, and the threshold if it is tuned."""
-        found = self._candidates(prediction.predictions, evaluated)
-        answers = [json.loads(known) for known in evaluated.rows["known"] if known is not None]
-        tuned = {"null_threshold": self._threshold(found, answers, evaluated)} if self.version_2_with_negative else {}
-        said = [self._said(one, tuned) for one in found]
-        rows = [{"answers": known, "prediction": one} for known, one in zip(answers, said, strict=True)]
+        all_candidates = self._candidates(prediction.predictions, evaluated)
+        answers = [json.loads(gold) for gold in evaluated.rows["known"] if gold is not None]
+        tuned = (
+            {"null_threshold": self._threshold(all_candidates, answers, evaluated)}
+            if self.version_2_with_negative
+            else {}
+        )
+        texts = [self._said(candidates, tuned) for candidates in all_candidates]
+        rows = [{"answers": gold, "prediction": text} for gold, text in zip(answers, texts, strict=True)]
         return self.metrics_from_predictions(rows, ()) | tuned
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the answer to each question, which is empty for no answer."""
-        for found in self._candidates(predictions, evaluated):
-            yield {"prediction": self._said(found, evaluated.tuned)}
+        for candidates in self._candidates(predictions, evaluated):
+            yield {"prediction": self._said(candidates, evaluated.tuned)}
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield each question with its answers and the predicted one, which is empty for no answer."""
         rows = evaluated.rows.select_columns(["id", "question", "known"])
-        firsts = [row for row in rows if row["known"] is not None]
-        for row, said in zip(firsts, self.format_predictions(prediction.predictions, evaluated), strict=True):
-            yield {"id": row["id"], "question": row["question"], "answers": json.loads(row["known"]), **said}
+        first_windows = [row for row in rows if row["known"] is not None]
+        for row, predicted in zip(
+            first_windows, self.format_predictions(prediction.predictions, evaluated), strict=True
+        ):
+            yield {"id": row["id"], "question": row["question"], "answers": json.loads(row["known"]), **predicted}
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return SQuAD's scores; if some questions have no answer, also those of questions with and without answers."""
         predictions, references = ([row[key] for row in rows] for key in ("prediction", "answers"))
         scores = squad.scores(predictions, references, self.version_2_with_negative)
-        chosen = {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
-        return chosen | self.extra_scores(predictions=predictions, references=references)
+        selected = {name: value for name, value in scores.items() if name.startswith(tuple(self.metrics))}
+        return selected | self.extra_scores(predictions=predictions, references=references)
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for both scores of all questions."""
         scores = squad.scores([row["prediction"]], [row["answers"]], self.version_2_with_negative)
         return {name: (value, 1.0) for name, value in scores.items()}
 
-    def _said(self, found: squad.SpanCandidates, tuned: Mapping[str, float]) -> str:
-        return found.best.text if not tuned or found.doubt <= tuned["null_threshold"] else ""
+    def _said(self, candidates: squad.SpanCandidates, tuned: Mapping[str, float]) -> str:
+        return candidates.best.text if not tuned or candidates.doubt <= tuned["null_threshold"] else ""
 
-    def _threshold(self, found: list[squad.SpanCandidates], answers: list[list[str]], evaluated: EvalSplit) -> float:
+    def _threshold(
+        self, all_candidates: list[squad.SpanCandidates], answers: list[list[str]], evaluated: EvalSplit
+    ) -> float:
         """Return the threshold of validation, or the best one for these questions."""
         if evaluated.tuned:
             return evaluated.tuned["null_threshold"]
-        pairs = zip(found, answers, strict=True)
-        gains = (squad.f1(one.best.text, known, True) - squad.f1("", known, True) for one, known in pairs)
-        return squad.best_threshold([one.doubt for one in found], gains)
+        pairs = zip(all_candidates, answers, strict=True)
+        gains = (squad.f1(candidates.best.text, gold, True) - squad.f1("", gold, True) for candidates, gold in pairs)
+        return squad.best_threshold([candidates.doubt for candidates in all_candidates], gains)
 
     def _candidates(self, predictions: Any, evaluated: EvalSplit) -> list[squad.SpanCandidates]:
         """Return the best span of each question over its windows."""
-        found: list[squad.SpanCandidates] = []
+        all_candidates: list[squad.SpanCandidates] = []
         context = ""
         for row, *window, null in zip(evaluated.rows, *predictions, strict=True):
             if row["context"] is not None:  # the first window of a question
-                found.append(squad.SpanCandidates())
+                all_candidates.append(squad.SpanCandidates())
                 context = row["context"]
-            scored = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
-            found[-1].add({**scored, "offsets": row["offsets"]}, context, float(null), self.max_answer_length)
-        return found
+            window_scores = dict(zip(("starts", "start_scores", "ends", "end_scores"), window, strict=True))
+            all_candidates[-1].add(
+                {**window_scores, "offsets": row["offsets"]}, context, float(null), self.max_answer_length
+            )
+        return all_candidates
 
 
 def _wrong_answers(split: str, feature: Any) -> Mistake | None:
     """Return an error if a column has neither of SQuAD's two forms."""
-    inside = getattr(feature, "feature", feature)  # of a list of answers
-    is_list = inside is not feature
-    parts = inside if isinstance(inside, dict) else {}
-    leaves = [part if is_list else getattr(part, "feature", None) for part in map(parts.get, ("text", "answer_start"))]
-    types = [getattr(leaf, "dtype", "none") for leaf in leaves]
-    is_right = types[0] in ("string", "large_string", "null") and types[1].startswith(("int", "uint", "null"))
-    if is_right or getattr(inside, "dtype", "") == "null":  # a split where no question has an answer
+    answer_feature = getattr(feature, "feature", feature)  # of a list of answers
+    is_list = answer_feature is not feature
+    fields = answer_feature if isinstance(answer_feature, dict) else {}
+    leaves = [
+        subfeature if is_list else getattr(subfeature, "feature", None)
+        for subfeature in map(fields.get, ("text", "answer_start"))
+    ]
+    dtypes = [getattr(leaf, "dtype", "none") for leaf in leaves]
+    is_valid = dtypes[0] in ("string", "large_string", "null") and dtypes[1].startswith(("int", "uint", "null"))
+    if is_valid or getattr(answer_feature, "dtype", "") == "null":  # a split where no question has an answer
         return None
     expected = f"answers such as {{text: [word], answer_start: [0]}} in {split}"
     fix = "Name a column of answers in dataset.columns.answers."
     return Mistake("dataset.columns.answers", expected, f"values of type {feature}", fix)
 
 
-def _is_uneven(given: Any) -> bool:
+def _is_uneven(value: Any) -> bool:
     """Return whether an answer lacks its text or its start."""
-    if isinstance(given, dict):
-        texts, starts = given["text"] or [], given["answer_start"] or []
+    if isinstance(value, dict):
+        texts, starts = value["text"] or [], value["answer_start"] or []
         return len(texts) != len(starts) or None in texts or None in starts
-    return any(one is None or None in (one["text"], one["answer_start"]) for one in given or ())
+    return any(answer is None or None in (answer["text"], answer["answer_start"]) for answer in value or ())
 
 
-def _answers(given: Any) -> list[tuple[str, int]]:
+def _answers(value: Any) -> list[tuple[str, int]]:
     """Return the text and start of each answer, from either of SQuAD's forms."""
-    if not given:
+    if not value:
         return []
-    if isinstance(given, dict):
-        return list(zip(given["text"] or [], given["answer_start"] or [], strict=True))
-    return [(answer["text"], answer["answer_start"]) for answer in given]
+    if isinstance(value, dict):
+        return list(zip(value["text"] or [], value["answer_start"] or [], strict=True))
+    return [(answer["text"], answer["answer_start"]) for answer in value]
 
 
 def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride: int) -> dict[str, list[Any]]:
     """Return the token IDs and positions of each window; the first one of a question also has the question's data."""
-    whole = [question.strip() for question in batch["question"]]  # leading whitespace would fill the window
-    questions = _cut_questions(tokenizer, whole, _question_length(length, stride))
+    full_questions = [question.strip() for question in batch["question"]]  # leading whitespace would fill the window
+    questions = _cut_questions(tokenizer, full_questions, _question_length(length, stride))
     encoded = tokenizer(
         questions,
         batch["context"],
@@ -261,19 +276,22 @@ def _windows(tokenizer: Any, batch: Mapping[str, list[Any]], length: int, stride
     ids = batch.get("id") or [None] * len(questions)
     columns: dict[str, list[Any]] = {name: [] for name in _KEPT}
     context_offsets = []
-    last = None
+    last_sample = None
     for window, sample in enumerate(samples):
-        is_first, last = sample != last, sample
-        sides = encoded.sequence_ids(window)
-        offsets = [span if side == 1 else None for span, side in zip(all_offsets[window], sides, strict=True)]
+        is_first, last_sample = sample != last_sample, sample
+        sequence_ids = encoded.sequence_ids(window)
+        offsets = [
+            span if sequence_id == 1 else None
+            for span, sequence_id in zip(all_offsets[window], sequence_ids, strict=True)
+        ]
         context_offsets.append(offsets)
         columns["offsets"].append([span or [] for span in offsets])
         columns["id"].append(None if ids[sample] is None or not is_first else str(ids[sample]))
-        columns["question"].append(whole[sample] if is_first else None)
-        columns["truncated"].append(is_first and questions[sample] != whole[sample])
+        columns["question"].append(full_questions[sample] if is_first else None)
+        columns["truncated"].append(is_first and questions[sample] != full_questions[sample])
         columns["context"].append(batch["context"][sample] if is_first else None)
     if "answers" in batch:
-        columns |= _answer_columns(samples, context_offsets, [_answers(given) for given in batch["answers"]])
+        columns |= _answer_columns(samples, context_offsets, [_answers(value) for value in batch["answers"]])
     return {**encoded, **columns}
 
 
@@ -285,12 +303,12 @@ def _question_length(length: int, stride: int) -> int:
     return length // 2 - stride // 2
 
 
-def _cut_questions(tokenizer: Any, questions: list[str], most: int) -> list[str]:
-    """Truncate questions to `most` tokens, since a window must contain some of the context."""
-    encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, **cut(most))
+def _cut_questions(tokenizer: Any, questions: list[str], max_length: int) -> list[str]:
+    """Truncate questions to `max_length` tokens, since a window must contain some of the context."""
+    encoded = tokenizer(questions, add_special_tokens=False, return_offsets_mapping=True, **cut(max_length))
     ends = (offsets[-1][1] if offsets else 0 for offsets in encoded["offset_mapping"])
-    long = (bool(one.overflowing) for one in encoded.encodings)
-    return [text[:end] if over else text for text, end, over in zip(questions, ends, long, strict=True)]
+    is_long = (bool(encoding.overflowing) for encoding in encoded.encodings)
+    return [text[:end] if is_cut else text for text, end, is_cut in zip(questions, ends, is_long, strict=True)]
 
 
 def _unaligned(encoded: DatasetDict, length: int, stride: int) -> Iterator[str]:
@@ -320,16 +338,16 @@ def _answer_columns(
     windows: dict[int, list[list[Any]]] = {}
     for sample, window in zip(samples, offsets, strict=True):
         windows.setdefault(sample, []).append(window)
-    for sample, of_question in windows.items():
-        span = _covered(of_question, answers[sample])
-        places = [_positions(window, span) for window in of_question]
-        starts, ends = zip(*places, strict=True)
+    for sample, question_windows in windows.items():
+        span = _covered(question_windows, answers[sample])
+        positions = [_positions(window, span) for window in question_windows]
+        starts, ends = zip(*positions, strict=True)
         columns["start_positions"] += starts
         columns["end_positions"] += ends
-        rest = len(of_question) - 1
+        other_count = len(question_windows) - 1
         # One JSON text, since Arrow cannot infer the type of empty lists if a batch has no answers.
-        columns["known"] += [json.dumps([text for text, _ in answers[sample]]), *[None] * rest]
-        columns["unaligned"] += [bool(answers[sample]) and not any(map(any, places)), *[False] * rest]
+        columns["known"] += [json.dumps([text for text, _ in answers[sample]]), *[None] * other_count]
+        columns["unaligned"] += [bool(answers[sample]) and not any(map(any, positions)), *[False] * other_count]
     return columns
 
 
@@ -353,7 +371,9 @@ def _positions(offsets: list[Any], span: tuple[int, int] | None) -> tuple[int, i
     if span is None:
         return 0, 0
     start, end = span
-    inside = [i for i, one in enumerate(offsets) if one and one[0] < end and one[1] > start]
-    if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
+    covered = [
+        i for i, token_span in enumerate(offsets) if token_span and token_span[0] < end and token_span[1] > start
+    ]
+    if not covered or offsets[covered[0]][0] > start or offsets[covered[-1]][1] < end:
         return 0, 0
-    return inside[0], inside[-1]
+    return covered[0], covered[-1]

@@ -48,8 +48,8 @@ class Regression(Task):
             return self.encode(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
 
         encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
-        rows, said = say_truncated(encoded, max_length)
-        return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, said)
+        rows, messages = say_truncated(encoded, max_length)
+        return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, messages)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
         """Reduce (batch, 1) to (batch,) numbers."""
@@ -62,14 +62,14 @@ class Regression(Task):
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:  # noqa: ARG002
         """Return the predicted number of each row."""
-        return ({"prediction": float(said)} for said in predictions)
+        return ({"prediction": float(value)} for value in predictions)
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the true and the predicted number of each row."""
-        for label, said in zip(
+        for label, predicted in zip(
             prediction.label_ids, self.format_predictions(prediction.predictions, evaluated), strict=True
         ):
-            yield {"label": float(label), **said}
+            yield {"label": float(label), **predicted}
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names."""

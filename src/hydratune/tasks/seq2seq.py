@@ -66,9 +66,9 @@ class Seq2Seq(Task):
     def check_network(self, config: PretrainedConfig) -> None:
         """Also raise ConfigError if the model has too few positions for the targets."""
         super().check_network(config)
-        writer = getattr(config, "decoder", None) or config
+        decoder_config = getattr(config, "decoder", None) or config
         names = ("max_decoder_position_embeddings", "max_position_embeddings")
-        limit = next((value for name in names if (value := getattr(writer, name, None))), None)
+        limit = next((value for name in names if (value := getattr(decoder_config, name, None))), None)
         if limit and self.max_target_length > limit:
             expected, fix = f"at most {limit}, the network's positions", f"Set task.max_target_length={limit}."
             raise ConfigError(Mistake("task.max_target_length", expected, repr(self.max_target_length), fix))
@@ -94,19 +94,19 @@ class Seq2Seq(Task):
         """Return rows of `input_ids` and `labels`, with the texts for `predictions_with_labels`."""
         self._tokenizer = processor
         # A model that never sees an end token never learns to stop, and some tokenizers do not add one.
-        end = bos_eos_ids(processor)[1]
-        ends = [] if end is None or end in processor(text_target="a")["input_ids"] else [end]
+        end_token = bos_eos_ids(processor)[1]
+        end_tokens = [] if end_token is None or end_token in processor(text_target="a")["input_ids"] else [end_token]
 
         def encode(batch: Batch) -> dict[str, Any]:
             encoded = self.encode(batch, processor, max_length)
-            first = [texts_of(reference)[0] for reference in batch["target"]]
-            targets = processor(text_target=first, **cut(self.max_target_length - len(ends)))
-            lost = zip(encoded["truncated"], truncated(processor, targets, first), strict=True)
+            first_texts = [texts_of(reference)[0] for reference in batch["target"]]
+            targets = processor(text_target=first_texts, **cut(self.max_target_length - len(end_tokens)))
+            is_cut = zip(encoded["truncated"], truncated(processor, targets, first_texts), strict=True)
             return {
                 **encoded,
-                "labels": [[*ids, *ends] for ids in targets["input_ids"]],
+                "labels": [[*ids, *end_tokens] for ids in targets["input_ids"]],
                 "target": batch["target"],
-                "truncated": [any(pair) for pair in lost],
+                "truncated": [any(flags) for flags in is_cut],
             }
 
         key = {
@@ -115,8 +115,8 @@ class Seq2Seq(Task):
             "max_target_length": self.max_target_length,
             "prefix": self.prefix,
         }
-        rows, said = say_truncated(encode_splits(splits, encode, processor, key), max_length, "sources or targets")
-        return EncodedData(rows, {}, [*said, *self.warnings(splits)])
+        rows, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length, "sources or targets")
+        return EncodedData(rows, {}, [*messages, *self.warnings(splits)])
 
     def warnings(self, splits: DatasetDict) -> Iterator[str]:
         """Yield warnings about texts without spaces, in which BLEU would take whole sentences for words."""
@@ -164,27 +164,27 @@ class Seq2Seq(Task):
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the target, or all references, and the generated text."""
-        said = self.format_predictions(prediction.predictions, evaluated)
-        for target, one in zip(evaluated.rows["target"], said, strict=True):
-            yield {"label": target, **one}
+        predicted_rows = self.format_predictions(prediction.predictions, evaluated)
+        for target, predicted in zip(evaluated.rows["target"], predicted_rows, strict=True):
+            yield {"label": target, **predicted}
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
         """Return the metrics that the config names."""
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
-        more: dict[str, Any] = {TOKENIZER: self.bleu_tokenizer}
-        return self.scores(predictions=predictions, references=references, **more)
+        options: dict[str, Any] = {TOKENIZER: self.bleu_tokenizer}
+        return self.scores(predictions=predictions, references=references, **options)
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Return the sums of a row for the metrics that are a mean over texts."""
-        names_of_means = [metric.name for metric in MEANS if metric.name in self.metrics]
-        means = replace(self, metrics=names_of_means, extra_metrics={})
-        return {name: (value, 1.0) for name, value in means.metrics_from_predictions([row], names).items()}
+        mean_names = [metric.name for metric in MEANS if metric.name in self.metrics]
+        mean_task = replace(self, metrics=mean_names, extra_metrics={})
+        return {name: (value, 1.0) for name, value in mean_task.metrics_from_predictions([row], names).items()}
 
     def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
     ) -> Callable[[Sequence[int]], float]:
         """Return a function that computes BLEU or chrF from counts per text; other metrics use the base class."""
-        if metric not in [one.name for one in CORPUS]:
+        if metric not in [corpus_metric.name for corpus_metric in CORPUS]:
             return super().bootstrap_metric(metric, rows, names)
         references, predictions = ([row[key] for row in rows] for key in ("label", "prediction"))
         return over_corpus(metric, references, predictions, self.bleu_tokenizer)

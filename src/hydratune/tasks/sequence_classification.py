@@ -39,6 +39,6 @@ class SequenceClassification(SingleLabelTask):
             return self.encode(batch, processor, max_length) | {"labels": labels.encode(batch["label"])}
 
         key = {"task": "sequence_classification/2", "max_length": max_length, "labels": labels.names}
-        encoded, said = say_truncated(encode_splits(splits, encode, processor, key), max_length)
-        named = {split: with_true_names(rows, splits[split], labels) for split, rows in encoded.items()}
-        return EncodedData(type(splits)(named), labels.head(), said)
+        encoded, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length)
+        named_splits = {split: with_true_names(rows, splits[split], labels) for split, rows in encoded.items()}
+        return EncodedData(type(splits)(named_splits), labels.head(), messages)

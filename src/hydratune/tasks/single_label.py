@@ -36,10 +36,10 @@ class SingleLabelTask(Task):
         """Return the metrics that the config names; for null, all, with either `f1` (two labels) or `macro_f1`."""
         if self.metrics is not None:
             return self.metrics
-        known = [metric.name for metric in self.known_metrics]
+        names = [metric.name for metric in self.known_metrics]
         if head is None:
-            return known
-        return [name for name in known if name != (MACRO_F1 if head["num_labels"] == 2 else F1).name]
+            return names
+        return [name for name in names if name != (MACRO_F1 if head["num_labels"] == 2 else F1).name]
 
     def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
         """Also raise ConfigError for `f1` with more than two labels, since it is the F1 of the second of two labels."""
@@ -83,8 +83,8 @@ class SingleLabelTask(Task):
         if (true_names := evaluated.true_names()) is not None:
             true = _true_ids(true_names, names)
         predicted, _, *probabilities = prediction.predictions
-        more = {SCORES: probabilities[0]} if probabilities else {}
-        return self._scores(true, predicted, names, **more)
+        extra_inputs = {SCORES: probabilities[0]} if probabilities else {}
+        return self._scores(true, predicted, names, **extra_inputs)
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the name of the predicted label and its probability."""
@@ -96,15 +96,15 @@ class SingleLabelTask(Task):
         """Yield the names of the true and of the predicted label."""
         names = evaluated.head["id2label"]
         true = evaluated.true_names() or [names[int(label)] for label in prediction.label_ids]
-        for label, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
-            yield {"label": label, **said}
+        for label, predicted in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
+            yield {"label": label, **predicted}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:
         """Return the confusion matrix, and the scores of each label."""
         from hydratune.tasks.metrics.tables import one_label
 
-        true, said = column_values(rows, "label", "prediction")
-        return one_label(true, said, list(dict.fromkeys([*head["id2label"].values(), *true])))
+        true, predicted = column_values(rows, "label", "prediction")
+        return one_label(true, predicted, list(dict.fromkeys([*head["id2label"].values(), *true])))
 
     def metrics_from_predictions(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
         """Return the metrics that the config names."""
@@ -112,12 +112,12 @@ class SingleLabelTask(Task):
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:
         """Return the sums of a row for accuracy, and for the F1 of two labels, which is that of the second."""
-        right = row["label"] == row["prediction"]
-        found = {"accuracy": (float(right), 1.0)}
+        is_correct = row["label"] == row["prediction"]
+        contributions = {"accuracy": (float(is_correct), 1.0)}
         if len(names) == 2:
-            is_true, is_said = (row[key] == names[1] for key in ("label", "prediction"))
-            found["f1"] = (2.0 * (is_true and is_said), float(is_true + is_said))
-        return found
+            is_true, is_predicted = (row[key] == names[1] for key in ("label", "prediction"))
+            contributions["f1"] = (2.0 * (is_true and is_predicted), float(is_true + is_predicted))
+        return contributions
 
     def bootstrap_metric(
         self, metric: str, rows: Sequence[Mapping[str, Any]], names: Sequence[str]
@@ -125,22 +125,24 @@ class SingleLabelTask(Task):
         """Look up the IDs once; compute macro F1 and the Matthews correlation from counts of labels."""
         import numpy as np
 
-        true, said = _ids(rows, names)
+        true, predicted = _ids(rows, names)
         if metric in OF_COUNTS and metric not in self.extra_metrics:
-            labels = 1 + max(true.max(), said.max())
-            right = np.where(true == said, true, labels)  # the last one counts the rows that are wrong
+            labels = 1 + max(true.max(), predicted.max())
+            correct = np.where(true == predicted, true, labels)  # the last one counts the rows that are wrong
 
             def from_counts(numbers: Sequence[int]) -> float:
-                counts = (np.bincount(ids[numbers], minlength=labels + 1)[:labels] for ids in (right, true, said))
+                counts = (
+                    np.bincount(ids[numbers], minlength=labels + 1)[:labels] for ids in (correct, true, predicted)
+                )
                 return OF_COUNTS[metric](*counts)
 
             return from_counts
-        alone = self.with_metric(metric)
-        return lambda numbers: alone._scores(true[numbers], said[numbers], names)[metric]
+        task = self.with_metric(metric)
+        return lambda numbers: task._scores(true[numbers], predicted[numbers], names)[metric]
 
-    def _scores(self, references: Any, predictions: Any, names: Sequence[str], **more: Any) -> dict[str, float]:
+    def _scores(self, references: Any, predictions: Any, names: Sequence[str], **extra_inputs: Any) -> dict[str, float]:
         """Return the metrics of (rows,) label IDs."""
-        inputs = {PREDICTIONS: predictions, REFERENCES: references, "label_names": [*names], **more}
+        inputs = {PREDICTIONS: predictions, REFERENCES: references, "label_names": [*names], **extra_inputs}
         return self.scores({"num_labels": len(names)}, **inputs)
 
 

@@ -77,21 +77,21 @@ class SupervisedFineTuning(CausalTask):
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
         """Return chats that cannot be converted or that the chat template rejects; they need no answer."""
         if not any(form[0] in rows.column_names for form in FORMS):
-            questions = [form[0] for form in FORMS]
-            fix = f"Set dataset.columns.{questions[0]} or another of them."
-            raise ConfigError(Mistake("dataset.columns", one_of(questions), f"{rows.column_names}", fix))
+            prompt_columns = [form[0] for form in FORMS]
+            fix = f"Set dataset.columns.{prompt_columns[0]} or another of them."
+            raise ConfigError(Mistake("dataset.columns", one_of(prompt_columns), f"{rows.column_names}", fix))
         return self._bad_chats("train", rows, answered=False)
 
     def _check_form(self, split: str, names: Sequence[str]) -> None:
         """Raise ConfigError unless a split has chats in exactly one form."""
         expected = "chats in one form: " + ", or ".join(" and ".join(form) for form in FORMS)
-        complete = complete_forms(names)
-        if not complete:
+        forms = complete_forms(names)
+        if not forms:
             fix = "Set dataset.columns.prompt and dataset.columns.completion, or dataset.columns.messages."
             raise ConfigError(Mistake("dataset.columns", expected, f"{sorted(names)} in {split}", fix))
-        if len(complete) > 1:
-            fix = f"Set dataset.columns.{complete[1][0]}=null to leave one out."
-            got = " and ".join(", ".join(form) for form in complete)
+        if len(forms) > 1:
+            fix = f"Set dataset.columns.{forms[1][0]}=null to leave one out."
+            got = " and ".join(", ".join(form) for form in forms)
             raise ConfigError(Mistake("dataset.columns", expected, f"{got} in {split}", fix))
 
     def _bad_chats(self, split: str, rows: Dataset, answered: bool) -> Iterator[BadRow]:
@@ -124,9 +124,9 @@ class SupervisedFineTuning(CausalTask):
         """Return the end token, and the token with which the template ends an answer."""
         self._set_template(processor)
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
-        last = [label for label in encode_chat(processor, turns, None)["labels"] if label != IGNORED][-1]
-        known = {*processor.added_tokens_decoder, *processor.all_special_ids}
-        return sorted({*([last] if last in known else []), processor.eos_token_id} - {None})
+        end_token = [label for label in encode_chat(processor, turns, None)["labels"] if label != IGNORED][-1]
+        special_tokens = {*processor.added_tokens_decoder, *processor.all_special_ids}
+        return sorted({*([end_token] if end_token in special_tokens else []), processor.eos_token_id} - {None})
 
     def prepare(
         self,
@@ -141,10 +141,10 @@ class SupervisedFineTuning(CausalTask):
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
             rows = [encode_chat(processor, messages_of(row), tools_of(row)) for row in _rows_of(batch)]
             columns = {name: [row[name] for row in rows] for name in ("input_ids", "labels")}
-            starts = [
+            answer_starts = [
                 next((i for i, label in enumerate(row) if label != IGNORED), len(row)) for row in columns["labels"]
             ]
-            return columns | {"length": [len(row) for row in columns["labels"]], "answer": starts}
+            return columns | {"length": [len(row) for row in columns["labels"]], "answer": answer_starts}
 
         key = {"task": "supervised_fine_tuning/3", "template": processor.chat_template}
         encoded = encode_splits(splits, encode, processor, key)
@@ -160,27 +160,35 @@ class SupervisedFineTuning(CausalTask):
 
     def _shortened(self, encoded: DatasetDict, max_length: int | None) -> EncodedData:
         """Return rows of at most `max_length` tokens, each with a part of an answer, and a report on long rows."""
-        splits, said = type(encoded)(), []
+        splits, messages = type(encoded)(), []
         for split, rows in encoded.items():
-            long = sum(length > max_length for length in rows["length"]) if max_length else 0
-            if long and self.excess_length == "error":
-                got = f"{long:,} of {len(rows):,} longer ones in {split}"
+            long_count = sum(length > max_length for length in rows["length"]) if max_length else 0
+            if long_count and self.excess_length == "error":
+                got = f"{long_count:,} of {len(rows):,} longer ones in {split}"
                 fix = "Set task.excess_length=drop or truncate."
                 raise ConfigError(Mistake("task.excess_length", f"examples of up to {max_length} tokens", got, fix))
-            most = rows["answer"] if self.excess_length == "truncate" else [length - 1 for length in rows["length"]]
-            kept = rows.select([i for i, last in enumerate(most) if not max_length or last < max_length])
-            if long and self.excess_length == "truncate":
-                kept = kept.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
-            if not len(kept):
+            last_positions = (
+                rows["answer"] if self.excess_length == "truncate" else [length - 1 for length in rows["length"]]
+            )
+            selected = rows.select(
+                [i for i, position in enumerate(last_positions) if not max_length or position < max_length]
+            )
+            if long_count and self.excess_length == "truncate":
+                selected = selected.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
+            if not len(selected):
                 got = f"none of {len(rows):,} in {split}"
                 fix = "Set task.excess_length=truncate, or shorten them."
                 raise ConfigError(Mistake("task.max_length", f"examples of up to {max_length} tokens", got, fix))
-            if long:
-                lost = len(rows) - len(kept)
-                what = f"{lost:,} dropped" + (f", {long - lost:,} cut" if self.excess_length == "truncate" else "")
-                said.append(f"{long:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {what}")
-            splits[split] = kept.remove_columns(["length", "answer"])
-        return EncodedData(splits, {}, said)
+            if long_count:
+                dropped_count = len(rows) - len(selected)
+                summary = f"{dropped_count:,} dropped" + (
+                    f", {long_count - dropped_count:,} cut" if self.excess_length == "truncate" else ""
+                )
+                messages.append(
+                    f"{long_count:,} of {len(rows):,} examples of {split} are over {max_length} tokens: {summary}"
+                )
+            splits[split] = selected.remove_columns(["length", "answer"])
+        return EncodedData(splits, {}, messages)
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""

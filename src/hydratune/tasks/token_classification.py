@@ -96,8 +96,8 @@ class TokenClassification(Task):
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
         """Return the token IDs of each window; the first one of a sentence also has its `tokens`."""
         stride = min(self.stride, (max_length or self.stride + 4) // 2)
-        limit = {**cut(max_length), "stride": stride} if max_length else {}
-        encoded = processor(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **limit)
+        options = {**cut(max_length), "stride": stride} if max_length else {}
+        encoded = processor(batch["tokens"], is_split_into_words=True, return_overflowing_tokens=True, **options)
         sentences = encoded.pop("overflow_to_sample_mapping")
         return {**encoded, **_windows(sentences, list(map(encoded.word_ids, range(len(sentences)))), batch["tokens"])}
 
@@ -123,24 +123,24 @@ class TokenClassification(Task):
         sizes = {"max_length": max_length, "stride": self.stride}
         key = {"task": "token_classification/3", "labels": labels.names, **sizes}
         encoded = encode_splits(splits, encode, processor, key)
-        said = [
+        messages = [
             f"{len(splits[split]):,} sentences of {split} became {len(rows):,} windows of up to {max_length} tokens"
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return EncodedData(encoded, labels.head(), said)
+        return EncodedData(encoded, labels.head(), messages)
 
     def _refuse_other_tags(self, names: Sequence[str]) -> None:
         """Raise ConfigError for tags that seqeval cannot read, if any metric is about entities."""
         if not {*self.metrics} & {*_ENTITY_METRICS}:
             return
         tags = [name for name in names if name != "O"]
-        if other := _unread(tags, self.scheme):
+        if unreadable := _unread(tags, self.scheme):
             schemes = [scheme for scheme in _PREFIXES if scheme and not _unread(tags, scheme)]
             if not schemes:
                 fix = "Set task.metrics=[accuracy] objective=eval_accuracy, or name them: dataset.labels=[O,B-x,I-x]."
-                raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{other[:3]}", fix))
-            expected = f"a scheme with tags such as {other[0]}"
+                raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{unreadable[:3]}", fix))
+            expected = f"a scheme with tags such as {unreadable[0]}"
             raise ConfigError(Mistake("task.scheme", expected, repr(self.scheme), f"Set task.scheme={schemes[0]}."))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
@@ -158,26 +158,26 @@ class TokenClassification(Task):
         """Return the metrics that the config names, and those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entity_scores, word_accuracy
 
-        true, said = column_values(rows, "labels", "predictions")
-        scores = {"accuracy": word_accuracy(true, said)} if "accuracy" in self.metrics else {}
+        labels, predicted = column_values(rows, "labels", "predictions")
+        scores = {"accuracy": word_accuracy(labels, predicted)} if "accuracy" in self.metrics else {}
         if {*self.metrics} & {*_ENTITY_METRICS}:
-            scores |= entity_scores(true, said, self.scheme)
-        kinds = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
-        chosen = {name: scores[name] for name in dict.fromkeys((*self.metrics, *kinds))}
-        return chosen | self.extra_scores(predictions=said, references=true)
+            scores |= entity_scores(labels, predicted, self.scheme)
+        entity_metrics = [name for name in scores if name.partition("_")[0] in self.metrics] if self.per_type else []
+        selected = {name: scores[name] for name in dict.fromkeys((*self.metrics, *entity_metrics))}
+        return selected | self.extra_scores(predictions=predicted, references=labels)
 
     def row_contributions(self, row: Mapping[str, Any], names: Sequence[str]) -> dict[str, tuple[float, float]]:  # noqa: ARG002
         """Return the sums of a row for all metrics except those of each entity type."""
         from hydratune.tasks.metrics.sequence_labeling import entities
 
-        right = sum(true == said for true, said in zip(row["labels"], row["predictions"], strict=True))
-        true, said = (entities(row[key], self.scheme) for key in ("labels", "predictions"))
-        both = float(len(true & said))
+        correct = sum(label == predicted for label, predicted in zip(row["labels"], row["predictions"], strict=True))
+        true, predicted = (entities(row[key], self.scheme) for key in ("labels", "predictions"))
+        common = float(len(true & predicted))
         return {
-            "accuracy": (float(right), float(len(row["labels"]))),
-            "f1": (2 * both, float(len(true) + len(said))),
-            "precision": (both, float(len(said))),
-            "recall": (both, float(len(true))),
+            "accuracy": (float(correct), float(len(row["labels"]))),
+            "f1": (2 * common, float(len(true) + len(predicted))),
+            "precision": (common, float(len(predicted))),
+            "recall": (common, float(len(true))),
         }
 
     def format_predictions(self, predictions: Any, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
@@ -185,25 +185,27 @@ class TokenClassification(Task):
         names, rows = evaluated.head["id2label"], evaluated.rows
         outside = "O" if "O" in names.values() else names[0]  # label of a word without any token
         sentences: list[dict[str, list[str]]] = []
-        for tokens, words, places, said in zip(rows["tokens"], rows["words"], rows["places"], predictions, strict=True):
+        for tokens, words, places, predicted in zip(
+            rows["tokens"], rows["words"], rows["places"], predictions, strict=True
+        ):
             if tokens:  # the first window of a sentence
                 sentences.append({"tokens": tokens, "predictions": [outside] * len(tokens)})
             for word, place in zip(words, places, strict=True):
-                sentences[-1]["predictions"][word] = names[int(said[place])]
+                sentences[-1]["predictions"][word] = names[int(predicted[place])]
         return sentences
 
     def predictions_with_labels(self, prediction: EvalPrediction, evaluated: EvalSplit) -> Iterable[Mapping[str, Any]]:
         """Yield the words of each sentence, their true labels, and their predicted labels."""
         true = (labels for labels in evaluated.rows["word_labels"] if labels)  # of the first windows
-        for labels, said in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
-            yield {"tokens": said["tokens"], "labels": labels, "predictions": said["predictions"]}
+        for labels, predicted in zip(true, self.format_predictions(prediction.predictions, evaluated), strict=True):
+            yield {"tokens": predicted["tokens"], "labels": labels, "predictions": predicted["predictions"]}
 
     def tables(self, rows: Sequence[Mapping[str, Any]], head: Mapping[str, Any]) -> Mapping[str, pd.DataFrame]:  # noqa: ARG002
         """Return a table with the scores of each entity type, if any metric is about entities."""
         from hydratune.tasks.metrics.tables import entities
 
-        true, said = column_values(rows, "labels", "predictions")
-        return entities(true, said, self.scheme) if {*self.metrics} & {*_ENTITY_METRICS} else {}
+        true, predicted = column_values(rows, "labels", "predictions")
+        return entities(true, predicted, self.scheme) if {*self.metrics} & {*_ENTITY_METRICS} else {}
 
     def example(self, row: Mapping[str, Any], processor: Any) -> dict[str, str]:  # noqa: ARG002
         """Return the words as a text, which the pipeline splits by itself."""
@@ -234,9 +236,9 @@ def _windows(
         tokens: Words of each sentence; the first window of a sentence has them as its `tokens`.
     """
     columns: dict[str, list[list[Any]]] = {name: [] for name in ("words", "places", "tokens")}
-    last, counted = None, -1
+    last_sentence, counted = None, -1
     for sentence, window in zip(sentences, word_ids, strict=True):
-        is_first, last = sentence != last, sentence
+        is_first, last_sentence = sentence != last_sentence, sentence
         counted = -1 if is_first else counted  # the last word of the sentence that was counted
         words, places = [], []
         for place, word in enumerate(window):

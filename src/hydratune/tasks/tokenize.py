@@ -29,10 +29,10 @@ def encode_splits(
         key: Other values that the result depends on, with the task's name and a version number of its code.
         with_indices: Whether `encode` also takes the rows' numbers in their split.
     """
-    described = {"tokenizer": tokenizer_hash(tokenizer), "tokenizers": version("tokenizers"), **key}
+    full_key = {"tokenizer": tokenizer_hash(tokenizer), "tokenizers": version("tokenizers"), **key}
     return type(splits)(
         {
-            split: cached_map(rows, encode, {**described, "split": split}, f"tokenizing {split}", with_indices)
+            split: cached_map(rows, encode, {**full_key, "split": split}, f"tokenizing {split}", with_indices)
             for split, rows in splits.items()
         }
     )
@@ -54,13 +54,15 @@ def truncated(tokenizer: Any, encoded: Any, *texts: Any) -> list[bool]:
     """Return whether each text of a batch, encoded with `cut`, lost tokens."""
     if encoded.is_fast:
         return [bool(encoding.overflowing) for encoding in encoded.encodings]
-    whole = tokenizer(*texts, verbose=False)["input_ids"]
-    return [len(w) > len(c) for w, c in zip(whole, encoded["input_ids"], strict=True)]
+    full_ids = tokenizer(*texts, verbose=False)["input_ids"]
+    return [len(full) > len(short) for full, short in zip(full_ids, encoded["input_ids"], strict=True)]
 
 
 def say_truncated(splits: DatasetDict, max_length: int | None, what: str = "texts") -> tuple[DatasetDict, list[str]]:
     """Return the splits without their column `truncated`, and a sentence with its counts, except for streams."""
     counts = {split: sum(rows["truncated"]) for split, rows in splits.items() if not is_stream(rows)}
-    parts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
-    said = [f"{sum(counts.values()):,} {what} were cut to {max_length} tokens: {parts}"] if parts else []
-    return type(splits)({split: rows.remove_columns("truncated") for split, rows in splits.items()}), said
+    split_counts = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
+    messages = (
+        [f"{sum(counts.values()):,} {what} were cut to {max_length} tokens: {split_counts}"] if split_counts else []
+    )
+    return type(splits)({split: rows.remove_columns("truncated") for split, rows in splits.items()}), messages

@@ -50,10 +50,10 @@ def macro_f1_of_counts(hits: Any, true: Any, predicted: Any) -> float:
 def matthews_correlation_of_counts(hits: Any, true: Any, predicted: Any) -> float:
     """Return `matthews_correlation` from the same (labels,) counts as `macro_f1_of_counts`."""
     rows = true.sum(dtype=float)
-    spread = (rows**2 - (predicted.astype(float) ** 2).sum()) * (rows**2 - (true.astype(float) ** 2).sum())
-    if spread == 0:
+    variance_product = (rows**2 - (predicted.astype(float) ** 2).sum()) * (rows**2 - (true.astype(float) ** 2).sum())
+    if variance_product == 0:
         return 0.0
-    return float((hits.sum() * rows - (true.astype(float) * predicted).sum()) / spread**0.5)
+    return float((hits.sum() * rows - (true.astype(float) * predicted).sum()) / variance_product**0.5)
 
 
 # Metrics of `CLASSIFICATION` that are functions of these counts.

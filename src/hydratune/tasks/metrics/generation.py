@@ -85,7 +85,7 @@ def _corpus(name: str, tokenizer: str = "") -> BLEU | CHRF:
 def exact_match(predictions: Sequence[str], references: Sequence[Reference]) -> float:
     """Return the share of predictions that equal a reference, ignoring whitespace at their ends."""
     pairs = zip(map(texts_of, references), predictions, strict=True)
-    return sum(any(text.strip() == said.strip() for text in texts) for texts, said in pairs) / len(references)
+    return sum(any(text.strip() == output.strip() for text in texts) for texts, output in pairs) / len(references)
 
 
 TOKENIZER = "tokenizer"  # input of the task: the tokenizer of BLEU

@@ -105,15 +105,15 @@ class Metric(Configurable):
 
     def _check_signature(self, node: Mapping[str, Any]) -> Iterator[Mistake]:
         """Compare the parameters of the function with `inputs` and the arguments of its node."""
-        found = signature(str(node.get("_target_")))
-        if found is None:
+        function_signature = signature(str(node.get("_target_")))
+        if function_signature is None:
             return
         for parameter in self.inputs:
-            if parameter not in found.parameters and not found.accepts_any:
-                known = [name for name in found.parameters if name not in node]
-                fix = f"Map parameters to inputs, e.g. inputs={{{known[0] if known else 'y_pred'}: predictions}}."
-                yield Mistake("inputs", f"parameters of {found.path}: {known}", repr(parameter), fix)
-        for name, argument in found.parameters.items():
+            if parameter not in function_signature.parameters and not function_signature.accepts_any:
+                params = [name for name in function_signature.parameters if name not in node]
+                fix = f"Map parameters to inputs, e.g. inputs={{{params[0] if params else 'y_pred'}: predictions}}."
+                yield Mistake("inputs", f"parameters of {function_signature.path}: {params}", repr(parameter), fix)
+        for name, argument in function_signature.parameters.items():
             if argument.required and not name.startswith("*") and name not in (*self.inputs, *node):
                 fix = f"Set function.{name}=VALUE, or map it to an input in inputs."
                 yield Mistake(f"function.{name}", "a value", "none", fix)

@@ -14,6 +14,6 @@ def texts_of(reference: Reference) -> list[str]:
 
 def streams(references: Sequence[Reference]) -> list[list[str | None]]:
     """Return references in the form of sacreBLEU: the first one of each row, the second ones, ...; None if missing."""
-    lists = [texts_of(reference) for reference in references]
-    most = max(map(len, lists), default=1)
-    return [[texts[i] if i < len(texts) else None for texts in lists] for i in range(most)]
+    texts_by_row = [texts_of(reference) for reference in references]
+    max_count = max(map(len, texts_by_row), default=1)
+    return [[texts[i] if i < len(texts) else None for texts in texts_by_row] for i in range(max_count)]

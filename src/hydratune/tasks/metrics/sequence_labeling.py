@@ -19,8 +19,8 @@ def entities(labels: Sequence[str], tagging: str | None = None) -> set[tuple[str
     """Return the type, first word, and last word of each entity of one sentence, as `entity_scores` reads them."""
     if tagging is None:
         return {*metrics.sequence_labeling.get_entities(list(labels))}
-    (found,) = scheme.Entities([list(labels)], getattr(scheme, tagging)).entities
-    return {(entity.tag, entity.start, entity.end) for entity in found}
+    (parsed_entities,) = scheme.Entities([list(labels)], getattr(scheme, tagging)).entities
+    return {(entity.tag, entity.start, entity.end) for entity in parsed_entities}
 
 
 def entity_scores(
@@ -42,7 +42,10 @@ def entity_scores(
     with warnings.catch_warnings():  # about a mean over no types, if a strict reading finds no entities
         warnings.simplefilter("ignore", RuntimeWarning)
         report = metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
-    kinds = {"micro avg": "", **{kind: f"_{kind}" for kind in report if not kind.endswith(" avg")}}
-    for kind, suffix in kinds.items():
-        scores |= {f"{ours}{suffix}": float(report[kind][theirs]) for theirs, ours in _NAMES.items()}
+    suffixes = {
+        "micro avg": "",
+        **{entity_type: f"_{entity_type}" for entity_type in report if not entity_type.endswith(" avg")},
+    }
+    for entity_type, suffix in suffixes.items():
+        scores |= {f"{name}{suffix}": float(report[entity_type][report_key]) for report_key, name in _NAMES.items()}
     return scores

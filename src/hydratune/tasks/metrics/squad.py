@@ -56,16 +56,16 @@ def scores(predictions: Sequence[str], answers: Sequence[Sequence[str]], version
     If some questions have no answer, both scores are also computed for questions with and without answers, e.g.
     `f1_no_answer`.
     """
-    kinds = {
+    rows_by_suffix = {
         "": list(range(len(predictions))),
-        "_has_answer": [i for i, known in enumerate(answers) if known],
-        "_no_answer": [i for i, known in enumerate(answers) if not known],
+        "_has_answer": [i for i, gold in enumerate(answers) if gold],
+        "_no_answer": [i for i, gold in enumerate(answers) if not gold],
     }
-    if not kinds["_no_answer"]:
-        kinds = {"": kinds[""]}
+    if not rows_by_suffix["_no_answer"]:
+        rows_by_suffix = {"": rows_by_suffix[""]}
     return {
-        f"{name}{kind}": 100 * sum(score(predictions[i], answers[i], version_2) for i in rows) / len(rows)
-        for kind, rows in kinds.items()
+        f"{name}{suffix}": 100 * sum(score(predictions[i], answers[i], version_2) for i in rows) / len(rows)
+        for suffix, rows in rows_by_suffix.items()
         if rows
         for name, score in (("exact_match", exact_match), ("f1", f1))
     }
@@ -109,8 +109,8 @@ class SpanCandidates:
         offsets = window["offsets"]
         for start, score in zip(window["starts"], window["start_scores"], strict=True):
             for end, end_score in zip(window["ends"], window["end_scores"], strict=True):
-                fits = 0 <= start <= end < min(start + max_answer_length, len(offsets))
-                if fits and offsets[start] and offsets[end] and score + end_score > self.best.score:
+                is_valid = 0 <= start <= end < min(start + max_answer_length, len(offsets))
+                if is_valid and offsets[start] and offsets[end] and score + end_score > self.best.score:
                     self.best = Span(context[offsets[start][0] : offsets[end][1]], float(score + end_score))
 
 

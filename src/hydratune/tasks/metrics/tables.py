@@ -40,10 +40,10 @@ def entities(
         return {}
     strict = {"mode": "strict", "scheme": getattr(seqeval_scheme, tagging)} if tagging else {}
     report = seqeval_metrics.classification_report(true, said, output_dict=True, zero_division=0, **strict)
-    return {PER_LABEL: _table(report, [kind for kind in report if not kind.endswith(" avg")])}
+    return {PER_LABEL: _table(report, [entity_type for entity_type in report if not entity_type.endswith(" avg")])}
 
 
 def _table(report: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
     """Return one row per label: precision, recall, f1, support."""
-    rows = {name: {ours: report[name][theirs] for theirs, ours in _NAMES.items()} for name in names}
+    rows = {name: {column: report[name][report_key] for report_key, column in _NAMES.items()} for name in names}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("label")
