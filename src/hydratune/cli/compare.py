@@ -22,23 +22,23 @@ Exit code 2: an error, or runs that have no metric in common."""
 
 def main(arguments: Sequence[str]) -> int:
     """Compare runs and return the exit code."""
-    given = _parser().parse_args(arguments)
-    if given.plot:
-        _check_plot(given.plot)
+    args = _parser().parse_args(arguments)
+    if args.plot:
+        _check_plot(args.plot)
     # These imports come late to keep --help fast: they import Hydra, and MLflow when they open a store.
     from hydratune.evaluation.compare import table
     from hydratune.evaluation.compare.selection import Stores, chosen
     from hydratune.evaluation.compare.verdict import judge
     from hydratune.tracking.mlflow import Mlflow
 
-    runs = chosen(Stores(given.uri or Mlflow.uri), given.runs, given.experiment, given.last, given.all)
-    verdict = judge(runs, given.metric)
-    write = table.as_json if given.json else table.as_csv if given.csv else table.table
+    runs = chosen(Stores(args.uri or Mlflow.uri), args.runs, args.experiment, args.last, args.all)
+    verdict = judge(runs, args.metric)
+    write = table.as_json if args.json else table.as_csv if args.csv else table.table
     write(runs, verdict)
-    if given.plot:
+    if args.plot:
         from hydratune.evaluation.compare.plot import draw
 
-        draw(runs, verdict, given.plot)
+        draw(runs, verdict, args.plot)
     if not verdict.comparisons and not table.shared_metrics(runs):
         print("nothing could be compared: no two of these runs have measured the same metric", file=sys.stderr)
         return USER_MISTAKE

@@ -19,40 +19,40 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("directory", nargs="?", type=Path, help="with copy: your own conf directory")
     parser.add_argument("--name", help="with copy: name of the copy [default: my_OPTION]")
     parser.add_argument("--config-dir", type=Path, help="conf directory whose options are also listed")
-    given = parser.parse_args(arguments)
-    if given.config_dir and not given.config_dir.is_dir():
+    args = parser.parse_args(arguments)
+    if args.config_dir and not args.config_dir.is_dir():
         fix = f"Paths are relative to {Path.cwd()}."
-        raise ConfigError(Mistake("--config-dir", "a directory that exists", repr(str(given.config_dir)), fix))
-    if given.what == "copy":
-        if not given.option or not given.directory:
+        raise ConfigError(Mistake("--config-dir", "a directory that exists", repr(str(args.config_dir)), fix))
+    if args.what == "copy":
+        if not args.option or not args.directory:
             parser.error("copy needs GROUP/OPTION and a directory, e.g. hydratune configs copy dataset/local my_conf")
-        return _copy(given.option, given.directory, given.name)
-    return _list(given.what, [shipped_dir(), *([given.config_dir] if given.config_dir else [])])
+        return _copy(args.option, args.directory, args.name)
+    return _list(args.what, [shipped_dir(), *([args.config_dir] if args.config_dir else [])])
 
 
 def _list(group: str | None, folders: Sequence[Path]) -> int:
-    found = options(*folders)
-    groups = sorted({option.group for option in found})
+    config_options = options(*folders)
+    groups = sorted({option.group for option in config_options})
     if group and group not in groups:
         fix = did_you_mean(group, groups, "Run `hydratune configs`.")
         raise ConfigError(Mistake("group", one_of(groups, "hydratune configs"), repr(group), fix))
-    shown = [option for option in found if group in (None, option.group)]
-    width = max(len(option.name) for option in shown)
-    for name in dict.fromkeys(option.group for option in shown):
+    listed_options = [option for option in config_options if group in (None, option.group)]
+    width = max(len(option.name) for option in listed_options)
+    for name in dict.fromkeys(option.group for option in listed_options):
         print(name)
-        for option in shown:
+        for option in listed_options:
             if option.group == name:
                 print(f"  {option.name:<{width}}  {option.summary}")
     return 0
 
 
-def _copy(wanted: str, directory: Path, name: str | None) -> int:
+def _copy(option_path: str, directory: Path, name: str | None) -> int:
     """Copy one option under a new name; under its own name, the shipped config would be found first."""
     by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
-    if wanted not in by_path:
-        fix = did_you_mean(wanted, by_path, "Run `hydratune configs` to see them.")
-        raise ConfigError(Mistake("option", one_of(by_path, "hydratune configs"), repr(wanted), fix))
-    option = by_path[wanted]
+    if option_path not in by_path:
+        fix = did_you_mean(option_path, by_path, "Run `hydratune configs` to see them.")
+        raise ConfigError(Mistake("option", one_of(by_path, "hydratune configs"), repr(option_path), fix))
+    option = by_path[option_path]
     target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
     if f"{option.group}/{target.stem}" in by_path:
         got = f"{target.stem!r}, which is shipped and would be found first"

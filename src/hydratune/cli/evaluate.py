@@ -31,40 +31,40 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--name", help="name of the evaluation [default: the name of the data]")
     parser.add_argument("--config-dir", type=Path, help="conf directory of your own configs")
     parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    given = parser.parse_intermixed_args(list(arguments))
+    args = parser.parse_intermixed_args(list(arguments))
     log_to_stderr()
-    run = open_run(given.run, given.uri)
-    found = evaluate(run, given.overrides, given.name, given.config_dir)
-    _show(found)
-    path = run.directory / FOLDER / f"{found.name}.json"
+    run = open_run(args.run, args.uri)
+    evaluation = evaluate(run, args.overrides, args.name, args.config_dir)
+    _show(evaluation)
+    path = run.directory / FOLDER / f"{evaluation.name}.json"
     path.parent.mkdir(exist_ok=True)
-    write_json(path, vars(found))
+    write_json(path, vars(evaluation))
     print(f"file     {os.path.relpath(path)}")
-    return _record(run.directory, found)
+    return _record(run.directory, evaluation)
 
 
-def _show(found: Evaluation) -> None:
+def _show(evaluation: Evaluation) -> None:
     from rich.table import Table
 
-    table = Table("", found.name)
-    for name, value in found.metrics.items():
+    table = Table("", evaluation.name)
+    for name, value in evaluation.metrics.items():
         table.add_row(name, f"{value:.4f}")
     plain_console(soft_wrap=True).print(table)
 
 
-def _record(directory: Path, found: Evaluation) -> int:
+def _record(directory: Path, evaluation: Evaluation) -> int:
     """Log the scores to the run's MLflow run, and return the exit code."""
     from hydratune.tracking.later import log_to_run
 
-    prefix = f"eval_on_{found.name}"
+    prefix = f"eval_on_{evaluation.name}"
     try:
-        if (where := checked_pointer(directory)) is None:
+        if (pointer := checked_pointer(directory)) is None:
             print("MLflow   the run is in no store, so only the file was written")
             return 0
-        values = {f"{prefix}/{name}": value for name, value in found.metrics.items()}
-        log_to_run(where, values, {f"{prefix}.precision": found.precision})
+        values = {f"{prefix}/{name}": value for name, value in evaluation.metrics.items()}
+        log_to_run(pointer, values, {f"{prefix}.precision": evaluation.precision})
     except ConfigError as error:
         log.warning("MLflow was not told: %s", error)
         return FAILED
-    print(f"MLflow   {prefix}/ in run {where['run_id']}")
+    print(f"MLflow   {prefix}/ in run {pointer['run_id']}")
     return 0

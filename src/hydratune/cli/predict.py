@@ -35,9 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--columns", type=_names, metavar="NAME,...", help="input columns in the output [default: all]")
     parser.add_argument("--uri", default=Mlflow.uri, help="MLflow store of RUN [default: %(default)s]")
-    given = vars(parser.parse_intermixed_args(list(arguments)))
+    args = vars(parser.parse_intermixed_args(list(arguments)))
     log_to_stderr()
-    predict(PredictRequest(skip_bad_rows=given.pop("on_bad_rows") == "skip", **given))
+    predict(PredictRequest(skip_bad_rows=args.pop("on_bad_rows") == "skip", **args))
     return 0
 
 

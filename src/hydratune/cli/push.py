@@ -28,13 +28,13 @@ def main(arguments: Sequence[str]) -> int:
         "--to", metavar="REPO", help="Hub ID, NAME or OWNER/NAME [default: hub_model_id, or the name of the run]"
     )
     parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    cfg, directory = _finished(given.run), given.run.resolve()
-    repo_id = given.to or default_repo_id(cfg, directory)
+    cfg, directory = _finished(args.run), args.run.resolve()
+    repo_id = args.to or default_repo_id(cfg, directory)
     hub.check_push("--to", repo_id, token=None)
     try:
-        url = Push(directory, repo_id, private=not given.public).send()
+        url = Push(directory, repo_id, private=not args.public).send()
     except hub.PushError as error:
         print_error(str(error), "Run the same command again to resume the upload.")
         return FAILED
@@ -56,8 +56,8 @@ def _finished(directory: Path) -> DictConfig:
 def _record(directory: Path, url: str) -> None:
     """Add the address to the run in MLflow, if it is tracked there."""
     try:
-        if (where := checked_pointer(directory)) is None:
+        if (pointer := checked_pointer(directory)) is None:
             return
-        log_to_run(where, tags={TAG: url})
+        log_to_run(pointer, tags={TAG: url})
     except ConfigError as error:  # the push itself has succeeded
         print_line(f"the address is not in MLflow: {error}", "warning: ", "bold yellow")

@@ -28,26 +28,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
     parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="override, e.g. trainer.args.max_steps=1000")
     parser.add_argument(*DRY_RUN, action="store_true", help="check whether the run can be resumed, without training")
-    given = parser.parse_args(arguments)
-    directory = directory_of(given.run, given.uri).absolute()
+    args = parser.parse_args(arguments)
+    directory = directory_of(args.run, args.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
         fix = "To resume a sweep, run its command again."
-        raise ConfigError(Mistake("RUN", "a run of its own", f"{given.run!r}, a part of a sweep", fix))
+        raise ConfigError(Mistake("RUN", "a run of its own", f"{args.run!r}, a part of a sweep", fix))
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."
-        raise ConfigError(Mistake("RUN", "a run's directory", repr(given.run), fix))
+        raise ConfigError(Mistake("RUN", "a run's directory", repr(args.run), fix))
     is_finished = (directory / METRICS).is_file()
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):
-        print(f"{given.run}: finished, nothing to do")
+        print(f"{args.run}: finished, nothing to do")
         return 0
     check_links(directory)
-    node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
-    check_started_here(str(node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
-    flags = config_flags(node)
-    typed = _overrides(directory)
-    dry = [DRY_RUN[-1]] if given.dry_run else []
-    arguments = [*flags, *typed, *given.overrides, *dry]
-    return train(arguments, directory, typed, is_own_project=started_here(directory))
+    hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
+    check_started_here(str(hydra_node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
+    flags = config_flags(hydra_node)
+    stored_overrides = _overrides(directory)
+    dry_run_flags = [DRY_RUN[-1]] if args.dry_run else []
+    arguments = [*flags, *stored_overrides, *args.overrides, *dry_run_flags]
+    return train(arguments, directory, stored_overrides, is_own_project=started_here(directory))
 
 
 def _overrides(directory: Path) -> list[str]:

@@ -17,10 +17,10 @@ def show(result: RunResult) -> None:
     """Print a table of validation and test metrics, the location of the files, and the command that opens MLflow."""
     from rich.table import Table
 
-    columns = {split: found for split in ("eval", "test") if (found := split_metrics(result.metrics, split))}
+    columns = {split: metrics for split in ("eval", "test") if (metrics := split_metrics(result.metrics, split))}
     table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
-    for name in dict.fromkeys(name for found in columns.values() for name in found):
-        table.add_row(name, *(_number(found.get(name)) for found in columns.values()))
+    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
+        table.add_row(name, *(_number(metrics.get(name)) for metrics in columns.values()))
     console = plain_console(soft_wrap=True)
     console.print(table)
     console.print(f"files    {os.path.relpath(result.directory)}")
@@ -42,8 +42,8 @@ def oom_hint(error: BaseException, directory: Path) -> str | None:
     """
     if not directory.exists():
         return f"{os.path.relpath(directory)} was removed while the command ran: run the same command again"
-    if found := _disk_fault(error, directory):
-        return f"{found}; what was saved before is kept"
+    if fault := _disk_fault(error, directory):
+        return f"{fault}; what was saved before is kept"
     if isinstance(error, Exception) and is_oom(error):
         return (
             "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
@@ -54,12 +54,12 @@ def oom_hint(error: BaseException, directory: Path) -> str | None:
 
 def _disk_fault(error: BaseException, directory: Path) -> str | None:
     """Return a description of the fault of a directory's disk; None without a fault."""
-    where, disk = os.path.relpath(directory), os.statvfs(directory)
-    number = error.errno if isinstance(error, OSError) else None
-    if disk.f_flag & os.ST_RDONLY or number == errno.EROFS:
-        return f"the disk of {where} is read-only: make it writable"
-    if disk.f_files and not disk.f_favail:
-        return f"the disk of {where} has no free inodes: remove files, df -i counts them"
-    if disk.f_bavail * disk.f_frsize < _LITTLE or number in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {where} is full: free some space, df -h shows it"
+    path, disk_stats = os.path.relpath(directory), os.statvfs(directory)
+    error_number = error.errno if isinstance(error, OSError) else None
+    if disk_stats.f_flag & os.ST_RDONLY or error_number == errno.EROFS:
+        return f"the disk of {path} is read-only: make it writable"
+    if disk_stats.f_files and not disk_stats.f_favail:
+        return f"the disk of {path} has no free inodes: remove files, df -i counts them"
+    if disk_stats.f_bavail * disk_stats.f_frsize < _LITTLE or error_number in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {path} is full: free some space, df -h shows it"
     return None

@@ -32,15 +32,15 @@ A sweep begins with: hydratune -m OVERRIDES"""
 
 def main(arguments: Sequence[str]) -> int:
     """Run the subcommand in the first argument, and return the exit code."""
-    what, *rest = arguments or ["--help"]
-    if what in ("-h", "--help"):
+    subcommand, *rest = arguments or ["--help"]
+    if subcommand in ("-h", "--help"):
         print(_USAGE)
         return 0
-    if what not in _VERBS:
-        fix = did_you_mean(what, _VERBS, "See hydratune sweep --help.")
-        raise ConfigError(Mistake("sweep", one_of(_VERBS), repr(what), fix))
+    if subcommand not in _VERBS:
+        fix = did_you_mean(subcommand, _VERBS, "See hydratune sweep --help.")
+        raise ConfigError(Mistake("sweep", one_of(_VERBS), repr(subcommand), fix))
     try:
-        return _VERBS[what](rest)
+        return _VERBS[subcommand](rest)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.compose_error(error)) from error
 
@@ -83,17 +83,17 @@ def _finish(arguments: Sequence[str]) -> int:
         "--config-dir", type=Path, help="conf directory for the experiment [default: the sweep's, or my_conf]"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing experiment")
-    given = parser.parse_intermixed_args(arguments)
-    seeds = None if given.seeds is None else _seeds(given.seeds)
-    conf = given.config_dir.absolute() if given.config_dir else None
-    plan, cfg = _opened(given.name)
-    typed = [text.lstrip("+").partition("=")[0] for text in given.overrides]
-    if "seed" in typed:  # a run's directory and the table are named after the seeds of --seeds
-        value = next(text for text in given.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
+    args = parser.parse_intermixed_args(arguments)
+    seeds = None if args.seeds is None else _seeds(args.seeds)
+    config_dir = args.config_dir.absolute() if args.config_dir else None
+    plan, cfg = _opened(args.name)
+    typed_keys = [text.lstrip("+").partition("=")[0] for text in args.overrides]
+    if "seed" in typed_keys:  # a run's directory and the table are named after the seeds of --seeds
+        value = next(text for text in args.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
         raise ConfigError(Mistake("seed", "seeds in --seeds", repr(value), f"Set --seeds {value}."))
-    if plan.cwd != str(Path.cwd()) and (mistakes := [*hydra_guard.data_files(cfg, typed)]):
+    if plan.cwd != str(Path.cwd()) and (mistakes := [*hydra_guard.data_files(cfg, typed_keys)]):
         raise ConfigError(*mistakes)
-    return finish(plan, cfg, conf, seeds, given.trial, given.overrides, given.force)
+    return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force)
 
 
 _VERBS: dict[str, Callable[[Sequence[str]], int]] = {"report": _report, "plan": _plan, "finish": _finish}
@@ -130,6 +130,6 @@ def _directory(name: str) -> Path:
     for folder in (Path(name), _PLACE / name):
         if (folder / PLAN).is_file():
             return folder
-    known = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
-    fix = did_you_mean(Path(name).name, known, f"Name one of {_PLACE}/, or its directory.")
+    sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
+    fix = did_you_mean(Path(name).name, sweep_names, f"Name one of {_PLACE}/, or its directory.")
     raise ConfigError(Mistake("NAME", f"a sweep's directory, or a name below {_PLACE}/", repr(name), fix))

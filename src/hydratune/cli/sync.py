@@ -25,21 +25,23 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="hydratune sync", description=__doc__)
     parser.add_argument("run", nargs="+", metavar="RUN", type=Path, help="run directory or sweep directory")
     parser.add_argument("--uri", help="MLflow store [default: the store of the run]")
-    given = parser.parse_args(arguments)
-    for directory in given.run:
+    args = parser.parse_args(arguments)
+    for directory in args.run:
         check_links(directory)
-    found = {directory: journals(directory.absolute()) for directory in given.run}
-    mistakes = [mistake for directory in found for mistake in _mistakes(directory, found[directory], given.uri)]
+    journals_of = {directory: journals(directory.absolute()) for directory in args.run}
+    mistakes = [
+        mistake for directory in journals_of for mistake in _mistakes(directory, journals_of[directory], args.uri)
+    ]
     if mistakes:
         raise ConfigError(*mistakes)
-    return max([_sync(journal, given.uri) for several in found.values() for journal in several])
+    return max([_sync(journal, args.uri) for group in journals_of.values() for journal in group])
 
 
-def _mistakes(directory: Path, found: Sequence[Journal], uri: str | None) -> Iterator[Mistake]:
-    if not found:
+def _mistakes(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Mistake]:
+    if not run_journals:
         fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
         yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
-    for recorded in {_recorded_uri(journal) for journal in found} if uri is None else ():
+    for recorded in {_recorded_uri(journal) for journal in run_journals} if uri is None else ():
         path = client.sqlite_path(recorded)
         if wrong := client.address_mistake(recorded, "--uri") or servers.stored_mistake(recorded, directory, "--uri"):
             yield wrong
@@ -56,10 +58,10 @@ def _recorded_uri(journal: Journal) -> str:
     return client.stored_uri(journal.uri, journal.directory_before, journal.directory)
 
 
-def _sync(journal: Journal, given: str | None) -> int:
+def _sync(journal: Journal, uri_option: str | None) -> int:
     """Upload a run's entries; return 0 if the store has all of them or if the run still uploads them itself."""
     name = os.path.relpath(journal.directory)
-    uri = client.typed_uri(given) if given else _recorded_uri(journal)
+    uri = client.typed_uri(uri_option) if uri_option else _recorded_uri(journal)
     try:
         with FileLock(journal.directory / LOCK, timeout=0):
             upload_pending(journal, Delivery(client.connect(uri), uri, journal.directory))

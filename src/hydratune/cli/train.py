@@ -78,7 +78,7 @@ def train(
         is_own_project: Whether that run was started in this directory, so that its data files are the user's choice.
     """
     flags = parse_overrides(arguments)
-    request, dry = _request(flags), flags.dry_run
+    request, dry_run = _request(flags), flags.dry_run
     rest = [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]
     if flags.shell_completion:
         return _run_hydra([*rest, *flags.overrides])
@@ -88,7 +88,7 @@ def train(
         if flags.help or flags.hydra_help or flags.info:
             return _run_hydra([*rest, *flags.overrides])
         if flags.multirun and not flags.cfg:
-            return _sweep(request, rest, dry)
+            return _sweep(request, rest, dry_run)
         with composition.composer(request):
             overrides = composition.force_add(request)
             cfg = None if flags.cfg else checked(request, stored, is_own_project=is_own_project)
@@ -98,43 +98,43 @@ def train(
         return _run_hydra([*rest, *overrides])
     if continued:
         check_seed(cfg, continued)
-    if dry:
-        print(f"one run; no errors found\n{preflight([cfg], dry)}")
+    if dry_run:
+        print(f"one run; no errors found\n{preflight([cfg], dry_run)}")
         return 0
-    several, number = machines(cfg)
-    wanted = Path(cfg.hydra.run.dir).absolute()
-    if not continued and (continued := _previous(cfg, wanted, request, several)):
+    n_machines, number = machines(cfg)
+    target = Path(cfg.hydra.run.dir).absolute()
+    if not continued and (continued := _previous(cfg, target, request, n_machines)):
         check_links(continued)
-    place = continued or wanted
-    if (continued or several > 1) and (place / METRICS).is_file():
-        print(f"{os.path.relpath(place)}: finished, nothing to do")
-        build(cfg.tracking).deliver(place)  # the final upload may have been interrupted
+    run_dir = continued or target
+    if (continued or n_machines > 1) and (run_dir / METRICS).is_file():
+        print(f"{os.path.relpath(run_dir)}: finished, nothing to do")
+        build(cfg.tracking).deliver(run_dir)  # the final upload may have been interrupted
         return 0
     checkpoint = preflight([cfg]).checkpoint
-    if several > 1:
-        continued = _shared(place, number, request)
-    new = _missing_parents(place)
+    if n_machines > 1:
+        continued = _shared(run_dir, number, request)
+    new_parents = _missing_parents(run_dir)
     try:
-        directory = continued or claim_directory(place)
+        directory = continued or claim_directory(run_dir)
     except OSError as error:
-        raise _unwritable("hydra.run.dir", place, error) from error
-    with _alone(directory), nullcontext() if continued else _undone(directory, new):
+        raise _unwritable("hydra.run.dir", run_dir, error) from error
+    with _alone(directory), nullcontext() if continued else _undone(directory, new_parents):
         job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
         arguments = [*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job]
         return _run_hydra(arguments, checkpoint=checkpoint)
 
 
-def _previous(cfg: DictConfig, wanted: Path, request: Request, machines: int) -> Path | None:
+def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) -> Path | None:
     """Return the run to resume, or None for a new one.
 
     With `resume=auto` it is the last run of the same command. A job that Slurm has requeued resumes the run that the
     job itself began, so that it never starts over silently. The machines of one run share its directory anyway.
     """
     if cfg.resume:
-        return _same_command(wanted, request)
+        return _same_command(target, request)
     if not slurm.restarts() or machines > 1:
         return None
-    previous = _same_command(wanted, request, slurm.job_id())
+    previous = _same_command(target, request, slurm.job_id())
     action = f"resuming {os.path.relpath(previous)}" if previous else "starting a new run, since the job left none"
     print_line(f"Slurm requeued job {slurm.job_id()}; {action}")
     return previous
@@ -150,40 +150,40 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _shared(wanted: Path, number: int, request: Request) -> Path:
+def _shared(target: Path, number: int, request: Request) -> Path:
     """Return the directory of a machine inside the shared run directory, which is that of machine 0."""
-    if not wanted.exists() and not request.sets("hydra.run.dir"):
+    if not target.exists() and not request.sets("hydra.run.dir"):
         expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
-        raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(wanted)), fix))
-    directory = other_machine(wanted, number) if number else wanted
+        raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(target)), fix))
+    directory = other_machine(target, number) if number else target
     try:
         directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable("hydra.run.dir", wanted, error) from error
+        raise _unwritable("hydra.run.dir", target, error) from error
     return directory
 
 
-def _same_command(wanted: Path, request: Request, job_id: str | None = None) -> Path | None:
+def _same_command(target: Path, request: Request, job_id: str | None = None) -> Path | None:
     """Return the last run of the same command, of this Slurm job if given, or None.
 
     Args:
-        wanted: Directory of a new run; `hydra.run.dir` may name it.
+        target: Directory of a new run; `hydra.run.dir` may name it.
         request: The command.
         job_id: ID of the Slurm job that began the run; None for any run.
     """
     typed = _without_places(request.overrides)
     if request.sets("hydra.run.dir"):
-        places = [*(reversed(numbered_directories(wanted)) if job_id else ()), *([wanted] if wanted.is_dir() else [])]
+        run_dirs = [*(reversed(numbered_directories(target)) if job_id else ()), *([target] if target.is_dir() else [])]
     else:
-        places = sorted(wanted.parent.glob("*/"), reverse=True)
-    for place in places:
-        written, hydra = (place / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
-        if not written.is_file() or [*check_yaml([written])]:  # a run that was killed at its start
+        run_dirs = sorted(target.parent.glob("*/"), reverse=True)
+    for run_dir in run_dirs:
+        overrides_file, hydra_file = (run_dir / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
+        if not overrides_file.is_file() or [*check_yaml([overrides_file])]:  # a run that was killed at its start
             continue
-        if _without_places(map(str, read_overrides(written))) != typed:
+        if _without_places(map(str, read_overrides(overrides_file))) != typed:
             continue
-        if job_id is None or (not [*check_yaml([hydra])] and read_yaml(hydra).hydra.job.get("id") == job_id):
-            return place
+        if job_id is None or (not [*check_yaml([hydra_file])] and read_yaml(hydra_file).hydra.job.get("id") == job_id):
+            return run_dir
     return None
 
 
@@ -206,7 +206,7 @@ def _undone(directory: Path, parents: Sequence[Path]) -> Iterator[None]:
         raise
 
 
-def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
+def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     """Train every configuration of a sweep that is not trained yet, or print the plan in a dry run."""
     plan, cfg = make_plan(request)
     with composition.composer(request):
@@ -219,22 +219,22 @@ def _sweep(request: Request, flags: Sequence[str], dry: bool) -> int:
         *hydra_guard.ray_address(cfg.hydra, keys),
     ]:
         raise ConfigError(*mistakes)
-    covered = preflight(_corners(plan, keys), dry)
-    if dry:
+    report = preflight(_corners(plan, keys), dry_run)
+    if dry_run:
         show_plan(plan, cfg)
-        print(covered)
+        print(report)
         return 0
-    is_new, new = not plan.directory.exists(), _missing_parents(plan.directory)
+    is_new, new_parents = not plan.directory.exists(), _missing_parents(plan.directory)
     check_links(plan.directory)
     try:
         write_plan(plan)
     except OSError as error:
         raise _unwritable("hydra.sweep.dir", plan.directory, error) from error
     Plugins.instance().register(HydratuneSweeper)  # an editable install hides it from Hydra's own search
-    name, where = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
+    name, sweep_dir = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
     try:
-        with watchdog.paused(), _undone(plan.directory, new) if is_new else nullcontext():  # workers save
-            code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, where], is_sweep=True)
+        with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save
+            code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, sweep_dir], is_sweep=True)
     except NoProgressError as error:
         print_error(str(error))
         code = FAILED
@@ -264,9 +264,9 @@ def _missing_parents(path: Path) -> list[Path]:
     return [folder for folder in path.parents if not folder.exists()]
 
 
-def _unwritable(key: str, wanted: Path, error: OSError) -> ConfigError:
+def _unwritable(key: str, path: Path, error: OSError) -> ConfigError:
     fix = f"Set {key} to a place that you may write to."
-    return ConfigError(Mistake(key, "a directory that can be made", f"{str(wanted)!r}: {error}", fix))
+    return ConfigError(Mistake(key, "a directory that can be made", f"{str(path)!r}: {error}", fix))
 
 
 def _request(flags: Namespace) -> Request:
@@ -300,7 +300,7 @@ def _check_shown(request: Request) -> None:
     """Raise ConfigError for settings that could run code even when the config is only printed."""
     with composition.composer(request):
         pairs = zip(request.parsed, composition.force_add(request), strict=True)
-        cfg = composition.compose_config(request, [text for one, text in pairs if not one.is_sweep_override()])
+        cfg = composition.compose_config(request, [arg for override, arg in pairs if not override.is_sweep_override()])
     if mistakes := [*hydra_guard.check_hydra_node(cfg.hydra)]:
         raise ConfigError(*mistakes)
 
@@ -310,23 +310,23 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
     wrong = list(composition.check_choices(request))
     mistakes = [mistake for _, mistake in wrong]
     mistakes += [*composition.check_single(request), *hydra_guard.result_links()]
-    bad = {text for text, _ in wrong}
-    sound = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
-    jobs = composition.expand_multirun(sound)
+    invalid = {text for text, _ in wrong}
+    valid_request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
+    jobs = composition.expand_multirun(valid_request)
     configs = [composition.compose_config(request, overrides) for overrides in jobs]
-    unsure = tuple(f"{mistake.key}." for mistake in mistakes)  # these nodes are not what the user intended
+    unreliable = tuple(f"{mistake.key}." for mistake in mistakes)  # these nodes are not what the user intended
     for cfg in configs:
         try:
             check_config(cfg)
         except ConfigError as error:
-            mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unsure)]
+            mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unreliable)]
         else:  # the directory's name contains valid values only
             mistakes += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
-            typed = [one.key_or_group for one in request.parsed if one.input_line not in stored]
-            mistakes += hydra_guard.stores(cfg, typed)
-            own = [one.key_or_group for one in request.parsed] if is_own_project else typed
-            mistakes += hydra_guard.sending(cfg, own)
-            mistakes += () if is_own_project else hydra_guard.data_files(cfg, typed)
+            typed_keys = [override.key_or_group for override in request.parsed if override.input_line not in stored]
+            mistakes += hydra_guard.stores(cfg, typed_keys)
+            trusted_keys = [override.key_or_group for override in request.parsed] if is_own_project else typed_keys
+            mistakes += hydra_guard.sending(cfg, trusted_keys)
+            mistakes += () if is_own_project else hydra_guard.data_files(cfg, typed_keys)
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]
@@ -343,10 +343,10 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
     sys.argv = ["hydratune", *arguments]
     start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
     errors: list[ConfigError | RunFailedError] = []
-    begun: list[DictConfig] = []
+    started: list[DictConfig] = []
 
     def job(cfg: DictConfig) -> None:
-        begun.append(cfg)
+        started.append(cfg)
         try:
             _job(cfg, checkpoint)
         except (ConfigError, RunFailedError) as error:
@@ -361,7 +361,7 @@ def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Che
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.compose_error(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if is_sweep or begun or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
+        if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
             raise
         fix = "Leave out what is set below hydra."
         raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
@@ -390,8 +390,8 @@ def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
     except Exception as error:
         signals.raise_pending()  # a library raised an error of its own after the signal
         log.exception("run failed: its files are in %s", directory)
-        if words := oom_hint(error, job.directory):
-            log.error("%s", words)
+        if hint := oom_hint(error, job.directory):
+            log.error("%s", hint)
         if job.directory.exists():
             log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise RunFailedError from error

@@ -33,49 +33,56 @@ _CREDENTIALS = (
 def main(arguments: Sequence[str]) -> None:
     """Print the page's address and, for a local store, become the MLflow server, which Ctrl-C ends."""
     parser = ArgumentParser(prog="hydratune ui", description=__doc__)
-    told = "run directory or sweep directory [default: the store of this directory]"
-    parser.add_argument("run", nargs="?", type=Path, help=told)
+    run_help = "run directory or sweep directory [default: the store of this directory]"
+    parser.add_argument("run", nargs="?", type=Path, help=run_help)
     parser.add_argument("--uri", help=f"MLflow store [default: {Mlflow.uri}]")
     parser.add_argument("--port", type=int, default=5000, help="port [default: %(default)s]")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to [default: %(default)s]")
     parser.add_argument(
         "--allowed-hosts", metavar="HOST:PORT,...", help="host names that the server accepts in requests"
     )
-    open_ = "allow an address that other machines reach; anyone there can change and delete runs"
-    parser.add_argument("--without-authentication", action="store_true", help=open_)
-    given = parser.parse_args(arguments)
-    _check_host(given.host, given.without_authentication)
-    found = pointers(given.run) if given.run else [{"uri": given.uri or Mlflow.uri}]
-    pointer = found[0]
-    uri = pointer["uri"] if given.run else typed_uri(pointer["uri"])
+    authentication_help = "allow an address that other machines reach; anyone there can change and delete runs"
+    parser.add_argument("--without-authentication", action="store_true", help=authentication_help)
+    args = parser.parse_args(arguments)
+    _check_host(args.host, args.without_authentication)
+    run_pointers = pointers(args.run) if args.run else [{"uri": args.uri or Mlflow.uri}]
+    pointer = run_pointers[0]
+    uri = pointer["uri"] if args.run else typed_uri(pointer["uri"])
     remote = uri.startswith("http")
-    base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(given.host)}:{given.port}"
+    base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(args.host)}:{args.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
     client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
     for run in process.mark_dead_runs_killed(client):
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
-    if len(found) > 1:
-        if own := delivery.pointer(given.run):
-            print(f"the sweep: {base}/#/experiments/{own['experiment_id']}/runs/{own['run_id']}?{TRAINING}", flush=True)
-            page = sweep_page(client, own["experiment_id"], own["run_id"])
-            print(f"the {len(found)} runs side by side: {base}{page}", flush=True)
+    if len(run_pointers) > 1:
+        if sweep := delivery.pointer(args.run):
+            print(
+                f"the sweep: {base}/#/experiments/{sweep['experiment_id']}/runs/{sweep['run_id']}?{TRAINING}",
+                flush=True,
+            )
+            page = sweep_page(client, sweep["experiment_id"], sweep["run_id"])
+            print(f"the {len(run_pointers)} runs side by side: {base}{page}", flush=True)
     elif "run_id" in pointer:
         page = f"/#/experiments/{pointer['experiment_id']}/runs/{pointer['run_id']}?{TRAINING}"
         print(f"the run: {base}{page}", flush=True)
     if not remote:
-        if not _is_loopback(given.host):
+        if not _is_loopback(args.host):
             print(f"WARNING: no authentication: whoever reaches {base} can read and delete every run", file=sys.stderr)
-        _become_server(uri, given.host, given.port, given.allowed_hosts)
+        _become_server(uri, args.host, args.port, args.allowed_hosts)
 
 
 def _page(client: MlflowClient, experiment_id: str | None) -> str:
     """Return the path of an experiment's runs page; without an ID, that of the only experiment, or of the list."""
     if experiment_id is None:
-        found = [one.experiment_id for one in client.search_experiments(max_results=3) if _has_runs(client, one)]
-        if len(found) != 1:
+        experiment_ids = [
+            experiment.experiment_id
+            for experiment in client.search_experiments(max_results=3)
+            if _has_runs(client, experiment)
+        ]
+        if len(experiment_ids) != 1:
             return "/#/experiments"
-        (experiment_id,) = found
+        (experiment_id,) = experiment_ids
     return runs_page(client, experiment_id)
 
 
@@ -139,10 +146,10 @@ def pointers(directory: Path) -> list[dict[str, str]]:
     Raises:
         ConfigError: None of the runs is in a store.
     """
-    below = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
-    for folders in (sorted(below, key=lambda path: (len(str(path)), str(path))), [directory]):
-        if found := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
-            return found
+    run_dirs = [*directory.glob("*/"), *directory.glob("*/seed=*/")]
+    for folders in (sorted(run_dirs, key=lambda path: (len(str(path)), str(path))), [directory]):
+        if run_pointers := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
+            return run_pointers
     got = f"{str(directory)!r} without {delivery.POINTER}"
     fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."
     raise ConfigError(Mistake("RUN", "a run's directory", got, fix))
