@@ -59,10 +59,10 @@ class Sweep(Configurable):
             yield Mistake(
                 "name", "text without a slash", repr(self.name), "It names a folder: set sweep.name=my_sweep."
             )
-        for name, least in (("n_trials", 1), ("max_retries", 0), ("workers", 1), ("seed", 0)):
+        for name, minimum in (("n_trials", 1), ("max_retries", 0), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and value < least:
-                yield Mistake(name, f"a whole number from {least}", repr(value), "Raise it.")
+            if value is not None and value < minimum:
+                yield Mistake(name, f"a whole number from {minimum}", repr(value), "Raise it.")
         if self.max_hours is not None and self.max_hours <= 0:
             yield Mistake("max_hours", "a number above 0", repr(self.max_hours), "Raise it.")
         if len(set(self.seeds)) < len(self.seeds):
@@ -80,9 +80,9 @@ class Sweep(Configurable):
             yield Mistake("pruner", "'none' or 'wilcoxon' with seeds", repr(self.pruner), fix)
         if self.pruner == "wilcoxon" and not self.seeds:
             yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
-        elif self.pruner == "wilcoxon" and len(self.seeds) < (least := self._least_seeds()):
-            fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, least + 1))}]."
-            expected = f"at least {least} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
+        elif self.pruner == "wilcoxon" and len(self.seeds) < (minimum := self._least_seeds()):
+            fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, minimum + 1))}]."
+            expected = f"at least {minimum} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
             yield Mistake("seeds", expected, repr(self.seeds), fix)
         if self.sampler is not None and self.n_trials is None and self.max_hours is None:
             yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.max_hours=2.")
@@ -111,11 +111,11 @@ class Sweep(Configurable):
     def _check_pruner_args(self) -> Iterator[Mistake]:
         from hydratune.config.signatures import signature
 
-        known = signature(f"optuna.pruners.{PRUNERS[self.pruner][0]}")
+        pruner_signature = signature(f"optuna.pruners.{PRUNERS[self.pruner][0]}")
         for name in self.pruner_args:
-            if known and name not in known.parameters and not known.accepts_any:
+            if pruner_signature and name not in pruner_signature.parameters and not pruner_signature.accepts_any:
                 fix = f"See optuna's {PRUNERS[self.pruner][0]}."
-                yield Mistake(f"pruner_args.{name}", one_of(known.parameters), repr(name), fix)
+                yield Mistake(f"pruner_args.{name}", one_of(pruner_signature.parameters), repr(name), fix)
 
     def in_order(self, points: Sequence[T]) -> list[T]:
         """Return the points of a grid in the order of the trials, which is the same at each start."""
@@ -145,5 +145,5 @@ class Sweep(Configurable):
             return optuna.samplers.RandomSampler()  # draws nothing: the points of a grid are fixed
         if self.sampler.func is optuna.samplers.QMCSampler:  # one sequence; the study stores the position in it
             return self.sampler(seed=self.seed)
-        drawn = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
-        return self.sampler(seed=int.from_bytes(drawn[:4], "big"))
+        digest = hashlib.sha256(f"{self.seed} {number}".encode()).digest()
+        return self.sampler(seed=int.from_bytes(digest[:4], "big"))

@@ -65,11 +65,11 @@ def sweep(cfg: DictConfig, context: HydraContext, arguments: Sequence[str]) -> N
     try:
         lock.acquire(blocking=False)
     except Timeout:  # another parent records this sweep; this one adds workers
-        recorded = SweepRun(study, None)
+        sweep_run = SweepRun(study, None)
     else:
-        recorded = SweepRun(study, cfg)
+        sweep_run = SweepRun(study, cfg)
     try:
-        with recorded, Monitor(study, recorded):
+        with sweep_run, Monitor(study, sweep_run):
             start_until_done(study, partial(_launch, cfg, context, list(arguments)), partial(_queued, cfg))
             _remove_left(study)
     finally:
@@ -132,8 +132,8 @@ def _remove_left(study: Study) -> None:
     """Remove the remaining checkpoints of finished trials: those of the last trials, and those of killed workers."""
     for trial in study.trials():
         if trial.state.name in ("COMPLETE", "PRUNED"):
-            for left in study.checkpoints(study.directory(trial)):
-                remove_later(left)
+            for checkpoints in study.checkpoints(study.directory(trial)):
+                remove_later(checkpoints)
 
 
 def _ended(study: Study) -> int:
@@ -152,7 +152,7 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
     launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=cfg)
     start = _start_function(cfg)
     try:
-        returned: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
+        job_returns: Sequence[Any] = start(launcher, [list(arguments) for _ in range(workers)], first)
     except (ConfigError, KeyboardInterrupt, SystemExit):
         _wait_for_workers()
         signals.raise_pending()  # Ray raises SystemExit(1) instead of the exception of our handler
@@ -161,12 +161,12 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
         return False
-    for one in returned:
-        if isinstance(one._return_value, ConfigError):
-            raise one._return_value
-        if one.status == JobStatus.FAILED:
-            log.warning("sweep: a worker ended: %s", one_line(one._return_value, 300))
-    return any(one._return_value == PREEMPTED for one in returned)
+    for job_return in job_returns:
+        if isinstance(job_return._return_value, ConfigError):
+            raise job_return._return_value
+        if job_return.status == JobStatus.FAILED:
+            log.warning("sweep: a worker ended: %s", one_line(job_return._return_value, 300))
+    return any(job_return._return_value == PREEMPTED for job_return in job_returns)
 
 
 def with_own_folder(cfg: DictConfig) -> DictConfig:
@@ -212,11 +212,11 @@ def launch_by_joblib(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
     from joblib.externals.loky import get_reusable_executor
 
     with signals.defer_signals(_ask_workers):
-        returned = launcher.launch(jobs, initial_job_idx=first)
+        job_returns = launcher.launch(jobs, initial_job_idx=first)
         # Joblib would keep its idle processes for minutes. A new worker must not inherit requests to end, and
         # `_wait_for_workers` would wait for them in vain.
         get_reusable_executor().shutdown(wait=True)
-        return returned
+        return job_returns
 
 
 def _launch_anywhere(launcher: Launcher, jobs: Sequence[list[str]], first: int) -> Sequence[Any]:
@@ -258,12 +258,12 @@ def _wait_for_workers() -> None:
 
 
 def _local_workers() -> list[psutil.Process]:
-    return [one for one in psutil.Process().children(recursive=True) if _is_worker(one)]
+    return [process for process in psutil.Process().children(recursive=True) if _is_worker(process)]
 
 
-def _is_worker(one: psutil.Process) -> bool:
+def _is_worker(process: psutil.Process) -> bool:
     try:
-        return "LokyProcess" in " ".join(one.cmdline())
+        return "LokyProcess" in " ".join(process.cmdline())
     except psutil.Error:  # the process has ended
         return False
 
@@ -279,15 +279,15 @@ def launcher_overrides(cfg: DictConfig) -> list[str]:
 def show_plan(plan: Plan, cfg: DictConfig) -> None:
     """Print the trials of a sweep, for a dry run."""
     console = tables.console()
-    most, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
+    n_trials, runs = cfg.sweep.n_trials, f", each with {len(plan.seeds)} seeds" if plan.seeds else ""
     if cfg.sweep.sampler is None:
-        points = build(cfg.sweep).in_order(plan.space.grid())[:most]
-        told = f"{len(points)} trials{runs}"
+        points = build(cfg.sweep).in_order(plan.space.grid())[:n_trials]
+        summary = f"{len(points)} trials{runs}"
     else:
         points = plan.space.corners()
-        told = f"{most or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
+        summary = f"{n_trials or 'any number of'} trials{runs}; the ends of the space are shown, and were checked"
     console.print(tables.plan_table(plan, points))
-    console.print(told)
+    console.print(summary)
     names = ", ".join(f"{direction} {name}" for name, direction in plan.objectives.items())
     console.print(f"{names}; files would be in {os.path.relpath(plan.directory)}")
 
@@ -295,23 +295,23 @@ def show_plan(plan: Plan, cfg: DictConfig) -> None:
 def print_summary(study: Study, cfg: DictConfig) -> int:
     """Print the results of a sweep, and return the exit code: 1 if a trial failed."""
     plan = study.plan
-    found = results.rows(plan, study.trials())
+    rows = results.rows(plan, study.trials())
     console = tables.console()
-    console.print(tables.final(plan, found))
-    console.print(tables.summary(plan, found, study.total(), study.options.workers))
-    failed = [row for row in found if row.state == results.FAILED]
-    for row in failed[:_TRACES]:
+    console.print(tables.final(plan, rows))
+    console.print(tables.summary(plan, rows, study.total(), study.options.workers))
+    failed_rows = [row for row in rows if row.state == results.FAILED]
+    for row in failed_rows[:_TRACES]:
         console.print(row.trace, style="dim", end="")
-    for row in failed:
+    for row in failed_rows:
         log_file = os.path.relpath(plan.directory / row.folder)
         console.print(f"{tables.line(plan, row)}   (its log is in {log_file})", style="red")
-    script, where = cli_path(), os.path.relpath(plan.directory)
-    console.print(f"files    {where}")
+    script, directory = cli_path(), os.path.relpath(plan.directory)
+    console.print(f"files    {directory}")
     if (page := plan.directory / REPORT / PAGE).is_file():
         console.print(f"report   {os.path.relpath(page)}")
     if cfg.tracking._target_.endswith(".Mlflow"):
-        console.print(f"MLflow   {shlex.join([script, 'ui', where])}")
-    if failed:
-        again = study.options.max_retries + 1
-        console.print(f"to try the failed ones again: the same command with sweep.max_retries={again}")
-    return FAILED_CODE if failed else 0
+        console.print(f"MLflow   {shlex.join([script, 'ui', directory])}")
+    if failed_rows:
+        max_retries = study.options.max_retries + 1
+        console.print(f"to try the failed ones again: the same command with sweep.max_retries={max_retries}")
+    return FAILED_CODE if failed_rows else 0

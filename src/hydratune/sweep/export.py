@@ -53,8 +53,8 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
     """Return the experiment of a trial in a conf directory; call it in the working directory of the sweep."""
     request = replace(plan.request, overrides=(*plan.overrides, *plan.space.overrides(row.point)))
     with composition.composer(request):
-        kept = [one for one in request.parsed if not _OF_THE_SWEEP.match(one.key_or_group)]
-        cfg = composition.compose_config(request, [str(one.input_line) for one in kept])
+        overrides = [override for override in request.parsed if not _OF_THE_SWEEP.match(override.key_or_group)]
+        cfg = composition.compose_config(request, [str(override.input_line) for override in overrides])
     name = f"{_ODD.sub('_', plan.name)}_best"
     flags = _flags(plan, conf)
     config = _comparable(cfg)
@@ -63,7 +63,7 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
         f"# {shlex.join(['hydratune', *flags, f'{_GROUP}={name}'])}",
         f"# Trial {row.number} of the sweep {plan.name}: {_scores(plan, row)} (selected on validation).",
     ]
-    body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(kept, request), _values(kept, request, config)))
+    body = OmegaConf.to_yaml(OmegaConf.merge(_defaults(overrides, request), _values(overrides, request, config)))
     path = conf / _GROUP / f"{name}.yaml"
     return Experiment(name, path, "\n".join([*head, body]), flags, config, int(cfg.seed))
 
@@ -71,42 +71,46 @@ def experiment(plan: Plan, row: results.TrialRow, conf: Path) -> Experiment:
 @contextmanager
 def temporary_experiment(made: Experiment, plan: Plan) -> Iterator[None]:
     """Write the file, and check that it composes to the trial's config; undo the changes after an error."""
-    before = made.path.read_bytes() if made.path.exists() else None
-    new = [folder for folder in made.path.parents if not folder.exists()]
+    previous_content = made.path.read_bytes() if made.path.exists() else None
+    new_folders = [folder for folder in made.path.parents if not folder.exists()]
     made.path.parent.mkdir(parents=True, exist_ok=True)
     write_text(made.path, made.text)
     try:
         _check(made, plan)
         yield
     except BaseException:
-        if before is None:
+        if previous_content is None:
             made.path.unlink()
-            for folder in new:
+            for folder in new_folders:
                 folder.rmdir()
         else:
-            made.path.write_bytes(before)
+            made.path.write_bytes(previous_content)
         raise
 
 
-def _check(made: Experiment, plan: Plan) -> None:
+def _check(exported: Experiment, plan: Plan) -> None:
     """Raise ConfigError if the file composes to a different config than the overrides of the sweep."""
-    request = replace(plan.request, overrides=(f"{_GROUP}={made.name}",), config_dir=made.path.parents[1])
+    request = replace(plan.request, overrides=(f"{_GROUP}={exported.name}",), config_dir=exported.path.parents[1])
     with composition.composer(request):
-        found = _comparable(composition.compose_config(request, request.overrides))
-    one, other = dict(flat(found)), dict(flat(made.config))
-    if keys := [key for key in {**one, **other} if key not in one or key not in other or one[key] != other[key]]:
+        composed = _comparable(composition.compose_config(request, request.overrides))
+    actual, intended = dict(flat(composed)), dict(flat(exported.config))
+    if keys := [
+        key
+        for key in {**actual, **intended}
+        if key not in actual or key not in intended or actual[key] != intended[key]
+    ]:
         fix = "Write it by hand, with `hydratune configs copy` as a start."
         raise ConfigError(Mistake(_GROUP, "a file that can say all that was typed", f"other {', '.join(keys)}", fix))
 
 
 def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:
-    given = plan.flags
-    found = ["--config-dir", os.path.relpath(conf)]
-    if path := given["config_path"]:
-        found += ["--config-path", path]
-    if (name := given["config_name"]) and name != composition.CONFIG_NAME:
-        found += ["--config-name", name]
-    return tuple(found)
+    plan_flags = plan.flags
+    flags = ["--config-dir", os.path.relpath(conf)]
+    if path := plan_flags["config_path"]:
+        flags += ["--config-path", path]
+    if (name := plan_flags["config_name"]) and name != composition.CONFIG_NAME:
+        flags += ["--config-name", name]
+    return tuple(flags)
 
 
 def _comparable(cfg: DictConfig) -> dict[str, Any]:
@@ -119,29 +123,29 @@ def _scores(plan: Plan, row: results.TrialRow) -> str:
     return ", ".join(f"{name} {value:.4f}" for name, value in zip(plan.objectives, row.values, strict=True))
 
 
-def _defaults(kept: Sequence[Override], request: Request) -> dict[str, Any]:
+def _defaults(overrides: Sequence[Override], request: Request) -> dict[str, Any]:
     """Return the defaults list: the selected options of config groups, and the experiments that this one extends."""
     first: list[Any] = []
     last: list[Any] = []
-    for one in kept:
-        if one.key_or_group not in request.groups or one.is_delete():
+    for override in overrides:
+        if override.key_or_group not in request.groups or override.is_delete():
             continue
-        key = f"/{one.key_or_group}{f'@{one.package}' if one.package else ''}"
-        value: Any = one.value()
-        if one.key_or_group == _GROUP:
+        key = f"/{override.key_or_group}{f'@{override.package}' if override.package else ''}"
+        value: Any = override.value()
+        if override.key_or_group == _GROUP:
             first += value if isinstance(value, list) else [value] if value else []
-        elif one.is_add():
+        elif override.is_add():
             first.append({key: value})
         else:
             last.append({f"override {key}": value})
-    found = [*first, "_self_", *last] if first else last
-    return {"defaults": found} if found else {}
+    entries = [*first, "_self_", *last] if first else last
+    return {"defaults": entries} if entries else {}
 
 
-def _values(kept: Sequence[Override], request: Request, config: Any) -> DictConfig:
+def _values(overrides: Sequence[Override], request: Request, config: Any) -> DictConfig:
     """Return the values that were typed or swept, in the form that they have in the config."""
     node = OmegaConf.create({})
-    for key in (one.key_or_group for one in kept if one.key_or_group not in request.groups):
+    for key in (override.key_or_group for override in overrides if override.key_or_group not in request.groups):
         with suppress(KeyError, TypeError):  # a deleted key, which a file cannot express
             OmegaConf.update(node, key, functools.reduce(operator.getitem, key.split("."), config))
     return node

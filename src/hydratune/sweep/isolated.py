@@ -25,8 +25,8 @@ _PRUNED = 3  # exit code of a pruned run
 
 def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
     """Train a configuration with one of its seeds in a new process, wait for it, and return its result."""
-    where = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
-    command = [sys.executable, "-P", "-m", __name__, *where]
+    arguments = [str(study.plan.directory), str(claim.trial._trial_id), str(number), str(os.getpid())]
+    command = [sys.executable, "-P", "-m", __name__, *arguments]
     with tempfile.TemporaryFile("w+", errors="replace") as errors:  # an unread pipe would block the process
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
             try:
@@ -55,11 +55,11 @@ def main(directory: str, trial_id: str, number: str, parent: str) -> int:
     servers.ignore_default_login()
     study, claim = reopen_trial(directory, trial_id)
     HydraConfig.instance().cfg = None  # no outer Hydra job has a log to restore
-    trained = one_run(study, claim, int(number), WarmCache())
-    if trained.error:
-        print(f"{type(trained.error).__name__}: {one_line(trained.error)}", file=sys.stderr)
+    result = one_run(study, claim, int(number), WarmCache())
+    if result.error:
+        print(f"{type(result.error).__name__}: {one_line(result.error)}", file=sys.stderr)
         return FAILED
-    return _PRUNED if trained.pruned else 0
+    return _PRUNED if result.pruned else 0
 
 
 if __name__ == "__main__":

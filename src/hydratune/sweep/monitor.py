@@ -58,21 +58,21 @@ class Monitor:
 
     def _look(self) -> None:
         try:
-            found = self._rows()
-            self._recorded.update(found)
+            rows = self._rows()
+            self._recorded.update(rows)
             if self._live:
-                self._live.update(tables.live(self._study.plan, found, *self._size()), refresh=True)
+                self._live.update(tables.live(self._study.plan, rows, *self._size()), refresh=True)
             else:
-                self._tell(found)
+                self._tell(rows)
         except Exception:  # an error in a table must not end a sweep
             log.debug("sweep: could not be shown", exc_info=True)
 
-    def _tell(self, found: Sequence[results.TrialRow]) -> None:
+    def _tell(self, rows: Sequence[results.TrialRow]) -> None:
         """Print a line for each trial that has ended since the last call."""
-        for row in found:
+        for row in rows:
             if row.state in results.ENDED and row.number not in self._told:
                 self._told.add(row.number)
-                summary = tables.summary(self._study.plan, found, *self._size())
+                summary = tables.summary(self._study.plan, rows, *self._size())
                 print(f"{tables.line(self._study.plan, row)}   [{summary}]", flush=True, file=sys.stderr)
 
     def _rows(self) -> list[results.TrialRow]:

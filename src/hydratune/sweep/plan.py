@@ -92,8 +92,8 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
     _planned.clear()  # the files may have changed since the last plan of this process
     with composition.composer(request):
         wrong = list(composition.check_choices(request))
-        bad = {text for text, _ in wrong}
-        request = replace(request, overrides=tuple(o for o in request.overrides if o not in bad))
+        invalid = {text for text, _ in wrong}
+        request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
         plan, cfg = _plan(request, [mistake for _, mistake in wrong])
     return plan, cfg
 
@@ -108,9 +108,9 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
     except ConfigError as error:
         raise ConfigError(*mistakes, *error.mistakes, *_of_jobs_alone(request)) from error
     if cfg.sweep.params:
-        given = {override.key_or_group for override in request.parsed}
-        more = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in given]
-        request = replace(request, overrides=(*request.overrides, *more))
+        typed_keys = {override.key_or_group for override in request.parsed}
+        param_overrides = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in typed_keys]
+        request = replace(request, overrides=(*request.overrides, *param_overrides))
         fixed = [text for text in _fixed(request) if not text.lstrip("+").startswith("sweep.params")]
         mistakes += [mistake for _, mistake in composition.check_choices(request)]
     else:
@@ -204,29 +204,29 @@ def _fixed(request: Request) -> list[str]:
 def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Mistake]:
     from hydratune.config.instantiate import build
 
-    known = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
+    names = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
     for name in objectives:
-        if name not in known:
-            fix = did_you_mean(name, known, f"Set {mapping_setting('sweep.objectives', {known[-3]: 'maximize'})}.")
-            yield Mistake("sweep.objectives", one_of(known), repr(name), fix)
+        if name not in names:
+            fix = did_you_mean(name, names, f"Set {mapping_setting('sweep.objectives', {names[-3]: 'maximize'})}.")
+            yield Mistake("sweep.objectives", one_of(names), repr(name), fix)
 
 
 def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> dict[str, Any]:
     """Return the settings that identify a sweep, with interpolations, whose values differ between machines."""
     raw: Any = OmegaConf.to_container(composition.without_hydra(cfg), resolve=False)
     sweep = raw["sweep"]
-    kept = {key: value for key, value in raw.items() if key not in _MAY_CHANGE}
-    whole = {
-        **dict(flat(redact(kept))),
+    settings = {key: value for key, value in raw.items() if key not in _MAY_CHANGE}
+    identity = {
+        **dict(flat(redact(settings))),
         **{f"sweep.{name}": sweep[name] for name in _NAMED},
         "sweep.objectives": dict(objectives),
-        "sweep.space": [asdict(one) for one in space.parameters],
+        "sweep.space": [asdict(parameter) for parameter in space.parameters],
     }
-    return json.loads(json.dumps(whole))  # in the form in which it is read back
+    return json.loads(json.dumps(identity))  # in the form in which it is read back
 
 
 def _name(run: str, space: Space, identity: Mapping[str, Any]) -> str:
-    swept = "-".join(short(one.name).replace("/", "_") for one in space.parameters)
+    swept = "-".join(short(parameter.name).replace("/", "_") for parameter in space.parameters)
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     return f"{f'{run}-{swept}'[:_LONGEST]}-{digest[:_HASH]}"
 
@@ -270,8 +270,8 @@ def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
 
 def _said(key: str, value: Any) -> str:
     if key == "sweep.space" and value:
-        parts = [_parameter(one) for one in value]
-        return "; ".join(f"{short(one.name)}={values_of(one)}" for one in parts)
+        parameters = [_parameter(parameter) for parameter in value]
+        return "; ".join(f"{short(parameter.name)}={values_of(parameter)}" for parameter in parameters)
     return repr(value)
 
 
@@ -287,7 +287,7 @@ def read_plan(directory: Path) -> Plan:
     except (OSError, ValueError) as error:
         fix = "Name a sweep: a directory below multirun/."
         raise ConfigError(Mistake("SWEEP", "a sweep's directory", repr(str(directory)), fix)) from error
-    space = Space(tuple(_parameter(one) for one in stored["space"]["parameters"]))
+    space = Space(tuple(_parameter(parameter) for parameter in stored["space"]["parameters"]))
     lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
     return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
 
@@ -297,4 +297,4 @@ def _parameter(stored: Mapping[str, Any]) -> Parameter:
     only_if = stored["only_if"] and (stored["only_if"][0], tuple(stored["only_if"][1]))
     texts: Sequence[Sequence[str]] = stored["choices"]
     keys = {"keys": tuple(stored["keys"]), "prefix": tuple(stored["prefix"])}
-    return Parameter(**{**stored, **keys, "choices": tuple(tuple(one) for one in texts), "only_if": only_if})
+    return Parameter(**{**stored, **keys, "choices": tuple(tuple(choice) for choice in texts), "only_if": only_if})

@@ -64,10 +64,10 @@ class Parameter:
     def is_logarithmic(self) -> bool:
         """Return whether charts show the logarithms: for a log-uniform range, or choices such as 1e-5, 1e-4, 1e-3."""
         labels = self.labels if self.choices else []
-        numbers = [one for one in labels if isinstance(one, int | float) and not isinstance(one, bool)]
+        numbers = [label for label in labels if isinstance(label, int | float) and not isinstance(label, bool)]
         if self.log or not numbers or len(numbers) < len(labels):
             return self.log
-        has_floats = any(isinstance(one, float) for one in numbers)  # e.g. seeds are whole
+        has_floats = any(isinstance(label, float) for label in numbers)  # e.g. seeds are whole
         return has_floats and min(numbers) > 0 and max(numbers) > 10 * min(numbers)
 
     def overrides(self, label: Label) -> list[str]:
@@ -129,7 +129,7 @@ class Space:
 
     def overrides(self, point: Point) -> list[str]:
         """Return the overrides of a point."""
-        return [text for one in self.parameters if one.name in point for text in one.overrides(point[one.name])]
+        return [text for p in self.parameters if p.name in point for text in p.overrides(point[p.name])]
 
     def grid(self) -> list[dict[str, Label]]:
         """Return each point once, in the order of Hydra's basic sweeper.
@@ -137,27 +137,27 @@ class Space:
         Raises:
             ConfigError: If a parameter is a range without steps.
         """
-        if endless := [one for one in self.parameters if not one.labels]:
-            raise ConfigError(*(_endless(one) for one in endless))
+        if endless := [p for p in self.parameters if not p.labels]:
+            raise ConfigError(*(_endless(p) for p in endless))
         points: dict[tuple[tuple[str, Label], ...], dict[str, Label]] = {}
-        for labels in itertools.product(*(one.labels for one in self.parameters)):
-            whole = {one.name: label for one, label in zip(self.parameters, labels, strict=True)}
-            point = {one.name: whole[one.name] for one in self.parameters if _counts(one, whole)}
+        for labels in itertools.product(*(p.labels for p in self.parameters)):
+            full_point = {p.name: label for p, label in zip(self.parameters, labels, strict=True)}
+            point = {p.name: full_point[p.name] for p in self.parameters if _counts(p, full_point)}
             points.setdefault(tuple(point.items()), point)
         return list(points.values())
 
     def corners(self) -> list[dict[str, Label]]:
         """Return a few points that contain each choice and each end of a range at least once."""
-        wide = max((len(one.corners()) for one in self.parameters), default=0)
-        wholes = [{p.name: p.corners()[min(i, len(p.corners()) - 1)] for p in self.parameters} for i in range(wide)]
-        return [{one.name: whole[one.name] for one in self.parameters if _counts(one, whole)} for whole in wholes]
+        count = max((len(p.corners()) for p in self.parameters), default=0)
+        points = [{p.name: p.corners()[min(i, len(p.corners()) - 1)] for p in self.parameters} for i in range(count)]
+        return [{p.name: point[p.name] for p in self.parameters if _counts(p, point)} for point in points]
 
     def suggest(self, trial: BaseTrial) -> dict[str, Label]:
         """Return the point that the study's sampler draws, or drew before, for a trial."""
         point: dict[str, Label] = {}
-        for one in self.parameters:
-            if _counts(one, point):
-                point[one.name] = one.suggest(trial)
+        for parameter in self.parameters:
+            if _counts(parameter, point):
+                point[parameter.name] = parameter.suggest(trial)
         return point
 
 
@@ -188,23 +188,23 @@ def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Ma
     Raises:
         ConfigError: If overrides, zipped keys, or conditions are invalid; it lists all errors.
     """
-    found: dict[str, Parameter] = {}
+    parameters: dict[str, Parameter] = {}
     for override, text in zip(request.parsed, force_add(request), strict=True):
         if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
-            one = _parameter(override, text)
-            found[one.name] = one
-    mistakes = [*_together(found, zipped), *_on_condition(found, conditions)]
-    if not found and not mistakes:
+            parameter = _parameter(override, text)
+            parameters[parameter.name] = parameter
+    mistakes = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
+    if not parameters and not mistakes:
         fix = "Give a key several values: hydratune -m trainer.args.learning_rate=1e-5,3e-5."
         mistakes.append(Mistake("-m", "something to sweep", "none", fix))
     mistakes += [
-        Mistake(one.name, "numbers above 0 on a logarithmic scale", f"{one.low:g}", "Raise the lower end.")
-        for one in found.values()
-        if one.log and one.low <= 0
+        Mistake(parameter.name, "numbers above 0 on a logarithmic scale", f"{parameter.low:g}", "Raise the lower end.")
+        for parameter in parameters.values()
+        if parameter.log and parameter.low <= 0
     ]
     if mistakes:
         raise ConfigError(*mistakes)
-    return Space(tuple(sorted(found.values(), key=lambda one: one.only_if is not None)))
+    return Space(tuple(sorted(parameters.values(), key=lambda parameter: parameter.only_if is not None)))
 
 
 def _parameter(override: Override, text: str) -> Parameter:
@@ -217,55 +217,61 @@ def _parameter(override: Override, text: str) -> Parameter:
         return Parameter((key,), (prefix,), low=low, high=high, log="log" in value.tags, whole=whole)
     texts = list(dict.fromkeys(override.sweep_string_iterator()))
     if isinstance(value, RangeSweep) and len(texts) > 1 and not value.shuffle:
-        numbers = [float(one) for one in texts]
+        numbers = [float(choice) for choice in texts]
         whole = all(number.is_integer() for number in numbers) and "." not in "".join(texts)
         low, high = min(numbers), max(numbers)
         return Parameter((key,), (prefix,), low=low, high=high, step=abs(numbers[1] - numbers[0]), whole=whole)
-    return Parameter((key,), (prefix,), choices=tuple((one,) for one in texts))
+    return Parameter((key,), (prefix,), choices=tuple((choice,) for choice in texts))
 
 
-def _together(found: dict[str, Parameter], zipped: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+def _together(parameters: dict[str, Parameter], zipped: Sequence[Sequence[str]]) -> Iterator[Mistake]:
     """Replace zipped parameters by one parameter each, and yield the errors of invalid lists."""
     for keys in zipped:
-        parts = [found.get(key) for key in keys]
-        for key, part in zip(keys, parts, strict=True):
-            if part is None or not part.labels:
-                fix = did_you_mean(key, found, f"Give it several values: {key}=A,B.")
+        members = [parameters.get(key) for key in keys]
+        for key, member in zip(keys, members, strict=True):
+            if member is None or not member.labels:
+                fix = did_you_mean(key, parameters, f"Give it several values: {key}=A,B.")
                 yield Mistake("sweep.zip", "keys that have a list of values", repr(key), fix)
-        known = [part for part in parts if part is not None and part.labels]
-        if len(known) < len(keys):
+        valid = [member for member in members if member is not None and member.labels]
+        if len(valid) < len(keys):
             continue
-        if len({len(part.labels) for part in known}) > 1 or len(keys) < 2:
-            got = ", ".join(f"{len(part.labels)} of {part.name}" for part in known)
+        if len({len(member.labels) for member in valid}) > 1 or len(keys) < 2:
+            got = ", ".join(f"{len(member.labels)} of {member.name}" for member in valid)
             yield Mistake("sweep.zip", "two or more keys with as many values each", got, "Give each as many values.")
             continue
-        texts = [[one[0] for one in p.choices] if p.choices else [_text(label) for label in p.labels] for p in known]
+        texts = [
+            [choice[0] for choice in p.choices] if p.choices else [_text(label) for label in p.labels] for p in valid
+        ]
         joined = Parameter(
-            tuple(part.keys[0] for part in known), tuple(p.prefix[0] for p in known), tuple(zip(*texts, strict=True))
+            tuple(member.keys[0] for member in valid),
+            tuple(p.prefix[0] for p in valid),
+            tuple(zip(*texts, strict=True)),
         )
-        place = list(found).index(keys[0])
-        rest = [one for name, one in found.items() if name not in keys]
-        before = sum(name not in keys for name in list(found)[:place])
-        found.clear()
-        found.update({one.name: one for one in [*rest[:before], joined, *rest[before:]]})
+        index = list(parameters).index(keys[0])
+        others = [parameter for name, parameter in parameters.items() if name not in keys]
+        n_before = sum(name not in keys for name in list(parameters)[:index])
+        parameters.clear()
+        parameters.update({parameter.name: parameter for parameter in [*others[:n_before], joined, *others[n_before:]]})
 
 
-def _on_condition(found: dict[str, Parameter], conditions: Mapping[str, str]) -> Iterator[Mistake]:
+def _on_condition(parameters: dict[str, Parameter], conditions: Mapping[str, str]) -> Iterator[Mistake]:
     """Mark the conditional parameters, and yield the errors of invalid conditions."""
     for key, condition in conditions.items():
         other, _, values = condition.partition("=")
         for name in (key, other):
-            if name not in found:
-                yield Mistake("sweep.conditions", one_of(found), repr(name), did_you_mean(name, found, "Sweep it too."))
-        if key not in found or other not in found:
+            if name not in parameters:
+                yield Mistake(
+                    "sweep.conditions", one_of(parameters), repr(name), did_you_mean(name, parameters, "Sweep it too.")
+                )
+        if key not in parameters or other not in parameters:
             continue
-        if found[other].only_if or key == other:
+        if parameters[other].only_if or key == other:
             got = f"{key} if {condition}"
             yield Mistake("sweep.conditions", "a key that always counts", got, "Name the key that the others hang on.")
             continue
-        wanted = tuple(_label((value.strip(),)) for value in values.split(","))
-        labels = found[other].labels
-        for label in wanted:
+        active_labels = tuple(_label((value.strip(),)) for value in values.split(","))
+        labels = parameters[other].labels
+        for label in active_labels:
             if label not in labels:
                 yield Mistake("sweep.conditions", f"{other}: {one_of(labels)}", repr(label), "Name one of its values.")
-        found[key] = replace(found[key], only_if=(other, wanted))
+        parameters[key] = replace(parameters[key], only_if=(other, active_labels))

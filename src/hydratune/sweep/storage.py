@@ -49,11 +49,11 @@ def connect(url: str, *, waits: bool = False) -> RDBStorage:
     if waits:
         return retry(lambda: _open(url))
     tries = 5
-    for left in reversed(range(tries)):
+    for tries_left in reversed(range(tries)):
         try:
             return _open(url)
         except (SQLAlchemyError, ImportError) as error:
-            if not left or isinstance(error, ImportError):
+            if not tries_left or isinstance(error, ImportError):
                 got = f"{redact(url)!r}: {one_line(error, 300)}"
                 fix = "Start it, or leave sweep.storage out; PostgreSQL needs pip install 'hydratune[postgresql]'."
                 raise ConfigError(Mistake("sweep.storage", "a database that answers", got, fix)) from error
@@ -75,14 +75,14 @@ def _open(url: str) -> RDBStorage:
     import optuna
     from sqlalchemy.engine import make_url
 
-    full = make_url(url)
-    if full.drivername == "postgresql":  # its default driver is psycopg2, and we require psycopg 3
-        full = full.set(drivername="postgresql+psycopg")
+    parsed_url = make_url(url)
+    if parsed_url.drivername == "postgresql":  # its default driver is psycopg2, and we require psycopg 3
+        parsed_url = parsed_url.set(drivername="postgresql+psycopg")
     kwargs: dict[str, Any] = {"pool_pre_ping": True}
-    if full.get_backend_name() == "sqlite":
+    if parsed_url.get_backend_name() == "sqlite":
         kwargs = {"connect_args": {"timeout": _SQLITE_WAIT}}
     with untested_warnings_off():
-        return optuna.storages.RDBStorage(full.render_as_string(hide_password=False), engine_kwargs=kwargs)
+        return optuna.storages.RDBStorage(parsed_url.render_as_string(hide_password=False), engine_kwargs=kwargs)
 
 
 def retry(call: Callable[[], T]) -> T:
@@ -99,7 +99,7 @@ def retry(call: Callable[[], T]) -> T:
     began, pause, tries = time.monotonic(), 0.2, 0
     while True:
         try:
-            found = call()
+            result = call()
         except (DBAPIError, StorageInternalError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error  # optuna's message says less
             if not _may_pass(cause):
@@ -117,7 +117,7 @@ def retry(call: Callable[[], T]) -> T:
         else:
             if tries >= _SILENT_TRIES:
                 log.warning("sweep: the study's database answers again")
-            return found
+            return result
 
 
 def _may_pass(cause: BaseException | None) -> bool:
@@ -147,14 +147,14 @@ def _row_lock(storage: RDBStorage, study: str) -> Iterator[None]:
     import sqlalchemy as sql
 
     locks = sql.Table("hydratune_locks", sql.MetaData(), sql.Column("study", sql.String(250), primary_key=True))
-    mine = locks.c.study == study
+    condition = locks.c.study == study
     with contextlib.suppress(sql.exc.SQLAlchemyError):  # another process creates it at the same time
         locks.create(storage.engine, checkfirst=True)
     with contextlib.suppress(sql.exc.IntegrityError), storage.engine.begin() as connection:
-        if connection.execute(sql.select(locks).where(mine)).first() is None:
+        if connection.execute(sql.select(locks).where(condition)).first() is None:
             connection.execute(locks.insert().values(study=study))
     with storage.engine.begin() as connection:
-        connection.execute(sql.select(locks).where(mine).with_for_update())
+        connection.execute(sql.select(locks).where(condition).with_for_update())
         yield
 
 

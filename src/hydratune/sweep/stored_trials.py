@@ -28,7 +28,9 @@ def _numbers(value: Any) -> bool:
 
 
 def _lists(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(one, list) and all(map(_number, one)) for one in value.values())
+    return isinstance(value, dict) and all(
+        isinstance(numbers, list) and all(map(_number, numbers)) for numbers in value.values()
+    )
 
 
 def _owner(value: Any) -> bool:

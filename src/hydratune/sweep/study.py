@@ -99,13 +99,13 @@ class Study:
             pruner=pruner,
             load_if_exists=True,
         )
-        known = stored_trials.read_attributes(study).get(IDENTITY)
-        if known is None:
+        identity = stored_trials.read_attributes(study).get(IDENTITY)
+        if identity is None:
             study.set_user_attr(IDENTITY, dict(plan.identity))
             with untested_warnings_off():
                 study.set_metric_names(list(plan.objectives))
         else:
-            check_same(plan, known, redact(self.url) if options.storage else str(plan.directory))
+            check_same(plan, identity, redact(self.url) if options.storage else str(plan.directory))
         return study
 
     # --- state ---
@@ -116,8 +116,8 @@ class Study:
 
     def _trials(self) -> list[FrozenTrial]:
         trials = stored_trials.read_trials(self.study)
-        again = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
-        return [trial for trial in trials if trial.number not in again]
+        retried = {trial.user_attrs[AGAIN] for trial in trials if AGAIN in trial.user_attrs}
+        return [trial for trial in trials if trial.number not in retried]
 
     def total(self) -> int | None:
         """Return the number of trials in the whole sweep; None if only `hours` limits it."""
@@ -203,8 +203,8 @@ class Study:
     def _claim(self) -> ClaimedTrial | None:
         with self._lock():
             self._free_the_silent()
-            take = self._next(self._trials())
-            return take() if take else None
+            claim_next = self._next(self._trials())
+            return claim_next() if claim_next else None
 
     def finish(self, claim: ClaimedTrial, values: Sequence[float] | None, metrics: Mapping[str, Any]) -> bool:
         """Report the result of a trial if this worker still owns it, and return whether the study accepted it.
@@ -220,11 +220,11 @@ class Study:
     def fail(self, claim: ClaimedTrial, error: str, trace: str = "") -> None:
         """Record a failure; the trial is released for a retry, or fails permanently if no retry is left."""
         failures = self.noted(claim).get(FAILURES, 0) + 1
-        told = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
-        self._end(claim, told, "FAIL" if failures > self.options.max_retries else None, None)
+        attributes = {ERROR: error[:_LONGEST_ERROR], TRACEBACK: trace[-_LONGEST_ERROR:], FAILURES: failures}
+        self._end(claim, attributes, "FAIL" if failures > self.options.max_retries else None, None)
 
     def _end(
-        self, claim: ClaimedTrial, told: Mapping[str, Any], state: str | None, values: Sequence[float] | None
+        self, claim: ClaimedTrial, attributes: Mapping[str, Any], state: str | None, values: Sequence[float] | None
     ) -> bool:
         """Record the end of a trial if this worker still owns it; without a state, release the trial for a retry."""
         from optuna.trial import TrialState
@@ -233,7 +233,7 @@ class Study:
             with self._lock():
                 if not self._is_mine(claim):
                     return False
-                for name, value in told.items():
+                for name, value in attributes.items():
                     claim.trial.set_user_attr(name, value)
                 if state:
                     self.study.tell(claim.trial, values, TrialState[state], skip_if_finished=True)
@@ -289,8 +289,8 @@ class Study:
     def _next(self, trials: Sequence[FrozenTrial]) -> Callable[[], ClaimedTrial] | None:
         """Return a function that claims the next trial, or None if none is left; failed trials come last."""
         free = [trial for trial in trials if not trial.state.is_finished() and self._is_free(trial)]
-        if cut_off := [trial for trial in free if not trial.user_attrs.get(FAILURES)]:
-            return lambda: self._own(cut_off[0])
+        if interrupted := [trial for trial in free if not trial.user_attrs.get(FAILURES)]:
+            return lambda: self._own(interrupted[0])
         if self._may_begin(trials):
             return lambda: self._begin(len(trials))
         if free:
@@ -307,33 +307,33 @@ class Study:
 
     def _again(self, failed: FrozenTrial) -> ClaimedTrial:
         """Claim a retry of a trial that failed permanently: a new trial that replaces it, in the same directory."""
-        kept = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
-        more = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
-        return self._make(failed.params, {**kept, **more})
+        attributes = {FOLDER: self.directory(failed).name, AGAIN: failed.number}
+        counters = {name: failed.user_attrs[name] for name in (FAILURES, SECONDS) if name in failed.user_attrs}
+        return self._make(failed.params, {**attributes, **counters})
 
-    def _make(self, point: Mapping[str, Any], told: Mapping[str, Any]) -> ClaimedTrial:
+    def _make(self, point: Mapping[str, Any], attributes: Mapping[str, Any]) -> ClaimedTrial:
         """Create a trial of a known point, owned from the start: one commit, where a sampler takes many."""
         from optuna.trial import FixedTrial, Trial, TrialState, create_trial
 
-        known = FixedTrial(dict(point))
-        self.plan.space.suggest(known)
+        fixed_trial = FixedTrial(dict(point))
+        self.plan.space.suggest(fixed_trial)
         trial = create_trial(
             state=TrialState.RUNNING,
-            params=known.params,
-            distributions=known.distributions,
-            user_attrs={**told, OWNER: self._owner()},
+            params=fixed_trial.params,
+            distributions=fixed_trial.distributions,
+            user_attrs={**attributes, OWNER: self._owner()},
         )
         return self._as_claim(Trial(self.study, self.storage.create_new_trial(self.study._study_id, trial)))
 
-    def _own(self, found: FrozenTrial | None, number: int = 0) -> ClaimedTrial:
+    def _own(self, frozen: FrozenTrial | None, number: int = 0) -> ClaimedTrial:
         from optuna.trial import Trial
 
         with untested_warnings_off():
-            self.study.sampler = self.options.optuna_sampler(found.number if found else number)
-        if found is None or found.state.name == "WAITING":
+            self.study.sampler = self.options.optuna_sampler(frozen.number if frozen else number)
+        if frozen is None or frozen.state.name == "WAITING":
             trial = self.study.ask()
         else:
-            trial = Trial(self.study, found._trial_id)
+            trial = Trial(self.study, frozen._trial_id)
         self.storage.record_heartbeat(trial._trial_id)  # first, since the heartbeat of the previous worker is old
         trial.set_user_attr(OWNER, self._owner())
         return self._as_claim(trial)
@@ -364,11 +364,11 @@ class Study:
 
     def _is_mine(self, claim: ClaimedTrial) -> bool:
         """Return whether a trial is unfinished, and no other worker, to which this one seemed dead, took it over."""
-        now = self.storage.get_trial(claim.trial._trial_id)
-        owner = (now.user_attrs.get(OWNER) or {}).get("worker")
+        trial = self.storage.get_trial(claim.trial._trial_id)
+        owner = (trial.user_attrs.get(OWNER) or {}).get("worker")
         if owner not in (self._me, None):
             log.warning("sweep: trial %d belongs to another worker by now", claim.trial.number)
-        return owner == self._me and not now.state.is_finished()
+        return owner == self._me and not trial.state.is_finished()
 
     def _lock(self) -> AbstractContextManager[Any]:
         return storage.lock(self.storage, self.url, self.plan.name)

@@ -52,22 +52,22 @@ class SweepRun:
         self._watch, self._looked = HeartbeatMonitor(), time.monotonic()
 
     def __enter__(self) -> Self:
-        directory, known = self._study.plan.directory, self._study.attributes().get(PARENT)
-        here = known is None or (process.is_here(known) and known["directory"] == str(directory))
-        if (not here or Journal(directory).has_ended()) and self._study.is_done():
+        directory, parent = self._study.plan.directory, self._study.attributes().get(PARENT)
+        is_local = parent is None or (process.is_here(parent) and parent["directory"] == str(directory))
+        if (not is_local or Journal(directory).has_ended()) and self._study.is_done():
             return self
-        if here or process.is_gone(known or {}):
-            self._begin(known)
+        if is_local or process.is_gone(parent or {}):
+            self._begin(parent)
         return self
 
-    def _begin(self, known: Mapping[str, Any] | None) -> None:
-        """Record the sweep from now on, in the run that `known` describes, unless another process was faster."""
+    def _begin(self, parent: Mapping[str, Any] | None) -> None:
+        """Record the sweep from now on, in the run that `parent` describes, unless another process was faster."""
         if self._cfg is None:
             return
         directory = self._study.plan.directory
-        key = known["key"] if known else Journal(directory).key or uuid.uuid4().hex
-        mine = {"key": key, **process.tags(), "directory": str(directory)}
-        if isinstance(self._tracking, NoTracking) or self._study.replace(PARENT, known, mine):
+        key = parent["key"] if parent else Journal(directory).key or uuid.uuid4().hex
+        new_parent = {"key": key, **process.tags(), "directory": str(directory)}
+        if isinstance(self._tracking, NoTracking) or self._study.replace(PARENT, parent, new_parent):
             self._context = self._tracking.start(_facts(self._study, self._cfg, key))
             self._log = self._context.__enter__()
 
@@ -76,11 +76,11 @@ class SweepRun:
         if time.monotonic() - self._looked < BEAT:
             return
         self._looked = time.monotonic()
-        known = self._study.attributes()
+        attributes = self._study.attributes()
         if self._context is not None:
             retry(lambda: self._study.study.set_user_attr(SIGN, self._looked))
-        elif PARENT in known and self._watch.is_silent(PARENT, known.get(SIGN)):
-            self._begin(known[PARENT])
+        elif PARENT in attributes and self._watch.is_silent(PARENT, attributes.get(SIGN)):
+            self._begin(attributes[PARENT])
 
     def update(self, found: Sequence[results.TrialRow]) -> None:
         """Record the changes since the last call."""
@@ -95,12 +95,12 @@ class SweepRun:
             values |= {
                 f"best_{short_name(name)}": value for name, value in zip(plan.objectives, best[0].values, strict=True)
             }
-            told = {f"best.{short(name)}": format_value(value) for name, value in best[0].point.items()}
-            note = (
+            best_tags = {f"best.{short(name)}": format_value(value) for name, value in best[0].point.items()}
+            description = (
                 f"Best: trial {best[0].number}, {escape_markdown(best[0].name)}, selected on validation, where its "
                 "score is too high by chance. Table and plots: artifacts, report/."
             )
-            self._log.tags({"best_trial": str(best[0].number), **told, "mlflow.note.content": note})
+            self._log.tags({"best_trial": str(best[0].number), **best_tags, "mlflow.note.content": description})
         self._log.metrics(values, step=results.ended(found))
 
     def __exit__(
@@ -112,13 +112,15 @@ class SweepRun:
             return
         if kind is not None:  # workers have ended with this process
             self._tracking.mark_dead_runs_killed()
-        found = results.rows(self._study.plan, self._study.trials())
-        self.update(found)
+        rows = results.rows(self._study.plan, self._study.trials())
+        self.update(rows)
         if kind is None:
             self._report()
-        failed = [row for row in found if row.state == results.FAILED]
-        if kind is None and failed:
-            error = TrialsFailedError(f"{len(failed)} of {len(found)} trials failed; the first: {failed[0].error}")
+        failed_rows = [row for row in rows if row.state == results.FAILED]
+        if kind is None and failed_rows:
+            error = TrialsFailedError(
+                f"{len(failed_rows)} of {len(rows)} trials failed; the first: {failed_rows[0].error}"
+            )
             with suppress(TrialsFailedError):
                 self._context.__exit__(type(error), error, None)
         else:
@@ -136,9 +138,9 @@ def _facts(study: Study, cfg: DictConfig, key: str) -> RunInfo:
     """Return the name, parameters, and tags of the run of the whole sweep."""
     plan, options = study.plan, study.options
     choices = cfg.hydra.runtime.choices
-    swept = {key for one in plan.space.parameters for key in one.keys}
+    swept = {key for parameter in plan.space.parameters for key in parameter.keys}
     params: dict[str, object] = {group: choices[group] for group in GROUPS if choices.get(group) and group not in swept}
-    params |= {f"sweep.{short(one.name)}": values_of(one) for one in plan.space.parameters}
+    params |= {f"sweep.{short(parameter.name)}": values_of(parameter) for parameter in plan.space.parameters}
     params |= {"sweep": choices.get("sweep"), "trials": study.total(), "pruner": options.pruner}
     if plan.seeds:
         params["seeds"] = ",".join(map(str, plan.seeds))

@@ -57,14 +57,14 @@ def train(plan: Plan, overrides: Sequence[str], directory: Path, trial: TrialCon
     """
     with _own_world(plan):
         cfg, loader = compose(plan, overrides, directory)
-        ret = run_job(
-            lambda own: _run(own, trial, cache),
+        job_return = run_job(
+            lambda job_cfg: _run(job_cfg, trial, cache),
             cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
             hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks(cfg)),
         )
-    result = ret._return_value  # `return_value` raises what the job raised
+    result = job_return._return_value  # `return_value` raises what the job raised
     if isinstance(result, PrunedError):
         return TrialResult(pruned=True)
     return TrialResult(error=result) if isinstance(result, Exception) else TrialResult(metrics=result)
@@ -98,11 +98,11 @@ def _run(cfg: DictConfig, trial: TrialContext, cache: WarmCache) -> Mapping[str,
     """Run the job inside Hydra, and return the metrics."""
     quiet_terminal()
     job = hydra_job(trial, cache)
-    finished = job.directory / METRICS
-    if finished.is_file():  # its worker was killed before it reported the result
+    metrics_file = job.directory / METRICS
+    if metrics_file.is_file():  # its worker was killed before it reported the result
         with build(cfg.tracking).start(run_info(cfg, job)):
             pass  # uploads the rest to MLflow
-        return dict(json.loads(finished.read_text(encoding="utf-8")))
+        return dict(json.loads(metrics_file.read_text(encoding="utf-8")))
     try:
         result = launch(cfg, job, "hydratune.sweep._rank") if is_distributed(cfg) else run(cfg, job)
         return result.metrics

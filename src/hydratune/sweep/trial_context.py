@@ -46,6 +46,6 @@ def reopen_trial(directory: str, trial_id: str) -> tuple[Study, ClaimedTrial]:
 
 def _chart_params(plan: Plan, point: Mapping[str, Any]) -> dict[str, float]:
     """Return the logarithms of the values of logarithmic parameters, since the axes of MLflow's charts are linear."""
-    searched = [one for one in plan.space.parameters if one.is_logarithmic and one.name in point]
-    values = {param_name(key): float(point[one.name]) for one in searched for key in one.keys}
+    parameters = [p for p in plan.space.parameters if p.is_logarithmic and p.name in point]
+    values = {param_name(key): float(point[p.name]) for p in parameters for key in p.keys}
     return {f"{LOG10}{name}": float(f"{math.log10(value):.6g}") for name, value in values.items()}

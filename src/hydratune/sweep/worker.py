@@ -63,23 +63,23 @@ def work(cfg: DictConfig) -> int:
     log.info("worker %d: process %d begins", number, os.getpid())
     ignore_other_launchers()  # here, since each trial restores the environment
     try:
-        done = _work(Study(plan, options, waits=True), WarmCache(_KEPT))
+        result = _work(Study(plan, options, waits=True), WarmCache(_KEPT))
     except (KeyboardInterrupt, SystemExit):
         if launcher == _BASIC:  # this is the parent's process, which was asked to end
             raise
-        done = PREEMPTED
+        result = PREEMPTED
     finally:
         if signals.is_orphan():  # otherwise, it would wait forever for work
             os._exit(TERMINATED)
         uploader.wait()
         if launcher == _JOBLIB:  # if this idle process ended, joblib would kill the workers that are saving
             signals.ignore()
-    if done == PREEMPTED:
+    if result == PREEMPTED:
         log.info("worker %d: asked to end; its trial continues from its last checkpoint", number)
         _requeue(number)
     else:
         log.info("worker %d: nothing is left", number)
-    return done
+    return result
 
 
 def _requeue(number: int) -> None:
@@ -100,7 +100,7 @@ def _shared_plan(directory: Path) -> Plan:
 
 
 def _work(study: Study, cache: WarmCache) -> int:
-    done = 0
+    n_trained = 0
     while claim := study.claim():
         log.info("trial %d: %s, in %s", claim.trial.number, label(claim.point), claim.directory.name)
         try:
@@ -110,11 +110,11 @@ def _work(study: Study, cache: WarmCache) -> int:
             study.release(claim, is_interrupted=not isinstance(error, Exception))
             raise
         signals.raise_pending()
-        if not done:  # no object of a trial is alive, and all modules are imported
+        if not n_trained:  # no object of a trial is alive, and all modules are imported
             gc.collect()  # otherwise, the model of a failed trial would stay: its traceback references it
             gc.freeze()
-        done += 1
-    return done
+        n_trained += 1
+    return n_trained
 
 
 def _configure_process(number: int, workers: int, launcher: str) -> None:
@@ -133,16 +133,16 @@ def _configure_process(number: int, workers: int, launcher: str) -> None:
         return
     share = available_cpus() // workers
     if hasattr(os, "sched_setaffinity") and share:
-        mine = sorted(os.sched_getaffinity(0))[number % workers * share :][:share]
-        os.sched_setaffinity(0, mine)
+        cpus = sorted(os.sched_getaffinity(0))[number % workers * share :][:share]
+        os.sched_setaffinity(0, cpus)
     if gpus := visible_gpus():
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
 
 
 def visible_gpus() -> list[str]:
     """Return the GPUs that this process may use, without starting CUDA."""
-    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [one for one in named.split(",") if one]
+    if (value := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [gpu for gpu in value.split(",") if gpu]
     folder = Path("/proc/driver/nvidia/gpus")
     return [str(i) for i in range(len(list(folder.iterdir())))] if folder.is_dir() else []
 
@@ -154,37 +154,37 @@ def _configuration(study: Study, claim: ClaimedTrial, cache: WarmCache) -> None:
     except (ChangedDataError, StudyUnavailableError):  # not caused by this configuration
         raise
     except Exception as error:
-        told = f"{type(error).__name__}: {one_line(error)}"
-        study.fail(claim, told, str(redact("".join(traceback.format_exception(error)))))
-        log.error("trial %d failed: %s", claim.trial.number, told)
+        message = f"{type(error).__name__}: {one_line(error)}"
+        study.fail(claim, message, str(redact("".join(traceback.format_exception(error)))))
+        log.error("trial %d failed: %s", claim.trial.number, message)
         return
     values = None if pruned else [_mean(results, name) for name in study.plan.objectives]
     if study.finish(claim, values, _means(results)) and pruned:  # no other worker resumes from its checkpoints
-        for left in study.checkpoints(claim.directory):
-            remove_later(left, _TOLD)
+        for checkpoints in study.checkpoints(claim.directory):
+            remove_later(checkpoints, _TOLD)
 
 
 def _replicates(study: Study, claim: ClaimedTrial, cache: WarmCache) -> tuple[list[Mapping[str, Any]], bool]:
     """Train with each seed, and return the metrics of each, and whether the study pruned the configuration."""
-    began, before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
+    began, seconds_before = time.monotonic(), float(study.noted(claim).get(SECONDS, 0))
     results: list[Mapping[str, Any]] = []
     try:
         for i in range(len(study.plan.replicates)):
-            trained = (
+            result = (
                 isolated.start(study, claim, i) if study.options.process_per_trial else one_run(study, claim, i, cache)
             )
-            if trained.error:
-                raise trained.error
-            if trained.pruned:
+            if result.error:
+                raise result.error
+            if result.pruned:
                 return results, True
             remove_later(claim.run_directory(study.plan.replicates[i]) / CHECKPOINTS, _TOLD)
-            results.append(trained.metrics)
+            results.append(result.metrics)
             if study.plan.seeds:  # otherwise, the trial itself has the values
                 study.note(claim, VALUES, _by_seed(study, results))
             if _is_hopeless(study, claim, results):
                 return results, True
     finally:
-        study.note(claim, SECONDS, before + time.monotonic() - began)
+        study.note(claim, SECONDS, seconds_before + time.monotonic() - began)
     return results, False
 
 
@@ -199,14 +199,14 @@ def _is_hopeless(study: Study, claim: ClaimedTrial, results: Sequence[Mapping[st
 
 def _by_seed(study: Study, results: list[Mapping[str, Any]]) -> dict[str, list[float]]:
     """Return objective -> its value with each seed so far."""
-    return {name: [float(one[name]) for one in results] for name in study.plan.objectives}
+    return {name: [float(metrics[name]) for metrics in results] for name in study.plan.objectives}
 
 
 def _mean(results: list[Mapping[str, Any]], name: str) -> float:
-    return statistics.fmean(float(one[name]) for one in results)
+    return statistics.fmean(float(metrics[name]) for metrics in results)
 
 
 def _means(results: list[Mapping[str, Any]]) -> dict[str, float]:
     """Return the mean of each metric that is a number in all runs."""
     names = [name for name, value in results[0].items() if isinstance(value, int | float)] if results else []
-    return {name: _mean(results, name) for name in names if all(name in one for one in results)}
+    return {name: _mean(results, name) for name in names if all(name in metrics for metrics in results)}

@@ -34,13 +34,13 @@ def write(study: Study) -> list[Path]:
     """Write the report below the sweep's directory, and return its files; plots that cannot be drawn are omitted."""
     folder = study.plan.directory / REPORT
     folder.mkdir(exist_ok=True)
-    found = results.rows(study.plan, study.trials())
-    write_text(folder / TABLE, escape_table(table(study.plan, found)).to_csv(index=False))
+    rows = results.rows(study.plan, study.trials())
+    write_text(folder / TABLE, escape_table(table(study.plan, rows)).to_csv(index=False))
     pictures = plots.make_plots(study.plan, study.study.get_trials(deepcopy=False))
-    summary = tables.summary(study.plan, found, study.total(), study.options.workers)
-    write_text(folder / PAGE, escape_control(_page(study.plan, found, summary, pictures)))
-    drawn = [plot for plot in pictures if not plot.missing]
-    return [folder / TABLE, folder / PAGE, *(p for one in drawn if one.png(p := folder / f"{one.name}.png"))]
+    summary = tables.summary(study.plan, rows, study.total(), study.options.workers)
+    write_text(folder / PAGE, escape_control(_page(study.plan, rows, summary, pictures)))
+    drawn_plots = [plot for plot in pictures if not plot.missing]
+    return [folder / TABLE, folder / PAGE, *(p for plot in drawn_plots if plot.png(p := folder / f"{plot.name}.png"))]
 
 
 def table(plan: Plan, found: Sequence[results.TrialRow]) -> pd.DataFrame:
@@ -58,7 +58,7 @@ def table(plan: Plan, found: Sequence[results.TrialRow]) -> pd.DataFrame:
 
 
 def _columns(plan: Plan) -> Iterator[str]:
-    yield from ("number", "state", *(one.name for one in plan.space.parameters))
+    yield from ("number", "state", *(parameter.name for parameter in plan.space.parameters))
     for name in plan.objectives:
         yield name
         if plan.seeds:
@@ -78,18 +78,18 @@ def _over_seeds(plan: Plan, row: results.TrialRow, name: str) -> Mapping[str, fl
     return columns
 
 
-def _page(plan: Plan, found: Sequence[results.TrialRow], summary: str, pictures: Sequence[plots.Plot]) -> str:
+def _page(plan: Plan, rows: Sequence[results.TrialRow], summary: str, pictures: Sequence[plots.Plot]) -> str:
     """Return an HTML page that works offline: the ranked table, then the plots."""
     title = html.escape(plan.name)
     head = f'<!doctype html>\n<html><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style></head>'
-    begin = f"{head}<body>\n<h1>{title}</h1>\n<p>{html.escape(summary)}</p>\n{_ranked(plan, found)}"
+    begin = f"{head}<body>\n<h1>{title}</h1>\n<p>{html.escape(summary)}</p>\n{_ranked(plan, rows)}"
     return "\n".join([begin, *_parts(pictures), "</body></html>\n"])
 
 
-def _ranked(plan: Plan, found: Sequence[results.TrialRow]) -> str:
+def _ranked(plan: Plan, rows: Sequence[results.TrialRow]) -> str:
     """Return the table of the terminal as HTML."""
     console = plain_console(record=True, file=io.StringIO(), width=_WIDTH)
-    console.print(tables.final(plan, found))
+    console.print(tables.final(plan, rows))
     return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
 

@@ -75,12 +75,12 @@ class Plot:
 
 def make_plots(plan: Plan, trials: Sequence[FrozenTrial]) -> list[Plot]:
     """Return the plots of a study, in order, given all its trials."""
-    seen = _Copies(plan, trials)
-    several = len(plan.objectives) > 1
-    found = [_front(plan, seen)] if several else []
+    copies = _Copies(plan, trials)
+    has_several = len(plan.objectives) > 1
+    drawings = [_front(plan, copies)] if has_several else []
     for i, name in enumerate(plan.objectives):
-        found += _of_objective(seen, short_name(name), i if several else None)
-    return [*found, _curves(plan, seen)]
+        drawings += _of_objective(copies, short_name(name), i if has_several else None)
+    return [*drawings, _curves(plan, copies)]
 
 
 class _Copies:
@@ -130,12 +130,15 @@ def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], 
     import optuna
     from optuna.distributions import CategoricalDistribution
 
-    names = [one.name for one in plan.space.parameters]
+    names = [parameter.name for parameter in plan.space.parameters]
     shorts = [short(name) for name in names]
-    known = {name: told if shorts.count(told) == 1 else name for name, told in zip(names, shorts, strict=True)}
+    display_names = {
+        name: short_form if shorts.count(short_form) == 1 else name
+        for name, short_form in zip(names, shorts, strict=True)
+    }
 
     def renamed(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {known[name]: value for name, value in values.items()}
+        return {display_names[name]: value for name, value in values.items()}
 
     def escaped(value: Any) -> Any:
         if isinstance(value, CategoricalDistribution):
@@ -156,68 +159,70 @@ def _renamed(plan: Plan, trials: Sequence[FrozenTrial], escape: Callable[[str], 
     return study
 
 
-def _of_objective(seen: _Copies, name: str, number: int | None) -> Iterator[Plot]:
+def _of_objective(copies: _Copies, name: str, number: int | None) -> Iterator[Plot]:
     """Yield the plots of one objective; `number` is None if it is the only one."""
-    done = [trial for trial in seen.plain.trials if trial.state.name == "COMPLETE"]
-    values = {trial.values[number or 0] for trial in done}
-    shared = [key for key in (done[0].params if done else ()) if all(key in trial.params for trial in done)]
+    completed = [trial for trial in copies.plain.trials if trial.state.name == "COMPLETE"]
+    values = {trial.values[number or 0] for trial in completed}
+    shared = [
+        key for key in (completed[0].params if completed else ()) if all(key in trial.params for trial in completed)
+    ]
     target = None if number is None else lambda trial: trial.values[number]
-    end = "" if number is None else f"_{name}"
+    suffix = "" if number is None else f"_{name}"
     common: dict[str, Any] = {"target": target, "target_name": name}
-    few = "" if len(done) > 1 else "it takes two trials that are done"
+    too_few = "" if len(completed) > 1 else "it takes two trials that are done"
     no_key = "" if shared else "the trials have no parameter in common"
     alike = "" if len(values) > 1 else f"all trials have the same {name}"
     alone = "" if len(shared) > 1 else "it takes two parameters that all trials have"
 
     def titled(title: str, function: str, **more: Any) -> Callable[[Any], Any]:
-        return lambda module: _titled(getattr(module, function)(seen.of(module), **common, **more), title)
+        return lambda module: _titled(getattr(module, function)(copies.of(module), **common, **more), title)
 
     def coordinates(title: str) -> Callable[[Any], Any]:
         def draw(module: Any) -> Any:
-            study = seen.of(module, ended=number is None)
+            study = copies.of(module, ended=number is None)
             ended = [trial.params for trial in study.trials if trial.state.name == "COMPLETE"]
-            params = [key for key in shared if all(key in one for one in ended)]
+            params = [key for key in shared if all(key in trial_params for trial_params in ended)]
             return _titled(_visible(module.plot_parallel_coordinate(study, params=params, **common)), title)
 
         return draw
 
-    title = f"{name}: parallel coordinates" + " (pruned trials: last value)" * seen.has_pruned(number)
-    yield Plot(f"parallel_coordinates{end}", title, coordinates(title), few or no_key)
+    title = f"{name}: parallel coordinates" + " (pruned trials: last value)" * copies.has_pruned(number)
+    yield Plot(f"parallel_coordinates{suffix}", title, coordinates(title), too_few or no_key)
     title = f"{name}: what it depends on"
     draw = titled(title, "plot_param_importances")
-    yield Plot(f"parameter_importances{end}", title, draw, few or alike or alone)
+    yield Plot(f"parameter_importances{suffix}", title, draw, too_few or alike or alone)
     title = f"{name}: trial by trial"
     draw = titled(title, "plot_optimization_history")
-    yield Plot(f"optimization_history{end}", title, draw, "" if done else "no trial is done")
+    yield Plot(f"optimization_history{suffix}", title, draw, "" if completed else "no trial is done")
 
 
-def _front(plan: Plan, seen: _Copies) -> Plot:
+def _front(plan: Plan, copies: _Copies) -> Plot:
     names = [short_name(name) for name in plan.objectives]
     title = f"Pareto front of {' and '.join(names)}"
-    done = any(trial.state.name == "COMPLETE" for trial in seen.plain.trials)
-    many = "" if len(names) in _FRONTS else f"there are {len(names)} objectives, and optuna draws two or three"
+    has_completed = any(trial.state.name == "COMPLETE" for trial in copies.plain.trials)
+    wrong_count = "" if len(names) in _FRONTS else f"there are {len(names)} objectives, and optuna draws two or three"
 
     def draw(module: Any) -> Any:
-        return _titled(module.plot_pareto_front(seen.of(module, tooltips=True), target_names=names), title)
+        return _titled(module.plot_pareto_front(copies.of(module, tooltips=True), target_names=names), title)
 
-    return Plot("pareto_front", title, draw, many or ("" if done else "no trial is done"))
+    return Plot("pareto_front", title, draw, wrong_count or ("" if has_completed else "no trial is done"))
 
 
-def _curves(plan: Plan, seen: _Copies) -> Plot:
+def _curves(plan: Plan, copies: _Copies) -> Plot:
     """Return the plot of the values that trials reported during training; curves of pruned trials are dotted."""
     name = short_name(next(iter(plan.objectives)))
-    what = "seed by seed" if plan.seeds else "evaluation by evaluation"
-    title = f"{name}: {what} (dotted: pruned)"
-    trials = seen.plain.trials
+    unit = "seed by seed" if plan.seeds else "evaluation by evaluation"
+    title = f"{name}: {unit} (dotted: pruned)"
+    trials = copies.plain.trials
     pruned = {f"Trial{trial.number}" for trial in trials if trial.state.name == "PRUNED"}
-    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.intermediate_values]
+    completed = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.intermediate_values]
     is_max = next(iter(plan.objectives.values())) == "maximize"
-    ranked = sorted(done, key=lambda trial: trial.values[0], reverse=is_max)
+    ranked = sorted(completed, key=lambda trial: trial.values[0], reverse=is_max)
     best = [f"Trial{trial.number}" for trial in ranked[:_NAMED]]
     missing = "" if any(trial.intermediate_values for trial in trials) else "no trial has reported while it ran"
 
     def draw(module: Any) -> Any:
-        figure = _titled(module.plot_intermediate_values(seen.of(module)), title)
+        figure = _titled(module.plot_intermediate_values(copies.of(module)), title)
         _style_curves(figure, best, pruned)
         _name_axes(figure, "seed" if plan.seeds else "evaluation", name)
         return figure

@@ -61,13 +61,13 @@ class TrialRow:
 
 def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
     """Return a row for each trial, in the order of the trials."""
-    found = []
+    trial_rows = []
     for trial in trials:
-        attrs, said = trial.user_attrs, [*trial.intermediate_values.values()]
+        attrs, reported = trial.user_attrs, [*trial.intermediate_values.values()]
         state = _STATE[trial.state.name]
         waits = state == RUNNING and attrs.get(OWNER) is None
-        point = {one.name: trial.params[one.name] for one in plan.space.parameters if one.name in trial.params}
-        found.append(
+        point = {p.name: trial.params[p.name] for p in plan.space.parameters if p.name in trial.params}
+        trial_rows.append(
             TrialRow(
                 number=trial.number,
                 name=label(point),
@@ -80,11 +80,11 @@ def rows(plan: Plan, trials: Sequence[FrozenTrial]) -> list[TrialRow]:
                 error=attrs.get(ERROR, ""),
                 trace=attrs.get(TRACEBACK, ""),
                 folder=folder_of(trial),
-                last=said[-1] if said else None,
+                last=reported[-1] if reported else None,
                 samples=int(attrs.get(METRICS, {}).get("eval_samples", 0)) or None,
             )
         )
-    return found
+    return trial_rows
 
 
 def ranked(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
@@ -96,22 +96,22 @@ def ranked(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
 def pareto_front(plan: Plan, found: Sequence[TrialRow]) -> list[TrialRow]:
     """Return the completed trials that no other trial dominates; with one objective, only the best trial."""
     signs = [-1 if direction == "maximize" else 1 for direction in plan.objectives.values()]
-    done = ranked(plan, found)
+    completed = ranked(plan, found)
 
-    def beats(one: TrialRow, other: TrialRow) -> bool:
-        pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, one.values, other.values, strict=True)]
+    def beats(row: TrialRow, other: TrialRow) -> bool:
+        pairs = [(sign * a, sign * b) for sign, a, b in zip(signs, row.values, other.values, strict=True)]
         return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
-    best = [row for row in done if not any(beats(other, row) for other in done)]
+    best = [row for row in completed if not any(beats(other, row) for other in completed)]
     return best[:1] if len(signs) == 1 else best
 
 
 def scale(plan: Plan, metric: str, rows: int | None) -> Scale:
     """Return the possible values of a metric, and if it is a proportion, the number of rows that it was measured on."""
     kind: Any = allowlist.load(str(plan.identity["task._target_"]), "task._target_")
-    known = {one.name: one for one in (LOSS, *getattr(kind, "known_metrics", ()))}
+    metrics = {m.name: m for m in (LOSS, *getattr(kind, "known_metrics", ()))}
     extra = (plan.identity.get(f"task.extra_metrics.{metric}.{end}") for end in ("low", "high"))
-    low, high = (known[metric].low, known[metric].high) if metric in known else extra
+    low, high = (metrics[metric].low, metrics[metric].high) if metric in metrics else extra
     limits = (-math.inf if low is None else low, math.inf if high is None else high)
     return Scale(*limits, rows if metric in PROPORTIONS else None)
 
@@ -134,9 +134,9 @@ def ended(found: Sequence[TrialRow]) -> int:
 
 def seconds_left(found: Sequence[TrialRow], total: int | None, workers: int) -> float | None:
     """Estimate the remaining time from the pace so far; None if no trial has ended, or `total` is unknown."""
-    took = [row.seconds for row in found if row.state in (DONE, PRUNED)]
-    if not took or total is None:
+    durations = [row.seconds for row in found if row.state in (DONE, PRUNED)]
+    if not durations or total is None:
         return None
-    left = total - ended(found)
-    begun = sum(row.progress for row in found if row.state == RUNNING)
-    return statistics.fmean(took) * max(left - begun, 0) / max(workers, 1)
+    n_left = total - ended(found)
+    progress = sum(row.progress for row in found if row.state == RUNNING)
+    return statistics.fmean(durations) * max(n_left - progress, 0) / max(workers, 1)

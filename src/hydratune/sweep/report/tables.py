@@ -53,8 +53,8 @@ def live(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: int)
     table.caption, table.caption_justify = summary(plan, found, total, workers), "left"
     for row in found:
         if row.state in (RUNNING, WAITING):
-            done = round(row.progress * _BAR)
-            bar = f"{'━' * done}{'╌' * (_BAR - done)} {row.progress:4.0%}"
+            filled = round(row.progress * _BAR)
+            bar = f"{'━' * filled}{'╌' * (_BAR - filled)} {row.progress:4.0%}"
             _add(table, plan, row, bar if row.state == RUNNING else "waits")
     for row in ranked(plan, found)[:_SHOWN]:
         _add(table, plan, row)
@@ -84,8 +84,8 @@ def summary(plan: Plan, found: Sequence[TrialRow], total: int | None, workers: i
     if best := pareto_front(plan, found):
         name = short_name(next(iter(plan.objectives)))
         parts.append(f"best {name} {best[0].values[0]:.4f} (trial {best[0].number})")
-    if (left := seconds_left(found, total, workers)) and states[RUNNING]:
-        parts.append(f"about {datetime.timedelta(seconds=round(left))} left")
+    if (remaining_seconds := seconds_left(found, total, workers)) and states[RUNNING]:
+        parts.append(f"about {datetime.timedelta(seconds=round(remaining_seconds))} left")
     return ", ".join(parts)
 
 
@@ -99,16 +99,16 @@ def plan_table(plan: Plan, points: Sequence[Point]) -> Table:
     """Return the table of a dry run."""
     from rich.table import Table
 
-    table = Table("trial", *(short(one.name) for one in plan.space.parameters))
+    table = Table("trial", *(short(parameter.name) for parameter in plan.space.parameters))
     for number, point in enumerate(points):
-        table.add_row(str(number), *(_cell(point.get(one.name)) for one in plan.space.parameters))
+        table.add_row(str(number), *(_cell(point.get(parameter.name)) for parameter in plan.space.parameters))
     return table
 
 
 def _table(plan: Plan) -> Table:
     from rich.table import Table
 
-    table = Table("trial", *(short(one.name) for one in plan.space.parameters))
+    table = Table("trial", *(short(parameter.name) for parameter in plan.space.parameters))
     for name in plan.objectives:
         table.add_column(short_name(name), justify="right")
     if plan.seeds:
@@ -123,11 +123,13 @@ def _add(table: Table, plan: Plan, row: TrialRow, state: str = "") -> None:
     values = [f"{value:.4f}" for value in row.values] or ["" if row.last is None else f"({row.last:.4f})"]
     values += [""] * (len(plan.objectives) - len(values))
     seeds = _seeds(plan, row) if plan.seeds else []
-    told = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
+    state_text = state or (f"{row.state}: {row.error[:_ERROR]}" if row.state == FAILED else row.state)
     style = {DONE: None, RUNNING: "cyan", PRUNED: "dim", FAILED: "red", WAITING: "dim"}[row.state]
-    cells = [_cell(row.point.get(one.name)) for one in plan.space.parameters]
-    took = str(datetime.timedelta(seconds=round(row.seconds))) if row.seconds else ""
-    table.add_row(str(row.number), *cells, *values, *seeds, took, told, style="bold" if state == "best" else style)
+    cells = [_cell(row.point.get(parameter.name)) for parameter in plan.space.parameters]
+    duration = str(datetime.timedelta(seconds=round(row.seconds))) if row.seconds else ""
+    table.add_row(
+        str(row.number), *cells, *values, *seeds, duration, state_text, style="bold" if state == "best" else style
+    )
 
 
 def _seeds(plan: Plan, row: TrialRow) -> list[str]:
