@@ -47,18 +47,18 @@ class MlflowCallback(TrainerCallback):
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
         """Exclude the time of an evaluation from the speed of training."""
-        steps, tokens, then = self._last
+        steps, tokens, last_time = self._last
         if state.log_history:
-            self._last = (steps, tokens, then + state.log_history[-1].get("eval_runtime", 0.0))
+            self._last = (steps, tokens, last_time + state.log_history[-1].get("eval_runtime", 0.0))
 
     def _speed(self, args: TrainingArguments, state: TrainerState) -> dict[str, float]:
         """Return the samples and tokens per second since the last call, and the peak memory until now in GiB."""
-        (steps, tokens, then), now = self._last, _now(state)
+        (steps, tokens, last_time), now = self._last, _now(state)
         self._last = now
-        seconds = max(now[2] - then, 1e-9)
+        seconds = max(now[2] - last_time, 1e-9)
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        found = {"samples_per_second": (now[0] - steps) * batch / seconds, "peak_memory_gib": peak_memory()}
-        return found | ({"tokens_per_second": (now[1] - tokens) / seconds} if now[1] else {})
+        metrics = {"samples_per_second": (now[0] - steps) * batch / seconds, "peak_memory_gib": peak_memory()}
+        return metrics | ({"tokens_per_second": (now[1] - tokens) / seconds} if now[1] else {})
 
 
 class RecordCheckpoints(TrainerCallback):
@@ -72,10 +72,10 @@ class RecordCheckpoints(TrainerCallback):
         step = state.global_step
         if not state.is_world_process_zero or (self._which == "best" and state.best_global_step != step):
             return
-        saved = Path(str(args.output_dir)) / f"checkpoint-{step}"
+        checkpoint = Path(str(args.output_dir)) / f"checkpoint-{step}"
         evaluated = [entry for entry in state.log_history if entry["step"] == step and "eval_loss" in entry]
         metrics = {k: v for k, v in (evaluated[-1] if evaluated else {}).items() if k.startswith("eval_")}
-        self._record(replace(self._model, folder=saved, name=saved.name, step=step, metrics=metrics))
+        self._record(replace(self._model, folder=checkpoint, name=checkpoint.name, step=step, metrics=metrics))
 
 
 def peak_memory() -> float:

@@ -102,8 +102,8 @@ def connect(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")  # seconds
     from filelock import FileLock
 
-    for noisy in ("alembic", "mlflow"):  # importing mlflow resets its level
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for logger_name in ("alembic", "mlflow"):  # importing mlflow resets its level
+        logging.getLogger(logger_name).setLevel(logging.WARNING)
     path = sqlite_path(uri)
     try:
         if path is None:
@@ -230,9 +230,9 @@ def restore_command(uri: str, kind: str, number: str) -> str:
 
 def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
     """Raise ConfigError if the experiment called `name` was deleted."""
-    found = client.get_experiment_by_name(name)
-    if found and found.lifecycle_stage == _DELETED:
-        command = restore_command(uri, "experiment", found.experiment_id)
+    experiment = client.get_experiment_by_name(name)
+    if experiment and experiment.lifecycle_stage == _DELETED:
+        command = restore_command(uri, "experiment", experiment.experiment_id)
         fix = f"Restore it with `{command}`, or choose another with tracking.experiment_name=NAME."
         raise ConfigError(Mistake("tracking.experiment_name", "an experiment that is not deleted", repr(name), fix))
 
@@ -274,10 +274,10 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     """
     from mlflow.exceptions import MlflowException
 
-    if found := client.get_experiment_by_name(name):
-        if found.lifecycle_stage == _DELETED:
-            raise _deleted_experiment(uri, found)
-        return str(found.experiment_id)
+    if experiment := client.get_experiment_by_name(name):
+        if experiment.lifecycle_stage == _DELETED:
+            raise _deleted_experiment(uri, experiment)
+        return str(experiment.experiment_id)
     path = sqlite_path(uri)
     if path:
         (path.parent / ARTIFACTS).mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -285,7 +285,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     try:
         return str(client.create_experiment(name, artifact_location=location))
     except MlflowException:  # another process was first
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             raise
-        return str(found.experiment_id)
+        return str(experiment.experiment_id)

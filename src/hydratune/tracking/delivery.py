@@ -51,14 +51,14 @@ def pointer(directory: Path) -> dict[str, str] | None:
     The address of a local store is its current one, also if it was moved together with the run.
     """
     try:
-        found = json.loads((directory / POINTER).read_text(encoding="utf-8"))
+        content = json.loads((directory / POINTER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in _REQUIRED):
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in _REQUIRED):
         return None
-    found = {name: str(value) for name, value in found.items()}
-    found["uri"] = stored_uri(found["uri"], found.get("directory", ""), directory)
-    return found
+    content = {name: str(value) for name, value in content.items()}
+    content["uri"] = stored_uri(content["uri"], content.get("directory", ""), directory)
+    return content
 
 
 def checked_pointer(directory: Path) -> dict[str, str] | None:
@@ -67,10 +67,10 @@ def checked_pointer(directory: Path) -> dict[str, str] | None:
     Raises:
         ConfigError: It names a SQLite file elsewhere, which the user has not named.
     """
-    found = pointer(directory)
-    if found and (wrong := servers.stored_mistake(found["uri"], directory, "--uri")):
+    run_pointer = pointer(directory)
+    if run_pointer and (wrong := servers.stored_mistake(run_pointer["uri"], directory, "--uri")):
         raise ConfigError(wrong)
-    return found
+    return run_pointer
 
 
 class Delivery:
@@ -107,9 +107,9 @@ class Delivery:
         The store may be another one or a new one, and the file with the run's ID may be lost.
         """
         if sent.end and not self._is_there:
-            where = pointer(self._directory)
-            is_same = where and where["uri"] == redact(self._uri) and where["run_id"] == sent.run_id
-            if not (where and is_same and has_run(self.client, where["run_id"])):
+            run_pointer = pointer(self._directory)
+            is_same = run_pointer and run_pointer["uri"] == redact(self._uri) and run_pointer["run_id"] == sent.run_id
+            if not (run_pointer and is_same and has_run(self.client, run_pointer["run_id"])):
                 self.__dict__.pop("_there", None)
                 return Sent()
         self._is_there = True
@@ -135,7 +135,7 @@ class Delivery:
             return {}
         names = self.client.get_run(self._run_id).data.metrics
         points = (point for name in names for point in self.client.get_metric_history(self._run_id, name))
-        return {(one.key, one.step): (one.key, one.value, one.timestamp, one.step) for one in points}
+        return {(point.key, point.step): (point.key, point.value, point.timestamp, point.step) for point in points}
 
     @property
     def _run_id(self) -> str:
@@ -143,25 +143,25 @@ class Delivery:
 
     @property
     def _pointer(self) -> dict[str, str]:
-        found = pointer(self._directory)
-        if found is None:
+        run_pointer = pointer(self._directory)
+        if run_pointer is None:
             raise RuntimeError(f"{self._directory} has no {POINTER}: its run was not delivered first")
-        return found
+        return run_pointer
 
     def _run(self, key: str, experiment: str, name: str, tags: dict[str, str], began: int, uri: str) -> None:  # noqa: ARG002
         """Create the run, or continue the one that exists; replace a pointer to another store."""
         number = experiment_id(self.client, self._uri, experiment)
-        known = self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
-        first = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
-        made = known or [self.client.create_run(number, start_time=began, run_name=name, tags=first)]
-        where = {"uri": redact(self._uri), "experiment_id": number, "run_id": made[0].info.run_id}
-        where["directory"] = str(self._directory.absolute())
-        if known:  # perhaps from a machine that is gone
-            where[_TAKEN_OVER] = "yes"
-        write_json(self._directory / POINTER, where)
-        if known:
+        existing_runs = self.client.search_runs([number], f"tags.`{RUN_KEY}` = '{key}'", max_results=1)
+        first_tags = dict(islice(tags.items(), _MOST)) | {RUN_KEY: key}
+        runs = existing_runs or [self.client.create_run(number, start_time=began, run_name=name, tags=first_tags)]
+        run_pointer = {"uri": redact(self._uri), "experiment_id": number, "run_id": runs[0].info.run_id}
+        run_pointer["directory"] = str(self._directory.absolute())
+        if existing_runs:  # perhaps from a machine that is gone
+            run_pointer[_TAKEN_OVER] = "yes"
+        write_json(self._directory / POINTER, run_pointer)
+        if existing_runs:
             self._continue(tags)
-        self._nest(number, made[0].info.run_id, key, tags.get(SWEEP))
+        self._nest(number, runs[0].info.run_id, key, tags.get(SWEEP))
 
     def _nest(self, number: str, run_id: str, key: str, sweep: str | None) -> None:
         """Nest a sweep's run below the sweep, whichever of them the store had first."""
@@ -177,8 +177,8 @@ class Delivery:
         self._tags(tags)
 
     def _forget(self, tags: Iterable[str]) -> None:
-        for stale in {*tags} & {*self.client.get_run(self._run_id).data.tags}:
-            self.client.delete_tag(self._run_id, stale)
+        for stale_tag in {*tags} & {*self.client.get_run(self._run_id).data.tags}:
+            self.client.delete_tag(self._run_id, stale_tag)
 
     def _params(self, params: dict[str, str]) -> None:
         from mlflow.entities import Param
@@ -206,10 +206,12 @@ class Delivery:
         self.client.log_inputs(self._run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", split)])])
 
     def _model(self, **model: Any) -> None:
-        where, recorded = self._pointer, logged_models.ModelEntry(**model)
-        points = [self._there.get((point[0], point[3]), point) for point in recorded.metrics]
-        recorded = replace(recorded, metrics=points)
-        logged_models.record(self.client, self._uri, where["experiment_id"], where["run_id"], self._directory, recorded)
+        run_pointer, model_entry = self._pointer, logged_models.ModelEntry(**model)
+        points = [self._there.get((point[0], point[3]), point) for point in model_entry.metrics]
+        model_entry = replace(model_entry, metrics=points)
+        logged_models.record(
+            self.client, self._uri, run_pointer["experiment_id"], run_pointer["run_id"], self._directory, model_entry
+        )
 
     def _status(self, status: str, ended: int) -> None:
         self._forget((process.HEALED,))  # it had ended, but the end was not uploaded

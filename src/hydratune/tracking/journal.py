@@ -115,8 +115,8 @@ class Journal:
         line = json.dumps({"kind": kind, **values}).encode() + b"\n"
         try:
             with self._writing, self._path.open("ab") as file:
-                cut = file.tell() and not self._ends_a_line()  # the previous writer was killed inside a line
-                file.write(b"\n" + line if cut else line)
+                is_truncated = file.tell() and not self._ends_a_line()  # the previous writer was killed inside a line
+                file.write(b"\n" + line if is_truncated else line)
         except OSError as error:
             if not self.is_incomplete:
                 log.warning("tracking: %s cannot be written, training goes on: %s", self._path, error)
@@ -179,10 +179,10 @@ class Journal:
         """Return the progress of the upload; the start if none is recorded."""
         try:
             stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
-            found = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
+            progress = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
         except (FileNotFoundError, KeyError, TypeError, ValueError):
-            found = Sent()
-        return self.last_sent if self.last_sent.end > found.end else found
+            progress = Sent()
+        return self.last_sent if self.last_sent.end > progress.end else progress
 
     def mark_sent(self, sent: Sent) -> None:
         """Record the progress of the upload.
@@ -212,7 +212,7 @@ def _is_entry(values: Any) -> bool:
     if not all(name in values for name in _NEEDED[values["kind"]]):
         return False
     points = values["points"] if values["kind"] == "metrics" else []
-    are_points = isinstance(points, list) and all(isinstance(one, list) and len(one) == 4 for one in points)
+    are_points = isinstance(points, list) and all(isinstance(point, list) and len(point) == 4 for point in points)
     return are_points and all(isinstance(values.get(name, {}), dict) for name in ("params", "tags"))
 
 
@@ -221,5 +221,5 @@ def journals(directory: Path) -> list[Journal]:
 
     Those may be the trials of a sweep, whose own journal comes first.
     """
-    found = sorted(find_files(directory, JOURNAL), key=lambda path: (len(path.parts), str(path)))
-    return [Journal(path.parent) for path in found]
+    paths = sorted(find_files(directory, JOURNAL), key=lambda path: (len(path.parts), str(path)))
+    return [Journal(path.parent) for path in paths]

@@ -161,9 +161,9 @@ def record(client: MlflowClient, uri: str, experiment_id: str, run_id: str, dire
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     folder, key = resolve_inside(directory, model.folder), f"{run_id}/{model.name}"
-    found = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
-    if found:
-        logged = found[0]
+    existing_models = client.search_logged_models([experiment_id], f"tags.`{MODEL_KEY}` = '{key}'", max_results=1)
+    if existing_models:
+        logged = existing_models[0]
     else:
         tags = {MODEL_KEY: key}
         logged = client.create_logged_model(experiment_id, model.name, run_id, tags, dict(model.params))

@@ -123,25 +123,25 @@ class Mlflow(Tracking):
         if client:
             check_experiment(client, uri, self.experiment_name)
         journal = Journal(info.directory)
-        with ExitStack() as held:
-            held.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
+        with ExitStack() as stack:
+            stack.enter_context(FileLock(info.directory / LOCK, thread_local=False))  # excludes `hydratune sync`
             self._open(journal, info, uri)
-            sender = Uploader(journal, uri, client, held.pop_all().close)
-        with _told(MlflowRunLog(self, journal, sender, info.waits)) as run_log:
+            uploader = Uploader(journal, uri, client, stack.pop_all().close)
+        with _told(MlflowRunLog(self, journal, uploader, info.waits)) as run_log:
             yield run_log
 
     def deliver(self, directory: Path) -> None:
         """Upload the journals of runs that have ended; if the store is still down, log the command for later."""
-        waiting = [journal for journal in journals(directory) if not journal.is_delivered()]
+        pending = [journal for journal in journals(directory) if not journal.is_delivered()]
         uri = absolute_uri(self.uri)
         try:
-            for journal in waiting:
+            for journal in pending:
                 with suppress(Timeout), FileLock(journal.directory / LOCK, timeout=0):  # a live run uploads its own
                     upload_pending(journal, Delivery(connect(uri), uri, journal.directory))
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
             log.warning(
-                "tracking: MLflow lacks a part of %d runs: %s; later: %s", len(waiting), format_error(error), command
+                "tracking: MLflow lacks a part of %d runs: %s; later: %s", len(pending), format_error(error), command
             )
 
     def mark_dead_runs_killed(self) -> None:
@@ -162,8 +162,8 @@ class Mlflow(Tracking):
             journal.write("continue", tags=tags)
         else:
             name, journal.began = self.run_name or info.name, clock.milliseconds()
-            known = {"uri": redact(uri), "experiment": self.experiment_name, "name": redact(name), "tags": tags}
-            journal.write("run", key=info.key or uuid.uuid4().hex, began=journal.began, **known)
+            run_values = {"uri": redact(uri), "experiment": self.experiment_name, "name": redact(name), "tags": tags}
+            journal.write("run", key=info.key or uuid.uuid4().hex, began=journal.began, **run_values)
         journal.write_params(params)
 
 
@@ -296,8 +296,10 @@ class MlflowRunLog(RunLog):
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers among what Trainer logs, under MLflow's names."""
-    shown = {mlflow_metric_name(name): value for name, value in values.items() if name not in _UNSHOWN}
-    return {_key(name): float(v) for name, v in shown.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    metrics = {mlflow_metric_name(name): value for name, value in values.items() if name not in _UNSHOWN}
+    return {
+        _key(name): float(v) for name, v in metrics.items() if isinstance(v, int | float) and not isinstance(v, bool)
+    }
 
 
 def _key(name: str) -> str:
@@ -305,9 +307,9 @@ def _key(name: str) -> str:
     return _NOT_IN_KEYS.sub("_", name)[:_LONGEST_KEY]
 
 
-def _cut(name: str, value: str, most: int) -> str:
+def _cut(name: str, value: str, limit: int) -> str:
     """Return a value that MLflow accepts; log a warning and end it with dots if it is too long."""
-    if len(value) <= most:
+    if len(value) <= limit:
         return value
-    log.warning("tracking: %s has %d characters, MLflow shows %d; config.yaml has all", name, len(value), most)
-    return value[: most - 3] + "..."
+    log.warning("tracking: %s has %d characters, MLflow shows %d; config.yaml has all", name, len(value), limit)
+    return value[: limit - 3] + "..."

@@ -33,16 +33,18 @@ def relocate_artifacts(database: Path) -> None:
         database: The SQLite file, with MLflow's schema.
     """
     folder = database.parent / ARTIFACTS
-    here = f"{folder.as_uri()}/"
+    new_root = f"{folder.as_uri()}/"
     with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection, connection:
         locations = [str(row[0]) for row in connection.execute("SELECT artifact_location FROM experiments")]
-        roots = {before + between for before, between, _ in (one.rpartition(f"/{ARTIFACTS}/") for one in locations)}
-        for old in sorted(roots - {"", here}):
-            if folder.is_dir() or not Path(unquote(urlsplit(old).path)).is_dir():
+        roots = {
+            before + between for before, between, _ in (location.rpartition(f"/{ARTIFACTS}/") for location in locations)
+        }
+        for old_root in sorted(roots - {"", new_root}):
+            if folder.is_dir() or not Path(unquote(urlsplit(old_root).path)).is_dir():
                 for table, column in _COLUMNS:
                     connection.execute(
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 (constants)
-                        (here, len(old) + 1, len(old), old),
+                        (new_root, len(old_root) + 1, len(old_root), old_root),
                     )
                 log.warning("tracking: the MLflow store was moved, so its artifacts are now read from %s", folder)
 

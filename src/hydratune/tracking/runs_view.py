@@ -47,14 +47,14 @@ def sweep_page(client: MlflowClient, experiment_id: str, sweep_id: str) -> str:
         experiment_id: ID of the sweep's experiment.
         sweep_id: ID of the run that the sweep's runs are nested in.
     """
-    only = f"tags.`{PARENT}` = '{sweep_id}'"
+    run_filter = f"tags.`{PARENT}` = '{sweep_id}'"
     page = f"/#/experiments/{experiment_id}/runs?{TRAINING}&compareRunsMode=CHART"
-    runs = client.search_runs([experiment_id], only, max_results=_MOST_RUNS)
+    runs = client.search_runs([experiment_id], run_filter, max_results=_MOST_RUNS)
     state = view([run.data for run in runs])
     if state is None:
         return f"/#/experiments/{experiment_id}/runs/{sweep_id}?{TRAINING}"
     key = f"{KEY}-{sweep_id}"
-    state |= {"searchFilter": only, **_charts(state, [run.data.params for run in runs])}
+    state |= {"searchFilter": run_filter, **_charts(state, [run.data.params for run in runs])}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(state))
     return f"{page}&viewStateShareKey={key}"
 
@@ -74,8 +74,8 @@ def _charts(state: Mapping[str, Any], params: Sequence[Mapping[str, str]]) -> di
 
 def _differing(params: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the params that are not the same in all runs."""
-    names = dict.fromkeys(name for one in params for name in one)
-    return [name for name in names if len({one.get(name) for one in params}) > 1]
+    names = dict.fromkeys(name for run_params in params for name in run_params)
+    return [name for name in names if len({run_params.get(name) for run_params in params}) > 1]
 
 
 def view(runs: Sequence[Any]) -> dict[str, Any] | None:
@@ -84,16 +84,20 @@ def view(runs: Sequence[Any]) -> dict[str, Any] | None:
     Args:
         runs: The `data` of the runs.
     """
-    aims = Counter((run.tags[OBJECTIVE], run.tags.get(DIRECTION, "max")) for run in runs if OBJECTIVE in run.tags)
-    if not aims:
+    objective_counts = Counter(
+        (run.tags[OBJECTIVE], run.tags.get(DIRECTION, "max")) for run in runs if OBJECTIVE in run.tags
+    )
+    if not objective_counts:
         return None
-    (objective, direction), _ = aims.most_common(1)[0]
+    (objective, direction), _ = objective_counts.most_common(1)[0]
     name = objective.removeprefix("eval_")
-    kept = f"best/{name}"  # of the best checkpoint; `eval/` has the last value
-    known = {metric for run in runs for metric in run.metrics}
-    first = kept if kept in known else f"eval/{name}"
-    others = dict.fromkeys(metric for metric in (f"test/{name}", "eval/loss") if metric in known and metric != first)
-    columns = [_column("metrics", metric) for metric in (first, *others)]
+    best_metric = f"best/{name}"  # of the best checkpoint; `eval/` has the last value
+    metric_names = {metric for run in runs for metric in run.metrics}
+    main_metric = best_metric if best_metric in metric_names else f"eval/{name}"
+    other_metrics = dict.fromkeys(
+        metric for metric in (f"test/{name}", "eval/loss") if metric in metric_names and metric != main_metric
+    )
+    columns = [_column("metrics", metric) for metric in (main_metric, *other_metrics)]
     columns += [_column("params", param) for param in _told([run.params for run in runs])]
     return {
         "orderByKey": columns[0],

@@ -120,7 +120,7 @@ class Uploader:
         """Upload the rest in the background of what this process does next; the process calls `wait` at its end."""
         self._ending.set()
         self._nudged.set()
-        _left[:] = [*(one for one in _left if one._thread.is_alive()), self]
+        _left[:] = [*(uploader for uploader in _left if uploader._thread.is_alive()), self]
 
     def _work(self) -> None:
         try:
