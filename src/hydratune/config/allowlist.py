@@ -97,29 +97,29 @@ def check_target(path: Any, key: str) -> Mistake | None:
     """
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
         return Mistake(key, "the dotted name of a class", repr(path), "Write it out: a.b.Class.")
-    own = user_allowlist()
+    user_names = user_allowlist()
     if key.startswith("hydra."):  # Hydra imports and instantiates it, whatever its class
         allowed = _HYDRA.get(key.removesuffix("._target_"), ())
-        if path in allowed or is_in(path, own):
+        if path in allowed or is_in(path, user_names):
             return None
         return Mistake(key, one_of(allowed) if allowed else "no _target_ here", repr(path), how_to_allow(path))
-    known = (*PACKAGES, *own)
-    found = locate(path) if is_in(path, known) else None
-    if found and path in own:
+    allowed_names = (*PACKAGES, *user_names)
+    definition = locate(path) if is_in(path, allowed_names) else None
+    if definition and path in user_names:
         return None
-    if not is_in(path, known) or (found and not is_in(found.path, known)):
+    if not is_in(path, allowed_names) or (definition and not is_in(definition.path, allowed_names)):
         return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), how_to_allow(path.partition(".")[0]))
-    if found is None:
+    if definition is None:
         return Mistake(key, "a class or function that exists", repr(path), _nearest(path))
-    if is_in(path, own) and is_in(found.path, own):
+    if is_in(path, user_names) and is_in(definition.path, user_names):
         return None
-    if found.path in _REPLACED:
-        fix = f"Set {key}={_REPLACED[found.path]}."
+    if definition.path in _REPLACED:
+        fix = f"Set {key}={_REPLACED[definition.path]}."
         return Mistake(key, "a sampler that stores no pickles in the study", repr(path), fix)
-    if is_in(found.path, _REPORTERS):
+    if is_in(definition.path, _REPORTERS):
         fix = "Set trainer.args.report_to=NAME on the command line."
         return Mistake(key, "a callback that reports to no tracker", repr(path), fix)
-    if any(part.startswith("_") for part in path.split(".")) or not _is_kind(found):
+    if any(part.startswith("_") for part in path.split(".")) or not _is_kind(definition):
         return Mistake(key, _SPOKEN, repr(path), how_to_allow(path))
     return None
 
@@ -130,12 +130,12 @@ def load(path: Any, key: str) -> Any:
     Raises:
         ConfigError: `path` does not exist, or a config must not name it.
     """
-    if wrong := check_target(path, key):
-        raise ConfigError(wrong)
-    found = locate(path)
-    assert found is not None  # `check_target` has located it
+    if mistake := check_target(path, key):
+        raise ConfigError(mistake)
+    definition = locate(path)
+    assert definition is not None  # `check_target` has located it
     owner, name = path.rpartition(".")[::2]
-    if found.owner:  # a method of one of the user's own classes
+    if definition.owner:  # a method of one of the user's own classes
         module, kind = owner.rpartition(".")[::2]
         return getattr(getattr(importlib.import_module(module), kind), name)
     return getattr(importlib.import_module(owner), name)
@@ -143,9 +143,9 @@ def load(path: Any, key: str) -> Any:
 
 def user_allowed_targets(node: Any) -> list[str]:
     """Return the `_target_`s of a plain config that are on the user's own list, sorted."""
-    own = user_allowlist()
-    named = {str(one["_target_"]) for _, one in targets(node)}
-    return sorted(path for path in named if is_in(path, own))
+    user_names = user_allowlist()
+    paths = {str(target_node["_target_"]) for _, target_node in targets(node)}
+    return sorted(path for path in paths if is_in(path, user_names))
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -166,16 +166,16 @@ def is_in(path: str, packages: Iterable[str]) -> bool:
     return any(path == package or path.startswith(f"{package}.") for package in packages)
 
 
-def _is_kind(found: Found) -> bool:
+def _is_kind(definition: Found) -> bool:
     """Return whether a class is in `_KINDS` or inherits from such a class."""
-    seen, waiting = set(), [found]
-    while waiting:
-        one = waiting.pop()
-        if one.path in _KINDS:
+    seen, pending = set(), [definition]
+    while pending:
+        candidate = pending.pop()
+        if candidate.path in _KINDS:
             return True
-        if one.path not in seen and isinstance(one.node, ast.ClassDef):
-            seen.add(one.path)
-            waiting += filter(None, bases(one))
+        if candidate.path not in seen and isinstance(candidate.node, ast.ClassDef):
+            seen.add(candidate.path)
+            pending += filter(None, bases(candidate))
     return False
 
 
@@ -184,5 +184,5 @@ def _nearest(path: str) -> str:
     module, _, name = path.rpartition(".")
     exports = (f"hydratune.{package}" for package in EXPORTING if name in module_names(f"hydratune.{package}"))
     close = nearest(name, module_names(module))
-    found = next((f"{package}.{name}" for package in exports), f"{module}.{close}" if close else None)
-    return f"Did you mean {found}?" if found else "Correct the path."
+    suggestion = next((f"{package}.{name}" for package in exports), f"{module}.{close}" if close else None)
+    return f"Did you mean {suggestion}?" if suggestion else "Correct the path."

@@ -69,13 +69,13 @@ def shipped_dir() -> Path:
 
 def options(*folders: Path) -> list[Option]:
     """Return every option below `folders`, except for Hydra's own groups, sorted by group and name."""
-    found = []
+    config_options = []
     for folder in folders:
         for path in folder.rglob("*.yaml"):
             group = path.parent.relative_to(folder).as_posix()
             if group != "." and not _is_hydra(group) and path.is_file():
-                found.append(Option(group, path.stem, path))
-    return sorted(found, key=lambda option: (option.group, option.name))
+                config_options.append(Option(group, path.stem, path))
+    return sorted(config_options, key=lambda option: (option.group, option.name))
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Request:
     @functools.cached_property
     def groups(self) -> dict[str, list[str]]:
         """Group -> the names of its options, both shipped and the user's."""
-        found: dict[str, list[str]] = {}
+        options_by_group: dict[str, list[str]] = {}
         folders = (self.config_path, shipped_dir(), self.config_dir)
         for option in options(*(folder for folder in folders if folder)):
-            found.setdefault(option.group, []).append(option.name)
-        return found
+            options_by_group.setdefault(option.group, []).append(option.name)
+        return options_by_group
 
     @functools.cached_property
     def parsed(self) -> list[Override]:
@@ -104,7 +104,9 @@ class Request:
             OverrideParseException: An override is invalid.
         """
         loader = GlobalHydra.instance().config_loader()  # resolves `glob(*)`
-        return OverridesParser.create(loader).parse_overrides([_SYMBOL.sub(r"\1'\2'", one) for one in self.overrides])
+        return OverridesParser.create(loader).parse_overrides(
+            [_SYMBOL.sub(r"\1'\2'", override) for override in self.overrides]
+        )
 
     def sets(self, key: str) -> bool:
         """Return whether the command line sets a key."""
@@ -155,9 +157,9 @@ def force_add(request: Request) -> list[str]:
 
 
 def _sets_value(override: Override, groups: Collection[str]) -> bool:
-    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    is_assignment = not (override.is_add() or override.is_force_add() or override.is_delete())
     key = override.key_or_group
-    return plain and key not in groups and "@" not in key and not _is_hydra(key)
+    return is_assignment and key not in groups and "@" not in key and not _is_hydra(key)
 
 
 def _is_hydra(key: str) -> bool:
@@ -211,8 +213,8 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
     except (AssertionError, AttributeError, TypeError, ValueError) as error:  # bugs of Hydra with unusual overrides
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
-    listed: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
-    if [*listed["hydra"], *listed["task"]] != _ordered(overrides):
+    composed_overrides: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
+    if [*composed_overrides["hydra"], *composed_overrides["task"]] != _ordered(overrides):
         raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
     HydraConfig.instance().set_config(cfg)  # resolves ${hydra:...}
     return cfg
@@ -226,23 +228,27 @@ def _ordered(overrides: Sequence[str]) -> list[str]:
 def check_search_path(request: Request) -> None:
     """Raise ConfigError for packages that Hydra would import to read configs from them, and for invalid folders."""
     path = (request.config_path or shipped_dir()) / f"{request.config_name.removesuffix('.yaml')}.yaml"
-    wanted: list[Any] = []
+    search_paths: list[Any] = []
     if request.config_path and path.is_file():  # only the primary config may set a search path
         raw: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
         node = raw.get("hydra") if isinstance(raw, dict) else None
-        wanted += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
+        search_paths += _listed(node.get("searchpath")) if isinstance(node, dict) else [node]
     for override in request.parsed:
         if override.key_or_group == "hydra.searchpath":
-            wanted += _listed(override.value())
-    if mistakes := [*hydra_guard.search_path(wanted, CONFIG_MODULE)]:
+            search_paths += _listed(override.value())
+    if mistakes := [*hydra_guard.search_path(search_paths, CONFIG_MODULE)]:
         raise ConfigError(*mistakes)
 
 
 def _user_files(request: Request) -> Iterator[Path]:
     """Yield the user's own config files."""
-    searched = [o.value() for o in request.parsed if o.key_or_group == "hydra.searchpath" and not o.is_sweep_override()]
-    named = [str(one).removeprefix("file://") for value in searched for one in _listed(value)]
-    for folder in (request.config_path, request.config_dir, *map(Path, named)):
+    search_paths = [
+        override.value()
+        for override in request.parsed
+        if override.key_or_group == "hydra.searchpath" and not override.is_sweep_override()
+    ]
+    folder_names = [str(entry).removeprefix("file://") for value in search_paths for entry in _listed(value)]
+    for folder in (request.config_path, request.config_dir, *map(Path, folder_names)):
         if folder and folder.is_dir():
             yield from sorted(path for path in folder.rglob("*.yaml") if path.is_file())
 
@@ -256,8 +262,8 @@ def compose_error(error: Exception) -> Mistake:
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[0]
         fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
-        typed = error.override if error.override.isprintable() and error.override else repr(error.override)
-        return Mistake(typed, "an override in Hydra's grammar", reason, fix)
+        override_text = error.override if error.override.isprintable() and error.override else repr(error.override)
+        return Mistake(override_text, "an override in Hydra's grammar", reason, fix)
     fix = "Run `hydratune configs` to see what there is."
     return Mistake("overrides", "a config that composes", one_line(error), fix)
 

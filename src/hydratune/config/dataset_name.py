@@ -39,12 +39,12 @@ def data_name(choice: str, config: Mapping[str, Any], separator: str = "/") -> s
 
 def _described(config: Mapping[str, Any]) -> str:
     if isinstance(sources := config.get("sources"), Mapping):
-        parts = (_described(one) if isinstance(one, Mapping) else "" for one in sources.values())
+        parts = (_described(source) if isinstance(source, Mapping) else "" for source in sources.values())
         return "+".join(dict.fromkeys(part or str(name) for part, name in zip(parts, sources, strict=True)))
     if isinstance(files := config.get("files"), Mapping):
-        given = files.get("train")
-        first = given[0] if isinstance(given, list) and given else given
-        return _of_path(first) if isinstance(first, str) and first != "???" else ""
+        train_files = files.get("train")
+        first_file = train_files[0] if isinstance(train_files, list) and train_files else train_files
+        return _of_path(first_file) if isinstance(first_file, str) and first_file != "???" else ""
     path = config.get("path")
     if not isinstance(path, str) or path == "???":
         return ""
@@ -53,10 +53,10 @@ def _described(config: Mapping[str, Any]) -> str:
     return "/".join(part for part in (path, config.get("name")) if isinstance(part, str))
 
 
-def _of_path(given: str) -> str:
+def _of_path(path_or_pattern: str) -> str:
     """Return the last part of a path that describes the data; empty if no part does."""
-    is_pattern = given.startswith(PATTERN)
-    path = expand_home(given.removeprefix(PATTERN))
+    is_pattern = path_or_pattern.startswith(PATTERN)
+    path = expand_home(path_or_pattern.removeprefix(PATTERN))
     if not is_pattern and is_compressed(path):
         path = path.with_suffix("")
     return next(_telling([*_parts(path, is_pattern)]), "")

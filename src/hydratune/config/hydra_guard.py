@@ -128,7 +128,7 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
     try:
         text = str(OmegaConf.select(hydra, name))
         path = Path(text).resolve()
-        there = next(folder for folder in (path, *path.parents) if folder.exists())
+        existing_parent = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OmegaConfBaseException, OSError, ValueError) as error:
         yield Mistake(key, expected, one_line(error), fix)
         return
@@ -138,12 +138,12 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
     elif "${" in text:  # an escaped interpolation, which Hydra would resolve in the directory that it receives
         yield Mistake(key, "a directory without ${", repr(text), fix)
-    elif not there.is_dir():
-        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is a file", fix)
-    elif not os.access(there, os.W_OK):
-        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(there)!r} is not writable", fix)
-    home = Path(_PLACES[name]).resolve()
-    if not is_typed and (path == home or not path.is_relative_to(home)):
+    elif not existing_parent.is_dir():
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(existing_parent)!r} is a file", fix)
+    elif not os.access(existing_parent, os.W_OK):
+        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(existing_parent)!r} is not writable", fix)
+    results_directory = Path(_PLACES[name]).resolve()
+    if not is_typed and (path == results_directory or not path.is_relative_to(results_directory)):
         fix = f"To use it, set it on the command line: '{key}={text}'."
         yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
 
@@ -197,7 +197,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
         is_harmless = plain.get(name, harmless[0]) in harmless or (
             name.startswith("hub") and not plain.get("push_to_hub")
         )
-        if not is_harmless and not any(f"{key}.".startswith(f"{one}.") for one in typed):
+        if not is_harmless and not any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed):
             fix = f"To use it, set it on the command line: {key}={json.dumps(plain[name])}."
             yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
 
@@ -214,12 +214,15 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
         nodes: Nodes of the config whose values the run reads.
     """
     plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes}
-    own = [Path.cwd(), *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib"))]
+    allowed_folders = [
+        Path.cwd(),
+        *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib")),
+    ]
     for key, value in _texts(plain):
         is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
-        if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{one}.") for one in typed):
+        if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed):
             continue
-        if not all(any(path.is_relative_to(folder) for folder in own) for path in _read_paths(value)):
+        if not all(any(path.is_relative_to(folder) for folder in allowed_folders) for path in _read_paths(value)):
             fix = f"If you trust the run, set it on the command line: {key}={value}."
             yield Mistake(key, "a path inside the current directory, or one that is typed", repr(value), fix)
 
@@ -230,14 +233,14 @@ def _read_paths(value: str) -> Iterator[Path]:
     is_elsewhere = len(name) > 1 and (name.startswith(("/", "~")) or ".." in Path(name).parts)
     try:
         path = expand_home(name)
-        there = [path] if name and path.exists() else []
-        if not there and value.startswith("glob:"):
-            there = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207
+        existing_paths = [path] if name and path.exists() else []
+        if not existing_paths and value.startswith("glob:"):
+            existing_paths = [Path(match) for match in glob.glob(name, recursive=True, include_hidden=True)]  # noqa: PTH207
         if is_elsewhere:
             yield path.resolve()
-        for one in there:
-            yield one.resolve()
-            yield from (inner.resolve() for inner in one.rglob("*") if inner.is_symlink())
+        for existing_path in existing_paths:
+            yield existing_path.resolve()
+            yield from (link.resolve() for link in existing_path.rglob("*") if link.is_symlink())
     except (OSError, RuntimeError, ValueError):  # name too long, with invalid characters, or `~` of an unknown user
         if is_elsewhere:
             yield Path("/")

@@ -34,13 +34,13 @@ def build(node: DictConfig, **runtime: Any) -> Any:
 
 def _built(value: Any, key: str) -> Any:
     if isinstance(value, list):
-        return [_built(one, f"{key}[{i}]") for i, one in enumerate(value)]
+        return [_built(item, f"{key}[{i}]") for i, item in enumerate(value)]
     if not isinstance(value, dict):
         return value
-    given = {name: _built(one, f"{key}.{name}") for name, one in value.items() if name not in RESERVED}
+    arguments = {name: _built(item, f"{key}.{name}") for name, item in value.items() if name not in RESERVED}
     if "_target_" not in value:
-        return given
-    call = functools.partial(allowlist.load(value["_target_"], f"{key}._target_"), **given)
+        return arguments
+    call = functools.partial(allowlist.load(value["_target_"], f"{key}._target_"), **arguments)
     if value.get("_partial_"):
         return call
     try:

@@ -146,17 +146,17 @@ def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
         return
     settings, folder = _SETTINGS[name], _FOLDERS.get(name)
     for key, value in _flat(launcher, set(settings)):
-        full = f"{_KEY}.{key}"
+        full_key = f"{_KEY}.{key}"
         exempt = (*allowlist.user_allowlist(), *(f"{_KEY}.{name}" for name in ("_target_", *_ELSEWHERE)))
-        if value is None or allowlist.is_in(full, exempt):
+        if value is None or allowlist.is_in(full_key, exempt):
             continue
         if key == folder:
-            yield from _folder(full, str(value), sweep_directory)
+            yield from _folder(full_key, str(value), sweep_directory)
         elif key not in settings:
             fix = f"Did you mean {_KEY}.{close}?" if (close := nearest(key, settings)) else "Leave it out."
-            yield Mistake(full, one_of(settings) if settings else "no settings", "another one", fix)
+            yield Mistake(full_key, one_of(settings) if settings else "no settings", "another one", fix)
         elif not settings[key](value):
-            yield Mistake(full, _EXPECTED[settings[key]], repr(value), f"Change {full}, or leave it out.")
+            yield Mistake(full_key, _EXPECTED[settings[key]], repr(value), f"Change {full_key}, or leave it out.")
 
 
 def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mistake]:
@@ -164,8 +164,8 @@ def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mista
     default = "${hydra.sweep.dir}/"
     if value.startswith(default):
         value = f"{sweep_directory or '.'}/{value.removeprefix(default)}"
-    home = Path(sweep_directory or ".").resolve()
-    if "${" in value or "\0" in value or not Path(value).resolve().is_relative_to(home):
+    parent_directory = Path(sweep_directory or ".").resolve()
+    if "${" in value or "\0" in value or not Path(value).resolve().is_relative_to(parent_directory):
         yield Mistake(key, "a folder below hydra.sweep.dir", repr(value), "Leave it out.")
 
 

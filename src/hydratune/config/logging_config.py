@@ -89,5 +89,5 @@ def _log_file(handler: Mapping[str, Any], formatters: Any, key: str) -> Iterator
 
 def _root_handlers(node: Mapping[str, Any]) -> list[Any]:
     root = node.get("root")
-    named = root.get("handlers") if isinstance(root, Mapping) else None
-    return named if isinstance(named, list) else []
+    handlers = root.get("handlers") if isinstance(root, Mapping) else None
+    return handlers if isinstance(handlers, list) else []

@@ -121,8 +121,8 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     if not isinstance(args, dict):
         return
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
-    ours = str(select(plain, "trainer._target_")).startswith("hydratune.")
-    if ours and str(args.get("_target_")).endswith(".TrainingArguments"):
+    is_our_trainer = str(select(plain, "trainer._target_")).startswith("hydratune.")
+    if is_our_trainer and str(args.get("_target_")).endswith(".TrainingArguments"):
         fix = "Leave it out, or set trainer._target_=transformers.Trainer ~trainer.on_nan ~trainer.max_skipped."
         expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
         yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
@@ -135,19 +135,19 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     if select(plain, "hardware.eval_precision") and select(plain, "hardware.fsdp_config"):
         expected = "null with hardware.fsdp_config, which casts weights itself"
         yield Mistake("hardware.eval_precision", expected, "'fp32'", "Leave it out, or set hardware.precision=fp32.")
-    evaluates, saves = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
-    if args.get("load_best_model_at_end") and evaluates != saves and saves != "best":
-        fix = f"Set trainer.args.save_strategy={evaluates}, or load_best_model_at_end=false."
-        if evaluates == "no":
-            fix = f"Set trainer.args.eval_strategy={saves}, or load_best_model_at_end=false."
-        expected = f"eval_strategy ({evaluates!r}), so that the best checkpoint can be kept"
-        yield Mistake("trainer.args.save_strategy", expected, repr(saves), fix)
-    elif args.get("load_best_model_at_end") and evaluates == saves == "steps":
-        every, save = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
-        if isinstance(every, int) and isinstance(save, int) and save % every:
-            expected = f"a multiple of eval_steps ({every}), so that the best checkpoint can be kept"
-            fix = f"Set trainer.args.save_steps={every}."
-            yield Mistake("trainer.args.save_steps", expected, repr(save), fix)
+    eval_strategy, save_strategy = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
+    if args.get("load_best_model_at_end") and eval_strategy != save_strategy and save_strategy != "best":
+        fix = f"Set trainer.args.save_strategy={eval_strategy}, or load_best_model_at_end=false."
+        if eval_strategy == "no":
+            fix = f"Set trainer.args.eval_strategy={save_strategy}, or load_best_model_at_end=false."
+        expected = f"eval_strategy ({eval_strategy!r}), so that the best checkpoint can be kept"
+        yield Mistake("trainer.args.save_strategy", expected, repr(save_strategy), fix)
+    elif args.get("load_best_model_at_end") and eval_strategy == save_strategy == "steps":
+        eval_steps, save_steps = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
+        if isinstance(eval_steps, int) and isinstance(save_steps, int) and save_steps % eval_steps:
+            expected = f"a multiple of eval_steps ({eval_steps}), so that the best checkpoint can be kept"
+            fix = f"Set trainer.args.save_steps={eval_steps}."
+            yield Mistake("trainer.args.save_steps", expected, repr(save_steps), fix)
     if args.get("predict_with_generate") is False and str(select(plain, "task._target_")).endswith(".Seq2Seq"):
         expected = "true, since the task scores what is generated"
         yield Mistake("trainer.args.predict_with_generate", expected, "false", "Leave it out.")
@@ -171,10 +171,10 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     if args.get("push_to_hub") and not args.get("hub_model_id"):
         fix = "Set trainer.args.hub_model_id=YOU/NAME."
         yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)
-    objective, watched = plain.get("objective"), args.get("metric_for_best_model", plain.get("objective"))
-    if watched != objective:
-        fix = f"Set objective={watched}." if watched else "Leave it at ${objective}."
-        yield Mistake("trainer.args.metric_for_best_model", f"the objective {objective!r}", repr(watched), fix)
+    objective, best_metric = plain.get("objective"), args.get("metric_for_best_model", plain.get("objective"))
+    if best_metric != objective:
+        fix = f"Set objective={best_metric}." if best_metric else "Leave it at ${objective}."
+        yield Mistake("trainer.args.metric_for_best_model", f"the objective {objective!r}", repr(best_metric), fix)
     reporters = args.get("report_to") or []
     if "mlflow" in ([reporters] if isinstance(reporters, str) else reporters):
         fix = "Set trainer.args.report_to=none; the group `tracking` records runs in MLflow."

@@ -40,14 +40,14 @@ _UNCLEAR = ""  # the server of an address that parsers may read in different way
 
 def confirm_typed(arguments: Sequence[str]) -> None:
     """Record the servers among the arguments of a command, and pass all recorded servers to its child processes."""
-    typed = {store for text in _addresses(arguments) if (store := _store(text))}
-    recorded = _recorded()
-    if new := typed - recorded:
+    typed_stores = {store for text in _addresses(arguments) if (store := _store(text))}
+    recorded_stores = _recorded()
+    if new_stores := typed_stores - recorded_stores:
         with contextlib.suppress(OSError):  # e.g. no home directory: the servers count for this command only
             _file().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
-            write_json(_file(), sorted(recorded | new))
-    if recorded | typed:
-        os.environ[VARIABLE] = ",".join(sorted(recorded | typed))
+            write_json(_file(), sorted(recorded_stores | new_stores))
+    if recorded_stores | typed_stores:
+        os.environ[VARIABLE] = ",".join(sorted(recorded_stores | typed_stores))
 
 
 def ignore_default_login() -> None:
@@ -94,10 +94,10 @@ def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
     if not (match := _SQLITE.fullmatch(uri.strip())):
         return None
     path = expand_home(match[1]).resolve()
-    own = directory.resolve()
-    projects = [Path.cwd(), *(folder.parent for folder in own.parents if folder.name in RESULTS)]
-    places = [own, *(project / name for project in projects for name in RESULTS)]
-    if is_confirmed(uri) or any(path.is_relative_to(place.resolve()) for place in places):
+    stored_directory = directory.resolve()
+    projects = [Path.cwd(), *(folder.parent for folder in stored_directory.parents if folder.name in RESULTS)]
+    allowed_folders = [stored_directory, *(project / name for project in projects for name in RESULTS)]
+    if is_confirmed(uri) or any(path.is_relative_to(allowed_folder.resolve()) for allowed_folder in allowed_folders):
         return None
     expected = f"a store below {', '.join(RESULTS)}, or {str(directory)!r}, or one that you have named yourself"
     return Mistake(key, expected, repr(str(path)), f"If you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}.")
@@ -111,8 +111,8 @@ def is_confirmed(uri: str) -> bool:
 
 def _addresses(arguments: Sequence[str]) -> Iterator[str]:
     """Yield the addresses among the arguments of a command, with resolved interpolations."""
-    follows = [text for flag, text in itertools.pairwise(arguments) if flag == "--uri"]
-    for text in (*follows, *(found[1] for argument in arguments if (found := _TYPED.fullmatch(argument)))):
+    flag_values = [text for flag, text in itertools.pairwise(arguments) if flag == "--uri"]
+    for text in (*flag_values, *(match[1] for argument in arguments if (match := _TYPED.fullmatch(argument)))):
         with contextlib.suppress(OmegaConfBaseException):  # reported where the address is used
             yield str(OmegaConf.create({"uri": text.strip("'\"")}).uri)
 
@@ -120,9 +120,9 @@ def _addresses(arguments: Sequence[str]) -> Iterator[str]:
 def _confirmed() -> set[str]:
     """Return the recorded stores and those with an address in the environment."""
     environment = dict(os.environ)
-    passed = {text for text in environment.pop(VARIABLE, "").split(",") if text}
+    inherited = {text for text in environment.pop(VARIABLE, "").split(",") if text}
     texts = (text for value in environment.values() if "://" in value for text in (value, *value.split(",")))
-    return {store for text in texts if (store := _store(text))} | passed | _recorded()
+    return {store for text in texts if (store := _store(text))} | inherited | _recorded()
 
 
 def _store(uri: str) -> str | None:
@@ -162,8 +162,8 @@ def _database(uri: str) -> str:
         return _UNCLEAR
     # Parameters can name another host, or a file with one. Secrets are left out, since the result is recorded.
     parameters = {name: value for name, value in url.query.items() if redact(f"?{name}={value}") == f"?{name}={value}"}
-    place = url.set(drivername=url.get_backend_name(), query=parameters)
-    return place._replace(username=None, password=None, database=None).render_as_string()
+    address = url.set(drivername=url.get_backend_name(), query=parameters)
+    return address._replace(username=None, password=None, database=None).render_as_string()
 
 
 def _file() -> Path:

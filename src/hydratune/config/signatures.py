@@ -75,17 +75,17 @@ def locate(path: str) -> Found | None:
 @functools.cache
 def signature(path: str) -> Signature | None:
     """Return the signature of a dotted path; None if source text cannot tell."""
-    found = locate(path)
-    if found is None:
+    definition = locate(path)
+    if definition is None:
         return None
-    if not isinstance(found.node, ast.ClassDef):
-        return _function_signature(found)
-    if not _is_dataclass(found.node):
-        if init := _method(found, "__init__") or _method(found, "__new__"):
-            return _with_base(init, _function_signature(init, path=found.path))
-        return Signature(found.path, {}, accepts_any=False) if _is_known(found) else None
-    fields = _fields(found)
-    return Signature(found.path, fields, accepts_any=False) if fields is not None else None
+    if not isinstance(definition.node, ast.ClassDef):
+        return _function_signature(definition)
+    if not _is_dataclass(definition.node):
+        if init := _method(definition, "__init__") or _method(definition, "__new__"):
+            return _with_base(init, _function_signature(init, path=definition.path))
+        return Signature(definition.path, {}, accepts_any=False) if _is_known(definition) else None
+    fields = _fields(definition)
+    return Signature(definition.path, fields, accepts_any=False) if fields is not None else None
 
 
 def module_names(name: str) -> list[str]:
@@ -96,10 +96,10 @@ def module_names(name: str) -> list[str]:
 
 def type_error(parameter: Parameter, value: Any) -> str | None:
     """Return the type that `parameter` accepts; None if it accepts `value` or if its type is unknown."""
-    wanted = list(_alternatives(parameter.annotation, parameter.module))
-    if any(one.accepts is None or one.accepts(value) for one in wanted):
+    alternatives = list(_alternatives(parameter.annotation, parameter.module))
+    if any(alternative.accepts is None or alternative.accepts(value) for alternative in alternatives):
         return None
-    return " or ".join(dict.fromkeys(one.name for one in wanted))
+    return " or ".join(dict.fromkeys(alternative.name for alternative in alternatives))
 
 
 _EMPTY_BASES = ("ABC", "object")  # bases that take no arguments and have no fields
@@ -142,14 +142,14 @@ def _source(name: str) -> Path | None:
         return Path(spec.origin)
     base = Path(spec.origin).parent.joinpath(*rest)
     candidates = [base / "__init__.py", base.with_name(base.name + ".py")]
-    return next((c for c in candidates if spec.submodule_search_locations and c.is_file()), None)
+    return next((path for path in candidates if spec.submodule_search_locations and path.is_file()), None)
 
 
 def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
     for stmt in body:
         yield stmt
         if isinstance(stmt, ast.If | ast.Try):
-            handlers = [h.body for h in stmt.handlers] if isinstance(stmt, ast.Try) else []
+            handlers = [handler.body for handler in stmt.handlers] if isinstance(stmt, ast.Try) else []
             for inner in (stmt.body, stmt.orelse, *handlers):
                 yield from _statements(inner)
 
@@ -184,8 +184,8 @@ def _locate(parts: tuple[str, ...], depth: int) -> Found | None:
     stmt = module.names.get(name)
     if stmt is None:
         stars = (star for star in module.stars if _may_bind(star, name))
-        tries = (_locate((*star.split("."), name, *rest), depth + 1) for star in stars)
-        return next((found for found in tries if found), None)
+        candidates = (_locate((*star.split("."), name, *rest), depth + 1) for star in stars)
+        return next((definition for definition in candidates if definition), None)
     if isinstance(stmt, Definition):
         return _member(Found(module, stmt), rest)
     target = _alias_target(module, stmt, name)
@@ -211,11 +211,11 @@ def _alias_target(module: Module, stmt: ast.stmt, name: str) -> str | None:
     return None
 
 
-def _member(found: Found, rest: Sequence[str]) -> Found | None:
+def _member(definition: Found, rest: Sequence[str]) -> Found | None:
     if not rest:
-        return found
-    if len(rest) == 1 and isinstance(found.node, ast.ClassDef):
-        return _method(found, rest[0])
+        return definition
+    if len(rest) == 1 and isinstance(definition.node, ast.ClassDef):
+        return _method(definition, rest[0])
     return None
 
 
@@ -225,30 +225,30 @@ def bases(found: Found) -> list[Found | None]:
     return [locate(f"{found.module.name}.{ast.unparse(base)}") for base in found.node.bases]
 
 
-def _is_known(found: Found) -> bool:
+def _is_known(definition: Found) -> bool:
     """Return whether every base of a class can be read, so that a method that was not found does not exist."""
-    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
-    pairs = zip(bases(found), found.node.bases, strict=True)
+    assert isinstance(definition.node, ast.ClassDef)  # callers look at classes only
+    pairs = zip(bases(definition), definition.node.bases, strict=True)
     return all(
-        _is_known(base) if base and isinstance(base.node, ast.ClassDef) else ast.unparse(source) in _EMPTY_BASES
-        for base, source in pairs
+        _is_known(base) if base and isinstance(base.node, ast.ClassDef) else ast.unparse(base_node) in _EMPTY_BASES
+        for base, base_node in pairs
     )
 
 
-def _method(found: Found, name: str) -> Found | None:
-    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
-    for stmt in found.node.body:
+def _method(definition: Found, name: str) -> Found | None:
+    assert isinstance(definition.node, ast.ClassDef)  # callers look at classes only
+    for stmt in definition.node.body:
         if isinstance(stmt, ast.FunctionDef | ast.AsyncFunctionDef) and stmt.name == name:
-            return Found(found.module, stmt, owner=found.node)
-    tries = (_method(base, name) for base in bases(found) if base and isinstance(base.node, ast.ClassDef))
-    return next((method for method in tries if method), None)
+            return Found(definition.module, stmt, owner=definition.node)
+    candidates = (_method(base, name) for base in bases(definition) if base and isinstance(base.node, ast.ClassDef))
+    return next((method for method in candidates if method), None)
 
 
 # --- signatures ------------------------------------------------------------------------------------------
 
 
 def _decorators(node: Definition) -> set[str]:
-    calls = (d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)
+    calls = (decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in node.decorator_list)
     return {ast.unparse(call).rpartition(".")[2] for call in calls}
 
 
@@ -256,34 +256,34 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return "dataclass" in _decorators(node)
 
 
-def _function_signature(found: Found, path: str | None = None) -> Signature:
-    assert not isinstance(found.node, ast.ClassDef)  # callers pass functions and methods
-    args = found.node.args
+def _function_signature(definition: Found, path: str | None = None) -> Signature:
+    assert not isinstance(definition.node, ast.ClassDef)  # callers pass functions and methods
+    args = definition.node.args
     positional = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(positional) - len(args.defaults)) + [*args.defaults]
     pairs = [*zip(positional, defaults, strict=True), *zip(args.kwonlyargs, args.kw_defaults, strict=True)]
-    if found.owner and "staticmethod" not in _decorators(found.node):
+    if definition.owner and "staticmethod" not in _decorators(definition.node):
         pairs = pairs[1:]  # self or cls
-    parameters = {a.arg: Parameter(a.arg, a.annotation, found.module, d is None) for a, d in pairs}
-    return Signature(path or found.path, parameters, accepts_any=args.kwarg is not None)
+    parameters = {a.arg: Parameter(a.arg, a.annotation, definition.module, d is None) for a, d in pairs}
+    return Signature(path or definition.path, parameters, accepts_any=args.kwarg is not None)
 
 
-def _with_base(init: Found, own: Signature) -> Signature:
+def _with_base(init: Found, init_signature: Signature) -> Signature:
     """Add the arguments of the first base class if an `__init__` passes its `**kwargs` on to it."""
     if init.owner and any(ast.unparse(stmt) == "super().__init__(*args, **kwargs)" for stmt in init.node.body):
-        first = next(iter(bases(Found(init.module, init.owner))), None)
-        if base := first and signature(first.path):
-            return Signature(own.path, base.parameters | own.parameters, base.accepts_any)
-    return own
+        first_base = next(iter(bases(Found(init.module, init.owner))), None)
+        if base := first_base and signature(first_base.path):
+            return Signature(init_signature.path, base.parameters | init_signature.parameters, base.accepts_any)
+    return init_signature
 
 
-def _fields(found: Found) -> dict[str, Parameter] | None:
+def _fields(definition: Found) -> dict[str, Parameter] | None:
     """Return the fields of a dataclass, those of its bases first; None if a base cannot be read."""
-    assert isinstance(found.node, ast.ClassDef)  # callers look at classes only
+    assert isinstance(definition.node, ast.ClassDef)  # callers look at classes only
     fields: dict[str, Parameter] = {}
-    for base, source in zip(bases(found), found.node.bases, strict=True):
+    for base, base_node in zip(bases(definition), definition.node.bases, strict=True):
         if base is None:
-            if ast.unparse(source) in _EMPTY_BASES:
+            if ast.unparse(base_node) in _EMPTY_BASES:
                 continue
             return None
         if isinstance(base.node, ast.ClassDef) and _is_dataclass(base.node):
@@ -291,11 +291,11 @@ def _fields(found: Found) -> dict[str, Parameter] | None:
             if inherited is None:
                 return None
             fields |= inherited
-    for stmt in found.node.body:
+    for stmt in definition.node.body:
         if isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name):
             name, kind = stmt.target.id, ast.unparse(stmt.annotation)
             if not kind.startswith(("ClassVar", "typing.ClassVar")) and not _keyword(stmt.value, "init", False):
-                fields[name] = Parameter(name, stmt.annotation, found.module, _is_required(stmt.value))
+                fields[name] = Parameter(name, stmt.annotation, definition.module, _is_required(stmt.value))
     return fields
 
 
@@ -347,9 +347,9 @@ def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternat
     A `str` next to an enum is not an alternative: upstream writes `IntervalStrategy | str` and means the values
     of the enum.
     """
-    found = list(_flatten(annotation, module))
-    has_enum = any(one.is_enum for one in found)
-    return [one for one in found if not (has_enum and one.name == "str")]
+    alternatives = list(_flatten(annotation, module))
+    has_enum = any(alternative.is_enum for alternative in alternatives)
+    return [alternative for alternative in alternatives if not (has_enum and alternative.name == "str")]
 
 
 def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:
@@ -385,16 +385,16 @@ def _arguments(node: ast.expr | None) -> list[ast.expr]:
 def _choice(values: Sequence[Any], is_enum: bool = False) -> _Alternative:
     # Since `True == 1`, the types are compared as well.
     return _Alternative(
-        f"one of {list(values)}", lambda v: any(v == one and type(v) is type(one) for one in values), is_enum
+        f"one of {list(values)}", lambda v: any(v == choice and type(v) is type(choice) for choice in values), is_enum
     )
 
 
 def _enum_values(module: Module, name: str) -> list[Any]:
     """Return the values of the string enum called `name` in `module`; empty if it is not an enum."""
-    found = locate(f"{module.name}.{name}")
-    if found is None or not isinstance(found.node, ast.ClassDef):
+    definition = locate(f"{module.name}.{name}")
+    if definition is None or not isinstance(definition.node, ast.ClassDef):
         return []
-    if not any("Enum" in ast.unparse(base) for base in found.node.bases):
+    if not any("Enum" in ast.unparse(base) for base in definition.node.bases):
         return []
-    constants = [s.value for s in found.node.body if isinstance(s, ast.Assign)]
+    constants = [stmt.value for stmt in definition.node.body if isinstance(stmt, ast.Assign)]
     return [constant.value for constant in constants if isinstance(constant, ast.Constant)]

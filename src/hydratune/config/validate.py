@@ -59,9 +59,9 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         ConfigError: The config is invalid; it has all errors together.
     """
-    own = without_hydra(cfg)
-    mistakes = [*_literal_secrets(own)]
-    plain = _code(own, mistakes)
+    run_cfg = without_hydra(cfg)
+    mistakes = [*_literal_secrets(run_cfg)]
+    plain = _code(run_cfg, mistakes)
     mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         mistakes += hydra_guard.check_hydra_node(cfg.hydra)
@@ -70,7 +70,7 @@ def check_config(cfg: DictConfig) -> None:
     mistakes += bounds(plain, {mistake.key for mistake in mistakes})
     mistakes += agreement(plain, {mistake.key for mistake in mistakes})
     if mistakes:
-        raise ConfigError(*(_at_source(mistake, own) for mistake in mistakes))
+        raise ConfigError(*(_at_source(mistake, run_cfg) for mistake in mistakes))
 
 
 def check_targets(cfg: DictConfig) -> None:
@@ -214,11 +214,11 @@ def top_level_keys() -> list[str]:
 
 
 def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
-    known = top_level_keys()
+    valid_keys = top_level_keys()
     for key in plain:
-        if key not in known:
-            fix = did_you_mean(key, known, f"Put values of your own below vars: vars.{key}.")
-            yield Mistake(key, one_of(known, "hydratune --cfg job"), repr(key), fix)
+        if key not in valid_keys:
+            fix = did_you_mean(key, valid_keys, f"Put values of your own below vars: vars.{key}.")
+            yield Mistake(key, one_of(valid_keys, "hydratune --cfg job"), repr(key), fix)
     for key in BUILT:
         node = select(plain, key)
         if not isinstance(node, dict) or "_target_" not in node:
@@ -231,45 +231,47 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 
 def _targets(node: Any, key: str) -> Iterator[Mistake]:
     """Yield the errors of every node with a `_target_`, at any depth."""
-    for at, one in allowlist.targets(node, key):
-        yield from _target(one, at)
+    for target_key, target_node in allowlist.targets(node, key):
+        yield from _target(target_node, target_key)
 
 
 def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
     path = node["_target_"]
-    if wrong := allowlist.check_target(path, f"{key}._target_"):
-        yield wrong
+    if mistake := allowlist.check_target(path, f"{key}._target_"):
+        yield mistake
         return
     if "_args_" in node:
         yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
-    if known := signature(path):
-        yield from _arguments(node, key, known)
+    if target_signature := signature(path):
+        yield from _arguments(node, key, target_signature)
 
 
-def _arguments(node: Mapping[str, Any], key: str, known: Signature) -> Iterator[Mistake]:
-    given = {name: value for name, value in node.items() if name not in RESERVED}
-    for name, value in given.items():
-        here = f"{key}.{name}"
-        if here in DECIDED:
-            yield Mistake(here, "nothing, since the run decides it", repr(value), DECIDED[here])
-        elif here == "trainer.callbacks":  # by name, so that a config can add one and an override can drop one
+def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -> Iterator[Mistake]:
+    arguments = {name: value for name, value in node.items() if name not in RESERVED}
+    for name, value in arguments.items():
+        full_key = f"{key}.{name}"
+        if full_key in DECIDED:
+            yield Mistake(full_key, "nothing, since the run decides it", repr(value), DECIDED[full_key])
+        elif full_key == "trainer.callbacks":  # by name, so that a config can add one and an override can drop one
             if not isinstance(value, dict) or not all(map(_is_node, value.values())):
                 fix = "Choose some: 'trainer/callbacks=[early_stopping]'."
-                yield Mistake(here, "callbacks by name, each with a _target_", repr(value), fix)
-        elif name in known.parameters:
+                yield Mistake(full_key, "callbacks by name, each with a _target_", repr(value), fix)
+        elif name in target_signature.parameters:
             skip = value is _ABSENT or _is_node(value)
-            if not skip and (wanted := type_error(known.parameters[name], value)):
-                yield Mistake(here, wanted, repr(value), _suggest_fix(here, value, wanted))
-        elif not known.accepts_any:
+            if not skip and (expected_type := type_error(target_signature.parameters[name], value)):
+                yield Mistake(full_key, expected_type, repr(value), _suggest_fix(full_key, value, expected_type))
+        elif not target_signature.accepts_any:
             fix = did_you_mean(
-                name, known.parameters, f"Remove it with '~{here}', or see the arguments of {known.path}."
+                name,
+                target_signature.parameters,
+                f"Remove it with '~{full_key}', or see the arguments of {target_signature.path}.",
             )
-            if close := nearest(name, known.parameters):
+            if close := nearest(name, target_signature.parameters):
                 fix = f"Did you mean {key}.{close}?"
-            yield Mistake(here, f"an argument of {node['_target_']}", repr(name), fix)
+            yield Mistake(full_key, f"an argument of {node['_target_']}", repr(name), fix)
     if not node.get("_partial_"):
-        for name, parameter in known.parameters.items():
-            if parameter.required and name not in given and not name.startswith("*"):
+        for name, parameter in target_signature.parameters.items():
+            if parameter.required and name not in arguments and not name.startswith("*"):
                 yield Mistake(f"{key}.{name}", "a value", "none", f"Set {key}.{name}=VALUE.")
 
 
@@ -277,13 +279,13 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _suggest_fix(key: str, value: Any, wanted: str) -> str:
-    if isinstance(value, str) and wanted.startswith("one of"):
-        close = nearest(value, wanted.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
+def _suggest_fix(key: str, value: Any, expected_type: str) -> str:
+    if isinstance(value, str) and expected_type.startswith("one of"):
+        close = nearest(value, expected_type.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
         return f"Did you mean {key}={close}?" if close else f"Set {key} to one of them."
-    if wanted == "str" and not isinstance(value, dict | list) and value is not None:
+    if expected_type == "str" and not isinstance(value, dict | list) and value is not None:
         return f"Quote it: '{key}=\"{value}\"'."
-    return f"Set {key} to {wanted}."
+    return f"Set {key} to {expected_type}."
 
 
 # --- checks of our own objects ---------------------------------------------------------------------------
@@ -295,14 +297,16 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
     needed: dict[str, hub.Repository] = {}
     for key in CHECKED:
         node = select(plain, key)
-        if not isinstance(node, dict) or any(bad == key or bad.startswith(f"{key}.") for bad in blamed):
+        if not isinstance(node, dict) or any(
+            blamed_key == key or blamed_key.startswith(f"{key}.") for blamed_key in blamed
+        ):
             continue
-        checked = _light_object(node)
-        found = [mistake.under(key) for mistake in checked.check()] if hasattr(checked, "check") else []
-        yield from found
-        if not found:
-            objects[key] = checked
-            needed |= {f"{key}.{name}": repo for name, repo in getattr(checked, "needs", dict)().items()}
+        instance = _light_object(node)
+        node_mistakes = [mistake.under(key) for mistake in instance.check()] if hasattr(instance, "check") else []
+        yield from node_mistakes
+        if not node_mistakes:
+            objects[key] = instance
+            needed |= {f"{key}.{name}": repo for name, repo in getattr(instance, "needs", dict)().items()}
     yield from hub.check(needed)
     task, dataset = objects.get("task"), objects.get("dataset")
     if task is not None and dataset is not None:
@@ -322,27 +326,30 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
 
 def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
     """Yield the errors of the columns that the task reads; suggest a shipped task that fits the data."""
-    found = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
-    is_missing = bool(found) and found[0].key.startswith("dataset.columns")
-    others = (
+    column_mistakes = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
+    is_missing = bool(column_mistakes) and column_mistakes[0].key.startswith("dataset.columns")
+    other_tasks = (
         [(name, columns) for name, columns in _shipped_tasks() if _reads_more(columns, task.columns)]
         if is_missing
         else []
     )
     # Labels may be words, so tasks that read numbers come last.
-    others.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))
-    if fitting := [name for name, columns in others if not any(dataset.check_columns(columns))]:
-        found[0] = replace(found[0], fix=f"{found[0].fix} Or set task={fitting[0]}, which reads such columns.")
-    yield from found
+    other_tasks.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))
+    if fitting_tasks := [name for name, columns in other_tasks if not any(dataset.check_columns(columns))]:
+        column_mistakes[0] = replace(
+            column_mistakes[0],
+            fix=f"{column_mistakes[0].fix} Or set task={fitting_tasks[0]}, which reads such columns.",
+        )
+    yield from column_mistakes
 
 
-def _reads_more(columns: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+def _reads_more(columns: Mapping[str, Any], other_columns: Mapping[str, Any]) -> bool:
     """Return whether data with the columns of a task is likely meant for it, not for a task that reads `others`.
 
     Text columns alone do not indicate a particular task.
     """
     required = {name for name, column in columns.items() if column.required}
-    return len(required) > 1 and bool(required - {*others})
+    return len(required) > 1 and bool(required - {*other_columns})
 
 
 def _shipped_tasks() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -371,4 +378,4 @@ def _light_value(value: Any) -> Any:
     """Return a value in which our own nodes are built; other nodes stay as they are."""
     if _is_node(value) and (built := _light_object(value)) is not None:
         return built
-    return {name: _light_value(one) for name, one in value.items()} if isinstance(value, dict) else value
+    return {name: _light_value(item) for name, item in value.items()} if isinstance(value, dict) else value
