@@ -71,12 +71,12 @@ def log_run_start(
         ENVIRONMENT: provenance.environment,
         DIFF: provenance.git_diff,
     }
-    for name, make in texts.items():
+    for name, make_text in texts.items():
         with optional_record(name):
-            if text := make():
+            if text := make_text():
                 _write(job, run_log, name, text)
     if check_rows := job.trial.check_rows if job.trial else job.check_rows:
-        check_rows(provenance.text_hash(key_of(cfg.dataset)), {one.split: one.digest for one in splits})
+        check_rows(provenance.text_hash(key_of(cfg.dataset)), {info.split: info.digest for info in splits})
     for split in splits:
         run_log.dataset(split)
 
@@ -200,10 +200,10 @@ def _with_inputs(task: Task, rows: Any, decoded: Sequence[Mapping[str, Any]]) ->
     if len(decoded) != len(rows) or not (names or groups or images):
         yield from map(dict, decoded)
         return
-    plain = rows.select_columns([*names, *groups]) if names or groups else ({} for _ in decoded)
-    for i, (row, one) in enumerate(zip(plain, decoded, strict=True)):
+    inputs = rows.select_columns([*names, *groups]) if names or groups else ({} for _ in decoded)
+    for i, (row, prediction) in enumerate(zip(inputs, decoded, strict=True)):
         group = {GROUP: str(row.pop(GROUPS))} if groups else {}
-        yield {**row, **{name: paths[i] for name, paths in images.items()}, **one, **group}
+        yield {**row, **{name: paths[i] for name, paths in images.items()}, **prediction, **group}
 
 
 def _image_paths(task: Task, rows: Any) -> dict[str, list[str | None]]:
@@ -217,4 +217,4 @@ def _image_paths(task: Task, rows: Any) -> dict[str, list[str | None]]:
             paths[name] = [file and file["path"] for file in files.to_pylist()]
         else:
             paths[name] = rows[name][:]
-    return {name: own for name, own in paths.items() if any(own)}
+    return {name: column_paths for name, column_paths in paths.items() if any(column_paths)}

@@ -25,8 +25,8 @@ def precisions(args: Any, network: Any, eval_precision: str | None) -> dict[str,
     """
     import torch
 
-    weights = next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
-    name = _NAMES.get(str(weights).removeprefix("torch."), str(weights).removeprefix("torch."))
+    dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), torch.float32)
+    name = _NAMES.get(str(dtype).removeprefix("torch."), str(dtype).removeprefix("torch."))
     if eval_precision and (name != FULL or getattr(network, "is_quantized", False)):
         actual = "quantized weights" if name == FULL else f"weights in {name}"
         fix = "Set model.dtype=float32, or hardware.eval_precision=null."

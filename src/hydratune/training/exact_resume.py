@@ -48,8 +48,8 @@ def conditions(cfg: DictConfig, trainer: Any, splits: Mapping[str, Any]) -> dict
 
     args = trainer.args
     plain: dict[str, Any] = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in _NODES}
-    used = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
-    plain["trainer"]["args"] = used
+    training_args = {name: value for name, value in args.to_dict().items() if not name.startswith(_NEUTRAL)}
+    plain["trainer"]["args"] = training_args
     validation = splits["validation"]
     gpu = torch.cuda.get_device_name() if args.device.type == "cuda" else ""
     versions = provenance.versions()
@@ -87,12 +87,12 @@ def compare_conditions(trainer: Trainer, checkpoint: str | None, now: Mapping[st
         checkpoint_files.read(Path(checkpoint)),
         Path(checkpoint).name.removeprefix(checkpoint_files.PREFIX),
     )
-    before: Mapping[str, str] = manifest.get("conditions", {})
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    changed = [f"{name} changed from {before.get(name)} to {now.get(name)} at step {step}" for name in names]
-    if why := trainer.best_is_lost(checkpoint):
-        changed.append(f"the best weights until step {step} are lost ({why})")
-    trainer.departures = [*manifest.get("departures", ()), *changed]
+    saved_conditions: Mapping[str, str] = manifest.get("conditions", {})
+    names = sorted(name for name in saved_conditions.keys() | now.keys() if saved_conditions.get(name) != now.get(name))
+    changes = [f"{name} changed from {saved_conditions.get(name)} to {now.get(name)} at step {step}" for name in names]
+    if reason := trainer.best_is_lost(checkpoint):
+        changes.append(f"the best weights until step {step} are lost ({reason})")
+    trainer.departures = [*manifest.get("departures", ()), *changes]
 
 
 def _obstacles(trainer: Any) -> Iterator[str]:
@@ -144,9 +144,9 @@ def _is_plain(rows: Any) -> bool:
     return isinstance(rows, Dataset) and rows.format["type"] != "custom"
 
 
-def _is_known(one: Any) -> bool:
-    return str(one.__module__).startswith(_KNOWN)
+def _is_known(component: Any) -> bool:
+    return str(component.__module__).startswith(_KNOWN)
 
 
-def _name(one: Any) -> str:
-    return str(getattr(one, "__name__", type(one).__name__))
+def _name(component: Any) -> str:
+    return str(getattr(component, "__name__", type(component).__name__))

@@ -94,11 +94,16 @@ class Job:
 
 def hydra_job(trial: TrialContext | None = None, cache: WarmCache | None = None) -> Job:
     """Return the job that Hydra runs in this process; a secret in its overrides stays `${oc.env:NAME}`."""
-    meta = HydraConfig.get()
-    typed: Any = OmegaConf.to_container(meta.overrides.task, resolve=False)
-    flags = config_flags(meta)
+    hydra_config = HydraConfig.get()
+    typed: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    flags = config_flags(hydra_config)
     return Job(
-        Path(meta.runtime.output_dir), list(typed), dict(meta.runtime.choices), trial, cache or WarmCache(), flags=flags
+        Path(hydra_config.runtime.output_dir),
+        list(typed),
+        dict(hydra_config.runtime.choices),
+        trial,
+        cache or WarmCache(),
+        flags=flags,
     )
 
 
@@ -111,10 +116,12 @@ def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingPr
         params: Params of the run, see `hydratune.training.run_params`; empty if an earlier process has recorded them.
     """
     typed = dict(_typed_values(cfg, job))
-    told = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
-    telling = {k: v for k, v in told.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")}
-    chosen = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in telling.items())
-    tags = {f"version.{package}": number for package, number in provenance.versions().items()}
+    effective_values = {k: v for k, v in typed.items() if not k.startswith(_UNTOLD)}
+    named_values = {
+        k: v for k, v in effective_values.items() if isinstance(v, bool | int | float) or k.startswith("trainer.args.")
+    }
+    suffix = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in named_values.items())
+    tags = {f"version.{package}": package_version for package, package_version in provenance.versions().items()}
     tags["mlflow.source.name"] = provenance.command([*job.flags], job.overrides)
     tags["mlflow.source.type"] = "LOCAL"
     tags |= {OBJECTIVE: str(cfg.objective), DIRECTION: "max" if more_is_better(cfg) else "min"}
@@ -125,7 +132,7 @@ def run_info(cfg: DictConfig, job: Job, params: Mapping[str, object] = MappingPr
     with optional_record("git commit"):
         if commit := provenance.git_commit():
             tags["mlflow.source.git.commit"] = commit
-    name = str(provenance.redact(f"{cfg.name} {chosen}".strip()))  # before it is cut
+    name = str(provenance.redact(f"{cfg.name} {suffix}".strip()))  # before it is cut
     if job.trial:
         name, tags = job.trial.name, tags | dict(job.trial.tags)
     key = job.trial.key if job.trial else None
@@ -138,16 +145,18 @@ def foreign_code(cfg: DictConfig) -> list[str]:
         return []
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     model = plain["model"]
-    trusted = (
+    remote_code = (
         [f"{model['pretrained_model_name_or_path']}@{model['revision']}"] if model.get("trust_remote_code") else []
     )
-    return [*allowlist.user_allowed_targets(plain), *trusted]
+    return [*allowlist.user_allowed_targets(plain), *remote_code]
 
 
 def more_is_better(cfg: DictConfig) -> bool:
     """Return whether a higher objective is better: as the user says, or else by the definition of the metric."""
-    given = cfg.trainer.args.get("greater_is_better")
-    return build(cfg.task).higher_is_better(str(cfg.objective)) if given is None else bool(given)
+    greater_is_better = cfg.trainer.args.get("greater_is_better")
+    return (
+        build(cfg.task).higher_is_better(str(cfg.objective)) if greater_is_better is None else bool(greater_is_better)
+    )
 
 
 def resolved_yaml(cfg: DictConfig) -> str:

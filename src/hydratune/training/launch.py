@@ -63,8 +63,8 @@ def run_directory(cfg: DictConfig, directory: Path) -> Path:
 def resume_command(cfg: DictConfig, directory: Path) -> str:
     """Return the command that resumes a run on this machine."""
     command = f"{cli_path()} resume {shlex.quote(os.path.relpath(run_directory(cfg, directory)))}"
-    several, number = machines(cfg)
-    return command + f" hardware.launch.node_rank={number}  # with its own number on each machine" * (several > 1)
+    nnodes, node_rank = machines(cfg)
+    return command + f" hardware.launch.node_rank={node_rank}  # with its own number on each machine" * (nnodes > 1)
 
 
 def other_machine(directory: Path, number: int) -> Path:
@@ -90,30 +90,30 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
     hardware: Distributed = build(cfg.hardware)
     is_first = hardware.launch.node_rank == 0
     directory = run_directory(cfg, job.directory)
-    local = hardware.local_processes()
-    hardware.shares(cfg.trainer.args, local * hardware.launch.nnodes)  # raises before anything starts
+    nproc = hardware.local_processes()
+    hardware.shares(cfg.trainer.args, nproc * hardware.launch.nnodes)  # raises before anything starts
     if is_first:  # processes of other machines start once all machines are there, and read the same file
         _freeze(cfg, directory / RANKS)
     try:
         with watchdog.paused():  # the processes save, and each has a watchdog of its own
-            exits = _processes(cfg, hardware, local, directory, job, module)
-    except MachineLostError as lost:
+            exits = _processes(cfg, hardware, nproc, directory, job, module)
+    except MachineLostError as lost_error:
         if is_first:
-            _tell(cfg, job, lost)
+            _tell(cfg, job, lost_error)
         raise
-    except (KeyboardInterrupt, SystemExit) as asked:
+    except (KeyboardInterrupt, SystemExit) as request:
         ends = _ends(directory)
         if is_first and 0 not in ends:
-            _tell(cfg, job, asked)
+            _tell(cfg, job, request)
         if has_saved(ends) and not job.trial:
-            raise SystemExit(SAVED) from asked
+            raise SystemExit(SAVED) from request
         raise
     ends = _ends(directory)
     if has_saved(ends) or _were_asked(ends, exits):  # by a signal that this process has not received, or not yet
         if is_first and 0 not in ends:
             _tell(cfg, job, SystemExit(SAVED))
         raise SystemExit(SAVED)
-    if mistakes := [Mistake(**one) for end in ends.values() for one in end.get("mistakes", [])]:
+    if mistakes := [Mistake(**fields) for end in ends.values() for fields in end.get("mistakes", [])]:
         raise ConfigError(*mistakes)
     if any("pruned" in end for end in ends.values()):
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
@@ -122,9 +122,14 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # otherwise rank 0 has recorded it
             _tell(cfg, job, error)
         raise error
-    done = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
+    rank_result = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
     return RunResult(
-        done["metrics"][cfg.objective], done["metrics"], directory, done["link"], done["pushed"], done["tracked"]
+        rank_result["metrics"][cfg.objective],
+        rank_result["metrics"],
+        directory,
+        rank_result["link"],
+        rank_result["pushed"],
+        rank_result["tracked"],
     )
 
 
@@ -137,9 +142,9 @@ def _freeze(cfg: DictConfig, folder: Path) -> None:
     for path in folder.glob("*.json"):
         path.unlink()
     plain: Any = OmegaConf.to_container(cfg, resolve=False)  # secrets stay references to the environment
-    whole = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
-    text = OmegaConf.to_yaml(OmegaConf.create(whole), resolve=False)
-    write_text(folder / FROZEN, re.sub(r"\$\{now:[^}]*\}", lambda found: _resolved(found[0]), text))
+    full_config = {**plain, "hydra": OmegaConf.to_container(HydraConfig.get(), resolve=False)}
+    text = OmegaConf.to_yaml(OmegaConf.create(full_config), resolve=False)
+    write_text(folder / FROZEN, re.sub(r"\$\{now:[^}]*\}", lambda match: _resolved(match[0]), text))
 
 
 def _resolved(interpolation: str) -> str:
@@ -147,18 +152,18 @@ def _resolved(interpolation: str) -> str:
 
 
 def _processes(
-    cfg: DictConfig, hardware: Distributed, local: int, run: Path, job: Job, module: str
+    cfg: DictConfig, hardware: Distributed, nproc: int, run: Path, job: Job, module: str
 ) -> Mapping[int, int]:
     """Start this machine's processes and wait; return rank -> exit code of those that failed on any machine."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # otherwise torch warns of addresses without a name
     from hydratune.training.hardware.agent import run_processes
 
     _quieten()
-    given = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.trial.origin if job.trial else ())]
+    arguments = [str(run / RANKS / FROZEN), str(os.getpid()), *(job.trial.origin if job.trial else ())]
     timeout = float(cfg.trainer.args.get("ddp_timeout") or DDP_TIMEOUT)
     try:
-        with Machines(hardware.launch, run, local, timeout) as machines:
-            return run_processes(hardware.launch, machines, [sys.executable, "-P", "-m", module, *given])
+        with Machines(hardware.launch, run, nproc, timeout) as machines:
+            return run_processes(hardware.launch, machines, [sys.executable, "-P", "-m", module, *arguments])
     finally:
         _kill_ranks(module)  # torch's agent leaves them if a second request interrupts its waiting
 
@@ -195,24 +200,24 @@ def _were_asked(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int])
 
 def _first_failure(ends: Mapping[int, Mapping[str, Any]], exits: Mapping[int, int]) -> tuple[int, RankFailedError]:
     """Return the rank that failed first and its error; the others failed because it was gone."""
-    told = {rank: end for rank, end in ends.items() if "traceback" in end}
+    reported_ends = {rank: end for rank, end in ends.items() if "traceback" in end}
     for rank, code in exits.items():
         if code < 0 and rank not in ends:  # killed, so it could not report anything
             return rank, RankFailedError(f"rank {rank} was ended by signal {-code}")
-    if not told:
+    if not reported_ends:
         rank, code = next(iter(exits.items()))
         return rank, RankFailedError(f"rank {rank} ended with exit code {code}")
-    rank, end = min(told.items(), key=lambda item: item[1]["at"])
+    rank, end = min(reported_ends.items(), key=lambda item: item[1]["at"])
     error = RankFailedError(f"rank {rank}: {end['error']}")
     error.__cause__ = _RemoteTraceback(end["traceback"])
     return rank, error
 
 
-def _tell(cfg: DictConfig, job: Job, end: BaseException) -> None:
+def _tell(cfg: DictConfig, job: Job, error: BaseException) -> None:
     """End the tracked run with the error or request that ended it, if rank 0 could not do so."""
     if (job.directory / CONFIG).is_file():  # the run was tracked
         try:
             with build(cfg.tracking).start(run_info(cfg, job)):
-                raise end
-        except type(end):
+                raise error
+        except type(error):
             return

@@ -73,10 +73,10 @@ class ModelCardInputs:
 
     def columns(self) -> dict[str, dict[str, float]]:
         """Return split -> metric -> value, for the splits that were evaluated."""
-        found = {
+        metrics_by_split = {
             split: split_metrics(self.metrics, prefix) for split, prefix in (("validation", "eval"), ("test", "test"))
         }
-        return {split: column for split, column in found.items() if column}
+        return {split: column for split, column in metrics_by_split.items() if column}
 
 
 def write(folder: Path, trained: ModelCardInputs) -> None:
@@ -85,7 +85,7 @@ def write(folder: Path, trained: ModelCardInputs) -> None:
 
     is_adapter = (folder / "adapter_config.json").is_file()
     pipeline = pipeline_name(trained.auto_model)
-    parts = [
+    sections = [
         f"# {escape_markdown(str(trained.cfg.name))}",
         _fenced("python", "\n".join(_loading(os.path.relpath(folder), trained, pipeline, is_adapter))),
         "## What was trained",
@@ -97,13 +97,13 @@ def write(folder: Path, trained: ModelCardInputs) -> None:
         f"All of them, after hardware and task have set theirs, are in [{TRAINING_ARGS}]({TRAINING_ARGS}).",
         "## How",
         _fenced("bash", _private(provenance.command([*trained.job.flags], trained.job.overrides))),
-        ", ".join(f"{package} {number}" for package, number in provenance.versions().items()),
+        ", ".join(f"{package} {package_version}" for package, package_version in provenance.versions().items()),
         _fenced("yaml", _private(resolved_yaml(trained.cfg)).rstrip()),
         "## License",
         "None is stated here. Those of the checkpoint and of the data hold for what was made of them.",
     ]
     metadata = _metadata(trained, pipeline, is_adapter)
-    card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n")
+    card = ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(sections) + "\n")
     write_text(folder / CARD, escape_control(str(card)))
     write_json(folder / TRAINING_ARGS, _private(trained.training_args))
 
@@ -120,25 +120,25 @@ def pipeline_name(auto_model: str) -> str | None:
     """Return the transformers pipeline that serves models of a class; None if there is none."""
     from transformers.pipelines import SUPPORTED_TASKS
 
-    kinds = {name: [kind.__name__ for kind in entry["pt"]] for name, entry in SUPPORTED_TASKS.items()}
-    return next((name for name, classes in kinds.items() if auto_model in classes), None)
+    classes_by_pipeline = {name: [kind.__name__ for kind in entry["pt"]] for name, entry in SUPPORTED_TASKS.items()}
+    return next((name for name, classes in classes_by_pipeline.items() if auto_model in classes), None)
 
 
 def _loading(folder: str, trained: ModelCardInputs, pipeline: str | None, is_adapter: bool) -> Iterator[str]:
     """Yield the lines of Python that load the model."""
     if is_adapter:
         yield "from hydratune.models import adapters"
-    reader = "AutoTokenizer" if trained.processor == "tokenizer" else "AutoImageProcessor"
-    names = ["pipeline"] if pipeline else [reader] if is_adapter else [trained.auto_model, reader]
-    yield f"from transformers import {', '.join(sorted(names))}"
+    processor_class = "AutoTokenizer" if trained.processor == "tokenizer" else "AutoImageProcessor"
+    imports = ["pipeline"] if pipeline else [processor_class] if is_adapter else [trained.auto_model, processor_class]
+    yield f"from transformers import {', '.join(sorted(imports))}"
     yield f"folder = {json.dumps(folder)}"
     model = "adapters.load(folder)" if is_adapter else "folder"
     if pipeline:
         processor = f", {trained.processor}=folder" if is_adapter else ""
         yield f'model = pipeline("{pipeline}", model={model}{processor})'
     else:
-        loaded = model if is_adapter else f"{trained.auto_model}.from_pretrained(folder)"
-        yield f"model, {trained.processor} = {loaded}, {reader}.from_pretrained(folder)"
+        load_call = model if is_adapter else f"{trained.auto_model}.from_pretrained(folder)"
+        yield f"model, {trained.processor} = {load_call}, {processor_class}.from_pretrained(folder)"
 
 
 def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:

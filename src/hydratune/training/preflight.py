@@ -70,45 +70,45 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
     Raises:
         ConfigError: With the errors of all configs together.
     """
-    found, networks, seen = Coverage(), dict[str, Any](), set[str]()
+    coverage, networks, seen = Coverage(), dict[str, Any](), set[str]()
     quiet_libraries()
     with _silence():
         for cfg in configs:
             nodes = (cfg.dataset, cfg.task, cfg.model, cfg.adapter)
-            whole, part = key_of(*nodes, cfg.trainer, cfg.hardware), key_of(*nodes)
-            if whole in seen:
+            run_key, network_key = key_of(*nodes, cfg.trainer, cfg.hardware), key_of(*nodes)
+            if run_key in seen:
                 continue
-            seen.add(whole)
+            seen.add(run_key)
             source, task, model = (build(node) for node in nodes[:3])
             hub.force_offline_if_unreachable({**source.needs(), **model.needs()})
-            args = _arguments(cfg, task, found, dry)
-            if part not in networks:
-                networks[part] = _network(cfg, task, model, found)
-            if args is not None and networks[part] is not None:
-                with found.part("optimizer and trackers"):
-                    check_training_arguments(args, networks[part])
-    if found.mistakes:
-        raise ConfigError(*found.mistakes)
-    return found
+            args = _arguments(cfg, task, coverage, dry)
+            if network_key not in networks:
+                networks[network_key] = _network(cfg, task, model, coverage)
+            if args is not None and networks[network_key] is not None:
+                with coverage.part("optimizer and trackers"):
+                    check_training_arguments(args, networks[network_key])
+    if coverage.mistakes:
+        raise ConfigError(*coverage.mistakes)
+    return coverage
 
 
-def _network(cfg: DictConfig, task: Any, model: Any, found: Coverage) -> Any:
+def _network(cfg: DictConfig, task: Any, model: Any, coverage: Coverage) -> Any:
     """Build the model with its adapter, without weights; return None if that is not possible."""
     network = adapted = None
-    with found.part("model config and tokenizer"):
-        found.checkpoint = load_checkpoint(cfg, task, model)
-        task.check_processor(found.checkpoint.processor)
-        network = _outline(model, task, found.checkpoint.config, found)
+    with coverage.part("model config and tokenizer"):
+        coverage.checkpoint = load_checkpoint(cfg, task, model)
+        task.check_processor(coverage.checkpoint.processor)
+        network = _outline(model, task, coverage.checkpoint.config, coverage)
     if network is not None:
         if model.freeze:
-            with found.part("frozen parameters"):
+            with coverage.part("frozen parameters"):
                 freeze(network.module, model.freeze)
-        with found.part("adapter"):
+        with coverage.part("adapter"):
             adapted = build(cfg.adapter).apply(network)
     return adapted
 
 
-def _arguments(cfg: DictConfig, task: Any, found: Coverage, dry: bool) -> Any:
+def _arguments(cfg: DictConfig, task: Any, coverage: Coverage, dry: bool) -> Any:
     """Build the training arguments and the callbacks; return None if the processes of a distributed run will do so.
 
     The arguments of a distributed run are built as for a single process. They open a CUDA device, which stays in use
@@ -116,42 +116,42 @@ def _arguments(cfg: DictConfig, task: Any, found: Coverage, dry: bool) -> Any:
     """
     hardware = build(cfg.hardware)
     if isinstance(hardware, Distributed):
-        found.unchecked.append("communication and sharding of several processes")
-        with found.part("batch per process"):
+        coverage.unchecked.append("communication and sharding of several processes")
+        with coverage.part("batch per process"):
             hardware.shares(cfg.trainer.args, hardware.local_processes() * hardware.launch.nnodes)
         if not dry:
             return None
     from accelerate.state import AcceleratorState
 
     args = None
-    with found.part("training arguments"):
+    with coverage.part("training arguments"):
         args = training_arguments(cfg, task, hardware, Path("checkpoints"))
     AcceleratorState._reset_state(reset_partial_state=True)  # the run decides its device and precision by itself
     for name, node in cfg.trainer.callbacks.items():
         if str(node.get("_target_")).startswith(_OURS):
-            with found.part("callbacks"):
+            with coverage.part("callbacks"):
                 build(OmegaConf.select(cfg, f"trainer.callbacks.{name}"))
     return args
 
 
-def _outline(model: Any, task: Any, config: Any, found: Coverage) -> Network | None:
+def _outline(model: Any, task: Any, config: Any, coverage: Coverage) -> Network | None:
     """Build the architecture without weights, if the model's class is ours; return None otherwise."""
     if not type(model).__module__.startswith(_OURS) or getattr(model, "trust_remote_code", False):
-        found.unchecked.append("architecture of custom code")
+        coverage.unchecked.append("architecture of custom code")
         return None
     outline: Network = model.outline(task.auto_model, config)
-    found.checked.append("architecture")
+    coverage.checked.append("architecture")
     return outline
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
     """Suppress log lines and warnings, because the run itself emits them."""
-    before = logging.root.manager.disable
+    previous_level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)

@@ -40,9 +40,9 @@ class Push:
 
     def send(self) -> str:
         """Upload what the Hub lacks, and return the repository's address; raise ConfigError or PushError."""
-        full = hub.make_repository(self.repo_id, self.private, self.token)
-        model_card.point_to(self.directory / MODEL, full)
-        return hub.upload(self.directory / MODEL, full, self.token)
+        full_repo_id = hub.make_repository(self.repo_id, self.private, self.token)
+        model_card.point_to(self.directory / MODEL, full_repo_id)
+        return hub.upload(self.directory / MODEL, full_repo_id, self.token)
 
     def try_send(self) -> str | None:
         """Upload the model, and return the address; return None after a failure, since the run itself is complete.
@@ -52,8 +52,8 @@ class Push:
         try:
             url = self.send()
         except (ConfigError, hub.PushError) as error:
-            later = shlex.join([cli_path(), "push", os.path.relpath(self.directory)])
-            log.error("hub: the model is saved and not pushed. %s\nhub: push it later: %s", error, later)
+            push_command = shlex.join([cli_path(), "push", os.path.relpath(self.directory)])
+            log.error("hub: the model is saved and not pushed. %s\nhub: push it later: %s", error, push_command)
             return None
         log.info("hub: pushed to %s", url)
         return url
@@ -61,6 +61,6 @@ class Push:
 
 def default_repo_id(cfg: DictConfig, directory: Path) -> str:
     """Return the config's `hub_model_id`, or a name made of the names of the run and its directory."""
-    if given := cfg.trainer.args.get("hub_model_id"):
-        return str(given)
+    if hub_model_id := cfg.trainer.args.get("hub_model_id"):
+        return str(hub_model_id)
     return re.sub(r"[^\w.]+|\.\.+", "-", f"{cfg.name}-{directory.name}", flags=re.ASCII)[:96].strip(".-")

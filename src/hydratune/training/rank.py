@@ -58,23 +58,23 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     servers.ignore_default_login()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns of its search for unused parameters
     rank, folder = int(os.environ["RANK"]), frozen.parent
-    end = folder / f"{rank}.json"
-    end.unlink(missing_ok=True)  # left by an earlier start
+    end_file = folder / f"{rank}.json"
+    end_file.unlink(missing_ok=True)  # left by an earlier start
     if rank or is_trial:
         _speak_into(folder / f"{rank}.log")
     try:
-        write_json(end, _run(context, frozen, rank))
+        write_json(end_file, _run(context, frozen, rank))
     except ConfigError as error:
-        write_json(end, {"mistakes": [asdict(mistake) for mistake in error.mistakes]})
+        write_json(end_file, {"mistakes": [asdict(mistake) for mistake in error.mistakes]})
         return USER_MISTAKE
     except PrunedError as error:
-        write_json(end, {"pruned": str(error)})
+        write_json(end_file, {"pruned": str(error)})
     except Exception as error:
-        last, whole = f"{type(error).__name__}: {one_line(error)}", "".join(traceback.format_exception(error))
-        write_json(end, redact({"at": time.time(), "error": last, "traceback": whole}))
+        message, trace_text = f"{type(error).__name__}: {one_line(error)}", "".join(traceback.format_exception(error))
+        write_json(end_file, redact({"at": time.time(), "error": message, "traceback": trace_text}))
         return FAILED
     except SystemExit as error:
-        write_json(end, {ENDED: error.code})
+        write_json(end_file, {ENDED: error.code})
         if error.code != SAVED:
             raise
         # All ranks save and end together. With another exit code torch's agent would start them again.

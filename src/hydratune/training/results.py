@@ -39,5 +39,5 @@ def split_metrics(metrics: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         metrics: Trainer's names -> values.
         prefix: `eval` or `test`.
     """
-    ours = {name.removeprefix(f"{prefix}_"): v for name, v in metrics.items() if name.startswith(f"{prefix}_")}
-    return {name: value for name, value in ours.items() if not name.endswith(BOOKKEEPING)}
+    split_values = {name.removeprefix(f"{prefix}_"): v for name, v in metrics.items() if name.startswith(f"{prefix}_")}
+    return {name: value for name, value in split_values.items() if not name.endswith(BOOKKEEPING)}

@@ -66,17 +66,17 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
     folder = Path(str(trainer.args.output_dir))
     if isinstance(trainer, CheckpointingMixin):
         trainer.lineage = belongs
-        found, passed = latest_valid(folder, belongs)
+        valid_checkpoint, skipped = latest_valid(folder, belongs)
     else:
-        found, passed = None, []
+        valid_checkpoint, skipped = None, []
         for checkpoint in list_checkpoints(folder):
             if _has_state(checkpoint):
-                found = checkpoint
+                valid_checkpoint = checkpoint
                 break
-            passed.append(f"{checkpoint.name}: it was cut off while it was written")
-    for words in passed:
-        log.warning("left out %s", words)
-    return str(found) if found else None
+            skipped.append(f"{checkpoint.name}: it was cut off while it was written")
+    for message in skipped:
+        log.warning("left out %s", message)
+    return str(valid_checkpoint) if valid_checkpoint else None
 
 
 def _has_state(checkpoint: Path) -> bool:

@@ -86,8 +86,8 @@ def _train(setup: Setup, job: Job, run_log: RunLog) -> None:
     for callback in run_log.callbacks(setup.model_info):
         trainer.add_callback(callback)
     # A sweep in this process ends by the request itself; a rank reports to `launch` that it has saved.
-    saved = None if job.trial and not is_rank() else SystemExit(SAVED)
-    trainer.add_callback(PreemptionCallback(saved, getattr(trainer, "resumes_evaluation", False)))
+    exit_request = None if job.trial and not is_rank() else SystemExit(SAVED)
+    trainer.add_callback(PreemptionCallback(exit_request, getattr(trainer, "resumes_evaluation", False)))
     speedups = use_cpu_speedups(trainer) if setup.hardware.cpu_optimizations else nullcontext()
     with signals.defer_signals(), closing_bars(trainer), speedups:
         trainer.train(resume_from_checkpoint=setup.checkpoint)
@@ -103,8 +103,10 @@ def _best_metrics(setup: Setup, objective: str, run_log: RunLog) -> dict[str, An
     evaluations = [entry for entry in state.log_history if objective in entry and entry["step"] == step]
     metrics = evaluations[-1] if evaluations else {**trainer.evaluate(), "step": step}
     run_log.metrics({f"best_{name}": value for name, value in split_metrics(metrics, "eval").items()}, metrics["step"])
-    training: Mapping[str, Any] = next((entry for entry in reversed(state.log_history) if "train_runtime" in entry), {})
-    return {**metrics, **{name: value for name, value in training.items() if name.startswith("train_")}}
+    train_log: Mapping[str, Any] = next(
+        (entry for entry in reversed(state.log_history) if "train_runtime" in entry), {}
+    )
+    return {**metrics, **{name: value for name, value in train_log.items() if name.startswith("train_")}}
 
 
 def _rows(dataset_infos: Iterable[DatasetInfo], split: str) -> int | None:
@@ -119,8 +121,8 @@ def _evaluate_test(
     task, encoded, trainer = setup.data.task, setup.data.encoded, setup.trainer
     if "test" not in encoded.splits:
         return None
-    tuned = {name: metrics[f"eval_{name}"] for name in task.tuned_metrics if f"eval_{name}" in metrics}
-    test = EvalSplit(encoded.splits["test"], encoded.head, tuned)
+    thresholds = {name: metrics[f"eval_{name}"] for name in task.tuned_metrics if f"eval_{name}" in metrics}
+    test = EvalSplit(encoded.splits["test"], encoded.head, thresholds)
     trainer.compute_metrics = scorer(task, test)
     output = trainer.predict(test.rows, metric_key_prefix="test")
     run_log.metrics(output.metrics, step=trainer.state.global_step)

@@ -116,7 +116,7 @@ def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]
     """Yield the arguments with an effect, and values that follow from several of them."""
     args = training_args(trainer.args)
     for name in dict.fromkeys((*FIRST, *args)):
-        if not any(name == one or name.startswith(f"{one}_") for one in _WITHOUT_EFFECT):
+        if not any(name == prefix or name.startswith(f"{prefix}_") for prefix in _WITHOUT_EFFECT):
             yield name, args[name]
     if args["seed"] != cfg.seed:
         yield "trainer.args.seed", args["seed"]
@@ -135,8 +135,12 @@ def _of_network(trainer: Trainer) -> dict[str, Any]:
         return {}
     plain = config.to_dict()
     dropout = {name: value for name, value in plain.items() if ("drop" in name) and isinstance(value, int | float)}
-    trained = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    return {"attn_implementation": config._attn_implementation, "dropout": dropout, "trainable_parameters": trained}
+    trainable_parameters = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    return {
+        "attn_implementation": config._attn_implementation,
+        "dropout": dropout,
+        "trainable_parameters": trainable_parameters,
+    }
 
 
 def _leaves(name: str, node: Any) -> dict[str, Any]:
@@ -150,12 +154,12 @@ def _defaults(path: str, name: str) -> dict[str, Any]:
     """Return the default arguments of a `_target_`."""
     target: Any = allowlist.load(path, f"{name}._target_")
     if dataclasses.is_dataclass(target):
-        fields = [one for one in dataclasses.fields(target) if one.init]
-        found = {one.name: one.default for one in fields if one.default is not dataclasses.MISSING}
-        made = {one.name: one.default_factory() for one in fields if callable(one.default_factory)}
-        return {**found, **made}
+        fields = [field for field in dataclasses.fields(target) if field.init]
+        default_values = {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+        factory_values = {field.name: field.default_factory() for field in fields if callable(field.default_factory)}
+        return {**default_values, **factory_values}
     parameters = inspect.signature(target).parameters.values()
-    return {one.name: one.default for one in parameters if one.default is not one.empty}
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def _flat(key: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -31,7 +31,7 @@ def write_sample(directory: Path, decoded: Sequence[Mapping[str, Any]], rows: An
     Yields:
         Each file with the artifact folder that it belongs to.
     """
-    table = [{"row": i, **one} for i, one in enumerate(decoded[:ROWS])]
+    table = [{"row": i, **prediction} for i, prediction in enumerate(decoded[:ROWS])]
     if len(rows) == len(decoded):
         for row, (path, image) in zip(table, _thumbnails(directory, rows), strict=False):
             row["image"] = image
@@ -74,9 +74,9 @@ def _small(file: Mapping[str, Any]) -> Image:
     restrict_image_formats()
     with PIL.Image.open(io.BytesIO(file["bytes"]) if file["bytes"] else file["path"]) as image:
         image.draft("RGB", (_PIXELS, _PIXELS))
-        small = eight_bit(ImageOps.exif_transpose(image), "RGB")
-    small.thumbnail((_PIXELS, _PIXELS))
-    return small
+        thumbnail = eight_bit(ImageOps.exif_transpose(image), "RGB")
+    thumbnail.thumbnail((_PIXELS, _PIXELS))
+    return thumbnail
 
 
 def _cell(value: Any) -> Any:

@@ -213,9 +213,9 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
 
     Trainer itself pushes nothing, and writes no token into its checkpoints.
     """
-    asked, token = args.push_to_hub, args.hub_token
+    push_requested, token = args.push_to_hub, args.hub_token
     args.push_to_hub, args.hub_token = False, None
-    if not asked or job.trial:
+    if not push_requested or job.trial:
         return None
     hub.check_push("trainer.args.hub_model_id", repo_id, token)
     return Push(job.directory, repo_id, args.hub_private_repo, token)
@@ -223,13 +223,15 @@ def _push(args: Any, repo_id: str, job: Job) -> Push | None:
 
 def training_arguments(cfg: DictConfig, task: Task, hardware: Hardware, output_dir: Path, **decided: Any) -> Any:
     """Build the `TrainingArguments` of a config; hardware and task fill in values, and `decided` ones win."""
-    machine = hardware.prepare(given=cfg.trainer.args)
-    fitting = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
-    ours = {k: v for k, v in fitting.items() if k not in cfg.trainer.args}
-    direction = cfg.trainer.args.get("greater_is_better")
-    ours["greater_is_better"] = task.higher_is_better(cfg.objective) if direction is None else direction
-    ours |= _plateau(cfg.trainer.args, ours["greater_is_better"])
-    args = build(cfg.trainer.args, output_dir=str(output_dir), **{**machine, **ours, **decided})
+    hardware_args = hardware.prepare(given=cfg.trainer.args)
+    task_args = {**_sampling(cfg.trainer, task), **task.arguments(cfg.objective)}
+    defaults = {k: v for k, v in task_args.items() if k not in cfg.trainer.args}
+    greater_is_better = cfg.trainer.args.get("greater_is_better")
+    defaults["greater_is_better"] = (
+        task.higher_is_better(cfg.objective) if greater_is_better is None else greater_is_better
+    )
+    defaults |= _plateau(cfg.trainer.args, defaults["greater_is_better"])
+    args = build(cfg.trainer.args, output_dir=str(output_dir), **{**hardware_args, **defaults, **decided})
     args.adam_beta1, args.adam_beta2 = float(args.adam_beta1), float(args.adam_beta2)  # torch rejects an integer 0
     hardware.use_one_gpu(args)
     return args
@@ -239,8 +241,8 @@ def _plateau(args: DictConfig, greater_is_better: bool) -> dict[str, Any]:
     """Return the mode of schedules that follow the objective; the default lowers the rate while a score rises."""
     if args.get("lr_scheduler_type") not in _FOLLOW_OBJECTIVE:
         return {}
-    given = args.get("lr_scheduler_kwargs") or {}
-    return {"lr_scheduler_kwargs": {"mode": "max" if greater_is_better else "min", **given}}
+    scheduler_kwargs = args.get("lr_scheduler_kwargs") or {}
+    return {"lr_scheduler_kwargs": {"mode": "max" if greater_is_better else "min", **scheduler_kwargs}}
 
 
 def _sampling(node: DictConfig, task: Task) -> dict[str, str]:
@@ -294,10 +296,10 @@ def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
     from hydratune.training.trainer.callbacks import Progress
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
-    shown = trainer.pop_callback(ProgressCallback)
+    progress_callback = trainer.pop_callback(ProgressCallback)
     if job.trial:
         trainer.pop_callback(PrinterCallback)
         if isinstance(trainer, CheckpointingMixin):
             trainer.leaves_weights = False
-    elif shown:
+    elif progress_callback:
         trainer.add_callback(Progress)

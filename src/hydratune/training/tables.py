@@ -23,10 +23,10 @@ _INCH = 0.32  # inches per label
 def write(tables: Mapping[str, pd.DataFrame], folder: Path) -> Iterator[Path]:
     """Write a CSV for each table, and a plot if it has at most 60 labels; yield the files that could be written."""
     for name, table in tables.items():
-        for path, make in _files(name, table, folder / f"{name}.csv"):
+        for path, write_file in _files(name, table, folder / f"{name}.csv"):
             with optional_record(f"{folder.name}/{path.name}"):
                 folder.mkdir(exist_ok=True)
-                make(path)
+                write_file(path)
                 yield path
 
 

@@ -171,5 +171,7 @@ class _Agent(LocalElasticAgent):
                 super()._shutdown(signal.SIGKILL, 1)
                 break
             time.sleep(_POLL)
-        self._machines.is_aborted = any(signals.ended_by_request(one.proc.poll() or 0) for one in processes.values())
+        self._machines.is_aborted = any(
+            signals.ended_by_request(handler.proc.poll() or 0) for handler in processes.values()
+        )
         super()._shutdown(death_sig, 1)

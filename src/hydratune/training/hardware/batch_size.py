@@ -47,23 +47,23 @@ def fit_batch_size(trainer: Trainer, memory: int | None, checkpoint: str | None 
     if not _can_split(trainer):
         return []
     args = trainer.args
-    whole = args.per_device_train_batch_size
+    batch_size = args.per_device_train_batch_size
     with _untouched(trainer):
         rows = _longest(trainer)
         fits = _estimate(trainer, rows, memory) if args.device.type == "cpu" else _trial(trainer, rows)
-        size = largest_divisor_that_fits(whole, _parts_of(checkpoint) or whole, fits)
+        size = largest_divisor_that_fits(batch_size, _parts_of(checkpoint) or batch_size, fits)
     if args.world_size > 1:  # every process uses the size that fits into the smallest memory
         import torch
 
         size = int(trainer.accelerator.gather(torch.tensor([size], device=args.device)).min())
     if not size:
         raise ConfigError(_too_large(rows, memory if args.device.type == "cpu" else None))
-    if size == whole:
+    if size == batch_size:
         return []
     args.per_device_train_batch_size = size
-    args.gradient_accumulation_steps *= whole // size
+    args.gradient_accumulation_steps *= batch_size // size
     trainer._train_batch_size = args.train_batch_size
-    return [f"batches of {whole} in parts of {size} (memory)"]
+    return [f"batches of {batch_size} in parts of {size} (memory)"]
 
 
 def largest_divisor_that_fits(whole: int, most: int, fits: Callable[[int], bool]) -> int:
@@ -80,8 +80,8 @@ def _can_split(trainer: Trainer) -> bool:
 
     args = trainer.args
     sharded = trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or trainer.is_model_parallel
-    known = trainer.train_dataset is not None and has_length(trainer.train_dataset)
-    return isinstance(trainer, GradientAccumulationMixin) and known and not sharded and args.n_gpu < 2
+    has_known_length = trainer.train_dataset is not None and has_length(trainer.train_dataset)
+    return isinstance(trainer, GradientAccumulationMixin) and has_known_length and not sharded and args.n_gpu < 2
 
 
 def _parts_of(checkpoint: str | None) -> int | None:
@@ -96,7 +96,7 @@ def _parts_of(checkpoint: str | None) -> int | None:
 def _untouched(trainer: Trainer) -> Iterator[None]:
     """Restore the model's state and the random numbers after the block."""
     network: Any = trainer.model
-    numbers, training = random_state(), network.training
+    rng_state, was_training = random_state(), network.training
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}  # e.g. of batch norm
     _checkpoint_activations(trainer)
     network.train()
@@ -106,8 +106,8 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
         network.zero_grad(set_to_none=True)
         for name, buffer in network.named_buffers():
             buffer.copy_(buffers[name])
-        network.train(training)
-        set_random_state(numbers)
+        network.train(was_training)
+        set_random_state(rng_state)
 
 
 def _checkpoint_activations(trainer: Trainer) -> None:
@@ -115,8 +115,8 @@ def _checkpoint_activations(trainer: Trainer) -> None:
     args: Any = trainer.args
     if args.activation_checkpointing and hasattr(trainer.model, "activation_checkpointing_enable"):
         options = dict(args.activation_checkpointing_kwargs or {})
-        known = {"every_n_layers": options.pop("every_n_layers", 1), "offload": options.pop("offload", False)}
-        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, **known)
+        layer_options = {"every_n_layers": options.pop("every_n_layers", 1), "offload": options.pop("offload", False)}
+        trainer.model.activation_checkpointing_enable(activation_checkpointing_kwargs=options or None, **layer_options)
 
 
 def _longest(trainer: Trainer) -> list[Any]:
@@ -125,12 +125,12 @@ def _longest(trainer: Trainer) -> list[Any]:
 
     data: Any = trainer.train_dataset
     names = getattr(trainer.processing_class, "model_input_names", ["input_ids"])
-    numbers = set()
+    positions = set()
     for name in (names[0], "labels"):
-        if known := lengths(data, name):
-            numbers.add(max(range(len(known)), key=known.__getitem__))
-    kept = trainer._remove_unused_columns(data) if hasattr(data, "remove_columns") else data
-    return [kept[number] for number in sorted(numbers or {0})]
+        if row_lengths := lengths(data, name):
+            positions.add(max(range(len(row_lengths)), key=row_lengths.__getitem__))
+    rows = trainer._remove_unused_columns(data) if hasattr(data, "remove_columns") else data
+    return [rows[position] for position in sorted(positions or {0})]
 
 
 def _loss(trainer: Trainer, rows: list[Any], size: int) -> torch.Tensor:
@@ -186,26 +186,26 @@ def _estimate(trainer: Trainer, rows: list[Any], memory: int | None) -> Callable
     """
     if memory is None:
         return lambda size: True  # noqa: ARG005
-    few = max(2, len(rows))  # batch norm rejects a single row
-    tried = _trial(trainer, rows)
-    weights = sum(one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
-    always = weights + _optimizer_bytes(trainer)  # a gradient is as large as its weight
+    sample_size = max(2, len(rows))  # batch norm rejects a single row
+    fits_in_trial = _trial(trainer, rows)
+    weight_bytes = sum(p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
+    fixed_bytes = weight_bytes + _optimizer_bytes(trainer)  # a gradient is as large as its weight
     try:
-        kept = _kept_bytes(trainer, rows, few)
-        at_most = kept / few  # per row; some of it does not depend on the number of rows
-        if always + _BACKWARD * at_most * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
+        sample_bytes = _kept_bytes(trainer, rows, sample_size)
+        max_row_bytes = sample_bytes / sample_size  # per row; some of it does not depend on the number of rows
+        if fixed_bytes + _BACKWARD * max_row_bytes * trainer.args.per_device_train_batch_size <= _CERTAIN * memory:
             return lambda size: True  # noqa: ARG005
         # A second size separates the bytes per row from those that do not depend on the rows.
-        each = (_kept_bytes(trainer, rows, 2 * few) - kept) / few
+        row_bytes = (_kept_bytes(trainer, rows, 2 * sample_size) - sample_bytes) / sample_size
     except (RuntimeError, MemoryError) as error:
         if not is_oom(error):
             raise
-        return tried
-    always += kept - few * each
+        return fits_in_trial
+    fixed_bytes += sample_bytes - sample_size * row_bytes
 
     def fits(size: int) -> bool:
-        wanted = always + _BACKWARD * each * size
-        return wanted <= _CERTAIN * memory or (wanted <= _USABLE * memory and tried(size))
+        needed_bytes = fixed_bytes + _BACKWARD * row_bytes * size
+        return needed_bytes <= _CERTAIN * memory or (needed_bytes <= _USABLE * memory and fits_in_trial(size))
 
     return fits
 
@@ -214,29 +214,29 @@ def _kept_bytes(trainer: Trainer, rows: list[Any], size: int) -> int:
     """Return the bytes, without weights, that the forward pass of `size` rows keeps for the backward pass."""
     from torch.autograd.graph import saved_tensors_hooks
 
-    weights = {one.untyped_storage().data_ptr() for one in trainer.model.parameters()}
-    found: dict[int, int] = {}
+    weight_pointers = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
+    storage_bytes: dict[int, int] = {}
 
     def look(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            found[storage.data_ptr()] = storage.nbytes()
+        if storage.data_ptr() not in weight_pointers:
+            storage_bytes[storage.data_ptr()] = storage.nbytes()
         return tensor.detach()  # the tensor itself would form a cycle with the graph and leak the model
 
     with saved_tensors_hooks(look, lambda tensor: tensor):
         loss = _loss(trainer, rows, size)
     del loss  # it held all tensors until here, so no address was reused
-    return sum(found.values())
+    return sum(storage_bytes.values())
 
 
 def _optimizer_bytes(trainer: Trainer) -> int:
     """Return the bytes of AdamW's two moments per trainable parameter; other optimizers need less."""
-    return sum(2 * one.numel() * one.element_size() for one in trainer.model.parameters() if one.requires_grad)
+    return sum(2 * p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
 
 
 def _too_large(rows: list[Any], memory: int | None) -> Mistake:
     tokens = max((len(row["input_ids"]) for row in rows if "input_ids" in row), default=0)
-    where = f"{memory / _GB:.2g} GB" if memory is not None else "the GPU's memory"
+    memory_text = f"{memory / _GB:.2g} GB" if memory is not None else "the GPU's memory"
     got = f"one of {tokens} tokens that does not" if tokens else "one that does not"
     fix = "Set task.max_length lower, or trainer.args.activation_checkpointing=true, or take a smaller model."
-    return Mistake(KEY, f"a row, forward and backward, that fits into {where}", got, fix)
+    return Mistake(KEY, f"a row, forward and backward, that fits into {memory_text}", got, fix)

@@ -118,11 +118,11 @@ def attention(
 
 def _drops_attention(config: PretrainedConfig) -> bool:
     """Return whether a config, or one inside it, has attention dropout, under any name that its family uses."""
-    parts = [config, *(part for name in config.sub_configs if (part := getattr(config, name, None)))]
+    configs = [config, *(part_config for name in config.sub_configs if (part_config := getattr(config, name, None)))]
     return any(
         isinstance(value, float) and value > 0
-        for part in parts
-        for name, value in part.to_dict().items()
+        for part_config in configs
+        for name, value in part_config.to_dict().items()
         if "drop" in name and name.startswith(("attn_", "attention_"))
     )
 
@@ -137,5 +137,5 @@ def compiles(asked: bool | str, kind: str, steps: int, fixed_shapes: bool) -> Ch
         return Choice(bool(asked))
     if kind != "cuda" or not fixed_shapes:
         return Choice(False, "lengths differ" if kind == "cuda" else "")
-    long = steps >= _COMPILE_PAYS
-    return Choice(long, f"{steps:,} steps of one shape" if long else f"{steps:,} steps are too few")
+    is_long = steps >= _COMPILE_PAYS
+    return Choice(is_long, f"{steps:,} steps of one shape" if is_long else f"{steps:,} steps are too few")

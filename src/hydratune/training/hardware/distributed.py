@@ -136,16 +136,16 @@ class Distributed(Hardware):
         rows, rest = divmod(batch * steps, world)
         if rest:
             expected = f"rows of a step that {world} processes can share"
-            whole = f"Set it to {(batch // world + 1) * world}"
-            fix = f"{whole}, or hardware.keep_global_batch_size=false for a batch of each process."
+            suggestion = f"Set it to {(batch // world + 1) * world}"
+            fix = f"{suggestion}, or hardware.keep_global_batch_size=false for a batch of each process."
             raise ConfigError(Mistake(f"trainer.args.{_BATCH}", expected, f"{batch} x {steps}", fix))
-        size = max(one for one in range(1, batch + 1) if rows % one == 0)  # at most the configured micro-batch size
+        size = max(n for n in range(1, batch + 1) if rows % n == 0)  # at most the configured micro-batch size
         return {_BATCH: size, _STEPS: rows // size}
 
 
-def _join_processes(backend: str, given: Mapping[str, Any]) -> None:
+def _join_processes(backend: str, arguments: Mapping[str, Any]) -> None:
     """Set up the process group; on a CPU, upstream would ignore `ddp_timeout` and wait for half an hour."""
     from torch import distributed
 
     if not distributed.is_initialized():
-        distributed.init_process_group(backend, timeout=timedelta(seconds=given.get("ddp_timeout") or DDP_TIMEOUT))
+        distributed.init_process_group(backend, timeout=timedelta(seconds=arguments.get("ddp_timeout") or DDP_TIMEOUT))

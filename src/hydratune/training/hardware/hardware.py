@@ -87,15 +87,15 @@ class Hardware(Configurable):
         import torch
 
         ignore_other_launchers()  # before accelerate and transformers read them
-        here = machine()
-        self._device = choices.device("cpu" if given.get("use_cpu") else self.device, here)
-        threads = choices.threads(self.threads, here, _local_processes())
-        precision = choices.precision(self.precision, self._device, here, given)
-        workers = choices.workers(self.dataloader_num_workers, self._device, here)
+        this_machine = machine()
+        self._device = choices.device("cpu" if given.get("use_cpu") else self.device, this_machine)
+        threads = choices.threads(self.threads, this_machine, _local_processes())
+        precision = choices.precision(self.precision, self._device, this_machine, given)
+        workers = choices.workers(self.dataloader_num_workers, self._device, this_machine)
         torch.set_num_threads(threads.value)
         repeat_exactly(self.deterministic)
-        exact = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
-        torch.backends.fp32_precision = exact
+        mode = {"tf32": "tf32", "fp32": "ieee"}.get(precision.value, "none")  # Trainer sets it, but does not reset it
+        torch.backends.fp32_precision = mode
         on_gpu = self._device == "cuda"
         arguments = {
             "use_cpu": self._device == "cpu",
@@ -105,9 +105,9 @@ class Hardware(Configurable):
             "dataloader_persistent_workers": workers > 0,
             "dataloader_pin_memory": on_gpu if self.dataloader_pin_memory is None else self.dataloader_pin_memory,
         }
-        name = {"cuda": here.gpu.name if here.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
-        with_threads = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
-        self._said = [name, *([] if on_gpu else [with_threads]), str(precision)]
+        name = {"cuda": this_machine.gpu.name if this_machine.gpu else "", "mps": "MPS"}.get(self._device, "CPU")
+        threads_text = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
+        self._said = [name, *([] if on_gpu else [threads_text]), str(precision)]
         self._said += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
         self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
@@ -133,9 +133,9 @@ class Hardware(Configurable):
             ConfigError: If the model does not have the requested kernel.
         """
         bf16 = machine().bf16 if args.bf16 else ""
-        inputs = module.main_input_name
+        input_name = module.main_input_name
         kernel = choices.attention(
-            self.attn_implementation, self._device, module.config, bf16, partial(_longest, rows, inputs)
+            self.attn_implementation, self._device, module.config, bf16, partial(_longest, rows, input_name)
         )
         if kernel and given.get("attn_implementation") is None and module._can_set_attn_implementation():
             try:
@@ -147,13 +147,13 @@ class Hardware(Configurable):
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
             compiled = choices.compiles(
-                self.torch_compile, self._device, _steps(args, rows), fixed_shapes=inputs == _IMAGES
+                self.torch_compile, self._device, _steps(args, rows), fixed_shapes=input_name == _IMAGES
             )
             args.torch_compile = compiled.value
             args.torch_compile_backend = "inductor" if compiled.value else None
             if compiled.value or compiled.why:
-                words = "torch.compile" if compiled.value else "no torch.compile"
-                self._said.append(words + f" ({compiled.why})" * bool(compiled.why))
+                message = "torch.compile" if compiled.value else "no torch.compile"
+                self._said.append(message + f" ({compiled.why})" * bool(compiled.why))
 
     def fit_batch_size(self, trainer: Trainer, checkpoint: str | None = None) -> None:
         """Split batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""
@@ -187,10 +187,10 @@ def _local_processes() -> int:
     return int(os.environ["LOCAL_WORLD_SIZE"]) if is_rank() else 1
 
 
-def _settled(given: Mapping[str, Any]) -> set[str]:
+def _settled(arguments: Mapping[str, Any]) -> set[str]:
     """Return the arguments that the user has set, and those that would contradict them."""
     contradicted = {"fp16": ("bf16",), "bf16": ("fp16",), "dataloader_num_workers": ("dataloader_persistent_workers",)}
-    return {*given, *(other for name, value in given.items() if value for other in contradicted.get(name, ()))}
+    return {*arguments, *(other for name, value in arguments.items() if value for other in contradicted.get(name, ()))}
 
 
 def _longest(rows: Any, column: str) -> int | None:
@@ -199,13 +199,13 @@ def _longest(rows: Any, column: str) -> int | None:
 
     if column == _IMAGES:
         return 0
-    known = [lengths(rows, name) for name in (column, "labels")]
-    return max((max(one) for one in known if one), default=None)
+    lengths_by_column = [lengths(rows, name) for name in (column, "labels")]
+    return max((max(column_lengths) for column_lengths in lengths_by_column if column_lengths), default=None)
 
 
 def _steps(args: TrainingArguments, rows: Any) -> int:
     """Return the number of steps of a run."""
     if args.max_steps > 0:
         return args.max_steps
-    together = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return int(args.num_train_epochs * len(rows) // together)
+    effective_batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return int(args.num_train_epochs * len(rows) // effective_batch_size)

@@ -98,9 +98,9 @@ class Machines:
             return self._join()
         if self.count > 1:
             self._gather()
-        counts = {0: self.processes, **{peer.rank: peer.processes for peer in self._peers}}
-        numbered = [counts[rank] for rank in range(self.count)]
-        start = {"round": self._round, "port": port, "processes": numbered, "interface": self._interface()}
+        processes_by_rank = {0: self.processes, **{peer.rank: peer.processes for peer in self._peers}}
+        process_counts = [processes_by_rank[rank] for rank in range(self.count)]
+        start = {"round": self._round, "port": port, "processes": process_counts, "interface": self._interface()}
         for peer in self._peers:
             peer.send({"start": start})
         return start
@@ -117,10 +117,10 @@ class Machines:
         """Wait on machine 0 until all other machines have joined."""
         waiting = self._waiting()
         with nullcontext() if self._round else rendezvous.Listener(self._host, self._port) as listener:
-            foreign = rendezvous.foreign(self._host)
+            hint = rendezvous.foreign(self._host)
             while missing := [rank for rank in range(1, self.count) if not self._has_joined(rank)]:
                 names = ", ".join(map(str, missing))
-                waiting.check(f"machine {names} of {self.count} at {self._host}:{self._port}{foreign}")
+                waiting.check(f"machine {names} of {self.count} at {self._host}:{self._port}{hint}")
                 if listener is None:
                     self.check()
                     time.sleep(_POLL)
@@ -147,31 +147,32 @@ class Machines:
         else:
             self._connect(waiting)
         while True:
-            first = self._heartbeats.peers[0]
-            if first.start and first.start["round"] == self._round:
-                self.address = first.connection.getpeername()[0].removeprefix("::ffff:")
-                return first.start
-            if first.is_lost and not self._round:
+            machine_0 = self._heartbeats.peers[0]
+            if machine_0.start and machine_0.start["round"] == self._round:
+                self.address = machine_0.connection.getpeername()[0].removeprefix("::ffff:")
+                return machine_0.start
+            if machine_0.is_lost and not self._round:
                 self._connect(waiting)  # machine 0 was started again
                 continue
             self.check()
-            if first.end and not first.end["interrupted"]:
-                raise MachineLostError(f"{first} has ended")
-            waiting.check(f"other machines, together with {first}")
+            if machine_0.end and not machine_0.end["interrupted"]:
+                raise MachineLostError(f"{machine_0} has ended")
+            waiting.check(f"other machines, together with {machine_0}")
             time.sleep(_POLL)
 
     def _connect(self, waiting: Waiting) -> None:
-        own = {"node_rank": self.rank, "processes": self.processes, "host": socket.gethostname()}
-        connection, reply = rendezvous.connect(self._host, self._port, {**self._same, **own}, waiting)
+        own_fields = {"node_rank": self.rank, "processes": self.processes, "host": socket.gethostname()}
+        connection, reply = rendezvous.connect(self._host, self._port, {**self._same, **own_fields}, waiting)
         self._heartbeats.add(Peer(0, reply["host"], 0, connection))
 
     def _interface(self) -> str | None:
         """Return the network interface of the connections to other machines; None if there are none."""
         names = [interface_of(peer.connection.getsockname()[0]) for peer in self._peers if peer.is_open]
         loopback = interface_of(LOOPBACK)
-        first = self._heartbeats.peers.get(0)
-        if first and first.start and names == [loopback]:  # on the host of machine 0, whose interface reaches the rest
-            return first.start["interface"]
+        machine_0 = self._heartbeats.peers.get(0)
+        # On the host of machine 0, the interface of machine 0 reaches the other machines.
+        if machine_0 and machine_0.start and names == [loopback]:
+            return machine_0.start["interface"]
         return next((name for name in names if name and name != loopback), loopback if names else None)
 
     @contextmanager
@@ -181,12 +182,12 @@ class Machines:
         Gloo would use the address of the host name, which can be 127.0.1.1, or fall back to 127.0.0.1.
         """
         name = self._interface()
-        chosen = {key: sign + name for key, sign in INTERFACES.items() if name and key not in os.environ}
-        os.environ.update(chosen)
+        variables = {key: sign + name for key, sign in INTERFACES.items() if name and key not in os.environ}
+        os.environ.update(variables)
         try:
             yield
         finally:
-            for variable in chosen:
+            for variable in variables:
                 del os.environ[variable]
 
     def check(self) -> None:
@@ -229,8 +230,8 @@ class Machines:
             self._report({}, interrupted=interrupted, aborted=interrupted)
         else:
             self._explain_failure(exits)
-        others = [peer.end["exits"].items() for peer in self._peers if peer.end]
-        return {**exits, **{int(rank): code for items in others for rank, code in items}}
+        peer_exits = [peer.end["exits"].items() for peer in self._peers if peer.end]
+        return {**exits, **{int(rank): code for items in peer_exits for rank, code in items}}
 
     def _explain_failure(self, exits: Mapping[int, int]) -> None:
         """Raise an error if another machine is the reason why processes of this one failed."""

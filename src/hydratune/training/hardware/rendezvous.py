@@ -179,8 +179,8 @@ def foreign(host: str) -> str:
         addresses = {str(entry[4][0]) for entry in _resolve(host, 0)}
     except OSError as error:
         return f" ({_reason(error)})"
-    own = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
-    is_own = any(address in own or address.startswith("127.") for address in addresses)
+    own_addresses = {entry.address.partition("%")[0] for entries in psutil.net_if_addrs().values() for entry in entries}
+    is_own = any(address in own_addresses or address.startswith("127.") for address in addresses)
     return "" if is_own else f" (this machine does not have its address {min(addresses)})"
 
 

@@ -38,23 +38,25 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> Any:
         """Return the micro-batches of a step, and the number of labels if upstream normalizes the loss."""
-        parts, number = super().get_batch_samples(epoch_iterator, num_batches, device)
+        micro_batches, num_items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._whole = None
         # A single micro-batch on one device needs no scaling: its mean is that of the whole batch.
-        if not self._is_upstreams and len(parts) * self.args.world_size > 1:
-            total = torch.as_tensor(sum(self._counted(part) for part in parts), dtype=torch.float, device=device)
+        if not self._is_upstreams and len(micro_batches) * self.args.world_size > 1:
+            total = torch.as_tensor(
+                sum(self._counted(micro_batch) for micro_batch in micro_batches), dtype=torch.float, device=device
+            )
             self._whole = self.accelerator.gather(total).mean()  # gradients are averaged over devices
-        return parts, number
+        return micro_batches, num_items
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss; for a micro-batch in training, scaled by its share of the step."""
         if self._whole is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
-        own = self._counted(inputs)
-        if not own:  # the mean over no labels is NaN, and NaN times zero remains NaN
+        num_items = self._counted(inputs)
+        if not num_items:  # the mean over no labels is NaN, and NaN times zero remains NaN
             inputs = {**inputs, "labels": torch.zeros_like(inputs["labels"])}
         # Means over micro-batches, each times its share, add up to the mean over the whole batch.
-        share = own / self._whole * self.current_gradient_accumulation_steps  # upstream divides by this number
+        share = num_items / self._whole * self.current_gradient_accumulation_steps  # upstream divides by this number
         return super().compute_loss(model, inputs, *args, **kwargs) * share
 
     def _counted(self, batch: Batch) -> torch.Tensor | int:

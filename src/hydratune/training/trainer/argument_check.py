@@ -19,8 +19,8 @@ def check_training_arguments(args: Any, network: Any) -> None:
     from transformers import Trainer
 
     def optimizer() -> Any:
-        kind, options = Trainer.get_optimizer_cls_and_kwargs(args, network)
-        return None if {*_WHOLE_NETWORK} & {*options} or not isinstance(kind, type) else kind([_weight()], **options)
+        cls, options = Trainer.get_optimizer_cls_and_kwargs(args, network)
+        return None if {*_WHOLE_NETWORK} & {*options} or not isinstance(cls, type) else cls([_weight()], **options)
 
     def schedule() -> None:
         from torch.optim import SGD
@@ -28,8 +28,8 @@ def check_training_arguments(args: Any, network: Any) -> None:
 
         warmup, steps = args.get_warmup_steps(100), 100
         options = {"num_warmup_steps": warmup, "num_training_steps": steps}
-        kind, more = args.lr_scheduler_type, args.lr_scheduler_kwargs
-        get_scheduler(kind, SGD([_weight()], lr=1.0), **options, scheduler_specific_kwargs=more)
+        scheduler_type, scheduler_kwargs = args.lr_scheduler_type, args.lr_scheduler_kwargs
+        get_scheduler(scheduler_type, SGD([_weight()], lr=1.0), **options, scheduler_specific_kwargs=scheduler_kwargs)
 
     def loader() -> None:
         from torch.utils.data import DataLoader
@@ -49,15 +49,17 @@ def check_training_arguments(args: Any, network: Any) -> None:
         if args.use_liger_kernel and not is_liger_kernel_available():
             raise ImportError("liger-kernel is not installed")
 
-    parts = {
+    checks = {
         "optim": ("an optimizer that takes its arguments", optimizer),
         "lr_scheduler_type": ("a schedule that takes its arguments", schedule),
         "dataloader_num_workers": ("workers that the other dataloader arguments suit", loader),
         "report_to": ("trackers that are installed", reporters),
         "use_liger_kernel": ("kernels that are installed", kernels),
     }
-    if refused := [mistake for name, (expected, make) in parts.items() for mistake in _refusal(name, expected, make)]:
-        raise ConfigError(*refused)
+    if mistakes := [
+        mistake for name, (expected, create) in checks.items() for mistake in _refusal(name, expected, create)
+    ]:
+        raise ConfigError(*mistakes)
 
 
 def check_full_batch(trainer: Any) -> None:
@@ -74,9 +76,9 @@ def check_full_batch(trainer: Any) -> None:
         raise ConfigError(Mistake("trainer.args.dataloader_drop_last", expected, f"true for {len(rows)} rows", fix))
 
 
-def _refusal(name: str, expected: str, make: Callable[[], Any]) -> Iterator[Mistake]:
+def _refusal(name: str, expected: str, create: Callable[[], Any]) -> Iterator[Mistake]:
     try:
-        make()
+        create()
     except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
         fix = "Change or leave out what trainer.args says of it."
         yield Mistake(f"trainer.args.{name}", expected, one_line(error), fix)

@@ -73,16 +73,16 @@ class PreemptionCallback(TrainerCallback):
             signals.end(self._end)
 
 
-def _any_process(asked: bool, args: TrainingArguments) -> bool:
+def _any_process(stop_requested: bool, args: TrainingArguments) -> bool:
     """Return whether any process of a run was asked to end, so that all of them end at the same step."""
     if args.world_size < 2:
-        return asked
+        return stop_requested
     import torch
     from torch import distributed
 
-    said = torch.tensor(int(asked), device=args.device)
-    distributed.all_reduce(said, distributed.ReduceOp.MAX)
-    return bool(said)
+    flag = torch.tensor(int(stop_requested), device=args.device)
+    distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+    return bool(flag)
 
 
 class Progress(ProgressCallback):
@@ -102,9 +102,9 @@ class Progress(ProgressCallback):
         """Show the loss next to the bar, and evaluation metrics on a line above it."""
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
-        shown = {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
-        if shown:
-            self.training_bar.set_postfix(shown)
+        postfix = {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
+        if postfix:
+            self.training_bar.set_postfix(postfix)
         scores = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
         scores = {k: v for k, v in scores.items() if not k.endswith(("runtime", "per_second"))}
         if scores:

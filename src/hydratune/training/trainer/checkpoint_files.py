@@ -59,8 +59,8 @@ def commit(written: Path, final: Path, lineage: Mapping[str, str], more: Mapping
 
 def read(checkpoint: Path) -> dict[str, Any]:
     """Return the manifest of a checkpoint."""
-    found: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
-    return found
+    manifest: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
 
 
 def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None, list[str]]:
@@ -73,35 +73,35 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
     Raises:
         ConfigError: If all valid checkpoints have another lineage. A run that starts over would lose them.
     """
-    passed, strange = [], []
+    skipped, foreign = [], []
     for checkpoint in list_checkpoints(folder):
-        if why := find_damage(checkpoint):
-            passed.append(f"{checkpoint.name}: {why}")
-        elif others := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
-            strange.append(f"{checkpoint.name}: it is of another {' and '.join(others)}")
+        if damage := find_damage(checkpoint):
+            skipped.append(f"{checkpoint.name}: {damage}")
+        elif differing := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
+            foreign.append(f"{checkpoint.name}: it is of another {' and '.join(differing)}")
         else:
-            return checkpoint, passed + strange
-    if strange:
+            return checkpoint, skipped + foreign
+    if foreign:
         fix = "Undo the change, or begin a new run."
-        raise ConfigError(Mistake(str(folder), "a checkpoint that this run can go on from", "; ".join(strange), fix))
-    return None, passed
+        raise ConfigError(Mistake(str(folder), "a checkpoint that this run can go on from", "; ".join(foreign), fix))
+    return None, skipped
 
 
 def find_damage(checkpoint: Path) -> str | None:
     """Return why a checkpoint differs from what was saved; None if it is intact."""
     try:
-        told = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
+        recorded_files = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"it has no {MANIFEST} that can be read, so it was cut off, or something else wrote it"
-    there = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
-    if strange := sorted(there.keys() - told.keys() - {MANIFEST}):
-        return f"it was saved without {', '.join(strange)}"
-    if pickles := sorted(name for name in there if name.endswith(_PICKLED)):
+    existing_files = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
+    if unrecorded_files := sorted(existing_files.keys() - recorded_files.keys() - {MANIFEST}):
+        return f"it was saved without {', '.join(unrecorded_files)}"
+    if pickles := sorted(name for name in existing_files if name.endswith(_PICKLED)):
         return f"{', '.join(pickles)} would be read as a pickle, which can run code"
-    for name, (size, digest) in told.items():
-        if name not in there:
+    for name, (size, digest) in recorded_files.items():
+        if name not in existing_files:
             return f"{name} is missing"
-        path = there[name]
+        path = existing_files[name]
         if path.is_symlink():
             return f"{name} is a link"
         if path.stat().st_size != size:
@@ -110,15 +110,15 @@ def find_damage(checkpoint: Path) -> str | None:
             return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
         if name.endswith(_LOADED) and not _is_plain(path):
             return f"{name} is more than tensors and plain values, and could run code: others wrote it"
-    if foreign := next(hub.foreign_files(checkpoint), None):
-        return f"it names a file elsewhere: {foreign}"
+    if foreign_file := next(hub.foreign_files(checkpoint), None):
+        return f"it names a file elsewhere: {foreign_file}"
     return None
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, the newest first."""
-    found = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
+    checkpoints = [path for path in folder.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdigit()]
+    return sorted(checkpoints, key=lambda path: int(path.name.removeprefix(PREFIX)), reverse=True)
 
 
 def make_room(folder: Path, needed: int) -> None:
@@ -152,8 +152,8 @@ def _sum(path: Path) -> tuple[int, str]:
 
 
 def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)

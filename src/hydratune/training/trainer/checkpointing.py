@@ -81,12 +81,12 @@ class CheckpointingMixin(Seq2SeqTrainer):
             written = folder / UNFINISHED / final.name
             self.state.save_to_json(str(written / _STATE))
             (written / _PICKLE).unlink(missing_ok=True)
-            more = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
-            more |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
-            checkpoint_files.commit(written, final, self.lineage, more)
+            manifest_entries = {"loss": loss, "conditions": dict(self.conditions), "departures": [*self.departures]}
+            manifest_entries |= {_PENDING: self._pending_evaluation} if self._pending_evaluation else {}
+            checkpoint_files.commit(written, final, self.lineage, manifest_entries)
             (folder / UNFINISHED).rmdir()
-            best, most = self.state.best_model_checkpoint, self.args.save_total_limit
-            rotate_checkpoints(str(folder), save_total_limit=most, best_model_checkpoint=best)
+            best_checkpoint, limit = self.state.best_model_checkpoint, self.args.save_total_limit
+            rotate_checkpoints(str(folder), save_total_limit=limit, best_model_checkpoint=best_checkpoint)
         self.accelerator.wait_for_everyone()
 
     def _checkpoint_bytes(self, folder: Path) -> int:
@@ -98,8 +98,11 @@ class CheckpointingMixin(Seq2SeqTrainer):
         for checkpoint in checkpoint_files.list_checkpoints(folder):
             return sum(path.stat().st_size for path in checkpoint.rglob("*") if path.is_file())
         weights = list(self.model.parameters())
-        whole = isinstance(self.model, PreTrainedModel)  # an adapter is saved without its base model
-        return sum(one.numel() * one.element_size() * (whole + (3 - whole) * one.requires_grad) for one in weights)
+        is_whole_model = isinstance(self.model, PreTrainedModel)  # an adapter is saved without its base model
+        return sum(
+            weight.numel() * weight.element_size() * (is_whole_model + (3 - is_whole_model) * weight.requires_grad)
+            for weight in weights
+        )
 
     def _loss_until_now(self) -> dict[str, float]:
         """Return the loss and the training time, which upstream keeps only in memory."""
@@ -140,8 +143,8 @@ class CheckpointingMixin(Seq2SeqTrainer):
         best = self.state.best_global_step
         # Upstream reads the stored path, which is wrong after a move and may be someone else's.
         self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
-        if best and (why := checkpoint_files.find_damage(self._checkpoint_of(best))):
-            log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, why)
+        if best and (damage := checkpoint_files.find_damage(self._checkpoint_of(best))):
+            log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, damage)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
         return epochs_and_steps
 

@@ -64,9 +64,9 @@ class _Dropout(torch.autograd.Function):
     def forward(ctx: Any, values: torch.Tensor, dropped: int) -> torch.Tensor:
         count = values.numel()
         # Each int64 gives four 16-bit numbers; `dropped` of their 2^16 values drop an element.
-        drawn = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = drawn.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
-        noise = kept.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+        random_bits = torch.empty(math.ceil(count / 4), dtype=torch.int64).random_(-(2**63), None)
+        mask = random_bits.view(torch.int16)[:count].view(values.shape) >= dropped - _LEVELS // 2
+        noise = mask.to(values.dtype).mul_(_LEVELS / (_LEVELS - dropped))
         ctx.save_for_backward(noise)
         return values * noise
 
@@ -137,8 +137,8 @@ class _Rows:
     def add(self, ids: torch.Tensor, gradient: torch.Tensor) -> None:
         """Add (tokens, hidden) to the rows `ids` (tokens,) of the gradient; the rows of a new step start at zero."""
         if self._padding is not None:
-            told = ids != self._padding
-            ids, gradient = ids[told], gradient[told]
+            is_token = ids != self._padding
+            ids, gradient = ids[is_token], gradient[is_token]
         if self.weight.grad is None:
             if self._gradient is None:
                 self._gradient = torch.zeros_like(self.weight)
@@ -164,7 +164,7 @@ class _Rows:
 @contextmanager
 def gradients_of_rows(trainer: Trainer) -> Iterator[None]:
     """Restrict the gradients of large embedding tables, and their clipping, to the rows of a batch."""
-    tables = [one for one in trainer.model.modules() if _has_rows(one, trainer.model)]
+    tables = [module for module in trainer.model.modules() if _has_rows(module, trainer.model)]
     lookups = [_Rows(table) for table in tables]
     if not tables or type(trainer)._clip_grad_norm is not Trainer._clip_grad_norm:
         yield
@@ -185,20 +185,20 @@ def _has_rows(module: nn.Module, network: nn.Module) -> bool:
     if type(module) is not nn.Embedding or module.num_embeddings < _LARGE or not module.weight.requires_grad:
         return False
     plain = module.max_norm is None and not module.scale_grad_by_freq and not module.sparse
-    users = [one for one in network.modules() if getattr(one, "weight", None) is module.weight]
+    users = [other for other in network.modules() if getattr(other, "weight", None) is module.weight]
     return plain and len(users) == 1  # a table that is also the head has a gradient for all rows
 
 
-def _clip(model: nn.Module, lookups: list[_Rows], most: float) -> torch.Tensor:
-    """Return the norm of all gradients, and scale them to `most` if it is larger, like `clip_grad_norm_` of torch."""
+def _clip(model: nn.Module, lookups: list[_Rows], max_norm: float) -> torch.Tensor:
+    """Return the norm of all gradients, and scale it to at most `max_norm`, like `clip_grad_norm_` of torch."""
     used = [rows for rows in lookups if rows.weight.grad is not None]
     tables = {id(rows.weight) for rows in used}
-    others = [one.grad for one in model.parameters() if one.grad is not None and id(one) not in tables]
-    norms = [*torch._foreach_norm([*others, *(rows.values() for rows in used)])]
+    dense_gradients = [p.grad for p in model.parameters() if p.grad is not None and id(p) not in tables]
+    norms = [*torch._foreach_norm([*dense_gradients, *(rows.values() for rows in used)])]
     norm = torch.linalg.vector_norm(torch.stack(norms))
-    if norm > most:
-        factor = most / (norm + 1e-6)
-        torch._foreach_mul_(others, factor)
+    if norm > max_norm:
+        factor = max_norm / (norm + 1e-6)
+        torch._foreach_mul_(dense_gradients, factor)
         for rows in used:
             rows.scale(factor)
     return norm

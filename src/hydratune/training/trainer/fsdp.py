@@ -14,7 +14,7 @@ def gather_weights(network: nn.Module, keep: bool) -> None:
         network: Model, which can be saved but not trained afterwards.
         keep: Whether this process keeps the gathered parameters; the others hold one parameter at a time.
     """
-    known: dict[int, nn.Parameter] = {}  # tied weights stay tied
+    gathered: dict[int, nn.Parameter] = {}  # tied weights stay tied
     for module in network.modules():
         if hasattr(module, "reshard"):  # FSDP may still hold the weights that the last step gathered
             module.reshard()
@@ -22,7 +22,7 @@ def gather_weights(network: nn.Module, keep: bool) -> None:
         for name, weight in list(module._parameters.items()):
             if weight is None or not hasattr(weight, "full_tensor"):
                 continue
-            if id(weight) not in known:
-                whole: Any = weight.full_tensor()
-                known[id(weight)] = nn.Parameter(whole.detach().cpu(), weight.requires_grad) if keep else weight
-            module._parameters[name] = known[id(weight)]
+            if id(weight) not in gathered:
+                full: Any = weight.full_tensor()
+                gathered[id(weight)] = nn.Parameter(full.detach().cpu(), weight.requires_grad) if keep else weight
+            module._parameters[name] = gathered[id(weight)]

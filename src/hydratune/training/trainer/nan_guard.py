@@ -52,8 +52,8 @@ class NanGuardMixin(CheckpointingMixin):
         norm = super()._get_grad_norm(model, grad_norm)
         finite = self._finite
         if self.accelerator.scaler is None:  # the fp16 scaler finds its scale by infinite gradients
-            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP shards its norm
-            finite = finite & torch.isfinite(torch.as_tensor(whole, device=self.args.device))
+            full_norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP shards its norm
+            finite = finite & torch.isfinite(torch.as_tensor(full_norm, device=self.args.device))
         self._finite = torch.ones_like(self._finite)
         if not self._all_processes(finite):
             self._not_finite(float(norm))
@@ -65,16 +65,16 @@ class NanGuardMixin(CheckpointingMixin):
         return bool(self.accelerator.gather(finite.reshape(1)).all())
 
     def _not_finite(self, norm: float) -> None:
-        where = (
+        step_text = (
             f"step {self.state.global_step + 1}, learning rate {self._get_learning_rate():.3g}, gradient norm {norm}"
         )
-        words = f"the loss or its gradient is not finite: {where}, rows {self._rows_of_step()}"
+        message = f"the loss or its gradient is not finite: {step_text}, rows {self._rows_of_step()}"
         self._skipped += 1
         if self._on_nan == "skip" and self._skipped <= self._max_skipped:
-            log.warning("%s; the step is skipped, %d of at most %d", words, self._skipped, self._max_skipped)
+            log.warning("%s; the step is skipped, %d of at most %d", message, self._skipped, self._max_skipped)
             return
         fix = "Lower trainer.args.learning_rate, set hardware.precision=fp32, or look at these rows"
-        raise NotFiniteError(f"{words}. Nothing was updated. {fix}; trainer.on_nan=skip leaves such steps out")
+        raise NotFiniteError(f"{message}. Nothing was updated. {fix}; trainer.on_nan=skip leaves such steps out")
 
     def _rows_of_step(self) -> list[int]:
         """Return the training rows of the current step, counted from 0; empty if they have no numbers."""
@@ -82,11 +82,11 @@ class NanGuardMixin(CheckpointingMixin):
         batches = getattr(loader, "batch_sampler", None)
         if batches is None:
             return []
-        parts = self.args.gradient_accumulation_steps
+        accumulation = self.args.gradient_accumulation_steps
         # Steps per epoch, rounded up: the last one may have fewer micro-batches.
-        steps = -(-len(loader) // parts)
+        steps = -(-len(loader) // accumulation)
         epoch, step = divmod(self.state.global_step, steps)
         set_epoch(loader, epoch, self.args.seed)
         # The batch sampler yields row numbers only, so no rows are read.
-        found = [row for batch in islice(batches, step * parts, (step + 1) * parts) for row in batch]
-        return found[:_SHOWN]
+        rows = [row for batch in islice(batches, step * accumulation, (step + 1) * accumulation) for row in batch]
+        return rows[:_SHOWN]

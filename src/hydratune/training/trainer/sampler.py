@@ -65,43 +65,43 @@ class LengthGroupedSampler(ShuffledSampler):
     def __iter__(self) -> Iterator[int]:
         generator = seeded_generator(self._seed, self._epoch)
         rows = torch.randperm(self._size, generator=generator).tolist()
-        read, dropped = rows[self._dropped :], rows[: self._dropped]
-        groups, short = self._groups(read, generator)
+        sampled, dropped = rows[self._dropped :], rows[: self._dropped]
+        groups, incomplete = self._groups(sampled, generator)
         if groups:
             # The longest row is in the first batch, so that the first step shows whether memory suffices.
             first = max(range(len(groups)), key=lambda i: self._lengths[groups[i][0]])
-            if short and self._lengths[short[0]] > self._lengths[groups[first][0]]:
-                short[0], groups[first][0] = groups[first][0], short[0]
+            if incomplete and self._lengths[incomplete[0]] > self._lengths[groups[first][0]]:
+                incomplete[0], groups[first][0] = groups[first][0], incomplete[0]
             yield from groups.pop(first)
         for i in torch.randperm(len(groups), generator=generator).tolist():
             yield from groups[i]
-        yield from short  # if it came earlier, the rows of later steps would shift
+        yield from incomplete  # if it came earlier, the rows of later steps would shift
         yield from dropped
 
     def _groups(self, rows: list[int], generator: torch.Generator) -> tuple[list[list[int]], list[int]]:
         """Return groups of rows of similar length, each from long to short, and the incomplete group."""
-        full, rest = divmod(len(rows), self._group)
+        full, remainder = divmod(len(rows), self._group)
         megabatches = max(1, full // min(_LARGEST, max(_SMALLEST, full // 4)))
         groups: list[list[int]] = []
-        short: list[int] = []
+        incomplete: list[int] = []
         end = 0
-        for number in range(megabatches):
+        for index in range(megabatches):
             # Full groups are spread evenly; the last megabatch also gets the rows of the incomplete group.
-            count = full // megabatches + (number < full % megabatches)
-            start, end = end, end + count * self._group + (rest if number == megabatches - 1 else 0)
+            count = full // megabatches + (index < full % megabatches)
+            start, end = end, end + count * self._group + (remainder if index == megabatches - 1 else 0)
             ordered = sorted(rows[start:end], key=self._lengths.__getitem__, reverse=True)
             if megabatches == 1:  # without moves of up to half a group, all epochs would have the same groups
-                places = torch.arange(len(ordered)) + torch.rand(len(ordered), generator=generator) * self._group / 2
-                ordered = [ordered[i] for i in places.argsort().tolist()]
-            if end == len(rows) and rest:
+                positions = torch.arange(len(ordered)) + torch.rand(len(ordered), generator=generator) * self._group / 2
+                ordered = [ordered[i] for i in positions.argsort().tolist()]
+            if end == len(rows) and remainder:
                 # The incomplete group is taken at a random position, so that its lengths are arbitrary.
-                at = self._group * int(torch.randint(count + 1, (1,), generator=generator))
-                short = ordered[at : at + rest]
-                del ordered[at : at + rest]
+                position = self._group * int(torch.randint(count + 1, (1,), generator=generator))
+                incomplete = ordered[position : position + remainder]
+                del ordered[position : position + remainder]
             groups += [ordered[i : i + self._group] for i in range(0, len(ordered), self._group)]
-        for group in (*groups, short):
+        for group in (*groups, incomplete):
             group.sort(key=self._lengths.__getitem__, reverse=True)
-        return groups, short
+        return groups, incomplete
 
 
 def _is_list(kind: Any) -> bool:

@@ -54,8 +54,8 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
         strategy = args.train_sampling_strategy
 
         def grouped(tokens: Sequence[int]) -> LengthGroupedSampler:
-            size, parts = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
-            return LengthGroupedSampler(tokens, size, seed, parts, args.dataloader_drop_last)
+            size, accumulation_steps = args.train_batch_size * args.world_size, args.gradient_accumulation_steps
+            return LengthGroupedSampler(tokens, size, seed, accumulation_steps, args.dataloader_drop_last)
 
         if has_length(rows) and strategy == "group_by_length":
             names = getattr(self.processing_class, "model_input_names", ["input_ids"])
@@ -116,20 +116,23 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
     def prediction_step(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """Return upstream's loss, logits, and labels; the loss leaves out rows that fill up the last batch."""
         count = find_batch_size(inputs)
-        own = self._own_rows(count) if self.args.world_size > 1 else count
+        num_own = self._own_rows(count) if self.args.world_size > 1 else count
         # A model needs at least one row, even in a process that has only repeated rows.
-        rows = slice_tensors(inputs, slice(max(own, 1))) if own < count else inputs
-        counted = self._counted(rows) if own else 0  # before the step, which may remove labels from its inputs
+        rows = slice_tensors(inputs, slice(max(num_own, 1))) if num_own < count else inputs
+        counted = self._counted(rows) if num_own else 0  # before the step, which may remove labels from its inputs
         self._divisor = None
         with full_precision(self.model) if self.eval_precision else nullcontext():
             loss, logits, labels = super().prediction_step(model, rows, *args, **kwargs)
         if loss is not None:
-            if self._divisor is not None and own:  # it counts labels of all processes, and the loss is scaled up
+            if self._divisor is not None and num_own:  # it counts labels of all processes, and the loss is scaled up
                 processes = self.args.world_size if self.args.average_tokens_across_devices else 1
                 loss = loss * self._divisor / (counted * processes)
             self._losses.append(loss)
             self._counts.append(counted)
-        return (loss, *((logits, labels) if own == count else (_filled(one, count) for one in (logits, labels))))
+        return (
+            loss,
+            *((logits, labels) if num_own == count else (_filled(tensors, count) for tensors in (logits, labels))),
+        )
 
     def _get_num_items_in_batch(self, *args: Any) -> Any:
         self._divisor = super()._get_num_items_in_batch(*args)
@@ -149,7 +152,9 @@ def _without_router_losses(model: nn.Module) -> Iterator[None]:
 
     With `output_router_logits`, models add the load-balancing loss of a batch to its loss in evaluation, too.
     """
-    configs = {id(config): config for one in model.modules() if (config := getattr(one, "config", None)) is not None}
+    configs = {
+        id(config): config for module in model.modules() if (config := getattr(module, "config", None)) is not None
+    }
     active = [config for config in configs.values() if getattr(config, "output_router_logits", None) is True]
     for config in active:
         config.output_router_logits = False
@@ -162,4 +167,6 @@ def _without_router_losses(model: nn.Module) -> Iterator[None]:
 
 def _filled(tensors: Any, count: int) -> Any:
     """Fill tensors up to `count` rows with copies of the first row, which are dropped after gathering."""
-    return recursively_apply(lambda one: torch.cat([one, one[:1].expand(count - len(one), *one.shape[1:])]), tensors)
+    return recursively_apply(
+        lambda tensor: torch.cat([tensor, tensor[:1].expand(count - len(tensor), *tensor.shape[1:])]), tensors
+    )
