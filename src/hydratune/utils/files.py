@@ -115,10 +115,10 @@ def check_links(directory: Path) -> None:
     Raises:
         ConfigError: A link leads out of the directory.
     """
-    home = directory.resolve()
-    for folder, folders, names in os.walk(home):
+    root = directory.resolve()
+    for folder, folders, names in os.walk(root):
         for path in (Path(folder) / name for name in (*folders, *names)):
-            if path.is_symlink() and not path.resolve().is_relative_to(home):
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
                 fix = f"Remove {str(path)!r}, or replace it by what it links to if you trust it."
                 raise ConfigError(Mistake("RUN", "no links that lead out of its directory", repr(str(path)), fix))
 
@@ -132,10 +132,10 @@ def check_started_here(stored: str, command: str) -> None:
     Raises:
         ConfigError: The directories differ.
     """
-    there, here = Path(stored), Path.cwd()
-    if there.is_dir() and there.resolve() != here.resolve():
+    stored_directory, cwd = Path(stored), Path.cwd()
+    if stored_directory.is_dir() and stored_directory.resolve() != cwd.resolve():
         fix = f"Run it there: cd {shlex.quote(stored)} && {command}"
-        raise ConfigError(Mistake("the current directory", f"{stored!r}, where it was started", repr(str(here)), fix))
+        raise ConfigError(Mistake("the current directory", f"{stored!r}, where it was started", repr(str(cwd)), fix))
 
 
 @contextmanager

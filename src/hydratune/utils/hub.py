@@ -71,10 +71,10 @@ def is_reachable() -> bool:
 def is_cached(kind: str, repo_id: str) -> bool:
     """Return whether the local cache has an earlier download of a `models` or `datasets` repository."""
     prepared = Path(os.environ.get("HF_DATASETS_CACHE", _home() / "datasets"))
-    places = [_cached(kind, repo_id)]
+    directories = [_cached(kind, repo_id)]
     if kind == "datasets":
-        places.append(prepared / repo_id.replace("/", "___"))
-    return any(place.is_dir() for place in places)
+        directories.append(prepared / repo_id.replace("/", "___"))
+    return any(directory.is_dir() for directory in directories)
 
 
 def _home() -> Path:
@@ -107,11 +107,11 @@ def foreign_files(folder: Path) -> Iterator[str]:
 
 def _links_outside(folder: Path) -> Iterator[str]:
     """Yield each link that leads out of a checkpoint's directory, which may be a repository in the Hub's cache."""
-    homes = [folder.resolve()]
-    if homes[0].parent.name == "snapshots" and homes[0].parents[1].name.startswith("models--"):
-        homes.append(homes[0].parents[1] / "blobs")
+    roots = [folder.resolve()]
+    if roots[0].parent.name == "snapshots" and roots[0].parents[1].name.startswith("models--"):
+        roots.append(roots[0].parents[1] / "blobs")
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() and not any(path.resolve().is_relative_to(home) for home in homes):
+        if path.is_symlink() and not any(path.resolve().is_relative_to(root) for root in roots):
             yield f"{path.relative_to(folder)}: a link to {os.path.realpath(path)!r}"
 
 
@@ -160,10 +160,10 @@ def check_checkpoint(key: str, name: str) -> None:
     """
     folder = Path(name)
     folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
-    wrong = [*_links_outside(folder)] if folder.is_dir() else []
-    if wrong := wrong or [text for one in folders for text in foreign_files(one)]:
+    references = [*_links_outside(folder)] if folder.is_dir() else []
+    if references := references or [text for snapshot in folders for text in foreign_files(snapshot)]:
         fix = "Read that file, and correct it if you trust the checkpoint."
-        raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", wrong[0], fix))
+        raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", references[0], fix))
 
 
 def check_no_adapter(key: str, name: str, revision: str | None = None) -> None:
@@ -220,8 +220,8 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
 
 
 def _unreachable(key: str, *repo_ids: str) -> Mistake:
-    wanted = " and ".join(map(repr, repo_ids))
-    return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {wanted}", "no answer from it", OFFLINE_FIX)
+    repos = " and ".join(map(repr, repo_ids))
+    return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {repos}", "no answer from it", OFFLINE_FIX)
 
 
 def commit(repo_id: str, revision: str | None) -> str | None:
@@ -265,14 +265,14 @@ def make_repository(repo_id: str, private: bool | None, token: str | None = None
     """
     api = _api(token)
     with _pushing(repo_id):
-        full = str(_patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id)
-        is_private = _patiently(lambda: api.model_info(full)).private
+        full_id = str(_patiently(lambda: api.create_repo(repo_id, private=private, exist_ok=True)).repo_id)
+        is_private = _patiently(lambda: api.model_info(full_id)).private
         if private is False and is_private:
-            _patiently(lambda: api.update_repo_settings(full, private=False))
+            _patiently(lambda: api.update_repo_settings(full_id, private=False))
     if private and is_private is False:
         fix = "Name another one, or say that it may be public: hydratune push RUN --public."
-        raise ConfigError(Mistake("hub", "a private repository", f"{full!r}, which is public", fix))
-    return full
+        raise ConfigError(Mistake("hub", "a private repository", f"{full_id!r}, which is public", fix))
+    return full_id
 
 
 def upload(folder: Path, repo_id: str, token: str | None = None) -> str:
@@ -345,7 +345,7 @@ def _status(error: BaseException | None) -> int | None:
     while error is not None:
         if (response := getattr(error, "response", None)) is not None:
             return int(response.status_code)
-        if found := re.search(r"HTTP status (?:client|server) error \((\d+)", str(error)):  # hf_xet has no response
-            return int(found[1])
+        if match := re.search(r"HTTP status (?:client|server) error \((\d+)", str(error)):  # hf_xet has no response
+            return int(match[1])
         error = error.__cause__
     return None

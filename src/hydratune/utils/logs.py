@@ -44,10 +44,10 @@ def guard_output() -> None:
 
 
 def _guard_records() -> None:
-    make = logging.getLogRecordFactory()
+    make_record = logging.getLogRecordFactory()
 
     def guarded(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = make(*args, **kwargs)
+        record = make_record(*args, **kwargs)
         with contextlib.suppress(TypeError, ValueError):  # the message does not fit its arguments
             record.msg, record.args = _indented(record.getMessage()), None
         if record.exc_info and record.exc_info[0]:

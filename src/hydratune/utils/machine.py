@@ -53,11 +53,11 @@ def machine(root: Path = ROOT) -> Machine:
     """Return the resources that this process may use; `root` contains `proc` and `sys`."""
     import torch
 
-    cores, pinned, everything = available_cpus(root), _affinity(), os.cpu_count() or 1
+    cores, affinity, all_cores = available_cpus(root), _affinity(), os.cpu_count() or 1
     return Machine(
         cores=cores,
-        all_cores=everything,
-        limit="cgroup" if cores < pinned else "affinity" if pinned < everything else "",
+        all_cores=all_cores,
+        limit="cgroup" if cores < affinity else "affinity" if affinity < all_cores else "",
         bf16=cpu_bf16(root),
         gpu=_gpu() if torch.cuda.is_available() else None,
         mps=torch.backends.mps.is_available(),
@@ -98,32 +98,33 @@ def cpu_bf16(root: Path = ROOT) -> str:
 
 def _cpu_quota(root: Path) -> int | None:
     """Return the CPU time that the process's cgroups get, in CPUs, rounded up; None without a limit."""
-    shares = []
+    quotas = []
     for group in _groups(root, "cpu"):
         quota, period = [*_read(group / "cpu.max").split(), "", ""][:2]
         if not quota:
             quota, period = _read(group / "cpu.cfs_quota_us"), _read(group / "cpu.cfs_period_us")
         if quota.isdigit() and period.isdigit():  # else `max`, -1 or nothing: no limit
-            shares.append(max(1, math.ceil(int(quota) / int(period))))
-    return min(shares, default=None)
+            quotas.append(max(1, math.ceil(int(quota) / int(period))))
+    return min(quotas, default=None)
 
 
 def free_memory(root: Path = ROOT) -> int | None:
     """Return the free bytes for this process, in the machine or in its cgroups, whichever has less; None if unknown."""
-    left = []
+    free_bytes = []
     for line in _read(root / "proc/meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            left.append(int(line.split()[1]) * 1024)
+            free_bytes.append(int(line.split()[1]) * 1024)
     for group in _groups(root, "memory"):
-        for limit, used, cached in (
+        for limit_file, usage_file, cache_field in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
-            if (most := _read(group / limit)).isdigit():
+            if (max_bytes := _read(group / limit_file)).isdigit():
                 stat = dict(line.split() for line in _read(group / "memory.stat").splitlines())
-                taken = int(_read(group / used) or 0) - int(stat.get(cached, 0))  # the kernel can drop cached files
-                left.append(max(0, int(most) - taken))
-    return min(left, default=None)
+                # The kernel can drop cached files.
+                used_bytes = int(_read(group / usage_file) or 0) - int(stat.get(cache_field, 0))
+                free_bytes.append(max(0, int(max_bytes) - used_bytes))
+    return min(free_bytes, default=None)
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
@@ -132,13 +133,13 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if not controllers:  # version 2
-            top = mount
+            hierarchy_root = mount
         elif controller in controllers.split(","):
-            top = mount / controller
+            hierarchy_root = mount / controller
         else:
             continue
-        own = top / path.lstrip("/")
-        yield from (group for group in (own, *own.parents) if group.is_relative_to(top))
+        cgroup = hierarchy_root / path.lstrip("/")
+        yield from (group for group in (cgroup, *cgroup.parents) if group.is_relative_to(hierarchy_root))
 
 
 def _read(path: Path) -> str:

@@ -25,10 +25,10 @@ def tags() -> dict[str, str]:
 
 def is_gone(tags: Mapping[str, str]) -> bool:
     """Return whether the process that wrote these tags ran on this host and has ended; False if that is unknown."""
-    number, _, began = tags.get(PROCESS, "").partition(" ")
-    if not is_here(tags) or not number.isdecimal() or not began:
+    pid, _, began = tags.get(PROCESS, "").partition(" ")
+    if not is_here(tags) or not pid.isdecimal() or not began:
         return False
-    return _began(int(number)) != began
+    return _began(int(pid)) != began
 
 
 def is_here(tags: Mapping[str, str]) -> bool:
@@ -47,7 +47,7 @@ def mark_dead_runs_killed(client: MlflowClient) -> list[Any]:
     return dead
 
 
-def _began(number: int) -> str:
+def _began(pid: int) -> str:
     """Return the start time of a process; empty if the process does not exist or is a zombie.
 
     psutil counts from 1970 by the current clock, so setting the clock would change the start times of older processes.
@@ -56,11 +56,11 @@ def _began(number: int) -> str:
     import psutil
 
     try:
-        process = psutil.Process(number)
+        process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return ""
         with suppress(OSError):
-            fields = (_PROC / str(number) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+            fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
             return f"{fields[_STARTED]}@{(_PROC / 'sys/kernel/random/boot_id').read_text().strip()}"
         return f"{process.create_time():.0f}"
     except psutil.Error:

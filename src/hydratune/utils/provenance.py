@@ -64,13 +64,13 @@ def git_commit() -> str | None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return package -> version for everything that a result depends on, including Python."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    package_versions = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            package_versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return package_versions
 
 
 def git_diff() -> str:
@@ -82,16 +82,17 @@ def git_diff() -> str:
     """
     if not _repository():
         return ""
-    new, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
-    text = f"{new}\n\n{diff}" if new else ""
-    rest = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
-    return str(redact(text[: 2 * _LONGEST_DIFF]))[:_LONGEST_DIFF] + rest  # so that no secret is cut before it is masked
+    status, diff = _git(*_STATUS), _git("diff", *_DIFF, "HEAD")
+    text = f"{status}\n\n{diff}" if status else ""
+    suffix = f"\n... {len(text) - _LONGEST_DIFF:,} more characters" if len(text) > _LONGEST_DIFF else ""
+    # Twice the length is masked, so that no secret is cut before it is masked.
+    return str(redact(text[: 2 * _LONGEST_DIFF]))[:_LONGEST_DIFF] + suffix
 
 
 @functools.cache  # a call takes as long as ten steps of a small model
 def environment() -> str:
     """Return a text with the machine and the version of every installed package, from the first call."""
-    packages = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
+    packages = sorted({f"{dist.name}=={dist.version}" for dist in distributions()}, key=str.lower)
     return "\n".join([f"# Python {sys.version}", f"# {platform.platform()}", f"# {platform.node()}", *packages, ""])
 
 
@@ -102,11 +103,11 @@ def text_hash(text: str) -> str:
 
 def cli_path() -> str:
     """Return how the user can type `hydratune` here: by name if the shell finds this one, else by its path."""
-    ours = Path(sys.executable).with_name("hydratune")
-    found = shutil.which("hydratune")
-    if not ours.is_file() or (found and Path(found).resolve() == ours.resolve()):
+    own_path = Path(sys.executable).with_name("hydratune")
+    shell_path = shutil.which("hydratune")
+    if not own_path.is_file() or (shell_path and Path(shell_path).resolve() == own_path.resolve()):
         return "hydratune"
-    return os.path.relpath(ours)
+    return os.path.relpath(own_path)
 
 
 def command(flags: list[str], overrides: list[str]) -> str:
@@ -186,8 +187,8 @@ def _encoded(secret: str) -> Iterator[str]:
 
 def _of_environment() -> list[str]:
     """Return the values of environment variables that have the name of a secret, the longest first."""
-    found = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
-    return sorted(found, key=len, reverse=True)
+    secrets = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
+    return sorted(secrets, key=len, reverse=True)
 
 
 def _of_configs() -> set[str]:
@@ -208,18 +209,18 @@ def _of_configs() -> set[str]:
 
 def _addresses() -> dict[str, str]:
     """Return the replacements of the addresses that configs have resolved, and of the passwords in them."""
-    found: dict[str, str] = {}
+    replacements: dict[str, str] = {}
     for value in env_variables.resolved().values():
         if (masked := mask(value)) != value:
-            found[value] = masked
-            found |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= _SHORTEST), MASK)
-    return found
+            replacements[value] = masked
+            replacements |= dict.fromkeys((part for part in address_secrets(value) if len(part) >= _SHORTEST), MASK)
+    return replacements
 
 
 def _repository() -> Path | None:
     """Return the directory with `.git` that contains the current directory; None outside a repository."""
-    here = Path.cwd()
-    return next((folder for folder in (here, *here.parents) if (folder / ".git").exists()), None)
+    cwd = Path.cwd()
+    return next((folder for folder in (cwd, *cwd.parents) if (folder / ".git").exists()), None)
 
 
 def _git_directory(root: Path) -> Path:
@@ -239,18 +240,18 @@ def _git_directory(root: Path) -> Path:
             raise OSError(f"{root / '.git'} leads to a repository that does not know this directory")
     elif (path / "commondir").exists():
         raise OSError(f"{path} takes its objects from another repository")
-    linked = (*common.iterdir(), *common.glob("objects/*"), *common.glob("refs/**/*"), common)
-    if (common / "objects/info/alternates").exists() or any(one.is_symlink() for one in linked):
+    entries = (*common.iterdir(), *common.glob("objects/*"), *common.glob("refs/**/*"), common)
+    if (common / "objects/info/alternates").exists() or any(entry.is_symlink() for entry in entries):
         raise OSError(f"{common} takes its objects from another repository")
     return path
 
 
 def _is_worktree(path: Path, common: Path, root: Path) -> bool:
-    back, parent = path / "gitdir", path / "commondir"
-    if not (back.is_file() and parent.is_file()):
+    gitdir_file, commondir_file = path / "gitdir", path / "commondir"
+    if not (gitdir_file.is_file() and commondir_file.is_file()):
         return False
-    is_own = Path(back.read_text(encoding="utf-8").strip()).resolve() == (root / ".git").resolve()
-    return is_own and (path / parent.read_text(encoding="utf-8").strip()).resolve() == common.resolve()
+    is_own = Path(gitdir_file.read_text(encoding="utf-8").strip()).resolve() == (root / ".git").resolve()
+    return is_own and (path / commondir_file.read_text(encoding="utf-8").strip()).resolve() == common.resolve()
 
 
 def _is_submodule(path: Path, root: Path) -> bool:
@@ -269,20 +270,20 @@ def _git(*arguments: str) -> str:
     files are those of the repository: its config must not name another directory, whose content a diff would show.
     """
     root = _repository() or Path.cwd()
-    place = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
-    done = _run_git([*place, *_WITHOUT_PROGRAMS, *_without_filters(place), *arguments])
-    if done.returncode:
-        raise OSError(done.stderr.decode(errors="replace").strip().partition("\n")[0])
-    return done.stdout.decode(errors="backslashreplace").strip()
+    location_options = (f"--git-dir={_git_directory(root)}", f"--work-tree={root}")
+    result = _run_git([*location_options, *_WITHOUT_PROGRAMS, *_without_filters(location_options), *arguments])
+    if result.returncode:
+        raise OSError(result.stderr.decode(errors="replace").strip().partition("\n")[0])
+    return result.stdout.decode(errors="backslashreplace").strip()
 
 
-def _without_filters(place: Sequence[str]) -> list[str]:
+def _without_filters(location_options: Sequence[str]) -> list[str]:
     """Return the options that turn off each filter in git's config; listing the filters runs no program.
 
     `-c NAME=VALUE` would end a name at its first `=`, and the repository may call a filter `a=b`.
     """
-    found = _run_git([*place, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
-    names = {name.rpartition(".")[0] for name in found.decode(errors="surrogateescape").split("\0") if name}
+    output = _run_git([*location_options, "config", "--null", "--name-only", "--get-regexp", r"^filter\."]).stdout
+    names = {name.rpartition(".")[0] for name in output.decode(errors="surrogateescape").split("\0") if name}
     values = {"clean": _EMPTY, "smudge": _EMPTY, "process": _EMPTY, "required": _FALSE}
     return [f"--config-env={name}.{key}={variable}" for name in sorted(names) for key, variable in values.items()]
 

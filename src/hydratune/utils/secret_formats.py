@@ -85,18 +85,18 @@ def mask(text: str) -> str:
 
 def address_secrets(address: str) -> set[str]:
     """Return the passwords and tokens of an address, as they are written there and as clients decode them."""
-    found: set[str] = set()
-    _mask_connections(address, found)
-    parts = {part for text in found for part in (text, text.partition(":")[2], text.strip("'\"{}"))}
+    secrets: set[str] = set()
+    _mask_connections(address, secrets)
+    parts = {part for text in secrets for part in (text, text.partition(":")[2], text.strip("'\"{}"))}
     return {form for part in parts for form in (part, unquote(part), unquote_plus(part)) if part != MASK} - {""}
 
 
-def _mask_connections(text: str, found: set[str] | None = None) -> str:
-    """Mask the passwords of addresses and of connection strings in a text, and add them to `found`."""
+def _mask_connections(text: str, secrets: set[str] | None = None) -> str:
+    """Mask the passwords of addresses and of connection strings in a text, and add them to `secrets`."""
 
     def note(match: re.Match[str]) -> str:
-        if found is not None:
-            found.add(match["secret"])
+        if secrets is not None:
+            secrets.add(match["secret"])
         return MASK
 
     def parameter(match: re.Match[str]) -> str:
@@ -104,8 +104,8 @@ def _mask_connections(text: str, found: set[str] | None = None) -> str:
         return f"{match['name']}={note(match)}" if is_secret and match["secret"] != MASK else match[0]
 
     is_address = _ADDRESS.match(text) is not None
-    whole = (_WHOLE_DATABASE, _WHOLE_USER_INFORMATION) if is_address else ()
-    for pattern in (*whole, *_USER_INFORMATION):
+    whole_patterns = (_WHOLE_DATABASE, _WHOLE_USER_INFORMATION) if is_address else ()
+    for pattern in (*whole_patterns, *_USER_INFORMATION):
         text = pattern.sub(lambda match: match["scheme"] + note(match), text)
     text = (_WHOLE_PARAMETER if is_address else _PARAMETER).sub(parameter, text)
     if _CONNECTION.search(text):

@@ -40,9 +40,9 @@ def install(exit_code: int = TERMINATED) -> None:
     """
     _exit_codes[:] = [exit_code]
     for number in NUMBERS:
-        before = signal.signal(number, _handle)
-        if callable(before) and before not in (_handle, signal.default_int_handler):
-            _launcher_handlers[number] = before
+        previous_handler = signal.signal(number, _handle)
+        if callable(previous_handler) and previous_handler not in (_handle, signal.default_int_handler):
+            _launcher_handlers[number] = previous_handler
 
 
 def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:

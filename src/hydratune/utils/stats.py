@@ -85,9 +85,9 @@ def wilson_interval(value: float, scale: Scale) -> Interval:
     from scipy import stats
 
     assert scale.rows  # callers check that it is known
-    right = round(scale.rows * value / scale.high)
-    found = stats.binomtest(right, scale.rows).proportion_ci(LEVEL, method="wilson")
-    return Interval(value, scale.high * float(found.low), scale.high * float(found.high))
+    correct = round(scale.rows * value / scale.high)
+    interval = stats.binomtest(correct, scale.rows).proportion_ci(LEVEL, method="wilson")
+    return Interval(value, scale.high * float(interval.low), scale.high * float(interval.high))
 
 
 def interval_text(values: Sequence[float], interval: Interval) -> str:

@@ -89,5 +89,5 @@ def _check_encoding(path: Path) -> None:
 
 
 def _mistake(path: Path, line: int | None, problem: str) -> Mistake:
-    where = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    return Mistake(where if line is None else f"{where}:{line}", "valid YAML", problem, "Correct the file.")
+    location = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return Mistake(location if line is None else f"{location}:{line}", "valid YAML", problem, "Correct the file.")
