@@ -141,10 +141,10 @@ def _server(uri: str) -> str | None:
     if scheme not in _PORTS:
         return None
     try:
-        parts = urlsplit(uri)
-        if not parts.hostname or _AMBIGUOUS.search(uri):
+        url_parts = urlsplit(uri)
+        if not url_parts.hostname or _AMBIGUOUS.search(uri):
             return _UNCLEAR
-        return f"{scheme}://{parts.hostname}:{parts.port or _PORTS[scheme]}"
+        return f"{scheme}://{url_parts.hostname}:{url_parts.port or _PORTS[scheme]}"
     except ValueError:  # the port is not a number
         return _UNCLEAR
 

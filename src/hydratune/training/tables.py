@@ -72,5 +72,5 @@ def _axes(width: float, height: float) -> Any:
 
 def _save(axes: Any, path: Path) -> None:
     """Write the figure atomically."""
-    with no_warnings(), atomic_write(path) as part:
-        axes.figure.savefig(part, format="png")
+    with no_warnings(), atomic_write(path) as temp_path:
+        axes.figure.savefig(temp_path, format="png")

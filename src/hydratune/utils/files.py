@@ -64,20 +64,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
     Each writer has its own temporary path. Of two simultaneous writers, the last one wins.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temp_path = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield part
-        with part.open("rb+") as file:
+        yield temp_path
+        with temp_path.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        temp_path.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        temp_path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replace `path` with `text` in one step, so that a reader never sees a partial file."""
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
+    with atomic_write(path) as temp_path:
+        temp_path.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -39,10 +39,10 @@ def install(exit_code: int = TERMINATED) -> None:
         exit_code: Exit code of a process that is asked to end by a signal other than SIGINT.
     """
     _exit_codes[:] = [exit_code]
-    for number in NUMBERS:
-        previous_handler = signal.signal(number, _handle)
+    for signum in NUMBERS:
+        previous_handler = signal.signal(signum, _handle)
         if callable(previous_handler) and previous_handler not in (_handle, signal.default_int_handler):
-            _launcher_handlers[number] = previous_handler
+            _launcher_handlers[signum] = previous_handler
 
 
 def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:
@@ -56,8 +56,8 @@ def install_in_child(parent: int, exit_code: int = TERMINATED) -> None:
     """
     install(exit_code)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in NUMBERS[1:]:
-        signal.signal(number, _handle_first)
+    for signum in NUMBERS[1:]:
+        signal.signal(signum, _handle_first)
     exit_with_parent(parent)
 
 
@@ -83,8 +83,8 @@ def install_in_data_worker(training: Any) -> None:
 
 def ignore() -> None:
     """Ignore all requests from now on: the process that started this one ends it."""
-    for number in NUMBERS:
-        signal.signal(number, signal.SIG_IGN)
+    for signum in NUMBERS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def stop_requested() -> bool:
 
 def ended_by_request(exit_code: int) -> bool:
     """Return whether a process with this exit code was asked to end, perhaps before it could handle signals."""
-    return exit_code in (SAVED, TERMINATED, *(-number for number in NUMBERS))
+    return exit_code in (SAVED, TERMINATED, *(-signum for signum in NUMBERS))
 
 
 def end(instead: BaseException | None = None) -> None:
@@ -144,19 +144,19 @@ def raise_pending() -> None:
 
 def is_orphan() -> bool:
     """Return whether this process should end because the one of `exit_with_parent` is gone."""
-    return any((is_parent and os.getppid() != number) or not _exists(number) for number, is_parent in _started_by)
+    return any((is_parent and os.getppid() != pid) or not _exists(pid) for pid, is_parent in _started_by)
 
 
 def call_launcher_handlers() -> None:
     """Call the launcher's own handlers of the received signals, e.g. submitit's, which requeues the job."""
-    for number in list(_received):
-        if handler := _launcher_handlers.get(number):
-            handler(number, None)
+    for signum in list(_received):
+        if handler := _launcher_handlers.get(signum):
+            handler(signum, None)
 
 
-def _exists(number: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
-        os.kill(number, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # the process of another user
@@ -164,20 +164,20 @@ def _exists(number: int) -> bool:
     return True
 
 
-def _is_urgent(number: int) -> bool:
+def _is_urgent(signum: int) -> bool:
     """Return whether a signal asks to end without saving; a scheduler or a launcher may only repeat the first one."""
-    if number == signal.SIGINT:
+    if signum == signal.SIGINT:
         return True
-    return number in _received and time.monotonic() - _received[number] >= REPEAT_SECONDS
+    return signum in _received and time.monotonic() - _received[signum] >= REPEAT_SECONDS
 
 
-def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)
-    if _asked and not _is_urgent(number):
-        _received.setdefault(number, time.monotonic())
+def _handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of a handler)
+    if _asked and not _is_urgent(signum):
+        _received.setdefault(signum, time.monotonic())
         return
     code = TERMINATED if _asked else _exit_codes[0]
-    _received.setdefault(number, time.monotonic())
-    _asked.append(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(code))
+    _received.setdefault(signum, time.monotonic())
+    _asked.append(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(code))
     if len(_asked) > len(_finishing):
         raise _asked[-1]
     os.write(2, b"\nhydratune: ending after this step and a checkpoint; Ctrl-C ends at once\n")
@@ -185,9 +185,9 @@ def _handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the 
         notify()
 
 
-def _handle_first(number: int, frame: FrameType | None) -> None:
+def _handle_first(signum: int, frame: FrameType | None) -> None:
     if not _asked:
-        _handle(number, frame)
+        _handle(signum, frame)
 
 
 def _set_finishing(value: bool) -> None:

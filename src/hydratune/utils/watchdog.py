@@ -52,7 +52,7 @@ def _watch(read: int, is_patient: Callable[[], bool], is_orphan: Callable[[], bo
     exit_code = code
     while begin is None or time.monotonic() < begin + grace:
         received = os.read(read, 1024) if select.select([read], [], [], _POLL)[0] else b""
-        signaled = any(number in received for number in signals.NUMBERS)  # any data worker that ends causes SIGCHLD
+        signaled = any(signum in received for signum in signals.NUMBERS)  # any data worker that ends causes SIGCHLD
         if (signaled or is_orphan()) and begin is None:
             begin = time.monotonic()
             exit_code = INTERRUPTED if signal.SIGINT in received else code

@@ -133,8 +133,8 @@ class Distributed(Hardware):
         batch, steps = int(given.get(_BATCH, 8)), int(given.get(_STEPS, 1))  # upstream's defaults
         if batch % world == 0:
             return {_BATCH: batch // world, _STEPS: steps}
-        rows, rest = divmod(batch * steps, world)
-        if rest:
+        rows, remainder = divmod(batch * steps, world)
+        if remainder:
             expected = f"rows of a step that {world} processes can share"
             suggestion = f"Set it to {(batch // world + 1) * world}"
             fix = f"{suggestion}, or hardware.keep_global_batch_size=false for a batch of each process."
