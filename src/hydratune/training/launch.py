@@ -122,14 +122,9 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         if is_first and (rank, "traceback" in ends.get(0, {})) != (0, True):  # otherwise rank 0 has recorded it
             _tell(cfg, job, error)
         raise error
-    rank_result = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
+    first = ends[min(ends)]  # of rank 0, or of the first rank here while rank 0 still saves
     return RunResult(
-        rank_result["metrics"][cfg.objective],
-        rank_result["metrics"],
-        directory,
-        rank_result["link"],
-        rank_result["pushed"],
-        rank_result["tracked"],
+        first["metrics"][cfg.objective], first["metrics"], directory, first["link"], first["pushed"], first["tracked"]
     )
 
 
