@@ -344,7 +344,7 @@ def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
 
 
 def _reads_more(columns: Mapping[str, Any], other_columns: Mapping[str, Any]) -> bool:
-    """Return whether data with the columns of a task is likely meant for it, not for a task that reads `others`.
+    """Return whether data with the columns of a task is likely meant for it, not for a task that reads `other_columns`.
 
     Text columns alone do not indicate a particular task.
     """
