@@ -41,6 +41,7 @@ from hydratune.tracking.journal import Journal
 from hydratune.training.job import TrialContext, hydra_job
 from hydratune.training.run import run
 from hydratune.utils.files import METRICS
+from hydratune.utils.hydra_versions import VERSION_BASE
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -329,6 +330,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == [BASIC]:
         del sys.argv[1]
         register_resolvers()
-        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, version_base="1.3")(job)()
+        hydra.main(config_path=f"pkg://{CONFIG_MODULE}", config_name=CONFIG_NAME, **VERSION_BASE)(job)()
     else:
         main()

@@ -48,6 +48,7 @@ from hydratune.utils.files import (
     numbered_directories,
     try_lock,
 )
+from hydratune.utils.hydra_versions import VERSION_BASE
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
@@ -333,15 +334,12 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
 
 
 def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
-    """Run Hydra's own main, which raises errors instead of printing them; return the exit code.
-
-    A single run uses the checkpoint that `preflight` has loaded.
-    """
+    """Run Hydra's own main, which raises errors instead of printing them; return the exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
     if folder := parse_overrides(arguments).config_path:
         arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
     sys.argv = ["hydratune", *arguments]
-    start = hydra.main(config_path=f"pkg://{composition.CONFIG_MODULE}", config_name="train", version_base="1.3")
+    start = hydra.main(f"pkg://{composition.CONFIG_MODULE}", "train", **VERSION_BASE)
     errors: list[ConfigError | RunFailedError] = []
     started: list[DictConfig] = []
 

@@ -31,6 +31,7 @@ from hydratune.config import hydra_guard
 from hydratune.config.dataset_name import data_name
 from hydratune.utils import env_variables
 from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
 
@@ -189,7 +190,7 @@ def composer(request: Request) -> Iterator[None]:
     GlobalHydra.instance().clear()
     main = f"file://{request.config_path.absolute()}" if request.config_path else f"pkg://{CONFIG_MODULE}"
     _now[:] = [datetime.now()]
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):  # restores Hydra's state afterwards
+    with initialize_config_module(CONFIG_MODULE, **VERSION_BASE):  # restores Hydra's state afterwards
         search_path = create_config_search_path(main)
         if request.config_dir:
             anchor = SearchPathQuery(provider="schema")
@@ -299,10 +300,10 @@ def register_resolvers() -> None:
     the checks with one value and run with another.
     """
     env_variables.register()
-    OmegaConf.register_new_resolver("package_path", package_path, replace=True)
-    OmegaConf.register_new_resolver("data_name", _data_name, replace=True)
-    OmegaConf.register_new_resolver("now", _formatted_start, replace=True)
-    OmegaConf.register_new_resolver("oc.decode", _decoded, replace=True)
+    register_resolver("package_path", package_path)
+    register_resolver("data_name", _data_name)
+    register_resolver("now", _formatted_start)
+    register_resolver("oc.decode", _decoded)
     OmegaConf.clear_resolver("oc.create")
 
 

@@ -6,15 +6,16 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.resolvers import oc
+
+from hydratune.utils.hydra_versions import register_resolver
 
 _resolved: dict[str, str] = {}
 
 
 def register() -> None:
     """Replace OmegaConf's resolver `oc.env` with one that returns the same value and records the variable."""
-    OmegaConf.register_new_resolver("oc.env", _resolve, replace=True)
+    register_resolver("oc.env", _resolve)
 
 
 def resolved() -> Mapping[str, str]:

@@ -1,0 +1,19 @@
+"""Differences between Hydra 1.3 with OmegaConf 2.3, and Hydra 1.4 with OmegaConf 2.4."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any
+
+from omegaconf import OmegaConf
+
+_IS_1_4 = tuple(int(number) for number in version("hydra-core").split(".")[:2]) >= (1, 4)
+# 1.4 deprecates the parameter, and 1.3 warns without it.
+VERSION_BASE: dict[str, Any] = {} if _IS_1_4 else {"version_base": "1.3"}
+
+
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Register a resolver, or replace the one with this name."""
+    register = "register_resolver" if _IS_1_4 else "register_new_resolver"
+    getattr(OmegaConf, register)(name, function, replace=True)
