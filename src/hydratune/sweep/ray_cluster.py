@@ -19,6 +19,7 @@ from hydratune.utils import env_variables
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 
 LAUNCHER = ".RayLauncher"
+_CLIENT = "ray://"  # start of an address of Ray Client
 _VARIABLE = "RAY_ADDRESS"  # which Ray reads as well
 # Credentials that a run reads from the environment although no config names them.
 _CREDENTIALS = ("HF_TOKEN", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME")
@@ -51,11 +52,12 @@ def connect(settings: DictConfig) -> None:
         arguments.setdefault("object_store_memory", _OBJECT_STORE)
     key = RAY_ADDRESS if configured else _VARIABLE
     _check_reachable(key, address)
-    # By default, workers would import modules of the current directory, which may be a repository from someone else.
-    job = ray.job_config.JobConfig(_client_job=True)
+    if not address.startswith(_CLIENT):  # with Ray Client, workers do not search the directory of the sweep
+        # By default, workers would import modules of the current directory, which may belong to someone else.
+        arguments["job_config"] = ray.job_config.JobConfig(_client_job=True)
     try:
         with _own_signal_handler():
-            ray.init(address=address, job_config=job, **arguments)
+            ray.init(address=address, **arguments)
     except (OSError, RuntimeError, ValueError, TypeError, ray.exceptions.RayError) as error:
         raise ConfigError(_refused(key, address, error)) from error
 
@@ -78,7 +80,7 @@ def _run(task: Callable[[DictConfig], Any], environment: Mapping[str, str], cfg:
 
 def _check_reachable(key: str, address: str) -> None:
     """Open and close a connection, since Ray waits for minutes for an address where nothing listens."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.removeprefix(_CLIENT).rpartition(":")
     if not host or not port.isdecimal():  # auto, local
         return
     try:
