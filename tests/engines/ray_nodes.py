@@ -1,4 +1,7 @@
-"""A Ray cluster of this machine: a head and a second node, each with one CPU, private ports and a private directory."""
+"""A Ray cluster on this machine, started by the commands of docs/ray.md: a head and a second node with one CPU each.
+
+The ports and the directory are its own.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,15 @@ from pathlib import Path
 
 import psutil
 
+from engines.pages import scripts, typed
+
 TESTS = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
 TOKEN = "0123456789abcdef0123456789abcdef"
-AUTHENTICATION = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+PAGE = "ray.md"
+_START = typed(scripts(PAGE)["Running cluster"].replace("...", TOKEN), "ray")
+_HEAD, _OTHER = _START.calls
+AUTHENTICATION = _START.exported
 _READY = 300  # seconds
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -95,7 +103,7 @@ class Cluster:
     @contextmanager
     def second_node(self) -> Iterator[Node]:
         """Add a node and stop it."""
-        with _node(self.folder, f"--address={self.address}") as node:
+        with _node(self.folder, *(word.replace("10.0.0.1:6379", self.address) for word in _OTHER)) as node:
             yield node
 
 
@@ -103,11 +111,14 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     """Start a head with token authentication, and stop it."""
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="ray"))  # short, since it is part of the names of sockets
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        parent = Path(tempfile.mkdtemp(prefix="ray"))  # short, since it is part of the names of sockets
+        stack.callback(shutil.rmtree, parent, ignore_errors=True)
+        folder = parent / "ray"  # as Ray names it below RAY_TMPDIR
+        folder.mkdir()
         port, client = _free_port(), _free_port()
-        ports = [f"--port={port}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
-        stack.enter_context(_node(folder, "--head", "--node-ip-address=127.0.0.1", *ports, f"--temp-dir={folder}"))
+        words = [word.replace("6379", str(port)) for word in _HEAD]
+        more = [f"--ray-client-server-port={client}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        stack.enter_context(_node(folder, *words, "--node-ip-address=127.0.0.1", *more))
         yield Cluster(f"127.0.0.1:{port}", f"ray://127.0.0.1:{client}", folder)
 
 
@@ -118,7 +129,7 @@ def _node(folder: Path, *arguments: str) -> Iterator[Node]:
     environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, "PYTHONPATH": str(TESTS)}
     output = Path(tempfile.mkstemp(dir=folder)[1])
     with output.open("w") as file:
-        command = [str(RAY), "start", *arguments, *_SHARED]
+        command = [str(RAY), *arguments, *_SHARED]
         node = Node(subprocess.Popen(command, env=environment, cwd=folder, stdout=file, stderr=file))
     try:
         end = time.monotonic() + _READY

@@ -1,4 +1,4 @@
-"""One run on two hosts, as network namespaces; docs/several_machines.md shows the same commands."""
+"""Runs on two hosts (network namespaces), started by the commands of docs/several_machines.md."""
 
 import time
 from contextlib import suppress
@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from engines.pages import scripts, typed
 from engines.two_hosts import missing, two_hosts
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import SAVED
@@ -14,8 +15,7 @@ from hydratune.utils.errors import SAVED
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 
 CPU = ["hardware.nproc_per_node=1", "hardware.device=cpu", "hardware.precision=fp32", "hardware.threads=1"]
-TWO = ["hardware=ddp", *CPU, "hardware.launch.nnodes=2", "hydra.run.dir=my_run"]
-AT_HOST0 = "hardware.launch.rdzv_endpoint=host0"
+START, RESUME, POD = scripts("several_machines.md").values()
 ENDLESS = "trainer.args.num_train_epochs=100000"
 LONG = 600  # seconds; far less than trainer.args.ddp_timeout
 
@@ -38,13 +38,24 @@ def hosts(pair):
 
 @pytest.fixture
 def two(toy):
-    """Overrides of the toy run on two machines."""
-    return [text for text in toy if not text.startswith("hardware")] + TWO
+    """Overrides of the toy run with one CPU process on each machine."""
+    return [text for text in toy if not text.startswith("hardware")] + CPU
 
 
-def started(hosts, command):
-    """The command on both, each with its number."""
-    return [host.start(*command, f"hardware.launch.node_rank={rank}") for rank, host in enumerate(hosts)]
+def start(hosts, script, *overrides):
+    """Start the first command of a script on the first host, and the second one on the other."""
+    commands = typed(script, "hydratune").calls
+    return [host.start(*command, *overrides) for host, command in zip(hosts, commands, strict=True)]
+
+
+def start_pods(hosts, *overrides):
+    """Start the command for a PyTorchJob on both hosts, with the variables that it sets."""
+    started = []
+    for rank, host in enumerate(hosts):
+        variables = {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "host0", "MASTER_PORT": "23456"}
+        (command,) = typed(POD.replace("/shared", str(Path.cwd())), "hydratune", **variables).calls
+        started.append(host.start(*command, *overrides, **variables))
+    return started
 
 
 def awaited(condition, processes):
@@ -79,7 +90,7 @@ def tracked(store):
 
 def test_run_survives_a_killed_host(two, hosts, store):
     """The other host names it in one error, and the run resumes on both; they use the link and not their names."""
-    both = started(hosts, [*two, AT_HOST0, ENDLESS])
+    both = start(hosts, START, *two, ENDLESS)
     awaited(has_trained, both)
     assert [ranks(host)[0].environ()["GLOO_SOCKET_IFNAME"] for host in hosts] == ["link0", "link1"]
     hosts[1].kill()
@@ -91,7 +102,7 @@ def test_run_survives_a_killed_host(two, hosts, store):
     assert run.info.status == "FAILED"
     assert run.data.tags["error"].startswith("MachineLostError: machine 1 (host1)")
     last = max(int(path.name.rpartition("-")[2]) for path in Path("my_run/checkpoints").glob("checkpoint-*"))
-    again = started(hosts, ["resume", "my_run", f"trainer.args.max_steps={last + 2}"])
+    again = start(hosts, RESUME, f"trainer.args.max_steps={last + 2}")
     logs = [process.communicate() for process in again]
     assert [process.returncode for process in again] == [0, 0], logs
     assert (tracked(store).info.status, tracked(store).info.run_id) == ("FINISHED", run.info.run_id)
@@ -99,7 +110,7 @@ def test_run_survives_a_killed_host(two, hosts, store):
 
 def test_run_ends_with_a_signal_if_the_link_is_down(two, hosts):
     """Both hosts end, although their processes wait for each other in a library."""
-    both = started(hosts, [*two, AT_HOST0, ENDLESS, "tracking=none"])
+    both = start_pods(hosts, *two, ENDLESS, "tracking=none")
     awaited(has_trained, both)
     hosts[1].set_link("down")
     time.sleep(1)  # until the processes wait
@@ -112,7 +123,7 @@ def test_run_ends_with_a_signal_if_the_link_is_down(two, hosts):
 
 def test_run_ends_if_a_host_is_killed_while_processes_connect(two, hosts):
     """The other host does not wait for it."""
-    both = started(hosts, [*two, AT_HOST0, "tracking=none"])
+    both = start(hosts, START, *two, "tracking=none")
     awaited(lambda: ranks(hosts[1]), both)
     hosts[1].kill()
     both[0].communicate(LONG)
@@ -122,7 +133,7 @@ def test_run_ends_if_a_host_is_killed_while_processes_connect(two, hosts):
 
 def test_signal_to_one_host_before_training_interrupts_both(two, hosts):
     """The other host's processes cannot connect any more, which is not a failure of the run."""
-    both = started(hosts, [*two, AT_HOST0, "tracking=none"])
+    both = start(hosts, START, *two, "tracking=none")
     awaited(lambda: ranks(hosts[0]) and ranks(hosts[1]), both)
     both[1].send_signal(15)
     logs = [process.communicate(LONG) for process in both]
@@ -132,7 +143,7 @@ def test_signal_to_one_host_before_training_interrupts_both(two, hosts):
 
 def test_run_ends_with_a_signal_if_the_endpoint_is_wrong(two, hosts):
     """Each host logs what it waits for."""
-    both = started(hosts, [*two, "hardware.launch.rdzv_endpoint=host1:29500", "tracking=none"])
+    both = start(hosts, START.replace("=host0", "=host1:29500"), *two, "tracking=none")
     awaited(lambda: all("host1:29500" in process.said()[1] for process in both), both)
     for process in both:
         process.send_signal(15)

@@ -1,28 +1,30 @@
-"""Sweeps on a running Ray cluster with token authentication; docs/ray.md shows the same commands."""
+"""Sweeps on a running Ray cluster with token authentication, started by the command of docs/ray.md."""
 
 import signal
 import time
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 
+from engines.pages import scripts, typed
 from hydratune.utils.errors import SAVED
 from hydratune.utils.process import PROCESS
 from processes import LONG, hydratune
-from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
+from real_sweeps import completed, ended, signed, signs, start, studies
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed"),
 ]
 if find_spec("ray"):
-    from engines.ray_nodes import AUTHENTICATION, PATIENT_CLIENT, TOKEN, cluster
+    from engines.ray_nodes import PAGE, PATIENT_CLIENT, TOKEN, cluster
 
+DECAYS, RATES = (0, 0.1), (0.001, 0.002, 0.02)
 ADDRESS = "hydra.launcher.ray.init.address"
-STORAGE = "sweep.storage=${oc.env:SWEEP_STORAGE}"
-TWO = ["trainer.args.weight_decay=0,0.1", "trainer.args.max_steps=1", "sweep.name=two"]
+SWEEP = Path("my_sweep")
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,31 @@ def storage(own_directory):
     return f"sqlite:///{own_directory}/canary-41c7/study.db"
 
 
-def test_sweep_survives_a_killed_node(toy, own_directory, head, storage):
+@pytest.fixture
+def command(head, storage):
+    """The overrides and the variables of the sweep on the page, with values for its placeholders."""
+    values = {
+        "10.0.0.1:6379": head.address,
+        "postgresql://USER:PASSWORD@HOST/DATABASE": storage,
+        "/shared/my_sweep": str(SWEEP.resolve()),
+        "TOKEN=...": f"TOKEN={TOKEN}",
+    }
+    script = scripts(PAGE)["Running cluster (2)"]
+    for placeholder, value in values.items():
+        assert placeholder in script
+        script = script.replace(placeholder, value)
+    ((_, *overrides),), variables = typed(script, "hydratune")
+    return [*overrides, "tracking=none"], variables
+
+
+def test_sweep_survives_a_killed_node(toy, own_directory, head, storage, command):
     """Two nodes train six configurations; one is killed during a trial, which the other one completes."""
     people = own_directory / "people"
-    more = ["trainer.args.num_train_epochs=20", "sweep.workers=2", "sweep.name=six", signs(people, people=2), STORAGE]
-    ray = ["hydra/launcher=ray", f"{ADDRESS}={head.address}", "tracking=none"]
+    overrides, variables = command
+    rates = f"trainer.args.learning_rate={','.join(map(str, RATES))}"
+    more = [rates, "trainer.args.num_train_epochs=20", signs(people, people=2)]
     with head.second_node() as node:
-        sweep = start(*toy, *GRID, *more, *ray, SWEEP_STORAGE=storage, **AUTHENTICATION)
+        sweep = start(*toy, *overrides, *more, **variables)
         while len(signed(people)) < 2:
             assert sweep.poll() is None, sweep.said()
             time.sleep(0.05)
@@ -54,17 +74,21 @@ def test_sweep_survives_a_killed_node(toy, own_directory, head, storage):
         node.kill()
         ended(sweep)
     (study,) = studies(storage)
-    assert completed(study) == SIX
+    assert completed(study) == Counter((decay, rate) for decay in DECAYS for rate in RATES)
     assert owner(study.get_trials()[lost.number]) not in on_node
-    assert not files_with(b"canary-41c7", head.folder, own_directory / "multirun")
+    assert not files_with(b"canary-41c7", head.folder, SWEEP)
 
 
-def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head):
-    """The exit code is the same as without Ray, whose own handler would exit with 1 or 15."""
+def test_sigterm_ends_the_sweep_and_its_workers(toy, own_directory, head, command):
+    """The exit code is the same as without Ray, whose own handler would exit with 1 or 15.
+
+    The address `auto` is that of a head which was started on this machine.
+    """
     people = own_directory / "people"
-    endless = ["trainer.args.num_train_epochs=100000", "sweep.name=endless", signs(people), "tracking=none"]
-    ray = ["hydra/launcher=ray", f"{ADDRESS}={head.address}"]
-    sweep = start(*toy, *GRID, *endless, *ray, **AUTHENTICATION)
+    overrides, variables = command
+    words = [f"{ADDRESS}=auto" if one.startswith(ADDRESS) else one for one in overrides]
+    endless = ["trainer.args.num_train_epochs=100000", "sweep.workers=1", signs(people)]
+    sweep = start(*toy, *words, *endless, **variables, RAY_TMPDIR=str(head.folder.parent))
     while not signed(people):
         assert sweep.poll() is None, sweep.said()
         time.sleep(0.05)
@@ -94,25 +118,30 @@ def files_with(text, *folders):
 
 
 @pytest.mark.parametrize("way", ["variable", "client"])
-def test_sweep_connects_to_a_running_cluster(toy, own_directory, head, storage, way):
+def test_sweep_connects_to_a_running_cluster(toy, own_directory, head, storage, command, way):
     """By RAY_ADDRESS and a token file, and by a `ray://` address from a machine that is not part of the cluster."""
     token = own_directory / "token"
     token.write_text(TOKEN)
-    by_file = {"RAY_ADDRESS": head.address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    by_client = {**AUTHENTICATION, **PATIENT_CLIENT}
-    typed, environment = {"variable": ([], by_file), "client": ([f"{ADDRESS}={head.client}"], by_client)}[way]
-    sweep = ["hydra/launcher=ray", *typed, "tracking=none"]
+    overrides, variables = command
+    words = [one for one in overrides if not one.startswith(ADDRESS)]
+    if way == "client":
+        words, variables = [*words, f"{ADDRESS}={head.client}"], {**variables, **PATIENT_CLIENT}
+    else:
+        del variables["RAY_AUTH_TOKEN"]
+        variables |= {"RAY_ADDRESS": head.address, "RAY_AUTH_TOKEN_PATH": str(token)}
     with head.logs_of_client_server():
-        ended(start(*toy, *TWO, STORAGE, *sweep, SWEEP_STORAGE=storage, **environment))
+        ended(start(*toy, *words, "trainer.args.max_steps=1", "sweep.workers=1", **variables))
     (study,) = studies(storage)
     assert len(completed(study)) == 2
 
 
 @pytest.mark.parametrize("token", [{}, {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "f" * 32}], ids=["none", "wrong"])
-def test_wrong_token_is_one_error(toy, head, token):
+def test_wrong_token_is_one_error(toy, command, token):
     """The message names the variable, and no directory is left."""
-    done = hydratune("-m", *toy, *TWO, "hydra/launcher=ray", f"{ADDRESS}={head.address}", "tracking=none", **token)
+    overrides, variables = command
+    storage = {"SWEEP_STORAGE": variables["SWEEP_STORAGE"]}
+    done = hydratune("-m", *toy, *overrides, **storage, **token)
     assert done.returncode == 2
     assert "RAY_AUTH_TOKEN" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not Path("multirun").exists()
+    assert not SWEEP.exists()

@@ -1,7 +1,6 @@
 """Real jobs on a Slurm cluster: the scripts of docs/slurm.md, preemption, the time limit, and sweeps."""
 
 import functools
-import re
 import shutil
 import stat
 import subprocess
@@ -10,17 +9,18 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from slurm_cluster import missing, running, wait_until
 
 from conftest import toy_rows, write_rows
+from engines.pages import command, scripts
+from engines.slurm_cluster import missing, running, wait_until
 from processes import HYDRATUNE, hydratune
 from real_sweeps import studies
 
 REASON = missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 HERE = Path(__file__).parent
-PAGE = HERE.parents[1] / "docs" / "slurm.md"
-ONE_NODE, SEVERAL_NODES, SWEEP = re.findall(r"^```bash\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+PAGE = "slurm.md"
+ONE_NODE, SEVERAL_NODES, SWEEP = scripts(PAGE).values()
 STEP = 3  # at whose end a run waits for a signal
 
 
@@ -116,39 +116,31 @@ def reference(tiny_model, own_directory):
 def test_time_limit(user, reference):
     """A run resumes exactly from the step in which it is asked to end: by `--signal`, and by SIGTERM at the limit.
 
-    At the limit, SIGTERM arrives twice and the script ends, so that the job is requeued by hand. Its command does not
-    ask to be resumed.
+    Slurm looks at its limits every 30 seconds, and `--signal=USR1@20` arrives up to 50 seconds before the limit. At the
+    limit, SIGTERM arrives twice and the script ends, so that the job is requeued by hand. Its command does not ask to
+    be resumed.
     """
-    signaled, limited = user(), user()
-    scripts = {signaled: ONE_NODE, limited: "#!/bin/bash\nsrun hydratune\n"}
+    signaled, shortly, limited = user(), user(), user()
+    scripts = {
+        signaled: ONE_NODE,
+        shortly: ONE_NODE.replace("USR1@120", "USR1@20"),
+        limited: "#!/bin/bash\nsrun hydratune\n",
+    }
     for one in scripts:
         one.installs()
     jobs = {one: one.submits(script) for one, script in scripts.items()}
-    for one, seconds in {signaled: 100, limited: 1}.items():  # Slurm looks every 30; --signal is 120 before the limit
+    for one, seconds in {signaled: 100, shortly: 45, limited: 1}.items():
         wait_until(one.waiting.exists)
         one.cluster.run("scontrol", "update", f"JobId={jobs[one]}", f"EndTime=now+{seconds}")
-    requeues_with_time(signaled, jobs[signaled])
     assert limited.cluster.wait(jobs[limited])[1] == "TIMEOUT"
     assert [*limited.directory.glob(f"outputs/*/*/checkpoints/checkpoint-{STEP}")]
-    limited.cluster.run("scontrol", "requeue", jobs[limited])
-    requeues_with_time(limited, jobs[limited])
+    limited.cluster.run(*command(PAGE, "scontrol requeue JOBID", JOBID=jobs[limited]))
+    for one, job in jobs.items():
+        requeues_with_time(one, job)
     for one, job in jobs.items():
         assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
         (run,) = one.directory.glob("outputs/*/*")
         assert weights(run) == reference()
-
-
-def test_signal_shortly_before_the_limit(user, reference):
-    """With `--signal=USR1@20`, Slurm sends SIGUSR1 20 to 50 seconds before the limit, since it looks every 30 seconds."""
-    one = user()
-    one.installs()
-    job = one.submits(ONE_NODE.replace("USR1@120", "USR1@20"))
-    wait_until(one.waiting.exists)
-    one.cluster.run("scontrol", "update", f"JobId={job}", "EndTime=now+45")
-    requeues_with_time(one, job)
-    assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
-    (run,) = one.directory.glob("outputs/*/*")
-    assert weights(run) == reference()
 
 
 def requeues_with_time(user, job):
@@ -157,13 +149,26 @@ def requeues_with_time(user, job):
     user.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
 
 
+def test_canceled_job_is_not_requeued(user):
+    """A job that is canceled saves a checkpoint and ends."""
+    one = user()
+    one.installs()
+    job = one.submits(ONE_NODE)
+    wait_until(one.waiting.exists)
+    one.cluster.run(*command(PAGE, "scancel JOBID", JOBID=job))
+    wait_until(lambda: not one.cluster.run("squeue", "--noheader", f"--jobs={job}"))
+    assert one.cluster.field(job, "JobState") == "CANCELLED"
+    assert one.cluster.field(job, "Restarts") == "0"
+    assert [*one.directory.glob(f"outputs/*/*/checkpoints/checkpoint-{STEP}")]
+
+
 def test_several_nodes(user, reference):
     """SIGUSR1 ends the processes of both nodes after a step; the requeued job ends with the weights of one machine."""
     one = user()
     one.installs("hardware.nproc_per_node=1")
     job = one.submits(SEVERAL_NODES)
     wait_until(one.waiting.exists)
-    one.cluster.run("scancel", "--signal=USR1", job)
+    one.cluster.run(*command(PAGE, "scancel --signal=USR1 JOBID", JOBID=job))
     assert one.cluster.wait(job) == ("0:0", "COMPLETED"), one.log()
     assert one.cluster.field(job, "Restarts") == "1"
     assert weights(one.directory / "outputs" / "my_run") == reference("hardware=ddp", "hardware.nproc_per_node=2")
@@ -173,7 +178,8 @@ def test_tasks_that_would_train_copies(user):
     """Each of two tasks of one step ends with the exit code of an error by the user."""
     one = user()
     one.installs(waits=False)
-    job = one.submits("#!/bin/bash\nsrun --ntasks=2 --cpus-per-task=1 hydratune\n", "--ntasks=2")
+    words = command(PAGE, "srun --ntasks=2 hydratune")
+    job = one.submits(f"#!/bin/bash\n{' '.join(words)}\n", "--ntasks=2")
     assert one.cluster.wait(job) == ("2:0", "FAILED")
     assert not (one.directory / "outputs").exists()
 

@@ -9,12 +9,14 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from contextlib import closing
 from importlib.util import find_spec
 
 import psutil
 import pytest
 
+from engines.pages import scripts, typed
 from hydratune.tracking.client import connect
 from real_sweeps import GRID, SIX, completed, ended, signed, signs, start, studies
 
@@ -60,7 +62,7 @@ def test_submitit(toy, own_directory):
 
 @pytest.mark.skipif(not find_spec("hydra_plugins.hydra_ray_launcher"), reason="hydra-ray-launcher is not installed")
 def test_ray(toy, own_directory):
-    """Two tasks of a local Ray do, and nothing of Ray goes on behind the sweep."""
+    """The command of docs/ray.md trains in two tasks of a local Ray, which stops after the sweep."""
     folder = tempfile.mkdtemp(prefix="ray")  # short, since it is in the names of sockets
     init = {"num_cpus": 2, "include_dashboard": "false"}
     ray = [f"+hydra.launcher.ray.init.{name}={value}" for name, value in init.items()]
@@ -72,8 +74,11 @@ def test_ray(toy, own_directory):
         "RAY_TMPDIR": folder,
     }
     try:
-        study, _ = swept(toy, own_directory, "tracking=none", "hydra/launcher=ray", *ray, **quiet)
-        assert completed(study) == SIX
+        ((_, *command),) = typed(scripts("ray.md")["Local cluster"], "hydratune").calls
+        more = ["tracking=none", "hydra.sweep.dir=s", signs(own_directory / "people", people=2)]
+        ended(start(*toy, *command, *more, *ray, **quiet))
+        (study,) = studies(storage(own_directory / "s"))
+        assert completed(study) == Counter([(0,), (0.1,)])
         assert not [
             one.pid for one in psutil.process_iter(["cmdline"]) if folder in " ".join(one.info["cmdline"] or [])
         ]

@@ -1,0 +1,53 @@
+"""Every script and command on the pages about engines is run by a test on that engine, or has a reason why not."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from engines.pages import commands, scripts
+
+TESTS = Path(__file__).parents[1]
+SLURM, RAY, HOSTS = "engines/test_slurm.py", "engines/test_ray.py", "engines/test_hosts.py"
+# Page -> heading of a script, or a command in the text -> the tests that run it.
+RUN = {
+    "slurm.md": {
+        "One node": f"{SLURM}::test_time_limit",
+        "Several nodes": f"{SLURM}::test_several_nodes",
+        "Sweeps": f"{SLURM}::test_sweep_of_preempted_and_canceled_workers",
+        "srun --ntasks=2 hydratune": f"{SLURM}::test_tasks_that_would_train_copies",
+        "scontrol requeue": f"{SLURM}::test_time_limit",
+        "scontrol requeue JOBID": f"{SLURM}::test_time_limit",
+        "scancel JOBID": f"{SLURM}::test_canceled_job_is_not_requeued",
+        "scancel --signal=USR1 JOBID": f"{SLURM}::test_several_nodes",
+    },
+    "ray.md": {
+        "Local cluster": "sweep/test_sweep_launchers.py::test_ray",
+        "Running cluster": f"{RAY}::test_sweep_survives_a_killed_node",
+        "Running cluster (2)": f"{RAY}::test_sweep_survives_a_killed_node",
+    },
+    "several_machines.md": {
+        "Start and resume": f"{HOSTS}::test_run_survives_a_killed_host",
+        "Start and resume (2)": f"{HOSTS}::test_run_survives_a_killed_host",
+        "Slurm, PyTorchJob, and other launchers": f"{HOSTS}::test_run_ends_with_a_signal_if_the_link_is_down",
+    },
+}
+# Command -> why no test runs it.
+NOT_RUN = {
+    "pip install 'hydratune[slurm]'": "installs from an index; `make install` installs the same packages",
+    "pip install 'hydratune[ray]'": "installs from an index; `make install` installs the same packages",
+}
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_page_has_no_command_that_no_test_runs(page):
+    """A new or changed command needs a test on the engine."""
+    assert {*scripts(page), *commands(page)} - NOT_RUN.keys() == RUN[page].keys()
+
+
+@pytest.mark.parametrize("test", sorted({test for tests in RUN.values() for test in tests.values()}))
+def test_named_tests_exist(test):
+    """A test that is renamed or removed is noticed here."""
+    path, _, name = test.partition("::")
+    tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
