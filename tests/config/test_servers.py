@@ -180,9 +180,48 @@ def test_parameter_of_a_database_needs_to_be_typed(scheme, parameter):
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
+UNREADABLE = [
+    "http:/evil.example",
+    "http:evil.example",
+    "http:\\\\evil.example",
+    "http+x://evil.example",
+    "https+unix://evil",
+]
+NAMES = [
+    "databricks",
+    "databricks://profile",
+    "databricks://scope:prefix",
+    "DATABRICKS://profile",
+    "databricks+x://host",
+]
+
+
+@pytest.mark.parametrize(
+    "uri", [*UNREADABLE, *NAMES, "sftp://evil.example/x", "redis://evil.example/0", "mariadb://evil/x"]
+)
+def test_address_that_is_not_sqlite_needs_to_be_typed(uri):
+    """A client may read an address that this module cannot read."""
+    servers.confirm_typed(["--uri", "https://good.example"])
+    assert servers.mistake(uri, "uri") is not None
+    assert servers.mistake("https://good.example", "uri") is None
+    assert servers.mistake("sqlite:///outputs/mlflow.db", "uri") is None
+
+
+@pytest.mark.parametrize("uri", NAMES[:3])
+def test_typed_workspace_is_confirmed(monkeypatch, uri):
+    """By the command line or a variable, as for other servers; another profile is not."""
+    servers.confirm_typed([f"tracking.uri={uri}"])
+    assert servers.mistake(uri, "uri") is None
+    assert servers.mistake("databricks://other", "uri") is not None
+    monkeypatch.setenv("STORE", "databricks://other")
+    assert servers.mistake("databricks://other", "uri") is None
+
+
 UNTYPED = [
     ("tracking.uri", "https://evil.example"),
     ("tracking.uri", "http://127.0.0.1:5000"),
+    ("tracking.uri", "databricks"),
+    ("tracking.uri", "databricks://profile"),
     ("tracking.uri", "postgresql://evil.example/db"),
     ("sweep.storage", "mysql://evil.example/db"),
     ("sweep.storage", "postgresql://evil.example/db?passfile=/home/me/.pgpass"),
@@ -229,6 +268,19 @@ LOCATIONS = [
     "https://evil.example",
     "mlflow-artifacts://evil.example/x",
     "mlflow-artifacts://good.example:81",
+    "http:/evil.example/x",
+    "ftp://evil.example/x",
+    "sftp://me@evil.example/x",
+    "hdfs://evil.example:9000/x",
+    "r2://bucket@evil.example/x",  # the client makes https://evil.example of it
+    "b2://bucket@evil.example/x",
+    "abfss://files@account.evil.example/x",  # receives a token of Azure
+    "wasbs://files@account.blob.core.windows.net.evil.example/x",
+    "abfss://files@evil.example\\@account.dfs.core.windows.net/x",
+    "runs:/0123456789abcdef0123456789abcdef/x",  # leads to the location of another run
+    "models:/name/1",
+    "dbfs://profile@databricks/x",
+    "plugin://evil.example/x",
 ]
 
 
@@ -241,7 +293,11 @@ def test_artifact_location_receives_no_token(location):
 
 
 @pytest.mark.parametrize(
-    "location", ["mlflow-artifacts:/1/x", "https://good.example/x", "s3://bucket/x", "file:///data/x"]
+    "location",
+    [
+        *("mlflow-artifacts:/1/x", "https://good.example/x", "s3://bucket/x", "gs://bucket/x", "file:///data/x"),
+        *("dbfs:/databricks/x", "abfss://files@account.dfs.core.windows.net/x", "wasbs://c@a.blob.core.windows.net/x"),
+    ],
 )
 def test_artifact_location_of_a_named_server(location):
     """Positive control: the server itself, other storage, and directories that the user's own server chooses."""

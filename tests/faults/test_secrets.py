@@ -18,7 +18,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 import fake_hub
+from hydratune.cli.main import dispatch
+from hydratune.cli.train import checked
 from hydratune.config import servers
+from hydratune.config.composition import Request, compose_config, composer
 from hydratune.evaluation.writer import writing
 from hydratune.utils.errors import ConfigError, one_line
 from hydratune.utils.logs import GuardedStream, guard_output
@@ -334,31 +337,131 @@ WRITTEN = {
 }
 
 
-# Of these, the control has another error: no such field, or not a label of the data.
-INVALID_ANYWAY = ("model.", "sweep.", "dataset.")
+def refused(compose, *typed):
+    """The errors of a config: key and expected value of each."""
+    from hydratune.config.validate import check_config
+
+    try:
+        check_config(compose("dataset=digits", *typed))
+    except ConfigError as error:
+        return {(mistake.key, mistake.expected) for mistake in error.mistakes}
+    return set()
 
 
 @pytest.mark.parametrize("override", WRITTEN)
 def test_config_cannot_write_a_secret(compose, monkeypatch, override):
-    """Neither below a key with the name of a secret, nor changed by a resolver so that masks do not find it."""
-    from hydratune.config.validate import check_config
+    """Neither below a key with the name of a secret, nor changed by a resolver so that masks do not find it.
 
-    def refused(typed):
-        try:
-            check_config(compose("dataset=digits", typed))
-        except ConfigError as error:
-            return [mistake.key for mistake in error.mistakes]
-        return []
-
+    The control is the same override with a variable that is no secret. Where it has errors of its own, such as a label
+    that the data does not have, the secret causes one more.
+    """
     values = {"PIN": "9081726354", "FLOAT": "1234567890123e5", "UNDERSCORE": "12_345_678_90"}
     values |= {"QUOTE": "CANARY\\'0123", "PERCENT": "CANARY%Y%%0123"}
     for name, value in values.items():
         monkeypatch.setenv(f"{name}_PASSWORD", value)
     monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
     monkeypatch.setenv("PLAIN", "0.5")
-    key = WRITTEN[override]
-    assert key in refused(override)
-    assert key.startswith(INVALID_ANYWAY) or not refused(re.sub(r"[A-Z0-9]+_(PASSWORD|TOKEN)", "PLAIN", override))
+    key, plain = WRITTEN[override], re.sub(r"[A-Z0-9]+_(PASSWORD|TOKEN)", "PLAIN", override)
+    assert [found for found, _ in refused(compose, override) - refused(compose, plain)] == [key]
+
+
+KEYS = [
+    "+vars.hf_CANARY0123456789abcdef=1",
+    "+vars.a.hf_CANARY0123456789abcdef.b=1",
+    "+vars.CANARY-0123=1",
+    "+vars.a={CANARY-0123: 1}",
+    "+vars.a=[{CANARY-0123: 1}]",
+    "+tracking.tags={CANARY-0123: x}",
+    "+trainer.args.lr_scheduler_kwargs={CANARY-0123: 1}",
+    "+model.config.id2label={CANARY-0123: a}",
+    "+sweep.params={hf_CANARY0123456789abcdef: 1}",
+    "dataset.labels={CANARY-0123: a}",
+]
+
+
+@pytest.mark.parametrize("override", KEYS)
+def test_name_of_a_key_is_no_secret(compose, monkeypatch, override):
+    """Names are written as they are; the control has the same names without a secret."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    plain = re.sub("(hf_)?CANARY[-\\w]+", "plain", override)
+    expected = {found for key, found in refused(compose, override) if "CANARY" in key}
+    assert "no secret in the name of a key" in expected
+    assert "no secret in the name of a key" not in {found for _, found in refused(compose, plain)}
+
+
+# Settings that Hydra writes to hydra.yaml.
+NODE = [
+    "+hydra.runtime.choices.dataset2=hf_CANARY0123456789abcdef",
+    "hydra.job.name=hf_CANARY0123456789abcdef",
+    "hydra.job.name=CANARY-0123",
+    "+hydra.job.config.override_dirname.exclude_keys=[CANARY-0123]",
+    "hydra.help.app_name=CANARY-0123",
+    "hydra.help.header='a CANARY-0123 b'",
+]
+
+
+@pytest.mark.parametrize("override", NODE)
+def test_node_of_hydra_has_no_secret(compose, monkeypatch, override):
+    """Choices too, which the defaults list of a config can resolve."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    key = override.lstrip("+").partition("=")[0]
+    plain = re.sub("(hf_)?CANARY[-\\w]+", "plain", override)
+    found = {key for key, _ in refused(compose, override) - refused(compose, plain)}
+    assert found in ({key}, {f"{key}[0]"})
+
+
+def test_variable_that_hydra_copies_is_no_secret(compose, monkeypatch):
+    """Hydra would copy its value into hydra.yaml; a variable that does not exist is an error of the user."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    assert ("hydra.job.env_set.S1_TOKEN", "a value without secrets") in refused(
+        compose, "hydra.job.env_copy=[S1_TOKEN]"
+    )
+    with composer(Request()), pytest.raises(ConfigError):
+        compose_config(Request(), ["hydra.job.env_copy=[NO_SUCH_VARIABLE]"])
+
+
+def test_choice_of_a_defaults_list_is_no_secret(own_directory, monkeypatch):
+    """An option that does not exist may be optional, so that its name is written without any other error."""
+    monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
+    monkeypatch.setenv("PLAIN", "CANARY-4567")
+    file = own_directory / "conf" / "experiment" / "evil.yaml"
+    file.parent.mkdir(parents=True)
+    for name, keys in (("S1_TOKEN", ["hydra.runtime.choices.vars/x"]), ("PLAIN", [])):
+        file.write_text(f"# @package _global_\ndefaults: [{{optional /vars/x: '${{oc.env:{name}}}'}}]\n")
+        request = Request(("dataset=digits", "experiment=evil"), config_dir=own_directory / "conf")
+        found = []
+        with composer(request):
+            try:
+                checked(request)
+            except ConfigError as error:
+                found = [mistake.key for mistake in error.mistakes]
+        assert found == keys
+
+
+@pytest.mark.parametrize(
+    "word", ["postgres", "hydratune", "transformers", "training", "validation", "accuracy", "pretrained", "outputs/"]
+)
+def test_public_word_is_not_masked(compose, monkeypatch, word):
+    """A password that is a part of the shipped configs would mask all records, and all configs would be refused."""
+    monkeypatch.setenv("DB_PASSWORD", word)
+    assert refused(compose) == set()
+    assert redact(f"see {word}") == f"see {word}"
+    assert redact(f"postgresql://me:{word}@host/db") == "postgresql://***@host/db"
+    monkeypatch.setenv("DB_PASSWORD", f"{word}-0123")
+    assert redact(f"see {word}-0123") == "see ***"
+
+
+@pytest.mark.parametrize("verb", ["sync", "ui", "compare", "evaluate", "predict"])
+def test_value_of_a_typed_address_is_masked(foreign_run, monkeypatch, verb):
+    """The user may have named the wrong variable; without the interpolation, its value is an ordinary text."""
+    monkeypatch.setattr("hydratune.utils.env_variables._resolved", {})
+    monkeypatch.setenv("STORE", "CANARY-0123")
+    number = "0123456789abcdef0123456789abcdef"
+    rest = {"sync": [foreign_run("sqlite:///outputs/x.db")], "ui": [], "compare": ["a", "b"]}.get(verb, [number])
+    assert redact("CANARY-0123") == "CANARY-0123"
+    with pytest.raises(ConfigError):
+        dispatch([verb, *rest, *(["rows.jsonl"] if verb == "predict" else []), "--uri", "${oc.env:STORE}"])
+    assert redact("CANARY-0123") == "***"
 
 
 SECRETS = [

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from hydratune.config import allowlist, servers, trust
-from hydratune.utils import gc_tuning, signals, watchdog
+from hydratune.utils import env_variables, gc_tuning, signals, watchdog
 from hydratune.utils.errors import (
     FAILED,
     INTERRUPTED,
@@ -90,6 +90,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         trust.trust_for_this_command()
         arguments = [argument for argument in arguments if argument != trust.FLAG]
     allowlist.export_allowlist()
+    env_variables.register()  # so that the value of `--uri '${oc.env:NAME}'` is masked too
     _check_open_secrets(arguments)
     servers.confirm_typed(arguments)
     verb, *rest = arguments or [""]

@@ -212,7 +212,13 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         cfg = compose(request.config_name, overrides=[*overrides], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, RecursionError) as error:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:  # bugs of Hydra with unusual overrides
+    except (
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:  # bugs of Hydra with unusual overrides
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
     composed_overrides: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
     if [*composed_overrides["hydra"], *composed_overrides["task"]] != _ordered(overrides):

@@ -41,6 +41,9 @@ _LOGGING = ("hydra.job_logging", "hydra.hydra_logging")
 # resolves into a path that is checked. `_CHECKED` are keys that are checked as a whole.
 _FREE = re.compile(r"hydra\.((runtime|overrides|help|hydra_help)\..*|job\.override_dirname|(run|sweep)\.dir)")
 _CHECKED = (*_LOGGING, "hydra.job.name", "hydra.launcher", "hydra.sweep.subdir")
+# Keys that Hydra fills with the overrides, which are checked by themselves, and with the user's directories.
+_OF_THE_COMMAND = ("hydra.job.override_dirname", "hydra.overrides", "hydra.run", "hydra.runtime.config_sources",
+                   "hydra.runtime.cwd", "hydra.runtime.output_dir", "hydra.searchpath", "hydra.sweep")  # fmt: skip
 _SUBDIRECTORY = "workers/${hydra:job.num}"
 _READ = ("dataset", "model", "task", "adapter")  # nodes whose values can be paths of files that a run reads
 _NO_FILES = ("dataset.labels", "dataset.columns", "dataset.delimiter", "task.chat_template", "task.labels")
@@ -103,6 +106,7 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
     if hydra.job.get("chdir"):
         fix = "Leave it out: relative paths are read from the directory where the command starts."
         yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
+    yield from _secrets(OmegaConf.to_container(hydra, resolve=False), "hydra")
     if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a string in the config that a rank reads
         yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
@@ -111,6 +115,24 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
         )
     if (folder := hydra.output_subdir) != ".hydra":
         yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
+
+
+def _secrets(node: Any, key: str) -> Iterator[Mistake]:
+    """Yield an error for each value with a secret; Hydra writes the node to a file.
+
+    Choices of the defaults list are resolved: `- optional GROUP: ${oc.env:NAME}` would be a name of an option.
+    """
+    if key in _OF_THE_COMMAND:
+        return
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _secrets(value, f"{key}.{name}")
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _secrets(value, f"{key}[{i}]")
+    elif isinstance(node, str) and has_literal_secret(node):
+        fix = "Leave the secret out: Hydra writes this value to a file."
+        yield Mistake(key, "a value without secrets", "one with a secret", fix)
 
 
 def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:

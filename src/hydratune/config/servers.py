@@ -34,6 +34,7 @@ _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("mssql", "mysql", "postgresql")
 _HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
+_DATABRICKS = re.compile(r"databricks(://[\w.:-]+)?")  # a workspace, which a profile of the user names
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
 _UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
 
@@ -63,7 +64,9 @@ def ignore_default_login() -> None:
 
 
 def mistake(uri: str, key: str) -> Mistake | None:
-    """Return an error if an address names a server that the user has not named, else None.
+    """Return an error if an address leads to a server that the user has not named, else None.
+
+    All addresses lead to a server, except for those of SQLite. One that cannot be read may be read by a client.
 
     The server would receive the record of the run, which may hold rows of data and values of the environment. It would
     also receive the credentials that clients send to any host: tokens of MLflow, and the passwords of `~/.netrc` and
@@ -121,7 +124,8 @@ def _confirmed() -> set[str]:
     """Return the recorded stores and those with an address in the environment."""
     environment = dict(os.environ)
     inherited = {text for text in environment.pop(VARIABLE, "").split(",") if text}
-    texts = (text for value in environment.values() if "://" in value for text in (value, *value.split(",")))
+    values = (value for value in environment.values() if "://" in value or _DATABRICKS.fullmatch(value))
+    texts = (text for value in values for text in (value, *value.split(",")))
     return {store for text in texts if (store := _store(text))} | inherited | _recorded()
 
 
@@ -133,18 +137,21 @@ def _store(uri: str) -> str | None:
 
 
 def _server(uri: str) -> str | None:
-    """Return `SCHEME://HOST:PORT` of the address of a server or database, `_UNCLEAR`, or None for any other address."""
+    """Return `SCHEME://HOST:PORT` of the address of a server or database, or `_UNCLEAR`; None for SQLite."""
     uri = uri.strip()
-    scheme = uri.partition("://")[0].lower()
-    if scheme.partition("+")[0] in _DATABASES:
-        return _database(uri)
-    if scheme not in _PORTS:
+    scheme = uri.partition(":")[0].lower()
+    backend = scheme.partition("+")[0]
+    if backend == "sqlite":
         return None
+    if backend in _DATABASES:
+        return _database(uri)
+    if _DATABRICKS.fullmatch(uri):
+        return uri
     try:
         url_parts = urlsplit(uri)
         if not url_parts.hostname or _AMBIGUOUS.search(uri):
             return _UNCLEAR
-        return f"{scheme}://{url_parts.hostname}:{url_parts.port or _PORTS[scheme]}"
+        return f"{scheme}://{url_parts.hostname}:{url_parts.port or _PORTS.get(scheme, '')}"
     except ValueError:  # the port is not a number
         return _UNCLEAR
 

@@ -170,7 +170,11 @@ def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
     A secret comes from the user's environment and from nowhere else. With someone else's token, a push would send the
     model to them.
     """
-    for key, value in _leaves(OmegaConf.to_container(cfg, resolve=False)):
+    leaves = [*_leaves(OmegaConf.to_container(cfg, resolve=False))]
+    if has_literal_secret("\n".join(key for key, _ in leaves)):
+        for key in (key for key, _ in leaves if has_literal_secret(key)):
+            yield Mistake(key, "no secret in the name of a key", "one", "Rename the key.")
+    for key, value in leaves:
         if not isinstance(value, str) or value == "???":
             continue
         written = _INTERPOLATION.sub("", value)

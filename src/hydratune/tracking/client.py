@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 SCHEMES = ("databricks", "http", "https", "mssql", "mysql", "postgresql", "sqlite")
 _SQLITE = "sqlite:///"
 _SCHEME = re.compile(r"([a-z]+)(\+\w+)?:")  # group 1 has no driver, as in `postgresql+psycopg`
+# Artifact locations at hosts of a cloud. For other hosts, MLflow's client would send a token of Azure to them too.
+_BUCKETS = ("gs", "s3")
+_AZURE = re.compile(r"[\w$-]+@[\w-]+\.(blob|dfs)\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net)")
+_OF_THE_SERVER = ("dbfs", "mlflow-artifacts")  # without a host, the store itself
 _DELETED = "deleted"  # MLflow's lifecycle stage
 _LOCKED, _LONGEST_LOCK = "database is locked", 120  # SQLite's message after 5 s, and the seconds of retries
 
@@ -196,17 +200,21 @@ def check_artifacts(uri: str, location: str) -> None:
 
 
 def check_artifact_host(location: str) -> None:
-    """Raise PathEscapeError if MLflow's client would send credentials to the host of an artifact location.
+    """Raise PathEscapeError if MLflow's client would send files or credentials to a host that the user has not named.
 
-    A host that the user has named is allowed.
+    Locations of the store's own server, and in the storage of a cloud, are allowed. Others are not, because their
+    schemes name a host (`ftp`, `sftp`, `hdfs`, `r2`), or another run, which names its own location (`runs`, `models`).
 
     Raises:
         PathEscapeError: The user has not named the host.
     """
     parts = urlsplit(location)
-    hosts = [location] if parts.scheme in ("http", "https") else []
-    if parts.scheme == "mlflow-artifacts" and parts.netloc:
-        hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"]
+    if parts.scheme in ("", "file", *_BUCKETS) or (parts.scheme in _OF_THE_SERVER and not parts.netloc):
+        return
+    if parts.scheme in ("abfss", "wasbs") and _AZURE.fullmatch(parts.netloc):
+        return
+    is_proxy = parts.scheme == "mlflow-artifacts"
+    hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"] if is_proxy else [location]
     for wrong in (servers.mistake(host, "tracking.uri") for host in hosts):
         if wrong:
             raise PathEscapeError(f"the store has its artifacts at {wrong.got}")

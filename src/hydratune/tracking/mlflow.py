@@ -93,9 +93,7 @@ class Mlflow(Tracking):
 
     def check(self) -> Iterator[Mistake]:
         """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
-        if wrong := address_mistake(self.uri, "uri"):
-            yield wrong
-        if wrong := servers.mistake(self.uri, "uri"):
+        if wrong := address_mistake(self.uri, "uri") or servers.mistake(self.uri, "uri"):
             yield wrong
         if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
             yield Mistake(

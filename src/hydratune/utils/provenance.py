@@ -6,6 +6,7 @@ import base64
 import functools
 import hashlib
 import html
+import importlib.util
 import json
 import os
 import platform
@@ -43,6 +44,7 @@ _SECRET_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 _SHORTEST = 8  # characters
+_DEFAULT_PASSWORDS = ("password", "postgres")
 _PERCENT = re.compile("%[0-9A-F]{2}")  # percent-encoded bytes, which some libraries write in lower case
 
 
@@ -161,7 +163,7 @@ def _masked(value: Any, key: str, secrets: Mapping[str, str]) -> Any:
     return mask(value)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.cache  # each line of output needs the forms of all secrets
 def _forms(secret: str) -> tuple[str, ...]:
     """Return the forms of a secret in messages, files, and addresses, the longest first."""
     quoted: tuple[str, ...] = (repr(secret)[1:-1], repr(f"'{secret}\"")[3:-2])  # with either kind of quotes
@@ -187,8 +189,24 @@ def _encoded(secret: str) -> Iterator[str]:
 
 def _of_environment() -> list[str]:
     """Return the values of environment variables that have the name of a secret, the longest first."""
-    secrets = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and len(value) >= _SHORTEST}
+    secrets = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and _is_masked(value)}
     return sorted(secrets, key=len, reverse=True)
+
+
+def _is_masked(value: str) -> bool:
+    """Return whether a value of a variable is masked.
+
+    A part of the shipped configs, e.g. `training`, is public, and so are the default passwords of databases. Without
+    such words, records and messages would be useless.
+    """
+    return len(value) >= _SHORTEST and value not in _DEFAULT_PASSWORDS and value not in _shipped_configs()
+
+
+@functools.cache
+def _shipped_configs() -> str:
+    spec = importlib.util.find_spec("hydratune.conf")
+    assert spec is not None and spec.origin is not None  # a part of this distribution
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted(Path(spec.origin).parent.rglob("*.yaml")))
 
 
 def _of_configs() -> set[str]:
@@ -200,7 +218,7 @@ def _of_configs() -> set[str]:
     return {
         value
         for value in values
-        if len(value) >= _SHORTEST
+        if _is_masked(value)
         and "://" not in value
         and not value.startswith(("/", "~", "."))
         and not value.replace(".", "").isdecimal()
