@@ -14,8 +14,8 @@ import pytest
 
 from hydratune.cli import main
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import FAILED
-from processes import hydratune
+from hydratune.utils.errors import FAILED, USER_MISTAKE, ConfigError
+from processes import HYDRATUNE, hydratune
 
 # `FAULT` is a command of the shell, run in the process of the training before step 5.
 FAILING = """
@@ -106,12 +106,14 @@ def test_run_ends_if_its_directory_is_removed(run, disk):
     assert (code, sorted(states)) == (0, ["FAILED", "FINISHED"]), said
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE, None])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EMFILE, None, "library"])
 @pytest.mark.parametrize("verb", ["sync", "predict"])
 def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
     """One error with a hint, without a traceback, and exit code 1; other errors of files are not hidden."""
 
     def fail(_):
+        if number == "library":  # `ulimit -v`
+            raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
         raise OSError(number, os.strerror(number)) if number else MemoryError
 
     monkeypatch.setitem(main.VERBS, verb, "failing_command:main")
@@ -122,3 +124,21 @@ def test_command_reports_fault_of_system(monkeypatch, capsys, verb, number):
         main.main()
     lines = capsys.readouterr().err.splitlines()
     assert (end.value.code, [line.partition(":")[0].strip() for line in lines]) == (FAILED, ["error", "hint"])
+
+
+@pytest.mark.parametrize("verb", ["train", "resume", "sweep", "predict", "evaluate"])
+def test_small_address_space_is_an_error_of_the_user(monkeypatch, verb):
+    """With less, torch would abort the process while it is imported."""
+    monkeypatch.setattr(main.resource, "getrlimit", lambda _: (2_000_000 * 1024, -1))
+    with pytest.raises(ConfigError) as caught:
+        main.dispatch([verb, "x"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["ulimit -v"]
+
+
+def test_command_in_a_small_address_space_imports_nothing_large():
+    """The real limit, from the start of the process."""
+    command = ["bash", "-c", f"ulimit -v 1000000; exec {HYDRATUNE} --dry-run"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == USER_MISTAKE
+    assert ended.stderr.startswith("error: ulimit -v")
+    assert "Traceback" not in ended.stderr

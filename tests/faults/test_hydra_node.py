@@ -6,6 +6,7 @@ Each payload would create the file `canary`; `test_canary_works` shows that it w
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import yaml
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from hydratune.cli import main
+from hydratune.cli import main, train
 from hydratune.cli.train import checked
+from hydratune.config import composition, hydra_guard
 from hydratune.config.composition import Request, composer
+from hydratune.training.preflight import Coverage
 from hydratune.utils.errors import ConfigError
 
 EVIL = {"_target_": "hydratune.utils.files.write_text", "path": "canary", "text": "x"}
@@ -49,6 +52,9 @@ NODES = {
     "a sweeper by interpolation": ({"sweeper": {"_target_": "${vars.target}"}}, "hydra.sweeper._target_"),
     "a sweeper where a launcher belongs": (
         {"launcher": {"_target_": "hydra_plugins.hydratune.sweeper.HydratuneSweeper"}}, "hydra.launcher._target_"),
+    "Hydra's own sweeper with overrides": (
+        {"sweeper": {"_target_": "hydra._internal.core_plugins.basic_sweeper.BasicSweeper", "max_batch_size": None,
+                     "params": {"+hydra.job.env_set.EVIL": "x"}}}, "hydra.sweeper._target_"),
     "a log's name": ({"job": {"name": "${vars.evil}"}}, "hydra.job.name"),
     "a log's name with a line break": ({"job": {"name": "a\n#SBATCH --wrap=evil"}}, "hydra.job.name"),
     "the directory of workers": ({"sweep": {"subdir": "../../elsewhere"}}, "hydra.sweep.subdir"),
@@ -139,11 +145,72 @@ def test_more_log_files_of_the_run_are_allowed(own_directory):
         checked(request)
 
 
+# What a file that Hydra reads after the check sets -> the key of the error.
+LATER = {
+    "a callback": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra.callbacks.x._target_"),
+    "a callback by interpolation": ({"hydra": {"callbacks": {"x": "${vars.evil}"}}, "vars": {"evil": EVIL}},
+                                    "hydra.callbacks.x"),
+    "a handler of logs": ({"hydra": {"hydra_logging": {"handlers": {"x": {
+        "class": "logging.FileHandler", "filename": "canary"}}}}}, "hydra.hydra_logging.handlers.x.filename"),
+    "the environment": ({"hydra": {"job": {"env_set": {"EVIL": "x"}}}}, "hydra.job.env_set"),
+    "a store": ({"tracking": {"uri": "sqlite:///canary"}}, "overrides"),
+    "a push": ({"trainer": {"args": {"push_to_hub": True}}}, "overrides"),
+}  # fmt: skip
+
+
+def changed_later(directory, monkeypatch, node):
+    """The command of a run whose configs contain a link, to a file that appears while the checkpoint is loaded."""
+
+    def loaded(_):
+        (directory / "later.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(node)))
+        return Coverage()
+
+    monkeypatch.setattr(train, "preflight", loaded)
+    (directory / "conf" / "extra").mkdir(parents=True)
+    (directory / "conf" / "extra" / "x.yaml").symlink_to(directory / "later.yaml")
+    (directory / "conf" / "experiment").mkdir()
+    text = "# @package _global_\ndefaults: [{optional /extra@_global_: x}]\n"
+    (directory / "conf" / "experiment" / "e.yaml").write_text(text)
+    return ["--config-dir", "conf", "experiment=e"]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_file_that_changes_after_the_check(own_directory, monkeypatch, name):
+    """Hydra composes the config again, and uses it only if it is still the one that was checked."""
+    node, key = LATER[name]
+    with pytest.raises(ConfigError) as caught:
+        main.dispatch(changed_later(own_directory, monkeypatch, node))
+    assert key in [mistake.key for mistake in caught.value.mistakes]
+    assert not list(own_directory.glob("outputs/*/*"))
+
+
+def test_file_that_changes_is_used_without_the_check(own_directory, monkeypatch, canary):
+    """Positive control: Hydra reads the file again, and its callback runs."""
+    monkeypatch.setattr(composition, "checked_loading", nullcontext)
+    copy = {"_target_": "shutil.copy", "src": "later.yaml", "dst": "canary"}
+    command = changed_later(own_directory, monkeypatch, {"hydra": {"callbacks": {"x": copy}}})
+    with pytest.raises(UserWarning, match="on_run_start"):  # what it returns is no callback
+        main.dispatch(command)
+    assert canary.exists()
+    canary.unlink()
+
+
 @pytest.mark.parametrize("typed", ["hydra.run.dir=elsewhere", "hydra.run.dir=outputs/mine", "name=mine"])
 def test_user_chooses_the_directory(typed):
     """What is typed is the user's own choice."""
     with composer(request := Request((typed,))):
         checked(request)
+
+
+@pytest.mark.parametrize("name", ["run.dir", "sweep.dir"])
+@pytest.mark.parametrize("text", ["{}/a\ntouch canary\n#", "{}/a\rb", "{}/a\x1b]0;b", "{}/a\u202eb", "a\n/../{}/b"])
+def test_directory_of_results_has_no_control_characters(name, text):
+    """Slurm's script would have its line break, and a terminal its escape sequence."""
+    kind = name.removesuffix(".dir")
+    path = text.format({"run": "outputs", "sweep": "multirun"}[kind])
+    hydra = OmegaConf.create({kind: {"dir": path}})
+    keys = [mistake.key for mistake in hydra_guard.place(hydra, name, is_typed=True)]
+    assert keys == ([] if ".." in path else [f"hydra.{name}"])  # `..` removes the line break
 
 
 @pytest.mark.parametrize("typed", ["name=..", "name=../..", "name=a/../../..", "name=/etc", r"name='a\${vars.x}'"])

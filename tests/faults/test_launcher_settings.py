@@ -8,6 +8,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from hydratune.cli.main import dispatch
 from hydratune.config import launchers
+from hydratune.sweep.config import Sweep
 from hydratune.utils.errors import ConfigError
 
 LINE = "x\n#SBATCH --wrap=canary"
@@ -19,6 +20,8 @@ ATTACKS = {
         *(("mem_per_gpu", text) for text in (LINE, "1G --wrap=canary")),
         *(("submitit_folder", text) for text in ("/tmp/canary", "canary", "${hydra.sweep.dir}/../canary")),
         *(("submitit_folder", text) for text in ("${oc.env:HOME}/canary", "${hydra.sweep.dir}", "multirun/min\0e")),
+        *(("submitit_folder", f"{folder}/a{LINE}") for folder in ("multirun/mine", "${hydra.sweep.dir}")),
+        *(("submitit_folder", text) for text in ("multirun/mine/a\rb", "multirun/mine/a\u2028b")),
         *((key, "canary") for key in ("srun_args", "python", "use_srun", "stderr_to_stdout", "nodes")),
         *(("nodes", number) for number in (-1, True, 1.5)),
         ("a.b.c", "canary"),
@@ -96,6 +99,21 @@ def test_dangerous_setting_is_refused(plugins, launcher, key, value):
 def test_line_break_would_be_a_line_of_the_script():
     """Positive control: submitit does not escape it."""
     assert "\n#SBATCH --wrap=canary" in _make_sbatch_string(command="true", folder="x", comment=LINE)
+    assert "\n#SBATCH --wrap=canary" in _make_sbatch_string(command="true", folder=LINE)
+
+
+def test_directory_of_a_sweep_becomes_a_line_of_the_script():
+    """The default folder is below the directory of the sweep, which a file may choose."""
+    found = launchers.mistakes(
+        {"_target_": "a.SlurmLauncher", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j"}, f"multirun/{LINE}"
+    )
+    assert [mistake.key for mistake in found] == ["hydra.launcher.submitit_folder"]
+
+
+@pytest.mark.parametrize("name", [LINE, "a\rb", "a\x1b[2Jb", "../a", ""])
+def test_name_of_a_sweep_is_one_line(name):
+    """It names the directory of the sweep."""
+    assert [mistake.key for mistake in Sweep(name=name).check()] == ["name"]
 
 
 def test_listed_key_is_accepted(plugins, monkeypatch):

@@ -1,7 +1,9 @@
 """What a run leaves and serves is the owner's: modes, addresses, and paths that lead nowhere else."""
 
 import json
+import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hydratune.cli import main, ui
 from hydratune.tracking.client import connect, typed_uri
 from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import Entry
+from hydratune.training.hardware.environment import set_compile_cache
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import PathEscapeError, resolve_inside
 
@@ -147,3 +150,58 @@ def test_linked_files_are_not_read(own_directory, verb):
     with pytest.raises(ConfigError) as caught:
         main.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
     assert [mistake.got for mistake in caught.value.mistakes] == [repr(str(folder / "notes.txt"))]
+
+
+@pytest.fixture
+def compile_cache(own_directory, monkeypatch):
+    """The directory of compiled kernels in a folder for temporary files that all users share."""
+    monkeypatch.setattr(tempfile, "tempdir", str(own_directory))
+    monkeypatch.setenv("HOME", str(own_directory / "home"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    return own_directory / f"hydratune-torchinductor-{os.getuid()}"
+
+
+def test_compiled_kernels_are_private(compile_cache):
+    """torch.compile runs code from its cache; an own one is created, and used again."""
+    for _ in range(2):
+        set_compile_cache()
+        assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == str(compile_cache)
+        assert mode(compile_cache) == 0o700
+
+
+@pytest.mark.parametrize("way", ["others may write", "group may write", "link", "dangling link", "file", "other owner"])
+def test_compiled_kernels_of_another_user_are_not_used(compile_cache, own_directory, monkeypatch, way):
+    """Another user may have created the directory first."""
+    (own_directory / "theirs").mkdir()
+    if way in ("others may write", "group may write"):
+        compile_cache.mkdir()
+        compile_cache.chmod(0o707 if way == "others may write" else 0o770)
+    elif way in ("link", "dangling link"):
+        compile_cache.symlink_to(own_directory / ("theirs" if way == "link" else "nowhere"))
+    elif way == "file":
+        compile_cache.write_text("")
+    else:
+        compile_cache.mkdir(0o700)
+        owner = os.getuid() + 1
+        monkeypatch.setattr(os, "getuid", lambda: owner)
+        compile_cache.rename(own_directory / f"hydratune-torchinductor-{os.getuid()}")
+    set_compile_cache()
+    used = Path(os.environ.pop("TORCHINDUCTOR_CACHE_DIR"))
+    assert used == own_directory / "home" / ".cache" / "hydratune" / "torchinductor"
+    assert mode(used) == 0o700
+
+
+def test_default_cache_of_torch_is_shared(compile_cache):
+    """Positive control: without a directory of ours, torch takes one that another user may have created."""
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    theirs = Path(cache_dir()).parent / Path(os.environ.pop("TORCHINDUCTOR_CACHE_DIR")).name
+    assert theirs.parent == compile_cache.parent
+
+
+def test_named_compile_cache_is_used(compile_cache, monkeypatch):
+    """The environment is the user's."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "mine")
+    set_compile_cache()
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "mine"
+    assert not compile_cache.exists()

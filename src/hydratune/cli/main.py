@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 import re
+import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -44,6 +45,9 @@ VERBS = {
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
 _RESUMABLE = ("train", "resume", "sweep")
+_LARGE = (*_RESUMABLE, "evaluate", "predict")  # verbs that import torch
+_ADDRESS_SPACE = 2_500_000  # KB that torch and the other libraries map; with less, torch aborts the process
+_UNMAPPED = ("failed to map segment", "cannot allocate memory")  # messages of the dynamic linker
 
 
 def main() -> None:
@@ -63,7 +67,7 @@ def main() -> None:
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
         sys.exit(FAILED)
-    except (MemoryError, OSError) as error:
+    except (ImportError, MemoryError, OSError) as error:
         sys.exit(_report_fault(error))
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)  # below the progress bar
@@ -103,6 +107,8 @@ def dispatch(arguments: Sequence[str]) -> int:
             raise ConfigError(Mistake(verb, f"{one_of(VERBS, 'hydratune --help')}, or KEY=VALUE", repr(verb), fix))
     else:
         verb, rest = "train", list(arguments)
+    if verb in _LARGE:
+        _check_address_space()
     module, _, function = VERBS[verb].partition(":")
     return getattr(importlib.import_module(module), function)(rest) or 0
 
@@ -117,9 +123,19 @@ def _check_open_secrets(arguments: Sequence[str]) -> None:
             raise ConfigError(Mistake("--uri", expected, "one", fix))
 
 
-def _report_fault(error: MemoryError | OSError) -> int:
+def _check_address_space() -> None:
+    """Raise ConfigError if the limit of the address space is too small to import torch."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE * 1024:
+        expected = f"unlimited or at least {_ADDRESS_SPACE}, since PyTorch maps large libraries"
+        raise ConfigError(Mistake("ulimit -v", expected, str(limit // 1024), "Run `ulimit -v unlimited`."))
+
+
+def _report_fault(error: ImportError | MemoryError | OSError) -> int:
     """Print how to continue after a fault of the disk or the memory; raise other errors."""
     if isinstance(error, OSError) and error.errno not in _FAULTS:
+        raise error
+    if isinstance(error, ImportError) and not any(text in str(error).lower() for text in _UNMAPPED):
         raise error
     cause = str(error) if isinstance(error, OSError) else "out of memory, see ulimit -v"
     print_error(cause, "Fix this, then run the same command again.")

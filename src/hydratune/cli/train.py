@@ -12,15 +12,16 @@ from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import hydra
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
+from hydratune.cli.hydra_main import RunFailedError, run_hydra
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.config import composition, hydra_guard
 from hydratune.config.composition import Request
@@ -38,7 +39,7 @@ from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
 from hydratune.utils.arguments import DRY_RUN, parse_overrides
-from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake, one_line
+from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake
 from hydratune.utils.files import (
     CHECKPOINTS,
     METRICS,
@@ -48,7 +49,6 @@ from hydratune.utils.files import (
     numbered_directories,
     try_lock,
 )
-from hydratune.utils.hydra_versions import VERSION_BASE
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
 from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
@@ -57,10 +57,6 @@ log = logging.getLogger(__name__)
 
 
 _MODES = ("run", "multirun", "cfg", "info", "shell_completion")  # Hydra accepts one of them
-
-
-class RunFailedError(Exception):
-    """Error for a run that failed or is incomplete; its log gives the reason."""
 
 
 def train(
@@ -82,12 +78,12 @@ def train(
     request, dry_run = _request(flags), flags.dry_run
     rest = [argument for argument in arguments if argument not in (*flags.overrides, *DRY_RUN)]
     if flags.shell_completion:
-        return _run_hydra([*rest, *flags.overrides])
+        return run_hydra([*rest, *flags.overrides])
     try:
         if flags.help or flags.hydra_help or flags.info or flags.cfg:
             _check_shown(request)
         if flags.help or flags.hydra_help or flags.info:
-            return _run_hydra([*rest, *flags.overrides])
+            return run_hydra([*rest, *flags.overrides])
         if flags.multirun and not flags.cfg:
             return _sweep(request, rest, dry_run)
         with composition.composer(request):
@@ -96,7 +92,7 @@ def train(
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.compose_error(error)) from error
     if cfg is None:
-        return _run_hydra([*rest, *overrides])
+        return run_hydra([*rest, *overrides])
     if continued:
         check_seed(cfg, continued)
     if dry_run:
@@ -122,7 +118,7 @@ def train(
     with _alone(directory), nullcontext() if continued else _undone(directory, new_parents):
         job = [f"hydra.job.id={job_id}"] if (job_id := slurm.job_id()) else []  # .hydra/hydra.yaml records it
         arguments = [*rest, *overrides, f"hydra.run.dir={composition.quoted(directory)}", *job]
-        return _run_hydra(arguments, checkpoint=checkpoint)
+        return run_hydra(arguments, job=partial(_job, checked=cfg, checkpoint=checkpoint))
 
 
 def _previous(cfg: DictConfig, target: Path, request: Request, machines: int) -> Path | None:
@@ -235,7 +231,7 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     name, sweep_dir = f"++sweep.name={plan.name}", f"hydra.sweep.dir={composition.quoted(plan.directory)}"
     try:
         with watchdog.paused(), _undone(plan.directory, new_parents) if is_new else nullcontext():  # workers save
-            code = _run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, sweep_dir], is_sweep=True)
+            code = run_hydra([*flags, *plan.overrides, *launcher_overrides(cfg), name, sweep_dir], is_sweep=True)
     except NoProgressError as error:
         print_error(str(error))
         code = FAILED
@@ -333,43 +329,10 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
     return configs[0]
 
 
-def _run_hydra(arguments: Sequence[str], is_sweep: bool = False, checkpoint: Checkpoint | None = None) -> int:
-    """Run Hydra's own main, which raises errors instead of printing them; return the exit code."""
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
-    if folder := parse_overrides(arguments).config_path:
-        arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
-    sys.argv = ["hydratune", *arguments]
-    start = hydra.main(f"pkg://{composition.CONFIG_MODULE}", "train", **VERSION_BASE)
-    errors: list[ConfigError | RunFailedError] = []
-    started: list[DictConfig] = []
-
-    def job(cfg: DictConfig) -> None:
-        started.append(cfg)
-        try:
-            _job(cfg, checkpoint)
-        except (ConfigError, RunFailedError) as error:
-            errors.append(error)
-
-    try:
-        start(job)()
-        if errors:
-            raise errors[0]
-    except RunFailedError:
-        return FAILED
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition.compose_error(error)) from error
-    except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
-            raise
-        fix = "Leave out what is set below hydra."
-        raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
-    return 0
-
-
-def _job(cfg: DictConfig, checkpoint: Checkpoint | None) -> None:
-    """Run one job inside Hydra, which has composed the config again."""
+def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) -> None:
+    """Run one job inside Hydra, which has composed the checked config again."""
     composition.register_resolvers()
-    check_config(cfg)
+    composition.check_unchanged(cfg, checked)
     job = hydra_job()
     job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
     directory = os.path.relpath(run_directory(cfg, job.directory))

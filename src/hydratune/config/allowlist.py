@@ -52,10 +52,8 @@ _HYDRA = {
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     ),
-    "hydra.sweeper": (
-        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
-        "hydra_plugins.hydratune.sweeper.HydratuneSweeper",
-    ),
+    # Hydra's own sweeper would add the overrides of its `params` to jobs that were checked without them.
+    "hydra.sweeper": ("hydra_plugins.hydratune.sweeper.HydratuneSweeper",),
 }
 
 

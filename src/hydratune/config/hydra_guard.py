@@ -100,6 +100,14 @@ def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
             yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
 
 
+def unsafe(hydra: DictConfig) -> Iterator[Mistake]:
+    """Yield the errors of `code`, and an error for each `_target_` below `hydra` that is not allowed there."""
+    yield from code(hydra)
+    for key, node in allowlist.targets(OmegaConf.to_container(hydra, resolve=False), "hydra"):
+        if wrong := allowlist.check_target(node["_target_"], f"{key}._target_"):
+            yield wrong
+
+
 def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
     """Yield an error for each setting below `hydra` that can run code or that a run cannot have."""
     yield from code(hydra)
@@ -158,6 +166,8 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
     elif has_literal_secret(text):
         yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
+    elif not str(path).isprintable():  # a line break would be another line of Slurm's script
+        yield Mistake(key, "a directory without control characters in its path", repr(str(path)), fix)
     elif "${" in text:  # an escaped interpolation, which Hydra would resolve in the directory that it receives
         yield Mistake(key, "a directory without ${", repr(text), fix)
     elif not existing_parent.is_dir():

@@ -160,13 +160,16 @@ def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
 
 
 def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mistake]:
-    """Yield an error for a folder outside the sweep's directory."""
+    """Yield an error for a folder outside the sweep's directory, or whose path would break a line of a script."""
     default = "${hydra.sweep.dir}/"
     if value.startswith(default):
         value = f"{sweep_directory or '.'}/{value.removeprefix(default)}"
     parent_directory = Path(sweep_directory or ".").resolve()
     if "${" in value or "\0" in value or not Path(value).resolve().is_relative_to(parent_directory):
         yield Mistake(key, "a folder below hydra.sweep.dir", repr(value), "Leave it out.")
+    elif not str(path := Path(value).resolve()).isprintable():
+        fix = "Rename the directory, or leave the key out."
+        yield Mistake(key, "a path without control characters", repr(str(path)), fix)
 
 
 def _flat(node: Mapping[Any, Any], leaves: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:

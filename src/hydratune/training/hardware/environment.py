@@ -1,12 +1,19 @@
-"""Environment variables by which launchers number the processes of a run; only those of our launcher count."""
+"""Environment variables of a run's processes: numbers from launchers, and the directory of compiled kernels."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import stat
+import tempfile
+from pathlib import Path
+
+from hydratune.utils.files import PRIVATE_FOLDER
 
 log = logging.getLogger(__name__)
 
+_COMPILE_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 _RANK_PID = "HYDRATUNE_RANK_PID"
 # Read by torch, accelerate, or transformers: torchrun, MPI, Slurm's PMI, `accelerate launch`, PyTorchJob.
 _NAMES = {
@@ -46,3 +53,28 @@ def ignore_other_launchers() -> None:
             "hardware=ddp to start several",
             ", ".join(names),
         )
+
+
+def set_compile_cache() -> None:
+    """Let torch.compile cache its kernels where other users cannot write.
+
+    torch runs the code in its cache. By default, that is /tmp/torchinductor_USER, which others may have created.
+    """
+    if _COMPILE_CACHE in os.environ:
+        return
+    path = Path(tempfile.gettempdir()) / f"hydratune-torchinductor-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        path.mkdir(PRIVATE_FOLDER)
+    if not _is_private(path):
+        path = Path.home() / ".cache" / "hydratune" / "torchinductor"
+        path.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
+    os.environ[_COMPILE_CACHE] = str(path)
+
+
+def _is_private(path: Path) -> bool:
+    """Return whether a path is a directory of this user, and no link, into which no one else may write."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o022

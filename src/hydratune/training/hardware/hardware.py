@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.config.configurable import Configurable
 from hydratune.training.hardware import choices
-from hydratune.training.hardware.environment import ignore_other_launchers, is_rank
+from hydratune.training.hardware.environment import ignore_other_launchers, is_rank, set_compile_cache
 from hydratune.utils.errors import ConfigError, Mistake, one_line
 from hydratune.utils.machine import free_memory, machine
 
@@ -154,6 +154,8 @@ class Hardware(Configurable):
             if compiled.value or compiled.why:
                 message = "torch.compile" if compiled.value else "no torch.compile"
                 self._said.append(message + f" ({compiled.why})" * bool(compiled.why))
+        if args.torch_compile:
+            set_compile_cache()
 
     def fit_batch_size(self, trainer: Trainer, checkpoint: str | None = None) -> None:
         """Split batches that do not fit into memory; see `hydratune.training.hardware.batch_size`."""

@@ -1,0 +1,65 @@
+"""Hydra's own main, for configs that were checked."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from hydratune.config import composition
+from hydratune.utils.arguments import parse_overrides
+from hydratune.utils.errors import FAILED, ConfigError, Mistake, one_line
+from hydratune.utils.hydra_versions import VERSION_BASE
+
+Job = Callable[[DictConfig], None]
+
+
+class RunFailedError(Exception):
+    """Error for a run that failed or is incomplete; its log gives the reason."""
+
+
+def run_hydra(arguments: Sequence[str], is_sweep: bool = False, job: Job | None = None) -> int:
+    """Run Hydra's own main, which raises errors instead of printing them; return the exit code.
+
+    Args:
+        arguments: Command-line arguments.
+        is_sweep: Whether they start a sweep, whose workers do not call `job`.
+        job: Function that runs the single job with the config that Hydra has composed.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a shortened traceback and exits with 1
+    if folder := parse_overrides(arguments).config_path:
+        arguments = [*arguments, "--config-path", str(Path(folder).absolute())]  # Hydra would read it from our package
+    sys.argv = ["hydratune", *arguments]
+    start = hydra.main(f"pkg://{composition.CONFIG_MODULE}", "train", **VERSION_BASE)
+    errors: list[ConfigError | RunFailedError] = []
+    started: list[DictConfig] = []
+
+    def run_job(cfg: DictConfig) -> None:
+        started.append(cfg)
+        try:
+            if job is not None:
+                job(cfg)
+        except (ConfigError, RunFailedError) as error:
+            errors.append(error)
+
+    try:
+        with composition.checked_loading():
+            start(run_job)()
+        if errors:
+            raise errors[0]
+    except RunFailedError:
+        return FAILED
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(composition.compose_error(error)) from error
+    except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
+        if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
+            raise
+        fix = "Leave out what is set below hydra."
+        raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
+    return 0
