@@ -225,7 +225,7 @@ def test_config_path_can_be_relative(own_directory, monkeypatch, flag):
     """A run of a primary config of the user starts, and is resumed: Hydra alone takes only absolute paths."""
     shutil.copytree(composition.shipped_dir(), own_directory / "mine")
     started = []
-    monkeypatch.setattr("hydratune.cli.train._job", lambda cfg, _: started.append(cfg.seed))
+    monkeypatch.setattr("hydratune.cli.train._job", lambda cfg, **_: started.append(cfg.seed))
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda *_: SimpleNamespace(checkpoint=None))
     monkeypatch.setattr("sys.argv", ["hydratune"])
     typed = ["dataset=digits", "task=image_classification", "model=vit_tiny", "tracking=none", "hydra.run.dir=run"]
@@ -267,7 +267,7 @@ def test_the_same_command(toy, store, own_directory):
         process.kill()
     (directory,) = own_directory.glob("outputs/*-*/*")
     assert second.returncode == 2
-    assert "where another process is at work. Wait for it, or end it." in second.stderr
+    assert "where another process is at work" in second.stderr
     assert hydratune(*toy, "trainer.args.num_train_epochs=2", "resume=auto", "hydra.run.dir=other").returncode == 0
     again = hydratune(*command)
     assert again.returncode == 0, again.stderr
