@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from hydratune.cli import main, train
 from hydratune.cli.train import checked
-from hydratune.config import composition, hydra_guard
+from hydratune.config import checked_loader, hydra_guard
 from hydratune.config.composition import Request, composer
 from hydratune.training.preflight import Coverage
 from hydratune.utils.errors import ConfigError
@@ -186,7 +186,7 @@ def test_file_that_changes_after_the_check(own_directory, monkeypatch, name):
 
 def test_file_that_changes_is_used_without_the_check(own_directory, monkeypatch, canary):
     """Positive control: Hydra reads the file again, and its callback runs."""
-    monkeypatch.setattr(composition, "checked_loading", nullcontext)
+    monkeypatch.setattr(checked_loader, "checked_loading", nullcontext)
     copy = {"_target_": "shutil.copy", "src": "later.yaml", "dst": "canary"}
     command = changed_later(own_directory, monkeypatch, {"hydra": {"callbacks": {"x": copy}}})
     with pytest.raises(UserWarning, match="on_run_start"):  # what it returns is no callback

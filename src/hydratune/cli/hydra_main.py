@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import composition
+from hydratune.config import checked_loader, composition
 from hydratune.utils.arguments import parse_overrides
 from hydratune.utils.errors import FAILED, ConfigError, Mistake, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
@@ -49,7 +49,7 @@ def run_hydra(arguments: Sequence[str], is_sweep: bool = False, job: Job | None 
             errors.append(error)
 
     try:
-        with composition.checked_loading():
+        with checked_loader.checked_loading():
             start(run_job)()
         if errors:
             raise errors[0]

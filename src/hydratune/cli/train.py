@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune.cli.hydra_main import RunFailedError, run_hydra
 from hydratune.cli.run_summary import oom_hint, show
-from hydratune.config import composition, hydra_guard
+from hydratune.config import checked_loader, composition, hydra_guard
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
@@ -332,7 +332,7 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
 def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) -> None:
     """Run one job inside Hydra, which has composed the checked config again."""
     composition.register_resolvers()
-    composition.check_unchanged(cfg, checked)
+    checked_loader.check_unchanged(cfg, checked)
     job = hydra_job()
     job = replace(job, check_rows=row_check(job.directory), checkpoint=checkpoint)
     directory = os.path.relpath(run_directory(cfg, job.directory))

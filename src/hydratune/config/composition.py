@@ -15,8 +15,6 @@ from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_module
-from hydra._internal import hydra as hydra_internal
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
@@ -227,39 +225,6 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
     HydraConfig.instance().set_config(cfg)  # resolves ${hydra:...}
     return cfg
-
-
-class CheckedLoader(ConfigLoaderImpl):
-    """Loader that checks the node `hydra` of each config that Hydra composes, before Hydra uses the node.
-
-    Hydra reads the config files again after they were checked, also in the processes of workers. By then, a file can
-    be another one, e.g. a link whose target was downloaded meanwhile.
-    """
-
-    def load_configuration(self, *arguments: Any, **options: Any) -> DictConfig:
-        """Compose a config; raise ConfigError if its node `hydra` can run code or write elsewhere."""
-        cfg = super().load_configuration(*arguments, **options)
-        register_resolvers()
-        if mistakes := [*hydra_guard.unsafe(cfg.hydra)]:
-            raise ConfigError(*mistakes)
-        return cfg
-
-
-@contextmanager
-def checked_loading() -> Iterator[None]:
-    """Let Hydra's own main use `CheckedLoader`."""
-    loader, hydra_internal.ConfigLoaderImpl = hydra_internal.ConfigLoaderImpl, CheckedLoader  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        hydra_internal.ConfigLoaderImpl = loader  # type: ignore[attr-defined]
-
-
-def check_unchanged(cfg: DictConfig, checked: DictConfig) -> None:
-    """Raise ConfigError if the config that Hydra composed for a run is not the one that was checked."""
-    if OmegaConf.to_container(cfg) != OmegaConf.to_container(without_hydra(checked)):
-        got = "config files that have changed since"
-        raise ConfigError(Mistake("overrides", "the config that was checked", got, "Run the command again."))
 
 
 def _ordered(overrides: Sequence[str]) -> list[str]:
