@@ -180,6 +180,31 @@ def test_parameter_of_a_database_needs_to_be_typed(scheme, parameter):
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
+HIDDEN = [
+    "host=sk-0123456789abcdef0123.evil.example",  # looks like a token
+    "host=hf_0123456789abcdef0123.evil.example",
+    "service=npm_0123456789abcdef0123456789abcdef0123",
+    "host={}.evil.example",  # would be asked of a name server
+    "hostaddr={}",
+    "application_name={}",
+    "options={}",
+    "token={}",
+    "credentials=/home/me/.secrets",
+    "require_auth=password",
+]
+
+
+@pytest.mark.parametrize("parameter", HIDDEN)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql"])
+def test_parameter_that_looks_like_a_secret_is_compared(scheme, parameter):
+    """Only passwords are left out of an address; the control is a password with the same value."""
+    address = f"{scheme}://good.example:5432/db"
+    servers.confirm_typed([f"sweep.storage={address}"])
+    assert servers.mistake(f"{address}?{parameter.format(SECRET)}", "uri") is not None
+    assert servers.mistake(f"{address}?password={parameter.format(SECRET).partition('=')[2]}", "uri") is None
+    assert SECRET not in os.environ[servers.VARIABLE]
+
+
 UNREADABLE = [
     "http:/evil.example",
     "http:evil.example",

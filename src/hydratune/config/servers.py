@@ -35,6 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("mssql", "mysql", "postgresql")
 _HIDDEN_HOSTS = ("conninfo", "dsn", "odbc_connect")  # parameters that are addresses in another syntax
 _DATABRICKS = re.compile(r"databricks(://[\w.:-]+)?")  # a workspace, which a profile of the user names
+_PASSWORDS = ("passwd", "password", "pwd", "ssl_key_password", "sslpassword")  # parameters of databases
 _AMBIGUOUS = re.compile(r"[\s\\]")  # characters at which parsers of addresses disagree about the host
 _UNCLEAR = ""  # the server of an address that parsers may read in different ways; it is never confirmed
 
@@ -167,8 +168,13 @@ def _database(uri: str) -> str:
         return _UNCLEAR
     if any(name in url.query for name in _HIDDEN_HOSTS):
         return _UNCLEAR
-    # Parameters can name another host, or a file with one. Secrets are left out, since the result is recorded.
-    parameters = {name: value for name, value in url.query.items() if redact(f"?{name}={value}") == f"?{name}={value}"}
+    # Parameters can name another host, or a file with one. Passwords are left out, since the result is recorded. Other
+    # parameters may not hold a secret: `host=TOKEN.evil.example` would send it.
+    parameters = {name: value for name, value in url.query.items() if name.lower() not in _PASSWORDS}
+    if any(
+        redact(text) != text for text in (str(url.host), *(f"?{name}={value}" for name, value in parameters.items()))
+    ):
+        return _UNCLEAR
     address = url.set(drivername=url.get_backend_name(), query=parameters)
     return address._replace(username=None, password=None, database=None).render_as_string()
 
