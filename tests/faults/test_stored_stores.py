@@ -17,7 +17,7 @@ from hydratune.config import servers
 from hydratune.config.composition import Request, composer
 from hydratune.tracking.client import connect
 from hydratune.tracking.delivery import POINTER, Delivery, checked_pointer, pointer
-from hydratune.tracking.journal import JOURNAL, Entry
+from hydratune.tracking.journal import JOURNAL, Entry, Journal
 from hydratune.utils.errors import FAILED, ConfigError
 
 
@@ -195,3 +195,38 @@ def test_artifacts_are_written_where_it_was_checked(own_directory, foreign_run, 
         upload(Entry("artifact", {"path": path, "folder": ""}, 0))
     assert (own / "payload.txt").is_file()
     assert not elsewhere.exists()
+
+
+RUN = {
+    "kind": "run",
+    "key": "k",
+    "experiment": "e",
+    "name": "n",
+    "tags": {},
+    "began": 0,
+    "uri": "sqlite:///outputs/x.db",
+}
+INVALID = [
+    *({**RUN, "uri": uri} for uri in (["http://evil.example"], {"a": "http://evil.example"}, None, 1)),
+    *({**RUN, name: ["x"]} for name in ("kind", "key", "experiment", "name", "tags", "began")),
+    {**RUN, "tags": {"hydratune.directory": ["x"]}},
+    {"kind": "continue", "tags": {"a": 1}},
+    {"kind": "params", "params": {"a": None}},
+    {"kind": "artifact", "path": ["x"], "folder": ""},
+    {"kind": "status", "status": "FINISHED", "ended": "x"},
+    *(
+        {"kind": "metrics", "points": [point]}
+        for point in (["a", "x", 0, 0], [["a"], 1.0, 0, 0], ["a", 1.0, 0], "abcd", 1)
+    ),
+]
+
+
+@pytest.mark.parametrize("values", INVALID, ids=json.dumps)
+def test_entry_with_another_type_is_skipped(own_directory, values):
+    """A journal of someone else may be JSON with any values; the rest of it counts."""
+    point = {"kind": "metrics", "points": [["loss", 0.5, 1, 2], ["loss", 1, 1, 3]]}
+    (own_directory / JOURNAL).write_text("".join(json.dumps(line) + "\n" for line in (RUN, values, point)))
+    journal = Journal(own_directory)
+    assert journal.damaged == 1
+    assert [entry.kind for entry in journal.entries(0)] == ["run", "metrics"]  # positive control
+    assert journal.uri == RUN["uri"]

@@ -32,6 +32,7 @@ _NEEDED = {
     "model": ("folder", "name", "step"),
     "status": ("status", "ended"),
 }
+_OTHER_TYPES = ("began", "ended", "params", "points", "step", "tags")  # required values that are not texts
 DIRECTORY = "hydratune.directory"  # tag: the absolute path of the run directory
 JOURNAL, SENT, LOCK = "tracking.jsonl", "tracking.sent", ".tracking.lock"
 
@@ -206,14 +207,31 @@ class Journal:
 
 
 def _is_entry(values: Any) -> bool:
-    """Return whether a JSON document has the required values of its kind of entry."""
-    if not isinstance(values, dict) or values.get("kind") not in _NEEDED:
+    """Return whether a JSON document has the required values of its kind of entry, each with its type."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    needed = _NEEDED.get(kind) if isinstance(kind, str) else None
+    if needed is None or not all(name in values for name in needed):
         return False
-    if not all(name in values for name in _NEEDED[values["kind"]]):
+    texts = {name: value for name, value in values.items() if name in needed and name not in _OTHER_TYPES}
+    for name in ("params", "tags") if kind != "model" else ():
+        if not isinstance(values.get(name, {}), dict):
+            return False
+        texts |= values.get(name, {})
+    points = values["points"] if kind == "metrics" else []
+    numbers = [values[name] for name in ("began", "ended") if name in needed]
+    return (
+        isinstance(points, list)
+        and all(map(_is_point, points))
+        and all(isinstance(value, str) for value in texts.values())
+        and all(isinstance(value, int) for value in numbers)
+    )
+
+
+def _is_point(values: Any) -> bool:
+    if not isinstance(values, list) or len(values) != len(Point._fields):
         return False
-    points = values["points"] if values["kind"] == "metrics" else []
-    are_points = isinstance(points, list) and all(isinstance(point, list) and len(point) == 4 for point in points)
-    return are_points and all(isinstance(values.get(name, {}), dict) for name in ("params", "tags"))
+    name, value, at, step = values
+    return isinstance(name, str) and isinstance(value, int | float) and isinstance(at, int) and isinstance(step, int)
 
 
 def journals(directory: Path) -> list[Journal]:
