@@ -13,6 +13,8 @@ from hydratune.sweep.study import Study
 from hydratune.utils.errors import ConfigError
 
 slurm = pytest.importorskip("hydratune.sweep.slurm", reason="submitit is not installed")
+from submitit.core.utils import DelayedSubmission, JobPaths  # noqa: E402 (after the check that it is installed)
+from submitit.slurm.slurm import SlurmJobEnvironment  # noqa: E402
 
 
 @pytest.fixture
@@ -94,6 +96,38 @@ def test_worker_that_submitit_does_not_requeue_was_preempted(toy, compose, monke
     signal.signal(signal.SIGUSR2, refuse)  # as submitit does before it starts the worker
     cfg = compose("hydra/launcher=submitit_slurm", "+hydra.job.num=0", f"hydra.sweep.dir={Path('s').resolve()}")
     assert worker.work(cfg) == worker.PREEMPTED
+
+
+class Worker:
+    """A function that submitit can start again."""
+
+    def __call__(self):
+        """Do nothing."""
+
+    def checkpoint(self):
+        """Return what the job does when it starts again."""
+        return DelayedSubmission(self)
+
+
+@pytest.mark.usefixtures("handled_signals")
+@pytest.mark.parametrize("most", [0, 1])
+def test_job_at_its_time_limit_is_requeued_up_to_max_num_timeout_times(toy, compose, commands, monkeypatch, most):
+    """With submitit's own handler of SIGUSR2; otherwise, the parent of the sweep replaces the worker."""
+    fake_study([*toy, "trainer.args.weight_decay=0,0.1", "hydra.sweep.dir=s"])
+    monkeypatch.setattr(Study, "claim", lambda _: signal.raise_signal(signal.SIGUSR2))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    commands(scontrol='echo "$@" >>calls')
+    submission = DelayedSubmission(Worker())
+    submission.set_timeout(0, most)  # minutes, and the number of restarts
+    SlurmJobEnvironment()._handle_signals(JobPaths(Path("s").resolve(), "7"), submission)
+    cfg = compose("hydra/launcher=submitit_slurm", "+hydra.job.num=0", f"hydra.sweep.dir={Path('s').resolve()}")
+    if most:
+        with pytest.raises(SystemExit):
+            worker.work(cfg)
+        assert Path("calls").read_text() == "requeue 7\n"
+    else:
+        assert worker.work(cfg) == worker.PREEMPTED
+        assert not Path("calls").exists()
 
 
 @pytest.mark.parametrize(
