@@ -68,6 +68,11 @@ def install() -> None:
     replace()
 
 
+def is_installed() -> bool:
+    """Return whether this process has called `install`."""
+    return bool(_zygote)
+
+
 def replace() -> None:
     """Replace the function by which Python starts processes."""
     _posixsubprocess.fork_exec = subprocess._fork_exec = fork_exec  # type: ignore[attr-defined]

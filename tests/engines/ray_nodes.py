@@ -40,6 +40,12 @@ _PATIENT = {
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
 }
+# The head finds out in 3 seconds, and not in 20, that a node is gone: a killed one refuses connections.
+_HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
 # For the machine that connects through Ray Client.
 PATIENT_CLIENT = {"RAY_CLIENT_INITIAL_CONNECTION_TIMEOUT_S": "100", "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "100"}
 _SHARED = ["--num-cpus=1", "--object-store-memory=80000000", "--min-worker-port=0", "--max-worker-port=0", "--block"]
@@ -126,7 +132,7 @@ def cluster() -> Iterator[Cluster]:
 def _node(folder: Path, *arguments: str) -> Iterator[Node]:
     """Start a node without the variables of the tests' sweeps, wait until it is ready, and stop it."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("HYDRATUNE_", "SWEEP_"))}
-    environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, "PYTHONPATH": str(TESTS)}
+    environment |= {**AUTHENTICATION, **_QUIET, **_PATIENT, **_HEALTH, "PYTHONPATH": str(TESTS)}
     output = Path(tempfile.mkstemp(dir=folder)[1])
     with output.open("w") as file:
         command = [str(RAY), *arguments, *_SHARED]

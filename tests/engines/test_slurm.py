@@ -19,6 +19,7 @@ from real_sweeps import studies
 REASON = missing()
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=str(REASON))]
 HERE = Path(__file__).parent
+PYTHONPATH = f"{HERE}:{HERE / 'preloading'}:{HERE.parent}"
 PAGE = "slurm.md"
 ONE_NODE, SEVERAL_NODES, SWEEP = scripts(PAGE).values()
 STEP = 3  # at whose end a run waits for a signal
@@ -79,7 +80,7 @@ class User:
     def environment(self):
         """Return the variables of the user's shell."""
         path = f"{self.directory}/bin:{self.cluster.environment['PATH']}"
-        own = {"PATH": path, "PYTHONPATH": str(HERE), "HYDRATUNE_ALLOW": "waiting.WaitForSignal"}
+        own = {"PATH": path, "PYTHONPATH": PYTHONPATH, "HYDRATUNE_ALLOW": "waiting.WaitForSignal"}
         return {**self.cluster.environment, **own}
 
     def log(self):

@@ -1,0 +1,28 @@
+"""Processes of a Slurm job that train by `hardware=ddp` are forks of the one that starts them: see tests/preloaded.py.
+
+Python imports this module by itself when a process of the job starts, since its folder is in PYTHONPATH.
+"""
+
+import importlib
+import sys
+
+_IMPORTED = (
+    "hydratune.training.run",
+    "hydratune.training.trainer.cpu_speedups",
+    "hydratune.training.trainer.trainer",
+    "transformers.models.bert.modeling_bert",
+)
+
+
+def _starts_ranks(command: list[str]) -> bool:
+    is_run = any(word.endswith("/hydratune") for word in command[:2]) and "hardware=ddp" in command
+    return (is_run and "-m" not in command) or "submitit.core._submit" in command
+
+
+if _starts_ranks(sys.orig_argv):
+    import preloaded
+
+    if not preloaded.is_installed():
+        for name in _IMPORTED:
+            importlib.import_module(name)
+        preloaded.install()
