@@ -40,7 +40,7 @@ _PATIENT = {
     "RAY_agent_register_timeout_ms": "300000",
     "RAY_worker_register_timeout_seconds": "300",
 }
-# The head finds out in 3 seconds, and not in 20, that a node is gone: a killed one refuses connections.
+# The head detects a killed node, which refuses connections, after 3 seconds instead of 20.
 _HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",

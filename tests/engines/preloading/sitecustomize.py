@@ -1,4 +1,4 @@
-"""Processes of a Slurm job that train by `hardware=ddp` are forks of the one that starts them: see tests/preloaded.py.
+"""Fork the ranks of a Slurm job from the process that starts them, which halves their CPU time; see tests/preloaded.py.
 
 Python imports this module by itself when a process of the job starts, since its folder is in PYTHONPATH.
 """
