@@ -29,8 +29,9 @@ from omegaconf.resolvers import oc
 
 from hydratune.config import hydra_guard
 from hydratune.config.dataset_name import data_name
+from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
@@ -123,9 +124,8 @@ def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
         for choice in _chosen(override):
             if choice not in names and (choice, override.key_or_group) != (None, "experiment"):
                 key = override.key_or_group
-                command = f"hydratune configs {key}"
-                fix = did_you_mean(choice, names, f"Run `{command}`.")
-                yield str(override.input_line), Mistake(key, one_of(names, command), repr(choice), fix)
+                expected, fix = one_of(names, f"hydratune configs {key}"), suggest_option(key, choice, names)
+                yield str(override.input_line), Mistake(key, expected, repr(choice), fix)
 
 
 def check_single(request: Request) -> Iterator[Mistake]:

@@ -18,8 +18,9 @@ from hydratune.config import allowlist, hydra_guard, instantiate
 from hydratune.config.composition import options, shipped_dir, without_hydra
 from hydratune.config.rules import agreement, bounds, select
 from hydratune.config.signatures import Signature, signature, type_error
+from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
+from hydratune.utils.errors import ConfigError, Mistake, nearest, one_of
 from hydratune.utils.provenance import has_literal_secret, is_secret
 
 # The nodes that a run builds, each by its `_target_`.
@@ -221,7 +222,9 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
     valid_keys = top_level_keys()
     for key in plain:
         if key not in valid_keys:
-            fix = did_you_mean(key, valid_keys, f"Put values of your own below vars: vars.{key}.")
+            others = {name: value for name, value in plain.items() if name in valid_keys}
+            close = suggest_key(key, others) or nearest(key, valid_keys)
+            fix = f"Did you mean {close}?" if close else f"Put values of your own below vars: vars.{key}."
             yield Mistake(key, one_of(valid_keys, "hydratune --cfg job"), repr(key), fix)
     for key in BUILT:
         node = select(plain, key)
@@ -265,13 +268,9 @@ def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -
             if not skip and (expected_type := type_error(target_signature.parameters[name], value)):
                 yield Mistake(full_key, expected_type, repr(value), _suggest_fix(full_key, value, expected_type))
         elif not target_signature.accepts_any:
-            fix = did_you_mean(
-                name,
-                target_signature.parameters,
-                f"Remove it with '~{full_key}', or see the arguments of {target_signature.path}.",
-            )
-            if close := nearest(name, target_signature.parameters):
-                fix = f"Did you mean {key}.{close}?"
+            close = suggest_argument(name, target_signature.parameters)
+            otherwise = f"Remove it with '~{full_key}', or see the arguments of {target_signature.path}."
+            fix = f"Did you mean {key}.{close}?" if close else otherwise
             yield Mistake(full_key, f"an argument of {node['_target_']}", repr(name), fix)
     if not node.get("_partial_"):
         for name, parameter in target_signature.parameters.items():

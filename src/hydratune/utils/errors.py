@@ -16,6 +16,7 @@ from hydratune.utils.provenance import redact
 log = logging.getLogger(__name__)
 
 _MOST_OPTIONS = 8  # in a message
+_LONG_ENOUGH = 5  # characters of a beginning, which would otherwise fit by chance
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
 
 # Exit codes of the command line; docs/faults.md describes when each one is used.
@@ -98,9 +99,13 @@ def one_line(error: object, longest: int | None = None) -> str:
 
 
 def nearest(name: object, options: Iterable[str]) -> str | None:
-    """Return the option most similar to `name`; None if no option is similar enough to be the intended one."""
-    close = difflib.get_close_matches(str(name), list(options), n=1, cutoff=0.5)
-    return close[0] if close else None
+    """Return the option that is similar enough to `name`, or whose beginning is; None if there is none."""
+    text, names = str(name), list(options)
+    if close := difflib.get_close_matches(text, names, n=1, cutoff=0.7):
+        return close[0]
+    starts = [option[: len(text) + 1] for option in names]
+    close = difflib.get_close_matches(text, starts, n=1, cutoff=0.8) if len(text) >= _LONG_ENOUGH else []
+    return names[starts.index(close[0])] if close and starts.count(close[0]) == 1 else None
 
 
 def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:

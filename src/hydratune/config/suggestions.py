@@ -1,0 +1,100 @@
+"""Suggestions for mistyped keys and options: first other names of the same thing, then similar spellings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from hydratune.utils.errors import nearest
+
+# Short and other names of keys -> last part of the key that they mean.
+_KEYS = {
+    **dict.fromkeys(("lr", "learningrate"), "learning_rate"),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "max_epochs"), "num_train_epochs"),
+    **dict.fromkeys(("batch_size", "batchsize", "bs", "train_batch_size"), "per_device_train_batch_size"),
+    **dict.fromkeys(("eval_batch_size", "test_batch_size"), "per_device_eval_batch_size"),
+    **dict.fromkeys(("grad_accum", "gradient_accumulation", "accumulation_steps"), "gradient_accumulation_steps"),
+    **dict.fromkeys(("warmup", "warmup_ratio"), "warmup_steps"),
+    **dict.fromkeys(("scheduler", "lr_scheduler"), "lr_scheduler_type"),
+    **dict.fromkeys(("optimizer", "optimiser"), "optim"),
+    **dict.fromkeys(("gpus", "num_gpus", "devices", "num_processes"), "nproc_per_node"),
+    **dict.fromkeys(("max_seq_length", "max_len", "seq_len"), "max_length"),
+    **dict.fromkeys(("rank", "lora_rank", "lora_r"), "r"),
+    **dict.fromkeys(("random_seed", "manual_seed"), "seed"),
+    **dict.fromkeys(("trials", "num_trials"), "n_trials"),
+    **dict.fromkeys(("limit", "max_rows", "max_train_samples"), "max_samples"),
+    "wd": "weight_decay",
+    "alpha": "lora_alpha",
+    "num_workers": "dataloader_num_workers",
+    "resume_from_checkpoint": "resume",
+    "train_file": "train",
+    "model_name_or_path": "pretrained_model_name_or_path",
+}
+# Group -> other name -> option.
+OPTIONS: dict[str, dict[str, str]] = {
+    "task": {
+        **dict.fromkeys(("ner", "pos", "tagging", "token"), "token_classification"),
+        **dict.fromkeys(("classification", "text_classification", "text-classification"), "sequence_classification"),
+        **dict.fromkeys(("sft", "chat", "instruct"), "supervised_fine_tuning"),
+        **dict.fromkeys(("clm", "lm", "language_modeling", "text-generation"), "causal_lm"),
+        **dict.fromkeys(("mlm", "fill-mask"), "masked_lm"),
+        **dict.fromkeys(("qa", "squad", "question-answering"), "question_answering"),
+        **dict.fromkeys(("summarization", "translation", "text2text"), "seq2seq"),
+        **dict.fromkeys(("multilabel", "multi_label"), "multi_label_classification"),
+        **dict.fromkeys(("image", "vision"), "image_classification"),
+        "swag": "multiple_choice",
+    },
+    "sweep": dict.fromkeys(("bayes", "bayesian", "optuna"), "tpe"),
+    "hardware": {**dict.fromkeys(("cuda", "single_gpu"), "gpu"), **dict.fromkeys(("multi_gpu", "distributed"), "ddp")},
+    "tracking": dict.fromkeys(("off", "false", "null"), "none"),
+    "adapter": dict.fromkeys(("peft", "low_rank"), "lora"),
+}
+# Group -> overrides that take the ID of a repository on the Hub.
+_HUB = {
+    "model": "model=pretrained model.pretrained_model_name_or_path={}",
+    "dataset": "dataset=hub dataset.path={}",
+}
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+
+
+def suggest_option(group: str, choice: object, options: Iterable[str]) -> str:
+    """Return a hint for an option that a group does not have.
+
+    >>> suggest_option("task", "ner", ["causal_lm", "token_classification"])
+    'Did you mean token_classification?'
+    >>> suggest_option("model", "gpt2", ["bert", "gpt_tiny"])
+    'For a model on the Hub, set model=pretrained model.pretrained_model_name_or_path=gpt2.'
+    """
+    options = list(options)
+    alias = OPTIONS.get(group, {}).get(str(choice).lower())
+    if match := alias if alias in options else nearest(choice, options):
+        return f"Did you mean {match}?"
+    if group in _HUB and _HUB_ID.fullmatch(str(choice)):
+        return f"For a {group} on the Hub, set {_HUB[group].format(choice)}."
+    return f"Run `hydratune configs {group}`."
+
+
+def suggest_key(key: str, config: Mapping[str, Any]) -> str | None:
+    """Return the key of the config that a key without its path means; None if there is none or more than one.
+
+    >>> suggest_key("lr", {"seed": 1, "trainer": {"args": {"learning_rate": 1e-4}}})
+    'trainer.args.learning_rate'
+    """
+    name = _KEYS.get(key.lower(), key)
+    matches = [path for path in _paths(config) if path.rpartition(".")[2] == name]
+    return matches[0] if len(matches) == 1 else None
+
+
+def suggest_argument(name: str, parameters: Iterable[str]) -> str | None:
+    """Return the parameter that a name means or resembles; None if there is none."""
+    parameters = list(parameters)
+    alias = _KEYS.get(name.lower())
+    return alias if alias in parameters else nearest(name, parameters)
+
+
+def _paths(node: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{parent}{key}"
+        if isinstance(value, Mapping):
+            yield from _paths(value, f"{parent}{key}.")

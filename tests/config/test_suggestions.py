@@ -1,0 +1,93 @@
+"""Suggestions for mistyped keys and options."""
+
+import doctest
+
+import pytest
+
+from hydratune.config import composition, suggestions
+from hydratune.config.composition import Request, check_choices, options, shipped_dir
+from hydratune.utils.errors import ConfigError
+
+
+def hints(*overrides):
+    """Return the hints of the errors of some overrides."""
+    request = Request(overrides)
+    with composition.composer(request):
+        return [mistake.fix for _, mistake in check_choices(request)]
+
+
+def test_examples():
+    """The examples of the docstrings give what they say."""
+    assert doctest.testmod(suggestions).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "option"),
+    [
+        ("task=ner", "token_classification"),
+        ("task=sft", "supervised_fine_tuning"),
+        ("sweep=bayes", "tpe"),
+        ("hardware=cuda", "gpu"),
+        ("dataset=locl", "local"),
+        ("model=minilmm", "minilm"),
+    ],
+)
+def test_suggest_option_names_the_option(override, option):
+    """Another name of an option comes first, then a similar spelling."""
+    assert hints(override) == [f"Did you mean {option}?"]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "roberta-base", "distilbert/distilbert-base-uncased"])
+def test_suggest_option_takes_a_hub_model(name):
+    """A name of a checkpoint is no typo of an option: the hint has the two keys that take it."""
+    (hint,) = hints(f"model={name}")
+    assert f"model=pretrained model.pretrained_model_name_or_path={name}" in hint
+
+
+def test_suggest_option_takes_a_hub_dataset():
+    """The same for a dataset."""
+    (hint,) = hints("dataset=imdb")
+    assert "dataset=hub dataset.path=imdb" in hint
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("lr=1", "trainer.args.learning_rate"),
+        ("epochs=1", "trainer.args.num_train_epochs"),
+        ("batch_size=1", "trainer.args.per_device_train_batch_size"),
+        ("wd=1", "trainer.args.weight_decay"),
+        ("learning_rate=1", "trainer.args.learning_rate"),
+        ("max_samples=1", "dataset.max_samples"),
+        ("trainer.args.lr=1", "trainer.args.learning_rate"),
+        ("sede=1", "seed"),
+    ],
+)
+def test_suggest_key_names_the_whole_key(compose, override, key):
+    """A short name, or a name without its path, gives the key that can be pasted."""
+    from hydratune.config.validate import check_config
+
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose(override))
+    assert [mistake.fix for mistake in caught.value.mistakes] == [f"Did you mean {key}?"]
+
+
+def test_suggest_key_names_the_rank_of_an_adapter(compose):
+    """`rank` is an argument of the adapter, which only some configs have."""
+    from hydratune.config.validate import check_config
+
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose("adapter=lora", "rank=4"))
+    assert [mistake.fix for mistake in caught.value.mistakes] == ["Did you mean adapter.config.r?"]
+
+
+def test_suggest_key_makes_no_guess():
+    """A key that several nodes have is not suggested."""
+    assert suggestions.suggest_key("seed", {"a": {"seed": 1}, "b": {"seed": 2}}) is None
+
+
+def test_other_names_of_options_exist():
+    """Each option in the table is shipped."""
+    shipped = {(option.group, option.name) for option in options(shipped_dir())}
+    table = {(group, name) for group, names in suggestions.OPTIONS.items() for name in names.values()}
+    assert table <= shipped
