@@ -30,7 +30,7 @@ from hydratune.config.validate import check_config
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL
 from hydratune.training.job import Job
-from hydratune.utils import hub, signals
+from hydratune.utils import hub, image_formats, signals
 from hydratune.utils.errors import SAVED
 from hydratune.utils.machine import available_cpus
 from processes import IMPORTED, blank_plot
@@ -102,7 +102,11 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("hydratune.utils.env_variables._resolved", {})
     hub.is_reachable.cache_clear()
     trust._project.cache_clear()
-    for variable in (allowlist.VARIABLE, servers.VARIABLE):  # which a command sets, for its processes
+    for variable in (
+        allowlist.VARIABLE,
+        servers.VARIABLE,
+        image_formats.FOLDERS,
+    ):  # which a command sets, for its processes
         monkeypatch.setenv(variable, "")
     return workdir
 

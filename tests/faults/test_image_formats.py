@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import PIL.Image
 import pytest
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from PIL import EpsImagePlugin, Image
 
+from hydratune.config import hydra_guard
 from hydratune.tasks.image_classification import ImageClassification
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
@@ -52,3 +54,60 @@ def test_programs_would_run(canary, monkeypatch):
     with pytest.raises(OSError), Image.open("x.eps") as image:  # noqa: PT011 (of Pillow)
         image.load()
     assert canary.exists()
+
+
+@pytest.fixture
+def image_files(own_directory):
+    """Images in the current directory and outside it, and rows that name the one outside."""
+    private = own_directory.parent / "private"
+    for folder in (private, own_directory / "a"):
+        folder.mkdir()
+        PIL.Image.new("L", (2, 2)).save(folder / "x.png")
+    (own_directory / "link.png").symlink_to(private / "x.png")
+    (own_directory / "linked").symlink_to(private)
+    return private
+
+
+OUTSIDE = [
+    "{}/x.png",
+    "../private/x.png",
+    "a/../../private/x.png",
+    "link.png",
+    "linked/x.png",
+    "/proc/self/cwd/link.png",
+]
+
+
+def bad_rows(path, as_struct):
+    """The bad rows of a dataset with one image, given by its path or as `datasets` stores it."""
+    rows = Dataset.from_dict({"image": [{"bytes": None, "path": path} if as_struct else path], "label": ["a"]})
+    if as_struct:
+        from datasets import Image as ImageFeature
+
+        rows = rows.cast_column("image", ImageFeature())
+    return [*ImageClassification().bad_rows(DatasetDict(train=rows), ["a"])]
+
+
+@pytest.mark.parametrize("as_struct", [False, True])
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_rows_of_another_project_name_no_image_elsewhere(image_files, path, as_struct):
+    """The run of someone else would be trained on the user's images, and record them."""
+    path = path.format(image_files)
+    assert bad_rows(path, as_struct) == []  # positive control: the user's own rows may name any image
+    hydra_guard.restrict_images(["seed"])
+    assert [(row.row, row.column) for row in bad_rows(path, as_struct)] == [(0, "image")]
+
+
+@pytest.mark.parametrize("typed", ["dataset", "dataset.files.test", "dataset.path"])
+def test_typed_data_may_name_any_image(image_files, typed):
+    """The user has chosen it."""
+    hydra_guard.restrict_images([typed])
+    assert bad_rows(f"{image_files}/x.png", as_struct=False) == []
+
+
+@pytest.mark.parametrize("path", ["a/x.png", "{}/a/x.png", "a/../a/x.png"])
+def test_rows_of_another_project_name_images_inside(image_files, own_directory, path):
+    """Its own images, by paths relative to the current directory or absolute ones."""
+    assert image_files.is_dir()
+    hydra_guard.restrict_images(["dataset.max_samples"])
+    assert bad_rows(path.format(own_directory), as_struct=False) == []

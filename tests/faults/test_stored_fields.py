@@ -15,6 +15,7 @@ from fake_sweep import SPACE, fake, fake_study
 from hydratune.cli.main import dispatch
 from hydratune.config.composition import without_hydra
 from hydratune.config.instantiate import build
+from hydratune.config.validate import check_targets
 from hydratune.models import adapters
 from hydratune.training.trainer import checkpoint_files
 from hydratune.training.trainer.checkpoint_files import MANIFEST, commit
@@ -427,3 +428,47 @@ def test_evaluation_reads_files_of_the_user(evaluated, private, own_directory, i
     folder = evaluated("/nonexistent" if is_typed else str(own_directory), ELSEWHERE[0])
     typed = [f"dataset.files.test={private}/test.jsonl"] if is_typed else []
     assert dispatch(["evaluate", folder, *typed]) == 0
+
+
+@pytest.mark.parametrize("name", ["accelerator_config", "deepspeed", "resume_from_checkpoint", "trackio_space_id"])
+@pytest.mark.parametrize("value", ["{private}/secret.json", "../private/secret.json"])
+def test_arguments_of_someone_elses_run_name_no_files(compose, private, name, value):
+    """`predict` and `evaluate` check the stored arguments too; transformers would read the file and show its keys."""
+    (private / "secret.json").write_text('{"secret": 1}')
+    cfg = without_hydra(compose(f"+trainer.args.{name}={value.format(private=private)}"))
+    with pytest.raises(ConfigError) as caught:
+        check_targets(cfg)
+    assert [mistake.key for mistake in caught.value.mistakes] == [f"trainer.args.{name}"]
+
+
+def test_file_of_settings_would_be_read(private):
+    """Positive control: transformers shows what is in it."""
+    from transformers import TrainingArguments
+
+    (private / "secret.json").write_text('{"secret": 1}')
+    with pytest.raises(ValueError, match="secret"):
+        TrainingArguments(output_dir="x", accelerator_config=str(private / "secret.json"))
+
+
+HEADERS = {
+    "too long": (2**60).to_bytes(8, "little") + b"{}",
+    "no JSON": (2).to_bytes(8, "little") + b"}{",
+    "too short": b"\0",
+    "a shape that is too large": (64).to_bytes(8, "little")
+    + b'{"a":{"dtype":"F32","shape":[99999999999],"data_offsets":[0,4]}}'.ljust(64)
+    + bytes(4),
+    "overlapping tensors": (126).to_bytes(8, "little")
+    + (b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+       .ljust(126)) + bytes(4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", HEADERS.values(), ids=HEADERS)
+def test_damaged_weights_are_one_error(own_directory, content):
+    """The header of a file of weights is data from someone else."""
+    from safetensors.torch import load_file
+
+    (own_directory / "weights").write_bytes(content)
+    with pytest.raises(ConfigError) as caught, hub.loading("model.x", str(own_directory)):
+        load_file(own_directory / "weights")
+    assert [mistake.key for mistake in caught.value.mistakes] == ["model.x"]

@@ -323,7 +323,9 @@ def checked(request: Request, stored: Collection[str] = (), *, is_own_project: b
             mistakes += hydra_guard.stores(cfg, typed_keys)
             trusted_keys = [override.key_or_group for override in request.parsed] if is_own_project else typed_keys
             mistakes += hydra_guard.sending(cfg, trusted_keys)
-            mistakes += () if is_own_project else hydra_guard.data_files(cfg, typed_keys)
+            if not is_own_project:
+                mistakes += hydra_guard.data_files(cfg, typed_keys)
+                hydra_guard.restrict_images(typed_keys)
     if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
         raise ConfigError(*mistakes)
     return configs[0]

@@ -20,8 +20,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
+from hydratune.utils import hub
 from hydratune.utils.errors import Mistake, one_line
 from hydratune.utils.files import expand_home
+from hydratune.utils.image_formats import restrict_image_folders
 from hydratune.utils.provenance import has_literal_secret
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
@@ -246,10 +248,7 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
         nodes: Nodes of the config whose values the run reads.
     """
     plain: Any = {name: OmegaConf.to_container(cfg[name], resolve=True) for name in nodes}
-    allowed_folders = [
-        Path.cwd(),
-        *(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name.endswith("lib")),
-    ]
+    allowed_folders = _allowed_folders()
     for key, value in _texts(plain):
         is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
         if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed):
@@ -257,6 +256,22 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
         if not all(any(path.is_relative_to(folder) for folder in allowed_folders) for path in _read_paths(value)):
             fix = f"If you trust the run, set it on the command line: {key}={value}."
             yield Mistake(key, "a path inside the current directory, or one that is typed", repr(value), fix)
+
+
+def restrict_images(typed: Iterable[str]) -> None:
+    """Let the rows of another project's run name only images inside this project, unless the user typed the data.
+
+    Args:
+        typed: Keys of the overrides on the command line.
+    """
+    is_typed = any(key == "dataset" or key.startswith(("dataset.files", "dataset.path")) for key in typed)
+    restrict_image_folders(None if is_typed else [*_allowed_folders(), hub.home()])
+
+
+def _allowed_folders() -> list[Path]:
+    """Return the current directory, and those of installed packages."""
+    packages = (path for name, path in sysconfig.get_paths().items() if name.endswith("lib"))
+    return [Path.cwd(), *(Path(path).resolve() for path in packages)]
 
 
 def _read_paths(value: str) -> Iterator[Path]:

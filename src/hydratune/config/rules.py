@@ -115,6 +115,16 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake("trainer.args.max_steps", expected, repr(steps), "Set trainer.args.max_steps=-1.")
 
 
+def refused_arguments(args: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Yield an error for each of `trainer.args` that no run may have, such as names of files with settings."""
+    for name, (expected, fix) in REFUSED.items():
+        if args.get(name):
+            yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
+    if isinstance(args.get("accelerator_config"), str):
+        fix = "Write the settings themselves: trainer.args.accelerator_config={split_batches: true}."
+        yield Mistake("trainer.args.accelerator_config", "settings, not a file", repr(args["accelerator_config"]), fix)
+
+
 def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
     """Yield an error for each setting that Trainer would reject, or would accept with another meaning."""
     args = select(plain, "trainer.args")
@@ -126,12 +136,7 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
         fix = "Leave it out, or set trainer._target_=transformers.Trainer ~trainer.on_nan ~trainer.max_skipped."
         expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
         yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
-    for name, (expected, fix) in REFUSED.items():
-        if args.get(name):
-            yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
-    if isinstance(args.get("accelerator_config"), str):
-        fix = "Write the settings themselves: trainer.args.accelerator_config={split_batches: true}."
-        yield Mistake("trainer.args.accelerator_config", "settings, not a file", repr(args["accelerator_config"]), fix)
+    yield from refused_arguments(args)
     if select(plain, "hardware.eval_precision") and select(plain, "hardware.fsdp_config"):
         expected = "null with hardware.fsdp_config, which casts weights itself"
         yield Mistake("hardware.eval_precision", expected, "'fp32'", "Leave it out, or set hardware.precision=fp32.")

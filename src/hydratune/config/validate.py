@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, hydra_guard, instantiate
 from hydratune.config.composition import options, shipped_dir, without_hydra
-from hydratune.config.rules import agreement, bounds, select
+from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.signatures import Signature, signature, type_error
 from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
@@ -83,7 +83,8 @@ def check_targets(cfg: DictConfig) -> None:
         ConfigError: A target is invalid; it has all errors together.
     """
     mistakes: list[Mistake] = []
-    _code(cfg, mistakes)
+    args = select(_code(cfg, mistakes), "trainer.args")
+    mistakes += refused_arguments(args) if isinstance(args, dict) else ()
     if mistakes:
         raise ConfigError(*mistakes)
 

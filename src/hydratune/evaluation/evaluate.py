@@ -87,8 +87,10 @@ def evaluate(
         ConfigError: If an override is invalid, or if rows are unreadable or have labels that the model does not have.
     """
     cfg = _changed(run.cfg, overrides, config_dir)
-    if not started_here(run.directory) and (errors := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]):
-        raise ConfigError(*errors)
+    if not started_here(run.directory):
+        if errors := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]:
+            raise ConfigError(*errors)
+        hydra_guard.restrict_images(_keys(overrides))
     is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
     evaluation_name = _checked_name(name or _name(cfg, file_split))

@@ -225,6 +225,8 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
         output_dir: Directory that Trainer may write to.
         batch_size: Rows per batch; None for the run's batch size.
     """
+    from safetensors import SafetensorError
+
     from hydratune.training.effective_precision import precisions
 
     folder = run.directory / MODEL
@@ -236,7 +238,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     hardware.log_summary()
     try:
         model = _network(run, folder, task)
-    except (OSError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise _unloadable(folder, error) from error
     if not getattr(model, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
         model.to(args.device)

@@ -13,7 +13,7 @@ from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.single_label import SingleLabelTask
 from hydratune.utils.errors import ConfigError, Mistake, one_line
-from hydratune.utils.image_formats import restrict_image_formats
+from hydratune.utils.image_formats import is_allowed_image, restrict_image_formats
 
 if TYPE_CHECKING:
     import torch
@@ -105,6 +105,8 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
     from PIL import Image
 
     restrict_image_formats()
+    if not value["bytes"] and not is_allowed_image(value["path"]):
+        return "a file outside the current directory, in the data of someone else's run"
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
             mode = image.mode

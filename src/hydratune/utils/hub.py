@@ -70,20 +70,21 @@ def is_reachable() -> bool:
 
 def is_cached(kind: str, repo_id: str) -> bool:
     """Return whether the local cache has an earlier download of a `models` or `datasets` repository."""
-    prepared = Path(os.environ.get("HF_DATASETS_CACHE", _home() / "datasets"))
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE", home() / "datasets"))
     directories = [_cached(kind, repo_id)]
     if kind == "datasets":
         directories.append(prepared / repo_id.replace("/", "___"))
     return any(directory.is_dir() for directory in directories)
 
 
-def _home() -> Path:
+def home() -> Path:
+    """Return the directory of the cache of Hugging Face's libraries."""
     return Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
 
 
 def _cached(kind: str, repo_id: str) -> Path:
     """Return the directory of a repository in the local cache."""
-    return Path(os.environ.get("HF_HUB_CACHE", _home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
+    return Path(os.environ.get("HF_HUB_CACHE", home() / "hub")) / f"{kind}--{repo_id.replace('/', '--')}"
 
 
 def foreign_files(folder: Path) -> Iterator[str]:
@@ -202,13 +203,15 @@ def force_offline_if_unreachable(needed: Mapping[str, Repository]) -> None:
 @contextmanager
 def loading(key: str, repo_id: str) -> Iterator[None]:
     """Raise ConfigError for exceptions of the Hub's libraries, and for files of a checkpoint that name other files."""
+    from safetensors import SafetensorError
+
     if is_directory := Path(repo_id).is_dir():
         check_checkpoint(key, repo_id)
     try:
         yield
     except ConfigError:
         raise
-    except (OSError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
