@@ -233,9 +233,13 @@ SPOKEN = {
     "log": "logging.getLogger('x').error('PRINT %s', os.environ['S1_TOKEN'])",
     "bar": "tqdm(range(1), desc='PRINT ' + os.environ['S1_TOKEN']).update()",
     "writelines": "sys.stdout.writelines(['PRINT ' + os.environ['S1_TOKEN']])",
+    "rich": "rich.print('PRINT', os.environ['S1_TOKEN'])",
+    "styles": "rich.console.Console(force_terminal=True).print('PRINT CANARY-[bold]0123[/]')",
+    "rich_error": "rich.console.Console(stderr=True).print('PRINT', os.environ['S1_TOKEN'])",
 }
 SPEAKER = """
 import logging, os, sys, threading, traceback, warnings
+import rich, rich.console
 from tqdm import tqdm
 from hydratune.utils.logs import guard_output
 {guard}

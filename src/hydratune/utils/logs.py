@@ -16,6 +16,8 @@ from hydratune.utils.provenance import redact
 
 _CURSOR = re.compile(r"\r|\n*(?:\x1b\[A)+\Z")  # cursor movements that a progress bar writes before its text, or alone
 
+_STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
+
 
 def quiet_libraries() -> None:
     """Send messages of transformers and datasets to the run's log, and hide transformers' bars for loading files."""
@@ -61,13 +63,15 @@ class GuardedStream:
     """A text stream that masks secrets and escapes control characters, also in the output of libraries and `print`.
 
     Args:
-        stream: Stream to write to. A console of rich writes its styles to it directly, by `rich_proxied_file`.
+        stream: Stream to write to.
         has_bars: Whether progress bars are drawn on it, which move the cursor before they write.
         masks: Whether secrets are masked.
     """
 
     def __init__(self, stream: TextIO, has_bars: bool = False, *, masks: bool = True) -> None:
-        self.rich_proxied_file = stream
+        self.unguarded = stream
+        # A console of rich writes to this stream, since its styles are control characters.
+        self.rich_proxied_file = _StyledStream(stream) if masks else stream
         self._has_bars, self._masks = has_bars, masks
 
     def write(self, text: str) -> int:
@@ -75,7 +79,7 @@ class GuardedStream:
         moves = _CURSOR.match(text) if self._has_bars else None
         begin = moves.end() if moves else 0
         rest = str(redact(text[begin:])) if self._masks else text[begin:]
-        self.rich_proxied_file.write(text[:begin] + escape_control(rest))
+        self.unguarded.write(text[:begin] + escape_control(rest))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -84,7 +88,23 @@ class GuardedStream:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.rich_proxied_file, name)
+        return getattr(self.unguarded, name)
+
+
+class _StyledStream:
+    """A text stream that masks secrets in styled text; a text with a secret loses its styles."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        plain = _STYLE.sub("", text)  # a style may begin in the middle of a secret
+        masked = str(redact(plain))
+        self._stream.write(text if masked == plain else masked)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def data_output() -> TextIO:
@@ -92,7 +112,7 @@ def data_output() -> TextIO:
     stream = sys.stdout
     if not isinstance(stream, GuardedStream):
         return stream
-    return cast(TextIO, GuardedStream(stream.rich_proxied_file, masks=False))
+    return cast(TextIO, GuardedStream(stream.unguarded, masks=False))
 
 
 def _guarded_stream(stream: TextIO, has_bars: bool = False) -> TextIO:
