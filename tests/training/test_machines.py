@@ -1,6 +1,7 @@
 """Machines of one run find each other, and notice when one is lost; here both are on this one."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -278,6 +279,9 @@ def test_port_in_use_is_an_error(machine, port):
     (mistake,) = error.value.mistakes
     assert mistake.key == "hardware.launch.rdzv_endpoint"
     assert str(port) in mistake.got
+    (free,) = map(int, re.findall(r"\d{4,}", mistake.fix))
+    with socket.create_server(("", port)):
+        socket.create_server(("", free)).close()
 
 
 def test_another_service_at_the_endpoint_is_no_machine(machine, port):
