@@ -472,3 +472,48 @@ def test_damaged_weights_are_one_error(own_directory, content):
     with pytest.raises(ConfigError) as caught, hub.loading("model.x", str(own_directory)):
         load_file(own_directory / "weights")
     assert [mistake.key for mistake in caught.value.mistakes] == ["model.x"]
+
+
+PLANS = ["[1]", "{}", "3", '{"space": []}', '{"space": {"parameters": [{"x": 1}]}}', "[" * 100_000, '{"space": null}']
+
+
+@pytest.mark.parametrize("text", PLANS, ids=range(len(PLANS)))
+@pytest.mark.parametrize("verb", ["report", "finish"])
+def test_plan_of_another_form_is_one_error(own_directory, verb, text):
+    """Whatever is in the file of a sweep of someone else."""
+    (own_directory / "s").mkdir()
+    (own_directory / "s" / "sweep.json").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", verb, "s"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
+
+
+NODES = ["3", "{}", "{runtime: 3}", "{runtime: {cwd: [1]}}", "{runtime: {cwd: x, config_sources: 3}}", "[1]"]
+
+
+@pytest.mark.parametrize("node", NODES)
+def test_node_of_another_form_is_one_error(own_directory, node):
+    """Whatever is in the `hydra.yaml` of a run of someone else."""
+    (own_directory / "r" / ".hydra").mkdir(parents=True)
+    (own_directory / "r" / ".hydra" / "hydra.yaml").write_text(f"hydra: {node}\n")
+    (own_directory / "r" / ".hydra" / "overrides.yaml").write_text("- seed=1\n")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["resume", "r"])
+    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+
+
+@pytest.mark.parametrize(("link", "target"), [("my_conf", ""), ("my_conf/experiment", "checkpoints")])
+@pytest.mark.parametrize("is_typed", [False, True])
+def test_experiment_is_written_through_no_link(private, own_directory, link, target, is_typed):
+    """A cloned project can contain a link to a directory of the user, who may name it."""
+    (own_directory / link).parent.mkdir(exist_ok=True)
+    (own_directory / link).symlink_to(private / target)
+    before = sorted(private.rglob("*"))
+    fake_study(["dataset=digits", "hydra.sweep.dir=multirun/x", *SPACE], fake(1e-3, 0, 0.5, folder="0"))
+    typed = (
+        ["--config-dir", "my_conf", "seed=2"] if is_typed else []
+    )  # the seed is an error, so that nothing is trained
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["sweep", "finish", "multirun/x", *typed, "--seeds", "1"])
+    assert [mistake.key for mistake in caught.value.mistakes] == (["seed"] if is_typed else ["--config-dir"])
+    assert sorted(private.rglob("*")) == before

@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from omegaconf.errors import OmegaConfBaseException
+
 from hydratune.cli.train import train
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import directory_of, started_here
@@ -41,9 +43,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{args.run}: finished, nothing to do")
         return 0
     check_links(directory)
-    hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
-    check_started_here(str(hydra_node.runtime.cwd), shlex.join(["hydratune", "resume", *arguments]))
-    flags = config_flags(hydra_node)
+    try:
+        hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
+        cwd, flags = str(hydra_node.runtime.cwd), config_flags(hydra_node)
+    except (AttributeError, OmegaConfBaseException, TypeError) as error:
+        fix = "Train a new run: this one was changed by hand."
+        raise ConfigError(Mistake("RUN", "a run with the hydra.yaml that Hydra wrote", repr(args.run), fix)) from error
+    check_started_here(cwd, shlex.join(["hydratune", "resume", *arguments]))
     stored_overrides = _overrides(directory)
     dry_run_flags = [DRY_RUN[-1]] if args.dry_run else []
     arguments = [*flags, *stored_overrides, *args.overrides, *dry_run_flags]

@@ -185,11 +185,12 @@ def _conf(plan: Plan, conf: Path | None) -> Path:
     stored = plan.flags["config_dir"]
     if stored and conf and conf != Path(stored):
         raise ConfigError(Mistake("--config-dir", f"{stored}, as in the sweep", str(conf), "Leave it out."))
-    # sweep.json may be someone else's.
-    if stored and not conf and not Path(stored).resolve().is_relative_to(Path.cwd()):
-        fix = f"To write the experiment there, add --config-dir {shlex.quote(stored)}."
-        raise ConfigError(Mistake("--config-dir", "a directory below the current one", repr(stored), fix))
-    return Path(stored) if stored else conf or Path(_CONF).absolute()
+    # sweep.json and links in the current directory may be someone else's.
+    folder = conf or Path(stored or _CONF).absolute()
+    if not conf and not (folder / "experiment").resolve().is_relative_to(Path.cwd().resolve()):
+        fix = f"To write the experiment there, add --config-dir {shlex.quote(str(folder))}."
+        raise ConfigError(Mistake("--config-dir", "a directory below the current one", repr(str(folder)), fix))
+    return folder
 
 
 def _check_free(exported: Experiment, force: bool) -> None:

@@ -281,15 +281,15 @@ def values_of(one: Parameter) -> str:
 
 
 def read_plan(directory: Path) -> Plan:
-    """Read the plan in a sweep's directory, or raise ConfigError if it does not exist."""
+    """Read the plan in a sweep's directory, or raise ConfigError if it does not exist or has another form."""
     try:
         stored = json.loads((directory / PLAN).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        space = Space(tuple(_parameter(parameter) for parameter in stored["space"]["parameters"]))
+        lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
+        return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
+    except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
         fix = "Name a sweep: a directory below multirun/."
         raise ConfigError(Mistake("SWEEP", "a sweep's directory", repr(str(directory)), fix)) from error
-    space = Space(tuple(_parameter(parameter) for parameter in stored["space"]["parameters"]))
-    lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
-    return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
 
 
 def _parameter(stored: Mapping[str, Any]) -> Parameter:
