@@ -57,7 +57,7 @@ class Sweep(Configurable):
         """Yield the errors that can be detected without the search space."""
         if self.name is not None and (not self.name or "/" in self.name or not self.name.isprintable()):
             fix = "It names a folder: set sweep.name=my_sweep."
-            yield Mistake("name", "text without slashes and control characters", repr(self.name), fix)
+            yield Mistake("name", "text without a slash or control characters", repr(self.name), fix)
         for name, minimum in (("n_trials", 1), ("max_retries", 0), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < minimum:
