@@ -106,6 +106,14 @@ def test_unknown_labels(finished):
     assert scored(finished, *OTHER, "dataset.unseen_labels=drop").rows == 1
 
 
+def test_evaluate_needs_rows_with_labels_of_the_model(finished):
+    """If every label is unseen and their rows are dropped, there is nothing to score."""
+    other([{"text": "a film", "label": "neutral"}])
+    with pytest.raises(ConfigError) as error:
+        scored(finished, *OTHER, "dataset.unseen_labels=drop")
+    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.unseen_labels"]
+
+
 def test_evaluate_maps_ids_of_other_data(train, toy):
     """A mapping takes the place of a list of names, and a list that of a mapping."""
     rows = [json.loads(line) for line in Path("test.jsonl").read_text().splitlines()]

@@ -222,6 +222,9 @@ def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str
     hint = None if source.on_bad_rows == "skip" else "dataset.on_bad_rows=skip"
     dropped = left_out(len(rows), [*raw.bad, *bad_rows], "dataset", hint)
     dropped |= {row.row for row in unseen if row.row is not None} if source.unseen_labels == "drop" else set()
+    if len(dropped) == len(rows):
+        fix = "Set dataset.unseen_labels=keep to count them as errors of the model."
+        raise ConfigError(Mistake("dataset.unseen_labels", f"{split} rows with labels of the model", "none", fix))
     rows = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
     max_rows = source.max_samples.get(split)
     return split, source.limited(rows, max_rows, shuffle=not task.keeps_order()) if max_rows else rows
