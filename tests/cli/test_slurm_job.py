@@ -40,7 +40,7 @@ def started(toy, monkeypatch):
         OmegaConf.save(node, directory / ".hydra" / "hydra.yaml")
         return directory
 
-    monkeypatch.setattr("hydra.main", lambda **_: lambda _: lambda: None)
+    monkeypatch.setattr("hydra.main", lambda *_, **__: lambda _: lambda: None)
     monkeypatch.setattr(
         "hydratune.cli.train.preflight", lambda configs, *_: SimpleNamespace(checkpoint=[*configs] and None)
     )

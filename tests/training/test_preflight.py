@@ -19,7 +19,7 @@ MISTAKES = {
     ("task=causal_lm",): ["model"],
     ("task=seq2seq", "dataset.columns.source=text", "dataset.columns.target=label"): ["model"],
     ("trainer.args.report_to=wandb",): ["trainer.args.report_to"],
-    (WANDB,): ["trainer.callbacks.w"],
+    (WANDB,): ["trainer.callbacks.w._target_"],
     ("trainer.args.lr_scheduler_type=reduce_lr_on_plateau", "trainer.args.lr_scheduler_kwargs={nope: 1}"): [
         "trainer.args.lr_scheduler_type"
     ],

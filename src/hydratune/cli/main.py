@@ -77,7 +77,10 @@ def main() -> None:
 def _dispatch_or_end(arguments: Sequence[str]) -> int:
     """Run a command; if a signal interrupted a library that then raised an error of its own, raise the signal's."""
     try:
-        return dispatch(arguments)
+        try:
+            return dispatch(arguments)
+        finally:
+            sys.stdout.flush()  # a closed pipe raises here, not when Python exits
     except Exception:
         signals.raise_pending()
         raise
