@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -181,7 +182,7 @@ def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
             name for name, short_name in short_names.items() if _fits(name, pattern) or _fits(short_name, pattern)
         }
         if not matches:
-            modules = {short_name.rpartition(".")[0] for short_name in short_names.values()}
+            modules = {part for name in short_names.values() for part in accumulate(name.split("."), "{}.{}".format)}
             fix = did_you_mean(pattern, modules, f"There is e.g. {next(iter(short_names.values()))}.")
             mistakes.append(Mistake("model.freeze", "names of weights", repr(pattern), fix))
         for name, parameter in module.named_parameters():
