@@ -188,6 +188,18 @@ def test_a_table_among_images_is_an_error():
     assert "data/metadata.csv" in mistake.fix
 
 
+def test_prepare_takes_renamed_labels_of_image_paths():
+    """Other data that is evaluated has labels that were mapped to those of the model, in rows of a file."""
+    folders("data", {"red": "red", "blue": "blue"}, count=1)
+    Path("a.csv").write_text("image,label\ndata/red/0.png,1\ndata/blue/0.png,0\n")
+    task, source = ImageClassification(), LocalFiles(files={"train": "a.csv"})
+    split, raw = source.read_one(task.columns)
+    rows = task.align_labels(source.under_task_names(raw.splits, task.columns)[split], None, ["0", "1"])
+    data = task.prepare(DatasetDict(test=rows), None, None, ["0", "1"])
+    assert data.splits["test"]["labels"][:] == [1, 0]
+    assert data.splits["test"].column_names == ["image", "labels"]
+
+
 def test_predictions_of_embedded_images_have_their_rows(train):
     """Images without a path are known by their position in the file."""
     from datasets import Dataset, Image

@@ -59,8 +59,9 @@ class ImageClassification(SingleLabelTask):
         prepared = type(splits)()
         for split, rows in splits.items():
             ids = labels.encode(rows["label"])
-            images = _as_images(rows.remove_columns("label")).add_column("labels", ids)
-            prepared[split] = with_true_names(images, rows, labels)
+            # `datasets` cannot add a column once an added one, such as labels that were renamed, is removed.
+            images = with_true_names(_as_images(rows).add_column("labels", ids), rows, labels)
+            prepared[split] = images.remove_columns("label")
         return EncodedData(prepared, labels.head())
 
     def prepare_inputs(
