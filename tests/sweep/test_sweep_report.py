@@ -1,6 +1,7 @@
 """A sweep's report: a table, a page that needs no network, and pictures, of whatever trials there are."""
 
 import csv
+import importlib
 import re
 import statistics
 import warnings
@@ -186,8 +187,8 @@ def test_a_picture_that_fails_stops_nothing(sweep, monkeypatch, caplog):
     def broken(*_, **__):
         raise RuntimeError("no paint")
 
-    for module in (optuna.visualization, optuna.visualization.matplotlib):
-        monkeypatch.setattr(module, "plot_optimization_history", broken)
+    for name in ("optuna.visualization", "optuna.visualization.matplotlib"):  # optuna's attributes are lazy
+        monkeypatch.setattr(importlib.import_module(name), "plot_optimization_history", broken)
     files = written(sweep(*GOOD))
     assert "not drawn, since no paint." in files["report.html"].read_text()
     assert "no optimization_history.png: no paint" in caplog.text

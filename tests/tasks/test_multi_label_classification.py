@@ -43,8 +43,8 @@ def test_learns_and_says_names(files, train, precision):
     lines = [json.loads(line) for line in (result.directory / "predictions.jsonl").read_text().splitlines()]
     assert result.metrics["test_micro_f1"] == 1.0
     glad = ["glad", "kind"]
-    assert lines[0] == {"text": "the film was great", "labels": glad, "predictions": glad}
-    assert lines[3] == {"text": "the film was bad", "labels": [], "predictions": []}
+    assert lines[0] == {"row": 0, "text": "the film was great", "labels": glad, "predictions": glad}
+    assert lines[3] == {"row": 3, "text": "the film was bad", "labels": [], "predictions": []}
 
 
 def test_another_problem_can_follow(files, toy, train):

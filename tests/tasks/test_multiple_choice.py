@@ -39,8 +39,8 @@ def test_learns_from_columns_of_choices(own_directory, tiny_model, train, right)
     assert result.metrics["test_accuracy"] == 1.0
     lines = (result.directory / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines[:2]] == [
-        {"text": "the film", "choices": ["good", "bad"], "label": "good", "prediction": "good", "index": 0},
-        {"text": "the film", "choices": ["bad", "good"], "label": "good", "prediction": "good", "index": 1},
+        {"row": 0, "text": "the film", "choices": ["good", "bad"], "label": "good", "prediction": "good", "index": 0},
+        {"row": 1, "text": "the film", "choices": ["bad", "good"], "label": "good", "prediction": "good", "index": 1},
     ]
 
 

@@ -77,7 +77,7 @@ def test_two_encoders_learn_to_write(train, own_directory, tiny_model):
     result = train(*files(own_directory), *LEARN, *model, *looked_at_every(100))
     assert result.metrics["test_exact_match"] == 1
     rows = predictions(result)
-    assert rows[0] == {"source": "the film was good", "label": "good", "prediction": "good"}
+    assert rows[0] == {"row": 0, "source": "the film was good", "label": "good", "prediction": "good"}
     from transformers import AutoModelForSeq2SeqLM
 
     network = AutoModelForSeq2SeqLM.from_pretrained(result.directory / "model")
