@@ -171,7 +171,7 @@ def test_a_task_without_labels(train, tiny_gpt):
     [
         (["seed=3"], "seed: expected one of ['dataset', 'hardware', 'task.extra_metrics', 'task.metrics', 'trainer.args.per_device_eval_batch_size'], got"),
         (["model=bert"], "model: expected one of ['dataset', 'hardware', 'task.extra_metrics'"),
-        (["dataset=locl"], "dataset: expected one of ["),
+        (["dataset=locl"], "dataset: expected a name that "),
         (["dataset=local"], "dataset.files.test: expected a file, got none. Set dataset.files.test=PATH."),
         (["dataset.files.test=a,b"], "dataset.files.test: expected one value, got 'a,b'."),
         (["dataset.files.test=none.jsonl"], "dataset.files.train: expected a file that exists, got 'none.jsonl'."),

@@ -51,7 +51,7 @@ def test_labels_of_dollar_signs(train, toy, own_directory):
         ("hydratune.training.tables.write", "tables"),
         ("hydratune.training.model_card.write", "model card"),
         ("hydratune.training.artifacts.source_hash", "datasets"),
-        ("hydratune.tasks.single_label.SingleLabelTask.decode", "predictions"),
+        ("hydratune.tasks.single_label.SingleLabelTask.predictions_with_labels", "predictions"),
     ],
 )
 def test_no_optional_record_ends_a_run(broken, missing, train, toy, monkeypatch, caplog):
