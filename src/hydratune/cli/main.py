@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def _dispatch_or_end(arguments: Sequence[str]) -> int:
-    """Run a command; if a signal interrupted a library that then raised an error of its own, raise the signal's."""
+    """Run a command; if a library raises an error after a signal interrupted it, raise the exit of the signal."""
     try:
         try:
             return dispatch(arguments)

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     directory = directory_of(args.run, args.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
         fix = "To resume a sweep, run its command again."
-        raise ConfigError(Mistake("RUN", "a run of its own", f"{args.run!r}, a part of a sweep", fix))
+        raise ConfigError(Mistake("RUN", "a run outside a sweep", f"{args.run!r}, a trial of a sweep", fix))
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         fix = "Name a directory below outputs/."
         raise ConfigError(Mistake("RUN", "a run's directory", repr(args.run), fix))

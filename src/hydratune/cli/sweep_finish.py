@@ -69,7 +69,7 @@ class Retraining:
             if sorted(stored) != sorted(typed):
                 directory = os.path.relpath(self.directory)
                 expected = f"{shlex.join(stored)}, with which {directory} was trained"
-                fix = f"Say the same, or remove {directory} to train it anew."
+                fix = f"Use the same overrides, or remove {directory} to retrain."
                 raise ConfigError(Mistake("OVERRIDES", expected, shlex.join(typed), fix))
 
 

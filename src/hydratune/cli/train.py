@@ -351,7 +351,7 @@ def _job(cfg: DictConfig, checked: DictConfig, checkpoint: Checkpoint | None) ->
         log.warning("resume with: %s", resume_command(cfg, job.directory))
         raise RunFailedError from error
     except Exception as error:
-        signals.raise_pending()  # a library raised an error of its own after the signal
+        signals.raise_pending()  # a library raised an error after the signal
         log.exception("run failed: its files are in %s", directory)
         if hint := oom_hint(error, job.directory):
             log.error("%s", hint)

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +90,26 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
 
 def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
     """Yield an error for each interpolation, except for those that are Hydra's or the shipped configs' own."""
+    for full_key, text in _strings(node, key):
+        if "${" not in text or _FREE.fullmatch(full_key):
+            continue
+        is_listed = allowlist.is_in(full_key, allowlist.user_allowlist())
+        if not is_listed and not full_key.startswith(_CHECKED):  # checked as a whole, including interpolations
+            yield Mistake(full_key, "a value without interpolations", repr(text), "Write the value itself.")
+
+
+def _strings(node: Any, key: str, omitted: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield the strings of a node with their keys, e.g. `hydra.overrides.task[0]`, without the nodes of some keys."""
+    if key in omitted:
+        return
     if isinstance(node, Mapping):
         for name, value in node.items():
-            yield from _interpolations(value, f"{key}.{name}")
+            yield from _strings(value, f"{key}.{name}", omitted)
     elif isinstance(node, list):
         for i, value in enumerate(node):
-            yield from _interpolations(value, f"{key}[{i}]")
-    elif isinstance(node, str) and "${" in node and not _FREE.fullmatch(key):
-        is_listed = allowlist.is_in(key, allowlist.user_allowlist())
-        if not is_listed and not key.startswith(_CHECKED):  # checked as a whole, including interpolations
-            yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
+            yield from _strings(value, f"{key}[{i}]", omitted)
+    elif isinstance(node, str):
+        yield key, node
 
 
 def unsafe(hydra: DictConfig) -> Iterator[Mistake]:
@@ -132,17 +142,10 @@ def _secrets(node: Any, key: str) -> Iterator[Mistake]:
 
     Choices of the defaults list are resolved: `- optional GROUP: ${oc.env:NAME}` would be a name of an option.
     """
-    if key in _OF_THE_COMMAND:
-        return
-    if isinstance(node, Mapping):
-        for name, value in node.items():
-            yield from _secrets(value, f"{key}.{name}")
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _secrets(value, f"{key}[{i}]")
-    elif isinstance(node, str) and has_literal_secret(node):
-        fix = "Leave the secret out: Hydra writes this value to a file."
-        yield Mistake(key, "a value without secrets", "one with a secret", fix)
+    for full_key, text in _strings(node, key, _OF_THE_COMMAND):
+        if has_literal_secret(text):
+            fix = "Leave the secret out: Hydra writes this value to a file."
+            yield Mistake(full_key, "a value without secrets", "one with a secret", fix)
 
 
 def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
@@ -231,7 +234,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
         is_harmless = plain.get(name, harmless[0]) in harmless or (
             name.startswith("hub") and not plain.get("push_to_hub")
         )
-        if not is_harmless and not any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed):
+        if not is_harmless and not allowlist.is_in(key, typed):
             fix = f"To use it, set it on the command line: {key}={json.dumps(plain[name])}."
             yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
 
@@ -251,7 +254,7 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
     allowed_folders = _allowed_folders()
     for key, value in _texts(plain):
         is_symbol = len(value) == 1 and not key.startswith(("dataset.files", "dataset.path"))  # e.g. a decimal point
-        if is_symbol or key.startswith(_NO_FILES) or any(f"{key}.".startswith(f"{typed_key}.") for typed_key in typed):
+        if is_symbol or key.startswith(_NO_FILES) or allowlist.is_in(key, typed):
             continue
         if not all(any(path.is_relative_to(folder) for folder in allowed_folders) for path in _read_paths(value)):
             fix = f"If you trust the run, set it on the command line: {key}={value}."
@@ -326,7 +329,7 @@ def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
     address = OmegaConf.select(hydra, RAY_ADDRESS.removeprefix("hydra."))
     if address in (None, "local") or RAY_ADDRESS in allowlist.user_allowlist():
         return
-    if not any(f"{RAY_ADDRESS}.".startswith(f"{key}.") for key in typed):
+    if not allowlist.is_in(RAY_ADDRESS, typed):
         fix = f"Type {RAY_ADDRESS}={address}, or set RAY_ADDRESS in the environment."
         yield Mistake(RAY_ADDRESS, "an address on the command line or in RAY_ADDRESS", "one from a config file", fix)
 

@@ -1,8 +1,7 @@
 """`hydratune trust`: allow the code that the `pyproject.toml` of this directory lists, and its links for results.
 
-A cloned repository may come with a list and with links of its own, so they count only after the user has seen them, as
-with `direnv allow`. What is trusted is this list, or this target of a link, at this path: a changed one must be trusted
-again.
+A cloned repository can contain a list and links, so they take effect only after the user has trusted them, as with
+`direnv allow`. Trust covers one list, or one target of a link, at one path. After a change, it must be given again.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import hydra_guard
+from hydratune.config.allowlist import is_in
 from hydratune.config.instantiate import build
 from hydratune.data.cache import content_hash
 from hydratune.data.columns import located
@@ -26,7 +27,6 @@ from hydratune.evaluation.load_run import (
     FinishedRun,
     build_task,
     change_config,
-    is_below,
     load,
     load_processor,
     overriding,
@@ -91,7 +91,7 @@ def evaluate(
         if errors := [*hydra_guard.data_files(cfg, _keys(overrides), ["dataset"])]:
             raise ConfigError(*errors)
         hydra_guard.restrict_images(_keys(overrides))
-    is_other = any(not is_below(key, _SAME_DATA) for key in _keys(overrides) if is_below(key, ("dataset",)))
+    is_other = any(not is_in(key, _SAME_DATA) for key in _keys(overrides) if is_in(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
     evaluation_name = _checked_name(name or _name(cfg, file_split))
     task = build_task(cfg)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import composition
+from hydratune.config.allowlist import is_in
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.signatures import signature
@@ -273,11 +274,6 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     )
 
 
-def is_below(key: str, roots: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of `roots` or inside one."""
-    return any(key == root or key.startswith(f"{root}.") for root in roots)
-
-
 def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) -> tuple[DictConfig, list[Mistake]]:
     """Apply overrides to the stored config of a finished run.
 
@@ -293,7 +289,7 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
     mistakes = [mistake for _, mistake in composition.check_choices(request)]
     for override in request.parsed:
         key = override.key_or_group
-        if not is_below(key, changeable) or override.is_delete():
+        if not is_in(key, changeable) or override.is_delete():
             fix = did_you_mean(key, changeable, "The model of a finished run cannot be changed.")
             mistakes.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
     if mistakes:

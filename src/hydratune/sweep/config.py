@@ -87,7 +87,7 @@ class Sweep(Configurable):
             yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.max_hours=2.")
         if self.sampler is not None and self.shuffle_trials:
             yield Mistake(
-                "shuffle_trials", "false beside a sampler, which has an order of its own", "true", "Leave it out."
+                "shuffle_trials", "false beside a sampler, which determines the order", "true", "Leave it out."
             )
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."

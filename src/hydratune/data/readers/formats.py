@@ -14,7 +14,7 @@ from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
 from hydratune.data.readers.csv_reader import peek_csv, read_csv
 from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
-from hydratune.data.readers.json_reader import peek_names, read_json, read_jsonl
+from hydratune.data.readers.json_reader import numbered_lines, peek_names, read_json, read_jsonl
 from hydratune.data.readers.scan import BadLine, Reader, ReadOptions, Record, not_text
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.file_formats import is_compressed
@@ -69,10 +69,8 @@ def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
     The end of a span is that of its last character, see github.com/mrqa/MRQA-Shared-Task-2019.
     """
-    for number, line in enumerate(lines(path, options.encoding), 1):
-        if not line.strip():
-            continue
-        if bad_line := not_text(number, line, options.encoding):
+    for number, line, bad_line in numbered_lines(path, options):
+        if bad_line:
             yield bad_line
             continue
         try:

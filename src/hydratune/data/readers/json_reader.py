@@ -20,13 +20,18 @@ from hydratune.utils.file_formats import suffix
 _LONG = re.compile(r"\d{19}")
 
 
+def numbered_lines(path: Path, options: ReadOptions) -> Iterator[tuple[int, str, BadLine | None]]:
+    """Yield each line that is not blank with its number, and with an error if it is not text."""
+    for number, line in enumerate(lines(path, options.encoding), 1):
+        if line.strip():
+            yield number, line, not_text(number, line, options.encoding)
+
+
 def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     """Read one object or list per line; skip blank lines."""
     rows = _Rows(options)
-    for number, line in enumerate(lines(path, options.encoding), 1):
-        if not line.strip():
-            continue
-        if bad_line := not_text(number, line, options.encoding):
+    for number, line, bad_line in numbered_lines(path, options):
+        if bad_line:
             yield bad_line
             continue
         try:
