@@ -177,8 +177,10 @@ def test_again_with_other_overrides(sweep):
     """A directory that something else was trained in is not taken for what is asked for now."""
     name = sweep(*GOOD)
     finish(name)
-    with pytest.raises(ConfigError, match=r"^OVERRIDES: .*remove multirun/.*/best/trial=1/seed=43 to train"):
+    with pytest.raises(ConfigError) as caught:
         finish(name, "trainer.args.num_train_epochs=9")
+    (mistake,) = caught.value.mistakes
+    assert (mistake.key, f"multirun/{name}/best/trial=1/seed=43" in mistake.fix) == ("OVERRIDES", True)
 
 
 def test_a_failure_fails_alone(sweep, trained, monkeypatch):
