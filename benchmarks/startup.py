@@ -22,7 +22,7 @@ COMMANDS = {
     "import hydra": [sys.executable, "-c", "import hydra"],
     "hydratune --help": [HYDRATUNE, "--help"],
     "hydratune --cfg job": [HYDRATUNE, "--cfg", "job"],
-    "a config mistake": [HYDRATUNE, "trainer.args.learning_rat=1"],
+    "a config error": [HYDRATUNE, "trainer.args.learning_rat=1"],
     "import transformers.Trainer": [sys.executable, "-c", "from transformers import Trainer"],
 }
 BY_HAND, OURS = "by hand", "hydratune"
@@ -30,7 +30,7 @@ ROWS = 64
 
 
 def seconds(command: list[str], directory: str) -> float:
-    """Wall-clock seconds of one process; that of a mistake fails."""
+    """Wall-clock seconds of one process; that of an error fails."""
     start = time.perf_counter()
     subprocess.run(command, cwd=directory, capture_output=True, check=False)
     return time.perf_counter() - start

@@ -13,7 +13,7 @@ import pytest
 
 from hydratune.cli.main import dispatch
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_MISTAKE
+from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_ERROR
 from processes import HYDRATUNE, LONG, hydratune, start
 
 
@@ -71,7 +71,7 @@ def test_completion():
         assert offered in done.stdout
 
 
-def test_mistakes_end_with_2_and_leave_nothing(own_directory):
+def test_errors_end_with_2_and_leave_nothing(own_directory):
     """All errors, of choices and of values, are printed with a hint and their number, without a traceback."""
     done = hydratune("dataset=locl", "dataset.files.train=x", "trainer.args.learning_rat=1", "sede=1")
     assert done.returncode == 2
@@ -109,7 +109,7 @@ def test_one_error_has_one_hint(arguments, message):
     assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == ["error", "  hint"]
 
 
-def test_a_mistake_in_the_data_leaves_nothing(toy, own_directory):
+def test_a_error_in_the_data_leaves_nothing(toy, own_directory):
     """What only the rows can show is told before training, and the run's directory is taken away again."""
     (own_directory / "test.jsonl").write_text('{"text": "a", "label": "unknown"}\n')
     before = set(own_directory.iterdir())
@@ -133,7 +133,7 @@ def test_errors_mask_values_of_the_environment(monkeypatch):
 
 @pytest.mark.slow
 def test_what_was_trained_is_never_taken_away(toy, own_directory):
-    """A mistake that is found only after a checkpoint was written leaves the run's directory alone."""
+    """An error that is found only after a checkpoint was written leaves the run's directory alone."""
     code = """
 import sys
 from hydratune.cli import main, train
@@ -283,7 +283,7 @@ main.main()
 def test_error_after_a_signal_does_not_hide_it(name, code, error):
     """A library that is interrupted can raise an error of its own; without a signal, the error counts."""
     done = subprocess.run([sys.executable, "-c", LIBRARY, name, error], capture_output=True, text=True, check=False)
-    expected = {"user": USER_MISTAKE, "library": FAILED}[error] if code is None else code
+    expected = {"user": USER_ERROR, "library": FAILED}[error] if code is None else code
     assert (done.returncode, "Traceback" in done.stderr) == (expected, expected == FAILED), done.stderr
 
 

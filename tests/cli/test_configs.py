@@ -27,7 +27,7 @@ REQUIRED = {
 
 @pytest.mark.parametrize("option", SHIPPED, ids=lambda option: f"{option.group}/{option.name}")
 def test_composes_and_validates(option, compose, own_directory):
-    """Chosen alone, with what it requires, an option makes a config without mistakes."""
+    """Chosen alone, with what it requires, an option makes a config without errors."""
     write_rows(own_directory / "a.jsonl", [{"text": "a", "label": "b"}])
     (own_directory / "saved").mkdir()
     (own_directory / "saved" / "dataset_info.json").touch()
@@ -38,7 +38,7 @@ def test_composes_and_validates(option, compose, own_directory):
         check_config(cfg)
     except ConfigError as error:
         elsewhere = ("Hugging Face hub", "the package bitsandbytes")  # what a machine may lack
-        assert [m for m in error.mistakes if not any(one in m.expected for one in elsewhere)] == []  # noqa: PT017
+        assert [m for m in error.problems if not any(one in m.expected for one in elsewhere)] == []  # noqa: PT017
 
 
 @pytest.mark.parametrize("path", sorted(shipped_dir().rglob("*.yaml")), ids=lambda path: path.stem)

@@ -34,12 +34,12 @@ UNUSABLE = {
 @pytest.mark.parametrize("flags", [["--dry-run"], [], ["-m", "seed=1,2", "--dry-run"]], ids=["dry", "run", "sweep"])
 @pytest.mark.parametrize("override", UNUSABLE, ids=lambda text: text[:40])
 def test_unusable_setting_is_refused(override, flags, own_directory):
-    """One mistake names the key, and nothing is created."""
+    """One error names the key, and nothing is created."""
     (own_directory / "file").write_text("")
     before = sorted(Path(own_directory.parent).rglob("*"))
     with pytest.raises(ConfigError) as caught:
         dispatch([*flags, "tracking=none", override])
-    assert [mistake.key for mistake in caught.value.mistakes] == [UNUSABLE[override]]
+    assert [problem.key for problem in caught.value.problems] == [UNUSABLE[override]]
     assert sorted(Path(own_directory.parent).rglob("*")) == before
 
 
@@ -49,17 +49,17 @@ def test_unusable_sweep_directory_is_refused(where, own_directory):
     (own_directory / "file").write_text("")
     with pytest.raises(ConfigError) as caught:
         dispatch(["-m", "seed=1,2", "--dry-run", f"hydra.sweep.dir={where}"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hydra.sweep.dir"]
+    assert [problem.key for problem in caught.value.problems] == ["hydra.sweep.dir"]
 
 
 def test_failure_of_hydra_is_no_traceback(monkeypatch, own_directory):
-    """Whatever Hydra raises before the run begins is one mistake, and its directory is removed."""
+    """Whatever Hydra raises before the run begins is one error, and its directory is removed."""
     monkeypatch.setattr("hydra.core.utils.configure_log", lambda *_: 1 / 0 if os.sep else None)
     monkeypatch.setattr("hydra._internal.hydra.configure_log", lambda *_: [].remove("logging"))
     monkeypatch.setattr(train, "_job", lambda _: None)
     with pytest.raises(ConfigError) as caught:
         dispatch(["tracking=none"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hydra"]
+    assert [problem.key for problem in caught.value.problems] == ["hydra"]
     assert list(own_directory.iterdir()) == []
 
 

@@ -121,7 +121,7 @@ def test_stored_flags_are_refused(stored, monkeypatch, flag):
     stored("seed=1", flag, "hydra.sweep.dir=/elsewhere", "hydra.launcher.ray.init.address=evil.example:6379")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
 
 
 def test_stored_overrides_are_passed_on(stored, monkeypatch):
@@ -141,7 +141,7 @@ def test_stored_links_are_refused(stored, monkeypatch, own_directory, name):
     (stored("seed=1") / name).symlink_to(own_directory / "mine")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])
-    assert [mistake.expected for mistake in caught.value.mistakes] == ["no links that lead out of its directory"]
+    assert [problem.expected for problem in caught.value.problems] == ["no links that lead out of its directory"]
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_data_files_of_another_project_are_refused(stored, monkeypatch, rows, ov
     stored(*more, text, cwd=cwd)
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run", "--dry-run"])
-    assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.files.train"}
+    assert {problem.key for problem in caught.value.problems} == {"dataset.files.train"}
 
 
 @pytest.mark.parametrize("override", FILES[:-1])
@@ -216,7 +216,7 @@ def test_data_files_of_another_sweep_are_refused(own_directory, monkeypatch, row
     path.write_text(json.dumps({**json.loads(path.read_text()), "cwd": cwd}))
     with pytest.raises(ConfigError) as caught:
         dispatch(finish)
-    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.train"]
+    assert [problem.key for problem in caught.value.problems] == ["dataset.files.train"]
     assert dispatch([*finish, f"dataset.files.train={rows}"]) == 0
 
 
@@ -235,7 +235,7 @@ def test_config_path_can_be_relative(own_directory, monkeypatch, flag):
 
 
 def test_no_run(own_directory):
-    """A directory that is no run is a mistake."""
+    """A directory that is no run is an error."""
     assert own_directory
     with pytest.raises(ConfigError, match=r"^RUN: expected a run's directory, got 'nowhere'\."):
         dispatch(["resume", "nowhere"])
@@ -279,6 +279,6 @@ def test_the_same_command(toy, store, own_directory):
 
 
 def test_resume_is_auto_or_nothing(compose):
-    """Another word is a mistake."""
+    """Another word is an error."""
     with pytest.raises(ConfigError, match=r"^resume: expected auto or null, got 'yes'\."):
         check_config(compose("resume=yes"))

@@ -62,7 +62,7 @@ def started(toy, monkeypatch):
 def test_check_tasks_refuses_copies_of_a_run(job, tasks, task, machines, key):
     """Each task of a step must be one machine of the run, with its own number."""
     job(SLURM_STEP_NUM_TASKS=tasks, SLURM_PROCID=task)
-    assert [mistake.key for mistake in slurm.check_tasks(*machines)] == ([key] if key else [])
+    assert [problem.key for problem in slurm.check_tasks(*machines)] == ([key] if key else [])
 
 
 def test_check_tasks_accepts_a_batch_script_of_several_tasks(job):
@@ -76,7 +76,7 @@ def test_train_refuses_tasks_that_train_copies(toy, job):
     job(SLURM_STEP_NUM_TASKS="2", SLURM_PROCID="0")
     with pytest.raises(ConfigError) as caught:
         dispatch([*toy, "--dry-run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["SLURM_STEP_NUM_TASKS"]
+    assert [problem.key for problem in caught.value.problems] == ["SLURM_STEP_NUM_TASKS"]
 
 
 def test_train_resumes_the_run_of_a_requeued_job(started, job):

@@ -15,14 +15,14 @@ def targets():
 
 
 @pytest.mark.parametrize("target", targets())
-def test_mistake_of_a_shipped_target_is_none(target):
+def test_error_of_a_shipped_target_is_none(target):
     """Each is a `Configurable` that a package exports."""
     assert target.count(".") == 2
     assert check_target(target, "x._target_") is None
 
 
 @pytest.mark.parametrize("path", ["hydratune.data.raw.RawDataset", "hydratune.utils.files.write_text"])
-def test_mistake_of_an_unmarked_name(path):
+def test_error_of_an_unmarked_name(path):
     """Other code of hydratune may not be named."""
     assert check_target(path, "x._target_").got == repr(path)
 
@@ -35,6 +35,6 @@ def test_mistake_of_an_unmarked_name(path):
         ("hydratune.model.Pretrained", "hydratune.models.Pretrained"),
     ],
 )
-def test_mistake_of_a_wrong_module_names_the_package(path, exported):
+def test_error_of_a_wrong_module_names_the_package(path, exported):
     """The hint is the package that exports the class, e.g. for the config of a run made by an earlier version."""
     assert exported in check_target(path, "x._target_").fix

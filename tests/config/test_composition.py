@@ -64,8 +64,8 @@ def test_values_are_forced_and_choices_are_not():
 )
 def test_options_that_do_not_exist(override, message):
     """A mistyped option names the nearest one, in lists and sweeps too."""
-    ((_, mistake),) = inside(check_choices, override, "experiment=null")
-    assert str(mistake).endswith(message)
+    ((_, problem),) = inside(check_choices, override, "experiment=null")
+    assert str(problem).endswith(message)
 
 
 def test_jobs_of_a_multirun():

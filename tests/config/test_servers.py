@@ -86,14 +86,14 @@ def test_typed_address_receives_the_token(foreign_run, requests):
         ("sqlite:///x.db", False),
     ],
 )
-def test_mistake_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
+def test_error_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
     """The command line, also by a variable, and the environment; a file of the user remembers the first."""
     monkeypatch.setenv("STORE", "https://me:pass@variable.example/mlflow")
     monkeypatch.setenv("TYPED", "https://typed.example")
     servers.confirm_typed(["seed=1", "++tracking.uri='${oc.env:TYPED}'"])
     monkeypatch.delenv("TYPED")
     monkeypatch.delenv(servers.VARIABLE)
-    assert (servers.mistake(uri, "uri") is not None) == is_refused
+    assert (servers.problem(uri, "uri") is not None) == is_refused
 
 
 def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
@@ -104,7 +104,7 @@ def test_config_file_cannot_send_a_variable(own_directory, monkeypatch):
     file.write_text("# @package _global_\ntracking: {uri: 'https://evil.example/${oc.env:MY_SECRET}'}\n")
     with pytest.raises(ConfigError) as caught:
         dispatch(["--config-dir", "conf", "experiment=evil", "--dry-run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert [problem.key for problem in caught.value.problems] == ["tracking.uri"]
     assert SECRET not in str(caught.value)
 
 
@@ -140,7 +140,7 @@ def test_database_of_a_config_receives_no_variable(monkeypatch, compose, key, ur
     text = uri.format("${oc.env:MY_SECRET}")
     with pytest.raises(ConfigError) as caught:
         check_config(compose(f"{key}='{text}'"))
-    assert {mistake.key for mistake in caught.value.mistakes} == {key}
+    assert {problem.key for problem in caught.value.problems} == {key}
 
 
 def test_confirmed_database_receives_its_password(compose):
@@ -173,10 +173,10 @@ def test_parameter_of_a_database_needs_to_be_typed(scheme, parameter):
     """A parameter can lead to another server, or to a file with a password; passwords themselves do not matter."""
     address = f"{scheme}://good.example:5432/db"
     servers.confirm_typed([f"sweep.storage={address}"])
-    assert servers.mistake(f"{address}?{parameter}", "uri") is not None
-    assert servers.mistake(f"{address}?password={SECRET}", "uri") is None
+    assert servers.problem(f"{address}?{parameter}", "uri") is not None
+    assert servers.problem(f"{address}?password={SECRET}", "uri") is None
     servers.confirm_typed([f"sweep.storage={address}?{parameter}"])
-    assert servers.mistake(f"{address}?{parameter}&password={SECRET}", "uri") is None
+    assert servers.problem(f"{address}?{parameter}&password={SECRET}", "uri") is None
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
@@ -200,8 +200,8 @@ def test_parameter_that_looks_like_a_secret_is_compared(scheme, parameter):
     """Only passwords are left out of an address; the control is a password with the same value."""
     address = f"{scheme}://good.example:5432/db"
     servers.confirm_typed([f"sweep.storage={address}"])
-    assert servers.mistake(f"{address}?{parameter.format(SECRET)}", "uri") is not None
-    assert servers.mistake(f"{address}?password={parameter.format(SECRET).partition('=')[2]}", "uri") is None
+    assert servers.problem(f"{address}?{parameter.format(SECRET)}", "uri") is not None
+    assert servers.problem(f"{address}?password={parameter.format(SECRET).partition('=')[2]}", "uri") is None
     assert SECRET not in os.environ[servers.VARIABLE]
 
 
@@ -227,19 +227,19 @@ NAMES = [
 def test_address_that_is_not_sqlite_needs_to_be_typed(uri):
     """A client may read an address that this module cannot read."""
     servers.confirm_typed(["--uri", "https://good.example"])
-    assert servers.mistake(uri, "uri") is not None
-    assert servers.mistake("https://good.example", "uri") is None
-    assert servers.mistake("sqlite:///outputs/mlflow.db", "uri") is None
+    assert servers.problem(uri, "uri") is not None
+    assert servers.problem("https://good.example", "uri") is None
+    assert servers.problem("sqlite:///outputs/mlflow.db", "uri") is None
 
 
 @pytest.mark.parametrize("uri", NAMES[:3])
 def test_typed_workspace_is_confirmed(monkeypatch, uri):
     """By the command line or a variable, as for other servers; another profile is not."""
     servers.confirm_typed([f"tracking.uri={uri}"])
-    assert servers.mistake(uri, "uri") is None
-    assert servers.mistake("databricks://other", "uri") is not None
+    assert servers.problem(uri, "uri") is None
+    assert servers.problem("databricks://other", "uri") is not None
     monkeypatch.setenv("STORE", "databricks://other")
-    assert servers.mistake("databricks://other", "uri") is None
+    assert servers.problem("databricks://other", "uri") is None
 
 
 UNTYPED = [
@@ -266,7 +266,7 @@ def test_server_of_a_config_file_needs_to_be_typed_once(own_directory, monkeypat
     request = Request(("dataset=digits", "experiment=theirs"), config_dir=own_directory / "conf")
     with composer(request), pytest.raises(ConfigError) as caught:
         checked(request)
-    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
     servers.confirm_typed([f"{key}={uri}"])
     with composer(request):  # positive control: from now on, the file may name it
         checked(request)

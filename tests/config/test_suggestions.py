@@ -13,7 +13,7 @@ def hints(*overrides):
     """Return the hints of the errors of some overrides."""
     request = Request(overrides)
     with composition.composer(request):
-        return [mistake.fix for _, mistake in check_choices(request)]
+        return [problem.fix for _, problem in check_choices(request)]
 
 
 def test_examples():
@@ -69,7 +69,7 @@ def test_suggest_key_names_the_whole_key(compose, override, key):
 
     with pytest.raises(ConfigError) as caught:
         check_config(compose(override))
-    assert [mistake.fix for mistake in caught.value.mistakes] == [f"Did you mean {key}?"]
+    assert [problem.fix for problem in caught.value.problems] == [f"Did you mean {key}?"]
 
 
 def test_suggest_key_names_the_rank_of_an_adapter(compose):
@@ -78,7 +78,7 @@ def test_suggest_key_names_the_rank_of_an_adapter(compose):
 
     with pytest.raises(ConfigError) as caught:
         check_config(compose("adapter=lora", "rank=4"))
-    assert [mistake.fix for mistake in caught.value.mistakes] == ["Did you mean adapter.config.r?"]
+    assert [problem.fix for problem in caught.value.problems] == ["Did you mean adapter.config.r?"]
 
 
 def test_suggest_key_makes_no_guess():

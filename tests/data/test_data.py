@@ -62,8 +62,8 @@ def test_one_format_a_split():
     """Two formats in one split cannot be read together."""
     save("a.csv")
     save("b.jsonl")
-    (mistake,) = files(train=["a.csv", "b.jsonl"]).check()
-    assert str(mistake) == "files.train: expected one format a split, got a.csv, b.jsonl. Convert one of them."
+    (problem,) = files(train=["a.csv", "b.jsonl"]).check()
+    assert str(problem) == "files.train: expected one format a split, got a.csv, b.jsonl. Convert one of them."
 
 
 def test_words_that_pandas_takes_for_nothing():
@@ -131,8 +131,8 @@ def test_rows_are_mapped_once():
 @pytest.mark.parametrize("given", [3, ["a.csv", 3]])
 def test_paths_that_are_no_text(given):
     """A number where a path should be is told, and the rest is not looked at."""
-    (mistake,) = files(train=given).check()
-    assert str(mistake) == f"files.train: expected a path or a list of paths, got {given!r}. Put paths in quotes."
+    (problem,) = files(train=given).check()
+    assert str(problem) == f"files.train: expected a path or a list of paths, got {given!r}. Put paths in quotes."
 
 
 @pytest.mark.parametrize("encoding", ["utf-9", "rot13", "undefined", "a\0"])
@@ -141,8 +141,8 @@ def test_encodings_that_are_none(encoding):
     save("a.csv")
     source = files(train="a.csv")
     source.encoding = encoding
-    (mistake,) = source.check()
-    assert mistake.expected == "an encoding that Python knows"
+    (problem,) = source.check()
+    assert problem.expected == "an encoding that Python knows"
 
 
 def test_too_few_rows_to_hold_out(own_directory):

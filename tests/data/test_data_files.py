@@ -40,7 +40,7 @@ def errors(train, *names, **options):
     """The keys of the errors of files."""
     with pytest.raises(ConfigError) as caught:
         load(train, *(names or ("text",)), **options)
-    return [one.key for one in caught.value.mistakes]
+    return [one.key for one in caught.value.problems]
 
 
 # --- content ---------------------------------------------------------------------------------------------
@@ -221,8 +221,8 @@ def test_used_column_with_a_constant_names_its_line(column):
     )
     with pytest.raises(ConfigError) as caught:
         source("a.jsonl").load(SequenceClassification())
-    mistakes = [one for one in caught.value.mistakes if one.key == f"dataset.columns.{column}"]
-    assert mistakes[0].got.endswith("a.jsonl:3")
+    problems = [one for one in caught.value.problems if one.key == f"dataset.columns.{column}"]
+    assert problems[0].got.endswith("a.jsonl:3")
 
 
 def test_used_column_may_not_differ_between_files():
@@ -304,7 +304,7 @@ def test_path_of_a_saved_data_set_is_literal(path, keys):
     Dataset.from_dict({"text": ["x"]}).save_to_disk("saved")
     Path("saved").rename(path)
     one = SavedDataset(path=path)
-    assert [mistake.key for mistake in one.check()] == keys
+    assert [problem.key for problem in one.check()] == keys
     if not keys:
         assert one.read().splits["train"]["text"][:] == ["x"]
 
@@ -474,7 +474,7 @@ def test_document_of_splits_reports_bad_rows_by_their_lines():
     Path("a.json").write_text('{"a": [["x", "y"]],\n"b": [\n["x", "y"],\n["z"]\n]}')
     with pytest.raises(ConfigError) as caught:
         splits_of("a.json", splits={"train": "b", "validation": "a"})
-    assert caught.value.mistakes[0].got.endswith("a.json:4")
+    assert caught.value.problems[0].got.endswith("a.json:4")
 
 
 @pytest.mark.parametrize(
@@ -496,9 +496,9 @@ def test_splits_that_a_file_does_not_have_are_errors(name, splits, keys):
     Path("c.csv").write_text("0,1\nx,y\n")
     with pytest.raises(ConfigError) as caught:
         splits_of(name, splits=splits)
-    assert [one.key for one in caught.value.mistakes] == keys
+    assert [one.key for one in caught.value.problems] == keys
     if name == "a.json" and not splits:
-        assert all(repr(split) in caught.value.mistakes[0].expected for split in SPLITS)
+        assert all(repr(split) in caught.value.problems[0].expected for split in SPLITS)
 
 
 BY_COLUMNS = {
@@ -630,4 +630,4 @@ def test_column_names_that_name_nothing_are_refused(own_directory, names):
     """Null and empty names, numbers at another position, and repeated names."""
     (own_directory / "a.csv").write_text("x,0\n")
     source = LocalFiles(files={"train": "a.csv"}, header=False, column_names=names)
-    assert {mistake.key for mistake in source.check()} == {"column_names"}
+    assert {problem.key for problem in source.check()} == {"column_names"}

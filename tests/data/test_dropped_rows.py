@@ -29,7 +29,7 @@ def test_csv_value_that_is_no_number_names_its_line(value):
     cell = f'"{value}"' if "," in value else value
     with pytest.raises(ConfigError) as caught:
         load(Regression(), SCORES.replace("N/A", cell))
-    assert caught.value.mistakes[0].got == f"{value!r} at a.csv:4"
+    assert caught.value.problems[0].got == f"{value!r} at a.csv:4"
 
 
 def test_csv_value_that_is_no_number_is_dropped():
@@ -48,7 +48,7 @@ def test_csv_column_of_texts_is_one_error():
     """Where most values are texts, the column is the wrong one."""
     with pytest.raises(ConfigError) as caught:
         load(Regression(), SCORES.replace("0.5", "a").replace("0.25", "b"))
-    assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.columns.label"}
+    assert {problem.key for problem in caught.value.problems} == {"dataset.columns.label"}
 
 
 def test_csv_indicator_that_is_no_number():
@@ -161,5 +161,5 @@ def test_row_with_several_errors_counts_once():
     """The count is the same as with `on_bad_rows=skip`."""
     with pytest.raises(ConfigError) as caught:
         load(SequenceClassification(), "text,label\ngood,pos\nbad,neg\n,\n")
-    (total,) = [mistake for mistake in caught.value.mistakes if mistake.key == "dataset"]
+    (total,) = [problem for problem in caught.value.problems if problem.key == "dataset"]
     assert total.got == "2: 1 of 3 in train, 1 of 3 in validation"

@@ -59,8 +59,8 @@ def test_saved_to_disk(in_splits):
 
 def test_a_directory_that_is_none():
     """A directory that save_to_disk did not write is told before anything is loaded."""
-    (mistake,) = SavedDataset(path="nowhere").check()
-    assert str(mistake).startswith("path: expected a directory that save_to_disk wrote, got 'nowhere'.")
+    (problem,) = SavedDataset(path="nowhere").check()
+    assert str(problem).startswith("path: expected a directory that save_to_disk wrote, got 'nowhere'.")
 
 
 def test_text():
@@ -131,7 +131,7 @@ def test_mrqa_line_of_another_form_is_a_bad_row():
     source = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, format="mrqa")
     with pytest.raises(ConfigError) as caught:
         source.load(AnyColumns("question"))
-    assert "at a.jsonl:3" in caught.value.mistakes[0].got
+    assert "at a.jsonl:3" in caught.value.problems[0].got
 
 
 def test_mrqa_read_as_lines_has_to_be_declared():
@@ -139,7 +139,7 @@ def test_mrqa_read_as_lines_has_to_be_declared():
     Path("a.jsonl").write_text("\n".join(map(json.dumps, MRQA)))
     source = LocalFiles(files={"train": "a.jsonl"})
     wanted = {"question": Column("text"), "context": Column("text")}
-    assert [mistake.key for mistake in source.check_columns(wanted)] == ["format"]
+    assert [problem.key for problem in source.check_columns(wanted)] == ["format"]
 
 
 def test_squad_of_another_form():
@@ -186,7 +186,7 @@ def test_lines_that_are_no_rows(name):
     task = AnyColumns("text") if name.endswith("txt") else TASK
     with pytest.raises(ConfigError) as caught:
         load(task, name)
-    said = [str(mistake) for mistake in caught.value.mistakes]
+    said = [str(problem) for problem in caught.value.problems]
     for message in messages:
         assert any(message in line for line in said), said
     total = len(messages) + len(kept)
@@ -218,7 +218,7 @@ def test_ten_are_shown_and_all_counted():
     source = LocalFiles(files={"train": "a.jsonl", "validation": "b.jsonl"})
     with pytest.raises(ConfigError) as caught:
         source.load(TASK)
-    said = [str(mistake) for mistake in caught.value.mistakes]
+    said = [str(problem) for problem in caught.value.problems]
     assert len(said) == 11
     assert said[0] == (
         "dataset.columns.text: expected a text in every row, got no value at a.jsonl:2. Fill it in or drop the row."
@@ -252,8 +252,8 @@ def test_a_name_that_says_nothing():
     """A file with an odd ending is told, with the formats that there are; naming one reads it."""
     Path("a.annotated").write_text("a O\n\n")
     source = LocalFiles(files={"train": "a.annotated"})
-    (mistake,) = source.check()
-    assert re.search(r"files\.train: expected a file that ends with .* or set dataset\.format to one of", str(mistake))
+    (problem,) = source.check()
+    assert re.search(r"files\.train: expected a file that ends with .* or set dataset\.format to one of", str(problem))
     assert load(AnyColumns("tokens", "labels"), "a.annotated", format="conll")["tokens"] == [["a"]]
 
 
@@ -382,7 +382,7 @@ def test_squad_read_as_json_has_to_be_declared(splits):
     Path("a.json").write_text('{"version": "1.1", "data": [{"title": "t", "paragraphs": []}]}')
     source = LocalFiles(files={"train": "a.json"}, splits=splits)
     wanted = {"question": Column("text"), "context": Column("text")}
-    assert [mistake.key for mistake in source.check_columns(wanted)] == ["format"]
+    assert [problem.key for problem in source.check_columns(wanted)] == ["format"]
 
 
 ON_ONE_LINE = [{"text": "x", "label": "a"}, [], {"text": " ", "label": "b"}, {"text": "y", "label": "b"}]
@@ -395,7 +395,7 @@ def test_json_document_names_its_rows(indent, places):
     source = LocalFiles(files={"train": "a.json", "validation": "a.json"})
     with pytest.raises(ConfigError) as caught:
         source.load(SequenceClassification())
-    messages = " ".join(mistake.got for mistake in caught.value.mistakes)
+    messages = " ".join(problem.got for problem in caught.value.problems)
     assert all(f"at a.json{place}" in messages for place in places)
 
 
@@ -405,4 +405,4 @@ def test_json_splits_on_one_line_name_their_rows():
     source = LocalFiles(files={"train": "a.json"}, splits={"train": "train", "validation": "test"})
     with pytest.raises(ConfigError) as caught:
         source.load(SequenceClassification())
-    assert "at a.json, row 3 of train" in " ".join(mistake.got for mistake in caught.value.mistakes)
+    assert "at a.json, row 3 of train" in " ".join(problem.got for problem in caught.value.problems)

@@ -129,8 +129,8 @@ def test_what_the_hub_does_not_have(hub_root, own_directory, override, message):
 
 def test_short_ids_are_refused():
     """`glue` alone no longer loads, so it is told before anything is asked of the hub."""
-    (mistake,) = HubDataset(path="glue").check()
-    assert str(mistake) == "path: expected a hub id of the form OWNER/NAME, got 'glue'. Look it up on the hub."
+    (problem,) = HubDataset(path="glue").check()
+    assert str(problem) == "path: expected a hub id of the form OWNER/NAME, got 'glue'. Look it up on the hub."
 
 
 def test_offline_by_choice(monkeypatch):
@@ -161,7 +161,7 @@ def test_card_of_a_dataset_names_no_file_outside(own_directory, path):
     (folder / "link.csv").symlink_to(outside)
     with pytest.raises(ConfigError) as caught:
         HubDataset(path="owner/name", splits={"train": "train"}).read()
-    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.path"]
+    assert [problem.key for problem in caught.value.problems] == ["dataset.path"]
 
 
 @pytest.mark.parametrize("path", ["inside.csv", "data/*.csv", "data/../inside.csv"])

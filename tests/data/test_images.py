@@ -168,7 +168,7 @@ def test_a_folder_that_changes_is_read_again():
 def test_folders_that_are_refused(make):
     """Splits are no classes, an image without a class has no label, and there are images."""
     make()
-    assert [mistake.key for mistake in LocalFiles(files={"train": "data"}).check()] == ["files.train"]
+    assert [problem.key for problem in LocalFiles(files={"train": "data"}).check()] == ["files.train"]
 
 
 def test_a_table_beside_images_is_the_data():
@@ -183,9 +183,9 @@ def test_a_table_among_images_is_an_error():
     """Neither the images nor the table are taken, and there is one error for all files."""
     folders("data", {".": "red"}, count=3)
     Path("data/metadata.csv").write_text("file_name,label\n0.png,x\n1.png,y\n")
-    (mistake,) = LocalFiles(files={"train": "data"}).check()
-    assert mistake.key == "files.train"
-    assert "data/metadata.csv" in mistake.fix
+    (problem,) = LocalFiles(files={"train": "data"}).check()
+    assert problem.key == "files.train"
+    assert "data/metadata.csv" in problem.fix
 
 
 def test_prepare_takes_renamed_labels_of_image_paths():

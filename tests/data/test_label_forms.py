@@ -23,7 +23,7 @@ def test_label_floats_with_a_fraction_are_rejected():
     """These are scores, not labels."""
     with pytest.raises(ConfigError) as error:
         Rows(rows=[{"text": "x", "label": 1.0}, {"text": "y", "label": 1.5}]).load(TASK)
-    assert "task=regression" in error.value.mistakes[0].fix
+    assert "task=regression" in error.value.problems[0].fix
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_labels_that_differ_in_spaces_are_an_error(name):
     with pytest.raises(ConfigError) as caught:
         load(write(["pos", "neg", " pos", "pos ", " pos"], name))
     lines = [3, 4] if name == "a.jsonl" else [4, 5]
-    assert [one.key for one in caught.value.mistakes] == 2 * ["dataset.columns.label"]
-    assert [one.got.rpartition(":")[2] for one in caught.value.mistakes] == [str(line) for line in lines]
+    assert [one.key for one in caught.value.problems] == 2 * ["dataset.columns.label"]
+    assert [one.got.rpartition(":")[2] for one in caught.value.problems] == [str(line) for line in lines]
 
 
 def test_labels_that_differ_in_spaces_can_be_named():
@@ -94,7 +94,7 @@ def test_label_numbers_with_a_fraction_are_rejected(labels, name):
     """Texts of scores, and of lists, do not become labels unnoticed."""
     with pytest.raises(ConfigError) as caught:
         load(write(labels, name))
-    assert caught.value.mistakes[0].key == "dataset.columns.label"
+    assert caught.value.problems[0].key == "dataset.columns.label"
 
 
 def test_label_numbers_with_a_fraction_can_be_named():
@@ -141,4 +141,4 @@ def test_label_floats_of_a_stream_with_a_fraction_are_rejected():
     for streaming in (False, True):
         with pytest.raises(ConfigError) as caught:
             load(name, streaming=streaming, labels=["x", "y"])
-        assert "task=regression" in caught.value.mistakes[0].fix
+        assert "task=regression" in caught.value.problems[0].fix

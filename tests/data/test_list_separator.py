@@ -72,7 +72,7 @@ def test_list_separator_cell_that_is_no_list_is_a_bad_row():
     """Its line is named."""
     with pytest.raises(ConfigError) as caught:
         lists(["['a', 'b']", "['a'", "['b']"], list_separator="brackets")
-    assert "a.tsv:3" in caught.value.mistakes[0].got
+    assert "a.tsv:3" in caught.value.problems[0].got
 
 
 def test_list_separator_of_tokens_and_tags():
@@ -96,7 +96,7 @@ def test_list_separator_is_named(cells, typed):
     """The message has what the cells seem to have."""
     with pytest.raises(ConfigError) as caught:
         lists(cells)
-    assert all(typed in one.fix for one in caught.value.mistakes)
+    assert all(typed in one.fix for one in caught.value.problems)
 
 
 def test_list_separator_of_a_task_without_lists():
@@ -118,7 +118,7 @@ def test_lists_of_spans_are_no_labels():
     Path("a.jsonl").write_text('{"text": "x", "labels": [[0, 1, "PER"]]}\n' * 3)
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}).load(TASK)
-    assert {mistake.key for mistake in caught.value.mistakes} == {"dataset.columns.labels"}
+    assert {problem.key for problem in caught.value.problems} == {"dataset.columns.labels"}
 
 
 def test_list_separator_is_not_named_for_single_words():
@@ -126,4 +126,4 @@ def test_list_separator_is_not_named_for_single_words():
     Path("a.csv").write_text("tokens,labels\nLondon,B-LOC\nis,O\n")
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": "a.csv", "validation": "a.csv"}).load(TokenClassification())
-    assert "list_separator" not in caught.value.mistakes[0].fix
+    assert "list_separator" not in caught.value.problems[0].fix

@@ -59,4 +59,4 @@ def test_case_is_rejected_with_the_key_to_set(name):
     task, options, key = REJECTED[name]
     with pytest.raises(ConfigError) as caught:
         load(name, task, **options)
-    assert caught.value.mistakes[0].key == key
+    assert caught.value.problems[0].key == key

@@ -46,7 +46,7 @@ def wrong(name, **options):
     assert [*source.check()] == []
     with pytest.raises(ConfigError) as caught:
         source.load(TASK)
-    return caught.value.mistakes[0]
+    return caught.value.problems[0]
 
 
 SPLIT = {"train": ["good 0", "bad 1", "bad 4"], "validation": ["good 2"], "test": ["bad 3"]}
@@ -81,9 +81,9 @@ def test_split_column_by_position():
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
 def test_split_column_that_is_not_set_is_an_error(name):
     """Test rows are never trained on by accident."""
-    mistake = wrong(write(name))
-    assert mistake.key == "dataset.split_column"
-    assert "dataset.split_column=partition" in mistake.fix
+    problem = wrong(write(name))
+    assert problem.key == "dataset.split_column"
+    assert "dataset.split_column=partition" in problem.fix
 
 
 def test_split_column_over_files_is_an_error():
@@ -135,15 +135,15 @@ def test_split_values_name_the_splits():
 
 def test_split_value_that_names_no_split_is_an_error():
     """The message names its first line, and nothing is dropped."""
-    mistake = wrong(write("a.csv", [*ROWS, ("good 5", "oos")]), split_column="partition", on_bad_rows="skip")
-    assert mistake.key == "dataset.split_values"
-    assert "a.csv:7" in mistake.got
+    problem = wrong(write("a.csv", [*ROWS, ("good 5", "oos")]), split_column="partition", on_bad_rows="skip")
+    assert problem.key == "dataset.split_values"
+    assert "a.csv:7" in problem.got
 
 
 def test_split_value_that_no_row_has_is_an_error():
     """A typing error does not empty a split."""
-    mistake = wrong(write("a.csv"), split_column="partition", split_values={"train": "train", "test": "tset"})
-    assert (mistake.key, mistake.got) == ("dataset.split_values.test", "'tset'")
+    problem = wrong(write("a.csv"), split_column="partition", split_values={"train": "train", "test": "tset"})
+    assert (problem.key, problem.got) == ("dataset.split_values.test", "'tset'")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_split_column_of_other_data():
     """Data of the Hub and of `save_to_disk` have such columns, too."""
     with pytest.raises(ConfigError) as caught:
         Built().load(TASK)
-    assert caught.value.mistakes[0].key == "dataset.split_column"
+    assert caught.value.problems[0].key == "dataset.split_column"
     assert Built(split_column="partition").load(TASK)["test"]["text"][:] == SPLIT["test"]
 
 
@@ -209,9 +209,9 @@ def test_folder_of_several_splits_is_an_error(names):
     for name in names:
         write(f"data/{name}", column="n")
     for given in ("data", "glob:data/*.csv"):
-        (mistake,) = LocalFiles(files={"train": given}).check()
-        assert mistake.key == "files.train"
-        assert all(f"data/{name}" in mistake.fix for name in names)
+        (problem,) = LocalFiles(files={"train": given}).check()
+        assert problem.key == "files.train"
+        assert all(f"data/{name}" in problem.fix for name in names)
     assert [*LocalFiles(files={"train": [f"data/{name}" for name in names]}).check()] == []
 
 

@@ -94,8 +94,8 @@ def test_values_that_cannot_be_split(options, message):
 def test_one_way_to_split():
     """Groups and strata exclude each other."""
     save("a.jsonl", [{"text": "x", "label": "a"}])
-    mistakes = [str(m) for m in source(stratify_by_column="label", group_by_column="text").check() if "way" in str(m)]
-    assert mistakes == [
+    problems = [str(m) for m in source(stratify_by_column="label", group_by_column="text").check() if "way" in str(m)]
+    assert problems == [
         "stratify_by_column: expected one way to split, got 'label' beside dataset.group_by_column. Set one of them to null."
     ]
 
@@ -132,11 +132,11 @@ def test_a_mixture_has_its_weights():
     assert len(set(splits["train"]["text"])) == len(splits["train"])
 
 
-def test_a_mixture_tells_its_mistakes():
-    """Mistakes of a source have its name in their key; so have weights of nobody."""
+def test_a_mixture_tells_its_errors():
+    """Errors of a source have its name in their key; so have weights of nobody."""
     bad = mixture(weights={"z": 1, "y": 0})
     bad.sources["x"].validation_size = 2
-    assert {mistake.key for mistake in bad.check()} == {
+    assert {problem.key for problem in bad.check()} == {
         "sources.x.validation_size",
         "sources.x.test_size",
         "weights.z",
@@ -149,7 +149,7 @@ def test_a_mixture_of_streams_and_tables():
     """`datasets` mixes streams, or tables, but not both."""
     one = mixture()
     next(iter(one.sources.values())).streaming = True
-    assert [mistake.key for mistake in one.check()] == ["sources"]
+    assert [problem.key for problem in one.check()] == ["sources"]
 
 
 def test_a_mixture_of_different_forms():
@@ -227,8 +227,8 @@ def test_a_column_that_another_takes():
     save("a.jsonl", [{"text_pair": f"t{i}", "label": "ab"[i % 2]} for i in range(4)])
     one = source(columns={"text": "text_pair"}, validation_size=0.5)
     assert one.load(TASK)["train"].column_names == ["text", "label"]
-    (mistake,) = source(columns={"text": "label"}).check_columns(TASK.columns)
-    assert str(mistake) == "columns.label: expected the name of a column, got none. Set dataset.columns.label=NAME."
+    (problem,) = source(columns={"text": "label"}).check_columns(TASK.columns)
+    assert str(problem) == "columns.label: expected the name of a column, got none. Set dataset.columns.label=NAME."
 
 
 def test_held_out_shares_are_of_all_rows():
@@ -241,23 +241,23 @@ def test_held_out_shares_are_of_all_rows():
 
 
 def test_only_training_rows_need_the_column_to_split_by():
-    """A test file without the group's column is no mistake; a name that no file has is one."""
+    """A test file without the group's column is no error; a name that no file has is one."""
     save("a.jsonl", [{"text": f"t{i}", "label": i % 2, "document": i // 2} for i in range(20)])
     save("b.jsonl", [{"text": "u", "label": 1}])
     one = LocalFiles(files={"train": "a.jsonl", "test": "b.jsonl"}, group_by_column="document")
     assert list(one.check_columns(TASK.columns)) == []
     assert set(one.load(TASK)) == {"train", "validation", "test"}
     one.group_by_column = "documents"
-    (mistake,) = one.check_columns(TASK.columns)
-    assert mistake.fix == "Did you mean document?"
+    (problem,) = one.check_columns(TASK.columns)
+    assert problem.fix == "Did you mean document?"
 
 
 def test_labels_of_a_mixture():
     """Names that a source gives its labels must be those of all, since ids mean the same everywhere."""
     one = mixture(labels=["no", "yes"])
     one.sources["x"].labels = ["yes", "no"]
-    (mistake,) = one.check()
-    assert (mistake.key, mistake.got) == ("sources.x.labels", "['yes', 'no']")
+    (problem,) = one.check()
+    assert (problem.key, problem.got) == ("sources.x.labels", "['yes', 'no']")
 
 
 def test_leakage_between_sources(caplog):

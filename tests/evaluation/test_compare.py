@@ -403,7 +403,7 @@ def test_csv(record, say):
     assert [line["test/accuracy"] for line in lines] == ["0.6", "0.75"]
 
 
-MISTAKES = [
+PROBLEMS = [
     (["bass", "more"], "RUN: expected a run's id, name or directory, got 'bass'. Did you mean base?"),
     (["more", "twin"], "RUN: expected a name of one run, got 'twin', of which there are 2. Name it by its id: "),
     (["more"], "RUN: expected two to 702 different runs, got 1."),
@@ -418,8 +418,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
-def test_mistakes(record, own_directory, arguments, message):
+@pytest.mark.parametrize(("arguments", "message"), PROBLEMS)
+def test_errors(record, own_directory, arguments, message):
     """Names that lead nowhere, or to many, are told with what was meant; nothing is made."""
     for name in ("base", "more", "twin", "twin"):
         record(name, right=120)
@@ -430,12 +430,12 @@ def test_mistakes(record, own_directory, arguments, message):
     assert sorted(own_directory.rglob("*")) == before
 
 
-def test_all_mistakes_at_once(record):
+def test_all_errors_at_once(record):
     """Two wrong names are two lines."""
     record("base", right=120)
     with pytest.raises(ConfigError) as caught:
         dispatch(["compare", "bass", "vase", "--experiment", "film"])
-    assert len(caught.value.mistakes) == 3
+    assert len(caught.value.problems) == 3
 
 
 def test_help_is_light():

@@ -54,7 +54,7 @@ def test_ids_are_those_of_the_head(finished):
 
 
 def test_ids_of_other_data_are_named(finished):
-    """Numbers count as what the data's own list of labels calls them; without such a list they are a mistake."""
+    """Numbers count as what the data's own list of labels calls them; without such a list they are an error."""
     rows = [json.loads(line) for line in Path("test.jsonl").read_text().splitlines()]
     other([{"text": row["text"], "label": int(row["label"] == "neg")} for row in rows])
     found = scored(finished, *OTHER, "dataset.labels=[pos,neg]")
@@ -99,7 +99,7 @@ def test_unknown_labels(finished):
     other([{"text": "a film", "label": "pos"}, {"text": "a film", "label": "neutral"}])
     with pytest.raises(ConfigError) as error:
         scored(finished, *OTHER)
-    first, total = error.value.mistakes
+    first, total = error.value.problems
     assert (first.key, first.expected) == ("dataset.columns.label", "labels among ['neg', 'pos']")
     assert "other.jsonl:2" in first.got
     assert total.key == "dataset.unseen_labels"
@@ -111,7 +111,7 @@ def test_evaluate_needs_rows_with_labels_of_the_model(finished):
     other([{"text": "a film", "label": "neutral"}])
     with pytest.raises(ConfigError) as error:
         scored(finished, *OTHER, "dataset.unseen_labels=drop")
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.unseen_labels"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.unseen_labels"]
 
 
 def test_evaluate_maps_ids_of_other_data(train, toy):
@@ -125,7 +125,7 @@ def test_evaluate_maps_ids_of_other_data(train, toy):
     assert scored(result, files, "dataset.labels={1:neg,2:pos}").metrics["accuracy"] == pytest.approx(expected)
     with pytest.raises(ConfigError) as error:
         scored(result, files, "dataset.on_bad_rows=skip")
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
 
 
 def test_evaluate_keeps_rows_with_unseen_labels(finished):
@@ -133,7 +133,7 @@ def test_evaluate_keeps_rows_with_unseen_labels(finished):
     other([{"text": "a film", "label": label} for label in ("pos", "neutral", "neutral", "neg")])
     with pytest.raises(ConfigError) as error:
         scored(finished, *OTHER, "dataset.on_bad_rows=skip")
-    assert error.value.mistakes[-1].key == "dataset.unseen_labels"
+    assert error.value.problems[-1].key == "dataset.unseen_labels"
     found = scored(finished, *OTHER, "dataset.unseen_labels=keep")
     assert (found.rows, found.metrics["accuracy"]) == (4, pytest.approx(1 / 4))
 
@@ -180,7 +180,7 @@ def test_a_task_without_labels(train, tiny_gpt):
         (["dataset._target_=os.system"], "dataset._target_: expected code of one of ["),
     ],
 )  # fmt: skip
-def test_mistakes(finished, overrides, message):
+def test_errors(finished, overrides, message):
     """Each is told with its remedy, before the model is loaded."""
     with pytest.raises(ConfigError) as error:
         scored(finished, *overrides)

@@ -18,9 +18,9 @@ def test_open_run_of_another_version_is_one_error(tmp_path):
     """Keys that were renamed since are one error, which names them all."""
     with pytest.raises(ConfigError) as caught:
         open_run(run_with(tmp_path, "lean: true, fit_batch: true, threads: 1"), "")
-    (mistake,) = caught.value.mistakes
-    assert mistake.key == "RUN"
-    assert [name in mistake.got for name in ("hardware.lean", "hardware.fit_batch", "threads")] == [True, True, False]
+    (problem,) = caught.value.problems
+    assert problem.key == "RUN"
+    assert [name in problem.got for name in ("hardware.lean", "hardware.fit_batch", "threads")] == [True, True, False]
 
 
 def test_open_run_reads_the_keys_of_this_version(tmp_path):

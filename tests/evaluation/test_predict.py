@@ -195,7 +195,7 @@ def test_predict_rejects_unknown_columns(finished, own_directory):
     """A column that the task does not have is an error, not ignored."""
     with pytest.raises(ConfigError) as error:
         said(own_directory / "test.jsonl", finished, "++dataset.columns.foo=nope")
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.columns.foo"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.columns.foo"]
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_predict_checks_hardware(finished, own_directory):
     for override, key in (("hardware.threads=0", "hardware.threads"), ("hardware.device=tpu", "hardware.device")):
         with pytest.raises(ConfigError) as error:
             said(own_directory / "test.jsonl", finished, override)
-        assert [mistake.key for mistake in error.value.mistakes] == [key]
+        assert [problem.key for problem in error.value.problems] == [key]
 
 
 def test_predict_batches_by_length(finished, own_directory, monkeypatch):
@@ -291,7 +291,7 @@ def test_predict_writes_chosen_columns(finished, own_directory):
     assert {*said(file, finished, columns=[])[0]} == {"row", "prediction", "probability"}
     with pytest.raises(ConfigError) as error:
         said(file, finished, columns=["ids"])
-    assert [mistake.key for mistake in error.value.mistakes] == ["--columns"]
+    assert [problem.key for problem in error.value.problems] == ["--columns"]
 
 
 def test_predict_rejects_columns_named_like_its_output(finished, own_directory):
@@ -299,7 +299,7 @@ def test_predict_rejects_columns_named_like_its_output(finished, own_directory):
     file = write_rows(own_directory / "new.jsonl", [{"text": "the film", "prediction": "pos"}])
     with pytest.raises(ConfigError) as error:
         said(file, finished)
-    assert [mistake.key for mistake in error.value.mistakes] == ["FILE"]
+    assert [problem.key for problem in error.value.problems] == ["FILE"]
     assert not Path("out.jsonl").exists()
 
 
@@ -379,20 +379,20 @@ def test_few_rows_are_held(finished, own_directory, monkeypatch):
         ({"overrides": ["dataset.columns.text=none"]}, "dataset.columns.text: expected a column of test.jsonl:"),
     ],
 )
-def test_mistakes(finished, asked, message):
+def test_errors(finished, asked, message):
     """Each is told with its remedy."""
     with pytest.raises(ConfigError) as error:
         predict(PredictRequest(**{"run": str(finished.directory), "file": Path("test.jsonl"), **asked}))
     assert str(error.value).startswith(message)
 
 
-def test_mistakes_come_together(finished):
-    """All mistakes of the command line are told at once."""
+def test_errors_come_together(finished):
+    """All errors of the command line are told at once."""
     with pytest.raises(ConfigError) as error:
         predict(
             PredictRequest(str(finished.directory), Path("test.jsonl"), ["seed=1"], max_samples=0, out=Path("a.txt"))
         )
-    assert len(error.value.mistakes) == 3
+    assert len(error.value.problems) == 3
 
 
 def test_a_changed_config_runs_no_code(finished):
@@ -452,7 +452,7 @@ def test_predict_and_evaluate_read_a_split_of_a_document(train, toy, own_directo
     result = train(*toy, *files, *(f"dataset.splits.{split}={split}" for split in document))
     with pytest.raises(ConfigError) as caught:
         said(file, result)
-    assert [one.key for one in caught.value.mistakes] == ["dataset.splits.train"]
+    assert [one.key for one in caught.value.problems] == ["dataset.splits.train"]
     assert without_inputs(said(file, result, "dataset.splits.train=test")) == same(predictions(result))
     run = open_run(str(result.directory), "")
     assert [evaluate(run, overrides).rows for overrides in ([], ["dataset.splits.test=train"])] == [16, 32]

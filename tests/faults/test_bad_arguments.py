@@ -25,7 +25,7 @@ def test_bounds(compose, override):
     """What upstream would take, and do nothing with or something else, is refused by its key."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(f"trainer.args.{override}"))
-    assert [str(one) for one in caught.value.mistakes] == [
+    assert [str(one) for one in caught.value.problems] == [
         f"trainer.args.{override.partition('=')[0]}: {BOUNDS[override]}"
     ]
 

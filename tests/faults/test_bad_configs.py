@@ -76,11 +76,11 @@ def overrides():
 @FEW
 @given(typed=overrides(), base=st.sampled_from([[], FILES]))
 def test_any_override(typed, base):
-    """Each mistake is one line of the one form."""
+    """Each error is one line of the one form."""
     write_rows(Path("a.jsonl"), [{"text": "good", "label": "x"}, {"text": "bad", "label": "y"}])
     try:
         assert dispatch(["--dry-run", *base, *typed]) == 0
         told = []
     except ConfigError as error:
-        told = [str(mistake) for mistake in error.mistakes]
+        told = [str(problem) for problem in error.problems]
     assert all(map(FORM.fullmatch, told)), told

@@ -50,10 +50,10 @@ def load(path, names, **options):
         rows = source.load(task)["train"]
         return [rows[name][:] for name in columns]
     except ConfigError as error:
-        mistakes = error.mistakes
-    in_file = (re.search(r"\ba\.\w+", str(mistake)) for mistake in mistakes if mistake.expected != "no invalid rows")
-    assert all(in_file), mistakes
-    return mistakes
+        problems = error.problems
+    in_file = (re.search(r"\ba\.\w+", str(problem)) for problem in problems if problem.expected != "no invalid rows")
+    assert all(in_file), problems
+    return problems
 
 
 def written(name, content):

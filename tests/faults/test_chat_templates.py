@@ -41,7 +41,7 @@ def test_chat_template_of_a_checkpoint_runs_no_code(tiny_model, own_directory, t
     assert tokenizer.chat_template == template
     with pytest.raises(ConfigError) as caught:
         apply_template(tokenizer, CHAT, None, tokenize=False)
-    assert [mistake.key for mistake in caught.value.mistakes] == ["task.chat_template"]
+    assert [problem.key for problem in caught.value.problems] == ["task.chat_template"]
     assert not (own_directory / "canary").exists()
 
 

@@ -64,7 +64,7 @@ def keys(typed):
         pytest.raises(ConfigError) as caught,
     ):
         checked(request)
-    return [mistake.key for mistake in caught.value.mistakes]
+    return [problem.key for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize("typed", REFUSED)
@@ -101,7 +101,7 @@ def test_config_file_places_no_store_elsewhere(own_directory, key, path):
     request = with_store(own_directory, key, f"sqlite:///{path}")
     with composer(request), pytest.raises(ConfigError) as caught:
         checked(request)
-    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 @pytest.mark.parametrize("key", STORES)
@@ -132,7 +132,7 @@ def test_stored_peft_config_is_checked_when_it_is_used():
     config.megatron_core = "antigravity"
     with pytest.raises(ConfigError) as caught:
         Adapter(config=config).apply(SimpleNamespace())
-    assert [mistake.key for mistake in caught.value.mistakes] == ["adapter.config.megatron_core"]
+    assert [problem.key for problem in caught.value.problems] == ["adapter.config.megatron_core"]
 
 
 SECRETS = {
@@ -164,7 +164,7 @@ def test_secret_of_the_environment_becomes_no_value(own_directory, monkeypatch, 
     request = Request(("dataset=local", "dataset.files.train=a.jsonl", *typed))
     with composer(request), pytest.raises(ConfigError) as caught:
         checked(request)
-    keys = {mistake.key.removesuffix(".1") for mistake in caught.value.mistakes}  # of names that follow from it, too
+    keys = {problem.key.removesuffix(".1") for problem in caught.value.problems}  # of names that follow from it, too
     assert keys & {typed[-1].partition("=")[0], "vars.a"}
     assert "canary" not in str(caught.value)
     assert SECRETS["PLAIN"] not in str(caught.value)

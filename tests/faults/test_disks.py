@@ -14,7 +14,7 @@ import pytest
 
 from hydratune.cli import main
 from hydratune.tracking.client import connect
-from hydratune.utils.errors import FAILED, USER_MISTAKE, ConfigError
+from hydratune.utils.errors import FAILED, USER_ERROR, ConfigError
 from processes import HYDRATUNE, hydratune
 
 # `FAULT` is a command of the shell, run in the process of the training before step 5.
@@ -132,13 +132,13 @@ def test_small_address_space_is_an_error_of_the_user(monkeypatch, verb):
     monkeypatch.setattr(main.resource, "getrlimit", lambda _: (2_000_000 * 1024, -1))
     with pytest.raises(ConfigError) as caught:
         main.dispatch([verb, "x"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["ulimit -v"]
+    assert [problem.key for problem in caught.value.problems] == ["ulimit -v"]
 
 
 def test_command_in_a_small_address_space_imports_nothing_large():
     """The real limit, from the start of the process."""
     command = ["bash", "-c", f"ulimit -v 1000000; exec {HYDRATUNE} --dry-run"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == USER_MISTAKE
+    assert ended.returncode == USER_ERROR
     assert ended.stderr.startswith("error: ulimit -v")
     assert "Traceback" not in ended.stderr

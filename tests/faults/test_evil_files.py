@@ -98,7 +98,7 @@ def test_code_is_asked_for_outside_of_configs(train, toy_files, evil, canary, ov
     trusted = [] if "config" in key or "attn" in key else ["model.trust_remote_code=true"]
     with pytest.raises(ConfigError) as caught:
         train(*toy_files, *model(evil, *trusted, *overrides))
-    assert any(one.key == key and one.expected.startswith(words) for one in caught.value.mistakes), caught.value
+    assert any(one.key == key and one.expected.startswith(words) for one in caught.value.problems), caught.value
     assert not canary.exists()
 
 

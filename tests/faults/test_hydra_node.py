@@ -109,7 +109,7 @@ def refused(path):
     """The keys of the errors of a config, and of the command that would run it."""
     with composer(request := Request(config_path=path)), pytest.raises(ConfigError) as caught:
         checked(request)
-    keys = [mistake.key for mistake in caught.value.mistakes]
+    keys = [problem.key for problem in caught.value.problems]
     with pytest.raises(ConfigError):
         main.dispatch(["--config-path", str(path), "--dry-run"])
     return keys
@@ -180,7 +180,7 @@ def test_file_that_changes_after_the_check(own_directory, monkeypatch, name):
     node, key = LATER[name]
     with pytest.raises(ConfigError) as caught:
         main.dispatch(changed_later(own_directory, monkeypatch, node))
-    assert key in [mistake.key for mistake in caught.value.mistakes]
+    assert key in [problem.key for problem in caught.value.problems]
     assert not list(own_directory.glob("outputs/*/*"))
 
 
@@ -209,7 +209,7 @@ def test_directory_of_results_has_no_control_characters(name, text):
     kind = name.removesuffix(".dir")
     path = text.format({"run": "outputs", "sweep": "multirun"}[kind])
     hydra = OmegaConf.create({kind: {"dir": path}})
-    keys = [mistake.key for mistake in hydra_guard.place(hydra, name, is_typed=True)]
+    keys = [problem.key for problem in hydra_guard.place(hydra, name, is_typed=True)]
     assert keys == ([] if ".." in path else [f"hydra.{name}"])  # `..` removes the line break
 
 
@@ -218,7 +218,7 @@ def test_name_leads_nowhere_else(typed):
     """A name of a run is no path to another directory."""
     with composer(request := Request((typed,))), pytest.raises(ConfigError) as caught:
         checked(request)
-    assert {mistake.key for mistake in caught.value.mistakes} <= {"name", "hydra.run.dir"}
+    assert {problem.key for problem in caught.value.problems} <= {"name", "hydra.run.dir"}
 
 
 def test_clock_stands_still(compose):
@@ -392,7 +392,7 @@ def test_stored_directory_is_not_entered(own_directory):
     (own_directory / "there").mkdir()
     with pytest.raises(ConfigError) as caught:
         check_started_here(str(own_directory / "there"), "hydratune resume x")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["the current directory"]
+    assert [problem.key for problem in caught.value.problems] == ["the current directory"]
     assert Path.cwd() == own_directory
     check_started_here(str(own_directory), "hydratune resume x")
     check_started_here("/nonexistent", "hydratune resume x")

@@ -78,8 +78,8 @@ def refused(store, launcher, settings):
     )
     for key, value in settings.items():
         OmegaConf.update(node, key, value, force_add=True)
-    found = launchers.mistakes(OmegaConf.to_container(node, resolve=False), "multirun/mine")
-    return [mistake.key.removeprefix("hydra.launcher.") for mistake in found]
+    found = launchers.problems(OmegaConf.to_container(node, resolve=False), "multirun/mine")
+    return [problem.key.removeprefix("hydra.launcher.") for problem in found]
 
 
 @pytest.mark.parametrize("launcher", USUAL)
@@ -104,16 +104,16 @@ def test_line_break_would_be_a_line_of_the_script():
 
 def test_directory_of_a_sweep_becomes_a_line_of_the_script():
     """The default folder is below the directory of the sweep, which a file may choose."""
-    found = launchers.mistakes(
+    found = launchers.problems(
         {"_target_": "a.SlurmLauncher", "submitit_folder": "${hydra.sweep.dir}/.submitit/%j"}, f"multirun/{LINE}"
     )
-    assert [mistake.key for mistake in found] == ["hydra.launcher.submitit_folder"]
+    assert [problem.key for problem in found] == ["hydra.launcher.submitit_folder"]
 
 
 @pytest.mark.parametrize("name", [LINE, "a\rb", "a\x1b[2Jb", "../a", ""])
 def test_name_of_a_sweep_is_one_line(name):
     """It names the directory of the sweep."""
-    assert [mistake.key for mistake in Sweep(name=name).check()] == ["name"]
+    assert [problem.key for problem in Sweep(name=name).check()] == ["name"]
 
 
 def test_listed_key_is_accepted(plugins, monkeypatch):
@@ -131,7 +131,7 @@ def test_sweep_checks_its_launcher(own_directory):
     for more in (["+hydra.launcher.srun_args=[canary]"], ["--config-dir", "conf", "experiment=evil"]):
         with pytest.raises(ConfigError) as caught:
             dispatch(["-m", "seed=1,2", "hydra/launcher=submitit_slurm", "tracking=none", "--dry-run", *more])
-        assert {mistake.key for mistake in caught.value.mistakes} < {
+        assert {problem.key for problem in caught.value.problems} < {
             "hydra.launcher.srun_args",
             "hydra.launcher.comment",
         }

@@ -154,7 +154,7 @@ def refused(*overrides, **where):
     request = Request(tuple(overrides), **where)
     with composer(request), pytest.raises(ConfigError) as caught:
         checked(request)
-    return [mistake.key for mistake in caught.value.mistakes]
+    return [problem.key for problem in caught.value.problems]
 
 
 def test_every_payload_is_refused_when_it_is_checked(own_directory):
@@ -323,7 +323,7 @@ def test_what_the_user_lists(monkeypatch, compose, name, override):
         try:
             check_config(compose(override))
         except ConfigError as error:
-            return {*error.mistakes}
+            return {*error.problems}
         return set()
 
     before = told()

@@ -149,7 +149,7 @@ def test_linked_files_are_not_read(own_directory, verb):
     (folder / "notes.txt").symlink_to(own_directory / "secret")
     with pytest.raises(ConfigError) as caught:
         main.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
-    assert [mistake.got for mistake in caught.value.mistakes] == [repr(str(folder / "notes.txt"))]
+    assert [problem.got for problem in caught.value.problems] == [repr(str(folder / "notes.txt"))]
 
 
 @pytest.fixture

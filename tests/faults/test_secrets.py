@@ -348,7 +348,7 @@ def refused(compose, *typed):
     try:
         check_config(compose("dataset=digits", *typed))
     except ConfigError as error:
-        return {(mistake.key, mistake.expected) for mistake in error.mistakes}
+        return {(problem.key, problem.expected) for problem in error.problems}
     return set()
 
 
@@ -438,7 +438,7 @@ def test_choice_of_a_defaults_list_is_no_secret(own_directory, monkeypatch):
             try:
                 checked(request)
             except ConfigError as error:
-                found = [mistake.key for mistake in error.mistakes]
+                found = [problem.key for problem in error.problems]
         assert found == keys
 
 
@@ -534,7 +534,7 @@ def test_password_of_an_address_is_masked(compose, address):
     for key in ("tracking.uri", "sweep.storage", "+vars.x"):
         with pytest.raises(ConfigError) as caught:
             check_config(compose(key + '="' + address.replace('"', '\\"') + '"'))
-        assert [mistake.key for mistake in caught.value.mistakes] == [key.lstrip("+")]
+        assert [problem.key for problem in caught.value.problems] == [key.lstrip("+")]
         assert "CANARY" not in str(caught.value)
 
 

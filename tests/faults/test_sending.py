@@ -35,7 +35,7 @@ def refused(*overrides, **where):
         try:
             checked(request)
         except ConfigError as error:
-            return {mistake.key.removeprefix("trainer.args.") for mistake in error.mistakes}
+            return {problem.key.removeprefix("trainer.args.") for problem in error.problems}
     return set()
 
 
@@ -86,7 +86,7 @@ def test_run_of_someone_else_publishes_nothing(own_directory, place):
     (folder / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": place, "config_sources": []}}}))
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "theirs", "--dry-run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["trainer.args.push_to_hub"]
+    assert [problem.key for problem in caught.value.problems] == ["trainer.args.push_to_hub"]
 
 
 CALLBACKS = ["AzureML", "ClearML", "CodeCarbon", "Comet", "DagsHub", "DVCLive", "Flyte", "MLflow", "Neptune",

@@ -66,7 +66,7 @@ def test_folder_of_a_trial_is_a_number(private, folder):
     for use in (lambda: study.directory(trial), lambda: dispatch(["sweep", "report", "multirun/x"])):
         with pytest.raises(ConfigError) as caught:
             use()
-        assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
+        assert [problem.key for problem in caught.value.problems] == ["SWEEP"]
 
 
 def test_folder_of_an_earlier_trial(own_directory):
@@ -104,7 +104,7 @@ def test_study_of_another_form_is_one_error(own_directory, change):
         return
     with pytest.raises(ConfigError) as caught:
         dispatch(["sweep", "report", "multirun/x"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
+    assert [problem.key for problem in caught.value.problems] == ["SWEEP"]
 
 
 @pytest.mark.parametrize("name", ["report", "0", "study.db-journal"])
@@ -115,7 +115,7 @@ def test_report_of_a_sweep_follows_no_link(private, name):
     before = sorted(private.rglob("*"))
     with pytest.raises(ConfigError) as caught:
         dispatch(["sweep", "report", "multirun/x"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
     assert sorted(private.rglob("*")) == before
 
 
@@ -199,7 +199,7 @@ def test_shards_outside_a_checkpoint_are_refused(copied, compose, shard):
     cfg = without_hydra(compose("model=pretrained", f"model.pretrained_model_name_or_path={copied}"))
     with pytest.raises(ConfigError) as caught:
         build(cfg.model).load_config()
-    assert [mistake.key for mistake in caught.value.mistakes] == ["model.pretrained_model_name_or_path"]
+    assert [problem.key for problem in caught.value.problems] == ["model.pretrained_model_name_or_path"]
 
 
 def test_shards_outside_a_checkpoint_would_be_read(copied):
@@ -245,7 +245,7 @@ def test_links_out_of_a_checkpoint_are_refused(copied, private, compose, name):
     for load in (lambda: build(cfg.model).load_config(), lambda: adapters.load(copied)):
         with pytest.raises(ConfigError) as caught:
             load()
-        assert caught.value.mistakes[0].key in ("model.pretrained_model_name_or_path", "adapter")
+        assert caught.value.problems[0].key in ("model.pretrained_model_name_or_path", "adapter")
 
 
 def test_links_out_of_a_checkpoint_would_be_read(copied, private):
@@ -335,7 +335,7 @@ def test_adapter_of_an_adapter_is_refused(train, toy, copied, private, own_direc
     edit(folder / "adapter_config.json", base_model_name_or_path=str(inner))
     with pytest.raises(ConfigError) as caught:
         adapters.load(folder)
-    assert [mistake.key for mistake in caught.value.mistakes] == ["adapter"]
+    assert [problem.key for problem in caught.value.problems] == ["adapter"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:peft")
@@ -411,7 +411,7 @@ def test_evaluation_of_someone_elses_run_reads_no_file_elsewhere(evaluated, file
     """Messages about its rows, and scores, would show what is in it."""
     with pytest.raises(ConfigError) as caught:
         dispatch(["evaluate", evaluated("/nonexistent", files)])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.test"]
+    assert [problem.key for problem in caught.value.problems] == ["dataset.files.test"]
 
 
 @pytest.mark.parametrize("cwd", ["/proc/self/cwd", ".", None, ["{}"]])
@@ -419,7 +419,7 @@ def test_run_does_not_pass_for_ones_own(evaluated, cwd):
     """It would have to know the path of the current directory."""
     with pytest.raises(ConfigError) as caught:
         dispatch(["evaluate", evaluated(cwd, ELSEWHERE[0])])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["dataset.files.test"]
+    assert [problem.key for problem in caught.value.problems] == ["dataset.files.test"]
 
 
 @pytest.mark.parametrize("is_typed", [False, True])
@@ -438,7 +438,7 @@ def test_arguments_of_someone_elses_run_name_no_files(compose, private, name, va
     cfg = without_hydra(compose(f"+trainer.args.{name}={value.format(private=private)}"))
     with pytest.raises(ConfigError) as caught:
         check_targets(cfg)
-    assert [mistake.key for mistake in caught.value.mistakes] == [f"trainer.args.{name}"]
+    assert [problem.key for problem in caught.value.problems] == [f"trainer.args.{name}"]
 
 
 def test_file_of_settings_would_be_read(private):
@@ -471,7 +471,7 @@ def test_damaged_weights_are_one_error(own_directory, content):
     (own_directory / "weights").write_bytes(content)
     with pytest.raises(ConfigError) as caught, hub.loading("model.x", str(own_directory)):
         load_file(own_directory / "weights")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["model.x"]
+    assert [problem.key for problem in caught.value.problems] == ["model.x"]
 
 
 PLANS = ["[1]", "{}", "3", '{"space": []}', '{"space": {"parameters": [{"x": 1}]}}', "[" * 100_000, '{"space": null}']
@@ -485,7 +485,7 @@ def test_plan_of_another_form_is_one_error(own_directory, verb, text):
     (own_directory / "s" / "sweep.json").write_text(text)
     with pytest.raises(ConfigError) as caught:
         dispatch(["sweep", verb, "s"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["SWEEP"]
+    assert [problem.key for problem in caught.value.problems] == ["SWEEP"]
 
 
 NODES = ["3", "{}", "{runtime: 3}", "{runtime: {cwd: [1]}}", "{runtime: {cwd: x, config_sources: 3}}", "[1]"]
@@ -499,7 +499,7 @@ def test_node_of_another_form_is_one_error(own_directory, node):
     (own_directory / "r" / ".hydra" / "overrides.yaml").write_text("- seed=1\n")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "r"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["RUN"]
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
 
 
 @pytest.mark.parametrize(("link", "target"), [("my_conf", ""), ("my_conf/experiment", "checkpoints")])
@@ -515,5 +515,5 @@ def test_experiment_is_written_through_no_link(private, own_directory, link, tar
     )  # the seed is an error, so that nothing is trained
     with pytest.raises(ConfigError) as caught:
         dispatch(["sweep", "finish", "multirun/x", *typed, "--seeds", "1"])
-    assert [mistake.key for mistake in caught.value.mistakes] == (["seed"] if is_typed else ["--config-dir"])
+    assert [problem.key for problem in caught.value.problems] == (["seed"] if is_typed else ["--config-dir"])
     assert sorted(private.rglob("*")) == before

@@ -130,7 +130,7 @@ def test_stored_overrides_are_not_typed(own_directory, database):
     (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": hydra}))
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", str(folder), "--dry-run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert [problem.key for problem in caught.value.problems] == ["tracking.uri"]
     assert tables(database) == ["notes"]
     with composer(request := Request(tuple(typed))):  # positive control: the same, typed
         checked(request)
@@ -147,7 +147,7 @@ def test_stored_sweep_opens_no_file_elsewhere(database, own_directory, key):
     for verb in ("report", "finish"):
         with pytest.raises(ConfigError) as caught:
             dispatch(["sweep", verb, str(path.parent)])
-        assert [mistake.key for mistake in caught.value.mistakes] == [key]
+        assert [problem.key for problem in caught.value.problems] == [key]
     assert tables(database) == ["notes"]
 
 
@@ -160,7 +160,7 @@ def test_swept_address_of_a_config_file(own_directory, database, monkeypatch):
     monkeypatch.setattr("hydratune.cli.train.preflight", lambda configs, *_: [*configs])
     with pytest.raises(ConfigError) as caught:
         train(["-m", "--config-dir", "conf", "dataset=digits", "experiment=theirs", "--dry-run"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["tracking.uri"]
+    assert [problem.key for problem in caught.value.problems] == ["tracking.uri"]
 
 
 @pytest.mark.parametrize("text", ["[]", "1", '"x"', "null", "{}", '{"uri": 1, "experiment_id": "1", "run_id": "r"}'])

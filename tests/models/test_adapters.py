@@ -171,7 +171,7 @@ def test_four_bits_need_a_package(compose, monkeypatch):
         (["adapter=lora", "adapter.config.lora_alfa=3"], "Did you mean adapter.config.lora_alpha?"),
     ],
 )
-def test_mistakes(compose, overrides, message):
+def test_errors(compose, overrides, message):
     """Arguments of peft are checked as any others."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(*overrides))

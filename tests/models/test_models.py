@@ -100,8 +100,8 @@ def test_another_shape_below_the_head_is_refused(tiny_model):
 
 def test_a_directory_without_a_checkpoint(tmp_path):
     """A directory that save_pretrained did not write is told at once."""
-    (mistake,) = Pretrained(pretrained_model_name_or_path=str(tmp_path)).check()
-    assert "which has no config.json" in str(mistake)
+    (problem,) = Pretrained(pretrained_model_name_or_path=str(tmp_path)).check()
+    assert "which has no config.json" in str(problem)
 
 
 def test_padding_for_networks_without(tiny_model):
@@ -278,14 +278,14 @@ def test_the_type_of_weights(tiny_model, tmp_path):
         ({"model_type": "gpt2", "config": {"n_layer": "many"}}, "model.config: expected fields of gpt2"),
     ],
 )
-def test_a_network_from_scratch_tells_its_mistakes(options, message):
+def test_a_network_from_scratch_tells_its_errors(options, message):
     """Unknown kinds and fields name the nearest."""
     with pytest.raises(ConfigError) as caught:
         FromConfig(tokenizer="bytes", **options).load_config()
     assert message in str(caught.value)
 
 
-def test_an_image_processor_tells_its_mistakes():
+def test_an_image_processor_tells_its_errors():
     """An argument that the processor would keep and never use names the nearest."""
     model = FromConfig(model_type="vit", image_processor={"sise": {"height": 8, "width": 8}})
     with pytest.raises(ConfigError, match=r"^model\.image_processor\.sise: .* Did you mean size\?"):

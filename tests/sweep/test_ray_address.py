@@ -16,10 +16,10 @@ SWEEP = ["-m", "seed=1,2", "hydra/launcher=ray", "tracking=none", "--dry-run"]
 
 
 def wrong(*arguments):
-    """The keys of the mistakes of a command."""
+    """The keys of the errors of a command."""
     with pytest.raises(ConfigError) as caught:
         dispatch([*arguments])
-    return [mistake.key for mistake in caught.value.mistakes]
+    return [problem.key for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_sweep_storage_from_a_missing_variable_is_refused(monkeypatch):
     monkeypatch.delenv("SWEEP_STORAGE", raising=False)
     with pytest.raises(ConfigError, match="SWEEP_STORAGE") as caught:
         dispatch([*SWEEP, "sweep.storage=${oc.env:SWEEP_STORAGE}"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["sweep.storage"]
+    assert [problem.key for problem in caught.value.problems] == ["sweep.storage"]
 
 
 def test_worker_without_the_sweep_directory_ends(compose, own_directory):
@@ -73,4 +73,4 @@ def test_worker_without_the_sweep_directory_ends(compose, own_directory):
     cfg = compose("+hydra.job.num=0", f"hydra.sweep.dir={own_directory}/elsewhere")
     with pytest.raises(ConfigError) as caught:
         worker.work(cfg)
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hydra.sweep.dir"]
+    assert [problem.key for problem in caught.value.problems] == ["hydra.sweep.dir"]

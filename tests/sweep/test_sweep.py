@@ -408,7 +408,7 @@ def test_finish_refuses_rows_that_the_sweep_has_not_seen(sweep, own_directory):
     path.write_text("".join(rows[:-1]))
     with pytest.raises(ConfigError) as caught:
         dispatch(["sweep", "finish", "s"])
-    assert [one.key for one in caught.value.mistakes] == ["dataset"]
+    assert [one.key for one in caught.value.problems] == ["dataset"]
     assert not [*Path("s/best").rglob("metrics.json")]
     path.write_text("".join(rows))
     assert dispatch(["sweep", "finish", "s"]) == 0
@@ -423,7 +423,7 @@ def test_a_storage_that_does_not_answer(sweep, own_directory):
     assert set(own_directory.iterdir()) - before <= {own_directory / "outputs"}
 
 
-def test_a_late_mistake_costs_no_trial(sweep, own_directory, monkeypatch):
+def test_a_late_error_costs_no_trial(sweep, own_directory, monkeypatch):
     """Rows that change while a sweep begins end it; what is done stays."""
     whole = trial.run
 

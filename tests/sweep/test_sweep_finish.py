@@ -141,7 +141,7 @@ def test_seed_among_the_overrides_is_an_error(sweep, override):
     name = sweep(fake(0.1, 0, 0.5))
     with pytest.raises(ConfigError) as error:
         finish(name, override)
-    assert [mistake.key for mistake in error.value.mistakes] == ["seed"]
+    assert [problem.key for problem in error.value.problems] == ["seed"]
 
 
 def test_seeds_that_were_swept_are_not_fresh(trained):
@@ -155,7 +155,7 @@ def test_seeds_that_were_swept_are_not_fresh(trained):
 
 
 def test_seeds_that_are_none():
-    """They are a mistake like any other."""
+    """They are an error like any other."""
     for text in ("1,x", "1,1", ""):
         with pytest.raises(ConfigError, match=r"^--seeds: expected whole numbers"):
             finish("any", "--seeds", text)
@@ -179,8 +179,8 @@ def test_again_with_other_overrides(sweep):
     finish(name)
     with pytest.raises(ConfigError) as caught:
         finish(name, "trainer.args.num_train_epochs=9")
-    (mistake,) = caught.value.mistakes
-    assert (mistake.key, f"multirun/{name}/best/trial=1/seed=43" in mistake.fix) == ("OVERRIDES", True)
+    (problem,) = caught.value.problems
+    assert (problem.key, f"multirun/{name}/best/trial=1/seed=43" in problem.fix) == ("OVERRIDES", True)
 
 
 def test_a_failure_fails_alone(sweep, trained, monkeypatch):
@@ -250,11 +250,11 @@ def test_replaces_nothing_unasked(sweep, trained):
     assert "learning_rate: 0.01" in path.read_text()
 
 
-def test_a_mistake_leaves_nothing(sweep, trained):
-    """All mistakes of the retrainings' overrides come before a file is written or a run begins."""
+def test_a_error_leaves_nothing(sweep, trained):
+    """All errors of the retrainings' overrides come before a file is written or a run begins."""
     with pytest.raises(ConfigError) as caught:
         finish(sweep(*GOOD), "trainer.args.learning_rat=1", "sede=1")
-    assert sorted(mistake.key for mistake in caught.value.mistakes) == ["sede", "trainer.args.learning_rat"]
+    assert sorted(problem.key for problem in caught.value.problems) == ["sede", "trainer.args.learning_rat"]
     assert not Path("my_conf").exists()
     assert trained == []
 
@@ -287,7 +287,7 @@ def test_stored_conf_directory_elsewhere_must_be_typed(toy, trained, own_directo
     study = fake_study([*toy, *SPACE], *GOOD, config_dir=own)
     with pytest.raises(ConfigError) as caught:
         finish(study.plan.name)
-    assert [mistake.key for mistake in caught.value.mistakes] == ["--config-dir"]
+    assert [problem.key for problem in caught.value.problems] == ["--config-dir"]
     assert (trained, [*own.iterdir()]) == ([], [])
     assert finish(study.plan.name, "--config-dir", str(own)) == 0
 

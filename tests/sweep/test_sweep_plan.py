@@ -60,7 +60,7 @@ def test_it_is_read_as_written(tmp_path):
     assert read_plan(tmp_path / "s") == one
 
 
-def test_all_mistakes_of_all_jobs(own_directory):
+def test_all_errors_of_all_jobs(own_directory):
     """Every job is checked before the first begins, and nothing is left behind."""
     with pytest.raises(ConfigError) as error:
         dispatch(["-m", f"{LR}=1e-5,x", f"{WD}=-1,0", "modle=bert", "trainer.args.optim=adamw_torch,nonsense"])
@@ -69,11 +69,11 @@ def test_all_mistakes_of_all_jobs(own_directory):
     assert list(own_directory.iterdir()) == []
 
 
-def test_a_mistake_of_the_sweep_and_one_of_a_job():
+def test_a_error_of_the_sweep_and_one_of_a_job():
     """Both kinds are told together."""
     with pytest.raises(ConfigError) as error:
         plan(f"{LR}=1e-5,3e-5", "sweep.workers=0", "sede=1")
-    assert {one.key for one in error.value.mistakes} == {"sweep.workers", "sede"}
+    assert {one.key for one in error.value.problems} == {"sweep.workers", "sede"}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_mistake_of_the_sweep_and_one_of_a_job():
         (["sweep.name=a/b"], "sweep.name: expected text without a slash"),
     ],
 )  # fmt: skip
-def test_mistakes_of_options(overrides, message):
+def test_errors_of_options(overrides, message):
     """Each option that cannot be is told, with what can."""
     with pytest.raises(ConfigError) as error:
         plan(f"{LR}=1e-5,3e-5", *overrides)
@@ -111,10 +111,10 @@ def test_plan_of_an_empty_sweep_is_one_error(own_directory, text):
     path.write_text(f"# @package _global_\n{text}")
     with pytest.raises(ConfigError) as caught:
         dispatch(["-m", "--config-dir", "conf", "experiment=mine", "dataset=digits", f"{LR}=1e-5,3e-5"])
-    assert len(caught.value.mistakes) == 1
+    assert len(caught.value.problems) == 1
 
 
-def test_mistakes_of_keys_need_no_heavy_import():
+def test_errors_of_keys_need_no_heavy_import():
     """What keys and values alone show is reported before torch and transformers are imported."""
     heavy = {name for name in ("torch", "transformers", "mlflow", "optuna") if name in sys.modules}
     with pytest.raises(ConfigError):

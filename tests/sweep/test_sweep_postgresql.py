@@ -262,7 +262,7 @@ def test_another_sweep_of_the_same_name(plan):
 
 
 def test_a_database_that_is_not_there(plan, database):
-    """It is a mistake of the user, told without the password."""
+    """It is an error of the user, told without the password."""
     found, options = plan
     with pytest.raises(ConfigError, match=r"sweep\.storage: expected a database that answers") as caught:
         Study(found, replace(options, storage=database + "_not"))

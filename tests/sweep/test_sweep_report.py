@@ -230,7 +230,7 @@ def test_report_of_a_sweep_that_runs(sweep, named, capsys):
 
 
 def test_a_sweep_that_is_not_there(sweep):
-    """One message names the nearest one; another verb than the three is a mistake too."""
+    """One message names the nearest one; another verb than the three is an error too."""
     plan = sweep().plan
     with pytest.raises(ConfigError, match=rf"^NAME: .*Did you mean {plan.name}\?$"):
         dispatch(["sweep", "report", plan.name[:-2]])

@@ -68,10 +68,10 @@ def test_a_request_that_sbatch_rejects_is_an_error_of_the_user(sweep, commands, 
     commands(srun="", squeue="", sbatch=f"echo '{message}' >&2; exit 1")
     with pytest.raises(ConfigError) as caught:
         sweep("hydra/launcher=submitit_slurm", "trainer.args.weight_decay=0,0.1")
-    (mistake,) = caught.value.mistakes
-    assert mistake.key == "hydra.launcher"
-    assert message in mistake.got
-    assert "gpus_per_node" in mistake.fix
+    (problem,) = caught.value.problems
+    assert problem.key == "hydra.launcher"
+    assert message in problem.got
+    assert "gpus_per_node" in problem.fix
     assert message not in capsys.readouterr().err
     assert not (own_directory / "s").exists()
 
@@ -81,7 +81,7 @@ def test_a_machine_without_slurm_is_an_error_of_the_user(sweep, commands):
     commands()
     with pytest.raises(ConfigError) as caught:
         sweep("hydra/launcher=submitit_slurm", "trainer.args.weight_decay=0,0.1")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hydra/launcher"]
+    assert [problem.key for problem in caught.value.problems] == ["hydra/launcher"]
 
 
 @pytest.mark.usefixtures("handled_signals")

@@ -104,8 +104,8 @@ def test_conditions():
         ((f"{LR}=tag(log,interval(0,1))",), {}, "expected numbers above 0 on a logarithmic scale, got 0"),
     ],
 )  # fmt: skip
-def test_mistakes(overrides, more, message):
-    """Each mistake is told under the key that makes it."""
+def test_errors(overrides, more, message):
+    """Each error is told under the key that makes it."""
     with pytest.raises(ConfigError) as error:
         space(*overrides, **more)
     assert message in str(error.value)

@@ -121,4 +121,4 @@ def test_long_rows_are_scored_in_parts(monkeypatch):
 
 def test_a_block_of_one_token():
     """Nothing could be predicted in it."""
-    assert [mistake.key for mistake in CausalLm(max_length=1, block_size=1).check()] == ["block_size", "max_length"]
+    assert [problem.key for problem in CausalLm(max_length=1, block_size=1).check()] == ["block_size", "max_length"]

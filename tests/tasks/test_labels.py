@@ -71,7 +71,7 @@ def test_labels_mean_the_same_whatever_is_dropped(case, on_bad_rows):
     if expected is REJECTED:
         with pytest.raises(ConfigError) as error:
             source.load(TASK)
-        assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+        assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
     else:
         assert meanings(source) == {f"t{i}": name for i, name in enumerate(expected)}
 
@@ -88,7 +88,7 @@ def test_a_mapping_that_lacks_a_value():
     rows = [{"text": "x", "label": label} for label in (1, 2, 3)]
     with pytest.raises(ConfigError) as error:
         Rows(rows=rows, labels={1: "a", 2: "b"}).load(TASK)
-    assert "'3'" in error.value.mistakes[0].got
+    assert "'3'" in error.value.problems[0].got
 
 
 @pytest.mark.parametrize("labels", [["a", "a"], [["a"]], [0.5, 1.5], [], ["True", "true"], {1: None}])
@@ -142,7 +142,7 @@ def test_lists_of_ids_from_1(task):
     rows = Dataset.from_dict({"text": ["x"] * 2, "tokens": [["x", "y"]] * 2, "labels": [[1, 2], [2, 3]]})
     with pytest.raises(ConfigError) as error:
         task.name_labels(DatasetDict(train=rows), ["a", "b", "c"])
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_numbers_of_choices(labels, names, expected, tiny_model):
     if expected is REJECTED:
         with pytest.raises(ConfigError) as error:
             task.name_labels(splits, names)
-        assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+        assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
         return
     splits, resolved = task.name_labels(splits, names)
     assert [*task.bad_rows(splits, resolved)] == []
@@ -229,14 +229,14 @@ def test_names_of_choices_have_to_be_given(label):
     rows = [{"text": "t", "choices": ["x", "y", "z"], "label": label} for _ in range(3)]
     with pytest.raises(ConfigError) as error:
         MultipleChoice().name_labels(DatasetDict(train=Dataset.from_list(rows)), None)
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
 
 
 def test_choice_labels_beside_names_are_an_error():
     """Names in the config and in the data may contradict each other."""
     with pytest.raises(ConfigError) as error:
         MultipleChoice().name_labels(named_choices(["A"], [["A", "B", "C"]]), ["C", "B", "A"])
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.labels"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.labels"]
 
 
 def test_choices_of_another_type_are_one_error():
@@ -246,7 +246,7 @@ def test_choices_of_another_type_are_one_error():
     splits, resolved = task.name_labels(DatasetDict(train=Dataset.from_list(rows)), ["A", "B"])
     with pytest.raises(ConfigError) as error:
         next(task.bad_rows(splits, resolved))
-    assert [mistake.key for mistake in error.value.mistakes] == ["dataset.columns.choices"]
+    assert [problem.key for problem in error.value.problems] == ["dataset.columns.choices"]
 
 
 def test_choices_that_are_numbers_of_others():
@@ -272,7 +272,7 @@ def test_unseen_labels_are_refused_by_default(on_bad_rows):
     """The error names the option, also where invalid rows are dropped."""
     with pytest.raises(ConfigError) as error:
         LocalFiles(files=unseen_files(), on_bad_rows=on_bad_rows).load(TASK)
-    assert error.value.mistakes[-1].key == "dataset.unseen_labels"
+    assert error.value.problems[-1].key == "dataset.unseen_labels"
 
 
 @pytest.mark.parametrize(("policy", "rows"), [("keep", 8), ("drop", 4)])
@@ -287,7 +287,7 @@ def test_unseen_labels_of_training_rows_are_invalid():
     """With names, a training row of another label is a bad row, whatever becomes of test."""
     with pytest.raises(ConfigError) as error:
         LocalFiles(files=unseen_files(), labels=["good", "other"], unseen_labels="keep").load(TASK)
-    assert error.value.mistakes[-1].key == "dataset"
+    assert error.value.problems[-1].key == "dataset"
 
 
 def test_a_run_counts_unseen_labels_as_errors(train, tiny):
@@ -369,7 +369,7 @@ def test_mapping_of_numbers_without_their_zeros():
     files = dict.fromkeys(("train", "validation"), "a.csv")
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files=files, labels={1: "a", 2: "b"}).load(TASK)
-    assert (caught.value.mistakes[0].key, "{01:a," in caught.value.mistakes[0].fix) == ("dataset.labels", True)
+    assert (caught.value.problems[0].key, "{01:a," in caught.value.problems[0].fix) == ("dataset.labels", True)
     assert LocalFiles(files=files, labels={"01": "a", "02": "b"}).load(TASK)["train"]["label"][:] == ["a", "b"]
 
 
@@ -426,7 +426,7 @@ def test_a_mixture_has_the_labels_of_all_training_rows():
     write_rows(Path("y_validation.jsonl"), [{"text": "v", "label": "d"}])
     with pytest.raises(ConfigError) as caught:
         Mixture(sources={name: LocalFiles(files=one) for name, one in files.items()}).load(TASK)
-    assert "dataset.unseen_labels" in {mistake.key for mistake in caught.value.mistakes}
+    assert "dataset.unseen_labels" in {problem.key for problem in caught.value.problems}
 
 
 # --- files in formats that people use --------------------------------------------------------------------

@@ -145,7 +145,7 @@ def test_f1_of_three_labels_is_refused(options, objective, key):
     """No metric changes its meaning with the data."""
     with pytest.raises(ConfigError) as caught:
         SequenceClassification(**options).check_head({"num_labels": 3}, objective)
-    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 def test_f1_of_three_labels_ends_a_run_before_training(train, tiny, own_directory):
@@ -156,7 +156,7 @@ def test_f1_of_three_labels_ends_a_run_before_training(train, tiny, own_director
     files = [f"dataset.files.{split}={split}.jsonl" for split in ("train", "validation", "test")]
     with pytest.raises(ConfigError) as caught:
         train("dataset=local", *files, *tiny, "objective=eval_f1")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["objective"]
+    assert [problem.key for problem in caught.value.problems] == ["objective"]
 
 
 def test_objective_of_a_sweep_is_checked_before_training(compose, toy, own_directory):
@@ -164,7 +164,7 @@ def test_objective_of_a_sweep_is_checked_before_training(compose, toy, own_direc
     cfg = without_hydra(compose(*toy, "tracking=none"))
     with pytest.raises(ConfigError) as caught:
         run(cfg, Job(own_directory, trial=TrialContext("a trial", objectives=["eval_macro_f1"])))
-    assert [mistake.key for mistake in caught.value.mistakes] == ["objective"]
+    assert [problem.key for problem in caught.value.problems] == ["objective"]
 
 
 # --- texts -----------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ def test_extra_metric_is_checked_before_loading(user_code, compose, case):
     user_code(costs=COST)
     with pytest.raises(ConfigError) as caught:
         check_config(compose(override))
-    assert key in [mistake.key for mistake in caught.value.mistakes]
+    assert key in [problem.key for problem in caught.value.problems]
 
 
 def test_extra_metric_of_a_language_model_is_refused(user_code, compose):
@@ -338,7 +338,7 @@ def test_extra_metric_of_a_language_model_is_refused(user_code, compose):
         check_config(
             compose("task=causal_lm", "dataset=local", "dataset.files.train=a.txt", "model=gpt_tiny", f"+{extra()}")
         )
-    assert "task.extra_metrics.cost" in [mistake.key for mistake in caught.value.mistakes]
+    assert "task.extra_metrics.cost" in [problem.key for problem in caught.value.problems]
 
 
 def test_extra_metric_of_a_library(compose, monkeypatch):
@@ -374,7 +374,7 @@ def test_extra_metric_that_returns_no_number():
     )
     with pytest.raises(ConfigError) as caught:
         task.metrics_from_predictions([{"label": "a", "prediction": "b"}], ["a", "b"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["task.extra_metrics.odd.function"]
+    assert [problem.key for problem in caught.value.problems] == ["task.extra_metrics.odd.function"]
 
 
 def test_example_of_metric_runs():

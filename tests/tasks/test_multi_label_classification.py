@@ -110,7 +110,7 @@ def test_indicators_need_names():
 
 @pytest.mark.parametrize("threshold", [0, 1, 1.5])
 def test_threshold_is_a_probability(threshold):
-    """A threshold that predicts all or nothing is a mistake."""
+    """A threshold that predicts all or nothing is an error."""
     assert [m.key for m in MultiLabelClassification(threshold=threshold).check()] == ["threshold"]
 
 

@@ -299,7 +299,7 @@ def test_forms_of_answers(tokenizer, form):
 
 @pytest.mark.parametrize("answers", ["Paris", ["Paris"], {"text": "Paris", "answer_start": 12}, {"text": ["Paris"]}])
 def test_columns_that_hold_no_answers(answers):
-    """A column of another form is one mistake that shows the right form."""
+    """A column of another form is one error that shows the right form."""
     rows = Dataset.from_list(answered(answers))
     with pytest.raises(ConfigError, match=r"^dataset\.columns\.answers: expected answers such as \{text: \[word\]"):
         list(QuestionAnswering().bad_rows(DatasetDict(train=rows), None))

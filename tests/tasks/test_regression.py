@@ -58,7 +58,7 @@ def test_numbers_that_are_none(bad):
 
 
 def test_labels_are_numbers():
-    """Numbers that are written as text are one mistake of the column."""
+    """Numbers that are written as text are one error of the column."""
     rows = DatasetDict(train=Dataset.from_dict({"text": ["a", "b"], "label": ["0.5", "1"]}))
     with pytest.raises(ConfigError, match=r"^dataset.columns.label: expected numbers in train, got values of type"):
         list(Regression().bad_rows(rows, None))

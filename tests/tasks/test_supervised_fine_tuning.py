@@ -156,7 +156,7 @@ def test_bad_chats(messages, message):
     rows = DatasetDict(train=Dataset.from_list([{"messages": CHAT}, {"messages": messages}]))
     (bad,) = SupervisedFineTuning().bad_rows(rows, None)
     assert bad.row == 1
-    assert message in str(bad.mistake())
+    assert message in str(bad.problem())
 
 
 def test_chats_without_a_system_prompt():
@@ -328,7 +328,7 @@ def test_two_forms_in_one_file_are_an_error():
     rows = DatasetDict(train=Dataset.from_list([{"messages": CHAT, "prompt": "x", "completion": "y"}]))
     with pytest.raises(ConfigError) as error:
         list(SupervisedFineTuning().bad_rows(rows, None))
-    assert error.value.mistakes[0].key == "dataset.columns"
+    assert error.value.problems[0].key == "dataset.columns"
 
 
 def test_file_without_columns_of_the_task_names_its_columns(compose, own_directory):
@@ -341,9 +341,9 @@ def test_file_without_columns_of_the_task_names_its_columns(compose, own_directo
     )
     with pytest.raises(ConfigError) as error:
         check_config(cfg)
-    (mistake,) = error.value.mistakes
-    assert mistake.key == "dataset.columns"
-    assert "question" in mistake.got
+    (problem,) = error.value.problems
+    assert problem.key == "dataset.columns"
+    assert "question" in problem.got
 
 
 def test_columns():
@@ -351,7 +351,7 @@ def test_columns():
     rows = DatasetDict(train=Dataset.from_list([{"prompt": "x"}]))
     with pytest.raises(ConfigError) as error:
         list(SupervisedFineTuning().bad_rows(rows, None))
-    assert error.value.mistakes[0].key == "dataset.columns"
+    assert error.value.problems[0].key == "dataset.columns"
 
 
 def test_refused_chats_are_dropped(train, tiny_gpt, own_directory):
@@ -363,7 +363,7 @@ def test_refused_chats_are_dropped(train, tiny_gpt, own_directory):
     template = STRICT.replace('"', '\\"').replace("\n", "\\n")
     with pytest.raises(ConfigError) as error:
         train(*typed, f'task.chat_template="{template}"')
-    assert "a.jsonl:9" in error.value.mistakes[0].got
+    assert "a.jsonl:9" in error.value.problems[0].got
     result = train(
         *typed,
         f'task.chat_template="{template}"',

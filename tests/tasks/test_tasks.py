@@ -56,8 +56,8 @@ def test_class_label_brings_its_names():
 def test_unknown_labels(train, test, names, message):
     """A row whose label is none of the known ones is bad, also inside a list."""
     first = next(unknown_labels(splits(train, test), names))
-    assert str(first.mistake()).startswith("dataset.columns.label: expected")
-    assert message in str(first.mistake())
+    assert str(first.problem()).startswith("dataset.columns.label: expected")
+    assert message in str(first.problem())
 
 
 def test_labels_of_two_types():
@@ -128,7 +128,7 @@ def test_rows_without_texts(columns, row):
 
 @pytest.mark.parametrize("name", ["text", "text_pair"])
 def test_columns_of_other_values(name):
-    """A column of numbers where texts should be is one mistake, not one a row."""
+    """A column of numbers where texts should be is one error, not one a row."""
     columns = {"text": ["x", "y"], name: [1, 2]}
     with pytest.raises(
         ConfigError, match=rf"^dataset.columns.{name}: expected texts in train, got values of type int64"

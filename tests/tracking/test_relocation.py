@@ -76,7 +76,7 @@ def test_sync_without_its_store_is_an_error(moved):
     Path("outputs/mlflow.db").unlink()
     with pytest.raises(ConfigError) as error:
         dispatch(["sync", "outputs/films/run"])
-    assert error.value.mistakes[0].key == "--uri"
+    assert error.value.problems[0].key == "--uri"
     assert not (moved.parent / "before").exists()
     assert not Path("outputs/mlflow.db").exists()
 

@@ -19,7 +19,7 @@ from conftest import predictions
 from hydratune.cli.main import dispatch
 from hydratune.config import servers
 from hydratune.tracking.base import RunInfo
-from hydratune.tracking.client import absolute_uri, address_mistake, connect
+from hydratune.tracking.client import absolute_uri, address_problem, connect
 from hydratune.tracking.mlflow import Mlflow, mlflow_metric_name
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
@@ -433,7 +433,7 @@ def test_system_metrics(store, tmp_path):
 
 def test_an_alias_needs_a_name():
     """Options that go together are checked together."""
-    keys = [mistake.key for mistake in Mlflow(registered_model_alias="best").check()]
+    keys = [problem.key for problem in Mlflow(registered_model_alias="best").check()]
     assert keys == ["registered_model_alias"]
     assert [m.key for m in Mlflow(registered_model_name="a", log_models=False).check()] == ["registered_model_name"]
 
@@ -458,7 +458,7 @@ def test_addresses(own_directory):
     assert absolute_uri("sqlite:///outputs/a.db") == f"sqlite:///{own_directory}/outputs/a.db"
     assert absolute_uri("sqlite:////abs/a.db") == "sqlite:////abs/a.db"
     assert absolute_uri("http://x") == "http://x"
-    assert address_mistake("postgresql+psycopg://h/d", "uri") is None
+    assert address_problem("postgresql+psycopg://h/d", "uri") is None
 
 
 def test_tags_and_names_have_no_values_of_the_environment(own_directory, monkeypatch, compose):

@@ -52,9 +52,9 @@ def test_start_with_deleted_experiment_is_an_error(record, store):
     connect(store).delete_experiment(number)
     with pytest.raises(ConfigError) as error:
         record("again")
-    (mistake,) = error.value.mistakes
-    assert mistake.key == "tracking.experiment_name"
-    assert f"mlflow experiments restore --experiment-id {number}" in mistake.fix
+    (problem,) = error.value.problems
+    assert problem.key == "tracking.experiment_name"
+    assert f"mlflow experiments restore --experiment-id {number}" in problem.fix
 
 
 def test_experiment_deleted_during_a_run_blocks_it_until_restored(record, store, caplog, capsys):

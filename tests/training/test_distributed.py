@@ -214,7 +214,7 @@ def test_processes_end_with_the_one_that_started_them(two):
 
 
 @pytest.mark.slow
-def test_a_mistake_in_the_data(two, own_directory):
+def test_a_error_in_the_data(two, own_directory):
     """Rows that cannot be trained on are told as by one process: exit code 2, no traceback, no directory."""
     write_rows(own_directory / "train.jsonl", [{"text": "", "label": "pos"}])
     done = hydratune(*two, "hydra.run.dir=run", "tracking=none")
@@ -298,7 +298,7 @@ def test_a_batch_is_shared(batch, steps, world, shares):
 
 
 def test_a_batch_that_cannot_be_shared():
-    """The mistake names the key, and numbers that would do."""
+    """The error names the key, and numbers that would do."""
     with pytest.raises(ConfigError, match=r"per_device_train_batch_size: expected .* got 9 x 1\. Set it to 10, or"):
         Distributed().shares({"per_device_train_batch_size": 9}, 2)
 
@@ -315,7 +315,7 @@ def test_a_batch_that_cannot_be_shared():
 )
 def test_machines_that_cannot_meet(launch, key):
     """What is missing to find each other is told before anything starts."""
-    assert [mistake.key for mistake in Distributed(launch=Launch(**launch)).check()] == [key]
+    assert [problem.key for problem in Distributed(launch=Launch(**launch)).check()] == [key]
 
 
 def test_alone(monkeypatch):
@@ -359,7 +359,7 @@ def test_a_rank_checks_the_frozen_config(compose, mode, keys):
     """Hydra's mode is a text in a file, and no enumeration."""
     node = OmegaConf.to_container(compose().hydra, resolve=False)
     frozen = OmegaConf.create({"hydra": {**node, "mode": mode}})
-    assert [mistake.key for mistake in hydra_guard.check_hydra_node(frozen.hydra)] == keys
+    assert [problem.key for problem in hydra_guard.check_hydra_node(frozen.hydra)] == keys
 
 
 @pytest.mark.parametrize(
@@ -380,4 +380,4 @@ def test_checkpoints_in_parts_are_refused(name):
     """They would be read back as pickles."""
     whole, parts = (Distributed(fsdp_config={name: f"{kind}_STATE_DICT"}).check() for kind in ("FULL", "SHARDED"))
     assert list(whole) == []
-    assert [mistake.key for mistake in parts] == [f"fsdp_config.{name}"]
+    assert [problem.key for problem in parts] == [f"fsdp_config.{name}"]

@@ -53,7 +53,7 @@ def test_precisions_refuses_fp32_of_weights_of_fewer_bits():
     """Without autocast they would still be computed in bf16."""
     with pytest.raises(ConfigError) as caught:
         precisions(args(), nn.Linear(2, 2).to(torch.bfloat16), "fp32")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hardware.eval_precision"]
+    assert [problem.key for problem in caught.value.problems] == ["hardware.eval_precision"]
 
 
 def test_full_precision_restores_the_model():
@@ -113,4 +113,4 @@ def test_run_refuses_options_that_another_trainer_ignores(train, toy, option):
     """Upstream's Trainer would evaluate in bf16, or drop rows of validation and test."""
     with pytest.raises(ConfigError) as caught:
         train(*toy, option, *UPSTREAM)
-    assert [mistake.key for mistake in caught.value.mistakes] == [option.partition("=")[0]]
+    assert [problem.key for problem in caught.value.problems] == [option.partition("=")[0]]

@@ -306,7 +306,7 @@ def test_a_kernel_that_is_not_there(train, toy):
     """One message that names the key."""
     with pytest.raises(ConfigError) as caught:
         train(*toy, "hardware.attn_implementation=flash_attention_2")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["hardware.attn_implementation"]
+    assert [problem.key for problem in caught.value.problems] == ["hardware.attn_implementation"]
 
 
 # --- the probe ---------------------------------------------------------------------------------------------

@@ -208,7 +208,7 @@ def test_machine_of_another_run_is_refused(machine, changed, key):
         start = pool.submit(first.start, 1)
         with pytest.raises(ConfigError) as error:
             stranger.start(0)
-        assert [mistake.key for mistake in error.value.mistakes] == [key]
+        assert [problem.key for problem in error.value.problems] == [key]
         second.start(0)
         start.result()
 
@@ -222,7 +222,7 @@ def test_second_machine_of_the_same_number_is_refused(machine):
         awaited(lambda: first._heartbeats.peers)
         with machine(1, **three) as double, pytest.raises(ConfigError) as error:
             double.start(0)
-        assert [mistake.key for mistake in error.value.mistakes] == ["hardware.launch.node_rank"]
+        assert [problem.key for problem in error.value.problems] == ["hardware.launch.node_rank"]
         with machine(2, **three) as third:
             third.start(0)
 
@@ -246,7 +246,7 @@ def test_absent_machine_is_an_error_after_join_timeout(machine, rank):
     """The error names the endpoint."""
     with machine(rank, join_timeout=0.2) as alone, pytest.raises(ConfigError) as error:
         alone.start(0)
-    assert [mistake.key for mistake in error.value.mistakes] == ["hardware.launch.rdzv_endpoint"]
+    assert [problem.key for problem in error.value.problems] == ["hardware.launch.rdzv_endpoint"]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -276,10 +276,10 @@ def test_port_in_use_is_an_error(machine, port):
     """The hint offers a port that is free."""
     with socket.create_server(("", port)), machine(0) as first, pytest.raises(ConfigError) as error:
         first.start(1)
-    (mistake,) = error.value.mistakes
-    assert mistake.key == "hardware.launch.rdzv_endpoint"
-    assert str(port) in mistake.got
-    (free,) = map(int, re.findall(r"\d{4,}", mistake.fix))
+    (problem,) = error.value.problems
+    assert problem.key == "hardware.launch.rdzv_endpoint"
+    assert str(port) in problem.got
+    (free,) = map(int, re.findall(r"\d{4,}", problem.fix))
     with socket.create_server(("", port)):
         socket.create_server(("", free)).close()
 

@@ -1,4 +1,4 @@
-"""What can be checked without rows and weights: `--dry-run` and a run report the same mistakes, before anything is written."""
+"""What can be checked without rows and weights: `--dry-run` and a run report the same errors, before anything is written."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from hydratune.sweep.worker import visible_gpus as gpus
 from hydratune.utils.errors import ConfigError
 
 WANDB = "+trainer.callbacks.w._target_=transformers.integrations.WandbCallback"
-MISTAKES = {
+PROBLEMS = {
     ("adapter=lora", "adapter.config.r=0"): ["adapter.config"],
     ("adapter=lora", "adapter.config.target_modules=[nope]"): ["adapter.config"],
     ("model.freeze=[embeding]",): ["model.freeze"],
@@ -37,15 +37,15 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("flags", [["--dry-run"], [], ["-m", "seed=1,2", "--dry-run"]], ids=["dry", "run", "sweep"])
-@pytest.mark.parametrize("overrides", MISTAKES, ids=" ".join)
-def test_mistake_is_found_before_anything_is_written(overrides, flags, toy, own_directory, capsys):
+@pytest.mark.parametrize("overrides", PROBLEMS, ids=" ".join)
+def test_error_is_found_before_anything_is_written(overrides, flags, toy, own_directory, capsys):
     """The dry run, the run, and the dry run of a sweep name the same keys, and no directory is created."""
     if overrides == ("hardware=gpu",) and gpus():
         pytest.skip("this machine has a GPU")
     before = sorted(own_directory.iterdir())
     with pytest.raises(ConfigError) as caught:
         dispatch([*flags, *toy, "tracking=none", *overrides])
-    assert list(dict.fromkeys(mistake.key for mistake in caught.value.mistakes)) == MISTAKES[overrides]
+    assert list(dict.fromkeys(problem.key for problem in caught.value.problems)) == PROBLEMS[overrides]
     assert sorted(own_directory.iterdir()) == before
     assert "run: " not in capsys.readouterr().err
 
@@ -87,14 +87,14 @@ def test_each_value_of_a_sweep_is_checked(key, toy):
     values = {"model.freeze": "[],[embeddings],[nope]", "adapter.config.r": "4,0"}[key]
     with pytest.raises(ConfigError) as caught:
         dispatch(["-m", "--dry-run", *toy, "adapter=lora", f"{key}={values}"])
-    assert [mistake.key for mistake in caught.value.mistakes] == [key.removesuffix(".r")]
+    assert [problem.key for problem in caught.value.problems] == [key.removesuffix(".r")]
 
 
 def test_scratch_model_is_checked(toy_files, tiny_gpt):
-    """Sizes that do not fit together are a mistake, not a traceback."""
+    """Sizes that do not fit together are an error, not a traceback."""
     with pytest.raises(ConfigError) as caught:
         dispatch([*toy_files, "task=causal_lm", *tiny_gpt, "model.config.n_head=3", "tracking=none"])
-    assert [mistake.key for mistake in caught.value.mistakes] == ["model.config"]
+    assert [problem.key for problem in caught.value.problems] == ["model.config"]
 
 
 def test_resume_with_another_seed(own_directory):
@@ -110,7 +110,7 @@ def test_resume_with_another_seed(own_directory):
     for more in ([], ["--dry-run"]):
         with pytest.raises(ConfigError) as caught:
             dispatch(["resume", "run", "seed=3", *more])
-        assert [mistake.key for mistake in caught.value.mistakes] == ["seed"]
+        assert [problem.key for problem in caught.value.problems] == ["seed"]
     assert sorted(Path("run").rglob("*")) == before
 
 
@@ -135,7 +135,7 @@ def test_dry_run_checks_the_arguments_of_several_processes(hardware, overrides, 
     """What each process would refuse, and a batch that the processes cannot share."""
     with pytest.raises(ConfigError) as caught:
         dispatch(["--dry-run", *toy, "tracking=none", f"hardware={hardware}", "hardware.device=cpu", *overrides])
-    assert [mistake.key for mistake in caught.value.mistakes] == [key]
+    assert [problem.key for problem in caught.value.problems] == [key]
 
 
 def test_run_loads_config_and_tokenizer_once(toy, monkeypatch):

@@ -124,7 +124,7 @@ def test_no_token_is_told_before_training(train, toy, server, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(ConfigError) as caught:
         train(*toy, "trainer.args.push_to_hub=true", "trainer.args.hub_model_id=a/b/c")
-    assert [mistake.key for mistake in caught.value.mistakes] == ["trainer.args.hub_model_id", "hub"]
+    assert [problem.key for problem in caught.value.problems] == ["trainer.args.hub_model_id", "hub"]
     assert "hf auth login" in str(caught.value)
     assert server.log == []
 

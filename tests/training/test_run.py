@@ -205,7 +205,7 @@ def test_drop_last_must_leave_a_batch(train, toy):
     options = ["trainer.args.dataloader_drop_last=true", "trainer.args.per_device_train_batch_size=1000"]
     with pytest.raises(ConfigError) as error:
         train(*toy, *options)
-    assert [mistake.key for mistake in error.value.mistakes] == ["trainer.args.dataloader_drop_last"]
+    assert [problem.key for problem in error.value.problems] == ["trainer.args.dataloader_drop_last"]
 
 
 def test_another_trainer_by_target(train, toy):

@@ -16,22 +16,22 @@ from hydratune.utils.errors import (
 )
 
 
-def test_form_of_a_mistake():
+def test_form_of_a_error():
     """`<key>: expected <what>, got <value>. <fix>`."""
-    mistake = Mistake("objective", "one of ['eval_loss']", "'loss'", "Set objective=eval_loss.")
-    assert str(mistake) == "objective: expected one of ['eval_loss'], got 'loss'. Set objective=eval_loss."
+    problem = Mistake("objective", "one of ['eval_loss']", "'loss'", "Set objective=eval_loss.")
+    assert str(problem) == "objective: expected one of ['eval_loss'], got 'loss'. Set objective=eval_loss."
 
 
 def test_under_prefixes_the_key():
-    """A part's mistake is reported under the part's own key; one about the part itself, as the part."""
+    """A part's error is reported under the part's own key; one about the part itself, as the part."""
     assert Mistake("files", "a", "b", "c").under("dataset").key == "dataset.files"
     assert Mistake("", "a", "b", "c").under("dataset").key == "dataset"
 
 
-def test_says_each_mistake_once():
-    """The same mistake found twice is one line."""
-    mistake = Mistake("a", "b", "c", "d")
-    assert str(ConfigError(mistake, mistake)).count("\n") == 0
+def test_says_each_error_once():
+    """The same error found twice is one line."""
+    problem = Mistake("a", "b", "c", "d")
+    assert str(ConfigError(problem, problem)).count("\n") == 0
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("learning_rat", "learning_rate"), ("wordnt", "wordnet_supersense")])

@@ -1,4 +1,4 @@
-"""Config files that cannot be read, wherever a command reads them: one mistake that names file and line."""
+"""Config files that cannot be read, wherever a command reads them: one error that names file and line."""
 
 from pathlib import Path
 
@@ -20,10 +20,10 @@ BROKEN = {
 
 
 def keys(*arguments: str) -> list[str]:
-    """Run a command that must fail, and return the keys of its mistakes."""
+    """Run a command that must fail, and return the keys of its errors."""
     with pytest.raises(ConfigError) as caught:
         dispatch(list(arguments))
-    return [mistake.key for mistake in caught.value.mistakes]
+    return [problem.key for problem in caught.value.problems]
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_broken_option_is_named_with_its_line(kind, flags, conf):
 
 
 def test_all_broken_files_are_reported_together(conf):
-    """Two broken files are two mistakes."""
+    """Two broken files are two errors."""
     for name in ("one", "two"):
         (conf / "experiment" / f"{name}.yaml").write_text("name: [\n")
     found = keys("--config-dir", "my_conf", "experiment=[one,two]", "--dry-run")
@@ -76,13 +76,13 @@ def test_broken_primary_config(conf):
     ],
 )
 def test_config_that_does_not_compose(text, conf):
-    """Wrong defaults, a circle of them, and files without keys end in one mistake."""
+    """Wrong defaults, a circle of them, and files without keys end in one error."""
     (conf / "experiment" / "mine.yaml").write_text(text)
     assert len(keys("--config-dir", "my_conf", "experiment=mine", "--dry-run")) == 1
 
 
 def test_circle_of_defaults(conf):
-    """Two files that include each other end in one mistake."""
+    """Two files that include each other end in one error."""
     for one, other in (("a", "b"), ("b", "a")):
         (conf / "experiment" / f"{one}.yaml").write_text(f"defaults:\n  - {other}\n")
     assert len(keys("--config-dir", "my_conf", "experiment=a", "--dry-run")) == 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import USER_MISTAKE, ConfigError, Mistake
+from hydratune.utils.errors import USER_ERROR, ConfigError, Mistake
 
 _EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a run's directory.
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         draw(runs, verdict, args.plot)
     if not verdict.comparisons and not table.shared_metrics(runs):
         print("nothing could be compared: no two of these runs have measured the same metric", file=sys.stderr)
-        return USER_MISTAKE
+        return USER_ERROR
     return 0
 
 

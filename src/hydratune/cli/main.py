@@ -18,7 +18,7 @@ from hydratune.utils.errors import (
     INTERRUPTED,
     SAVED,
     TERMINATED,
-    USER_MISTAKE,
+    USER_ERROR,
     ConfigError,
     Mistake,
     did_you_mean,
@@ -62,8 +62,8 @@ def main() -> None:
     try:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
-        print_errors(error.mistakes)
-        sys.exit(USER_MISTAKE)
+        print_errors(error.problems)
+        sys.exit(USER_ERROR)
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit
         sys.exit(FAILED)

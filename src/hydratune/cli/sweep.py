@@ -91,8 +91,8 @@ def _finish(arguments: Sequence[str]) -> int:
     if "seed" in typed_keys:  # a run's directory and the table are named after the seeds of --seeds
         value = next(text for text in args.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
         raise ConfigError(Mistake("seed", "seeds in --seeds", repr(value), f"Set --seeds {value}."))
-    if plan.cwd != str(Path.cwd()) and (mistakes := [*hydra_guard.data_files(cfg, typed_keys)]):
-        raise ConfigError(*mistakes)
+    if plan.cwd != str(Path.cwd()) and (problems := [*hydra_guard.data_files(cfg, typed_keys)]):
+        raise ConfigError(*problems)
     return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force)
 
 
@@ -121,8 +121,8 @@ def _opened(name: str) -> tuple[Plan, DictConfig]:
     plan = read_plan(_directory(name))
     check_links(plan.directory)
     cfg = common_config(plan)
-    if mistakes := [*hydra_guard.stores(cfg, (), plan.directory)]:
-        raise ConfigError(*mistakes)
+    if problems := [*hydra_guard.stores(cfg, (), plan.directory)]:
+        raise ConfigError(*problems)
     return plan, cfg
 
 

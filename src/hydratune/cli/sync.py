@@ -14,7 +14,7 @@ from hydratune.tracking.delivery import Delivery
 from hydratune.tracking.journal import LOCK, Journal, journals
 from hydratune.tracking.uploader import format_error, upload_pending
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError, Mistake
+from hydratune.utils.errors import FAILED, ConfigError, Mistake, Problem
 from hydratune.utils.files import check_links
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_formats import MASK
@@ -29,21 +29,21 @@ def main(arguments: Sequence[str]) -> int:
     for directory in args.run:
         check_links(directory)
     journals_of = {directory: journals(directory.absolute()) for directory in args.run}
-    mistakes = [
-        mistake for directory in journals_of for mistake in _mistakes(directory, journals_of[directory], args.uri)
+    problems = [
+        problem for directory in journals_of for problem in _problems(directory, journals_of[directory], args.uri)
     ]
-    if mistakes:
-        raise ConfigError(*mistakes)
+    if problems:
+        raise ConfigError(*problems)
     return max([_sync(journal, args.uri) for group in journals_of.values() for journal in group])
 
 
-def _mistakes(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Mistake]:
+def _problems(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Problem]:
     if not run_journals:
         fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
         yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
     for recorded in {_recorded_uri(journal) for journal in run_journals} if uri is None else ():
         path = client.sqlite_path(recorded)
-        if wrong := client.address_mistake(recorded, "--uri") or servers.stored_mistake(recorded, directory, "--uri"):
+        if wrong := client.address_problem(recorded, "--uri") or servers.stored_problem(recorded, directory, "--uri"):
             yield wrong
         elif MASK in recorded:
             fix = "Add --uri '${oc.env:NAME}'."

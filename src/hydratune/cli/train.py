@@ -209,13 +209,13 @@ def _sweep(request: Request, flags: Sequence[str], dry_run: bool) -> int:
     with composition.composer(request):
         keys = [override.key_or_group for override in request.parsed]
     places = (hydra_guard.place(cfg.hydra, name, f"hydra.{name}" in keys) for name in ("run.dir", "sweep.dir"))
-    if mistakes := [
+    if problems := [
         *itertools.chain(*places),
         *hydra_guard.result_links(),
         *hydra_guard.stores(cfg, keys),
         *hydra_guard.ray_address(cfg.hydra, keys),
     ]:
-        raise ConfigError(*mistakes)
+        raise ConfigError(*problems)
     report = preflight(_corners(plan, keys), dry_run)
     if dry_run:
         show_plan(plan, cfg)
@@ -251,8 +251,8 @@ def _corners(plan: Plan, typed: Collection[str]) -> Iterator[DictConfig]:
     for point in plan.space.corners():
         with composition.composer(plan.request):
             cfg = checked_job(plan.request, plan.job(point, plan.replicates[0]))
-            if mistakes := [*hydra_guard.stores(cfg, typed), *hydra_guard.sending(cfg, typed)]:
-                raise ConfigError(*mistakes)
+            if problems := [*hydra_guard.stores(cfg, typed), *hydra_guard.sending(cfg, typed)]:
+                raise ConfigError(*problems)
             yield cfg
 
 
@@ -268,23 +268,23 @@ def _unwritable(key: str, path: Path, error: OSError) -> ConfigError:
 
 def _request(flags: Namespace) -> Request:
     """Return the request that the flags describe; raise ConfigError for unsupported flags."""
-    mistakes = []
+    problems = []
     if flags.experimental_rerun:
         fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
-        mistakes.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
+        problems.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
     modes = [name for name in _MODES if getattr(flags, name)]
     if len(modes) > 1:
         got, fix = (
             " and ".join(f"--{name}" for name in modes),
             f"Leave one out; {DRY_RUN[-1]} shows every job of a sweep.",
         )
-        mistakes.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
+        problems.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
     for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
         if folder and not Path(folder).is_dir():
             fix = f"{flag} counts from {Path.cwd()}."
-            mistakes.append(Mistake(flag, "a directory that exists", repr(folder), fix))
-    if mistakes:
-        raise ConfigError(*mistakes)
+            problems.append(Mistake(flag, "a directory that exists", repr(folder), fix))
+    if problems:
+        raise ConfigError(*problems)
     return Request(
         overrides=tuple(flags.overrides),
         config_dir=Path(flags.config_dir).absolute() if flags.config_dir else None,
@@ -298,36 +298,36 @@ def _check_shown(request: Request) -> None:
     with composition.composer(request):
         pairs = zip(request.parsed, composition.force_add(request), strict=True)
         cfg = composition.compose_config(request, [arg for override, arg in pairs if not override.is_sweep_override()])
-    if mistakes := [*hydra_guard.check_hydra_node(cfg.hydra)]:
-        raise ConfigError(*mistakes)
+    if problems := [*hydra_guard.check_hydra_node(cfg.hydra)]:
+        raise ConfigError(*problems)
 
 
 def checked(request: Request, stored: Collection[str] = (), *, is_own_project: bool = True) -> DictConfig:
     """Return the config of a run after all checks; see `train` for the arguments."""
     wrong = list(composition.check_choices(request))
-    mistakes = [mistake for _, mistake in wrong]
-    mistakes += [*composition.check_single(request), *hydra_guard.result_links()]
+    problems = [problem for _, problem in wrong]
+    problems += [*composition.check_single(request), *hydra_guard.result_links()]
     invalid = {text for text, _ in wrong}
     valid_request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
     jobs = composition.expand_multirun(valid_request)
     configs = [composition.compose_config(request, overrides) for overrides in jobs]
-    unreliable = tuple(f"{mistake.key}." for mistake in mistakes)  # these nodes are not what the user intended
+    unreliable = tuple(f"{problem.key}." for problem in problems)  # these nodes are not what the user intended
     for cfg in configs:
         try:
             check_config(cfg)
         except ConfigError as error:
-            mistakes += [mistake for mistake in error.mistakes if not mistake.key.startswith(unreliable)]
+            problems += [problem for problem in error.problems if not problem.key.startswith(unreliable)]
         else:  # the directory's name contains valid values only
-            mistakes += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
+            problems += hydra_guard.place(cfg.hydra, "run.dir", request.sets("hydra.run.dir"))
             typed_keys = [override.key_or_group for override in request.parsed if override.input_line not in stored]
-            mistakes += hydra_guard.stores(cfg, typed_keys)
+            problems += hydra_guard.stores(cfg, typed_keys)
             trusted_keys = [override.key_or_group for override in request.parsed] if is_own_project else typed_keys
-            mistakes += hydra_guard.sending(cfg, trusted_keys)
+            problems += hydra_guard.sending(cfg, trusted_keys)
             if not is_own_project:
-                mistakes += hydra_guard.data_files(cfg, typed_keys)
+                problems += hydra_guard.data_files(cfg, typed_keys)
                 hydra_guard.restrict_images(typed_keys)
-    if mistakes := mistakes or [*slurm.check_tasks(*machines(configs[0]))]:
-        raise ConfigError(*mistakes)
+    if problems := problems or [*slurm.check_tasks(*machines(configs[0]))]:
+        raise ConfigError(*problems)
     return configs[0]
 
 

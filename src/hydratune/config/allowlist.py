@@ -14,7 +14,7 @@ from typing import Any
 
 from hydratune.config import trust
 from hydratune.config.signatures import Found, bases, locate, module_names
-from hydratune.utils.errors import ConfigError, Mistake, nearest, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, nearest, one_of
 
 PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
 EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages whose exports configs name
@@ -84,7 +84,7 @@ def how_to_allow(name: str) -> str:
     return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
 
 
-def check_target(path: Any, key: str) -> Mistake | None:
+def check_target(path: Any, key: str) -> Problem | None:
     """Return an error if a config's `_target_` must not be imported and called, else None.
 
     The source text is inspected; nothing is imported.
@@ -128,8 +128,8 @@ def load(path: Any, key: str) -> Any:
     Raises:
         ConfigError: `path` does not exist, or a config must not name it.
     """
-    if mistake := check_target(path, key):
-        raise ConfigError(mistake)
+    if problem := check_target(path, key):
+        raise ConfigError(problem)
     definition = locate(path)
     assert definition is not None  # `check_target` has located it
     owner, name = path.rpartition(".")[::2]

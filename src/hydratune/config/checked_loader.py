@@ -25,8 +25,8 @@ class CheckedLoader(ConfigLoaderImpl):
         """Compose a config; raise ConfigError if its node `hydra` can run code or write elsewhere."""
         cfg = super().load_configuration(*arguments, **options)
         composition.register_resolvers()
-        if mistakes := [*hydra_guard.unsafe(cfg.hydra)]:
-            raise ConfigError(*mistakes)
+        if problems := [*hydra_guard.unsafe(cfg.hydra)]:
+            raise ConfigError(*problems)
         return cfg
 
 

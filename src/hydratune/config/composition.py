@@ -31,7 +31,7 @@ from hydratune.config import hydra_guard
 from hydratune.config.dataset_name import data_name
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
-from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line, one_of
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
@@ -115,7 +115,7 @@ class Request:
         return any(text.lstrip("+").startswith(f"{key}=") for text in self.overrides)
 
 
-def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
+def check_choices(request: Request) -> Iterator[tuple[str, Problem]]:
     """Yield each override that names a nonexistent option, with the error."""
     for override in request.parsed:
         names = request.groups.get(override.key_or_group)
@@ -128,7 +128,7 @@ def check_choices(request: Request) -> Iterator[tuple[str, Mistake]]:
                 yield str(override.input_line), Mistake(key, expected, repr(choice), fix)
 
 
-def check_single(request: Request) -> Iterator[Mistake]:
+def check_single(request: Request) -> Iterator[Problem]:
     """Yield an error for each override that gives several values to a command for a single run."""
     for override in request.parsed:
         if override.is_sweep_override():
@@ -243,8 +243,8 @@ def check_search_path(request: Request) -> None:
     for override in request.parsed:
         if override.key_or_group == "hydra.searchpath":
             search_paths += _listed(override.value())
-    if mistakes := [*hydra_guard.search_path(search_paths, CONFIG_MODULE)]:
-        raise ConfigError(*mistakes)
+    if problems := [*hydra_guard.search_path(search_paths, CONFIG_MODULE)]:
+        raise ConfigError(*problems)
 
 
 def _user_files(request: Request) -> Iterator[Path]:
@@ -264,7 +264,7 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def compose_error(error: Exception) -> Mistake:
+def compose_error(error: Exception) -> Problem:
     """Return the error for an exception of Hydra or OmegaConf during composition, on one line."""
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[0]

@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.utils import hub
-from hydratune.utils.errors import Mistake, one_line
+from hydratune.utils.errors import Mistake, Problem, one_line
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
 from hydratune.utils.provenance import has_literal_secret
@@ -60,7 +60,7 @@ _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
 
 
-def code(hydra: DictConfig) -> Iterator[Mistake]:
+def code(hydra: DictConfig) -> Iterator[Problem]:
     """Yield an error for each setting below `hydra` that can run code or write outside the run's directory.
 
     Unresolved values are checked, so the result holds whatever they resolve to.
@@ -69,7 +69,7 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
     for key in _CODE:
         if _given(raw, key) and key not in allowlist.user_allowlist():
             yield Mistake(key, "nothing, since it can run code", "a value", allowlist.how_to_allow(key))
-    yield from launchers.mistakes(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
+    yield from launchers.problems(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
     address = _given(raw, RAY_ADDRESS)
     if (
         address is not None
@@ -79,7 +79,7 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         fix = f"Set {RAY_ADDRESS}=HOST:6379."
         yield Mistake(RAY_ADDRESS, "HOST:PORT, ray://HOST:PORT, auto, or local", repr(address), fix)
     for key in _LOGGING:
-        yield from logging_config.mistakes(_given(raw, key), key)
+        yield from logging_config.problems(_given(raw, key), key)
     yield from _interpolations(raw["hydra"], "hydra")
     name = _given(raw, "hydra.job.name")
     if not _NAME.fullmatch(str(name)):  # it names the log file and the Slurm job
@@ -88,7 +88,7 @@ def code(hydra: DictConfig) -> Iterator[Mistake]:
         yield Mistake("hydra.sweep.subdir", repr(_SUBDIRECTORY), repr(subdirectory), "Leave it out.")
 
 
-def _interpolations(node: Any, key: str) -> Iterator[Mistake]:
+def _interpolations(node: Any, key: str) -> Iterator[Problem]:
     """Yield an error for each interpolation, except for those that are Hydra's or the shipped configs' own."""
     for full_key, text in _strings(node, key):
         if "${" not in text or _FREE.fullmatch(full_key):
@@ -112,7 +112,7 @@ def _strings(node: Any, key: str, omitted: Collection[str] = ()) -> Iterator[tup
         yield key, node
 
 
-def unsafe(hydra: DictConfig) -> Iterator[Mistake]:
+def unsafe(hydra: DictConfig) -> Iterator[Problem]:
     """Yield the errors of `code`, and an error for each `_target_` below `hydra` that is not allowed there."""
     yield from code(hydra)
     for key, node in allowlist.targets(OmegaConf.to_container(hydra, resolve=False), "hydra"):
@@ -120,7 +120,7 @@ def unsafe(hydra: DictConfig) -> Iterator[Mistake]:
             yield wrong
 
 
-def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
+def check_hydra_node(hydra: DictConfig) -> Iterator[Problem]:
     """Yield an error for each setting below `hydra` that can run code or that a run cannot have."""
     yield from code(hydra)
     if hydra.job.get("chdir"):
@@ -137,7 +137,7 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Mistake]:
         yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
 
 
-def _secrets(node: Any, key: str) -> Iterator[Mistake]:
+def _secrets(node: Any, key: str) -> Iterator[Problem]:
     """Yield an error for each value with a secret; Hydra writes the node to a file.
 
     Choices of the defaults list are resolved: `- optional GROUP: ${oc.env:NAME}` would be a name of an option.
@@ -148,7 +148,7 @@ def _secrets(node: Any, key: str) -> Iterator[Mistake]:
             yield Mistake(full_key, "a value without secrets", "one with a secret", fix)
 
 
-def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
+def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
     """Yield an error if a directory for results is unusable, as far as that can be checked before it is created.
 
     A config must not choose one of the user's directories: its results go below outputs/ or multirun/.
@@ -185,7 +185,7 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Mistake]:
         yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
 
 
-def result_links() -> Iterator[Mistake]:
+def result_links() -> Iterator[Problem]:
     """Yield an error for each directory for results that is a link out of this project that the user does not trust."""
     for folder in servers.RESULTS:
         if target := trust.untrusted_link(folder):
@@ -193,7 +193,7 @@ def result_links() -> Iterator[Mistake]:
             yield Mistake(folder, expected, f"a link to {target!r}", "If it is yours, run `hydratune trust`.")
 
 
-def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Mistake]:
+def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Problem]:
     """Yield an error for a SQLite file that a config, not the user, places outside `outputs/` and `multirun/`.
 
     Args:
@@ -204,12 +204,12 @@ def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = No
     """
     if is_typed or uri is None:
         return
-    if servers.stored_mistake(uri, directory or Path(servers.RESULTS[0]), key):
+    if servers.stored_problem(uri, directory or Path(servers.RESULTS[0]), key):
         fix = f"To use it, set it on the command line: {key}={uri}."
         yield Mistake(key, f"a file below {' or '.join(servers.RESULTS)}", f"{uri!r}, from a config file", fix)
 
 
-def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Mistake]:
+def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Problem]:
     """Yield the errors of `store` for all stores of a config.
 
     Args:
@@ -221,7 +221,7 @@ def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None)
         yield from store(OmegaConf.select(cfg, key), key, key in typed, directory)
 
 
-def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
     """Yield an error for each key with which a config, not the user, publishes the model or reports to a tracker.
 
     Args:
@@ -239,7 +239,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
             yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
 
 
-def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Mistake]:
+def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Problem]:
     """Yield an error for each file or directory outside this project that a run of another project reads.
 
     The config of such a run came from someone else, and the run records what it reads. Relative paths count from the
@@ -316,7 +316,7 @@ def _directory(hydra: DictConfig, name: str) -> str | None:
         return None
 
 
-def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
+def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
     """Yield an error if a file, not the user, names the host of a Ray cluster.
 
     Otherwise a config could send credentials to a stranger. This includes `auto`, a cluster that any user of the
@@ -334,7 +334,7 @@ def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Mistake]:
         yield Mistake(RAY_ADDRESS, "an address on the command line or in RAY_ADDRESS", "one from a config file", fix)
 
 
-def search_path(values: Iterable[Any], shipped: str) -> Iterator[Mistake]:
+def search_path(values: Iterable[Any], shipped: str) -> Iterator[Problem]:
     """Yield an error for each package of a search path that Hydra would import, and for each invalid folder."""
     for value in values:
         package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")

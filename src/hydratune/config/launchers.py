@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake, nearest, one_of
+from hydratune.utils.errors import Mistake, Problem, nearest, one_of
 
 _KEY = "hydra.launcher"
 
@@ -131,7 +131,7 @@ _ELSEWHERE = ("additional_parameters", "setup", "ray.init.address", "ray.init.ru
 _FOLDERS = {"JoblibLauncher": "temp_folder", "LocalLauncher": "submitit_folder", "SlurmLauncher": "submitit_folder"}
 
 
-def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
+def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
     """Yield an error for each setting below `hydra.launcher` that a config must not have.
 
     Args:
@@ -159,7 +159,7 @@ def mistakes(launcher: Any, sweep_directory: str | None) -> Iterator[Mistake]:
             yield Mistake(full_key, _EXPECTED[settings[key]], repr(value), f"Change {full_key}, or leave it out.")
 
 
-def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Mistake]:
+def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Problem]:
     """Yield an error for a folder outside the sweep's directory, or whose path would break a line of a script."""
     default = "${hydra.sweep.dir}/"
     if value.startswith(default):

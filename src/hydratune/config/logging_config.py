@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake, one_of
+from hydratune.utils.errors import Mistake, Problem, one_of
 
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -24,7 +24,7 @@ _FORMATS = (
 )
 
 
-def mistakes(node: Any, key: str) -> Iterator[Mistake]:
+def problems(node: Any, key: str) -> Iterator[Problem]:
     """Yield the errors of a logging config.
 
     Args:
@@ -43,7 +43,7 @@ def mistakes(node: Any, key: str) -> Iterator[Mistake]:
             yield from _log_file(handler, node.get("formatters"), f"{key}.handlers.{name}")
 
 
-def _values(node: Any, key: str) -> Iterator[Mistake]:
+def _values(node: Any, key: str) -> Iterator[Problem]:
     """Yield an error for each value that `dictConfig` would look up or call, and for each interpolation."""
     if isinstance(node, list):
         for i, value in enumerate(node):
@@ -57,7 +57,7 @@ def _values(node: Any, key: str) -> Iterator[Mistake]:
         yield Mistake(key, one_of(_STREAMS), repr(node), f"Set {key}={_STREAMS[0]}.")
 
 
-def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
+def _named(name: str, value: Any, key: str) -> Iterator[Problem]:
     if name in ("()", "class") and value not in (*_CLASSES, *allowlist.user_allowlist()):
         yield Mistake(key, one_of(_CLASSES), repr(value), "Leave it out.")
     elif name == ".":
@@ -76,7 +76,7 @@ def _named(name: str, value: Any, key: str) -> Iterator[Mistake]:
         yield from _values(value, key)
 
 
-def _log_file(handler: Mapping[str, Any], formatters: Any, key: str) -> Iterator[Mistake]:
+def _log_file(handler: Mapping[str, Any], formatters: Any, key: str) -> Iterator[Problem]:
     """Yield an error for each setting that lets a file hold anything but log lines."""
     for name in handler:
         if name not in _FILE_KEYS and f"{key}.{name}" not in allowlist.user_allowlist():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 from hydratune.utils.provenance import has_literal_secret
 
 # Argument of TrainingArguments -> its lowest valid value. Upstream checks few of them, and late.
@@ -81,12 +81,12 @@ def select(plain: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield an error for each value that no run can use, except for keys that already have an error."""
-    yield from (mistake for mistake in _out_of_bounds(plain) if mistake.key not in blamed)
+    yield from (problem for problem in _out_of_bounds(plain) if problem.key not in blamed)
 
 
-def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
+def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Problem]:
     name, seed = plain.get("name"), plain.get("seed")
     if not isinstance(name, str) or not name or "/" in name or not name.isprintable():
         yield Mistake("name", "text on one line without a slash", repr(name), "It names a folder: set name=my_run.")
@@ -115,7 +115,7 @@ def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake("trainer.args.max_steps", expected, repr(steps), "Set trainer.args.max_steps=-1.")
 
 
-def refused_arguments(args: Mapping[str, Any]) -> Iterator[Mistake]:
+def refused_arguments(args: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield an error for each of `trainer.args` that no run may have, such as names of files with settings."""
     for name, (expected, fix) in REFUSED.items():
         if args.get(name):
@@ -125,7 +125,7 @@ def refused_arguments(args: Mapping[str, Any]) -> Iterator[Mistake]:
         yield Mistake("trainer.args.accelerator_config", "settings, not a file", repr(args["accelerator_config"]), fix)
 
 
-def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield an error for each setting that Trainer would reject, or would accept with another meaning."""
     args = select(plain, "trainer.args")
     if not isinstance(args, dict):

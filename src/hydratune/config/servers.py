@@ -23,7 +23,7 @@ from urllib.parse import quote, urlsplit
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 from hydratune.utils.files import PRIVATE_FOLDER, expand_home, user_file, write_json
 from hydratune.utils.provenance import redact
 
@@ -64,7 +64,7 @@ def ignore_default_login() -> None:
     netrc.netrc.authenticators = authenticators  # type: ignore[method-assign]
 
 
-def mistake(uri: str, key: str) -> Mistake | None:
+def problem(uri: str, key: str) -> Problem | None:
     """Return an error if an address leads to a server that the user has not named, else None.
 
     All addresses lead to a server, except for those of SQLite. One that cannot be read may be read by a client.
@@ -84,7 +84,7 @@ def mistake(uri: str, key: str) -> Mistake | None:
     return Mistake(key, "a server that you have named yourself", server or "a server that is not clear", fix)
 
 
-def stored_mistake(uri: str, directory: Path, key: str) -> Mistake | None:
+def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
     """Return an error if a stored address names a SQLite file that may not be opened, else None.
 
     Opening the file may create tables in it. So it must belong to this project, to the run's project, or to the run

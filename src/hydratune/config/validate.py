@@ -20,7 +20,7 @@ from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.signatures import Signature, signature, type_error
 from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, nearest, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, nearest, one_of
 from hydratune.utils.provenance import has_literal_secret, is_secret
 
 # The nodes that a run builds, each by its `_target_`.
@@ -61,17 +61,17 @@ def check_config(cfg: DictConfig) -> None:
         ConfigError: The config is invalid; it has all errors together.
     """
     run_cfg = without_hydra(cfg)
-    mistakes = [*_literal_secrets(run_cfg)]
-    plain = _code(run_cfg, mistakes)
-    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
+    problems = [*_literal_secrets(run_cfg)]
+    plain = _code(run_cfg, problems)
+    problems += _resolved_secrets(plain, {problem.key for problem in problems})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
-        mistakes += hydra_guard.check_hydra_node(cfg.hydra)
-        mistakes += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
-    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
-    mistakes += bounds(plain, {mistake.key for mistake in mistakes})
-    mistakes += agreement(plain, {mistake.key for mistake in mistakes})
-    if mistakes:
-        raise ConfigError(*(_at_source(mistake, run_cfg) for mistake in mistakes))
+        problems += hydra_guard.check_hydra_node(cfg.hydra)
+        problems += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
+    problems += _own_checks(plain, {problem.key for problem in problems})
+    problems += bounds(plain, {problem.key for problem in problems})
+    problems += agreement(plain, {problem.key for problem in problems})
+    if problems:
+        raise ConfigError(*(_at_source(problem, run_cfg) for problem in problems))
 
 
 def check_targets(cfg: DictConfig) -> None:
@@ -82,11 +82,11 @@ def check_targets(cfg: DictConfig) -> None:
     Raises:
         ConfigError: A target is invalid; it has all errors together.
     """
-    mistakes: list[Mistake] = []
-    args = select(_code(cfg, mistakes), "trainer.args")
-    mistakes += refused_arguments(args) if isinstance(args, dict) else ()
-    if mistakes:
-        raise ConfigError(*mistakes)
+    problems: list[Problem] = []
+    args = select(_code(cfg, problems), "trainer.args")
+    problems += refused_arguments(args) if isinstance(args, dict) else ()
+    if problems:
+        raise ConfigError(*problems)
 
 
 def check_part(cfg: DictConfig, key: str) -> None:
@@ -95,39 +95,39 @@ def check_part(cfg: DictConfig, key: str) -> None:
     Raises:
         ConfigError: The node is invalid; it has all errors together.
     """
-    mistakes = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
-    plain = {key: _child(cfg, key, "", mistakes)}
-    mistakes += _resolved_secrets(plain, {mistake.key for mistake in mistakes})
-    mistakes += _targets(plain, "")
-    mistakes += _own_checks(plain, {mistake.key for mistake in mistakes})
-    if mistakes:
-        raise ConfigError(*mistakes)
+    problems = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
+    plain = {key: _child(cfg, key, "", problems)}
+    problems += _resolved_secrets(plain, {problem.key for problem in problems})
+    problems += _targets(plain, "")
+    problems += _own_checks(plain, {problem.key for problem in problems})
+    if problems:
+        raise ConfigError(*problems)
 
 
-def _code(cfg: DictConfig, mistakes: list[Mistake]) -> Any:
-    """Return `cfg` as plain data; append the errors of its top level and of its targets to `mistakes`."""
-    plain = _resolved(cfg, "", mistakes)
-    mistakes += _top_level(plain)
-    mistakes += _targets(plain, "")
+def _code(cfg: DictConfig, problems: list[Problem]) -> Any:
+    """Return `cfg` as plain data; append the errors of its top level and of its targets to `problems`."""
+    plain = _resolved(cfg, "", problems)
+    problems += _top_level(plain)
+    problems += _targets(plain, "")
     return plain
 
 
 # --- values ----------------------------------------------------------------------------------------------
 
 
-def _resolved(node: Any, key: str, mistakes: list[Mistake]) -> Any:
+def _resolved(node: Any, key: str, problems: list[Problem]) -> Any:
     """Return `node` as plain data; missing and unresolvable values become `_ABSENT` and are reported."""
     if isinstance(node, DictConfig):
-        return {str(name): _child(node, name, key, mistakes) for name in node}
+        return {str(name): _child(node, name, key, problems) for name in node}
     if isinstance(node, ListConfig):
-        return [_child(node, i, key, mistakes) for i in range(len(node))]
+        return [_child(node, i, key, problems) for i in range(len(node))]
     return node
 
 
 _ABSENT = object()  # placeholder for a value, so that its error is reported once
 
 
-def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
+def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
     package = re.search(r"\$\{package_path:(\w+)", raw)
     if package and importlib.util.find_spec(package[1]) is None:
         fix = "Install it; the demo's packages come with pip install 'hydratune[demo]'."
@@ -138,35 +138,36 @@ def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Mistake:
     return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
 
 
-def _at_source(mistake: Mistake, cfg: DictConfig) -> Mistake:
+def _at_source(problem: Problem, cfg: DictConfig) -> Problem:
     """Move an error to the key that the user sets if the value of its key is only `${that.key}`."""
-    if is_secret(mistake.key):  # its value must be `${oc.env:NAME}` itself
-        return mistake
+    if is_secret(problem.key):  # its value must be `${oc.env:NAME}` itself
+        return problem
     try:
-        parent, _, name = mistake.key.rpartition(".")
+        parent, _, name = problem.key.rpartition(".")
         raw = OmegaConf.to_container(OmegaConf.select(cfg, parent), resolve=False)[name]  # type: ignore[index, call-overload]
     except (OmegaConfBaseException, KeyError, TypeError, ValueError):
-        return mistake
+        return problem
     source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
     if source is None or OmegaConf.select(cfg, source[1]) is None:
-        return mistake
-    return replace(mistake, key=source[1], fix=mistake.fix.replace(mistake.key, source[1]))
+        return problem
+    fix = problem.fix.replace(problem.key, source[1])
+    return replace(problem, key=source[1], hint=problem.hint.replace(problem.key, source[1]), fix=fix)
 
 
-def _child(node: DictConfig | ListConfig, name: Any, parent: str, mistakes: list[Mistake]) -> Any:
+def _child(node: DictConfig | ListConfig, name: Any, parent: str, problems: list[Problem]) -> Any:
     key = f"{parent}.{name}".lstrip(".")
     if OmegaConf.is_missing(node, name):
-        mistakes.append(Mistake(key, "a value", "none", f"Set {key}=VALUE."))
+        problems.append(Mistake(key, "a value", "none", f"Set {key}=VALUE."))
         return _ABSENT
     try:
-        return _resolved(node[name], key, mistakes)
+        return _resolved(node[name], key, problems)
     except OmegaConfBaseException as error:
         raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index]
-        mistakes.append(_unresolved(key, str(raw), error))
+        problems.append(_unresolved(key, str(raw), error))
         return _ABSENT
 
 
-def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
+def _literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
     """Yield an error for each secret that is written out; `${oc.env:NAME}` stays as it is in every file of a run.
 
     A secret comes from the user's environment and from nowhere else. With someone else's token, a push would send the
@@ -187,7 +188,7 @@ def _literal_secrets(cfg: DictConfig) -> Iterator[Mistake]:
             yield Mistake(key, "no secret in a config", "one", fix)
 
 
-def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Mistake]:
+def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Problem]:
     """Yield an error for each value that holds a secret of the environment, except where a secret is expected.
 
     Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
@@ -219,7 +220,7 @@ def top_level_keys() -> list[str]:
     return [key for key in (*groups, *shipped) if key not in ("defaults", "experiment", "hydra")]
 
 
-def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
+def _top_level(plain: Mapping[str, Any]) -> Iterator[Problem]:
     valid_keys = top_level_keys()
     for key in plain:
         if key not in valid_keys:
@@ -237,16 +238,16 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Mistake]:
 # --- targets ---------------------------------------------------------------------------------------------
 
 
-def _targets(node: Any, key: str) -> Iterator[Mistake]:
+def _targets(node: Any, key: str) -> Iterator[Problem]:
     """Yield the errors of every node with a `_target_`, at any depth."""
     for target_key, target_node in allowlist.targets(node, key):
         yield from _target(target_node, target_key)
 
 
-def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
+def _target(node: Mapping[str, Any], key: str) -> Iterator[Problem]:
     path = node["_target_"]
-    if mistake := allowlist.check_target(path, f"{key}._target_"):
-        yield mistake
+    if problem := allowlist.check_target(path, f"{key}._target_"):
+        yield problem
         return
     if "_args_" in node:
         yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
@@ -254,7 +255,7 @@ def _target(node: Mapping[str, Any], key: str) -> Iterator[Mistake]:
         yield from _arguments(node, key, target_signature)
 
 
-def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -> Iterator[Mistake]:
+def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -> Iterator[Problem]:
     arguments = {name: value for name, value in node.items() if name not in RESERVED}
     for name, value in arguments.items():
         full_key = f"{key}.{name}"
@@ -295,7 +296,7 @@ def _suggest_fix(key: str, value: Any, expected_type: str) -> str:
 # --- checks of our own objects ---------------------------------------------------------------------------
 
 
-def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]:
+def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield the errors that our classes' `check` methods find, for nodes that have no error yet."""
     objects: dict[str, Any] = {}
     needed: dict[str, hub.Repository] = {}
@@ -306,9 +307,9 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
         ):
             continue
         instance = _light_object(node)
-        node_mistakes = [mistake.under(key) for mistake in instance.check()] if hasattr(instance, "check") else []
-        yield from node_mistakes
-        if not node_mistakes:
+        node_problems = [problem.under(key) for problem in instance.check()] if hasattr(instance, "check") else []
+        yield from node_problems
+        if not node_problems:
             objects[key] = instance
             needed |= {f"{key}.{name}": repo for name, repo in getattr(instance, "needs", dict)().items()}
     yield from hub.check(needed)
@@ -328,10 +329,10 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Mistake]
         yield Mistake("objective", f"one of {options}", repr(objective), f"Set objective={close}.")
 
 
-def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
+def _columns(dataset: Any, task: Any) -> Iterator[Problem]:
     """Yield the errors of the columns that the task reads; suggest a shipped task that fits the data."""
-    column_mistakes = [mistake.under("dataset") for mistake in dataset.check_columns(task.columns)]
-    is_missing = bool(column_mistakes) and column_mistakes[0].key.startswith("dataset.columns")
+    column_problems = [problem.under("dataset") for problem in dataset.check_columns(task.columns)]
+    is_missing = bool(column_problems) and column_problems[0].key.startswith("dataset.columns")
     other_tasks = (
         [(name, columns) for name, columns in _shipped_tasks() if _reads_more(columns, task.columns)]
         if is_missing
@@ -340,11 +341,13 @@ def _columns(dataset: Any, task: Any) -> Iterator[Mistake]:
     # Labels may be words, so tasks that read numbers come last.
     other_tasks.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))
     if fitting_tasks := [name for name, columns in other_tasks if not any(dataset.check_columns(columns))]:
-        column_mistakes[0] = replace(
-            column_mistakes[0],
-            fix=f"{column_mistakes[0].fix} Or set task={fitting_tasks[0]}, which reads such columns.",
+        fix = f"{column_problems[0].hint} Or set task={fitting_tasks[0]}, which reads such columns."
+        column_problems[0] = replace(
+            column_problems[0],
+            hint=fix,
+            fix=fix,
         )
-    yield from column_mistakes
+    yield from column_problems
 
 
 def _reads_more(columns: Mapping[str, Any], other_columns: Mapping[str, Any]) -> bool:

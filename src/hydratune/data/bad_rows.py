@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hydratune.data.columns import BadRow, located, mistakes
+from hydratune.data.columns import BadRow, located, problems
 from hydratune.data.label_names import UnseenLabels, split_unseen, unseen_counts
 from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import head, is_stream, length
@@ -48,7 +48,7 @@ def drop_bad_rows(
     sizes = {split: (length(rows) or 0) + bad_line_counts[split] for split, rows in splits.items()}
     bad, unseen, errors = split_unseen(bad, unseen_labels, sizes)
     if not drop and (raw.bad or bad):
-        errors = [*mistakes([*raw.bad, *bad], sizes), *errors]
+        errors = [*problems([*raw.bad, *bad], sizes), *errors]
     if errors:
         raise ConfigError(*errors)
     if unseen:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.utils.errors import Mistake, did_you_mean, one_of, setting
+from hydratune.utils.errors import Mistake, Problem, did_you_mean, one_of, setting
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,7 +65,7 @@ class BadRow:
     where: str = ""
     unseen_label: bool = False
 
-    def mistake(self) -> Mistake:
+    def problem(self) -> Problem:
         """Return the row as an error."""
         where = self.where or f"row {(self.row or 0) + 1} of {self.split}"
         key = f"dataset.columns.{self.column}" if self.column else "dataset"
@@ -77,7 +77,7 @@ def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[Ba
     return [replace(bad_row, where=bad_row.where or locate(bad_row.split, bad_row.row or 0)) for bad_row in bad]
 
 
-def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
+def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
     """Return errors for the first ten bad rows, each with its place, and one error with the count of all."""
     # A row may have several errors.
     rows = {(bad_row.split, bad_row.row, bad_row.where if bad_row.row is None else "") for bad_row in bad}
@@ -86,7 +86,7 @@ def mistakes(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Mistake]:
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
     fix = "Correct them, or skip them with dataset.on_bad_rows=skip."
     total = Mistake("dataset", "no invalid rows", f"{len(rows):,}: {per_split}{more}", fix)
-    return [*(bad_row.mistake() for bad_row in bad[:SHOWN]), total]
+    return [*(bad_row.problem() for bad_row in bad[:SHOWN]), total]
 
 
 def preview(value: Any) -> str:
@@ -105,7 +105,7 @@ def column_name(typed: Any) -> Any:
     return str(typed) if isinstance(typed, int | float) else typed
 
 
-def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Mistake]:
+def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[Problem]:
     """Yield an error for each key of `dataset.columns` that is not a column of the task."""
     wanted = [*wanted]
     for name in columns:
@@ -117,7 +117,7 @@ def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[M
 # --- kinds of columns ------------------------------------------------------------------------------------
 
 
-def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Mistake | None:
+def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Problem | None:
     """Return an error if the type of a whole column is invalid for `kind`, else None."""
     column_kind = KINDS[kind]
     feature = rows.features[name]

@@ -12,7 +12,7 @@ from typing import Any
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.utils.errors import ConfigError, Mistake, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line, one_of
 from hydratune.utils.files import expand_home
 
 _NAME = re.compile(r"[\w. -]*\w")
@@ -28,7 +28,7 @@ class SavedDataset(Source):
 
     path: str
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Add an error if the directory does not hold a saved dataset."""
         yield from super().check()
         folder = expand_home(self.path)

@@ -15,7 +15,7 @@ from hydratune.data.readers.conll import Layout, layout_of
 from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first_records, tables
 from hydratune.data.readers.formats import CONLL, SEPARATED
 from hydratune.data.readers.scan import ReadOptions
-from hydratune.utils.errors import Mistake, setting
+from hydratune.utils.errors import Mistake, Problem, setting
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the first line of a file that names the delimiter for Excel
 _COMMENT = re.compile("#|%|;|//|--")  # prefixes of comments in tables
@@ -25,7 +25,7 @@ _FEW = 4  # with fewer rows, a header cannot be distinguished from data
 
 def unreadable(
     path: Path, name: str, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
-) -> Iterator[Mistake]:
+) -> Iterator[Problem]:
     """Yield the one error that explains why columns are missing, if there is one.
 
     Args:
@@ -104,7 +104,7 @@ def misnamed(path: Path, name: str, encoding: str) -> str | None:
 
 def doubtful_header(
     path: Path, options: ReadOptions, wanted: Mapping[str, Column], needed: Collection[str]
-) -> Iterator[Mistake]:
+) -> Iterator[Problem]:
     """Yield an error if the first row contradicts `options.header`, or has spaces around names that are read.
 
     `dataset.columns.label=1` may mean a position, but match a column whose first value is 1.
@@ -121,7 +121,7 @@ def doubtful_header(
             yield _no_header(path, rows[0], wanted)
 
 
-def _spaced(path: Path, options: ReadOptions, first_row: Sequence[str], needed: Collection[str]) -> Mistake | None:
+def _spaced(path: Path, options: ReadOptions, first_row: Sequence[str], needed: Collection[str]) -> Problem | None:
     """Return an error for column names that match only without the spaces around them, e.g. after the delimiter."""
     spaced = [title for title in first_row if title not in needed and title.strip() in {*needed} - {*first_row}]
     if not options.header or not spaced:
@@ -145,7 +145,7 @@ def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
     return any(column and all(map(_is_number, column)) for column in columns)
 
 
-def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Mistake:
+def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Problem:
     name = next(iter(task_columns), "text")
     fix = (
         f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{name}=0) "
@@ -156,7 +156,7 @@ def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, 
 
 def _choose(
     path: Path, names: Sequence[str], sample: Sequence[Sequence[str]], task_columns: Mapping[str, Column]
-) -> Mistake:
+) -> Problem:
     """Return an error that shows the columns of a file, so that the user can choose."""
     columns = "; ".join(
         f"{name}: {' '.join(map(preview, values))}" for name, values in zip(names, sample, strict=False)
@@ -168,7 +168,7 @@ def _choose(
 
 def another_delimiter(
     path: Path, options: ReadOptions, first: Sequence[str] = ("",), names: Collection[str] = ()
-) -> Mistake | None:
+) -> Problem | None:
     """Return an error that names a better delimiter, or None if there is none.
 
     Such a delimiter splits all rows alike. It also splits a single column, or yields some of the columns in `names`.

@@ -13,7 +13,7 @@ from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import typed
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
 
 
 @dataclass(kw_only=True)
@@ -36,7 +36,7 @@ class HubDataset(Source):
     shuffle_buffer_size: int = 10_000
     splits: dict[str, str | None] = field(default_factory=lambda: {split: split for split in SPLITS})
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Add errors for unknown split names and invalid ids.
 
         `datasets` 5 no longer loads short ids such as `glue`.
@@ -66,7 +66,7 @@ class HubDataset(Source):
                 builder.download_and_prepare()
                 loaded = builder.as_dataset()
         names = {split: name for split, name in self.splits.items() if name is not None}
-        mistakes = [
+        problems = [
             Mistake(
                 f"dataset.splits.{split}",
                 one_of(loaded),
@@ -76,8 +76,8 @@ class HubDataset(Source):
             for split, name in names.items()
             if name not in loaded
         ]
-        if mistakes:
-            raise ConfigError(*mistakes)
+        if problems:
+            raise ConfigError(*problems)
         splits = {split: loaded[name] for split, name in names.items()}
         if self.streaming:  # each evaluation needs the same rows, so only train is streamed
             with hub.loading("dataset.path", self.path):

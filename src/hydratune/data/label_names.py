@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from hydratune.data.columns import MISSING, SHOWN, BadRow
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 
 # Names in the order of the ids, or value in the data -> name; None to take them from the data.
 LabelNames = Sequence[str] | Mapping[str, str] | None
@@ -47,7 +47,7 @@ def _text(name: str | bool | int) -> str:
     return name if isinstance(name, str) else label_text(name)
 
 
-def check_label_names(labels: Any) -> Iterator[Mistake]:
+def check_label_names(labels: Any) -> Iterator[Problem]:
     """Yield an error for invalid label names in the result of `as_texts`."""
     names = [*labels.values()] if isinstance(labels, dict) else labels
     if names is None:
@@ -97,7 +97,7 @@ def _folded(name: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
 
 
-def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str]) -> Iterator[Mistake]:
+def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str]) -> Iterator[Problem]:
     """Yield an error for each label name of the data that differs from another one only by spaces around it.
 
     Args:
@@ -126,7 +126,7 @@ def _is_list(name: str, names: set[str]) -> bool:
     return any(names.issuperset(parts) for parts in part_lists)
 
 
-def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
+def check_fractions(names: Sequence[str], column: str) -> Iterator[Problem]:
     """Yield an error if label names are numbers with a fraction, which are scores or lists with commas."""
     numbers = [name.strip() for name in names if name.strip().casefold() not in _NO_LABEL]
     fractions = [name for name in numbers if _FRACTION.fullmatch(name)]
@@ -141,7 +141,7 @@ def check_fractions(names: Sequence[str], column: str) -> Iterator[Mistake]:
 
 def split_unseen(
     bad: Sequence[BadRow], policy: UnseenLabels, sizes: Mapping[str, int]
-) -> tuple[list[BadRow], list[BadRow], list[Mistake]]:
+) -> tuple[list[BadRow], list[BadRow], list[Problem]]:
     """Separate rows whose only error is an unseen label from invalid rows.
 
     Args:
@@ -159,7 +159,7 @@ def split_unseen(
     fix = "Set dataset.unseen_labels=keep to count them as errors, or drop to leave them out of the score."
     got = unseen_counts(unseen, sizes, policy)
     total = Mistake("dataset.unseen_labels", "labels that the model has in every split", got, fix)
-    return invalid, unseen, [*(bad_row.mistake() for bad_row in unseen[:SHOWN]), total]
+    return invalid, unseen, [*(bad_row.problem() for bad_row in unseen[:SHOWN]), total]
 
 
 def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:

@@ -22,7 +22,7 @@ from hydratune.data.readers.scan import ReadOptions, Selection
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_line, one_of
 from hydratune.utils.file_formats import SUFFIXES, suffix
 
 
@@ -116,7 +116,7 @@ class LocalFiles(Source):
             splits=splits,
         )
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Add errors for unknown splits, formats, and encodings, and for missing or unreadable files."""
         yield from super().check()
         if self.format is not None and self.format not in FORMATS:
@@ -161,7 +161,7 @@ class LocalFiles(Source):
             yield from option_errors
             return
         files = ((split, path) for split, split_paths in paths.items() for path in split_paths)
-        yield from dict.fromkeys(mistake for split, path in files for mistake in self._check_file(split, path))
+        yield from dict.fromkeys(problem for split, path in files for problem in self._check_file(split, path))
         for split in paths:
             if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
                 got = ", ".join(map(str, paths[split]))
@@ -173,7 +173,7 @@ class LocalFiles(Source):
     def _format_of(self, path: Path) -> str | None:
         return self.format or (IMAGE_FOLDER if path.is_dir() else SUFFIXES.get(suffix(path)))
 
-    def _check_file(self, split: str, path: Path) -> Iterator[Mistake]:
+    def _check_file(self, split: str, path: Path) -> Iterator[Problem]:
         key, name = f"files.{split}", self._format_of(path)
         if name is None:
             fix = f"Convert or rename the file, or set dataset.format to {one_of(FORMATS)}."
@@ -186,9 +186,9 @@ class LocalFiles(Source):
             except ConfigError as error:
                 yield from (
                     replace(
-                        mistake, key=key if mistake.key == "dataset.files" else mistake.key.removeprefix("dataset.")
+                        problem, key=key if problem.key == "dataset.files" else problem.key.removeprefix("dataset.")
                     )
-                    for mistake in error.mistakes
+                    for problem in error.problems
                 )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
@@ -208,7 +208,7 @@ class LocalFiles(Source):
                 fix = "Rename one, or set dataset.header=false if the first row is data."
                 yield Mistake(key, "different column names", f"{repeated} twice in {path}", fix)
 
-    def _check_splits(self, split: str, path: Path, format_name: str) -> Iterator[Mistake]:
+    def _check_splits(self, split: str, path: Path, format_name: str) -> Iterator[Problem]:
         """Yield an error for each split name that a file does not have."""
         key, names = f"splits.{split}", self._names(split)
         if names and format_name != "json":
@@ -225,35 +225,35 @@ class LocalFiles(Source):
         present: Sequence[str],
         where: str,
         nested: Sequence[str] | None = None,
-    ) -> Iterator[Mistake]:
+    ) -> Iterator[Problem]:
         """Explain missing columns by the form of the file if possible."""
-        mistakes = [*super()._missing(task_columns, present, where, nested)]
-        if mistakes and nested is None and (unlabeled := self._unlabeled(task_columns, present, where, mistakes)):
-            mistakes = unlabeled
-        elif mistakes and nested is None:
+        problems = [*super()._missing(task_columns, present, where, nested)]
+        if problems and nested is None and (unlabeled := self._unlabeled(task_columns, present, where, problems)):
+            problems = unlabeled
+        elif problems and nested is None:
             path, name = Path(where), str(self._format_of(Path(where)))
             try:
                 reasons = [*unreadable(path, name, self.options(name), task_columns, self._needed(task_columns))]
             except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
                 fix = "Check the file."
                 reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
-            mistakes = [*self._undecided(path, present), *reasons] or mistakes
-        yield from mistakes
+            problems = [*self._undecided(path, present), *reasons] or problems
+        yield from problems
 
     def _unlabeled(
-        self, task_columns: Mapping[str, Column], present: Sequence[str], where: str, mistakes: Sequence[Mistake]
-    ) -> list[Mistake]:
+        self, task_columns: Mapping[str, Column], present: Sequence[str], where: str, problems: Sequence[Problem]
+    ) -> list[Problem]:
         """Return errors for a validation or test file that lacks only labels, as test files of competitions do."""
         splits = [split for split, paths in self.paths().items() if Path(where) in paths]
         targets = {f"columns.{name}": name for name, column in task_columns.items() if column.target}
-        if "train" in splits or not splits or not all(mistake.key in targets for mistake in mistakes):
+        if "train" in splits or not splits or not all(problem.key in targets for problem in problems):
             return []
-        if any(nearest(self._theirs(targets[mistake.key]), present) for mistake in mistakes):
+        if any(nearest(self._theirs(targets[problem.key]), present) for problem in problems):
             return []
         fix = f"Leave dataset.files.{splits[0]} out; after the run, `hydratune predict RUN {where}` predicts labels."
-        return [replace(mistake, fix=fix) for mistake in mistakes]
+        return [replace(problem, hint=fix, fix=fix) for problem in problems]
 
-    def _undecided(self, path: Path, present: Sequence[str]) -> Iterator[Mistake]:
+    def _undecided(self, path: Path, present: Sequence[str]) -> Iterator[Problem]:
         """Yield an error for a JSON file with several splits if `splits` does not select one, or if it nests questions.
 
         Args:
@@ -283,17 +283,17 @@ class LocalFiles(Source):
                 columns.setdefault(str(path), peek_columns(path, name, self.options(name, split)))
         return columns
 
-    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Problem]:
         """Add errors for files with a doubtful header, and explain missing columns by the form of the file."""
-        mistakes = [*self._by_columns(wanted)] or [*super().check_columns(wanted)]
-        if not mistakes:
+        problems = [*self._by_columns(wanted)] or [*super().check_columns(wanted)]
+        if not problems:
             for path in self._separated():
                 options = self.options(self._format_of(path))
                 with suppress(OSError, ValueError, csv.Error):  # reported with its line when all rows are read
-                    mistakes += doubtful_header(path, options, wanted, self._needed(wanted))
-        yield from mistakes
+                    problems += doubtful_header(path, options, wanted, self._needed(wanted))
+        yield from problems
 
-    def _by_columns(self, task_columns: Mapping[str, Column]) -> Iterator[Mistake]:
+    def _by_columns(self, task_columns: Mapping[str, Column]) -> Iterator[Problem]:
         """Yield an error for each JSON file that is an object of columns instead of rows."""
         names = [str(self._theirs(name)) for name, column in task_columns.items() if column.kind in ONE_COLUMN]
         for split, paths in self.paths().items():
@@ -327,7 +327,7 @@ class LocalFiles(Source):
         return read_files(files, selection, ["train"] if self.streaming else [], self.shuffle_buffer_size)
 
 
-def _check_one_split(split: str, config_path: str, paths: Sequence[Path]) -> Iterator[Mistake]:
+def _check_one_split(split: str, config_path: str, paths: Sequence[Path]) -> Iterator[Problem]:
     """Yield an error if a folder or pattern selects files whose names are those of several splits."""
     paths_by_split = splits_of(paths)
     if len(paths_by_split) > 1:

@@ -17,7 +17,7 @@ from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import format_length, is_stream
 from hydratune.data.task_spec import TaskSpec
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
 from hydratune.utils.hub import Repository
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Mixture(Configurable):
         """Return whether training rows are read while they are used."""
         return any(getattr(source, "streaming", False) for source in self.sources.values())
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield an error for each invalid source or weight."""
         if not self.sources:
             fix = "Put datasets below dataset.sources; see conf/dataset/mixture.yaml."
@@ -84,7 +84,7 @@ class Mixture(Configurable):
             if not isinstance(source, Source):
                 yield Mistake(f"sources.{name}", "a dataset with a _target_", repr(source), "Leave it out.")
                 continue
-            yield from (mistake.under(f"sources.{name}") for mistake in source.check())
+            yield from (problem.under(f"sources.{name}") for problem in source.check())
             if source.labels is not None and source.labels != self.labels:
                 fix = "Set dataset.labels, which goes for all sources."
                 yield Mistake(
@@ -103,10 +103,10 @@ class Mixture(Configurable):
             elif not isinstance(weight, int | float) or not 0 < weight < math.inf:
                 yield Mistake(f"weights.{name}", "a number above 0", repr(weight), f"Set dataset.weights.{name}=1.")
 
-    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Problem]:
         """Yield an error for each column of a source that does not match the task."""
         for name, source in self.sources.items():
-            yield from (mistake.under(f"sources.{name}") for mistake in source.check_columns(wanted))
+            yield from (problem.under(f"sources.{name}") for problem in source.check_columns(wanted))
 
     def needs(self) -> dict[str, Repository]:
         """Return the repositories that the Hub or its cache must provide for all sources, by key of the config."""

@@ -12,7 +12,7 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-from hydratune.data.columns import BadRow, mistakes
+from hydratune.data.columns import BadRow, problems
 from hydratune.data.open_files import digest
 from hydratune.data.raw import RawDataset
 from hydratune.data.readers.column_types import CELLS, JSON, VALUES, Type, features, kind
@@ -231,7 +231,7 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
         return
     bad = [row for file in files for row in file.bad()]
     if bad:
-        raise ConfigError(*mistakes(bad, {split: len(bad)}))
+        raise ConfigError(*problems(bad, {split: len(bad)}))
     raise files[0].error(f"{', '.join(str(file.path) for file in files)}: no data", fix="Add rows.")
 
 

@@ -35,7 +35,7 @@ from hydratune.data.splits import (
 )
 from hydratune.data.streaming import checked, format_length, head, is_stream, length
 from hydratune.data.task_spec import TaskSpec
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of, setting
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_of, setting
 from hydratune.utils.hub import Repository
 
 if TYPE_CHECKING:
@@ -152,11 +152,11 @@ class Source(Configurable, ABC):
         """Return the columns that are visible without loading the data, by place, e.g. the path of a file."""
         return {}
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors that need no heavy import and no reading of the rows."""
         yield from check_source(self)
 
-    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Mistake]:
+    def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Problem]:
         """Yield an error for each column that does not match the task, as far as visible without loading."""
         yield from unknown_columns(self.columns, wanted)
         for name, column in wanted.items():
@@ -204,7 +204,7 @@ class Source(Configurable, ABC):
         present: Sequence[str],
         where: str,
         nested: Sequence[str] | None = None,
-    ) -> Iterator[Mistake]:
+    ) -> Iterator[Problem]:
         """Yield an error for each missing column; `nested` holds the names inside structs once the data is read."""
         if not any(column.required for column in task_columns.values()) and not self._present(task_columns, present):
             fix = f"Set dataset.columns.{next(iter(task_columns))} or another of them to a column of the data."
@@ -232,7 +232,7 @@ class Source(Configurable, ABC):
             name for name, path in first.items() if path and (path in present or str(path).partition(".")[0] in present)
         ]
 
-    def _missing_keys(self, present: Sequence[str]) -> Iterator[Mistake]:
+    def _missing_keys(self, present: Sequence[str]) -> Iterator[Problem]:
         """Yield an error for each column that the training rows should be split by but do not have."""
         for key in _KEYS:
             if (column := getattr(self, key)) and column not in present and column.partition(".")[0] not in present:
@@ -253,13 +253,13 @@ class Source(Configurable, ABC):
         raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
         splits = raw.splits
         missing = [
-            mistake
+            problem
             for split, rows in splits.items()
-            for mistake in self._missing(task.columns, raw.names(split), f"the {split} split", [*nested(rows.features)])
+            for problem in self._missing(task.columns, raw.names(split), f"the {split} split", [*nested(rows.features)])
         ]
         missing += [] if is_stream(splits["train"]) else self._missing_keys(raw.names("train"))
         if missing:
-            raise ConfigError(*(mistake.under("dataset") for mistake in missing))
+            raise ConfigError(*(problem.under("dataset") for problem in missing))
         keys = self.stratify_by_column, self.group_by_column
         extra = {split: key_columns(split, rows, raw.names(split), *keys) for split, rows in splits.items()}
         splits = self.under_task_names(splits, task.columns, extra)
@@ -344,7 +344,7 @@ class Source(Configurable, ABC):
         split = next(name for name in reversed(SPLITS) if name in raw.splits)
         rows = raw.splits[split]
         if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", [*nested(rows.features)])]:
-            raise ConfigError(*(mistake.under("dataset") for mistake in missing))
+            raise ConfigError(*(problem.under("dataset") for problem in missing))
         bad = [bad_row for bad_row in raw.bad if bad_row.split == split]
         return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
 

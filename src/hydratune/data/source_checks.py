@@ -7,7 +7,7 @@ from typing import Protocol
 
 from hydratune.data.label_names import check_label_names
 from hydratune.data.split_column import check_values
-from hydratune.utils.errors import Mistake, did_you_mean, one_of
+from hydratune.utils.errors import Mistake, Problem, did_you_mean, one_of
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,7 +26,7 @@ class Options(Protocol):
     split_values: dict[str, str | list[str] | None] | None
 
 
-def check_source(source: Options) -> Iterator[Mistake]:
+def check_source(source: Options) -> Iterator[Problem]:
     """Yield an error for each invalid option."""
     for task_name, data_name in source.columns.items():
         if not all(isinstance(name, str) for name in (data_name if isinstance(data_name, list) else [data_name or ""])):
@@ -45,7 +45,7 @@ def check_source(source: Options) -> Iterator[Mistake]:
     yield from check_label_names(source.labels)
 
 
-def _check_splitting(source: Options) -> Iterator[Mistake]:
+def _check_splitting(source: Options) -> Iterator[Problem]:
     """Yield an error for each invalid option that splits rows."""
     if not 0 < source.validation_size < 1:
         fix = "Set dataset.validation_size=0.1."

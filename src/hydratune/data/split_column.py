@@ -12,7 +12,7 @@ from typing import Any
 from hydratune.data.columns import preview
 from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import HEAD, is_stream
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, setting
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, setting
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def joined(files: Sequence[Mapping[str, Collection[str]]]) -> dict[str, set[str]
     return {name: {value for file in files for value in file[name]} for name in names}
 
 
-def check_values(values: SplitValues | None) -> Iterator[Mistake]:
+def check_values(values: SplitValues | None) -> Iterator[Problem]:
     """Yield an error for each invalid part of `dataset.split_values`."""
     if values is None:
         return

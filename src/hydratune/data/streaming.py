@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from hydratune.data.columns import BadRow, mistakes
+from hydratune.data.columns import BadRow, problems
 from hydratune.data.dropped import DroppedRows
 from hydratune.utils.errors import ConfigError
 
@@ -63,7 +63,7 @@ def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool, d
         bad: list[BadRow] = list(task.bad_rows(DatasetDict(train=rows), label_names))
         if bad and not drop:
             stream_rows = [replace(bad_row, where="a row of the stream") for bad_row in bad]
-            raise ConfigError(*mistakes(stream_rows, {"train": len(rows)}))
+            raise ConfigError(*problems(stream_rows, {"train": len(rows)}))
         row_numbers = {bad_row.row for bad_row in bad}
         if row_numbers:
             count += len(row_numbers)

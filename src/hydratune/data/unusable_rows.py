@@ -28,10 +28,10 @@ def left_out(count: int, bad: Sequence[BadRow], key: str, drop: str | None) -> s
     total = f"{len(numbers) + bad_lines:,} of {count + bad_lines:,}"
     if bad and drop is not None:
         fix = f"Correct them, or skip them with {drop}."
-        errors = [bad_row.mistake() for bad_row in bad[:SHOWN]]
+        errors = [bad_row.problem() for bad_row in bad[:SHOWN]]
         raise ConfigError(*errors, Mistake(key, "rows that can be read", f"{total} that cannot", fix))
     for bad_row in bad[:SHOWN]:
-        log.warning("left out: %s", bad_row.mistake())
+        log.warning("left out: %s", bad_row.problem())
     if bad:
         log.warning("data: %s rows are left out", total)
     if len(numbers) == count:

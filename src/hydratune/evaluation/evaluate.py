@@ -134,9 +134,9 @@ def _keys(overrides: Sequence[str]) -> list[str]:
 def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None) -> DictConfig:
     """Return the run's config with the overrides; `dataset=NAME` replaces the run's dataset."""
     with overriding(overrides, config_dir) as request:
-        cfg, mistakes = change_config(cfg, request, CHANGES)
-    if mistakes:
-        raise ConfigError(*mistakes)
+        cfg, problems = change_config(cfg, request, CHANGES)
+    if problems:
+        raise ConfigError(*problems)
     return cfg
 
 
@@ -181,9 +181,9 @@ def _checked_name(name: str) -> str:
 def _source(cfg: DictConfig, task: Task) -> Any:
     """Build and check the dataset of a checked config."""
     source = build(cfg.dataset)
-    mistakes = [*source.check()] or [*source.check_columns(task.columns)]
-    if mistakes:
-        raise ConfigError(*(mistake.under("dataset") for mistake in mistakes))
+    problems = [*source.check()] or [*source.check_columns(task.columns)]
+    if problems:
+        raise ConfigError(*(problem.under("dataset") for problem in problems))
     return source
 
 

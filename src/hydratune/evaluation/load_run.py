@@ -26,7 +26,7 @@ from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files
 from hydratune.utils.secret_formats import MASK
 from hydratune.utils.yaml_files import read_plain_config, read_yaml
@@ -185,10 +185,10 @@ def build_task(cfg: DictConfig) -> Task:
     """Build the task of a stored config, after checking the config's targets, the task, and the hardware."""
     check_targets(cfg)
     task: Task = build(cfg.task)
-    mistakes = [mistake.under("task") for mistake in task.check()]
-    mistakes += [mistake.under("hardware") for mistake in build(cfg.hardware).check()]
-    if mistakes:
-        raise ConfigError(*mistakes)
+    problems = [problem.under("task") for problem in task.check()]
+    problems += [problem.under("hardware") for problem in build(cfg.hardware).check()]
+    if problems:
+        raise ConfigError(*problems)
     return task
 
 
@@ -264,7 +264,7 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     if (folder / "adapter_config.json").is_file():
         return adapters.load(folder)
     kernel = OmegaConf.select(run.cfg, "model.attn_implementation")
-    if errors := [mistake.under("model") for mistake in remote_code.kernel(kernel)]:
+    if errors := [problem.under("model") for problem in remote_code.kernel(kernel)]:
         raise ConfigError(*errors)
     if OmegaConf.select(run.cfg, "model.trust_remote_code"):
         fix = f"Load {str(folder)!r} with transformers, by the card in it."
@@ -274,7 +274,7 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     )
 
 
-def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) -> tuple[DictConfig, list[Mistake]]:
+def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) -> tuple[DictConfig, list[Problem]]:
     """Apply overrides to the stored config of a finished run.
 
     Args:
@@ -286,14 +286,14 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
     Returns:
         The changed config, and an error for each invalid override. If there are errors, no override is applied.
     """
-    mistakes = [mistake for _, mistake in composition.check_choices(request)]
+    problems = [problem for _, problem in composition.check_choices(request)]
     for override in request.parsed:
         key = override.key_or_group
         if not is_in(key, changeable) or override.is_delete():
             fix = did_you_mean(key, changeable, "The model of a finished run cannot be changed.")
-            mistakes.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
-    if mistakes:
-        return cfg, mistakes
+            problems.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
+    if problems:
+        return cfg, problems
     cfg = cfg.copy()
     groups = [override.key_or_group for override in request.parsed if override.key_or_group in request.groups]
     if groups:
@@ -319,8 +319,8 @@ def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iter
     request = Request(tuple(overrides), config_dir=config_dir)
     try:
         with composition.composer(request):
-            if mistakes := [*composition.check_single(request)]:
-                raise ConfigError(*mistakes)
+            if problems := [*composition.check_single(request)]:
+                raise ConfigError(*problems)
             yield request
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(composition.compose_error(error)) from error

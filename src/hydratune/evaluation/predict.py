@@ -126,16 +126,16 @@ def predict(asked: PredictRequest) -> None:
 
 def _changed(cfg: DictConfig, request: PredictRequest) -> DictConfig:
     """Return the run's config with the overrides; raise ConfigError for all invalid arguments together."""
-    mistakes = [*check_output(request.out, request.file)]
+    problems = [*check_output(request.out, request.file)]
     for name in ("batch_size", "max_samples"):
         value = getattr(request, name)
         if value is not None and value < 1:
-            mistakes.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
+            problems.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
     with overriding(request.overrides) as override_request:
         cfg, unchangeable = change_config(cfg, override_request, CHANGES)
-    mistakes += unchangeable
-    if mistakes:
-        raise ConfigError(*mistakes)
+    problems += unchangeable
+    if problems:
+        raise ConfigError(*problems)
     return cfg
 
 
@@ -144,7 +144,7 @@ def _source(cfg: DictConfig, request: PredictRequest, task: Task) -> LocalFiles:
     node = cfg.dataset
     column_names: Any = OmegaConf.to_container(node.get("columns") or OmegaConf.create({}))
     if unknown := [*unknown_columns(column_names, task.columns)]:
-        raise ConfigError(*(mistake.under("dataset") for mistake in unknown))
+        raise ConfigError(*(problem.under("dataset") for problem in unknown))
     input_columns = task.input_columns()
     source = LocalFiles(
         files={"train": str(request.file)},
@@ -158,11 +158,11 @@ def _source(cfg: DictConfig, request: PredictRequest, task: Task) -> LocalFiles:
             if name in node and (_is_typed(name, request) or _is_like(node, request))
         },
     )
-    mistakes = [*source.check()] or [*source.check_columns(input_columns)]
-    if mistakes:
+    problems = [*source.check()] or [*source.check_columns(input_columns)]
+    if problems:
         errors = [
-            replace(mistake, key="FILE") if mistake.key == "files.train" else mistake.under("dataset")
-            for mistake in mistakes
+            replace(problem, key="FILE") if problem.key == "files.train" else problem.under("dataset")
+            for problem in problems
         ]
         raise ConfigError(*errors)
     return source

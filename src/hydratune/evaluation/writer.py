@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.errors import Mistake, one_of
+from hydratune.utils.errors import Mistake, Problem, one_of
 from hydratune.utils.files import atomic_write
 from hydratune.utils.logs import data_output
 
@@ -21,7 +21,7 @@ SUFFIXES = (".csv", ".jsonl", ".parquet")
 Write = Callable[[Sequence[Mapping[str, Any]]], None]  # writes rows that all have the same keys
 
 
-def check_output(out: Path | None, source: Path) -> Iterator[Mistake]:
+def check_output(out: Path | None, source: Path) -> Iterator[Problem]:
     """Yield an error for each problem of the output path."""
     if out is None:
         return

@@ -16,7 +16,7 @@ from hydratune.config import allowlist
 from hydratune.config.configurable import Configurable
 from hydratune.models.base import Network, only_errors
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -72,7 +72,7 @@ class Adapter(NoAdapter):
         """Return whether the adapter is merged."""
         return self.merge
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors for peft fields that load code or files, a missing package, or incompatible options."""
         if isinstance(self.config, Mapping):
             yield from _file_fields(self.config)
@@ -154,7 +154,7 @@ class Adapter(NoAdapter):
         module.save_pretrained(folder)
 
 
-def _file_fields(config: Mapping[str, Any]) -> Iterator[Mistake]:
+def _file_fields(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield an error for each field of a peft config by which peft imports a module or reads a file."""
     for name in _FILE_FIELDS:
         if config.get(name) and (name, config[name]) != ("megatron_core", "megatron.core"):  # the default of peft
@@ -165,8 +165,8 @@ def _file_fields(config: Mapping[str, Any]) -> Iterator[Mistake]:
 def _check_code(config: Any) -> None:
     """Raise ConfigError for a peft config that names a module to import or a file to read."""
     values = {name: getattr(config, name, None) for name in _FILE_FIELDS}
-    if mistakes := [mistake.under("adapter") for mistake in _file_fields(values)]:
-        raise ConfigError(*mistakes)
+    if problems := [problem.under("adapter") for problem in _file_fields(values)]:
+        raise ConfigError(*problems)
 
 
 def load(folder: str | Path) -> PreTrainedModel:
@@ -181,10 +181,10 @@ def load(folder: str | Path) -> PreTrainedModel:
         adapter_config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError) as error:  # an unknown adapter type, or fields of another type
         raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
-    if mistake := allowlist.check_target(
+    if problem := allowlist.check_target(
         f"{type(adapter_config).__module__}.{type(adapter_config).__name__}", "adapter.config"
     ):
-        raise ConfigError(mistake)
+        raise ConfigError(problem)
     _check_code(adapter_config)
     if Path(folder).is_dir() and not (Path(folder) / _WEIGHTS).is_file():  # peft would read a pickle
         raise ValueError(f"{folder} has no {_WEIGHTS}")

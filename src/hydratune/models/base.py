@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from hydratune.config.configurable import Configurable
 from hydratune.models import remote_code
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ class Model(Configurable, ABC):
     attn_implementation: str | None = None
     notes: list[str] = field(default_factory=list, init=False, repr=False)  # for the log, from loading the processor
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
         if self.dropout is not None and not 0 <= self.dropout < 1:
             yield Mistake(
@@ -176,7 +176,7 @@ def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
     """
     prefix = f"{module.base_model_prefix}."
     short_names = {name: name.removeprefix(prefix) for name, _ in module.named_parameters()}
-    mistakes, count = [], 0
+    problems, count = [], 0
     for pattern in patterns:
         matches = {
             name for name, short_name in short_names.items() if _fits(name, pattern) or _fits(short_name, pattern)
@@ -184,15 +184,15 @@ def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
         if not matches:
             modules = {part for name in short_names.values() for part in accumulate(name.split("."), "{}.{}".format)}
             fix = did_you_mean(pattern, modules, f"There is e.g. {next(iter(short_names.values()))}.")
-            mistakes.append(Mistake("model.freeze", "names of weights", repr(pattern), fix))
+            problems.append(Mistake("model.freeze", "names of weights", repr(pattern), fix))
         for name, parameter in module.named_parameters():
             if name in matches and parameter.requires_grad:
                 parameter.requires_grad_(False)
                 count += parameter.numel()
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        mistakes.append(Mistake("model.freeze", "some weights that train", repr(patterns), "Freeze fewer."))
-    if mistakes:
-        raise ConfigError(*mistakes)
+        problems.append(Mistake("model.freeze", "some weights that train", repr(patterns), "Freeze fewer."))
+    if problems:
+        raise ConfigError(*problems)
     return count
 
 
@@ -304,7 +304,7 @@ def is_hub_id(name: str) -> bool:
     return not Path(name).is_dir() and name.count("/") <= 1 and not name.startswith((".", "/", "~"))
 
 
-def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Mistake]:
+def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Problem]:
     """Yield an error if a name is neither a Hub ID nor a directory that `save_pretrained` wrote."""
     if Path(name).is_dir():
         if (Path(name) / "adapter_config.json").is_file():

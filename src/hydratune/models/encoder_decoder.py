@@ -23,7 +23,7 @@ from hydratune.models.base import (
     set_dropout,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -41,7 +41,7 @@ class EncoderDecoder(Model):
     encoder: str
     decoder: str | None = None
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors of the base class, and errors for names that cannot be checkpoints."""
         yield from super().check()
         yield from check_name("encoder", self.encoder)

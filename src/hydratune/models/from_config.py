@@ -24,7 +24,7 @@ from hydratune.models.base import (
     unknown_fields,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -49,7 +49,7 @@ class FromConfig(Model):
     tokenizer: str | None = None
     image_processor: dict[str, Any] | None = None
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors of the base class, and errors for fields that name code or for a missing processor."""
         yield from super().check()
         yield from remote_code.fields(self.config)

@@ -22,7 +22,7 @@ from hydratune.models.base import (
     unknown_fields,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -51,7 +51,7 @@ class Pretrained(Model):
     use_safetensors: bool = True
     trust_remote_code: bool = False
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors of the base class, errors for names that are not checkpoints, and errors for remote code."""
         yield from super().check()
         yield from check_name("pretrained_model_name_or_path", self.pretrained_model_name_or_path)
@@ -169,7 +169,7 @@ class Pretrained(Model):
         if self.trust_remote_code and (
             errors := [*remote_code.remote(self.pretrained_model_name_or_path, self.revision)]
         ):
-            raise ConfigError(*(mistake.under("model") for mistake in errors))
+            raise ConfigError(*(problem.under("model") for problem in errors))
         pinned = {"code_revision": self.revision} if self.trust_remote_code else {}
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code, **pinned}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Fields of a model's config that name code, or arguments of `from_pretrained` that name its location.
@@ -17,7 +17,7 @@ _CODE_FIELDS = (
 )
 
 
-def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:
+def remote(repo_id: str, revision: str | None) -> Iterator[Problem]:
     """Yield an error if code of a repository lacks a pinned commit, or a permission that no config can give."""
     if Path(repo_id).exists():
         fix = "Leave it out; make the directory's code a package of your own and list that."
@@ -30,14 +30,14 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Mistake]:
         yield Mistake("trust_remote_code", "false, or a permission outside of configs", "true", fix)
 
 
-def kernel(implementation: str | None) -> Iterator[Mistake]:
+def kernel(implementation: str | None) -> Iterator[Problem]:
     """Yield an error if transformers would download code to compute attention."""
     if implementation is not None and "/" in implementation:
         fix = "Set model.attn_implementation=sdpa."
         yield Mistake("attn_implementation", "a kernel of the installed packages", repr(implementation), fix)
 
 
-def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Mistake]:
+def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Problem]:
     """Yield an error for each field of a model's config, or of a config inside it, that would name code."""
     for name, value in config.items():
         if str(name).startswith("_") or name in _CODE_FIELDS:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hydratune.config import servers
 from hydratune.config.configurable import Configurable
-from hydratune.utils.errors import Mistake, one_of
+from hydratune.utils.errors import Mistake, Problem, one_of
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -53,7 +53,7 @@ class Sweep(Configurable):
     storage: str | None = None
     seed: int = 0
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield the errors that can be detected without the search space."""
         if self.name is not None and (not self.name or "/" in self.name or not self.name.isprintable()):
             fix = "It names a folder: set sweep.name=my_sweep."
@@ -92,7 +92,7 @@ class Sweep(Configurable):
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
             got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
             yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
-        elif self.storage is not None and (wrong := servers.mistake(self.storage, "storage")):
+        elif self.storage is not None and (wrong := servers.problem(self.storage, "storage")):
             yield wrong
         yield from self._check_pruner_args()
 
@@ -107,7 +107,7 @@ class Sweep(Configurable):
             return 0
         return next(count for count in itertools.count(2) if 0.5 ** (count - 1) < threshold)
 
-    def _check_pruner_args(self) -> Iterator[Mistake]:
+    def _check_pruner_args(self) -> Iterator[Problem]:
         from hydratune.config.signatures import signature
 
         pruner_signature = signature(f"optuna.pruners.{PRUNERS[self.pruner][0]}")

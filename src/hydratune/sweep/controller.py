@@ -231,16 +231,16 @@ def _launch_on_slurm(launcher: Launcher, jobs: Sequence[list[str]], first: int) 
     """
     from hydratune.sweep import slurm
 
-    if mistake := slurm.unavailable():
-        raise ConfigError(mistake)
+    if problem := slurm.unavailable():
+        raise ConfigError(problem)
     try:
         with slurm.without_copies():
             return launcher.launch(jobs, initial_job_idx=first)
     except Exception as error:
-        mistake = slurm.rejection(error)
-        if mistake and not first:
-            raise ConfigError(mistake) from error
-        if mistake:  # sbatch has accepted the same request before, so the rejection may be temporary
+        problem = slurm.rejection(error)
+        if problem and not first:
+            raise ConfigError(problem) from error
+        if problem:  # sbatch has accepted the same request before, so the rejection may be temporary
             time.sleep(_RETRY)
         raise
 

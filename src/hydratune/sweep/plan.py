@@ -19,7 +19,7 @@ from hydratune.config.validate import check_config, check_part
 from hydratune.sweep.space import Parameter, Point, Space, format_value, read_space, short
 from hydratune.training.job import more_is_better
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, mapping_setting, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, mapping_setting, one_of
 from hydratune.utils.files import PRIVATE_FOLDER, write_json
 from hydratune.utils.provenance import redact
 
@@ -94,31 +94,31 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
         wrong = list(composition.check_choices(request))
         invalid = {text for text, _ in wrong}
         request = replace(request, overrides=tuple(o for o in request.overrides if o not in invalid))
-        plan, cfg = _plan(request, [mistake for _, mistake in wrong])
+        plan, cfg = _plan(request, [problem for _, problem in wrong])
     return plan, cfg
 
 
-def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
+def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:
     cfg = composition.compose_config(request, _fixed(request))
     if not isinstance(cfg.get("sweep"), DictConfig):  # `sweep:` in a file replaces the node by null
         fix = "Remove the key from your config, or give it values, e.g. params."
-        raise ConfigError(*mistakes, Mistake("sweep", "keys with values", repr(cfg.get("sweep")), fix))
+        raise ConfigError(*problems, Mistake("sweep", "keys with values", repr(cfg.get("sweep")), fix))
     try:
         check_part(cfg, "sweep")
     except ConfigError as error:
-        raise ConfigError(*mistakes, *error.mistakes, *_of_jobs_alone(request)) from error
+        raise ConfigError(*problems, *error.problems, *_of_jobs_alone(request)) from error
     if cfg.sweep.params:
         typed_keys = {override.key_or_group for override in request.parsed}
         param_overrides = [f"{key}={values}" for key, values in cfg.sweep.params.items() if key not in typed_keys]
         request = replace(request, overrides=(*request.overrides, *param_overrides))
         fixed = [text for text in _fixed(request) if not text.lstrip("+").startswith("sweep.params")]
-        mistakes += [mistake for _, mistake in composition.check_choices(request)]
+        problems += [problem for _, problem in composition.check_choices(request)]
     else:
         fixed = _fixed(request)
     try:
         space = read_space(request, cfg.sweep.zip, cfg.sweep.conditions)
     except ConfigError as error:
-        raise ConfigError(*mistakes, *error.mistakes) from error
+        raise ConfigError(*problems, *error.problems) from error
     points = space.grid() if cfg.sweep.sampler is None else space.corners()
     seed = [] if not cfg.sweep.seeds else [f"++seed={cfg.sweep.seeds[0]}"]
     objectives: dict[str, str] = dict(cfg.sweep.objectives)
@@ -128,10 +128,10 @@ def _plan(request: Request, mistakes: list[Mistake]) -> tuple[Plan, DictConfig]:
             if i == 0 and not objectives:
                 objectives = {str(job.objective): "maximize" if more_is_better(job) else "minimize"}
         except ConfigError as error:
-            mistakes += error.mistakes
-    mistakes = mistakes or [*_unknown_objectives(objectives, job)]
-    if mistakes:
-        raise ConfigError(*mistakes)
+            problems += error.problems
+    problems = problems or [*_unknown_objectives(objectives, job)]
+    if problems:
+        raise ConfigError(*problems)
     identity = _identity(cfg, space, objectives)
     name = cfg.sweep.name or _name(str(cfg.name), space, identity)
     cfg = composition.compose_config(request, [*fixed, f"++sweep.name='{name}'"])
@@ -186,13 +186,13 @@ def _job(request: Request, overrides: Sequence[str]) -> tuple[Request, tuple[str
     return replace(request, overrides=()), tuple(text for text in overrides if not text.lstrip("+").startswith("sweep"))
 
 
-def _of_jobs_alone(request: Request) -> Iterator[Mistake]:
+def _of_jobs_alone(request: Request) -> Iterator[Problem]:
     """Yield the errors of the jobs of a sweep that cannot be planned."""
     for overrides in composition.expand_multirun(request):
         try:
             check_config(composition.compose_config(request, overrides))
         except ConfigError as error:
-            yield from (mistake for mistake in error.mistakes if not mistake.key.startswith("sweep."))
+            yield from (problem for problem in error.problems if not problem.key.startswith("sweep."))
 
 
 def _fixed(request: Request) -> list[str]:
@@ -201,7 +201,7 @@ def _fixed(request: Request) -> list[str]:
     return [text for override, text in pairs if not override.is_sweep_override()]
 
 
-def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Mistake]:
+def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Iterator[Problem]:
     from hydratune.config.instantiate import build
 
     names = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist, servers
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.utils import env_variables
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 LAUNCHER = ".RayLauncher"
 _CLIENT = "ray://"  # start of an address of Ray Client
@@ -90,7 +90,7 @@ def _check_reachable(key: str, address: str) -> None:
         raise ConfigError(Mistake(key, "a Ray cluster that answers", f"{address!r}: {one_line(error)}", fix)) from error
 
 
-def _refused(key: str, address: str, error: Exception) -> Mistake:
+def _refused(key: str, address: str, error: Exception) -> Problem:
     """Return the error to report for an exception of `ray.init`."""
     import ray
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
-from hydratune.utils.errors import Mistake, one_line
+from hydratune.utils.errors import Mistake, Problem, one_line
 
 _EVERY = 30  # seconds between two calls of squeue
 _NO_GPU = (
@@ -54,7 +54,7 @@ def unfinished() -> int:
     return len(SlurmJob.watcher.unfinished())
 
 
-def unavailable() -> Mistake | None:
+def unavailable() -> Problem | None:
     """Return an error if this machine has no Slurm commands."""
     if shutil.which("sbatch"):
         return None
@@ -62,7 +62,7 @@ def unavailable() -> Mistake | None:
     return Mistake("hydra/launcher", "the commands of Slurm on this machine", "no sbatch on the PATH", fix)
 
 
-def rejection(error: Exception) -> Mistake | None:
+def rejection(error: Exception) -> Problem | None:
     """Return the error of a request that sbatch rejected, or None for other exceptions."""
     cause = error.__cause__
     if not isinstance(cause, subprocess.CalledProcessError) or cause.cmd[0] != "sbatch":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from hydratune.config.composition import Request, force_add
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -166,7 +166,7 @@ def _counts(parameter: Parameter, point: Point) -> bool:
     return parameter.only_if is None or point.get(parameter.only_if[0]) in parameter.only_if[1]
 
 
-def _endless(parameter: Parameter) -> Mistake:
+def _endless(parameter: Parameter) -> Problem:
     got, fix = (
         f"all numbers from {parameter.low:g} to {parameter.high:g}",
         "Search them with sweep=tpe sweep.n_trials=30.",
@@ -193,17 +193,17 @@ def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Ma
         if override.is_sweep_override() and not override.key_or_group.startswith("hydra"):
             parameter = _parameter(override, text)
             parameters[parameter.name] = parameter
-    mistakes = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
-    if not parameters and not mistakes:
+    problems = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
+    if not parameters and not problems:
         fix = "Give a key several values: hydratune -m trainer.args.learning_rate=1e-5,3e-5."
-        mistakes.append(Mistake("-m", "something to sweep", "none", fix))
-    mistakes += [
+        problems.append(Mistake("-m", "something to sweep", "none", fix))
+    problems += [
         Mistake(parameter.name, "numbers above 0 on a logarithmic scale", f"{parameter.low:g}", "Raise the lower end.")
         for parameter in parameters.values()
         if parameter.log and parameter.low <= 0
     ]
-    if mistakes:
-        raise ConfigError(*mistakes)
+    if problems:
+        raise ConfigError(*problems)
     return Space(tuple(sorted(parameters.values(), key=lambda parameter: parameter.only_if is not None)))
 
 
@@ -224,7 +224,7 @@ def _parameter(override: Override, text: str) -> Parameter:
     return Parameter((key,), (prefix,), choices=tuple((choice,) for choice in texts))
 
 
-def _together(parameters: dict[str, Parameter], zipped: Sequence[Sequence[str]]) -> Iterator[Mistake]:
+def _together(parameters: dict[str, Parameter], zipped: Sequence[Sequence[str]]) -> Iterator[Problem]:
     """Replace zipped parameters by one parameter each, and yield the errors of invalid lists."""
     for keys in zipped:
         members = [parameters.get(key) for key in keys]
@@ -254,7 +254,7 @@ def _together(parameters: dict[str, Parameter], zipped: Sequence[Sequence[str]])
         parameters.update({parameter.name: parameter for parameter in [*others[:n_before], joined, *others[n_before:]]})
 
 
-def _on_condition(parameters: dict[str, Parameter], conditions: Mapping[str, str]) -> Iterator[Mistake]:
+def _on_condition(parameters: dict[str, Parameter], conditions: Mapping[str, str]) -> Iterator[Problem]:
     """Mark the conditional parameters, and yield the errors of invalid conditions."""
     for key, condition in conditions.items():
         other, _, values = condition.partition("=")

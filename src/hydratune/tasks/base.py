@@ -14,7 +14,7 @@ from hydratune.models.base import Network, max_positions
 from hydratune.tasks.labels import TRUE_NAMES
 from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, SCORES, Metric, is_valid_name
 from hydratune.tasks.tokenize import Batch, encode_texts
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, nearest, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +186,7 @@ class Task(Configurable, ABC):
         texts = {name: row.get(name) for name in self.inputs}
         return {name: text[:EXAMPLE] for name, text in texts.items() if isinstance(text, str) and text}
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield the errors that can be detected before heavy imports."""
         names = [metric.name for metric in self.known_metrics]
         for name in self.metrics or ():
@@ -194,11 +194,11 @@ class Task(Configurable, ABC):
                 fix = did_you_mean(name, names, f"Set task.metrics=[{names[0]}].")
                 yield Mistake("metrics", one_of(names), repr(name), fix)
         for name, metric in self.extra_metrics.items():
-            yield from (mistake.under(f"extra_metrics.{name}") for mistake in self._check_extra(name, metric, names))
+            yield from (problem.under(f"extra_metrics.{name}") for problem in self._check_extra(name, metric, names))
         if self.max_length is not None and self.max_length < 1:
             yield Mistake("max_length", "a number of tokens above 0 or null", repr(self.max_length), "Raise it.")
 
-    def _check_extra(self, name: str, metric: Any, reserved_names: Sequence[str]) -> Iterator[Mistake]:
+    def _check_extra(self, name: str, metric: Any, reserved_names: Sequence[str]) -> Iterator[Problem]:
         """Yield the errors of one of `extra_metrics`, with keys relative to its own key."""
         if not self.metric_inputs:
             fix = "Leave task.extra_metrics out."

@@ -14,7 +14,7 @@ from hydratune.tasks.base import EncodedData, EvalSplit
 from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
 from hydratune.tasks.metrics.metric import Metric, error
 from hydratune.tasks.tokenize import Batch, encode_splits
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,7 @@ class CausalLm(CausalTask):
     block_size: int = 128
     document_separator: Literal["eos", "newline"] = "eos"
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield an error if a block has no token to predict."""
         yield from super().check()
         if self.block_size < 2:

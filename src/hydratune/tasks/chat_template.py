@@ -51,8 +51,8 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
             for turn in (i for i, message in enumerate(messages) if message["role"] == "assistant"):
                 _opened(tokenizer, messages, turn, tools)  # `encode_chat` needs these beginnings of the chat
     except ConfigError as error:
-        mistake = error.mistakes[0]
-        raise ChatError("messages", mistake.expected, mistake.got) from error
+        problem = error.problems[0]
+        raise ChatError("messages", problem.expected, problem.got) from error
     except Exception as error:  # a template can raise anything
         raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
     if loses_calls:

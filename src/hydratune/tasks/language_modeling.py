@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.tasks.base import EvalSplit, Task
 from hydratune.tasks.metrics.metric import error, share
 from hydratune.tasks.tokenize import IGNORED, Batch
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ class CausalTask(Task):
 
     max_new_tokens: int = 64
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield an error if no token may be generated."""
         yield from super().check()
         if self.max_new_tokens < 1:

@@ -18,7 +18,7 @@ from hydratune.tasks.language_modeling import (
 )
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.tokenize import cut, encode_splits, say_truncated, truncated
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,7 @@ class MaskedLm(Task):
     whole_word_mask: bool = False
     seed: int = 0
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield an error if the share is not between 0 and 1."""
         yield from super().check()
         if not 0 < self.mlm_probability < 1:

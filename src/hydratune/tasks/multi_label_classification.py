@@ -16,7 +16,7 @@ from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_la
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
 from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
 from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ class MultiLabelClassification(Task):
 
     _count = 0  # number of labels, set when rows are prepared
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield an error if the threshold is not a probability."""
         yield from super().check()
         if not 0 < self.threshold < 1:

@@ -13,7 +13,7 @@ from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics import squad
 from hydratune.tasks.metrics.metric import Metric, percentage
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ class QuestionAnswering(Task):
     n_best_size: int = 20
     version_2_with_negative: bool = False
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield errors of numbers that are out of range."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
@@ -224,7 +224,7 @@ class QuestionAnswering(Task):
         return all_candidates
 
 
-def _wrong_answers(split: str, feature: Any) -> Mistake | None:
+def _wrong_answers(split: str, feature: Any) -> Problem | None:
     """Return an error if a column has neither of SQuAD's two forms."""
     answer_feature = getattr(feature, "feature", feature)  # of a list of answers
     is_list = answer_feature is not feature

@@ -13,7 +13,7 @@ from hydratune.tasks.metrics.generation import BLEU_SCORE, CORPUS, GENERATION, M
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.metrics.references import texts_of
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class Seq2Seq(Task):
     num_beams: int = 1
     bleu_tokenizer: Literal["13a", "intl", "zh", "char"] = "13a"
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield errors of numbers that are out of range."""
         yield from super().check()
         for name, lowest in (("max_target_length", 2), ("num_beams", 1)):

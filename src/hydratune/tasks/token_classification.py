@@ -13,7 +13,7 @@ from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_v
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
 from hydratune.tasks.metrics.metric import Metric, share
 from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ class TokenClassification(Task):
     scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None
     per_type: bool = True
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Also yield errors of sizes with which windows would not advance."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:

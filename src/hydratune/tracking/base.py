@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydratune.config.configurable import Configurable
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Problem
 
 if TYPE_CHECKING:
     from transformers import TrainerCallback
@@ -115,7 +115,7 @@ class RunLog:
 class Tracking(Configurable, ABC):
     """Base class of trackers, which record runs."""
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield the errors that can be found before anything heavy is imported."""
         yield from ()
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_line, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
 from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home
 from hydratune.utils.provenance import redact
 
@@ -72,7 +72,7 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix(_SQLITE)) if uri.startswith(_SQLITE) else None
 
 
-def address_mistake(uri: str, key: str) -> Mistake | None:
+def address_problem(uri: str, key: str) -> Problem | None:
     """Return an error if the form of an absolute address is invalid, else None."""
     scheme = _SCHEME.match(uri)
     name = scheme[1] if scheme else uri.partition(":")[0]
@@ -98,7 +98,7 @@ def connect(uri: str) -> MlflowClient:
     Raises:
         ConfigError: The store does not answer, or is a server that must not receive the user's credentials.
     """
-    if wrong := address_mistake(uri, "tracking.uri") or servers.mistake(uri, "tracking.uri"):
+    if wrong := address_problem(uri, "tracking.uri") or servers.problem(uri, "tracking.uri"):
         raise ConfigError(wrong)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines per run, inside our table
@@ -215,7 +215,7 @@ def check_artifact_host(location: str) -> None:
         return
     is_proxy = parts.scheme == "mlflow-artifacts"
     hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"] if is_proxy else [location]
-    for wrong in (servers.mistake(host, "tracking.uri") for host in hosts):
+    for wrong in (servers.problem(host, "tracking.uri") for host in hosts):
         if wrong:
             raise PathEscapeError(f"the store has its artifacts at {wrong.got}")
 

@@ -68,7 +68,7 @@ def checked_pointer(directory: Path) -> dict[str, str] | None:
         ConfigError: It names a SQLite file elsewhere, which the user has not named.
     """
     run_pointer = pointer(directory)
-    if run_pointer and (wrong := servers.stored_mistake(run_pointer["uri"], directory, "--uri")):
+    if run_pointer and (wrong := servers.stored_problem(run_pointer["uri"], directory, "--uri")):
         raise ConfigError(wrong)
     return run_pointer
 

@@ -27,7 +27,7 @@ from hydratune.tracking.base import DatasetInfo, ModelInfo, RunInfo, RunLog, Tra
 from hydratune.tracking.client import (
     TrackingUnavailableError,
     absolute_uri,
-    address_mistake,
+    address_problem,
     check_experiment,
     connect,
     sqlite_path,
@@ -37,7 +37,7 @@ from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
 from hydratune.tracking.system_metrics import SystemMetrics
 from hydratune.tracking.uploader import Uploader, format_error, upload_pending
 from hydratune.utils import clock, process
-from hydratune.utils.errors import ConfigError, Mistake, PrunedError, one_line, optional_record
+from hydratune.utils.errors import ConfigError, Mistake, Problem, PrunedError, one_line, optional_record
 from hydratune.utils.files import write_text
 from hydratune.utils.provenance import cli_path, redact
 
@@ -91,9 +91,9 @@ class Mlflow(Tracking):
     log_checkpoints: Literal["none", "best", "all"] = "none"
     log_system_metrics: bool = False
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield an error for each invalid option, and for each option that lacks another one that it needs."""
-        if wrong := address_mistake(self.uri, "uri") or servers.mistake(self.uri, "uri"):
+        if wrong := address_problem(self.uri, "uri") or servers.problem(self.uri, "uri"):
             yield wrong
         if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
             yield Mistake(

@@ -113,8 +113,8 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         if is_first and 0 not in ends:
             _tell(cfg, job, SystemExit(SAVED))
         raise SystemExit(SAVED)
-    if mistakes := [Mistake(**fields) for end in ends.values() for fields in end.get("mistakes", [])]:
-        raise ConfigError(*mistakes)
+    if problems := [Mistake(**fields) for end in ends.values() for fields in end.get("problems", [])]:
+        raise ConfigError(*problems)
     if any("pruned" in end for end in ends.values()):
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))
     if exits:

@@ -19,7 +19,7 @@ from hydratune.training.setup import load_checkpoint, training_arguments
 from hydratune.training.trainer.argument_check import check_training_arguments
 from hydratune.training.warm_cache import key_of
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.logs import quiet_libraries
 
 _LIGHT = ("keys and values", "data columns")  # `check_config` has checked them before
@@ -34,13 +34,13 @@ class Coverage:
     Args:
         checked: Names of the checks that passed.
         unchecked: Names of what only the run shows.
-        mistakes: Errors of the checks that did not pass.
+        errors: Errors of the checks that did not pass.
         checkpoint: Config and processor of the last model, which the run need not load again.
     """
 
     checked: list[str] = field(default_factory=lambda: [*_LIGHT])
     unchecked: list[str] = field(default_factory=lambda: [*_NEVER])
-    mistakes: list[Mistake] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     checkpoint: Checkpoint | None = None
 
     @contextmanager
@@ -49,7 +49,7 @@ class Coverage:
         try:
             yield
         except ConfigError as error:
-            self.mistakes += error.mistakes
+            self.problems += error.problems
         else:
             self.checked.append(name)
 
@@ -87,8 +87,8 @@ def preflight(configs: Iterable[DictConfig], dry: bool = False) -> Coverage:
             if args is not None and networks[network_key] is not None:
                 with coverage.part("optimizer and trackers"):
                     check_training_arguments(args, networks[network_key])
-    if coverage.mistakes:
-        raise ConfigError(*coverage.mistakes)
+    if coverage.problems:
+        raise ConfigError(*coverage.problems)
     return coverage
 
 

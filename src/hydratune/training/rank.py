@@ -25,7 +25,7 @@ from hydratune.training.job import RowCheck, TrialContext, hydra_job
 from hydratune.training.launch import ENDED
 from hydratune.training.run import run
 from hydratune.utils import gc_tuning, signals, watchdog
-from hydratune.utils.errors import FAILED, SAVED, TERMINATED, USER_MISTAKE, ConfigError, PrunedError, one_line
+from hydratune.utils.errors import FAILED, SAVED, TERMINATED, USER_ERROR, ConfigError, PrunedError, one_line
 from hydratune.utils.files import write_json
 from hydratune.utils.logs import guard_output
 from hydratune.utils.provenance import redact
@@ -65,8 +65,8 @@ def _main(context: Context, frozen: Path, parent: int, is_trial: bool) -> int:
     try:
         write_json(end_file, _run(context, frozen, rank))
     except ConfigError as error:
-        write_json(end_file, {"mistakes": [asdict(mistake) for mistake in error.mistakes]})
-        return USER_MISTAKE
+        write_json(end_file, {"problems": [asdict(problem) for problem in error.problems]})
+        return USER_ERROR
     except PrunedError as error:
         write_json(end_file, {"pruned": str(error)})
     except Exception as error:
@@ -88,8 +88,8 @@ def _run(context: Context, frozen: Path, rank: int) -> dict[str, Any]:
     trial, check_rows = context(frozen.parents[1])  # for a trial, this leaves the sweep's config in Hydra's state
     cfg: Any = OmegaConf.load(frozen)
     HydraConfig.instance().cfg = cfg  # `set_config` requires types, which a file does not have
-    if mistakes := [*hydra_guard.code(cfg.hydra)]:
-        raise ConfigError(*mistakes)
+    if problems := [*hydra_guard.code(cfg.hydra)]:
+        raise ConfigError(*problems)
     if rank:
         logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     else:

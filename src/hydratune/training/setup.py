@@ -263,15 +263,15 @@ def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
     """Raise ConfigError for options of evaluation that a Trainer other than ours ignores."""
     if _evaluates_all(cfg.trainer):
         return
-    mistakes, path = [], cfg.trainer._target_
+    problems, path = [], cfg.trainer._target_
     if cfg.trainer.args.get("dataloader_drop_last"):
         expected = f"false, since {path} would drop rows of validation and test too"
-        mistakes.append(Mistake("trainer.args.dataloader_drop_last", expected, "true", "Leave it out."))
+        problems.append(Mistake("trainer.args.dataloader_drop_last", expected, "true", "Leave it out."))
     if hardware.eval_precision:
         fix = "Leave it out, or set hardware.precision=fp32."
-        mistakes.append(Mistake("hardware.eval_precision", f"null for {path}", repr(hardware.eval_precision), fix))
-    if mistakes:
-        raise ConfigError(*mistakes)
+        problems.append(Mistake("hardware.eval_precision", f"null for {path}", repr(hardware.eval_precision), fix))
+    if problems:
+        raise ConfigError(*problems)
 
 
 def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from hydratune.utils.errors import USER_MISTAKE, nearest
+from hydratune.utils.errors import USER_ERROR, nearest
 from hydratune.utils.messages import print_error
 
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
@@ -42,4 +42,4 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
         close = nearest(unknown[1], names)
         hint = f"Did you mean --{close}?" if close else hint
     print_error(message, hint)
-    sys.exit(USER_MISTAKE)
+    sys.exit(USER_ERROR)

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hydratune.utils.provenance import redact
@@ -20,33 +20,73 @@ _LONG_ENOUGH = 5  # characters of a beginning, which would otherwise fit by chan
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
 
 # Exit codes of the command line; docs/faults.md describes when each one is used.
-FAILED, USER_MISTAKE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sysexits.h, "try again"
 
 
+KEY = "\ue000"  # stands for the full key of a problem in its text and hint
+
+
 @dataclass(frozen=True)
-class Mistake:
-    """One error of the user: `<key>: expected <expected>, got <got>. <fix>`."""
+class Problem:
+    """One error that the user can fix.
+
+    Example:
+        >>> print(Problem("columns.text", f"{KEY} is required", f"set {KEY}=COLUMN").under("dataset"))
+        dataset.columns.text is required (hint: set dataset.columns.text=COLUMN)
+
+    Args:
+        key: Key of the config, option, or argument that has the error.
+        text: One sentence in lower case, without a final period, that says what is wrong. It names the key, as `KEY`,
+            if neither the place nor the sentence itself does.
+        hint: What to do, in the imperative, or a similar key that exists; several hints are several lines.
+        source: Place of the error as `path:line`, with the path as the user typed it; empty if it is in no file.
+    """
 
     key: str
-    expected: str
-    got: str
-    fix: str
+    text: str
+    hint: str = ""
+    source: str = ""
+    expected: str = ""
+    got: str = ""
+    fix: str = ""
+
+    @property
+    def message(self) -> str:
+        """The place, if there is one, and the sentence."""
+        return (f"{self.source}: " if self.source else "") + self.text.replace(KEY, self.key)
+
+    @property
+    def hints(self) -> list[str]:
+        """All hints."""
+        return self.hint.replace(KEY, self.key).splitlines()
 
     def __str__(self) -> str:
-        return f"{self.key}: expected {self.expected}, got {self.got}. {self.fix}"
+        if self.expected:
+            return f"{self.key}: expected {self.expected}, got {self.got}. {self.fix}"
+        return self.message + (f" (hint: {'; '.join(self.hints)})" if self.hint else "")
 
-    def under(self, parent: str) -> Mistake:
+    def under(self, parent: str) -> Problem:
         """Return the same error with its key placed below `parent`."""
-        return Mistake(f"{parent}.{self.key}" if self.key else parent, self.expected, self.got, self.fix)
+        return replace(self, key=f"{parent}.{self.key}" if self.key else parent)
+
+
+def invalid_value(key: str, requirement: str, value: object, hint: str = "", source: str = "") -> Problem:
+    """Return the error `KEY must be <requirement>, not <value>`."""
+    return Problem(key, f"{KEY} must be {requirement}, not {value}", hint, source)
+
+
+def Mistake(key: str, expected: str, got: str, fix: str) -> Problem:  # noqa: N802
+    """Return an error in the old form, to be replaced."""
+    return Problem(key, f"{KEY}: expected {expected}, got {got}", fix, "", expected, got, fix)
 
 
 class ConfigError(ValueError):
     """Errors that the user can fix; the command line prints them without a traceback and exits with code 2."""
 
-    def __init__(self, *mistakes: Mistake) -> None:
-        self.mistakes = tuple(dict.fromkeys(mistakes))
-        super().__init__("\n".join(map(str, self.mistakes)))
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        super().__init__("\n".join(map(str, self.problems)))
 
 
 class MachineLostError(Exception):

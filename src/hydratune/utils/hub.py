@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def check_no_adapter(key: str, name: str, revision: str | None = None) -> None:
         raise ConfigError(Mistake(key, "a whole checkpoint", f"{name!r}, which holds an adapter", fix))
 
 
-def check(needed: Mapping[str, Repository]) -> Iterator[Mistake]:
+def check(needed: Mapping[str, Repository]) -> Iterator[Problem]:
     """Yield one error for all config keys whose repository neither the cache nor the Hub can serve."""
     missing = {key: repo for key, repo in needed.items() if not is_cached(*repo) and not is_reachable()}
     if missing:
@@ -222,7 +222,7 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         check_checkpoint(key, repo_id)
 
 
-def _unreachable(key: str, *repo_ids: str) -> Mistake:
+def _unreachable(key: str, *repo_ids: str) -> Problem:
     repos = " and ".join(map(repr, repo_ids))
     return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {repos}", "no answer from it", OFFLINE_FIX)
 
@@ -247,16 +247,16 @@ def check_push(key: str, repo_id: str, token: str | None) -> None:
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # not in its __all__
 
-    mistakes = []
+    problems = []
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         reason = one_line(error).partition(": ")[0]
-        mistakes.append(Mistake(key, "NAME or OWNER/NAME", repr(repo_id), f"{reason}."))
+        problems.append(Mistake(key, "NAME or OWNER/NAME", repr(repo_id), f"{reason}."))
     if not (token or get_token()):
-        mistakes.append(Mistake("hub", f"a token that may write to {repo_id!r}", "none", LOGIN))
-    if mistakes:
-        raise ConfigError(*mistakes)
+        problems.append(Mistake("hub", f"a token that may write to {repo_id!r}", "none", LOGIN))
+    if problems:
+        raise ConfigError(*problems)
 
 
 def make_repository(repo_id: str, private: bool | None, token: str | None = None) -> str:

@@ -8,23 +8,23 @@ import textwrap
 from collections.abc import Sequence
 
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Problem
 from hydratune.utils.escaping import escape_control
 from hydratune.utils.provenance import redact
 
 
-def print_errors(mistakes: Sequence[Mistake]) -> None:
+def print_errors(problems: Sequence[Problem]) -> None:
     """Print errors to stderr, each with its hint, and the number of errors if there are several."""
-    for mistake in mistakes:
-        print_error(f"{mistake.key}: expected {mistake.expected}, got {mistake.got}", mistake.fix)
-    if len(mistakes) > 1:
-        print_line(f"{len(mistakes)} errors")
+    for problem in problems:
+        print_error(problem.message, *problem.hints)
+    if len(problems) > 1:
+        print_line(f"{len(problems)} errors")
 
 
-def print_error(message: str, hint: str = "") -> None:
+def print_error(message: str, *hints: str) -> None:
     """Print an error to stderr, and below it how to fix it."""
     print_line(message, "error: ", "bold red")
-    if hint:
+    for hint in filter(None, hints):
         print_line(_as_hint(hint), "  hint: ", "bold cyan")
 
 

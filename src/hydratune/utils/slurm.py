@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 
 
 def job_id() -> str | None:
@@ -23,7 +23,7 @@ def nodes() -> int:
     return _number("SLURM_STEP_NUM_NODES", 1)
 
 
-def check_tasks(nnodes: int, node_rank: int) -> Iterator[Mistake]:
+def check_tasks(nnodes: int, node_rank: int) -> Iterator[Problem]:
     """Yield an error if the tasks of a job step would each train a copy of the same run.
 
     `srun --ntasks=2 hydratune ...` starts the command twice. That is correct only if each task is one machine of the

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 
 def read_yaml(path: Path) -> Any:
@@ -20,8 +20,8 @@ def read_yaml(path: Path) -> Any:
     Raises:
         ConfigError: The file cannot be read, is not UTF-8, or is not valid YAML.
     """
-    if mistakes := [*check_yaml([path])]:
-        raise ConfigError(*mistakes)
+    if problems := [*check_yaml([path])]:
+        raise ConfigError(*problems)
     return OmegaConf.load(path)
 
 
@@ -33,7 +33,7 @@ def read_config(path: Path) -> DictConfig:
     """
     node = read_yaml(path)
     if not isinstance(node, DictConfig):
-        raise ConfigError(_mistake(path, 1, "a list"))
+        raise ConfigError(_problem(path, 1, "a list"))
     return node
 
 
@@ -63,7 +63,7 @@ def read_plain_config(path: Path) -> DictConfig:
     return node
 
 
-def check_yaml(paths: Iterable[Path]) -> Iterator[Mistake]:
+def check_yaml(paths: Iterable[Path]) -> Iterator[Problem]:
     """Yield an error for each file that cannot be loaded; its key is `path:line`."""
     for path in paths:
         try:
@@ -71,23 +71,23 @@ def check_yaml(paths: Iterable[Path]) -> Iterator[Mistake]:
             OmegaConf.load(path)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            yield _mistake(path, mark.line + 1 if mark else None, error.problem or one_line(error))
+            yield _problem(path, mark.line + 1 if mark else None, error.problem or one_line(error))
         except yaml.reader.ReaderError as error:
             line = path.read_text(encoding="utf-8")[: error.position].count("\n") + 1
-            yield _mistake(path, line, f"the character {chr(error.character)!r}")
+            yield _problem(path, line, f"the character {chr(error.character)!r}")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            yield _mistake(path, line, f"the byte {error.object[error.start]:#04x}, which is not UTF-8")
+            yield _problem(path, line, f"the byte {error.object[error.start]:#04x}, which is not UTF-8")
         except RecursionError:
-            yield _mistake(path, None, "values that are nested too deeply")
+            yield _problem(path, None, "values that are nested too deeply")
         except (OSError, ValueError, OmegaConfBaseException) as error:
-            yield _mistake(path, None, (error.strerror if isinstance(error, OSError) else None) or one_line(error))
+            yield _problem(path, None, (error.strerror if isinstance(error, OSError) else None) or one_line(error))
 
 
 def _check_encoding(path: Path) -> None:
     path.read_bytes().decode("utf-8")
 
 
-def _mistake(path: Path, line: int | None, problem: str) -> Mistake:
+def _problem(path: Path, line: int | None, problem: str) -> Problem:
     location = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     return Mistake(location if line is None else f"{location}:{line}", "valid YAML", problem, "Correct the file.")

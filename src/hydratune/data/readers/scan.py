@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from hydratune.data.columns import MISSING, preview
 from hydratune.data.readers.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value, number_cell
 from hydratune.data.split_column import may_be_split
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 
 class BadLine(NamedTuple):
@@ -80,7 +80,7 @@ class ReadOptions:
     selected: frozenset[str] = frozenset()
     splits: tuple[str, ...] = ()
 
-    def check(self, formats: Collection[str]) -> Iterator[Mistake]:
+    def check(self, formats: Collection[str]) -> Iterator[Problem]:
         """Yield an error for each option that is invalid for files of these formats; if empty, they are unknown."""
         is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
         if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):

@@ -15,7 +15,7 @@ from hydratune.tracking.client import absolute_uri, existing, typed_uri
 from hydratune.tracking.delivery import POINTER, checked_pointer
 from hydratune.tracking.runs_view import PARENT
 from hydratune.utils import process
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,19 +64,19 @@ def chosen(
         ConfigError: With an error for each name that does not identify one run.
     """
     run_refs: list[Found] = []
-    mistakes: list[Mistake] = []
+    problems: list[Problem] = []
     for name in names:
         try:
             run_refs.append(_named(stores, name))
         except ConfigError as error:
-            mistakes += error.mistakes
+            problems += error.problems
     if experiment is not None or last is not None:
         try:
             run_refs += _last(stores.client(), experiment, last, everything)
         except ConfigError as error:
-            mistakes += error.mistakes
-    if mistakes:
-        raise ConfigError(*mistakes)
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
     distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in run_refs}.values())
     if not 2 <= len(distinct) <= MOST:
         fix = "Name them, or choose them with --experiment NAME --last 10."

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydratune.config.configurable import Configurable
 from hydratune.config.signatures import signature
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
 
 # Names that Trainer reports by itself.
 RESERVED = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
@@ -81,7 +81,7 @@ class Metric(Configurable):
             key = f"task.extra_metrics.{self.name}.function"
             raise ConfigError(Mistake(key, "a function that returns a number", repr(value), fix)) from error
 
-    def check(self, available: Iterable[str]) -> Iterator[Mistake]:
+    def check(self, available: Iterable[str]) -> Iterator[Problem]:
         """Yield the errors of a metric of `task.extra_metrics`, whose function may still be a node of the config.
 
         Args:
@@ -103,7 +103,7 @@ class Metric(Configurable):
         else:
             yield from self._check_signature(self.function)
 
-    def _check_signature(self, node: Mapping[str, Any]) -> Iterator[Mistake]:
+    def _check_signature(self, node: Mapping[str, Any]) -> Iterator[Problem]:
         """Compare the parameters of the function with `inputs` and the arguments of its node."""
         function_signature = signature(str(node.get("_target_")))
         if function_signature is None:

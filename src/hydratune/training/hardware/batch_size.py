@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 from hydratune.utils.rng import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _optimizer_bytes(trainer: Trainer) -> int:
     return sum(2 * p.numel() * p.element_size() for p in trainer.model.parameters() if p.requires_grad)
 
 
-def _too_large(rows: list[Any], memory: int | None) -> Mistake:
+def _too_large(rows: list[Any], memory: int | None) -> Problem:
     tokens = max((len(row["input_ids"]) for row in rows if "input_ids" in row), default=0)
     memory_text = f"{memory / _GB:.2g} GB" if memory is not None else "the GPU's memory"
     got = f"one of {tokens} tokens that does not" if tokens else "one that does not"

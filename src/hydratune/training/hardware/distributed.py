@@ -13,7 +13,7 @@ from hydratune.config.configurable import Configurable
 from hydratune.training.hardware.environment import is_rank
 from hydratune.training.hardware.hardware import Hardware
 from hydratune.training.hardware.rendezvous import is_endpoint
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem
 
 DDP_TIMEOUT = 1800.0  # seconds, upstream's default
 
@@ -44,7 +44,7 @@ class Launch(Configurable):
     max_restarts: int = 0
     monitor_interval: float = 0.1
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors that keep machines from finding each other."""
         if self.nnodes < 1:
             yield Mistake("nnodes", "a number above 0", repr(self.nnodes), "Set it to the number of machines.")
@@ -79,10 +79,10 @@ class Distributed(Hardware):
     fsdp_config: dict[str, Any] | None = None
     launch: Launch = field(default_factory=Launch)
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
         yield from super().check()
-        yield from (mistake.under("launch") for mistake in self.launch.check())
+        yield from (problem.under("launch") for problem in self.launch.check())
         if isinstance(self.nproc_per_node, int) and self.nproc_per_node < 1:
             yield Mistake("nproc_per_node", "a number above 0 or auto", repr(self.nproc_per_node), "Leave it out.")
         for name in ("state_dict_type", "fsdp_state_dict_type"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydratune.config.configurable import Configurable
 from hydratune.training.hardware import choices
 from hydratune.training.hardware.environment import ignore_other_launchers, is_rank, set_compile_cache
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 from hydratune.utils.machine import free_memory, machine
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Hardware(Configurable):
     _device: str = field(default="cpu", init=False, repr=False)
     _said: list[str] = field(default_factory=list, init=False, repr=False)
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
         if self.threads is not None and self.threads < 1:
             yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")

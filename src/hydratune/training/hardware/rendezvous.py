@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +257,7 @@ def _reason(error: Exception) -> str:
     return error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
 
 
-def _refusal(reply: Mapping[str, Any], hello: Mapping[str, Any]) -> Mistake:
+def _refusal(reply: Mapping[str, Any], hello: Mapping[str, Any]) -> Problem:
     name, got = reply["refused"], repr(hello.get(reply["refused"]))
     if name == "node_rank":
         fix = "Number the machines from 0, each with its own number."

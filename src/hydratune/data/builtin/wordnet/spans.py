@@ -9,7 +9,7 @@ from typing import ClassVar
 from hydratune.data.builtin.wordnet.database import EVERY, Synset, draw, share
 from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
 from hydratune.data.builtin.wordnet.examples import WORD, Usage, usages
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Mistake, Problem
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,7 @@ class WordnetSpans(Wordnet):
 
     no_answer: float = 0.0
 
-    def check(self) -> Iterator[Mistake]:
+    def check(self) -> Iterator[Problem]:
         """Add an error if `no_answer` is not a valid share."""
         yield from super().check()
         if not 0 <= self.no_answer < 1:
