@@ -154,6 +154,27 @@ def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
     return f"Did you mean {close}?" if close else otherwise
 
 
+def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "") -> str:
+    """Return the hint for an unknown name: an option that is similar to it, else `otherwise`, else up to eight options.
+
+    Args:
+        kind: Kind of the options in the singular, e.g. `metric`.
+        name: Unknown name.
+        options: Valid names.
+        otherwise: Hint if no option is similar.
+
+    Example:
+        >>> similar("metric", "acuracy", ["accuracy", "f1"])
+        'a similar metric exists: accuracy'
+        >>> similar("metric", "bleu", ["accuracy", "f1"])
+        'available metrics: accuracy, f1'
+    """
+    names = list(options)
+    if close := nearest(name, names):
+        return f"a similar {kind} exists: {close}"
+    return otherwise or (f"available {kind}s: {', '.join(names)}" if 0 < len(names) <= _MOST_OPTIONS else "")
+
+
 def setting(key: str, value: str) -> str:
     """Return `key=value` as it is typed in a shell, with the quotes that Hydra and the shell need."""
     quoted = hydra_text(value)
