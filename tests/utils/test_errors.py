@@ -11,6 +11,7 @@ from hydratune.utils.errors import (
     did_you_mean,
     mapping_setting,
     nearest,
+    one_of,
     optional_record,
     setting,
 )
@@ -42,7 +43,22 @@ def test_nearest(typed, meant):
 
 def test_nothing_near():
     """Nothing is suggested where nothing is alike."""
-    assert did_you_mean("xyz", ["learning_rate"], "Read the docs.") == "Read the docs."
+    assert did_you_mean("xyz", ["learning_rate"], "read the docs") == "read the docs"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["b"], "'b'"),
+        (["b", "a"], "'a' or 'b'"),
+        (["b", "a", 3], "3, 'a', or 'b'"),
+        ("abcdefghi", "one of 'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h', ... (9 in total)"),
+    ],
+)
+def test_one_of_lists_at_most_eight_options(options, text):
+    """A longer list is cut, or replaced by the command that shows it."""
+    assert one_of(options) == text
+    assert ("`c`" in one_of(options, "c")) == (len(options) > 8)
 
 
 def test_optional_record_continues(caplog):

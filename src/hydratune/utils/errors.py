@@ -148,10 +148,23 @@ def nearest(name: object, options: Iterable[str]) -> str | None:
     return names[starts.index(close[0])] if close and starts.count(close[0]) == 1 else None
 
 
-def did_you_mean(name: object, options: Iterable[str], otherwise: str) -> str:
-    """Return a question that names the nearest option, or `otherwise`."""
+def did_you_mean(
+    name: object, options: Iterable[str], otherwise: str = "", kind: str = "name", prefix: str = ""
+) -> str:
+    """Return a hint that names the nearest option, or `otherwise`.
+
+    >>> did_you_mean("locl", ["digits", "local"], kind="option", prefix="dataset=")
+    'a similar option exists: dataset=local'
+
+    Args:
+        name: The unknown name.
+        options: The valid names.
+        otherwise: Hint if no option is similar.
+        kind: Noun for an option, e.g. `column`.
+        prefix: Text before the option that makes it a setting or a full key, e.g. `dataset=`.
+    """
     close = nearest(name, options)
-    return f"Did you mean {close}?" if close else otherwise
+    return f"a similar {kind} exists: {prefix}{close}" if close else otherwise
 
 
 def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "") -> str:
@@ -202,6 +215,15 @@ def hydra_text(value: str) -> str:
 
 
 def one_of(options: Iterable[Any], command: str | None = None) -> str:
-    """Return `one of [...]`; for more than eight options, name the command that lists them, if there is one."""
-    listed = sorted(options, key=str)
-    return f"a name that `{command}` lists" if command and len(listed) > _MOST_OPTIONS else f"one of {listed}"
+    """Return the options as `'a', 'b', or 'c'`; a list of more than eight is cut or replaced.
+
+    Args:
+        options: The valid values.
+        command: Command that lists more than eight options; without it, the first eight are listed.
+    """
+    listed = [repr(option) for option in sorted(options, key=str)]
+    if len(listed) > _MOST_OPTIONS:
+        first = ", ".join(listed[:_MOST_OPTIONS])
+        return f"a name that `{command}` lists" if command else f"one of {first}, ... ({len(listed)} in total)"
+    comma = ", " if len(listed) > 2 else " "
+    return f"{', '.join(listed[:-1])}{comma}or {listed[-1]}" if len(listed) > 1 else "".join(listed)
