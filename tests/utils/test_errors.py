@@ -6,8 +6,10 @@ from contextlib import nullcontext
 import pytest
 
 from hydratune.utils.errors import (
+    NODE,
     ConfigError,
     Mistake,
+    Problem,
     did_you_mean,
     mapping_setting,
     nearest,
@@ -27,6 +29,15 @@ def test_under_prefixes_the_key():
     """A part's error is reported under the part's own key; one about the part itself, as the part."""
     assert Mistake("files", "a", "b", "c").under("dataset").key == "dataset.files"
     assert Mistake("", "a", "b", "c").under("dataset").key == "dataset"
+
+
+def test_under_completes_other_keys_of_the_node():
+    """A hint about another key of a part names it in full wherever the part is."""
+    problem = Problem("header", f"no {NODE}columns", f"set {setting(f'{NODE}names', 'a b')}")
+    assert problem.message == "no columns"
+    nested = problem.under("sources.a").under("dataset")
+    assert nested.message == "no dataset.sources.a.columns"
+    assert nested.hints == ["set 'dataset.sources.a.names=\"a b\"'"]
 
 
 def test_says_each_error_once():

@@ -25,6 +25,7 @@ SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sys
 
 
 KEY = "\ue000"  # stands for the full key of a problem in its text and hint
+NODE = "\ue001"  # precedes another key of the same node in a text or hint, e.g. f"{NODE}header"; `under` completes it
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,15 @@ class Problem:
     @property
     def message(self) -> str:
         """The place, if there is one, and the sentence."""
-        return (f"{self.source}: " if self.source else "") + self.text.replace(KEY, self.key)
+        return (f"{self.source}: " if self.source else "") + self._filled(self.text)
 
     @property
     def hints(self) -> list[str]:
         """All hints."""
-        return self.hint.replace(KEY, self.key).splitlines()
+        return self._filled(self.hint).splitlines()
+
+    def _filled(self, text: str) -> str:
+        return text.replace(KEY, self.key).replace(NODE, "")
 
     def __str__(self) -> str:
         if self.expected:
@@ -67,8 +71,9 @@ class Problem:
         return self.message + (f" (hint: {'; '.join(self.hints)})" if self.hint else "")
 
     def under(self, parent: str) -> Problem:
-        """Return the same error with its key placed below `parent`."""
-        return replace(self, key=f"{parent}.{self.key}" if self.key else parent)
+        """Return the same error with its key, and the other keys of its node, placed below `parent`."""
+        text, hint = (part.replace(NODE, f"{NODE}{parent}.") for part in (self.text, self.hint))
+        return replace(self, key=f"{parent}.{self.key}" if self.key else parent, text=text, hint=hint)
 
 
 def invalid_value(key: str, requirement: str, value: object, hint: str = "", source: str = "") -> Problem:
