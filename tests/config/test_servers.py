@@ -24,7 +24,8 @@ def environment(monkeypatch):
     """A token, a secret, and no servers of the process that runs the tests."""
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     monkeypatch.setenv("MY_SECRET", SECRET)
-    monkeypatch.delenv(servers.VARIABLE, raising=False)
+    for name in (servers.VARIABLE, "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -81,6 +82,7 @@ def test_typed_address_receives_the_token(foreign_run, requests):
     [
         ("https://other.example", True),
         ("https://typed.example/path", False),
+        ("https://listed.example/path", False),
         ("https://variable.example", False),
         ("https://typed.example:443", False),
         ("sqlite:///x.db", False),
@@ -88,11 +90,10 @@ def test_typed_address_receives_the_token(foreign_run, requests):
 )
 def test_error_depends_on_who_named_the_server(monkeypatch, uri, is_refused):
     """The command line, also by a variable, and the environment; a file of the user remembers the first."""
-    monkeypatch.setenv("STORE", "https://me:pass@variable.example/mlflow")
     monkeypatch.setenv("TYPED", "https://typed.example")
     servers.confirm_typed(["seed=1", "++tracking.uri='${oc.env:TYPED}'"])
     monkeypatch.delenv("TYPED")
-    monkeypatch.delenv(servers.VARIABLE)
+    monkeypatch.setenv(servers.VARIABLE, "https://listed.example,https://me:pass@variable.example/mlflow")
     assert (servers.problem(uri, "uri") is not None) == is_refused
 
 
@@ -238,8 +239,23 @@ def test_typed_workspace_is_confirmed(monkeypatch, uri):
     servers.confirm_typed([f"tracking.uri={uri}"])
     assert servers.problem(uri, "uri") is None
     assert servers.problem("databricks://other", "uri") is not None
-    monkeypatch.setenv("STORE", "databricks://other")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks://other")
     assert servers.problem("databricks://other", "uri") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["CI_COMMIT_MESSAGE", "CI_MERGE_REQUEST_SOURCE_PROJECT_URL", "GIT_URL", "STORE", "SSH_ORIGINAL_COMMAND"]
+)
+@pytest.mark.parametrize(
+    "uri", ["https://evil.example", "postgresql://evil.example/db", "databricks://evil", "sqlite:////elsewhere/x.db"]
+)
+def test_variable_that_others_can_write_names_no_store(own_directory, monkeypatch, name, uri):
+    """CI puts the text of a commit or the address of a fork into variables; a config that reads them needs consent."""
+    monkeypatch.setenv(name, uri)
+    assert not servers.is_confirmed(uri)
+    assert servers.problem(uri, "uri") or servers.stored_problem(uri, own_directory, "uri")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)  # positive control: a variable of MLflow's clients
+    assert servers.is_confirmed(uri)
 
 
 UNTYPED = [

@@ -107,8 +107,9 @@ def test_config_file_places_no_store_elsewhere(own_directory, key, path):
 @pytest.mark.parametrize("key", STORES)
 @pytest.mark.parametrize("uri", ["sqlite:///outputs/x.db", "sqlite:///multirun/a/x.db", "${oc.env:STORE}"])
 def test_user_places_stores(own_directory, monkeypatch, key, uri):
-    """Below the directories for results, or wherever the environment or the command line says."""
+    """Below the directories for results, or wherever the list of the user's stores or the command line says."""
     monkeypatch.setenv("STORE", "sqlite:////elsewhere/x.db")
+    monkeypatch.setenv("HYDRATUNE_SERVERS", "sqlite:////elsewhere/x.db")
     request = with_store(own_directory, key, uri)
     with composer(request):
         checked(request)

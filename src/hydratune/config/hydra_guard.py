@@ -199,7 +199,7 @@ def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = No
     Args:
         uri: Resolved address of a store.
         key: Config key of the address.
-        is_typed: Whether the user set it on the command line. An environment variable is the user's, too.
+        is_typed: Whether the user set it on the command line. HYDRATUNE_SERVERS is the user's, too.
         directory: Directory of the sweep that stores the address; the sweep's own files may be in it.
     """
     if is_typed or uri is None:

@@ -3,8 +3,9 @@
 hydratune sends nothing to other servers, and does not open SQLite files elsewhere.
 
 The address of a store can come from someone else's config, run directory, or journal. So a store counts only if the
-user typed its address, as `--uri`, `tracking.uri=`, or `sweep.storage=`, or has it in an environment variable. Typed
-addresses are recorded in a file of the user, as ssh does in `known_hosts`.
+user typed its address, as `--uri`, `tracking.uri=`, or `sweep.storage=`, or has it in HYDRATUNE_SERVERS or
+MLFLOW_TRACKING_URI. Other environment variables do not count: outsiders can write e.g. the commit message that CI puts
+into one. Typed addresses are recorded in a file of the user, as ssh does in `known_hosts`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from hydratune.utils.errors import Mistake, Problem
 from hydratune.utils.files import PRIVATE_FOLDER, expand_home, user_file, write_json
 from hydratune.utils.provenance import redact
 
-VARIABLE = "HYDRATUNE_SERVERS"  # passes the servers on to the child processes of a command
+VARIABLE = "HYDRATUNE_SERVERS"  # addresses, separated by commas; also passes servers on to child processes
+_MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
 RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
@@ -108,7 +110,7 @@ def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
 
 
 def is_confirmed(uri: str) -> bool:
-    """Return whether the user has typed the address of a store, now or earlier, or has it in the environment."""
+    """Return whether the user has named a store: typed, now or earlier, or in HYDRATUNE_SERVERS."""
     store = _store(uri)
     return bool(store) and store in _confirmed()
 
@@ -122,12 +124,10 @@ def _addresses(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _confirmed() -> set[str]:
-    """Return the recorded stores and those with an address in the environment."""
-    environment = dict(os.environ)
-    inherited = {text for text in environment.pop(VARIABLE, "").split(",") if text}
-    values = (value for value in environment.values() if "://" in value or _DATABRICKS.fullmatch(value))
-    texts = (text for value in values for text in (value, *value.split(",")))
-    return {store for text in texts if (store := _store(text))} | inherited | _recorded()
+    """Return the recorded stores and those that the user has named in an environment variable."""
+    addresses = [text for text in os.environ.get(VARIABLE, "").split(",") if text]
+    stores = {store for text in (*addresses, os.environ.get(_MLFLOW_VARIABLE, "")) if text and (store := _store(text))}
+    return stores | set(addresses) | _recorded()
 
 
 def _store(uri: str) -> str | None:
