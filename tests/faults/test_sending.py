@@ -77,6 +77,16 @@ def test_config_that_sends_nothing_is_accepted(experiment):
     assert not refused("experiment=evil", config_dir=experiment(args))
 
 
+@pytest.mark.parametrize(("variable", "is_refused"), [("CI_COMMIT_MESSAGE", True), ("HF_TOKEN", False)])
+def test_config_takes_the_token_from_no_other_variable(experiment, monkeypatch, variable, is_refused):
+    """Someone else who writes the text of a variable would choose the account that receives the model."""
+    monkeypatch.setenv(variable, "hf_of-someone-else")
+    token = f"${{oc.env:{variable}}}"
+    keys = refused("experiment=evil", *texts(PUSH), config_dir=experiment({"hub_token": token}))
+    assert keys == ({"hub_token"} if is_refused else set())
+    assert not refused(f"trainer.args.hub_token='{token}'", *texts(PUSH))  # the user may type any
+
+
 @pytest.mark.parametrize("place", ["/nonexistent", "/proc/self/cwd", "."])
 def test_run_of_someone_else_publishes_nothing(own_directory, place):
     """The stored overrides of a run that was started elsewhere are not the user's."""

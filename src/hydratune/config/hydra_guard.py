@@ -21,10 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.utils import hub
-from hydratune.utils.errors import Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, Mistake, Problem, one_line
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
-from hydratune.utils.provenance import has_literal_secret
+from hydratune.utils.provenance import has_literal_secret, is_secret_variable
 
 # Keys whose values are commands, or reach a shell, an interpreter or a loader through the environment.
 _CODE = (
@@ -55,6 +55,7 @@ _SENDING: dict[str, tuple[Any, ...]] = {
     "trainer.args.hub_private_repo": (True,),
     "trainer.args.report_to": (None, "none", [], ["none"]),
 }
+_HUB_ACCOUNT = "trainer.args.hub_token"
 _PREFIXES = re.compile(r"^(?:.*::)?(?:glob:|(?:file|local)://)*", re.DOTALL)  # precede the path of a data file
 _PLACES = {"run.dir": "outputs", "sweep.dir": "multirun"}
 _NAME = re.compile(r"[\w .-]*\w")
@@ -237,6 +238,12 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         if not is_harmless and not allowlist.is_in(key, typed):
             fix = f"To use it, set it on the command line: {key}={json.dumps(plain[name])}."
             yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
+    token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
+    variable = str(token).removeprefix("${oc.env:").removesuffix("}")
+    if token and not is_secret_variable(variable) and not allowlist.is_in(_HUB_ACCOUNT, typed):
+        # Someone else can write the text of other variables, e.g. the message of a commit, and so choose the account.
+        text = f"{KEY} of a config file must read a variable whose name ends with TOKEN, not {variable}"
+        yield Problem(_HUB_ACCOUNT, text, f"to use it, set it on the command line: '{_HUB_ACCOUNT}={token}'")
 
 
 def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Problem]:

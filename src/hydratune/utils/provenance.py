@@ -128,6 +128,11 @@ def is_secret(key: str) -> bool:
     return any(_SECRET_KEY.search(_CAMEL.sub("_", name)) for name in key.split("."))
 
 
+def is_secret_variable(name: str) -> bool:
+    """Return whether an environment variable has the name of a secret, e.g. `HF_TOKEN`."""
+    return bool(_SECRET_VARIABLE.search(name))
+
+
 def redact(value: Any, key: str = "") -> Any:
     """Return a copy in which secrets are masked, wherever they occur.
 
@@ -189,7 +194,7 @@ def _encoded(secret: str) -> Iterator[str]:
 
 def _of_environment() -> list[str]:
     """Return the values of environment variables that have the name of a secret, the longest first."""
-    secrets = {value for name, value in os.environ.items() if _SECRET_VARIABLE.search(name) and _is_masked(value)}
+    secrets = {value for name, value in os.environ.items() if is_secret_variable(name) and _is_masked(value)}
     return sorted(secrets, key=len, reverse=True)
 
 
