@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hydratune.cli.main import dispatch
+from hydratune.cli.main import VERBS, dispatch
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import FAILED, INTERRUPTED, SAVED, USER_ERROR
 from processes import HYDRATUNE, LONG, hydratune, start
@@ -32,19 +32,27 @@ def test_light_starts(arguments):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
-@pytest.mark.slow
-def test_help_names_verbs_and_groups():
-    """`--help` says what can be typed."""
-    out = hydratune("--help").stdout
-    for word in (
-        "hydratune configs",
-        "hydratune compare",
-        "hydratune ui",
-        "experiment=NAME",
-        "dataset: digits, hub, local",
-        "sc install=bash",
-    ):
-        assert word in out
+@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["help", "train"]])
+def test_help_fits_one_screen_and_names_every_command(capsys, arguments):
+    """All commands, in at most 45 lines of at most 80 columns."""
+    with pytest.raises(SystemExit) as end:
+        dispatch(arguments)
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 80
+    assert {*VERBS} <= {line.split()[0] for line in lines if line.startswith("  ")}
+
+
+def test_help_of_a_command_is_that_of_its_flag(capsys):
+    """`help predict` is `predict --help`."""
+    outputs = []
+    for arguments in (["help", "predict"], ["predict", "--help"]):
+        with pytest.raises(SystemExit):
+            dispatch(arguments)
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert "predict" in outputs[0]
 
 
 def test_help_into_a_closed_pipe_prints_no_error():

@@ -36,7 +36,10 @@ VERBS = {
     "predict": "hydratune.cli.predict:main",
     "evaluate": "hydratune.cli.evaluate:main",
     "compare": "hydratune.cli.compare:main",
+    "runs": "hydratune.cli.runs:main",
+    "show": "hydratune.cli.show:main",
     "configs": "hydratune.cli.configs:main",
+    "env": "hydratune.cli.env:main",
     "push": "hydratune.cli.push:main",
     "ui": "hydratune.cli.ui:main",
     "sync": "hydratune.cli.sync:main",
@@ -100,6 +103,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     env_variables.register()  # so that the value of `--uri '${oc.env:NAME}'` is masked too
     _check_open_secrets(arguments)
     servers.confirm_typed(arguments)
+    if [*arguments[:1]] == ["help"]:  # `help predict` is `predict --help`
+        arguments = [*arguments[1:2], "--help"]
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would print its own version
         print(f"hydratune {version('hydratune')}")

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydratune.training.hardware.batch_size import is_oom
 from hydratune.training.results import RunResult, split_metrics
 from hydratune.utils.console import plain_console
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _LITTLE = 2**20  # bytes
 
 
 def show(result: RunResult) -> None:
     """Print a table of validation and test metrics, the location of the files, and the command that opens MLflow."""
-    from rich.table import Table
-
-    columns = {split: metrics for split in ("eval", "test") if (metrics := split_metrics(result.metrics, split))}
-    table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
-    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
-        table.add_row(name, *(_number(metrics.get(name)) for metrics in columns.values()))
     console = plain_console(soft_wrap=True)
-    console.print(table)
+    console.print(metrics_table(result.metrics))
     console.print(f"files    {os.path.relpath(result.directory)}")
     if result.link:
         console.print(f"MLflow   {result.link}")
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> Table:
+    """Return a table of validation and test metrics, from Trainer's names -> values."""
+    from rich.table import Table
+
+    columns = {split: values for split in ("eval", "test") if (values := split_metrics(metrics, split))}
+    table = Table("", *({"eval": "validation"}.get(split, split) for split in columns))
+    for name in dict.fromkeys(name for values in columns.values() for name in values):
+        table.add_row(name, *(_number(values.get(name)) for values in columns.values()))
+    return table
 
 
 def _number(value: object) -> str:

@@ -25,6 +25,7 @@ GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong 
 ROW = "row"  # key of a row of PREDICTIONS: its position in the files of its split, from 0
 LABELS = "labels.json"  # names of labels, in the order of their IDs
 CHECKPOINTS, MODEL = "checkpoints", "model"
+LOCK = ".lock"  # held by the process that works in the directory
 TRAINING_ARGS = "training_args.json"  # also in MODEL
 # Permissions for the owner alone: configs, logs, and code changes can hold secrets that nobody recognized.
 PRIVATE, PRIVATE_FOLDER = 0o600, 0o700
@@ -141,7 +142,7 @@ def check_started_here(stored: str, command: str) -> None:
 @contextmanager
 def try_lock(directory: Path) -> Iterator[bool]:
     """Yield whether this process alone works in a directory; the lock ends with the context or the process."""
-    with (directory / ".lock").open("a") as file:
+    with (directory / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

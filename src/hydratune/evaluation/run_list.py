@@ -1,0 +1,119 @@
+"""State and score of the runs on this machine, from their directories alone: no MLflow store is opened."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hydratune.tracking.delivery import pointer
+from hydratune.tracking.journal import Journal
+from hydratune.utils.files import CONFIG, LOCK, METRICS
+
+FOLDERS = ("outputs", "multirun")  # where runs are by default
+FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
+_STATES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": INTERRUPTED}  # MLflow's status -> state
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """State of a run.
+
+    Args:
+        directory: Run directory.
+        name: Name of the run's config, e.g. `digits`; empty if it cannot be read.
+        state: `finished`, `running`, `failed`, or `interrupted`.
+        objective: Name of the metric that the run optimizes, e.g. `eval_accuracy`.
+        score: Its value at the best checkpoint; None unless the run is finished.
+        started: Start of the run, in seconds since 1970.
+        run_id: ID of the MLflow run; empty without one.
+    """
+
+    directory: Path
+    name: str
+    state: str
+    objective: str
+    score: float | None
+    started: float
+    run_id: str
+
+
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """Return the directories of the runs in and below some folders, the newest first."""
+    directories = {
+        Path(directory)
+        for folder in folders
+        for directory, subfolders, names in os.walk(folder)
+        if LOCK in names and ".hydra" in subfolders
+    }
+    return sorted(directories, key=_started, reverse=True)
+
+
+def run_status(directory: Path) -> RunStatus:
+    """Return the state of the run in a directory; what cannot be read there is left empty."""
+    config, metrics = _load(directory / CONFIG, yaml.safe_load), _load(directory / METRICS, json.loads)
+    objective = str(config.get("objective", ""))
+    score = metrics.get(objective)
+    return RunStatus(
+        directory=directory,
+        name=str(config.get("name", "")),
+        state=FINISHED if metrics else _state(directory),
+        objective=objective,
+        score=float(score) if isinstance(score, int | float) else None,
+        started=_started(directory),
+        run_id=(pointer(directory) or {}).get("run_id", ""),
+    )
+
+
+def format_age(seconds: float) -> str:
+    """Return a duration in its largest unit, e.g. `3 h`."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _state(directory: Path) -> str:
+    """Return the state of a run without metrics; one that was killed has recorded no end."""
+    if _is_locked(directory / LOCK):
+        return RUNNING
+    *_, status = ("", *(entry.values["status"] for entry in _endings(directory)))
+    return _STATES.get(status, INTERRUPTED)
+
+
+def _endings(directory: Path) -> Iterator[Any]:
+    return (entry for entry in Journal(directory).entries(0) if entry.kind == "status")
+
+
+def _is_locked(path: Path) -> bool:
+    """Return whether a process works in the directory of a lock file."""
+    with suppress(OSError), path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _started(directory: Path) -> float:
+    """Return when the lock file was created, which nothing changes afterwards; 0 if it is gone."""
+    try:
+        return (directory / LOCK).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _load(path: Path, parse: Any) -> dict[str, Any]:
+    """Return the content of a file; empty if the file is missing or invalid."""
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}

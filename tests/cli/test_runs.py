@@ -1,0 +1,146 @@
+"""`runs`, `show`, and `env`: what they print about run directories and the machine."""
+
+import json
+import os
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.evaluation.run_list import format_age, run_status
+from hydratune.tracking.journal import JOURNAL
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import try_lock
+
+HYDRA = """hydra:
+  runtime:
+    config_sources: []
+    choices: {dataset: digits, task: image_classification, model: vit_tiny, experiment: null}
+"""
+
+
+@pytest.fixture
+def make_run(own_directory):
+    """Makes the directory of a run that began so many seconds ago."""
+
+    def make(name, age=0, score=None, status=None, text="objective: eval_accuracy\nname: digits\n"):
+        directory = own_directory / "outputs" / "digits" / name
+        (directory / ".hydra").mkdir(parents=True)
+        (directory / ".hydra" / "hydra.yaml").write_text(HYDRA)
+        (directory / ".hydra" / "overrides.yaml").write_text("- ++seed=7\n")
+        (directory / ".lock").touch()
+        began = (directory / ".lock").stat().st_mtime - age
+        os.utime(directory / ".lock", (began, began))
+        (directory / "config.yaml").write_text(text)
+        if score is not None:
+            (directory / "metrics.json").write_text(json.dumps({"eval_accuracy": score, "eval_loss": 1.0}))
+        if status:
+            entry = {"kind": "status", "status": status, "ended": 1}
+            (directory / JOURNAL).write_text(json.dumps(entry) + "\n")
+        return directory
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("score", "status", "state"),
+    [
+        (0.5, "FINISHED", "finished"),
+        (None, "FAILED", "failed"),
+        (None, "KILLED", "interrupted"),
+        (None, None, "interrupted"),
+        (None, "FINISHED", "finished"),
+    ],
+)
+def test_run_status_is_that_of_the_directory(make_run, score, status, state):
+    """Metrics are written last; without them, the journal says how the run ended, if it says so."""
+    run = run_status(make_run("a", score=score, status=status))
+    assert (run.state, run.score, run.objective) == (state, score, "eval_accuracy")
+
+
+def test_run_status_of_a_locked_directory_is_running(make_run):
+    """Whatever the journal of an earlier process says."""
+    directory = make_run("a", status="FAILED")
+    with try_lock(directory):
+        assert run_status(directory).state == "running"
+    assert run_status(directory).state == "failed"
+
+
+@pytest.mark.parametrize("text", ["", "- a list\n", "a: [\n"])
+def test_run_status_survives_a_broken_config(make_run, text):
+    """Other runs are listed nevertheless."""
+    run = run_status(make_run("a", score=0.5, text=text))
+    assert (run.state, run.name, run.score) == ("finished", "", None)
+
+
+def test_runs_lists_the_newest_first(make_run, capsys):
+    """With `--last`, the older ones are counted."""
+    for number in range(3):
+        make_run(str(number), age=100 * number, score=number / 10)
+    assert dispatch(["runs", "--last", "2", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(os.path.basename(run["directory"]), run["score"]) for run in listed] == [("0", 0.0), ("1", 0.1)]  # noqa: PTH119
+    assert dispatch(["runs", "--last", "2"]) == 0
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[1:]] == ["outputs/digits/0", "outputs/digits/1"]
+    assert "2 of 3" in printed.err
+
+
+def test_runs_without_runs_succeeds(own_directory, capsys):
+    """A new project has none."""
+    assert dispatch(["runs"]) == 0
+    assert capsys.readouterr().out
+    assert list(own_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize(("arguments", "key"), [(["nowhere"], "DIR"), (["--last", "0"], "--last")])
+@pytest.mark.usefixtures("own_directory")
+def test_runs_rejects_invalid_arguments(arguments, key):
+    """An error names the argument."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["runs", *arguments])
+    assert [problem.key for problem in caught.value.problems] == [key]
+
+
+def test_show_lists_changed_settings_and_how_to_load_the_model(make_run, capsys):
+    """A setting is listed with the default of its option; the model is loaded as its card says."""
+    directory = make_run("a", score=0.5, text="objective: eval_accuracy\nname: digits\nseed: 7\n")
+    (directory / "model").mkdir()
+    (directory / "model" / "README.md").write_text("# x\n\n```python\nfolder = 'm'\nload(folder)\n```\n")
+    assert dispatch(["show", str(directory)]) == 0
+    out = capsys.readouterr().out
+    assert "hydratune seed=7" in out
+    assert "seed=7  (default: 42)" in out
+    assert "load(folder)" in out
+    assert "0.5000" in out
+
+
+def test_show_names_the_command_that_resumes(make_run, capsys):
+    """For a run that did not finish."""
+    directory = make_run("a", status="KILLED")
+    assert dispatch(["show", str(directory)]) == 0
+    assert f"hydratune resume {directory}" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("own_directory")
+def test_show_of_another_directory_is_an_error():
+    """A directory without a run."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["show", "."])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
+
+
+def test_env_masks_secrets(capsys, monkeypatch):
+    """The addresses in variables of the environment may have passwords."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hunter22@example.org")
+    assert dispatch(["env", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {"hydratune", "torch", "platform", "cpu", "gpu", "MLFLOW_TRACKING_URI"} <= {*facts}
+    assert "hunter22" not in json.dumps(facts)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7200, "2 h"), (172_800, "2 d"), (-1, "0 s")]
+)
+def test_format_age_uses_the_largest_unit(seconds, text):
+    """Units of days, hours, minutes, and seconds."""
+    assert format_age(seconds) == text
