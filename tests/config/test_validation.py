@@ -150,8 +150,7 @@ def test_the_default_is_in_order(compose):
         ),
         (
             "model.pretrained_model_name_or_path=./nowhere",
-            "model.pretrained_model_name_or_path: expected a hub id or a directory that exists, got './nowhere'. "
-            "Paths are read from {cwd}.",
+            "model.pretrained_model_name_or_path: no directory './nowhere' (working directory: {cwd})",
         ),
         (
             "trainer.callbacks=null",

@@ -83,14 +83,15 @@ def test_a_directory_brings_no_code(train, toy_files, evil, canary, kind):
 @pytest.mark.parametrize(
     ("overrides", "key", "words"),
     [
-        ([], "model.trust_remote_code", "false for a directory, whose code has no commit"),
-        (["model.pretrained_model_name_or_path=me/evil"], "model.revision", "a commit of 40 hex digits"),
-        (["model.pretrained_model_name_or_path=me/evil", "model.revision=main"], "model.revision", "a commit"),
+        ([], "model.trust_remote_code", "directory"),
+        (["model.pretrained_model_name_or_path=me/evil"], "model.revision", "None"),
+        (["model.pretrained_model_name_or_path=me/evil", "model.revision=main"], "model.revision", "'main'"),
         (["model.pretrained_model_name_or_path=me/evil", f"model.revision={fake_hub.COMMIT}"],
-         "model.trust_remote_code", "false, or a permission outside of configs"),
-        (["model.config.auto_map={AutoConfig: x--y.Z}"], "model.config.auto_map", "a field that holds no code"),
-        (["model.config._name_or_path=me/evil"], "model.config._name_or_path", "a field that holds no code"),
-        (["model.attn_implementation=kernels-community/flash-attn"], "model.attn_implementation", "a kernel of the inst"),
+         "model.trust_remote_code", f"me/evil@{fake_hub.COMMIT} on the allow-list"),
+        (["model.config.auto_map={AutoConfig: x--y.Z}"], "model.config.auto_map", "code"),
+        (["model.config._name_or_path=me/evil"], "model.config._name_or_path", "private"),
+        (["model.attn_implementation=kernels-community/flash-attn"], "model.attn_implementation",
+         "'kernels-community/flash-attn'"),
     ],
 )  # fmt: skip
 def test_code_is_asked_for_outside_of_configs(train, toy_files, evil, canary, overrides, key, words):
@@ -98,7 +99,7 @@ def test_code_is_asked_for_outside_of_configs(train, toy_files, evil, canary, ov
     trusted = [] if "config" in key or "attn" in key else ["model.trust_remote_code=true"]
     with pytest.raises(ConfigError) as caught:
         train(*toy_files, *model(evil, *trusted, *overrides))
-    assert any(one.key == key and one.expected.startswith(words) for one in caught.value.problems), caught.value
+    assert any(problem.key == key and words in problem.text for problem in caught.value.problems), caught.value
     assert not canary.exists()
 
 
@@ -157,7 +158,7 @@ def test_an_adapter_brings_no_code(train, toy, canary, own_directory):
     (own_directory / "evil.py").write_text(f"open({str(canary)!r}, 'w')")
     sound = config.read_text()
     edit(config, megatron_config={"tensor_model_parallel_size": 1}, megatron_core="evil")
-    with pytest.raises(ConfigError, match=r"^adapter\.config\.megatron_config: "):
+    with pytest.raises(ConfigError, match=r"^adapter\.config\.megatron_config "):
         adapters.load(folder)
     base = own_directory / "base"
     shutil.copytree(json.loads(sound)["base_model_name_or_path"], base)
@@ -174,8 +175,8 @@ def test_an_adapter_brings_no_code(train, toy, canary, own_directory):
         main.dispatch(["predict", "run", "test.jsonl"])
     (own_directory / "kept").rename(weights)
     edit(folder / "config.json", architectures=["Trainer"])
-    with pytest.raises(ValueError, match="Trainer is no network of transformers"):
+    with pytest.raises(ValueError, match="Trainer is not a model class"):
         adapters.load(folder)
-    with pytest.raises(ConfigError, match=r"adapter\.config\.megatron_config: "):
+    with pytest.raises(ConfigError, match=r"adapter\.config\.megatron_config "):
         train(*toy, *LORA, "+adapter.config.megatron_config={a: 1}", "+adapter.config.megatron_core=evil")
     assert not canary.exists()

@@ -106,12 +106,13 @@ def test_seq2seq_and_images(train, compose, tiny_model, tmp_path):
 
 def test_two_checkpoints_have_to_be_merged(train, tiny_model):
     """An adapter names one checkpoint that it is loaded into; of a network of two it could not be loaded again."""
-    with pytest.raises(
-        ConfigError, match=r"^adapter\.merge: expected true for a network of two checkpoints, got false"
-    ):
+    with pytest.raises(ConfigError) as caught:
         train(
             "experiment=wordnet_seq2seq", f"model.encoder={tiny_model}", "adapter=lora", "dataset.max_samples.train=32"
         )
+    assert [(problem.key, problem.hints) for problem in caught.value.problems] == [
+        ("adapter.merge", ["set adapter.merge=true"])
+    ]
 
 
 def test_a_checkpoint_is_found_from_anywhere(train, toy_files, tiny_model, tmp_path, monkeypatch):
@@ -145,8 +146,9 @@ def test_four_bits(train, compose, toy_files, tiny_model, own_directory):
 
 def test_nothing_to_adapt(train):
     """An adapter in random weights would train next to nothing: it is refused."""
-    with pytest.raises(ConfigError, match=r"^adapter: expected none for a network from scratch"):
+    with pytest.raises(ConfigError) as caught:
         train("experiment=digits", "adapter=lora", "dataset.max_samples.train=32")
+    assert [(problem.key, problem.hints) for problem in caught.value.problems] == [("adapter", ["set adapter=none"])]
 
 
 def test_four_bits_need_a_package(compose, monkeypatch):
@@ -159,9 +161,10 @@ def test_four_bits_need_a_package(compose, monkeypatch):
     )
     with pytest.raises(ConfigError) as caught:
         check_config(compose("adapter=qlora"))
-    assert str(caught.value) == (
-        "adapter.load_in_4bit: expected the package bitsandbytes, got none. pip install 'hydratune[qlora]', or set adapter=lora."
-    )
+    (problem,) = caught.value.problems
+    assert problem.key == "adapter.load_in_4bit"
+    assert "bitsandbytes" in problem.text
+    assert problem.hints[0] == "pip install 'hydratune[qlora]'"
 
 
 @pytest.mark.parametrize(
@@ -180,23 +183,27 @@ def test_errors(compose, overrides, message):
 
 def test_values_that_peft_refuses(train, toy):
     """What only peft knows to be wrong is one message too."""
-    with pytest.raises(ConfigError, match=r"^adapter\.config: expected values that peft takes, got .*positive integer"):
+    with pytest.raises(ConfigError, match="positive integer") as caught:
         train(*toy, "adapter=lora", "adapter.config.r=0")
+    assert [(problem.key, problem.hints) for problem in caught.value.problems] == [("adapter.config", [])]
 
 
 def test_layers_that_are_not_there(train, toy):
     """Names of layers that the network has not are one message."""
-    with pytest.raises(
-        ConfigError, match=r"^adapter\.config: expected layers to adapt, got .*target_modules=all-linear"
-    ):
+    with pytest.raises(ConfigError) as caught:
         train(*toy, "adapter=lora", "adapter.config.target_modules=[nothing]")
+    (problem,) = caught.value.problems
+    assert problem.key == "adapter.config"
+    assert "adapter.config.target_modules=all-linear" in problem.hints[0]
 
 
 def test_a_saved_adapter_is_no_checkpoint(train, toy, compose):
     """Starting from one is refused, with the option that makes it whole."""
     result = train(*toy, "adapter=lora", "trainer.args.max_steps=1")
-    with pytest.raises(
-        ConfigError,
-        match=r"expected a whole checkpoint, got .* which holds an adapter alone\. Save it with adapter\.merge",
-    ):
-        check_config(compose("model=pretrained", f"model.pretrained_model_name_or_path={result.directory / 'model'}"))
+    folder = result.directory / "model"
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose("model=pretrained", f"model.pretrained_model_name_or_path={folder}"))
+    (problem,) = caught.value.problems
+    assert problem.key == "model.pretrained_model_name_or_path"
+    assert repr(str(folder)) in problem.text
+    assert "adapter.merge=true" in problem.hint

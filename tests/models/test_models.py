@@ -48,7 +48,7 @@ def test_a_tokenizer_of_another_network_is_refused(tiny_model, tmp_path):
     shutil.copytree(tiny_model, folder)
     BertConfig(vocab_size=5).save_pretrained(folder)
     model = Pretrained(pretrained_model_name_or_path=str(folder))
-    with pytest.raises(ConfigError, match="got a tokenizer of 17 tokens and a network of 5"):
+    with pytest.raises(ConfigError, match=r"\b17 tokens.*\b5\b"):
         model.load_tokenizer(model.load_config())
 
 
@@ -60,10 +60,10 @@ def test_config_fields(tiny_model):
     bad = Pretrained(pretrained_model_name_or_path=path, config={"hiden_dropout_prob": 0.5})
     with pytest.raises(ConfigError) as caught:
         bad.load_config()
-    assert str(caught.value) == (
-        "model.config.hiden_dropout_prob: expected a field of BertConfig, got 'hiden_dropout_prob'. "
-        "Did you mean hidden_dropout_prob?"
-    )
+    (problem,) = caught.value.problems
+    assert problem.key == "model.config.hiden_dropout_prob"
+    assert "BertConfig" in problem.text
+    assert problem.hint.endswith(" model.config.hidden_dropout_prob")
 
 
 def test_pickled_weights_are_refused(tiny_model, tmp_path):
@@ -94,14 +94,17 @@ def test_a_finished_model_learns_other_labels(tiny_model, tmp_path, caplog):
 def test_another_shape_below_the_head_is_refused(tiny_model):
     """A config field that changes the shape of trained weights would throw them away silently."""
     model = Pretrained(pretrained_model_name_or_path=str(tiny_model), config={"intermediate_size": 8})
-    with pytest.raises(ConfigError, match=r"^model\.config: expected weights of shape \(8,\), got bert\.encoder"):
+    with pytest.raises(ConfigError, match=r"bert\.encoder\..* \(32,\) .* \(8,\)") as caught:
         model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+    assert caught.value.problems[0].key == "model.config"
 
 
 def test_a_directory_without_a_checkpoint(tmp_path):
     """A directory that save_pretrained did not write is told at once."""
     (problem,) = Pretrained(pretrained_model_name_or_path=str(tmp_path)).check()
-    assert "which has no config.json" in str(problem)
+    assert problem.key == "pretrained_model_name_or_path"
+    assert repr(str(tmp_path)) in problem.text
+    assert "config.json" in problem.text
 
 
 def test_padding_for_networks_without(tiny_model):
@@ -135,10 +138,12 @@ def test_frozen_weights(tiny_model, patterns, frozen, caplog):
 def test_weights_that_are_not_there(tiny_model):
     """A pattern that freezes nothing names the nearest module."""
     model = Pretrained(pretrained_model_name_or_path=str(tiny_model), freeze=["embedings"])
-    with pytest.raises(
-        ConfigError, match=r"^model\.freeze: expected names of weights, got 'embedings'\. Did you mean embeddings"
-    ):
+    with pytest.raises(ConfigError) as caught:
         model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+    (problem,) = caught.value.problems
+    assert problem.key == "model.freeze"
+    assert "'embedings'" in problem.text
+    assert problem.hint.endswith(" embeddings")
 
 
 def test_frozen_weights_do_not_change(train, toy, tiny_model):
@@ -197,8 +202,9 @@ def test_how_many_tokens_fit(tokens, rows, fits):
     if fits:
         check_fit(Tokenizer(), config, "model")
     else:
-        with pytest.raises(ConfigError, match="expected a tokenizer that fits the network"):
+        with pytest.raises(ConfigError) as caught:
             check_fit(Tokenizer(), config, "model")
+        assert [problem.key for problem in caught.value.problems] == ["model"]
 
 
 @pytest.mark.parametrize(("options", "fits"), [({}, True), ({"pad_token": "<new>"}, False)])
@@ -210,14 +216,14 @@ def test_a_token_more_than_rows(tiny_model, options, fits):
     if fits:
         check_fit(tokenizer, GPT2Config(vocab_size=17), "model")
     else:
-        with pytest.raises(ConfigError, match="got a tokenizer of 18 tokens and a network of 17"):
+        with pytest.raises(ConfigError, match=r"\b18 tokens.*\b17\b"):
             check_fit(tokenizer, GPT2Config(vocab_size=17), "model")
 
 
 def test_another_padding(tiny_model):
     """It shifts RoBERTa's positions and is refused; BERT takes the tokenizer's, as multilingual E5 needs."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    with pytest.raises(ConfigError, match="a tokenizer that pads with 0 and a network that pads with 1"):
+    with pytest.raises(ConfigError, match=r"tokenizer pads .*\b0\b.* model .*\b1\b"):
         check_fit(tokenizer, RobertaConfig(vocab_size=17, pad_token_id=1), "model")
     (note,) = check_fit(tokenizer, BertConfig(vocab_size=17, pad_token_id=1), "model")
     assert note == "pads with 0, as the tokenizer does; its config said 1"
@@ -236,17 +242,18 @@ def test_networks_of_several_parts(tiny_model):
     many = Gemma3Config()
     many.text_config.max_position_embeddings = 64
     assert max_positions(many, tokenizer) == 64
-    with pytest.raises(ConfigError, match="a tokenizer of 17 tokens and a network of 262,208"):
+    with pytest.raises(ConfigError, match=r"\b17 tokens.*\b262,208\b"):
         check_fit(tokenizer, many, "model")
 
 
 def test_attention_that_is_not_there(tiny_model):
     """A kernel that is not installed is one message."""
     model = Pretrained(pretrained_model_name_or_path=str(tiny_model), attn_implementation="flash_attention_2")
-    with pytest.raises(
-        ConfigError, match=r"^model\.attn_implementation: expected a kernel .*Set model\.attn_implementation=sdpa"
-    ):
+    with pytest.raises(ConfigError, match="flash_attention_2") as caught:
         model.load_network("AutoModelForSequenceClassification", model.load_config(), {"num_labels": 2})
+    (problem,) = caught.value.problems
+    assert problem.key == "model.attn_implementation"
+    assert problem.hints == ["set model.attn_implementation=null"]
 
 
 def test_the_type_of_weights(tiny_model, tmp_path):
@@ -265,31 +272,37 @@ def test_the_type_of_weights(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "key", "value", "suggestion"),
     [
-        (
-            {"model_type": "gpt22"},
-            "model.model_type: expected a kind of network of transformers, got 'gpt22'. Did you mean gpt2?",
-        ),
+        ({"model_type": "gpt22"}, "model.model_type", "'gpt22'", "model.model_type=gpt2"),
         (
             {"model_type": "gpt2", "config": {"n_layr": 1}},
-            "model.config.n_layr: expected a field of GPT2Config, got 'n_layr'. Did you mean n_layer?",
+            "model.config.n_layr",
+            "GPT2Config has no field 'n_layr'",
+            "model.config.n_layer",
         ),
-        ({"model_type": "gpt2", "config": {"n_layer": "many"}}, "model.config: expected fields of gpt2"),
+        ({"model_type": "gpt2", "config": {"n_layer": "many"}}, "model.config", "many", ""),
     ],
 )
-def test_a_network_from_scratch_tells_its_errors(options, message):
+def test_a_network_from_scratch_tells_its_errors(options, key, value, suggestion):
     """Unknown kinds and fields name the nearest."""
     with pytest.raises(ConfigError) as caught:
         FromConfig(tokenizer="bytes", **options).load_config()
-    assert message in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert value in problem.text
+    assert " ".join(problem.hints).endswith(suggestion)
+    assert bool(problem.hint) == bool(suggestion)
 
 
 def test_an_image_processor_tells_its_errors():
     """An argument that the processor would keep and never use names the nearest."""
     model = FromConfig(model_type="vit", image_processor={"sise": {"height": 8, "width": 8}})
-    with pytest.raises(ConfigError, match=r"^model\.image_processor\.sise: .* Did you mean size\?"):
+    with pytest.raises(ConfigError) as caught:
         model.load_processor("image_processor", model.load_config())
+    (problem,) = caught.value.problems
+    assert problem.key == "model.image_processor.sise"
+    assert problem.hint.endswith(" model.image_processor.size")
 
 
 def test_a_network_from_scratch_takes_its_tokenizer(tiny_model):

@@ -16,7 +16,7 @@ from hydratune.config import allowlist
 from hydratune.config.configurable import Configurable
 from hydratune.models.base import Network, only_errors
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -77,12 +77,11 @@ class Adapter(NoAdapter):
         if isinstance(self.config, Mapping):
             yield from _file_fields(self.config)
         if self.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None:
-            fix = "pip install 'hydratune[qlora]', or set adapter=lora."
-            yield Mistake("load_in_4bit", "the package bitsandbytes", "none", fix)
+            hint = "pip install 'hydratune[qlora]'\nset adapter=lora to train without quantization"
+            yield Problem("load_in_4bit", f"{KEY}=true needs the package bitsandbytes", hint)
         if self.load_in_4bit and self.merge:
-            yield Mistake(
-                "merge", "false, since weights of 4 bits cannot take an adapter in", "true", "Set adapter.merge=false."
-            )
+            text = f"{KEY}=true is not possible with load_in_4bit=true: adapters are not merged into 4-bit weights"
+            yield Problem("merge", text, f"set {KEY}=false")
 
     def quantization(self) -> BitsAndBytesConfig | None:
         """Return the config of 4-bit quantization if the adapter requires it; None otherwise.
@@ -113,11 +112,12 @@ class Adapter(NoAdapter):
         _check_code(self.config)
         module = network.module
         if {name for name, _ in module.named_parameters()} <= {*network.new}:
-            fix = "Set adapter=none."
-            raise ConfigError(Mistake("adapter", "none for a network from scratch", "an adapter", fix))
+            text = "an adapter needs a pretrained model, but this model trains from scratch"
+            raise ConfigError(Problem("adapter", text, f"set {KEY}=none"))
         if not module.name_or_path and not self.merge:
-            fix = "Set adapter=lora adapter.merge=true."
-            raise ConfigError(Mistake("adapter.merge", "true for a network of two checkpoints", "false", fix))
+            text = f"{KEY} must be true for a model of two checkpoints"
+            hint = f"set {'adapter=lora ' if self.load_in_4bit else ''}{KEY}=true"
+            raise ConfigError(Problem("adapter.merge", text, hint))
         if self.load_in_4bit:
             module = prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
         self.config.modules_to_save = _new_modules(module, network.new) or None
@@ -126,13 +126,11 @@ class Adapter(NoAdapter):
                 warnings.filterwarnings("ignore", "fan_in_fan_out is set to", UserWarning)
                 adapted = get_peft_model(module, self.config)
         except (ValueError, re.error) as error:
-            expected, fix = "values that peft takes", "Change the fields below adapter.config."
+            text, hint = f"peft rejects {KEY}: {one_line(error, 200)}", ""
             if "target" in str(error) or isinstance(error, re.error):
-                expected, fix = (
-                    "layers to adapt",
-                    "Set adapter.config.target_modules=all-linear, or to names of layers.",
-                )
-            raise ConfigError(Mistake("adapter.config", expected, one_line(error, 300), fix)) from error
+                text = f"{KEY} does not select the modules to adapt: {one_line(error, 200)}"
+                hint = f"set {KEY}.target_modules=all-linear, or to a list of module names"
+            raise ConfigError(Problem("adapter.config", text, hint)) from error
         if module.name_or_path and Path(module.name_or_path).is_dir():  # an absolute path works from any directory
             self.config.base_model_name_or_path = str(Path(module.name_or_path).resolve())
         self.config.revision = network.commit
@@ -158,8 +156,8 @@ def _file_fields(config: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield an error for each field of a peft config by which peft imports a module or reads a file."""
     for name in _FILE_FIELDS:
         if config.get(name) and (name, config[name]) != ("megatron_core", "megatron.core"):  # the default of peft
-            expected = "null, since peft would import the module or read the file that it names"
-            yield Mistake(f"config.{name}", expected, "a value", "Leave it out.")
+            text = f"{KEY} is not allowed: peft would import a module or read a file that it names"
+            yield Problem(f"config.{name}", text, f"remove {KEY}")
 
 
 def _check_code(config: Any) -> None:
@@ -180,7 +178,7 @@ def load(folder: str | Path) -> PreTrainedModel:
     try:
         adapter_config = PeftConfig.from_pretrained(str(folder))
     except (KeyError, TypeError) as error:  # an unknown adapter type, or fields of another type
-        raise ValueError(f"{folder} has no adapter of the installed peft: {one_line(error)}") from error
+        raise ValueError(f"the installed peft cannot read the adapter in {folder}: {one_line(error)}") from error
     if problem := allowlist.check_target(
         f"{type(adapter_config).__module__}.{type(adapter_config).__name__}", "adapter.config"
     ):
@@ -200,7 +198,7 @@ def load(folder: str | Path) -> PreTrainedModel:
     with only_errors():  # warnings about the head are wrong: it comes with the adapter
         model_class: Any = getattr(transformers, config.architectures[0], None)
         if not _is_network(model_class):
-            raise ValueError(f"{config.architectures[0]} is no network of transformers")
+            raise ValueError(f"{config.architectures[0]} is not a model class of transformers")
         options = {
             "use_safetensors": True,
             **safe,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from hydratune.config.configurable import Configurable
 from hydratune.models import remote_code
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line, similar
 
 if TYPE_CHECKING:
     import torch
@@ -78,9 +78,8 @@ class Model(Configurable, ABC):
     def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
         if self.dropout is not None and not 0 <= self.dropout < 1:
-            yield Mistake(
-                "dropout", "a probability from 0 to below 1, or null", repr(self.dropout), "Set model.dropout=0.1."
-            )
+            requirement = "null or a probability from 0 to below 1"
+            yield invalid_value("dropout", requirement, repr(self.dropout), f"set {KEY}=0.1")
         yield from remote_code.kernel(self.attn_implementation)
 
     def needs(self) -> dict[str, hub.Repository]:
@@ -183,14 +182,17 @@ def freeze(module: PreTrainedModel, patterns: list[str]) -> int:
         }
         if not matches:
             modules = {part for name in short_names.values() for part in accumulate(name.split("."), "{}.{}".format)}
-            fix = did_you_mean(pattern, modules, f"There is e.g. {next(iter(short_names.values()))}.")
-            problems.append(Mistake("model.freeze", "names of weights", repr(pattern), fix))
+            text = f"{KEY}: no parameter of {type(module).__name__} matches {pattern!r}"
+            example = f"use names such as {next(iter(short_names.values()))}"
+            problems.append(Problem("model.freeze", text, similar("module", pattern, modules, example)))
         for name, parameter in module.named_parameters():
             if name in matches and parameter.requires_grad:
                 parameter.requires_grad_(False)
                 count += parameter.numel()
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        problems.append(Mistake("model.freeze", "some weights that train", repr(patterns), "Freeze fewer."))
+        has_head = len({name.startswith(prefix) for name in short_names}) > 1
+        hint = f"set {KEY}=[{module.base_model_prefix}] to train only the head" if has_head else ""
+        problems.append(Problem("model.freeze", f"{KEY}={patterns} freezes every parameter", hint))
     if problems:
         raise ConfigError(*problems)
     return count
@@ -218,8 +220,8 @@ def set_dropout(config: PretrainedConfig, probability: float) -> None:
         if name.endswith(_DROPOUT) and _is_probability(value)
     ]
     if not fields:
-        got = f"{config.model_type}, whose config has none"
-        raise ConfigError(Mistake("model.dropout", "a network with dropout", got, "Set model.dropout=null."))
+        text = f"{KEY}={probability} has no effect: the config of {config.model_type} has no dropout"
+        raise ConfigError(Problem("model.dropout", text, f"set {KEY}=null"))
     for part, name in fields:
         setattr(part, name, probability)
 
@@ -247,17 +249,17 @@ def max_positions(config: PretrainedConfig, processor: Any) -> int | None:
 
 def _numbers_from_padding(config: Any) -> bool:
     model_types = (
-        "roberta",
-        "camembert",
-        "xlm-roberta",
-        "xlm-roberta-xl",
-        "longformer",
-        "mpnet",
-        "esm",
-        "bertweet",
-        "luke",
+        *("roberta", "camembert", "xlm-roberta", "xlm-roberta-xl", "longformer", "mpnet"),
+        *("esm", "bertweet", "luke"),
     )
     return config.model_type.startswith(model_types)
+
+
+# Key by which a tokenizer was loaded -> hint if it does not match the model.
+_OTHER_TOKENIZER = {
+    "model.tokenizer": f"set {KEY}=null to use the checkpoint's own tokenizer",
+    "model.encoder": "choose an encoder and a decoder with the same vocabulary",
+}
 
 
 def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
@@ -270,16 +272,16 @@ def check_fit(tokenizer: Any, config: PretrainedConfig, key: str) -> list[str]:
     rows = getattr(text_config(config), "vocab_size", None)
     if rows is None:  # CANINE reads characters
         return []
-    tokens, fix = len(tokenizer), "Use the tokenizer that was saved with these weights."
+    tokens, hint = len(tokenizer), _OTHER_TOKENIZER.get(key, "set model.tokenizer to the tokenizer of this model")
     if tokens - _spare(tokenizer, rows) > rows or rows - tokens > max(1024, rows // 25):
-        got = f"a tokenizer of {tokens:,} tokens and a network of {rows:,}"
-        raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
+        text = f"{KEY}: the tokenizer has {tokens:,} tokens, but the model has embeddings for {rows:,}"
+        raise ConfigError(Problem(key, text, hint))
     config_pad_id, pad_id = getattr(config, "pad_token_id", None), tokenizer.pad_token_id
     if None in (config_pad_id, pad_id) or config_pad_id == pad_id:
         return []
     if _numbers_from_padding(config):
-        got = f"a tokenizer that pads with {pad_id} and a network that pads with {config_pad_id}"
-        raise ConfigError(Mistake(key, "a tokenizer that fits the network", got, fix))
+        text = f"{KEY}: the tokenizer pads with token {pad_id}, but the model with token {config_pad_id}"
+        raise ConfigError(Problem(key, text, hint))
     return [f"pads with {pad_id}, as the tokenizer does; its config said {config_pad_id}"]
 
 
@@ -294,9 +296,9 @@ def _spare(tokenizer: Any, rows: int) -> int:
 def unknown_fields(config: PretrainedConfig, names: Mapping[str, Any]) -> ConfigError:
     """Return the ConfigError for fields of `model.config` that a config does not have."""
     fields = config.to_dict()
-    expected = f"a field of {type(config).__name__}"
-    fixes = {name: did_you_mean(name, fields, "Leave it out.") for name in names}
-    return ConfigError(*(Mistake(f"model.config.{n}", expected, repr(n), fix) for n, fix in fixes.items()))
+    hints = {name: similar("field", name, fields, prefix="model.config.") for name in names}
+    owner = type(config).__name__
+    return ConfigError(*(Problem(f"model.config.{n}", f"{owner} has no field {n!r}", hints[n]) for n in names))
 
 
 def is_hub_id(name: str) -> bool:
@@ -308,13 +310,15 @@ def check_name(key: str, name: str, file: str = "config.json") -> Iterator[Probl
     """Yield an error if a name is neither a Hub ID nor a directory that `save_pretrained` wrote."""
     if Path(name).is_dir():
         if (Path(name) / "adapter_config.json").is_file():
-            got = f"{name!r}, which holds an adapter alone"
-            yield Mistake(key, "a whole checkpoint", got, "Save it with adapter.merge=true.")
+            hint = "name the checkpoint that it was trained on\ntrain it with adapter.merge=true to save a whole model"
+            yield Problem(key, f"{KEY}: the directory {name!r} contains only an adapter, not a whole model", hint)
         elif not (Path(name) / file).is_file():
-            got = f"{name!r}, which has no {file}"
-            yield Mistake(key, "a checkpoint", got, "Name the directory that save_pretrained wrote.")
+            hint = "name a directory that save_pretrained wrote, or RUN/model"
+            yield Problem(key, f"{KEY}: the directory {name!r} has no {file}", hint)
     elif not is_hub_id(name):
-        yield Mistake(key, "a hub id or a directory that exists", repr(name), f"Paths are read from {Path.cwd()}.")
+        hint = "" if name.startswith((".", "/")) else "a Hub ID has the form OWNER/NAME"
+        hint = "write the full path instead of ~" if name.startswith("~") else hint
+        yield Problem(key, f"{KEY}: no directory {name!r} (working directory: {Path.cwd()})", hint)
 
 
 def load_tokenizer(
@@ -346,10 +350,8 @@ def attention(implementation: str | None) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if implementation is None or isinstance(error, ConfigError):
             raise
-        got, fix = f"{implementation!r}: {one_line(error, 300)}", "Set model.attn_implementation=sdpa."
-        raise ConfigError(
-            Mistake("model.attn_implementation", "a kernel that this network has here", got, fix)
-        ) from error
+        text = f"the model does not load with {KEY}={implementation}: {one_line(error, 200)}"
+        raise ConfigError(Problem("model.attn_implementation", text, f"set {KEY}=null")) from error
 
 
 @contextmanager
@@ -360,8 +362,10 @@ def fitting(config: PretrainedConfig) -> Iterator[None]:
     except (ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        got, fix = f"{type(error).__name__}: {one_line(error, 300)}", "Change the fields below model.config."
-        raise ConfigError(Mistake("model.config", f"sizes that fit a {config.model_type}", got, fix)) from error
+        reason = one_line(error, 200)
+        reason = reason if " " in reason else f"{type(error).__name__} {reason}".strip()  # e.g. only the key of a dict
+        text = f"{config.model_type} cannot be built with these values of {KEY}: {reason}"
+        raise ConfigError(Problem("model.config", text)) from error
 
 
 @contextmanager
@@ -372,10 +376,9 @@ def quantizing(quantization: Any) -> Iterator[None]:
     except (ImportError, RuntimeError, ValueError) as error:
         if quantization is None or isinstance(error, ConfigError):
             raise
-        fix = "Set adapter=lora."
-        raise ConfigError(
-            Mistake("adapter.load_in_4bit", "bitsandbytes to work here", one_line(error, 300), fix)
-        ) from error
+        text = f"{KEY}=true does not work on this machine: {one_line(error, 200)}"
+        hint = "set adapter=lora to train without quantization"
+        raise ConfigError(Problem("adapter.load_in_4bit", text, hint)) from error
 
 
 @contextmanager

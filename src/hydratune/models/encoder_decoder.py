@@ -23,7 +23,7 @@ from hydratune.models.base import (
     set_dropout,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -66,8 +66,8 @@ class EncoderDecoder(Model):
         try:
             return EncoderDecoderConfig.from_encoder_decoder_configs(*sides, tie_word_embeddings=False)
         except (TypeError, ValueError) as error:
-            fix = "Name checkpoints of encoders, e.g. of BERT."
-            raise ConfigError(Mistake("model", "two sides that fit", one_line(error), fix)) from error
+            text = f"{KEY}.encoder and {KEY}.decoder cannot be combined: {one_line(error, 200)}"
+            raise ConfigError(Problem("model", text, "choose two checkpoints of encoders, e.g. of BERT")) from error
 
     def load_processor(self, kind: str, config: PretrainedConfig) -> Any:  # noqa: ARG002 (texts only)
         """Load the encoder's tokenizer, and set the special tokens of the config.
@@ -100,9 +100,8 @@ class EncoderDecoder(Model):
             with only_errors():  # transformers reports for each side that its config is now the shared one
                 network = EncoderDecoderModel(encoder=encoder, decoder=decoder, config=config)
         except ValueError as error:
-            fix = "Name a checkpoint of an encoder, e.g. of BERT."
-            expected = "a network that can look at an encoder"
-            raise ConfigError(Mistake("model.decoder", expected, one_line(error, 300), fix)) from error
+            text = f"{KEY}: {decoder_name!r} cannot have cross-attention: {one_line(error, 200)}"
+            raise ConfigError(Problem("model.decoder", text, "choose a checkpoint of BERT or RoBERTa")) from error
         # This warning appears in every run since 2021, and is about models that were trained before.
         warnings.filterwarnings("ignore", "Version v4.12.0 introduces a better way", FutureWarning)
         special = ("decoder_start_token_id", "eos_token_id", "pad_token_id")

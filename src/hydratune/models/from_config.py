@@ -24,12 +24,13 @@ from hydratune.models.base import (
     unknown_fields,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 BYTES = "bytes"
+_COMMON_TYPES = "common model types: bert, gpt2, llama, t5, vit"
 
 
 @dataclass(kw_only=True)
@@ -54,7 +55,8 @@ class FromConfig(Model):
         yield from super().check()
         yield from remote_code.fields(self.config)
         if self.tokenizer is None and self.image_processor is None:
-            yield Mistake("tokenizer", "a hub id, a directory or bytes", "none", "Set model.tokenizer=bytes.")
+            hint = f"set {KEY}=bytes, or to a Hub ID or a directory"
+            yield Problem("tokenizer", f"{KEY} is required, or image_processor for images", hint)
         elif self.tokenizer not in (None, BYTES):
             yield from check_name("tokenizer", str(self.tokenizer), file="tokenizer_config.json")
 
@@ -69,18 +71,16 @@ class FromConfig(Model):
         from transformers import CONFIG_MAPPING, AutoConfig
 
         if self.model_type not in CONFIG_MAPPING:
-            fix = did_you_mean(self.model_type, CONFIG_MAPPING, "Set model.model_type=gpt2.")
-            raise ConfigError(
-                Mistake("model.model_type", "a kind of network of transformers", repr(self.model_type), fix)
-            )
+            hint = similar("model type", self.model_type, CONFIG_MAPPING, _COMMON_TYPES, f"{KEY}=")
+            raise ConfigError(Problem("model.model_type", f"unknown model type {self.model_type!r}", hint))
         defaults = AutoConfig.for_model(self.model_type)
         if unknown := {name: value for name, value in self.config.items() if not hasattr(defaults, name)}:
             raise unknown_fields(defaults, unknown)
         try:
             config = AutoConfig.for_model(self.model_type, **self.config)
         except (StrictDataclassError, TypeError, ValueError) as error:
-            fix = "Change the fields below model.config."
-            raise ConfigError(Mistake("model.config", f"fields of {self.model_type}", one_line(error), fix)) from error
+            text = f"{KEY} has invalid values for {self.model_type}: {one_line(error, 200)}"
+            raise ConfigError(Problem("model.config", text)) from error
         if self.dropout is not None:
             set_dropout(config, self.dropout)
         return config
@@ -90,8 +90,8 @@ class FromConfig(Model):
         if kind == "image_processor":
             return self._make_image_processor(config)
         if self.tokenizer is None:
-            fix = "Set model.tokenizer=bytes."
-            raise ConfigError(Mistake("model.tokenizer", "a tokenizer, since the task reads text", "none", fix))
+            hint = f"set {KEY}=bytes, or to a Hub ID or a directory"
+            raise ConfigError(Problem("model.tokenizer", f"{KEY} is required, since the task reads text", hint))
         tokenizer = byte_tokenizer() if self.tokenizer == BYTES else load_tokenizer("model.tokenizer", self.tokenizer)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
@@ -110,6 +110,7 @@ class FromConfig(Model):
     def _make_image_processor(self, config: PretrainedConfig) -> Any:
         """Create the image processor through temporary checkpoint files, by which transformers chooses its class."""
         from transformers import AutoImageProcessor
+        from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
         with tempfile.TemporaryDirectory() as folder, only_errors():
             config.save_pretrained(folder)
@@ -117,19 +118,18 @@ class FromConfig(Model):
             try:
                 processor = AutoImageProcessor.from_pretrained(folder)
             except (OSError, TypeError, ValueError) as error:
-                got, fix = f"{self.model_type}: {one_line(error, 300)}", "Set model.model_type=vit."
-                raise ConfigError(Mistake("model", "a network that reads images", got, fix)) from error
+                text = f"no image processor can be created for {self.model_type}: {one_line(error, 200)}"
+                hint = f"set {KEY}.model_type=vit" if self.model_type not in IMAGE_PROCESSOR_MAPPING_NAMES else ""
+                raise ConfigError(Problem("model", text, hint)) from error
         arguments = processor.valid_kwargs.__annotations__
-        expected = f"an argument of {type(processor).__name__}"
-        if unknown := [name for name in self.image_processor or {} if name not in arguments]:
-            raise ConfigError(
-                *(
-                    Mistake(
-                        f"model.image_processor.{name}", expected, repr(name), did_you_mean(name, arguments, "Drop it.")
-                    )
-                    for name in unknown
-                )
-            )
+        problems = []
+        for name in self.image_processor or {}:
+            if name not in arguments:
+                hint = similar("argument", name, arguments, prefix="model.image_processor.")
+                text = f"{type(processor).__name__} has no argument {name!r}"
+                problems.append(Problem(f"model.image_processor.{name}", text, hint))
+        if problems:
+            raise ConfigError(*problems)
         return processor
 
     def load_network(

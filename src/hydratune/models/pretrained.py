@@ -22,12 +22,12 @@ from hydratune.models.base import (
     unknown_fields,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-KEY = "model.pretrained_model_name_or_path"
+NAME_KEY = "model.pretrained_model_name_or_path"
 
 
 @dataclass(kw_only=True)
@@ -72,7 +72,7 @@ class Pretrained(Model):
         from transformers import AutoConfig
 
         try:
-            with hub.loading(KEY, self.pretrained_model_name_or_path):
+            with hub.loading(NAME_KEY, self.pretrained_model_name_or_path):
                 config, unknown = AutoConfig.from_pretrained(
                     self.pretrained_model_name_or_path,
                     **self._source(),
@@ -80,8 +80,8 @@ class Pretrained(Model):
                     **self.config,
                 )
         except StrictDataclassError as error:
-            fix = "Change the fields below model.config."
-            raise ConfigError(Mistake("model.config", "values of the fields' types", one_line(error), fix)) from error
+            text = f"{KEY} has invalid values for {self.pretrained_model_name_or_path}: {one_line(error, 200)}"
+            raise ConfigError(Problem("model.config", text)) from error
         if unknown:
             raise unknown_fields(config, unknown)
         if self.dropout is not None:
@@ -98,8 +98,8 @@ class Pretrained(Model):
             key, tokenizer = "model.tokenizer", load_tokenizer("model.tokenizer", self.tokenizer)
         else:
             key, tokenizer = (
-                KEY,
-                load_tokenizer(KEY, self.pretrained_model_name_or_path, self.revision, self.trust_remote_code),
+                NAME_KEY,
+                load_tokenizer(NAME_KEY, self.pretrained_model_name_or_path, self.revision, self.trust_remote_code),
             )
         self.notes += check_fit(tokenizer, config, key)
         if tokenizer.pad_token is None:  # GPT-2 and similar models were trained without padding
@@ -111,7 +111,7 @@ class Pretrained(Model):
     def _load_image_processor(self) -> Any:
         from transformers import AutoImageProcessor
 
-        with hub.loading(KEY, self.pretrained_model_name_or_path), only_errors():
+        with hub.loading(NAME_KEY, self.pretrained_model_name_or_path), only_errors():
             return AutoImageProcessor.from_pretrained(self.pretrained_model_name_or_path, **self._source())
 
     def load_network(
@@ -125,7 +125,7 @@ class Pretrained(Model):
         for name, value in head.items():
             setattr(config, name, value)
         path, options = self.pretrained_model_name_or_path, {}
-        with hub.loading(KEY, path), quantizing(quantization), attention(self.attn_implementation), only_errors():
+        with hub.loading(NAME_KEY, path), quantizing(quantization), attention(self.attn_implementation), only_errors():
             if quantization is not None:
                 quantization.llm_int8_skip_modules = self._whole(auto_model, config)
                 options = {"quantization_config": quantization}
@@ -133,9 +133,9 @@ class Pretrained(Model):
         reshaped = {name: shapes for name, *shapes in sorted(loading_info["mismatched_keys"])}
         for name, (checkpoint_shape, config_shape) in reshaped.items():
             if name.startswith(f"{network.base_model_prefix}."):
-                got = f"{name} of {tuple(checkpoint_shape)} in the checkpoint"
-                fix = "Leave model.config as the checkpoint has it."
-                raise ConfigError(Mistake("model.config", f"weights of shape {tuple(config_shape)}", got, fix))
+                shapes = f"{tuple(checkpoint_shape)} in the checkpoint to {tuple(config_shape)}"
+                hint = f"remove from {KEY} the fields that change sizes"
+                raise ConfigError(Problem("model.config", f"{KEY} changes the shape of {name} from {shapes}", hint))
         commit = hub.commit(path, self.revision) if is_hub_id(path) else None
         return self.freeze_and_log(Network(network, tuple(sorted({*loading_info["missing_keys"], *reshaped})), commit))
 
@@ -145,7 +145,7 @@ class Pretrained(Model):
         """Load the model; return it with the weights that the checkpoint lacks or has in another shape."""
         import transformers
 
-        hub.check_no_adapter(KEY, self.pretrained_model_name_or_path, self.revision)
+        hub.check_no_adapter(NAME_KEY, self.pretrained_model_name_or_path, self.revision)
         return getattr(transformers, auto_model).from_pretrained(
             self.pretrained_model_name_or_path,
             config=config,

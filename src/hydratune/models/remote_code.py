@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import KEY, Problem, invalid_value
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Fields of a model's config that name code, or arguments of `from_pretrained` that name its location.
@@ -20,27 +20,30 @@ _CODE_FIELDS = (
 def remote(repo_id: str, revision: str | None) -> Iterator[Problem]:
     """Yield an error if code of a repository lacks a pinned commit, or a permission that no config can give."""
     if Path(repo_id).exists():
-        fix = "Leave it out; make the directory's code a package of your own and list that."
-        yield Mistake("trust_remote_code", "false for a directory, whose code has no commit", "true", fix)
+        text = f"{KEY}=true is not possible for a directory, since its code has no commit to pin"
+        hint = f"set {KEY}=false\nto run the code, install it as a package and add that to the allow-list"
+        yield Problem("trust_remote_code", text, hint)
     elif not _COMMIT.fullmatch(str(revision)):
-        fix = "Read the code, and name the commit that you have read."
-        yield Mistake("revision", "a commit of 40 hex digits, since its code is to run", repr(revision), fix)
+        requirement = "the 40 hex digits of a commit if its code may run"
+        hint = "review the code, and set the commit that you reviewed"
+        yield invalid_value("revision", requirement, repr(revision), hint)
     elif (name := f"{repo_id}@{revision}") not in allowlist.user_allowlist():
-        fix = allowlist.how_to_allow(name)
-        yield Mistake("trust_remote_code", "false, or a permission outside of configs", "true", fix)
+        text = f"{KEY}=true needs {name} on the allow-list"
+        yield Problem("trust_remote_code", text, allowlist.how_to_allow(name))
 
 
 def kernel(implementation: str | None) -> Iterator[Problem]:
     """Yield an error if transformers would download code to compute attention."""
     if implementation is not None and "/" in implementation:
-        fix = "Set model.attn_implementation=sdpa."
-        yield Mistake("attn_implementation", "a kernel of the installed packages", repr(implementation), fix)
+        text = f"{KEY}={implementation!r} would download code from the Hub"
+        yield Problem("attn_implementation", text, f"set {KEY}=sdpa or null")
 
 
 def fields(config: Mapping[str, Any], key: str = "config") -> Iterator[Problem]:
     """Yield an error for each field of a model's config, or of a config inside it, that would name code."""
     for name, value in config.items():
         if str(name).startswith("_") or name in _CODE_FIELDS:
-            yield Mistake(f"{key}.{name}", "a field that holds no code", repr(name), "Leave it out.")
+            reason = "it is a private field" if str(name).startswith("_") else "it can load code"
+            yield Problem(f"{key}.{name}", f"{KEY} is not allowed: {reason}", f"remove {KEY}")
         elif isinstance(value, Mapping):
             yield from fields(value, f"{key}.{name}")

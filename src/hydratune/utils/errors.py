@@ -172,7 +172,7 @@ def did_you_mean(
     return f"a similar {kind} exists: {prefix}{close}" if close else otherwise
 
 
-def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "") -> str:
+def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "", prefix: str = "") -> str:
     """Return the hint for an unknown name: an option that is similar to it, else `otherwise`, else up to eight options.
 
     Args:
@@ -180,6 +180,7 @@ def similar(kind: str, name: object, options: Iterable[str], otherwise: str = ""
         name: Unknown name.
         options: Valid names.
         otherwise: Hint if no option is similar.
+        prefix: Text before the similar option, so that it can be pasted, e.g. `model.config.`.
 
     Example:
         >>> similar("metric", "acuracy", ["accuracy", "f1"])
@@ -189,7 +190,7 @@ def similar(kind: str, name: object, options: Iterable[str], otherwise: str = ""
     """
     names = list(options)
     if close := nearest(name, names):
-        return f"a similar {kind} exists: {close}"
+        return f"a similar {kind} exists: {prefix}{close}"
     return otherwise or (f"available {kind}s: {', '.join(names)}" if 0 < len(names) <= _MOST_OPTIONS else "")
 
 
