@@ -1,9 +1,12 @@
 """`hydratune ui` serves the store of a run on loopback, and to nobody else."""
 
 import json
+import socket
+import sys
 
 import pytest
 
+from hydratune.cli import ui
 from hydratune.cli.ui import pointers
 from hydratune.tracking.client import connect
 from hydratune.utils.errors import ConfigError
@@ -36,6 +39,41 @@ def test_a_run_is_recorded_by_a_server(train, toy, store):
         assert run.info.status == "FINISHED"
         assert run.data.metrics["test/accuracy"] == result.metrics["test_accuracy"]
         assert {"config.yaml", "metrics.json"} <= {file.path for file in client.list_artifacts(run.info.run_id)}
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "key"),
+    [
+        ("127.0.0.1", None, "--port"),  # None is a port of another program
+        ("localhost", None, "--port"),
+        ("127.0.0.1", 65536, "--port"),
+        ("127.0.0.1", -1, "--port"),
+        ("192.0.2.1", 5000, "--host"),  # an address of documentation, which no machine has
+        ("nowhere.invalid", 5000, "--host"),
+    ],
+)
+def test_ui_reports_an_address_where_it_cannot_listen(monkeypatch, capsys, host, port, key):
+    """MLflow's server would log the reason among other messages, and the printed address would be another program's."""
+    monkeypatch.setattr(ui, "existing", lambda *_: pytest.fail("the store was opened"))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1] if port is None else port
+        with pytest.raises(ConfigError) as caught:
+            ui.main(["--host", host, "--port", str(number), "--without-authentication"])
+    assert [problem.key for problem in caught.value.problems] == [key]
+    assert not capsys.readouterr().out
+
+
+def test_ui_reuses_a_port_right_after_a_server(monkeypatch):
+    """Connections of a server that has ended do not count."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()  # waits in TIME_WAIT
+    opened = []
+    monkeypatch.setattr(ui, "existing", lambda *_: opened.append(1) or sys.exit())
+    with pytest.raises(SystemExit):
+        ui.main(["--port", str(port)])
+    assert opened
 
 
 def test_the_runs_of_a_sweep(own_directory):

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 from types import SimpleNamespace
 
@@ -200,11 +201,13 @@ def test_a_sweeps_directory(eight_runs, monkeypatch, capsys):
     sweep = eight_runs[0].parent
     own = json.loads((sweep / "mlflow.json").read_text())
     monkeypatch.setattr(ui, "_become_server", lambda *_: None)
-    ui.main([str(sweep)])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    ui.main([str(sweep), "--port", str(port)])
     out = capsys.readouterr().out
     assert f"/runs/{own['run_id']}?workflowType=machine_learning" in out
     page = sweep_page(connect(own["uri"]), own["experiment_id"], own["run_id"])
-    assert f"the 8 runs side by side: http://127.0.0.1:5000{page}" in out
+    assert f"the 8 runs side by side: http://127.0.0.1:{port}{page}" in out
     assert len(pointers(sweep)) == 8
     drawn = {one.path for one in connect(own["uri"]).list_artifacts(own["run_id"], "report")}
     assert {"report/parallel_coordinates.png", "report/report.html"} <= drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -16,7 +17,7 @@ from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.runs_view import TRAINING, runs_page, sweep_page
 from hydratune.utils import process
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Mistake, Problem, invalid_value
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _CREDENTIALS = (
     *("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_AUTH"),
     *("MLFLOW_TRACKING_AWS_SIGV4", "MLFLOW_TRACKING_CLIENT_CERT_PATH"),
 )
+# Number of an error of the operating system -> what to do.
+_PORT_HINTS = {errno.EADDRINUSE: "use another port, e.g. --port 5001", errno.EACCES: "use a port from 1024"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,6 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     pointer = run_pointers[0]
     uri = pointer["uri"] if args.run else typed_uri(pointer["uri"])
     remote = uri.startswith("http")
+    if not remote:
+        _check_port(args.host, args.port)
     base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(args.host)}:{args.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
     client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
@@ -97,6 +102,36 @@ def _check_host(host: str, allowed: bool) -> None:
         fix = f"Reach it by ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}, or add --without-authentication."
         got = f"{host!r}, where anybody could read, change and delete every run"
         raise ConfigError(Mistake("--host", "an address of this machine alone", got, fix))
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise ConfigError if the server could not listen: its own error is between its log messages, and it exits with 0.
+
+    The printed address would also be that of another program.
+    """
+    if not 0 < port < 2**16:
+        raise ConfigError(invalid_value("--port", "a port from 1 to 65535", port))
+    errors: list[OSError] = []
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        addresses, errors = [], [error]
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                if family == socket.AF_INET6:
+                    listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                listener.bind(address)
+        except OSError as error:
+            errors.append(error)
+    for error in errors:
+        if error.errno in _PORT_HINTS or len(errors) >= len(addresses):
+            key, hint = "--host", "use an address of this machine"
+            if error.errno in _PORT_HINTS:
+                key, hint = "--port", _PORT_HINTS[error.errno]
+            text = f"the server cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
+            raise ConfigError(Problem(key, text, hint)) from error
 
 
 def _is_loopback(host: str) -> bool:
