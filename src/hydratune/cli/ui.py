@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -111,11 +111,23 @@ def _check_port(host: str, port: int) -> None:
     """
     if not 0 < port < 2**16:
         raise ConfigError(invalid_value("--port", "a port from 1 to 65535", port))
-    errors: list[OSError] = []
+    results = [*_listen(host, port)]
+    errors = [result for result in results if result]
+    port_errors = [error for error in errors if error.errno in _PORT_HINTS]
+    if port_errors or len(errors) == len(results):
+        error = (port_errors or errors)[0]
+        text = f"the server cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
+        hint = _PORT_HINTS.get(error.errno or 0, "use an address of this machine")
+        raise ConfigError(Problem("--port" if port_errors else "--host", text, hint)) from error
+
+
+def _listen(host: str, port: int) -> Iterator[OSError | None]:
+    """Listen on each address of a host for a moment; yield the error of each, or None."""
     try:
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        addresses, errors = [], [error]
+        yield error
+        return
     for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as listener:
@@ -124,14 +136,9 @@ def _check_port(host: str, port: int) -> None:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(address)
         except OSError as error:
-            errors.append(error)
-    for error in errors:
-        if error.errno in _PORT_HINTS or len(errors) >= len(addresses):
-            key, hint = "--host", "use an address of this machine"
-            if error.errno in _PORT_HINTS:
-                key, hint = "--port", _PORT_HINTS[error.errno]
-            text = f"the server cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}"
-            raise ConfigError(Problem(key, text, hint)) from error
+            yield error
+        else:
+            yield None
 
 
 def _is_loopback(host: str) -> bool:
