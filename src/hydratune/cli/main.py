@@ -43,6 +43,7 @@ VERBS = {
     "push": "hydratune.cli.push:main",
     "ui": "hydratune.cli.ui:main",
     "sync": "hydratune.cli.sync:main",
+    "clean": "hydratune.cli.clean:main",
     "trust": "hydratune.config.trust:main",
 }
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory

@@ -1,0 +1,116 @@
+"""`hydratune clean`: remove checkpoints of finished runs, unfinished runs, and caches, after asking."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydratune.data.cache import cache_dir
+from hydratune.evaluation.run_list import FINISHED, FOLDERS, RUNNING, find_runs, run_status
+from hydratune.sweep.plan import PLAN
+from hydratune.utils import clock
+from hydratune.utils.arguments import ArgumentParser
+from hydratune.utils.errors import FAILED, ConfigError, Problem
+from hydratune.utils.files import CHECKPOINTS, try_lock
+
+_UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}  # seconds
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A folder to remove.
+
+    Args:
+        path: The folder.
+        run: Directory of the run that it belongs to; None for a cache.
+    """
+
+    path: Path
+    run: Path | None = None
+
+    def size(self) -> int:
+        """Return the bytes of its files; files with several links count once for each."""
+        return sum(os.lstat(Path(folder, name)).st_size for folder, _, names in os.walk(self.path) for name in names)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """List what would be removed, ask, and remove it; return the exit code."""
+    parser = ArgumentParser(prog="hydratune clean", description=__doc__)
+    folder_help = f"folder to search for runs [default: {' and '.join(FOLDERS)}]"
+    parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, help=folder_help)
+    checkpoints_help = "checkpoints of finished runs; their model folders remain"
+    parser.add_argument("--checkpoints", action="store_true", help=checkpoints_help)
+    runs_help = "failed and interrupted runs, except those of sweeps; MLflow keeps its records"
+    parser.add_argument("--unfinished", action="store_true", help=runs_help)
+    parser.add_argument("--cache", action="store_true", help="tokenized datasets, which runs compute again")
+    age_help = "only runs that began at least this long ago, e.g. 12h, 30d, or 8w [default: all]"
+    parser.add_argument("--older-than", metavar="AGE", default="0h", help=age_help)
+    parser.add_argument("-y", "--yes", action="store_true", help="remove without asking")
+    args = parser.parse_args(arguments)
+    if not (args.checkpoints or args.unfinished or args.cache):
+        parser.error("choose --checkpoints, --unfinished, or --cache")
+    before = clock.time() - _seconds(args.older_than)
+    candidates = [*_in_runs(args.folders or [*map(Path, FOLDERS)], before, args.checkpoints, args.unfinished)]
+    if args.cache and cache_dir().is_dir():
+        candidates.append(_Candidate(cache_dir()))
+    if not candidates:
+        print("nothing to remove")
+        return 0
+    sizes = [candidate.size() for candidate in candidates]
+    for candidate, size in zip(candidates, sizes, strict=True):
+        print(f"{size / _MIB:10,.1f} MiB  {candidate.path}")
+    print(f"{sum(sizes) / _MIB:10,.1f} MiB  in {len(candidates)} folders")
+    if not args.yes and not _confirmed():
+        print("nothing was removed", file=sys.stderr)
+        return FAILED
+    removed = [candidate for candidate in candidates if _remove(candidate)]
+    print(f"removed {len(removed)} folders")
+    return 0
+
+
+def _seconds(age: str) -> float:
+    match = re.fullmatch(r"(\d+)([hdw])", age)
+    if not match:
+        raise ConfigError(Problem("--older-than", f"--older-than must be a number of h, d, or w, not {age!r}"))
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinished: bool) -> Iterator[_Candidate]:
+    """Yield the folders of runs that began before a time."""
+    for directory in find_runs(folders):
+        run = run_status(directory)
+        is_trial = any((parent / PLAN).is_file() for parent in directory.parents[:2])
+        if run.started > before or run.state == RUNNING:
+            continue
+        folder = directory / CHECKPOINTS
+        if checkpoints and run.state == FINISHED and folder.is_dir() and not folder.is_symlink():
+            yield _Candidate(folder, directory)
+        if unfinished and run.state != FINISHED and not is_trial:
+            yield _Candidate(directory, directory)
+
+
+def _confirmed() -> bool:
+    """Ask on a terminal; elsewhere, nobody can answer."""
+    if not sys.stdin.isatty():
+        print("not a terminal: add --yes to remove them", file=sys.stderr)
+        return False
+    return input("remove them? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _remove(candidate: _Candidate) -> bool:
+    """Remove a folder, unless its run has been resumed meanwhile; return whether it was removed."""
+    if candidate.run is None:
+        shutil.rmtree(candidate.path)
+        return True
+    with try_lock(candidate.run) as is_free:
+        if is_free:
+            shutil.rmtree(candidate.path)
+        else:
+            print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)
+    return is_free

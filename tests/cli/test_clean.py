@@ -1,0 +1,101 @@
+"""`clean`: what it removes, and what it never removes."""
+
+import os
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from hydratune.cli.main import dispatch
+from hydratune.sweep.plan import PLAN
+from hydratune.utils.errors import FAILED, ConfigError
+from hydratune.utils.files import try_lock
+
+DAY = 86_400
+
+
+@pytest.fixture
+def make_run(own_directory):
+    """Makes the directory of a run with checkpoints that began so many days ago."""
+
+    def make(path, is_finished, days=0):
+        directory = own_directory / path
+        for folder in (".hydra", "checkpoints/checkpoint-1", "model"):
+            (directory / folder).mkdir(parents=True)
+        (directory / "checkpoints/checkpoint-1/weights").write_bytes(b"x" * 1000)
+        (directory / ".lock").touch()
+        began = (directory / ".lock").stat().st_mtime - days * DAY
+        os.utime(directory / ".lock", (began, began))
+        if is_finished:
+            (directory / "metrics.json").write_text('{"eval_loss": 1.0}')
+        return directory
+
+    return make
+
+
+def test_clean_removes_the_checkpoints_of_finished_runs_only(make_run):
+    """The model of a finished run stays, and so does everything that `resume` needs."""
+    finished, interrupted = make_run("outputs/a/1", True), make_run("outputs/a/2", False)
+    assert dispatch(["clean", "--checkpoints", "--yes"]) == 0
+    assert sorted(path.name for path in finished.iterdir()) == [".hydra", ".lock", "metrics.json", "model"]
+    assert (interrupted / "checkpoints/checkpoint-1/weights").is_file()
+
+
+def test_clean_removes_unfinished_runs_but_no_trials(make_run):
+    """A sweep resumes its trials itself."""
+    finished, interrupted = make_run("outputs/a/1", True), make_run("outputs/a/2", False)
+    trial, seed = make_run("multirun/s/0", False), make_run("multirun/s/1/seed=1", False)
+    (trial.parent / PLAN).write_text("{}")
+    assert dispatch(["clean", "--unfinished", "--yes"]) == 0
+    assert [path.is_dir() for path in (finished, interrupted, trial, seed)] == [True, False, True, True]
+
+
+def test_clean_leaves_newer_runs(make_run):
+    """`--older-than 2d` counts from the start of a run."""
+    old, new = make_run("outputs/a/1", False, days=3), make_run("outputs/a/2", False, days=1)
+    assert dispatch(["clean", "--unfinished", "--older-than", "2d", "--yes"]) == 0
+    assert [path.is_dir() for path in (old, new)] == [False, True]
+
+
+def test_clean_leaves_a_run_that_works(make_run):
+    """A process holds its lock."""
+    running = make_run("outputs/a/1", False)
+    with try_lock(running):
+        assert dispatch(["clean", "--unfinished", "--yes"]) == 0
+    assert running.is_dir()
+
+
+@pytest.mark.parametrize(("answer", "is_left"), [("y", False), ("", True), ("n", True)])
+def test_clean_asks_first(make_run, monkeypatch, answer, is_left):
+    """Without a yes, nothing is removed."""
+    run = make_run("outputs/a/1", False)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: answer)
+    assert dispatch(["clean", "--unfinished"]) == (FAILED if is_left else 0)
+    assert run.is_dir() == is_left
+
+
+def test_clean_removes_nothing_without_a_terminal(make_run, monkeypatch):
+    """Nobody can answer there."""
+    run = make_run("outputs/a/1", False)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: False))
+    assert dispatch(["clean", "--unfinished"]) == FAILED
+    assert run.is_dir()
+
+
+def test_clean_removes_the_cache_of_tokenized_rows(own_directory, monkeypatch):
+    """The directory that HYDRATUNE_CACHE names."""
+    monkeypatch.setenv("HYDRATUNE_CACHE", str(own_directory / "cache"))
+    (own_directory / "cache" / "tokenized").mkdir(parents=True)
+    (own_directory / "cache" / "tokenized" / "a.arrow").write_text("x")
+    assert dispatch(["clean", "--cache", "--yes"]) == 0
+    assert list(own_directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("age", ["2", "d", "-1d", "1.5d", "2y"])
+@pytest.mark.usefixtures("own_directory")
+def test_clean_rejects_an_age_without_a_unit(age):
+    """It could mean hours or days."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["clean", "--unfinished", f"--older-than={age}"])
+    assert [problem.key for problem in caught.value.problems] == ["--older-than"]
