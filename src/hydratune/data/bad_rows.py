@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hydratune.data.columns import BadRow, located, problems
+from hydratune.data.columns import BadRow, problems
 from hydratune.data.label_names import UnseenLabels, split_unseen, unseen_counts
 from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import head, is_stream, length
@@ -68,7 +68,7 @@ def _bad_rows(
     samples = {split: head(rows) if is_stream(rows) else rows for split, rows in splits.items() if length(rows) != 0}
     if "train" not in samples:
         return []
-    bad = located(task.bad_rows(type(splits)(samples), label_names), raw.locate)
+    bad = raw.located(task.bad_rows(type(splits)(samples), label_names))
     if is_stream(splits["train"]) and drop:  # the stream drops its own bad rows while it is read
         bad = [bad_row for bad_row in bad if bad_row.split != "train"]
     return [replace(bad_row, unseen_label=bad_row.unseen_label and bad_row.split != "train") for bad_row in bad]
@@ -82,4 +82,4 @@ def _log_counts(bad: Sequence[BadRow], bad_line_counts: dict[str, int]) -> None:
     }
     if total := sum(counts.values()):
         per_split = ", ".join(f"{count:,} of {split}" for split, count in counts.items() if count)
-        log.warning("data: %s bad rows were dropped: %s", f"{total:,}", per_split)
+        log.warning("data: %s invalid rows are skipped: %s", f"{total:,}", per_split)

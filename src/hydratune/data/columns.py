@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.utils.errors import Mistake, Problem, did_you_mean, one_of, setting
+from hydratune.utils.errors import KEY, Problem, setting, similar
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -18,6 +18,7 @@ ONE_COLUMN = ("text", "label", "number")  # kinds that cannot be combined from s
 LISTS = ("texts", "labels")  # kinds of columns that hold lists
 SHOWN = 10  # number of bad rows that a message shows; all are counted
 MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # common markers of a missing value
+COLUMN = "\ue001"  # stands for the name of the column in the text of a bad row
 BRACKETS = "brackets"  # replaces a separator if cells are lists as JSON or Python writes them
 _SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, most likely first
 _LOOKED_AT = 1000  # number of cells that are searched for a separator
@@ -49,9 +50,9 @@ class BadRow:
         split: Split that the row is in.
         row: Number of the row in the split as read, from 0; None for a line that is not a row.
         column: The task's name of the invalid column; empty for the row as a whole.
-        expected: Description of a valid value.
-        got: Description of the invalid value.
-        fix: Description of the fix.
+        text: What is wrong, with `COLUMN` for the name of the column, and the shortened `repr` of the invalid value.
+        hint: How to fix it; empty if the text says enough.
+        value: The shortened `repr` of the invalid value alone; empty if the row is invalid as a whole.
         where: File and line; empty if unknown.
         unseen_label: Whether the only error is a label that the model will not have.
     """
@@ -59,22 +60,36 @@ class BadRow:
     split: str
     row: int | None
     column: str
-    expected: str
-    got: str
-    fix: str
+    text: str
+    hint: str = ""
+    value: str = ""
     where: str = ""
     unseen_label: bool = False
 
+    @property
+    def reason(self) -> str:
+        """What is wrong, with the task's name of the column if `located` did not insert the data's name."""
+        return self.text.replace(COLUMN, repr(self.column))
+
+    @property
+    def place(self) -> str:
+        """File and line, or the number of the row in its split if these are unknown."""
+        return self.where or f"row {(self.row or 0) + 1} of {self.split}"
+
     def problem(self) -> Problem:
         """Return the row as an error."""
-        where = self.where or f"row {(self.row or 0) + 1} of {self.split}"
         key = f"dataset.columns.{self.column}" if self.column else "dataset"
-        return Mistake(key, self.expected, f"{self.got} at {where}", self.fix)
+        return Problem(key, self.reason, self.hint, source=self.place)
 
+    def located(self, where: str, data_columns: Sequence[str] = ()) -> BadRow:
+        """Return the row with its place, and with the data's names of the column in its text.
 
-def located(bad: Iterable[BadRow], locate: Callable[[str, int], str]) -> list[BadRow]:
-    """Return the same rows with file and line."""
-    return [replace(bad_row, where=bad_row.where or locate(bad_row.split, bad_row.row or 0)) for bad_row in bad]
+        Args:
+            where: File and line.
+            data_columns: Columns of the data that the column was read from; empty to keep the task's name.
+        """
+        names = ", ".join(map(repr, data_columns)) or repr(self.column)
+        return replace(self, where=self.where or where, text=self.text.replace(COLUMN, names))
 
 
 def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
@@ -84,9 +99,15 @@ def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
     counts = Counter(split for split, _, _ in rows)
     per_split = ", ".join(f"{counts[split]:,} of {sizes[split]:,} in {split}" for split in sizes if counts[split])
     more = f"; the first {SHOWN} are shown" if len(bad) > SHOWN else ""
-    fix = "Correct them, or skip them with dataset.on_bad_rows=skip."
-    total = Mistake("dataset", "no invalid rows", f"{len(rows):,}: {per_split}{more}", fix)
-    return [*(bad_row.problem() for bad_row in bad[:SHOWN]), total]
+    hint = f"fix them, or skip them with {KEY}.on_bad_rows=skip"
+    return [*first_problems(bad), Problem("dataset", f"invalid rows: {per_split}{more}", hint)]
+
+
+def first_problems(bad: Sequence[BadRow]) -> list[Problem]:
+    """Return errors for the first ten bad rows; a hint that several of them share is given once."""
+    shown = [bad_row.problem() for bad_row in bad[:SHOWN]]
+    hints = [problem.hint for problem in shown]
+    return [replace(problem, hint="" if problem.hint in hints[:i] else problem.hint) for i, problem in enumerate(shown)]
 
 
 def preview(value: Any) -> str:
@@ -110,8 +131,7 @@ def unknown_columns(columns: Iterable[str], wanted: Iterable[str]) -> Iterator[P
     wanted = [*wanted]
     for name in columns:
         if name not in wanted:
-            fix = did_you_mean(name, wanted, "Leave it out.")
-            yield Mistake(f"columns.{name}", one_of(wanted), repr(name), fix)
+            yield Problem(f"columns.{name}", f"{KEY} is not a column of the task", similar("column", name, wanted))
 
 
 # --- kinds of columns ------------------------------------------------------------------------------------
@@ -125,21 +145,21 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Problem | Non
         return None
     key, dtype = f"dataset.columns.{name}", getattr(feature, "dtype", str(feature))
     dtype = dtype if len(dtype) <= _VALUE_LENGTH else f"{dtype[:_VALUE_LENGTH]}..."
-    got, fix = f"values of type {dtype}", f"Name a column of {column_kind.said} in {key}."
+    example, hint = "", ""
     if kind == "label" and _is_number(feature):
-        fix += " Numbers with a fraction are for task=regression."
+        hint = "set task=regression for numbers with a fraction"
     if kind in LISTS and (_is_text(feature) or (kind == "labels" and _is_label(feature))):
-        got += f" such as {preview(value)}" if (value := next((cell for cell in rows[name] if cell), None)) else ""
-        fix = f"Name a column of {column_kind.said} in {key}, with one row for each list."
+        example = f" such as {preview(value)}" if (value := next((cell for cell in rows[name] if cell), None)) else ""
+        hint = "store one list per row"
         if separator := _separator(kind, rows[name]):
-            argument = setting("dataset.list_separator", separator)
-            fix = f"Set {argument} for lists in one cell, or name a column of {column_kind.said} in {key}."
+            hint = f"set {setting('dataset.list_separator', separator)} for lists in one cell"
     if kind == "number" and _is_text(feature) and (value := next((cell for cell in rows[name] if cell), None)):
-        got += f" such as {preview(value)}"
+        example = f" such as {preview(value)}"
         if _DECIMAL_COMMA.fullmatch(value):
-            fix = "Set dataset.decimal=, for numbers with a decimal comma."
-            fix += " Remove commas that separate thousands." if _THOUSANDS.fullmatch(value) else ""
-    return Mistake(key, f"{column_kind.said} in {split}", got, fix)
+            hint = "set dataset.decimal=, for numbers with a decimal comma"
+            hint += "\nremove commas that separate thousands" if _THOUSANDS.fullmatch(value) else ""
+    text = f"{KEY} must name a column of {column_kind.said}; in {split}, it has {dtype} values{example}"
+    return Problem(key, text, hint)
 
 
 def _separator(kind: str, cells: Iterable[Any]) -> str | None:
@@ -167,8 +187,20 @@ def bad_values(kind: str, split: str, name: str, rows: Dataset) -> Iterator[BadR
     suspects = column_kind.suspects(column) if column_kind.suspects else pa.compute.is_null(column)
     for row in pa.compute.indices_nonzero(suspects).to_pylist():
         value = column[row].as_py()
-        got = "no value" if value is None else preview(value)
-        yield BadRow(split, row, name, f"{column_kind.one} in every row", got, "Fill it in or drop the row.")
+        yield BadRow(split, row, name, _why_bad(kind, value), value=preview(value))
+
+
+def _why_bad(kind: str, value: Any) -> str:
+    """Return what is wrong with an invalid value of a column, with `COLUMN` for its name."""
+    if value is None:
+        return f"missing {COLUMN}"
+    if kind == "number":
+        return f"{COLUMN} is not a finite number: {value!r}"
+    if value in ("", []):
+        return f"empty {COLUMN}"
+    if isinstance(value, str):
+        return f"blank {COLUMN}: {preview(value)}"
+    return f"{COLUMN} has {'a missing' if None in value else 'an empty'} element: {preview(value)}"
 
 
 class ColumnKind(NamedTuple):
@@ -176,13 +208,11 @@ class ColumnKind(NamedTuple):
 
     Args:
         said: Plural name, for messages.
-        one: Singular name, for messages.
         fits: Function that returns whether a feature of `datasets` can hold this kind.
         suspects: Arrow column -> boolean column of invalid values; None if only nulls are invalid.
     """
 
     said: str
-    one: str
     fits: Callable[[Any], bool]
     suspects: Callable[[Any], Any] | None = None
 
@@ -265,17 +295,12 @@ def _none_suspect(column: Any) -> Any:
 
 
 KINDS: dict[str, ColumnKind] = {
-    "text": ColumnKind("texts", "a text", _is_text, _blank),
-    "texts": ColumnKind("lists of texts", "a list of texts", lambda f: _is_text(_inside(f)), _empty),
-    "references": ColumnKind(
-        "texts, or lists of texts",
-        "a text, or a list of texts,",
-        lambda f: _is_text(f) or _is_text(_inside(f)),
-        _no_references,
-    ),
-    "label": ColumnKind("strings, whole numbers or truth values", "a label", _is_label, _no_label),
-    "labels": ColumnKind("lists of labels", "a list of labels", lambda f: _is_element(_inside(f)), _has_null),
-    "number": ColumnKind("numbers", "a finite number", _is_number, _not_finite),
-    "any": ColumnKind("values", "a value", lambda _: True),
-    "optional": ColumnKind("values", "a value", lambda _: True, _none_suspect),
+    "text": ColumnKind("texts", _is_text, _blank),
+    "texts": ColumnKind("lists of texts", lambda f: _is_text(_inside(f)), _empty),
+    "references": ColumnKind("texts or lists of texts", lambda f: _is_text(f) or _is_text(_inside(f)), _no_references),
+    "label": ColumnKind("texts, integers, or booleans", _is_label, _no_label),
+    "labels": ColumnKind("lists of labels", lambda f: _is_element(_inside(f)), _has_null),
+    "number": ColumnKind("numbers", _is_number, _not_finite),
+    "any": ColumnKind("values", lambda _: True),
+    "optional": ColumnKind("values", lambda _: True, _none_suspect),
 }

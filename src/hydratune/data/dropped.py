@@ -63,6 +63,4 @@ class DroppedRows:
 
 
 def _as_json(bad: BadRow) -> dict[str, Any]:
-    place = bad.where or (None if bad.row is None else f"row {bad.row + 1} of {bad.split}")
-    column = f" in {bad.column}" if bad.column else ""
-    return {"split": bad.split, "place": place, "reason": f"expected {bad.expected}{column}", "value": bad.got}
+    return {"split": bad.split, "place": bad.place, "reason": bad.reason, "value": bad.value or None}

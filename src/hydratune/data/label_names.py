@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from hydratune.data.columns import MISSING, SHOWN, BadRow
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.data.columns import MISSING, SHOWN, BadRow, first_problems
+from hydratune.utils.errors import KEY, Problem, invalid_value
 
 # Names in the order of the ids, or value in the data -> name; None to take them from the data.
 LabelNames = Sequence[str] | Mapping[str, str] | None
@@ -53,11 +53,12 @@ def check_label_names(labels: Any) -> Iterator[Problem]:
     if names is None:
         return
     if not names or not all(isinstance(name, str) for name in names):
-        yield Mistake("labels", "names as text", repr(labels), "Set dataset.labels=[a,b], or null.")
+        requirement = "a list of names, or a mapping from values to names"
+        yield invalid_value("labels", requirement, repr(labels), f"set {KEY}=[a,b]")
     elif isinstance(labels, list) and len({*names}) != len(names):
-        yield Mistake("labels", "different names", repr(labels), "Name each label once.")
+        yield Problem("labels", f"{KEY} has duplicate names: {labels!r}")
     elif len({label_text(name) for name in names}) != len({*names}):
-        yield Mistake("labels", "different names", repr(labels), "Spell true and false in one way.")
+        yield Problem("labels", f"{KEY} has several spellings of true or false: {labels!r}", "use one spelling")
 
 
 def doubtful_names(
@@ -109,13 +110,14 @@ def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str])
         stripped = name.strip()
         if name == stripped or stripped not in names:
             continue
-        skip_fix = "set dataset.skip_initial_space=true for a csv or tsv file, " if name.lstrip() == stripped else ""
-        fix = (
-            f"Remove the spaces from the file, {skip_fix}or map each value to a name in dataset.labels. To have two "
-            "labels, list the names of all labels in dataset.labels."
+        skip_hint = ", or set dataset.skip_initial_space=true (csv and tsv files)" if name.lstrip() == stripped else ""
+        hints = (
+            f"remove the spaces from the file{skip_hint}",
+            "to merge the labels, map each value to a name in dataset.labels",
+            "to keep both labels, list the names of all labels in dataset.labels",
         )
-        got = f"{name!r} and {stripped!r} at {place(name)}"
-        yield Mistake(f"dataset.columns.{column}", "labels that differ in more than spaces around them", got, fix)
+        text = f"the labels {name!r} and {stripped!r} differ only in spaces"
+        yield Problem(f"dataset.columns.{column}", text, "\n".join(hints), source=place(name))
 
 
 def _is_list(name: str, names: set[str]) -> bool:
@@ -132,11 +134,14 @@ def check_fractions(names: Sequence[str], column: str) -> Iterator[Problem]:
     fractions = [name for name in numbers if _FRACTION.fullmatch(name)]
     if not fractions or not all(_NUMBER.fullmatch(name) for name in numbers):
         return
-    decimal_fix = " dataset.decimal=," if "," in fractions[0] else ""
-    lists_fix = "task=multi_label_classification dataset.list_separator=, for lists, or " if decimal_fix else ""
-    fix = f"Set task=regression{decimal_fix} for numbers, {lists_fix}dataset.labels to all names if each is a label."
-    got = f"numbers such as {fractions[0]!r}"
-    yield Mistake(f"dataset.columns.{column}", "labels, as words or whole numbers", got, fix)
+    has_commas = "," in fractions[0]
+    hints = (
+        f"for numbers, set task=regression{' dataset.decimal=,' if has_commas else ''}",
+        *(["for lists, set task=multi_label_classification dataset.list_separator=,"] if has_commas else []),
+        "if each number is a label, list the names of all labels in dataset.labels",
+    )
+    text = f"labels must be words or integers, not numbers with a fraction such as {fractions[0]!r}"
+    yield Problem(f"dataset.columns.{column}", text, "\n".join(hints))
 
 
 def split_unseen(
@@ -156,16 +161,15 @@ def split_unseen(
     unseen = [*{(bad_row.split, bad_row.row): bad_row for bad_row in bad if bad_row.unseen_label}.values()]
     if not unseen or policy != "error":
         return invalid, unseen, []
-    fix = "Set dataset.unseen_labels=keep to count them as errors, or drop to leave them out of the score."
-    got = unseen_counts(unseen, sizes, policy)
-    total = Mistake("dataset.unseen_labels", "labels that the model has in every split", got, fix)
-    return invalid, unseen, [*(bad_row.problem() for bad_row in unseen[:SHOWN]), total]
+    hint = f"set {KEY}=keep to count them as errors of the model\nset {KEY}=drop to exclude them from the score"
+    total = Problem("dataset.unseen_labels", unseen_counts(unseen, sizes, policy), hint)
+    return invalid, unseen, [*first_problems(unseen), total]
 
 
 def unseen_counts(unseen: Sequence[BadRow], sizes: Mapping[str, int], policy: UnseenLabels) -> str:
     """Return a message with the number of rows with unseen labels per split, and how the policy treats them."""
     counts = {split: sum(bad_row.split == split for bad_row in unseen) for split in sizes}
     per_split = ", ".join(f"{count:,} of {sizes[split]:,} rows of {split}" for split, count in counts.items() if count)
-    outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are left out of the score"}[policy]
-    labels = ", ".join(dict.fromkeys(bad_row.got for bad_row in unseen[:SHOWN]))
+    outcome = {"error": "", "keep": "; they count as errors", "drop": "; they are excluded from the score"}[policy]
+    labels = ", ".join(dict.fromkeys(bad_row.value for bad_row in unseen[:SHOWN]))
     return f"{per_split} have a label that no training row has, such as {labels}{outcome}"

@@ -153,7 +153,7 @@ class LocalFiles(Source):
                 try:
                     paths.setdefault(split, []).extend(selected_paths := expand(name))
                 except PathError as error:
-                    yield Mistake(f"files.{split}", error.expected, error.got, error.fix)
+                    yield Problem(f"files.{split}", error.text, error.hint)
                 else:
                     yield from _check_one_split(split, name, selected_paths)
         formats = {self._format_of(path) for split_paths in paths.values() for path in split_paths}

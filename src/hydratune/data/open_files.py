@@ -38,11 +38,11 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         with _OPENERS[path.suffix.lower()](path) as file:
             yield file
     except _CORRUPT as error:
-        raise ValueError(f"a corrupt {kind} file ({one_line(error)})") from error
+        raise ValueError(f"corrupt {kind} file ({one_line(error)})") from error
     except OSError as error:
         if error.errno is not None:  # e.g. no permission; bz2 reports corrupt data without a number
             raise
-        raise ValueError(f"a corrupt {kind} file ({one_line(error)})") from error
+        raise ValueError(f"corrupt {kind} file ({one_line(error)})") from error
 
 
 def codec(encoding: str) -> str:

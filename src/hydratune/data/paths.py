@@ -21,15 +21,14 @@ _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet", ".arrow", ".gz", ".bz2
 class PathError(ValueError):
     """Error for a path that selects no file.
 
-    Args:
-        expected: Description of a valid value.
-        got: Description of the invalid value.
-        fix: Description of the fix.
+    Attributes:
+        text: What is wrong with the path.
+        hint: How to fix it.
     """
 
-    def __init__(self, expected: str, got: str, fix: str) -> None:
-        self.expected, self.got, self.fix = expected, got, fix
-        super().__init__(f"expected {expected}, got {got}. {fix}")
+    def __init__(self, text: str, hint: str = "") -> None:
+        self.text, self.hint = text, hint
+        super().__init__(text)
 
 
 def expand(given: str) -> list[Path]:
@@ -48,10 +47,10 @@ def expand(given: str) -> list[Path]:
     if path.is_dir():
         return _inside(path)
     if not path.is_file():
-        fix = did_you_mean(str(path), _siblings(path), f"Paths are read from {Path.cwd()}.")
+        hint = did_you_mean(str(path), _siblings(path), kind="file")
         if glob.has_magic(given) and _glob(given):
-            fix = f"A path is literal. For a pattern, set it to '{PATTERN}{given}'."
-        raise PathError("a file that exists", repr(given), fix)
+            hint = f"for a pattern, use '{PATTERN}{given}'"
+        raise PathError(f"file not found: {given}{_directory(path)}", hint)
     return [path]
 
 
@@ -74,8 +73,13 @@ def splits_of(paths: Sequence[Path]) -> dict[str, Path]:
 def _matches(pattern: str) -> list[Path]:
     files = [path for path in _glob(pattern.removeprefix(PATTERN)) if path.is_file()]
     if not files:
-        raise PathError("a pattern that matches a file", repr(pattern), f"Patterns are matched from {Path.cwd()}.")
+        raise PathError(f"no file matches {pattern}{_directory(Path(pattern.removeprefix(PATTERN)))}")
     return sorted(files)
+
+
+def _directory(path: Path) -> str:
+    """Return the directory that a relative path starts from, for a message; empty for an absolute path."""
+    return "" if path.is_absolute() else f" (working directory: {Path.cwd()})"
 
 
 def _glob(pattern: str) -> list[Path]:
@@ -85,24 +89,23 @@ def _glob(pattern: str) -> list[Path]:
 
 def _inside(folder: Path) -> list[Path]:
     if any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
-        fix = f"Set dataset=saved dataset.path={folder}."
-        raise PathError("a folder of data files", f"{str(folder)!r}, which save_to_disk wrote", fix)
+        hint = f"set dataset=saved dataset.path={folder}"
+        raise PathError(f"{folder} is a dataset that save_to_disk wrote, not a folder of data files", hint)
     files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
     tables = sorted(path for path in files if path.suffix.lower() in _TABLES)
     if is_image_folder(folder) and not tables:
         return [folder]
     if tables and any(map(is_image, files)):
-        fix = f"Name the table: {tables[0]}. It has to hold paths of images from {Path.cwd()}, or absolute ones."
-        raise PathError("a folder of data files, or of images by class", f"{str(folder)!r}, which has both", fix)
+        hint = f"select the table: {tables[0]}, with paths of images that are absolute or relative to {Path.cwd()}"
+        raise PathError(f"{folder} has both images and tables", hint)
     if _has_texts_by_class(folder) and not tables:
-        fix = "Write the texts, and the names of their folders as labels, into one csv, jsonl or parquet file."
-        raise PathError("a folder of data files", f"{str(folder)!r}, which has folders of text files", fix)
+        hint = "write the texts, and the names of their folders as labels, to one csv, jsonl, or parquet file"
+        raise PathError(f"{folder} has a folder of text files for each class", hint)
     if not files:
-        inner_suffix = next(
-            (path.suffix for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix), ".csv"
-        )
-        fix = f"Files in subfolders are not read; for a pattern, set it to '{PATTERN}{folder}/**/*{inner_suffix}'."
-        raise PathError("a folder with files", f"{str(folder)!r}, which has no file", fix)
+        suffixes = (path.suffix for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix)
+        inner_suffix = next(suffixes, "")
+        hint = f"for the files in its subfolders, use '{PATTERN}{folder}/**/*{inner_suffix}'" if inner_suffix else ""
+        raise PathError(f"{folder} has no files", hint)
     return sorted(files)
 
 

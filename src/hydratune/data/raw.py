@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ class RawDataset:
         number: Split and number of a row -> its position in the files, counting records that are not rows.
         split_names: Column of the training rows -> its distinct values, for columns whose values may all name splits.
             Empty if `splits` has all columns of the data.
+        data_columns: The task's name of a column -> the columns of the data that it is read from, for messages.
     """
 
     splits: DatasetDict
@@ -42,8 +43,16 @@ class RawDataset:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     number: Callable[[str, int], int] = _same_number
     split_names: Mapping[str, Collection[str]] = field(default_factory=dict)
+    data_columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def names(self, split: str) -> Sequence[str]:
         """Return the names of all columns of a split."""
         names: Sequence[str] = self.columns.get(split) or self.splits[split].column_names
         return names
+
+    def located(self, bad: Iterable[BadRow]) -> list[BadRow]:
+        """Return bad rows with file and line, and with the data's names of their columns."""
+        return [
+            bad_row.located(self.locate(bad_row.split, bad_row.row or 0), self.data_columns.get(bad_row.column, ()))
+            for bad_row in bad
+        ]

@@ -15,17 +15,16 @@ from typing import Any
 from hydratune.data.columns import BadRow, problems
 from hydratune.data.open_files import digest
 from hydratune.data.raw import RawDataset
+from hydratune.data.readers.bad_lines import content_problem
 from hydratune.data.readers.column_types import CELLS, JSON, VALUES, Type, features, kind
 from hydratune.data.readers.formats import FORMATS, binary_batches, binary_schema
 from hydratune.data.readers.scan import FileScan, ReadOptions, Selection, scan
 from hydratune.data.split_column import candidates, joined
 from hydratune.data.streaming import HEAD
 from hydratune.data.table_cache import TableFile, cached_rows, streamed_rows
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 
 log = logging.getLogger(__name__)
-
-_FIX = "Correct the file: every row needs the same columns and types."
 
 
 @dataclass
@@ -75,7 +74,7 @@ class DataFile:
         except ConfigError:
             raise
         except (ValueError, NotImplementedError, csv.Error, OSError) as error:
-            raise self.error(f"{self.path}: {one_line(error)}") from error
+            raise ConfigError(content_problem(f"dataset.files.{self.split}", self.path, error)) from error
 
     def _look_at_schema(self, selection: Selection) -> None:
         import pyarrow as pa
@@ -109,9 +108,9 @@ class DataFile:
             names = [*distinct]
         return distinct
 
-    def error(self, got: str, expected: str = "readable rows", fix: str = "Correct the file.") -> ConfigError:
-        """Return an error for this file."""
-        return ConfigError(Mistake(f"dataset.files.{self.split}", expected, got, fix))
+    def error(self, text: str) -> ConfigError:
+        """Return an error for the files of this split."""
+        return ConfigError(Problem(f"dataset.files.{self.split}", text))
 
     @cached_property
     def shares_lines(self) -> bool:
@@ -138,7 +137,7 @@ class DataFile:
             number += not bad.same_record
             position = self.scan.skipped[number] + number
             place = self.place(bad.line, position)
-            rows.append(BadRow(self.split, None, "", bad.expected, bad.got, bad.fix, place))
+            rows.append(BadRow(self.split, None, "", bad.text, bad.hint, bad.value, place))
         return rows
 
 
@@ -232,7 +231,9 @@ def _check_rows(split: str, files: Sequence[DataFile]) -> None:
     bad = [row for file in files for row in file.bad()]
     if bad:
         raise ConfigError(*problems(bad, {split: len(bad)}))
-    raise files[0].error(f"{', '.join(str(file.path) for file in files)}: no data", fix="Add rows.")
+    paths = ", ".join(str(file.path) for file in files)
+    has_header = all(FORMATS[file.name].typing is CELLS and file.options.header for file in files)
+    raise files[0].error(f"no rows below the header of {paths}" if has_header else f"no rows in {paths}")
 
 
 def _types(by_split: Mapping[str, Sequence[DataFile]], selection: Selection) -> dict[str, dict[str, Type]]:
@@ -273,8 +274,8 @@ def _joined(files: Sequence[DataFile], selection: Selection) -> dict[str, Type]:
                 and kind(before)
                 and kind(column_type) not in (None, kind(before))
             ):
-                got = f"a {kind(column_type)} in {name!r} of {file.path}, and a {kind(before)} in others"
-                raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
+                text = f"column {name!r} has {kind(column_type)}s in {file.path}, but {kind(before)}s in other files"
+                raise file.error(text)
             types[name] = typing.widest(before, column_type)
     return types
 
@@ -292,8 +293,8 @@ def _binary_features(files: Sequence[DataFile]) -> Any:
         for name, feature in file.features.items():
             before = columns.get(name, feature)
             if Value("null") not in (before, feature) and before != feature:
-                got = f"{feature} in {name!r} of {file.path}, and {before} in others"
-                raise file.error(got, "files of one form", "Give the files of a split the same columns and types.")
+                text = f"column {name!r} has the type {feature} in {file.path}, but {before} in other files"
+                raise file.error(text)
             columns[name] = feature if before == Value("null") else before
     return Features(columns)
 
@@ -310,7 +311,7 @@ def _load(files: Sequence[DataFile], types: Mapping[str, Type], selection: Selec
         return streamed_rows(table_files, columns) if streamed else cached_rows(table_files, columns)
     except (ValueError, TypeError, OverflowError, OSError) as error:
         paths = ", ".join(str(file.path) for file in files)
-        raise files[0].error(f"{paths}: {one_line(error)}", fix=_FIX) from error
+        raise files[0].error(f"cannot read {paths}: {one_line(error, 200)}") from error
 
 
 def _number(files: Sequence[DataFile], row: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -181,9 +181,13 @@ class Source(Configurable, ABC):
 
     def _needed(self, task_columns: Mapping[str, Column]) -> list[str]:
         """Return the columns of the data that the task and the splitting read."""
-        data_names = [self._theirs(name) for name in task_columns]
-        names = [name for value in data_names for name in (value if isinstance(value, list) else [value])]
+        names = [name for data_names in self._data_names(task_columns).values() for name in data_names]
         return [*dict.fromkeys(str(name) for name in [*names, *(getattr(self, key) for key in _KEYS)] if name)]
+
+    def _data_names(self, task_columns: Iterable[str]) -> dict[str, list[str]]:
+        """Return the columns of the data that each column of a task is read from."""
+        data_names = {name: self._theirs(name) or [] for name in task_columns}
+        return {name: [value] if isinstance(value, str) else value for name, value in data_names.items()}
 
     def _kinds(self, task_columns: Mapping[str, Column]) -> dict[str, list[str]]:
         """Return the columns of the data by the kinds that decide how their values are read."""
@@ -226,11 +230,8 @@ class Source(Configurable, ABC):
 
     def _present(self, task_columns: Mapping[str, Column], present: Sequence[str]) -> list[str]:
         """Return the columns of the task that the data may have, judged by the first name of each column."""
-        data_names = {name: self._theirs(name) for name in task_columns}
-        first = {name: value[0] if isinstance(value, list) and value else value for name, value in data_names.items()}
-        return [
-            name for name, path in first.items() if path and (path in present or str(path).partition(".")[0] in present)
-        ]
+        first = {name: data_names[0] for name, data_names in self._data_names(task_columns).items() if data_names}
+        return [name for name, path in first.items() if path in present or path.partition(".")[0] in present]
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Problem]:
         """Yield an error for each column that the training rows should be split by but do not have."""
@@ -266,7 +267,7 @@ class Source(Configurable, ABC):
         splits, self._label_names = task.name_labels(splits, self.labels)
         if self.labels is None:
             self._check_label_names(raw, splits["train"], task)
-        return replace(raw, splits=splits)
+        return replace(raw, splits=splits, data_columns=self._data_names(task.columns))
 
     def _check_label_names(self, raw: RawDataset, train: Any, task: TaskSpec) -> None:
         """Warn of label names of the data that may not be separate labels; raise ConfigError if they cannot be."""
@@ -346,7 +347,8 @@ class Source(Configurable, ABC):
         if missing := [*self._missing(wanted, raw.names(split), f"the {split} split", [*nested(rows.features)])]:
             raise ConfigError(*(problem.under("dataset") for problem in missing))
         bad = [bad_row for bad_row in raw.bad if bad_row.split == split]
-        return split, replace(raw, splits=type(raw.splits)({split: rows}), bad=bad)
+        splits = type(raw.splits)({split: rows})
+        return split, replace(raw, splits=splits, bad=bad, data_columns=self._data_names(wanted))
 
     def under_task_names(
         self, splits: DatasetDict, wanted: Mapping[str, Column], extra: Mapping[str, Sequence[str]] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.columns import BadRow, problems
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEAD = 1000  # number of rows that are checked before training
+_PLACE = "a row of the stream"
 
 
 def is_stream(rows: Any) -> bool:
@@ -62,13 +62,13 @@ def checked(stream: Any, task: Any, label_names: list[str] | None, drop: bool, d
         rows = Dataset.from_dict(dict(batch), features=features)
         bad: list[BadRow] = list(task.bad_rows(DatasetDict(train=rows), label_names))
         if bad and not drop:
-            stream_rows = [replace(bad_row, where="a row of the stream") for bad_row in bad]
+            stream_rows = [bad_row.located(_PLACE) for bad_row in bad]
             raise ConfigError(*problems(stream_rows, {"train": len(rows)}))
         row_numbers = {bad_row.row for bad_row in bad}
         if row_numbers:
             count += len(row_numbers)
-            dropped.add_streamed((replace(bad_row, where="a row of the stream") for bad_row in bad), batch)
-            log.warning("data: %d bad rows of the stream were dropped so far", count)
+            dropped.add_streamed((bad_row.located(_PLACE) for bad_row in bad), batch)
+            log.warning("data: %d invalid rows of the stream were skipped so far", count)
         return {name: list(_without(values, row_numbers)) for name, values in batch.items()}
 
     return stream.map(sound, batched=True, batch_size=HEAD, features=features)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from hydratune.data.columns import SHOWN, BadRow
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.data.columns import SHOWN, BadRow, first_problems
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,12 @@ def left_out(count: int, bad: Sequence[BadRow], key: str, drop: str | None) -> s
     bad_lines = sum(bad_row.row is None for bad_row in bad)
     total = f"{len(numbers) + bad_lines:,} of {count + bad_lines:,}"
     if bad and drop is not None:
-        fix = f"Correct them, or skip them with {drop}."
-        errors = [bad_row.problem() for bad_row in bad[:SHOWN]]
-        raise ConfigError(*errors, Mistake(key, "rows that can be read", f"{total} that cannot", fix))
+        hint = f"fix them, or skip them with {drop}"
+        raise ConfigError(*first_problems(bad), Problem(key, f"{total} rows are invalid", hint))
     for bad_row in bad[:SHOWN]:
-        log.warning("left out: %s", bad_row.problem())
+        log.warning("skipped: %s", bad_row.problem().message)
     if bad:
-        log.warning("data: %s rows are left out", total)
+        log.warning("data: %s rows are skipped", total)
     if len(numbers) == count:
-        raise ConfigError(Mistake(key, "rows that can be read", "none", "Check the data."))
+        raise ConfigError(Problem(key, f"{KEY} has no valid rows"))
     return numbers

@@ -16,7 +16,6 @@ from hydratune.config import hydra_guard
 from hydratune.config.allowlist import is_in
 from hydratune.config.instantiate import build
 from hydratune.data.cache import content_hash
-from hydratune.data.columns import located
 from hydratune.data.label_names import split_unseen, unseen_counts
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
@@ -214,7 +213,7 @@ def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str
     rows = source.under_task_names(raw.splits, task.columns)[split]
     rows = task.align_labels(rows, source.labels, trained_labels)
     bad_rows = [replace(bad_row, split=split) for bad_row in task.bad_rows(_splits(train=rows), trained_labels)]
-    bad_rows, unseen, errors = split_unseen(located(bad_rows, raw.locate), source.unseen_labels, {split: len(rows)})
+    bad_rows, unseen, errors = split_unseen(raw.located(bad_rows), source.unseen_labels, {split: len(rows)})
     if errors:
         raise ConfigError(*errors)
     if unseen:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from hydratune.data.columns import BadRow, located, unknown_columns
+from hydratune.data.columns import BadRow, unknown_columns
 from hydratune.data.local import LocalFiles
 from hydratune.data.unusable_rows import left_out
 from hydratune.evaluation.load_run import (
@@ -206,7 +206,7 @@ def _rows(task: Task, source: LocalFiles, request: PredictRequest) -> InputRows:
     rows = raw.splits[split]
     rows = rows.select(range(min(request.max_samples or len(rows), len(rows))))
     inputs = source.under_task_names(type(raw.splits)({split: rows}), input_columns)[split]
-    bad_rows = located(_bad_rows(task, inputs), raw.locate)
+    bad_rows = raw.located(_bad_rows(task, inputs))
     bad_lines = raw.bad if request.max_samples is None else ()  # with a maximum, lines may be after the last row
     log.info("data: %s rows of %s", f"{len(rows):,}", request.file)
     bad = left_out(len(rows), [*bad_lines, *bad_rows], "FILE", None if request.skip_bad_rows else "--on-bad-rows skip")

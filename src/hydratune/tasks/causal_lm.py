@@ -61,7 +61,7 @@ class CausalLm(CausalTask):
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Yield only null rows, since a blank line is valid."""
-        return (bad for bad in super().bad_rows(splits, label_names) if bad.got == "no value")
+        return (bad for bad in super().bad_rows(splits, label_names) if bad.value == "None")
 
     def max_tokens(self, config: PretrainedConfig, processor: Any) -> int | None:
         """Return at most the block size, since the model is not trained on longer inputs."""

@@ -52,15 +52,13 @@ def check_chat(tokenizer: Any, messages: Sequence[Message], tools: Tools, answer
                 _opened(tokenizer, messages, turn, tools)  # `encode_chat` needs these beginnings of the chat
     except ConfigError as error:
         problem = error.problems[0]
-        raise ChatError("messages", problem.expected, problem.got) from error
+        raise ChatError("messages", problem.message, hint="\n".join(problem.hints)) from error
     except Exception as error:  # a template can raise anything
-        raise ChatError("messages", "messages that the chat template takes", one_line(error)) from error
+        raise ChatError("messages", f"the chat template rejects the messages: {one_line(error, 200)}") from error
     if loses_calls:
-        raise ChatError(
-            "messages", "a chat template that writes tool_calls", f"one without them for {preview(messages)}"
-        )
+        raise ChatError("messages", "the chat template ignores tool_calls", messages)
     if loses_tools:
-        raise ChatError("tools", "a chat template that writes tools", f"one without them for {preview(tools)}")
+        raise ChatError("tools", "the chat template ignores tools", tools)
 
 
 def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[str, list[int]]:

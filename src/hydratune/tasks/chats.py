@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydratune.data.columns import preview
+from hydratune.data.columns import COLUMN, preview
 
 Message = dict[str, Any]
 
@@ -31,18 +31,24 @@ _SHAREGPT_ROLES = {
 } | {role: role for role in ROLES}
 
 
+_NONE = object()  # an error that shows no value
+
+
 class ChatError(ValueError):
     """Error for a chat that cannot be converted.
 
     Attributes:
         column: Column of the task that is invalid.
-        expected: Description of valid values.
-        got: Description of the invalid value.
+        text: What is wrong, with `COLUMN` for the name of the column.
+        value: The shortened `repr` of the invalid value; empty if there is none.
+        hint: How to fix it.
     """
 
-    def __init__(self, column: str, expected: str, got: str) -> None:
-        super().__init__(f"expected {expected}, got {got}")
-        self.column, self.expected, self.got = column, expected, got
+    def __init__(self, column: str, text: str, value: Any = _NONE, hint: str = "") -> None:
+        self.column, self.hint = column, hint
+        self.value = "" if value is _NONE else preview(value)
+        self.text = text if value is _NONE else f"{text}: {self.value}"
+        super().__init__(self.text.replace(COLUMN, repr(column)))
 
 
 def complete_forms(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -63,7 +69,7 @@ def messages_of(row: Mapping[str, Any]) -> list[Message]:
     messages = [_message(message, column) for message in _parsed_list(row[column], column)] if column else _pair(row)
     system = row.get("system")
     if system is not None and not isinstance(system, str):
-        raise ChatError("system", "a text", preview(system))
+        raise ChatError("system", f"{COLUMN} is not a text", system)
     if system and not (messages and messages[0]["role"] == "system"):
         messages = [{"role": "system", "content": system}, *messages]
     return messages
@@ -80,7 +86,7 @@ def tools_of(row: Mapping[str, Any]) -> list[Any] | None:
         return None
     schemas = [json.loads(tool) if isinstance(tool, str) else tool for tool in _parsed_list(tools, "tools")]
     if not all(isinstance(tool, dict) for tool in schemas):
-        raise ChatError("tools", "a list of JSON schemas", preview(tools))
+        raise ChatError("tools", f"{COLUMN} is not a list of JSON schemas", tools)
     return [_without_nulls(tool) for tool in schemas]
 
 
@@ -102,10 +108,10 @@ def _pair(row: Mapping[str, Any]) -> list[Message]:
     context = row.get("input") if question_column == "instruction" else None
     for name, text in {**texts, "input": context}.items():
         if text is not None and not isinstance(text, str):
-            raise ChatError(name, "a text", preview(text))
+            raise ChatError(name, f"{COLUMN} is not a text", text)
     for name in (question_column, *([answer_column] if texts[answer_column] is not None else [])):
         if not (texts[name] or "").strip():
-            raise ChatError(name, "a text", preview(texts[name]))
+            raise ChatError(name, f"empty {COLUMN}", texts[name])
     question = f"{texts[question_column]}\n\n{context}" if context else str(texts[question_column])
     answer = [] if texts[answer_column] is None else [{"role": "assistant", "content": texts[answer_column]}]
     return [*_history(row), {"role": "user", "content": question}, *answer]
@@ -116,7 +122,7 @@ def _history(row: Mapping[str, Any]) -> list[Message]:
     pairs = _parsed_list(row.get("history") or [], "history")
     for pair in pairs:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
-            raise ChatError("history", "pairs of a question and an answer", preview(pair))
+            raise ChatError("history", f"{COLUMN} is not a list of question-answer pairs", pair)
     return [
         {"role": role, "content": text}
         for pair in pairs
@@ -129,29 +135,29 @@ def _parsed_list(value: Any, column: str) -> list[Any]:
     try:
         parsed = json.loads(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise ChatError(column, "a list, or the JSON text of one", preview(value)) from error
+        raise ChatError(column, f"{COLUMN} is neither a list nor valid JSON", value) from error
     if not isinstance(parsed, list):
-        raise ChatError(column, "a list", preview(value))
+        raise ChatError(column, f"{COLUMN} is not a list", value)
     return parsed
 
 
 def _message(message: Any, column: str) -> Message:
     """Return one message in the form of chat templates, without keys that are null."""
     if not isinstance(message, dict):
-        raise ChatError(column, "messages with role and content", preview(message))
+        raise ChatError(column, "a message is not an object with role and content", message)
     fields = {name: value for name, value in message.items() if value is not None}
     if "from" in fields and "role" not in fields:
         fields = _from_sharegpt(fields, column)
     if fields.get("role") not in ROLES:
-        raise ChatError(column, f"messages with a role among {list(ROLES)}", preview(message))
+        raise ChatError(column, f"the role of a message is not one of {', '.join(ROLES)}", message)
     if fields.pop("weight", 1) not in (1, True):
-        raise ChatError(column, "messages that all count", f"a weight in {preview(message)}")
+        raise ChatError(column, "a message has a weight, which is not supported", message)
     if fields.get("function_call"):
-        raise ChatError(column, "tool_calls, which replaced function_call", preview(message))
+        raise ChatError(column, "a message has a function_call, which tool_calls replaced", message)
     calls = [_tool_call(call, column) for call in _parsed_list(fields.pop("tool_calls", []), column)]
     content = _text(fields.get("content", ""), column)
     if not content.strip() and not calls and fields["role"] in ("user", "assistant"):
-        raise ChatError(column, "messages with content", preview(message))
+        raise ChatError(column, "empty message", message)
     return {**fields, "content": content, **({"tool_calls": calls} if calls else {})}
 
 
@@ -170,10 +176,10 @@ def _text(content: Any, column: str) -> str:
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
         if len(texts) != len(content) or not all(isinstance(text, str) for text in texts):
-            raise ChatError(column, "messages of text alone", preview(content))
+            raise ChatError(column, "the content of a message has parts other than text", content)
         return "".join(map(str, texts))
     if not isinstance(content, str):
-        raise ChatError(column, "messages with content", preview(content))
+        raise ChatError(column, "the content of a message is not a text", content)
     return content
 
 
@@ -181,7 +187,7 @@ def _tool_call(call: Any, column: str) -> dict[str, Any]:
     """Return a tool call with its arguments as an object, as templates expect them."""
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise ChatError(column, "tool_calls with a function and its name", preview(call))
+        raise ChatError(column, "a tool call has no function with a name", call)
     arguments = function.get("arguments")
     if isinstance(arguments, str):
         arguments = _json_object(arguments or "{}", column)
@@ -194,9 +200,9 @@ def _json_object(text: Any, column: str) -> dict[str, Any]:
     try:
         parsed = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise ChatError(column, "arguments in JSON", preview(text)) from error
+        raise ChatError(column, "the arguments of a tool call are not valid JSON", text) from error
     if not isinstance(parsed, dict):
-        raise ChatError(column, "an object of arguments", preview(text))
+        raise ChatError(column, "the arguments of a tool call are not a JSON object", text)
     return parsed
 
 

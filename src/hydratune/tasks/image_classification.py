@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow, Column
+from hydratune.data.columns import COLUMN, BadRow, Column, preview
 from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.single_label import SingleLabelTask
@@ -44,8 +44,10 @@ class ImageClassification(SingleLabelTask):
         yield from super().bad_rows(splits, label_names)
         for split, rows in splits.items():
             for row, value in enumerate(arrow_column(_as_images(rows), "image").to_pylist()):
-                if value is not None and (got := _why_no_image(value)):
-                    yield BadRow(split, row, "image", "a file that is an image", got, "Correct or drop the row.")
+                if value is not None and (reason := _why_no_image(value)):
+                    path = preview(value["path"]) if value["path"] else ""
+                    text = f"cannot read the image {path or COLUMN}: {reason}"
+                    yield BadRow(split, row, "image", text, value=path)
 
     def prepare(
         self,
@@ -103,17 +105,19 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
     Args:
         value: Bytes and path, as in Arrow.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     restrict_image_formats()
     if not value["bytes"] and not is_allowed_image(value["path"]):
-        return "a file outside the current directory, in the data of someone else's run"
+        return "the path is outside the working directory, and the run is from someone else"
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as image:
             mode = image.mode
-    except OSError as error:  # UnidentifiedImageError is a subclass
-        return one_line(error)
-    return "" if mode in _MODES else f"an image of mode {mode}, whose values have no known range"
+    except UnidentifiedImageError:
+        return "not an image"
+    except OSError as error:
+        return one_line(error.strerror or error, 200)
+    return "" if mode in _MODES else f"unsupported mode {mode}"
 
 
 def eight_bit(image: Image, mode: Literal["L", "RGB"]) -> Image:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow
+from hydratune.data.columns import COLUMN, BadRow, preview
 from hydratune.data.label_names import LabelNames, check_fractions, label_text
 from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
 from hydratune.tasks.tokenize import IGNORED
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, mapping_setting
+from hydratune.utils.errors import ConfigError, Mistake, mapping_setting, similar
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -141,9 +141,9 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
         for row, value in enumerate(arrow_column(rows, column).to_pylist() if unknown else ()):
             invalid = [label for label in (value or [] if is_list else [value]) if label in unknown]
             if invalid:
-                fix = did_you_mean(str(invalid[0]), names, "Correct or drop the row.")
-                expected = f"labels among {_some(names)}"
-                yield BadRow(split, row, column, expected, repr(invalid[0]), fix, unseen_label=not has_own_names)
+                value, hint = preview(invalid[0]), similar("label", invalid[0], map(str, names))
+                text = f"unknown label {value} in {COLUMN}"
+                yield BadRow(split, row, column, text, hint, value, unseen_label=not has_own_names)
 
 
 def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], column: str = "label") -> Dataset:

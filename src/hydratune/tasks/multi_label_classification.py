@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow, Column, preview
+from hydratune.data.columns import COLUMN, BadRow, Column, preview
 from hydratune.data.label_names import LabelNames
 from hydratune.data.streaming import is_stream
 from hydratune.models.base import Network
@@ -85,7 +85,7 @@ class MultiLabelClassification(Task):
         if label_names is None:
             fix = "Set dataset.labels=[a,b] in the order of the indicators."
             raise ConfigError(Mistake("dataset.labels", "names for the indicators", "none", fix))
-        expected = f"a 0 or 1 for each of {len(label_names)} labels"
+        expected = f"a 0 or 1 for each of the {len(label_names)} labels"
         for split, rows in splits.items():
             for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
                 if (
@@ -93,7 +93,8 @@ class MultiLabelClassification(Task):
                     and None not in values
                     and (len(values) != len(label_names) or not {*values} <= {0, 1})
                 ):
-                    yield BadRow(split, row, "labels", expected, preview(values), "Correct or drop the row.")
+                    text = f"{COLUMN} must have {expected}, not {preview(values)}"
+                    yield BadRow(split, row, "labels", text, value=preview(values))
 
     def align_labels(self, rows: Dataset, own: LabelNames, trained: list[str]) -> Dataset:
         """Return rows with labels as names, or with indicators in the order of the head."""
@@ -271,8 +272,9 @@ def _repeats(splits: DatasetDict) -> Iterator[BadRow]:
     for split, rows in splits.items():
         for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
             if values and None not in values and len(set(values)) < len(values):
-                fix = "Name it once; for a 0 or 1 a label set task.label_format=multi_hot."
-                yield BadRow(split, row, "labels", "each label once", preview(values), fix)
+                hint = "set task.label_format=multi_hot for indicators" if {*map(str, values)} <= {"0", "1"} else ""
+                text = f"duplicate labels in {COLUMN}: {preview(values)}"
+                yield BadRow(split, row, "labels", text, hint, preview(values))
 
 
 @dataclass

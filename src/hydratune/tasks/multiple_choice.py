@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import KINDS, BadRow, Column, preview
+from hydratune.data.columns import COLUMN, KINDS, BadRow, Column, preview
 from hydratune.data.label_names import LabelNames, label_text
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics.classification import ACCURACY
@@ -82,13 +82,15 @@ class MultipleChoice(Task):
                 if not choices or None in choices:  # reported by the base class
                     continue
                 if len(choices) != choice_count:
-                    expected = f"{choice_count} choices, as in most rows"
-                    yield BadRow(split, row, "choices", expected, str(len(choices)), "Correct or drop the row.")
+                    text = f"{len(choices)} choices in {COLUMN}, expected {choice_count} as in most rows"
+                    yield BadRow(split, row, "choices", text, value=preview(choices))
                 elif not all(choice.strip() for choice in choices):
-                    yield BadRow(split, row, "choices", "a text in every choice", preview(choices), "Fill it in.")
+                    text = f"empty choice in {COLUMN}: {preview(choices)}"
+                    yield BadRow(split, row, "choices", text, value=preview(choices))
                 elif label is not None and _place(label, choices) is None:
-                    expected = f"a number from 0 to {len(choices) - 1}, or one of the choices"
-                    yield BadRow(split, row, "label", expected, preview(label), "Correct or drop the row.")
+                    wanted = f"an integer from 0 to {len(choices) - 1} or one of the choices"
+                    text = f"{COLUMN} must be {wanted}, not {preview(label)}"
+                    yield BadRow(split, row, "label", text, value=preview(label))
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
         """Return lists of `input_ids`, one per choice, with the texts of the choices."""

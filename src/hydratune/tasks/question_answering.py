@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow, Column, preview
+from hydratune.data.columns import COLUMN, BadRow, Column, preview
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics import squad
 from hydratune.tasks.metrics.metric import Metric, percentage
@@ -90,19 +90,19 @@ class QuestionAnswering(Task):
             pairs = zip(*(arrow_column(rows, name).to_pylist() for name in ("context", "answers")), strict=True)
             for row, (context, value) in enumerate(pairs):
                 if _is_uneven(value):
-                    expected = "a text and an answer_start for each answer"
-                    yield BadRow(split, row, "answers", expected, preview(value), "Correct or drop the row.")
+                    text = f"an answer of {COLUMN} lacks its text or its answer_start: {preview(value)}"
+                    yield BadRow(split, row, "answers", text, value=preview(value))
                     continue
                 answers = _answers(value)
                 if not answers and not self.version_2_with_negative:
-                    fix = "Set task.version_2_with_negative=true if questions may have none."
-                    yield BadRow(split, row, "answers", "an answer in every row", "none", fix)
+                    hint = "for unanswerable questions, set task.version_2_with_negative=true"
+                    yield BadRow(split, row, "answers", f"empty {COLUMN}", hint, preview(value))
                 for text, start in answers:
                     actual_text = (context or "")[start : start + len(text)] if start >= 0 else ""
                     if actual_text != text or not text.strip():
-                        expected = f"{preview(text)} at character {start} of the context"
-                        fix = "answer_start counts characters from 0."
-                        yield BadRow(split, row, "answers", expected, preview(actual_text), fix)
+                        actual = preview(actual_text)
+                        reason = f"the context has {actual} at character {start}, not the answer {preview(text)}"
+                        yield BadRow(split, row, "answers", reason, "answer_start counts characters from 0", actual)
                         break
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:

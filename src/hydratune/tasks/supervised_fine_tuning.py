@@ -101,14 +101,14 @@ class SupervisedFineTuning(CausalTask):
                 if not answered:
                     messages = _unanswered(messages)
                     if not messages:
-                        raise ChatError("messages", "a turn to answer", "none")
+                        raise ChatError("messages", "no message to answer")
                 elif not any(message["role"] == "assistant" for message in messages):
-                    raise ChatError("messages", "a turn of the assistant", f"{len(messages)} messages without one")
+                    raise ChatError("messages", "no message of the assistant", messages)
                 if self._tokenizer is not None:
                     check_chat(self._tokenizer, messages, tools, answered)
             except ChatError as error:
                 column = error.column if error.column in row else next(form[0] for form in FORMS if form[0] in row)
-                yield BadRow(split, number, column, error.expected, error.got, "Correct or drop the row.")
+                yield BadRow(split, number, column, error.text, error.hint, error.value)
 
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
         """Return the tokens of each chat up to the opening of an answer, without a last turn of the assistant."""

@@ -82,8 +82,7 @@ class TokenClassification(Task):
                 continue
             words, labels = (pc.list_value_length(arrow_column(rows, name)) for name in ("tokens", "labels"))
             for row in pc.indices_nonzero(pc.fill_null(pc.not_equal(words, labels), False)).to_pylist():
-                expected, got = f"a label for each of {words[row]} words", f"{labels[row]} labels"
-                yield BadRow(split, row, "labels", expected, got, "Correct or drop the row.")
+                yield BadRow(split, row, "labels", f"{words[row]} tokens but {labels[row]} labels")
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows, and the names of the values in `labels`."""

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from hydratune.data.columns import preview
 from hydratune.data.open_files import digest, lines
-from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
+from hydratune.data.readers.bad_lines import BadLine, not_text
+from hydratune.data.readers.scan import ReadOptions, Record
 
 # The columns of CoNLL-U, https://universaldependencies.org/format.html.
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -143,19 +144,20 @@ def _finished(sentence: _Sentence, layout: Layout) -> Iterator[Record]:
 
 def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentence) -> BadLine | None:
     """Return the error of a line that is neither blank nor a comment, or None if it is valid."""
-    width = len(layout.names)
+    width, value = len(layout.names), preview(line.text)
     if len(line.cells) != width:
-        fix = "Separate columns by a tab or spaces, sentences by a blank line."
+        hint = "separate columns by a tab or spaces, and sentences by a blank line"
         if len(line.cells) > width and not line.cells[-1]:
-            fix = "Remove the tab at the end of the line."
-        return BadLine(line.number, f"a token and its label in {width} columns", preview(line.text), fix)
+            hint = "remove the tab at the end of the line"
+        columns = "1 column" if len(line.cells) == 1 else f"{len(line.cells)} columns"
+        return BadLine(line.number, f"{columns}, expected {width}: {value}", hint, value)
     needed = options.selected if width > len(_USUAL) else layout.names
     if empty := [name for name, cell in zip(layout.names, line.cells, strict=True) if name in needed and not cell]:
-        return BadLine(line.number, f"a value in column {empty[0]}", f"none in {preview(line.text)}", "Fill it in.")
+        return BadLine(line.number, f"empty {empty[0]!r}: {value}", value=value)
     looks_like_comment = options.comment is None and not sentence.rows and line.cells[0] == "#" and width > 1
     if looks_like_comment and not layout.is_conllu and line.cells[-1] not in layout.tags:
-        fix = "Set 'dataset.comment=#' if it is a comment, or dataset.comment='' if # is a token."
-        return BadLine(line.number, "a token or a comment", f"{preview(line.text)}, which may be both", fix)
+        hint = "set 'dataset.comment=#' if it is a comment\nset dataset.comment='' if # is a token"
+        return BadLine(line.number, f"either a comment or the token #: {value}", hint, value)
     return None
 
 

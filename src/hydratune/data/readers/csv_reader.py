@@ -12,8 +12,9 @@ from typing import Any
 
 from hydratune.data.columns import preview
 from hydratune.data.open_files import digest, lines
+from hydratune.data.readers.bad_lines import BadLine, ContentError, csv_reason, not_text
 from hydratune.data.readers.quotes import quotes_enclose
-from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
+from hydratune.data.readers.scan import ReadOptions, Record
 
 COMPARED = 100  # number of rows that are compared with each other
 
@@ -23,72 +24,80 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
-    file_fix: str | None = None  # the fix for the whole file, computed once
-    quoting_fix: str | None = None
+    file_hint: str | None = None  # the hint for the whole file, computed once
+    quoting_hint: str | None = None
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
-            quoting_fix = quotes_fix(path, options) if quoting_fix is None else quoting_fix
-            yield BadLine(start, "a row of csv", str(cells), quoting_fix)
+            quoting_hint = quotes_fix(path, options) if quoting_hint is None else quoting_hint
+            yield BadLine(start, csv_reason(cells), quoting_hint)
         elif cells == columns and options.header and len(cells) > 1:  # in concatenated files
-            yield BadLine(start, "a row", "the names of the columns again", "Remove the line.")
+            yield BadLine(start, "repeated header", "remove the line", preview(delimiter.join(cells)))
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
         elif len(cells) < len(columns) or (len(cells) > len(columns) and not options.ignore_extra_cells):
-            file_fix = _file_fix(path, options, len(columns)) if file_fix is None else file_fix
-            expected = f"{len(columns)} cells separated by {delimiter!r}"
-            got = f"{len(cells)} ({preview(delimiter.join(cells))})"
-            yield BadLine(start, expected, got, file_fix or _ragged_fix(len(columns), cells, options))
+            file_hint = _file_hint(path, options, len(columns)) if file_hint is None else file_hint
+            row = preview(delimiter.join(cells))
+            separated = "" if delimiter == "," else f" separated by {delimiter!r}"
+            text = f"{_fields(len(cells))}{separated}, expected {len(columns)}: {row}"
+            yield BadLine(start, text, file_hint or _ragged_hint(len(columns), cells, options), row)
         elif bad_line := not_text(start, "".join(cells), options.encoding):
             yield bad_line
         else:
             yield Record(start, dict(zip(columns, cells, strict=False)))
 
 
-def _escape_fix(path: Path, options: ReadOptions) -> str:
-    """Return the fix for a file whose rows are all valid if a backslash escapes quotes; empty for other files."""
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def _escape_hint(path: Path, options: ReadOptions) -> str:
+    """Return the hint for a file whose rows are all valid if a backslash escapes quotes; empty for other files."""
     has_escapes = any('\\"' in line for line in lines(path, options.encoding))
     if options.escapechar is not None or options.quoting is False or not has_escapes:
         return ""
     records = (cells for _, cells in _records(path, replace(options, escapechar="\\", quoting=True)))
     widths = {0 if isinstance(cells, csv.Error) else len(cells) for cells in records if cells}
     is_valid = len(widths) == 1 and widths != {0}
-    return "Set 'dataset.escapechar=\\', which reads \\\" as a quote inside of quotes." if is_valid else ""
+    return "set 'dataset.escapechar=\\' to read \\\" as a quote inside quotes" if is_valid else ""
 
 
 def quotes_fix(path: Path, options: ReadOptions) -> str:
-    """Return the fix for quotes that CSV does not allow: an escape character if it makes all rows valid."""
-    if escape := _escape_fix(path, options):
+    """Return the hint for quotes that CSV does not allow: an escape character if it makes all rows valid."""
+    if escape := _escape_hint(path, options):
         return escape
-    fix = "Close the quote, or double it inside quotes"
+    hint = "close the quote, or double it inside quotes"
     text_options = replace(options, quoting=False)
     widths = {len(cells) for cells in first_records(path, text_options, COMPARED)}
-    return f"{fix}; set dataset.quoting=false if quotes are a part of the text." if len(widths) == 1 else f"{fix}."
+    return f"{hint}\nset dataset.quoting=false if quotes are part of the text" if len(widths) == 1 else hint
 
 
-_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # delimiters that messages suggest, longer ones first
+_PLURALS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
+_DELIMITERS = ("|||", "||", "::", ";", "\t", "|", ",")  # delimiters that hints suggest, longer ones first
 
 
-def _file_fix(path: Path, options: ReadOptions, width: int) -> str:
-    """Return the fix for a whole file whose rows and header differ in length; empty if only some rows are invalid."""
+def _file_hint(path: Path, options: ReadOptions, width: int) -> str:
+    """Return the hint for a whole file whose rows and header differ in length; empty if only some rows are invalid."""
     for delimiter, _ in tables(path, options, 1 if width == 1 else 2):
-        return f"Set {delimiter_setting(delimiter)}."
+        return f"set {delimiter_setting(delimiter)}"
     rows = first_records(path, options, COMPARED)[1:]
     if options.header and all(len(row) == width + 1 and row[-1].strip() for row in rows):  # R writes such tables
-        return "Add the name of the first column to the header, which lacks one."
-    return _escape_fix(path, options)
+        return "add the missing name of the first column to the header"
+    return _escape_hint(path, options)
 
 
-def _ragged_fix(width: int, cells: Sequence[str], options: ReadOptions) -> str:
-    """Return the fix for a row that is not as long as the header."""
+def _ragged_hint(width: int, cells: Sequence[str], options: ReadOptions) -> str:
+    """Return the hint for a row that is not as long as the header."""
     if len(cells) < width:
-        return "Add the cells that are missing; an empty one needs its delimiter, too."
+        return "add the missing fields; an empty field needs its delimiter too"
     if not "".join(cells[width:]).strip():
-        return "Set dataset.ignore_extra_cells=true, or add as many delimiters to the header."
+        return "set dataset.ignore_extra_cells=true, or add as many delimiters to the header"
     splits = width - 1 if options.header and width > 1 else 1
-    max_splits_fix = f"set dataset.max_splits={splits} if only the last cell may hold delimiters"
-    if options.quoting is False:
-        return f"Replace delimiters inside of cells, or {max_splits_fix}."
-    return f"Quote cells that hold a delimiter, or {max_splits_fix}."
+    delimiters = _PLURALS.get(options.delimiter or ",", repr(options.delimiter))
+    action = "replace" if options.quoting is False else "quote fields that contain"
+    return (
+        f"{action} {delimiters}{' inside fields' if options.quoting is False else ''}\n"
+        f"set dataset.max_splits={splits} if only the last field may contain {delimiters}"
+    )
 
 
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
@@ -108,12 +117,12 @@ def delimiter_setting(delimiter: str) -> str:
 
 
 def peek_csv(path: Path, options: ReadOptions) -> list[str]:
-    """Return the names of the columns from the first row; raise ValueError if there is no row."""
+    """Return the names of the columns from the first row; raise ContentError if there is no row."""
     columns, _ = _columns(_records(path, resolved(path, options)), options)
     if bad_line := not_text(1, "".join(columns), options.encoding):
-        raise ValueError(bad_line.got)
+        raise ContentError(bad_line.text, bad_line.hint, bad_line.line)
     if not columns:
-        raise ValueError("no line with the names of the columns" if options.header else "no row")
+        raise ContentError("no header" if options.header else "no rows")
     return columns
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, open_binary, read_text
+from hydratune.data.readers.bad_lines import BadLine, ContentError, not_text
 from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
 from hydratune.data.readers.csv_reader import peek_csv, read_csv
 from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
 from hydratune.data.readers.json_reader import numbered_lines, peek_names, read_json, read_jsonl
-from hydratune.data.readers.scan import BadLine, Reader, ReadOptions, Record, not_text
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.data.readers.scan import Reader, ReadOptions, Record
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.file_formats import is_compressed
 
 if TYPE_CHECKING:
@@ -61,7 +62,11 @@ def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
                     row = {"id": str(qa["id"]), **shared, "question": qa["question"], "answers": spans}
                     yield Record(0, row, has_digits=True)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"not of SQuAD's form: {error!r} is missing") from error
+        raise ContentError(f"not in SQuAD format: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 200)
 
 
 def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
@@ -84,7 +89,8 @@ def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
                 answers = {"text": texts, "answer_start": [start for start, _ in spans]}
                 rows.append({"id": str(qa["qid"]), "context": context, "question": qa["question"], "answers": answers})
         except (KeyError, TypeError, ValueError) as error:
-            yield BadLine(number, "a context and its qas", f"{preview(line.strip())}: {error!r}", "Correct the line.")
+            value = preview(line.strip())
+            yield BadLine(number, f"not in MRQA format ({_reason(error)}): {value}", value=value)
         else:
             yield from (Record(number, row, has_digits=True) for row in rows)
 
@@ -188,8 +194,8 @@ def peek_columns(path: Path, name: str, options: ReadOptions) -> list[str]:
     if name in CONLL:
         layout = layout_of(path, options, is_conllu=name == "conllu")
         if layout.has_ranges and not layout.is_conllu:  # these lines are not words
-            got = "conll, although IDs such as 1-2 or 1.1 are those of CoNLL-U"
-            raise ConfigError(Mistake("dataset.format", f"conllu for {path}", got, "Set dataset.format=conllu."))
+            text = f"{path} has IDs such as 1-2 or 1.1, which are those of CoNLL-U"
+            raise ConfigError(Problem("dataset.format", text, f"set {KEY}=conllu"))
         return list(layout.names)
     if name in SEPARATED:
         return peek_csv(path, options)

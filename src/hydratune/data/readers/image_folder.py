@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hydratune.data.readers.scan import ReadOptions, Record
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 
 IMAGE_FOLDER = "imagefolder"  # the name of the format, as in `datasets`
 _SUFFIXES = frozenset(
@@ -43,17 +43,16 @@ def image_folder_columns(folder: Path) -> list[str]:
     """
     depths = {len(path.relative_to(folder).parts) > 1: path for path in _images(folder)}
     if not depths:
-        fix = "Name a folder with one folder of images for each class."
-        raise ConfigError(Mistake("dataset.files", "a folder of images", f"{str(folder)!r}, which has no image", fix))
+        raise ConfigError(Problem("dataset.files", f"{folder} has no images"))
     classes = {path.name for path in folder.iterdir() if path.is_dir() and is_image_folder(path)}
     if classes and {name.lower() for name in classes} <= _SPLITS:
         train = next((name for name in sorted(classes) if name.lower().startswith("train")), min(classes))
-        fix = f"Name the folder of each split: dataset.files.train={folder / train}."
-        got = f"{str(folder)!r} with the folders {sorted(classes)}"
-        raise ConfigError(Mistake("dataset.files", "a folder of images by class, of one split", got, fix))
+        text = f"{folder} has a folder for each split ({', '.join(sorted(classes))}), not for each class"
+        hint = f"set the folder of each split, e.g. dataset.files.train={folder / train}"
+        raise ConfigError(Problem("dataset.files", text, hint))
     if len(depths) > 1:
-        fix = "Move it into the folder of its class."
-        raise ConfigError(Mistake("dataset.files", "images inside the folders of classes", str(depths[False]), fix))
+        hint = "move it into the folder of its class"
+        raise ConfigError(Problem("dataset.files", f"{depths[False]} is not in the folder of a class", hint))
     return ["image", "label"] if classes else ["image"]
 
 

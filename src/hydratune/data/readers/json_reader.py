@@ -12,8 +12,9 @@ from typing import Any
 
 from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, read_text
-from hydratune.data.readers.scan import BadLine, ReadOptions, Record, not_text
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.data.readers.bad_lines import BadLine, ContentError, json_reason, not_text
+from hydratune.data.readers.scan import ReadOptions, Record
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.file_formats import suffix
 
 # Digits of a number that may exceed 64 bits.
@@ -35,12 +36,13 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             yield bad_line
             continue
         try:
-            row = json.loads(line, parse_constant=_null)
+            row = json.loads(line.rstrip(), parse_constant=_null)
         except ValueError as error:
-            yield BadLine(number, "a JSON object", f"{preview(line.strip())}: {error}", "Correct the line.")
+            value = preview(line.strip())
+            yield BadLine(number, f"invalid JSON, {json_reason(error)}: {value}", value=value)
             continue
         if "\\ud" in line.lower() and _has_half_pair(row):
-            yield BadLine(number, "text", f"half of a surrogate pair in {preview(row)}", "Correct the line.")
+            yield BadLine(number, f"half of a surrogate pair (\\ud...) in {preview(row)}", value=preview(row))
             continue
         yield rows.record(number, row, line)
 
@@ -72,12 +74,12 @@ class _Rows:
             self.names = self.options.names(len(row)) if isinstance(row, list) and row else []
         if self.names:
             if not isinstance(row, list) or len(row) != len(self.names):
-                return BadLine(
-                    number, f"a list of {len(self.names)} values", preview(row), "Write one form throughout."
-                )
+                text = f"not a list of {len(self.names)} values, as the first row: {preview(row)}"
+                return BadLine(number, text, value=preview(row))
             row = dict(zip(self.names, row, strict=True))
         if not isinstance(row, dict) or not row:  # some readers drop {} silently
-            return BadLine(number, "a JSON object", preview(row), "Write {name: value} on each line.")
+            text = f"{'empty' if row == {} else 'not a'} JSON object: {preview(row)}"
+            return BadLine(number, text, 'write each row as {"COLUMN": VALUE, ...}', preview(row))
         return Record(number, row, has_digits=bool(_LONG.search(text)))
 
 
@@ -92,7 +94,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
         yield from read_jsonl(path, options)
         return
     if _has_half_pair(document):
-        raise ValueError("half of a surrogate pair (\\ud...), which is no text")
+        raise ContentError("half of a surrogate pair (\\ud...), which is not valid text")
     rows = _Rows(options)
     if options.splits:
         for start in _starts(text, options.splits):
@@ -126,13 +128,13 @@ def _starts(text: str, names: Sequence[str]) -> list[int]:
         names: Names of the object; a dotted name leads into objects.
 
     Raises:
-        ValueError: If a name occurs twice.
+        ContentError: If a name occurs twice.
         KeyError: If a name is missing.
     """
     starts: dict[str, int] = {}
     for name, pos in _positions(text, text.index("{"), names):
         if name in starts:
-            raise ValueError(f"the split {name!r} occurs twice")
+            raise ContentError(f"duplicate split {name!r}")
         starts[name] = pos
     return [starts[name] for name in names]
 
@@ -224,10 +226,10 @@ _PEEKED = 100  # number of rows whose names are taken as the columns
 
 
 def peek_names(path: Path, options: ReadOptions) -> list[str]:
-    """Return the names in the first rows of a file of lines or a document; raise ValueError if there is no row."""
+    """Return the names in the first rows of a file of lines or a document; raise ContentError if there is no row."""
     first_lines = list(islice((line for line in lines(path, options.encoding) if line.strip()), _PEEKED))
     if bad_line := not_text(1, first_lines[0], options.encoding) if first_lines else None:
-        raise ValueError(bad_line.got)
+        raise ContentError(bad_line.text, bad_line.hint, bad_line.line)
     rows: Any = [row for line in first_lines if (row := _row(line)) is not None]
     if options.splits or not first_lines or _row(first_lines[0]) is None or _is_array_of_rows(rows):
         try:
@@ -243,10 +245,11 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
         return options.names(len(first_rows[0]))
     rows = [row for row in first_rows if isinstance(row, dict)]
     if rows and options.column_names:
-        got, fix = repr([*options.column_names]), "Leave it out: dataset.columns takes the names in the file."
-        raise ConfigError(Mistake("dataset.column_names", "null for rows that are objects", got, fix))
+        text = f"{KEY} is only for rows that are lists; the rows of {path} are objects"
+        hint = f"remove {KEY}; dataset.columns takes the names in the file"
+        raise ConfigError(Problem("dataset.column_names", text, hint))
     if not rows:
-        raise ValueError(f"a row is not an object: {preview(first_rows[0])}" if first_rows else "no rows")
+        raise ContentError(f"not a JSON object: {preview(first_rows[0])}" if first_rows else "no rows")
     return list(dict.fromkeys(name for row in rows for name in row))
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.data.columns import preview
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 _Records = Iterable[tuple[int, "list[str] | csv.Error"]]
 
@@ -58,9 +59,9 @@ def quotes_enclose(path: Path, raw: _Records, strict: _Records) -> bool:
     if (same_rows and (text.always or text.doubled)) or all(line in text.opened for line in enclosed.starts):
         return True
     line, cell = next(iter(text.opened.items()))
-    got = f"{cell[:40]!r} at {path}:{line}"
-    fix = "Set dataset.quoting=false if quotes are a part of the texts, or true if they enclose cells."
-    raise ConfigError(Mistake("dataset.quoting", "true or false, since a cell starts with a quote", got, fix))
+    message = f"a quote starts a field, and may be part of its text or enclose it: {preview(cell)}"
+    hint = f"set {KEY}=false if quotes are part of the texts\nset {KEY}=true if they enclose fields"
+    raise ConfigError(Problem("dataset.quoting", message, hint, source=f"{path}:{line}"))
 
 
 def _count(records: _Records) -> _Cells:

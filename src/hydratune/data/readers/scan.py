@@ -11,27 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from hydratune.data.columns import MISSING, preview
+from hydratune.data.readers.bad_lines import BadLine
 from hydratune.data.readers.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value, number_cell
 from hydratune.data.split_column import may_be_split
-from hydratune.utils.errors import ConfigError, Mistake, Problem
-
-
-class BadLine(NamedTuple):
-    """A line that is not a valid row.
-
-    Args:
-        line: Line number.
-        expected: Description of a valid value.
-        got: Description of the invalid value.
-        fix: Description of the fix.
-        same_record: Whether the previous invalid line is in the same record, e.g. the same sentence.
-    """
-
-    line: int
-    expected: str
-    got: str
-    fix: str
-    same_record: bool = False
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 
 class Record(NamedTuple):
@@ -84,32 +67,37 @@ class ReadOptions:
         """Yield an error for each option that is invalid for files of these formats; if empty, they are unknown."""
         is_csv, has_columns = bool({"csv", "tsv"} & {*formats}), bool({"csv", "tsv", "conll", "conllu"} & {*formats})
         if self.delimiter is not None and (not self.delimiter or {*self.delimiter} & {*'"\r\n'}):
-            fix = "Set 'dataset.delimiter=;', or leave it out."
-            yield Mistake("delimiter", "characters that are neither quotes nor line ends", repr(self.delimiter), fix)
-        if self.max_splits is not None and (self.max_splits < 1 or self.quoting):
-            got = "dataset.quoting=true, since quotes are text then" if self.quoting else repr(self.max_splits)
-            yield Mistake("max_splits", "null or a number from 1", got, "Leave one of them out.")
+            requirement = "characters other than quotes and line breaks"
+            yield invalid_value("delimiter", requirement, repr(self.delimiter), f"set '{KEY}=;'")
+        if self.max_splits is not None and self.quoting:
+            text = f"{KEY}={self.max_splits} treats quotes as text, which contradicts dataset.quoting=true"
+            yield Problem("max_splits", text, "remove one of the two")
+        elif self.max_splits is not None and self.max_splits < 1:
+            yield invalid_value("max_splits", "an integer of at least 1", self.max_splits)
         if self.escapechar is not None and (len(self.escapechar) != 1 or self.escapechar in '" \t\r\n'):
-            fix = "Set 'dataset.escapechar=\\', or leave it out."
-            yield Mistake(
-                "escapechar", "one character that is neither a quote nor white space", repr(self.escapechar), fix
-            )
+            requirement = "one character that is neither a quote nor whitespace"
+            yield invalid_value("escapechar", requirement, repr(self.escapechar), f"set '{KEY}=\\'")
         names = self.column_names or ()
         if self.header and is_csv and names:
-            fix = "Set dataset.header=false if the first row is data, or leave dataset.column_names out."
-            yield Mistake("column_names", "null for files with a header", repr([*names]), fix)
+            hint = f"set dataset.header=false if the first row is data; otherwise remove {KEY}"
+            yield Problem("column_names", f"{KEY} is only for files without a header, not {[*names]}", hint)
         doubtful = [name for i, name in enumerate(names) if not name or (name.isdecimal() and name != str(i))]
-        if doubtful or len({*names}) < len(names):
-            fix = "Numbers are positions; give each column a name of its own."
-            yield Mistake("column_names", "different names that are no numbers", repr([*names]), fix)
+        if doubtful:
+            text = f"{KEY} must not have {doubtful[0]!r} as a name: numbers are the positions of columns"
+            yield Problem("column_names", text if doubtful[0] else f"{KEY} has an empty name: {[*names]}")
+        elif len({*names}) < len(names):
+            yield Problem("column_names", f"{KEY} has duplicate names: {[*names]}")
         unused = {"quoting": self.quoting is not None and not is_csv, "header": not (self.header or has_columns)}
         csv_keys = ("escapechar", "skip_initial_space", "max_splits", "ignore_extra_cells")
         unused |= {key: bool(getattr(self, key)) and not is_csv for key in csv_keys}
         unused |= {key: bool(getattr(self, key)) and not has_columns for key in ("delimiter", "comment")}
         unused["column_names"] = bool(names) and not (has_columns or {"json", "jsonl"} & {*formats})
         for key in (key for key, is_unused in unused.items() if is_unused and formats):
-            got = repr(getattr(self, key))
-            yield Mistake(key, f"the default, since {', '.join(formats)} files do not use it", got, "Leave it out.")
+            value = getattr(self, key)
+            shown = (
+                str(value).lower() if isinstance(value, bool) else repr([*value] if key == "column_names" else value)
+            )
+            yield Problem(key, f"{KEY}={shown} does not apply to {', '.join(formats)} files", f"remove {KEY}")
 
     def names(self, width: int, defaults: Sequence[str] = ()) -> list[str]:
         """Return the names of the columns of a file without a header.
@@ -126,8 +114,8 @@ class ReadOptions:
         if self.column_names and self.ignore_extra_cells:
             width = min(width, len(self.column_names))
         if self.column_names and len(self.column_names) != width:
-            got, fix = f"{len(self.column_names)}: {[*self.column_names]}", "Name all columns of the first row."
-            raise ConfigError(Mistake("dataset.column_names", f"{width} names, one for each column", got, fix))
+            text = f"{KEY} has {len(self.column_names)} names for {width} columns: {[*self.column_names]}"
+            raise ConfigError(Problem("dataset.column_names", text))
         names = self.column_names or defaults or [str(i) for i in range(width)]
         return [str(i) if str(i) in self.selected else name for i, name in enumerate(names)]
 
@@ -246,9 +234,9 @@ class Selection:
                 selected[name] = values[name]
             elif "." in name and (matches := resolve(values, name)):
                 if len(matches) > 1:
-                    got = f"{name!r}, which has {len(matches)} meanings, since names in it contain dots"
-                    fix = "Rename the columns, or give the whole object."
-                    raise ConfigError(Mistake("dataset.columns", "a path with one meaning", got, fix))
+                    text = f"{KEY} selects {name!r}, which is ambiguous, since names of columns contain dots"
+                    hint = "rename the columns, or select the whole object"
+                    raise ConfigError(Problem("dataset.columns", text, hint))
                 selected[name] = matches[0]
         return selected
 
@@ -357,7 +345,8 @@ def conflict(
     """Return an error for the first needed value that its column cannot hold, or None."""
     for name in selection.only_numbers:
         if typing.is_number(values.get(name)) is False:
-            return BadLine(record.line, f"a number in {name!r}", preview(values[name]), "Correct or drop the row.")
+            value = preview(values[name])
+            return BadLine(record.line, f"{name!r} is not a number: {value}", value=value)
     if not typing.strict:
         return None
     for name, value in values.items():
@@ -367,23 +356,11 @@ def conflict(
         if name in selection.texts and value_kind in ("text", "list"):
             continue
         if column_kind and value_kind and column_kind != value_kind:
-            return BadLine(
-                record.line, f"a {column_kind} in {name!r}, as above", preview(value), "Write one type throughout."
-            )
+            shown = preview(value)
+            text = f"{name!r} is a {value_kind}, but a {column_kind} in the rows above: {shown}"
+            return BadLine(record.line, text, value=shown)
         if record.has_digits and has_long(value):
-            return BadLine(record.line, "numbers of at most 64 bits", preview({name: value}), "Put them in quotes.")
-    return None
-
-
-def not_text(line: int, text: str, encoding: str) -> BadLine | None:
-    """Return an error for the first byte that is invalid in the encoding, or None."""
-    if text.isascii():
-        return None
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        byte = ord(text[error.start]) - 0xDC00
-        got = f"the byte 0x{byte:02x} behind {preview(text[max(0, error.start - 20) : error.start])}"
-        fix = "Convert the file to UTF-8, or name its own: dataset.encoding=latin-1."
-        return BadLine(line, f"text in {encoding}", got, fix)
+            shown = preview(value)
+            text = f"{name!r} has an integer of more than 64 bits: {shown}"
+            return BadLine(record.line, text, "write it in quotes, as text", shown)
     return None
