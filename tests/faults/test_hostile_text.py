@@ -23,7 +23,7 @@ from hydratune.tasks.metrics.tables import one_label
 from hydratune.tracking.client import connect
 from hydratune.training import tables
 from hydratune.utils.console import plain_console
-from hydratune.utils.escaping import escape_control, escape_formula, escape_markdown
+from hydratune.utils.escaping import escape_control, escape_formula, escape_markdown, markdown_code
 from hydratune.utils.logs import GuardedStream, guard_output
 from processes import hydratune
 
@@ -184,11 +184,37 @@ def test_markdown_has_no_bare_links(text):
     assert text not in escape_markdown(text)
 
 
+@pytest.mark.parametrize("before", ["a|", "a\\|", "a\\\\|", "`|", "a\\`|", "``|`", "a\n\n"])
+@pytest.mark.parametrize("text", ["![p](http://evil.example/p.png)", "<img src=x>", "[l](http://evil.example)"])
+def test_code_in_a_table_is_text(before, text):
+    """A name of a directory does not end the code and the cell that it is in."""
+    table = f"| | |\n| --- | --- |\n| started from | {markdown_code(before + text)} |\n"
+    assert active(table) == []
+
+
 @pytest.mark.parametrize("cell", FORMULAS)
 def test_formula_is_escaped(cell):
     """A spreadsheet shows the cell as text."""
     assert escape_formula(cell).startswith("'")
     assert controls_in(escape_formula(cell)) == []
+
+
+@pytest.mark.parametrize(
+    "formula", [";=1+1", "; +1+1", "\t@SUM(A1)", "\n-1+1", '\n"=1+1', ';"\t=1+1', ";\uff1d1", ";;=1"]
+)
+@pytest.mark.parametrize("splits_at", [";", "\t", ","])
+def test_formula_within_a_cell_is_escaped(formula, splits_at):
+    """A spreadsheet that splits lines at another character than a comma has no formula in any cell either."""
+    out = io.StringIO()
+    csv.writer(out).writerow(["0.5", escape_formula(f"a{formula}"), "b"])
+    cells = [cell for row in csv.reader(io.StringIO(out.getvalue()), delimiter=splits_at) for cell in row]
+    assert [cell for cell in cells if cell.lstrip(' "\t\n')[:1] in ("=", "+", "-", "@", "\uff1d") and cell] == []
+
+
+@pytest.mark.parametrize("cell", ["a;b", "x - y", "a\nb", "a; b=c", "me@example.org;you@example.org"])
+def test_text_with_separators_stays(cell):
+    """Signs that are not at the beginning of a part."""
+    assert escape_formula(cell) == cell
 
 
 @pytest.mark.parametrize("cell", ["-1.5", "+3", "-1e-5", "-inf", "1,5", "pos", "", "a=b", "x@y", -1.5, 0, None, True])

@@ -17,7 +17,7 @@ from hydratune.training.job import Job, resolved_yaml
 from hydratune.training.results import split_metrics
 from hydratune.training.run_params import FIRST
 from hydratune.utils import hub, provenance
-from hydratune.utils.escaping import escape_control, escape_markdown
+from hydratune.utils.escaping import escape_control, escape_markdown, markdown_code
 from hydratune.utils.files import TRAINING_ARGS, write_json, write_text
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _story(trained: ModelCardInputs) -> Iterator[tuple[str, str]]:
     yield "task", task
     yield "started from", start
     yield "adapter", adapter or "none"
-    hub_ids = ", ".join(_code(name) for name in trained.served("datasets"))
+    hub_ids = ", ".join(markdown_code(name) for name in trained.served("datasets"))
     yield "data", dataset + (f" ({hub_ids})" if hub_ids else "")
     yield "rows", ", ".join(f"{split} {rows}" for split, rows in trained.rows.items())
     yield "objective", f"{escape_markdown(str(cfg.objective))}, by which the weights were chosen among the checkpoints"
@@ -168,7 +168,7 @@ def _checkpoint(trained: ModelCardInputs, name: str) -> str:
     """Return a Hub ID with its commit, or a directory."""
     revision = trained.cfg.model.get("revision")
     commit = hub.commit(name, revision) if name in trained.served("models") else None
-    return _code(_private(name)) + (f" at commit `{commit}`" if commit else "")
+    return markdown_code(_private(name)) + (f" at commit `{commit}`" if commit else "")
 
 
 def _metrics(columns: Mapping[str, Mapping[str, float]]) -> str:
@@ -229,14 +229,6 @@ def _fenced(language: str, text: str) -> str:
     """Format a block of code with a fence that is longer than those in the text."""
     fence = "`" * max(3, _longest_fence(text) + 1)
     return f"{fence}{language}\n{text}\n{fence}"
-
-
-def _code(text: str) -> str:
-    """Format code in a cell of a table."""
-    line = " ".join(text.split()).replace("|", "\\|")
-    fence = "`" * (_longest_fence(line) + 1)
-    space = " " * (len(fence) > 1)
-    return f"{fence}{space}{line}{space}{fence}"
 
 
 def _longest_fence(text: str) -> int:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # Markup, an underscore at the border of a word, and what GitHub turns into a link without markup
 _MARKDOWN = re.compile(r"[\\`*\[\]|~#]|(?<![^\W_])_|_(?![^\W_])|(?<=\w):(?=//)|(?<=www)\.|(?<=\w)@", re.IGNORECASE)
-_FORMULA = re.compile(r"[\s\0]*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+_PLAIN = re.compile(r"[\w./@:~+ -]*[\w./]")  # a path without characters of markup
+_SIGN = r"[=+\-@\uff1d\uff0b\uff0d\uff20]"
+_FORMULA = re.compile(rf"[\s\0]*{_SIGN}|[\t\r\n]")
+# A formula in the middle of a cell, after a character at which a spreadsheet may split lines. In many countries it
+# splits at semicolons and ignores the quotes of cells that do not follow one.
+_SPLIT_FORMULA = re.compile(rf"([;\t\r\n])(?=[\s\0\"]*{_SIGN})")
 
 
 def escape_control(text: str) -> str:
@@ -45,16 +50,29 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\g<0>", line)
 
 
+def markdown_code(text: str) -> str:
+    r"""Format a Hub ID or a path as code for a cell of a table in Markdown; escape other text instead.
+
+    A table ends a cell at a backslash and a bar, also within code, so no fence is safe for all texts.
+
+    >>> print(markdown_code("org/name"), markdown_code("a|b"))
+    `org/name` a\|b
+    """
+    return f"`{text}`" if _PLAIN.fullmatch(text) else escape_markdown(text)
+
+
 def escape_formula(value: Any) -> Any:
     """Escape a cell of a CSV file that a spreadsheet would execute; leave numbers unchanged, also those in texts.
 
-    >>> [escape_formula(cell) for cell in ("=1+1", "-1.5", -1.5, "- no")]
-    ["'=1+1", '-1.5', -1.5, "'- no"]
+    >>> [escape_formula(cell) for cell in ("=1+1", "-1.5", -1.5, "- no", "a;=1+1")]
+    ["'=1+1", '-1.5', -1.5, "'- no", "a;'=1+1"]
     """
     if not isinstance(value, str):
         return value
-    text = escape_control(value)
-    return f"'{text}" if _FORMULA.match(value) and not _is_number(value) else text
+    if _is_number(value):
+        return value
+    text = escape_control(_SPLIT_FORMULA.sub(r"\1'", value))
+    return f"'{text}" if _FORMULA.match(value) else text
 
 
 def _is_number(text: str) -> bool:
