@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 
 from hydratune.tracking.delivery import checked_pointer
 from hydratune.tracking.later import log_to_run
@@ -30,8 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--public", action="store_true", help="create a public repository [default: private]")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    cfg, directory = _finished(args.run), args.run.resolve()
-    repo_id = args.to or default_repo_id(cfg, directory)
+    config, directory = _finished(args.run), args.run.resolve()
+    repo_id = args.to or default_repo_id(config, directory)
     hub.check_push("--to", repo_id, token=None)
     try:
         url = Push(directory, repo_id, private=not args.public).send()
@@ -43,14 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _finished(directory: Path) -> DictConfig:
+def _finished(directory: Path) -> dict[str, Any]:
     """Return the config of a finished run; raise ConfigError for any other directory."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
         got = f"{str(directory)!r} without {', '.join(missing)}"
         raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
     check_links(directory)
-    return read_plain_config(directory / CONFIG)
+    return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
 
 
 def _record(directory: Path, url: str) -> None:

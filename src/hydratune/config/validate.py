@@ -20,7 +20,7 @@ from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.signatures import Signature, signature, type_error
 from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, nearest, one_of
+from hydratune.utils.errors import ConfigError, Mistake, Problem, invalid_value, nearest, one_of
 from hydratune.utils.provenance import has_literal_secret, is_secret
 
 # The nodes that a run builds, each by its `_target_`.
@@ -83,7 +83,11 @@ def check_targets(cfg: DictConfig) -> None:
         ConfigError: A target is invalid; it has all errors together.
     """
     problems: list[Problem] = []
-    args = select(_code(cfg, problems), "trainer.args")
+    plain = _code(cfg, problems)
+    for key in ("name", "objective"):
+        if not isinstance(plain.get(key), str):
+            problems.append(invalid_value(key, "text", repr(plain.get(key))))
+    args = select(plain, "trainer.args")
     problems += refused_arguments(args) if isinstance(args, dict) else ()
     if problems:
         raise ConfigError(*problems)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +121,20 @@ def open_run(name: str, uri: str) -> FinishedRun:
     except (OmegaConfBaseException, OSError, ValueError) as error:
         got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
         raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
+    scores = metrics.items() if isinstance(metrics, dict) else [("eval_", None)]
+    if any(not isinstance(score, int | float) for name, score in scores if name.startswith("eval_")):
+        text = f"{METRICS} must contain names of metrics and numbers"
+        raise ConfigError(Problem("RUN", text, "restore the file", os.path.relpath(directory / METRICS)))
     if unknown := [*_unknown_keys(config)]:
         got, fix = f"{str(directory)!r} with {', '.join(unknown)}", "Use the version of hydratune that trained it."
         raise ConfigError(Mistake("RUN", "a run with the settings of this version", got, fix))
-    return FinishedRun(directory, OmegaConf.create(_without_masks(config)), metrics)
+    cfg = OmegaConf.create(_without_masks(config))
+    try:
+        check_targets(cfg)
+    except ConfigError as error:
+        source = os.path.relpath(directory / CONFIG)
+        raise ConfigError(*(replace(problem, source=source) for problem in error.problems)) from error
+    return FinishedRun(directory, cfg, metrics)
 
 
 def _unknown_keys(config: Any) -> Iterator[str]:

@@ -6,11 +6,12 @@ import logging
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
-
+from hydratune.config.rules import select
 from hydratune.training import model_card
 from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError
@@ -59,8 +60,14 @@ class Push:
         return url
 
 
-def default_repo_id(cfg: DictConfig, directory: Path) -> str:
-    """Return the config's `hub_model_id`, or a name made of the names of the run and its directory."""
-    if hub_model_id := cfg.trainer.args.get("hub_model_id"):
+def default_repo_id(config: Mapping[str, Any], directory: Path) -> str:
+    """Return the config's `hub_model_id`, or a name made of the names of the run and its directory.
+
+    Args:
+        config: Resolved config as plain data; that of a stored run may have any content.
+        directory: Run directory.
+    """
+    if hub_model_id := select(config, "trainer.args.hub_model_id"):
         return str(hub_model_id)
-    return re.sub(r"[^\w.]+|\.\.+", "-", f"{cfg.name}-{directory.name}", flags=re.ASCII)[:96].strip(".-")
+    name = f"{config.get('name', 'model')}-{directory.name}"
+    return re.sub(r"[^\w.]+|\.\.+", "-", name, flags=re.ASCII)[:96].strip(".-")

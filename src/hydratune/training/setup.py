@@ -114,7 +114,8 @@ def set_up(cfg: DictConfig, job: Job) -> Setup:
     # The user's training arguments, and the hardware's where the user set none
     args = training_arguments(cfg, task, hardware, job.directory / CHECKPOINTS)
     _check_evaluation(cfg, hardware)
-    push = _push(args, default_repo_id(cfg, job.directory), job)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    push = _push(args, default_repo_id(config, job.directory), job)
     callbacks = build(cfg.trainer.callbacks)
     data = _load_data(cfg, job, args, source, task, model)
     # The model with the task's head, then the adapter
