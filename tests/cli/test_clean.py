@@ -1,6 +1,7 @@
 """`clean`: what it removes, and what it never removes."""
 
 import os
+import shutil
 import sys
 from types import SimpleNamespace
 
@@ -83,13 +84,76 @@ def test_clean_removes_nothing_without_a_terminal(make_run, monkeypatch):
     assert run.is_dir()
 
 
+def answer_after(monkeypatch, change):
+    """Answer yes after something has changed on the disk."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: change() or "y")
+
+
+def test_clean_leaves_a_run_that_has_finished_meanwhile(make_run, monkeypatch):
+    """It was resumed while the question was open."""
+    run, other = make_run("outputs/a/1", False), make_run("outputs/a/2", False)
+    answer_after(monkeypatch, lambda: (run / "metrics.json").write_text('{"eval_loss": 1.0}') and None)
+    assert dispatch(["clean", "--unfinished"]) == FAILED
+    assert [run.is_dir(), other.is_dir()] == [True, False]
+
+
+def test_clean_continues_after_a_run_that_is_gone(make_run, monkeypatch):
+    """Another process has removed it, or has put a link in its place."""
+    gone, linked, other = (make_run(f"outputs/a/{number}", False) for number in (3, 2, 1))
+    elsewhere = make_run("elsewhere", False)
+
+    def change():
+        shutil.rmtree(gone)
+        shutil.rmtree(linked)
+        linked.symlink_to(elsewhere)
+
+    answer_after(monkeypatch, change)
+    assert dispatch(["clean", "--unfinished"]) == FAILED
+    assert [other.exists(), elsewhere.is_dir()] == [False, True]
+
+
+def test_clean_leaves_runs_inside_an_unfinished_run(make_run):
+    """`hydra.run.dir` can place a run below another one."""
+    outer, inner = make_run("outputs/a", False), make_run("outputs/a/b", True)
+    assert dispatch(["clean", "--unfinished", "--yes"]) == 0
+    assert [outer.is_dir(), inner.is_dir()] == [True, True]
+
+
+def test_clean_leaves_a_run_with_corrupt_metrics(make_run):
+    """A full disk may have truncated them; the run has finished, and its model is there."""
+    run = make_run("outputs/a", False)
+    (run / "metrics.json").write_text("{")
+    assert dispatch(["clean", "--unfinished", "--yes"]) == 0
+    assert run.is_dir()
+
+
+def test_clean_follows_no_link_that_came_with_a_repository(own_directory, make_run):
+    """Runs of another project are behind it."""
+    run = make_run("../victim/outputs/a", False)
+    (own_directory / "outputs").symlink_to("../victim/outputs")
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["clean", "--unfinished", "--yes"])
+    assert [problem.key for problem in caught.value.problems] == ["outputs"]
+    assert run.is_dir()
+
+
+def test_clean_leaves_other_files_in_the_directory_of_the_cache(own_directory, monkeypatch):
+    """HYDRATUNE_CACHE can name a directory that has more than the cache."""
+    monkeypatch.setenv("HYDRATUNE_CACHE", str(own_directory))
+    for name in ("tokenized", "rows", "mine"):
+        (own_directory / name).mkdir()
+    assert dispatch(["clean", "--cache", "--yes"]) == 0
+    assert [path.name for path in own_directory.iterdir()] == ["mine"]
+
+
 def test_clean_removes_the_cache_of_tokenized_rows(own_directory, monkeypatch):
     """The directory that HYDRATUNE_CACHE names."""
     monkeypatch.setenv("HYDRATUNE_CACHE", str(own_directory / "cache"))
     (own_directory / "cache" / "tokenized").mkdir(parents=True)
     (own_directory / "cache" / "tokenized" / "a.arrow").write_text("x")
     assert dispatch(["clean", "--cache", "--yes"]) == 0
-    assert list(own_directory.iterdir()) == []
+    assert not (own_directory / "cache" / "tokenized").exists()
 
 
 @pytest.mark.parametrize("age", ["2", "d", "-1d", "1.5d", "2y"])

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydratune.data.cache import cache_dir
+from hydratune.config import hydra_guard
+from hydratune.data.cache import cache_folders
 from hydratune.evaluation.run_list import FINISHED, FOLDERS, RUNNING, find_runs, run_status
 from hydratune.sweep.plan import PLAN
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, Problem
-from hydratune.utils.files import CHECKPOINTS, try_lock
+from hydratune.utils.files import CHECKPOINTS, METRICS, try_lock
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}  # seconds
 _MIB = 2**20
@@ -56,9 +57,11 @@ def main(arguments: Sequence[str]) -> int:
     if not (args.checkpoints or args.unfinished or args.cache):
         parser.error("choose --checkpoints, --unfinished, or --cache")
     before = clock.time() - _seconds(args.older_than)
+    if not args.folders and (problems := [*hydra_guard.result_links()]):
+        raise ConfigError(*problems)
     candidates = [*_in_runs(args.folders or [*map(Path, FOLDERS)], before, args.checkpoints, args.unfinished)]
-    if args.cache and cache_dir().is_dir():
-        candidates.append(_Candidate(cache_dir()))
+    if args.cache:
+        candidates += [_Candidate(folder) for folder in cache_folders() if folder.is_dir()]
     if not candidates:
         print("nothing to remove")
         return 0
@@ -71,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         return FAILED
     removed = [candidate for candidate in candidates if _remove(candidate)]
     print(f"removed {len(removed)} folders")
-    return 0
+    return 0 if len(removed) == len(candidates) else FAILED
 
 
 def _seconds(age: str) -> float:
@@ -83,7 +86,8 @@ def _seconds(age: str) -> float:
 
 def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinished: bool) -> Iterator[_Candidate]:
     """Yield the folders of runs that began before a time."""
-    for directory in find_runs(folders):
+    directories = find_runs(folders)
+    for directory in directories:
         run = run_status(directory)
         is_trial = any((parent / PLAN).is_file() for parent in directory.parents[:2])
         if run.started > before or run.state == RUNNING:
@@ -91,8 +95,14 @@ def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinish
         folder = directory / CHECKPOINTS
         if checkpoints and run.state == FINISHED and folder.is_dir() and not folder.is_symlink():
             yield _Candidate(folder, directory)
-        if unfinished and run.state != FINISHED and not is_trial:
+        has_others = any(directory in other.parents for other in directories)
+        if unfinished and _is_unfinished(directory) and not is_trial and not has_others:
             yield _Candidate(directory, directory)
+
+
+def _is_unfinished(directory: Path) -> bool:
+    """Return whether a run has no results; unreadable metrics are those of a run that has finished."""
+    return run_status(directory).state != FINISHED and not (directory / METRICS).exists()
 
 
 def _confirmed() -> bool:
@@ -104,13 +114,16 @@ def _confirmed() -> bool:
 
 
 def _remove(candidate: _Candidate) -> bool:
-    """Remove a folder, unless its run has been resumed meanwhile; return whether it was removed."""
-    if candidate.run is None:
-        shutil.rmtree(candidate.path)
-        return True
-    with try_lock(candidate.run) as is_free:
-        if is_free:
+    """Remove a folder; return False if it is in use by now, has another state than before, or cannot be removed."""
+    try:
+        if candidate.run is None:
             shutil.rmtree(candidate.path)
-        else:
-            print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)
-    return is_free
+            return True
+        with try_lock(candidate.run) as is_free:  # a run may have been resumed while the question was open
+            if is_free and (candidate.path != candidate.run or _is_unfinished(candidate.run)):
+                shutil.rmtree(candidate.path)
+                return True
+        print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)
+    except OSError as error:
+        print(f"skipped {candidate.path}: {error.strerror or error}", file=sys.stderr)
+    return False

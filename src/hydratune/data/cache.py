@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+ROWS, TOKENIZED = "rows", "tokenized"  # folders of the cache
 WORTH_PROCESSES = 50_000  # rows; below, starting processes takes longer than the work
 
 
@@ -26,6 +27,11 @@ def cache_dir() -> Path:
     """Return the cache directory: `$HYDRATUNE_CACHE`, or `hydratune` in `$XDG_CACHE_HOME` or `~/.cache`."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hydratune"
     return Path(os.environ.get("HYDRATUNE_CACHE", default))
+
+
+def cache_folders() -> list[Path]:
+    """Return the folders of the cache; the directory that `$HYDRATUNE_CACHE` names may contain other files."""
+    return [cache_dir() / name for name in (ROWS, TOKENIZED)]
 
 
 def content_hash(rows: Dataset) -> str:
@@ -100,7 +106,7 @@ def cached_map(
         return rows.map(function, batched=True, remove_columns=rows.column_names, with_indices=with_indices)
     text = json.dumps({"rows": content_hash(rows), **key}, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:32]
-    folder = cache_dir() / "tokenized"
+    folder = cache_dir() / TOKENIZED
     folder.mkdir(parents=True, exist_ok=True)
     return rows.map(
         function,
