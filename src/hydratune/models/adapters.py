@@ -16,7 +16,7 @@ from hydratune.config import allowlist
 from hydratune.config.configurable import Configurable
 from hydratune.models.base import Network, only_errors
 from hydratune.utils import hub
-from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -80,7 +80,7 @@ class Adapter(NoAdapter):
             hint = "pip install 'hydratune[qlora]'\nset adapter=lora to train without quantization"
             yield Problem("load_in_4bit", f"{KEY}=true needs the package bitsandbytes", hint)
         if self.load_in_4bit and self.merge:
-            text = f"{KEY}=true is not possible with load_in_4bit=true: adapters are not merged into 4-bit weights"
+            text = f"{KEY}=true needs {NODE}load_in_4bit=false, since adapters are not merged into 4-bit weights"
             yield Problem("merge", text, f"set {KEY}=false")
 
     def quantization(self) -> BitsAndBytesConfig | None:

@@ -24,7 +24,7 @@ from hydratune.models.base import (
     unknown_fields,
 )
 from hydratune.utils import hub
-from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, one_line, similar
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ class FromConfig(Model):
         yield from remote_code.fields(self.config)
         if self.tokenizer is None and self.image_processor is None:
             hint = f"set {KEY}=bytes, or to a Hub ID or a directory"
-            yield Problem("tokenizer", f"{KEY} is required, or image_processor for images", hint)
+            yield Problem("tokenizer", f"{KEY} is required, or {NODE}image_processor for images", hint)
         elif self.tokenizer not in (None, BYTES):
             yield from check_name("tokenizer", str(self.tokenizer), file="tokenizer_config.json")
 

@@ -24,7 +24,7 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Problem]:
         hint = f"set {KEY}=false\nto run the code, install it as a package and add that to the allow-list"
         yield Problem("trust_remote_code", text, hint)
     elif not _COMMIT.fullmatch(str(revision)):
-        requirement = "the 40 hex digits of a commit if its code may run"
+        requirement = "a commit hash of 40 digits if the code of the repository may run"
         hint = "review the code, and set the commit that you reviewed"
         yield invalid_value("revision", requirement, repr(revision), hint)
     elif (name := f"{repo_id}@{revision}") not in allowlist.user_allowlist():
