@@ -317,5 +317,8 @@ def test_a_network_from_scratch_takes_its_tokenizer(tiny_model):
 
 def test_a_task_needs_a_head_that_the_network_has():
     """A kind of network without the head is told before anything is loaded."""
-    with pytest.raises(ConfigError, match=r"^model: expected a network for AutoModelForMaskedLM, got 'gpt2'"):
+    with pytest.raises(ConfigError, match=r"\bgpt2\b.*\bAutoModelForMaskedLM\b") as caught:
         MaskedLm().check_network(GPT2Config())
+    (problem,) = caught.value.problems
+    assert problem.key == "model"
+    assert "task=causal_lm" in problem.hint

@@ -369,7 +369,7 @@ def test_mapping_of_numbers_without_their_zeros():
     files = dict.fromkeys(("train", "validation"), "a.csv")
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files=files, labels={1: "a", 2: "b"}).load(TASK)
-    assert (caught.value.problems[0].key, "{01:a," in caught.value.problems[0].fix) == ("dataset.labels", True)
+    assert (caught.value.problems[0].key, "{01:a," in caught.value.problems[0].hint) == ("dataset.labels", True)
     assert LocalFiles(files=files, labels={"01": "a", "02": "b"}).load(TASK)["train"]["label"][:] == ["a", "b"]
 
 

@@ -104,8 +104,11 @@ def test_bad_rows(labels, options, names, row, got):
 
 def test_indicators_need_names():
     """Nobody can read predictions of labels without names."""
-    with pytest.raises(ConfigError, match=r"^dataset.labels: expected names for the indicators, got none"):
+    with pytest.raises(ConfigError) as caught:
         list(MultiLabelClassification(label_format="multi_hot").bad_rows(rows([0, 1]), None))
+    (problem,) = caught.value.problems
+    assert problem.key == "dataset.labels"
+    assert "dataset.labels=[a,b]" in problem.hints[0]
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 1.5])

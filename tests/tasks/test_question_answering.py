@@ -301,8 +301,9 @@ def test_forms_of_answers(tokenizer, form):
 def test_columns_that_hold_no_answers(answers):
     """A column of another form is one error that shows the right form."""
     rows = Dataset.from_list(answered(answers))
-    with pytest.raises(ConfigError, match=r"^dataset\.columns\.answers: expected answers such as \{text: \[word\]"):
+    with pytest.raises(ConfigError, match=r"\{text: \[word\], answer_start: \[0\]\}; in train") as caught:
         list(QuestionAnswering().bad_rows(DatasetDict(train=rows), None))
+    assert [problem.key for problem in caught.value.problems] == ["dataset.columns.answers"]
 
 
 def test_answers_that_lack_a_part():

@@ -12,9 +12,9 @@ from hydratune.data.columns import BadRow, Column, bad_values, wrong_type
 from hydratune.data.label_names import LabelNames
 from hydratune.models.base import Network, max_positions
 from hydratune.tasks.labels import TRUE_NAMES
-from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, SCORES, Metric, is_valid_name
+from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, RESERVED, SCORES, Metric, is_valid_name
 from hydratune.tasks.tokenize import Batch, encode_texts
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel, TrainerCallback
 
 EXAMPLE = 200  # characters of an example, which fit any model
+# Class of a head -> hint if a model cannot have it.
+_OTHER_MODEL = {
+    "AutoModelForCausalLM": "choose a decoder-only model such as GPT-2",
+    "AutoModelForMaskedLM": "for a decoder-only model, set task=causal_lm",
+    "AutoModelForSeq2SeqLM": "choose an encoder-decoder model such as T5",
+}
 
 
 @dataclass(frozen=True)
@@ -106,8 +112,7 @@ class Task(Configurable, ABC):
         """Return whether an objective is better if it is higher; raise ConfigError if the task has no such metric."""
         metric = self.metric(objective.removeprefix("eval_"))
         if metric is None:
-            fix = did_you_mean(objective, self.objectives(), "Name a metric that the task reports.")
-            raise ConfigError(Mistake("objective", one_of(self.objectives()), repr(objective), fix))
+            raise ConfigError(_wrong_objective(f"unknown objective {objective!r}", objective, self.objectives()))
         return metric.higher_is_better
 
     def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:  # noqa: ARG002 (others need it)
@@ -125,8 +130,7 @@ class Task(Configurable, ABC):
     def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
         """Raise ConfigError if the metrics or the objective are not defined for the data's head."""
         if objective is not None and objective not in (options := self.objectives(head)):
-            fix = f"Set objective={nearest(objective, options) or options[-1]}."
-            raise ConfigError(Mistake("objective", one_of(options), repr(objective), fix))
+            raise ConfigError(_wrong_objective(f"{KEY}={objective} is not a computed metric", objective, options))
 
     def definitions(self) -> dict[str, Metric]:
         """Return name -> definition of every metric that the task can report."""
@@ -191,25 +195,26 @@ class Task(Configurable, ABC):
         names = [metric.name for metric in self.known_metrics]
         for name in self.metrics or ():
             if name not in names:
-                fix = did_you_mean(name, names, f"Set task.metrics=[{names[0]}].")
-                yield Mistake("metrics", one_of(names), repr(name), fix)
+                yield Problem("metrics", f"unknown metric {name!r} in {KEY}", similar("metric", name, names))
         for name, metric in self.extra_metrics.items():
             yield from (problem.under(f"extra_metrics.{name}") for problem in self._check_extra(name, metric, names))
         if self.max_length is not None and self.max_length < 1:
-            yield Mistake("max_length", "a number of tokens above 0 or null", repr(self.max_length), "Raise it.")
+            yield invalid_value("max_length", "null or an integer of at least 1", self.max_length)
 
     def _check_extra(self, name: str, metric: Any, reserved_names: Sequence[str]) -> Iterator[Problem]:
         """Yield the errors of one of `extra_metrics`, with keys relative to its own key."""
         if not self.metric_inputs:
-            fix = "Leave task.extra_metrics out."
-            yield Mistake("", f"no extra metrics: {type(self).__name__} predicts no rows", repr(name), fix)
-        elif not is_valid_name(name) or name in reserved_names:
-            fix = "Give it another name: letters, digits and _, and not that of another metric."
-            yield Mistake("", "a name of its own", repr(name), fix)
+            text = f"{KEY} is not possible: {type(self).__name__} has no prediction for each row"
+            yield Problem("", text, f"remove {KEY}")
+        elif name in (*reserved_names, *RESERVED):
+            yield Problem("", f"{KEY} has the name of a built-in metric")
+        elif not is_valid_name(name):
+            hint = "start the name with a letter, and use only letters, digits, and _"
+            yield Problem("", f"{KEY}: {name!r} is not a valid name of a metric", hint)
         elif not isinstance(metric, Metric):
             function = "{_target_: my_package.my_metric, _partial_: true}"
-            fix = f"Write {{_target_: hydratune.tasks.Metric, function: {function}}}."
-            yield Mistake("", "a node of hydratune.tasks.Metric", repr(metric), fix)
+            hint = f"set it to {{_target_: hydratune.tasks.Metric, function: {function}}}"
+            yield invalid_value("", "a node with _target_: hydratune.tasks.Metric", repr(metric), hint)
         else:
             yield from metric.check(self.metric_inputs)
 
@@ -225,16 +230,14 @@ class Task(Configurable, ABC):
         heads = getattr(transformers, self.auto_model)._model_mapping
         auto_map = getattr(config, "auto_map", None) or {}  # from trusted Hub code
         if type(config) not in heads and self.auto_model not in auto_map:
-            model_types = sorted({config_class.model_type for config_class in heads})
-            fix = did_you_mean(config.model_type, model_types, f"It has none of transformers.{self.auto_model}.")
-            raise ConfigError(Mistake("model", f"a network for {self.auto_model}", repr(config.model_type), fix))
+            text = f"{config.model_type} has no {self.auto_model} in transformers, which {type(self).__name__} needs"
+            raise ConfigError(Problem("model", text, _OTHER_MODEL.get(self.auto_model, "")))
 
     def check_processor(self, processor: Any) -> None:
         """Raise ConfigError if the tokenizer does not support this task."""
         if self.needs_fast and not processor.is_fast:
-            fix = "Choose a checkpoint with a tokenizer.json."
-            got = f"{type(processor).__name__}, which does not know where its tokens are in a text"
-            raise ConfigError(Mistake("model", "a fast tokenizer", got, fix))
+            text = f"{type(self).__name__} needs a fast tokenizer, not {type(processor).__name__}"
+            raise ConfigError(Problem("model", text, "choose a checkpoint with a tokenizer.json"))
 
     def max_tokens(self, config: PretrainedConfig, processor: Any) -> int | None:
         """Return the maximum tokens of an input: the positions of the model, or fewer; None for any number."""
@@ -378,6 +381,11 @@ class Task(Configurable, ABC):
         """Return a function from row numbers, which may repeat, to a metric that has no `row_contributions`."""
         task = self.with_metric(metric)
         return lambda numbers: task.metrics_from_predictions([rows[i] for i in numbers], names)[metric]
+
+
+def _wrong_objective(text: str, objective: str, options: Sequence[str]) -> Problem:
+    name = f"eval_{objective.removeprefix('eval_')}"
+    return Problem("objective", text, similar("objective", name, options, prefix=f"{KEY}="))
 
 
 def column_values(rows: Sequence[Mapping[str, Any]], *names: str) -> list[list[Any]]:

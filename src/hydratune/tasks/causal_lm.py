@@ -14,7 +14,7 @@ from hydratune.tasks.base import EncodedData, EvalSplit
 from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
 from hydratune.tasks.metrics.metric import Metric, error
 from hydratune.tasks.tokenize import Batch, encode_splits
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import torch
@@ -51,9 +51,9 @@ class CausalLm(CausalTask):
         """Also yield an error if a block has no token to predict."""
         yield from super().check()
         if self.block_size < 2:
-            yield Mistake("block_size", "at least 2 tokens", repr(self.block_size), "Set task.block_size=128.")
+            yield invalid_value("block_size", "an integer of at least 2", self.block_size)
         if self.max_length == 1:
-            yield Mistake("max_length", "at least 2 tokens or null", "1", "Set task.max_length=null.")
+            yield invalid_value("max_length", "null or an integer of at least 2", self.max_length)
 
     def keeps_order(self) -> bool:
         """Return True for the lines of a text."""
@@ -121,8 +121,8 @@ def _end_token(tokenizer: Any) -> int:
     for token in (tokenizer.eos_token_id, tokenizer.sep_token_id):
         if token is not None:
             return token
-    fix = "Set task.document_separator=newline."
-    raise ConfigError(Mistake("task.document_separator", "a tokenizer with an end token", "one without", fix))
+    text = f"{KEY}=eos needs a tokenizer with an end token, which {type(tokenizer).__name__} does not have"
+    raise ConfigError(Problem("task.document_separator", text, f"set {KEY}=newline"))
 
 
 def _joined(rows: Any) -> Any:
@@ -173,8 +173,8 @@ def _packed(rows: Any, split: str, size: int, messages: list[str]) -> Dataset:
     tokens = pc.list_flatten(arrow_column(rows, "input_ids")).to_numpy()
     count = len(tokens) // size
     if not count:
-        got = f"{len(tokens):,} tokens in {split}"
-        raise ConfigError(Mistake("task.block_size", f"at least one block of {size} tokens", got, "Lower it."))
+        text = f"{split} has only {len(tokens):,} tokens, less than one block of {size}"
+        raise ConfigError(Problem("task.block_size", text, f"lower {KEY}, or add text"))
     if (dropped := len(tokens) % size) * 100 > len(tokens):
         messages.append(f"{dropped:,} of {len(tokens):,} tokens of {split} fill no block of {size} and are dropped")
     mean_bytes = size * pc.sum(arrow_column(rows, "bytes")).as_py() / len(tokens)

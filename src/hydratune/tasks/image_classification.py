@@ -12,7 +12,7 @@ from hydratune.data.columns import COLUMN, BadRow, Column, preview
 from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
 from hydratune.tasks.single_label import SingleLabelTask
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.image_formats import is_allowed_image, restrict_image_formats
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ def _as_images(rows: Any) -> Any:
     if isinstance(feature, Image):
         return rows
     if getattr(feature, "dtype", "") not in ("string", "large_string"):
-        got, fix = f"values of type {getattr(feature, 'dtype', feature)}", "Name a column of images or of their paths."
-        raise ConfigError(Mistake("dataset.columns.image", "images", got, fix))
+        text = f"{KEY} must name a column of images or image paths, not of {getattr(feature, 'dtype', feature)} values"
+        raise ConfigError(Problem("dataset.columns.image", text))
     return rows.cast_column("image", Image())
 
 

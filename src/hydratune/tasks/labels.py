@@ -18,7 +18,7 @@ from hydratune.data.label_names import LabelNames, check_fractions, label_text
 from hydratune.data.splits import with_column
 from hydratune.data.streaming import head, is_stream
 from hydratune.tasks.tokenize import IGNORED
-from hydratune.utils.errors import ConfigError, Mistake, mapping_setting, similar
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, mapping_setting, similar
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRUE_NAMES = "true_names"  # column of the names of true labels, in a split with labels that the head does not have
 _LISTS = "labels"  # column of tasks that read lists of labels
 _SHOWN = 5  # names that a message lists
-_NAME_THEM = "Set dataset.labels=[a,b] in the order of the ids."
+_NAME_THEM = f"set {KEY}=[a,b] in the order of the IDs"
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     split_rows = [*splits.values()]
     names = names or _class_names(split_rows[0], column)
     if names is None and is_stream(split_rows[0]):
-        raise ConfigError(Mistake("dataset.labels", "names, since streamed rows cannot be counted", "none", _NAME_THEM))
+        text = f"{KEY} is required for streamed data, whose labels are not known in advance"
+        raise ConfigError(Problem("dataset.labels", text, _NAME_THEM))
     if names is None:
         values = sorted({value for rows in split_rows for value in _distinct(rows, column)})
         labels = Labels([str(value) for value in values], {value: i for i, value in enumerate(values)})
@@ -117,10 +118,8 @@ def collect_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
             ids |= _labels(rows, names, column).ids
         labels = Labels(list(names), ids)
     if len(labels.names) < 2:
-        fix = f"Check dataset.columns.{column}."
-        raise ConfigError(
-            Mistake(f"dataset.columns.{column}", "at least two different labels in train", _some(labels.names), fix)
-        )
+        requirement = "a column with at least two different labels"
+        raise ConfigError(invalid_value(f"dataset.columns.{column}", requirement, _some(labels.names)))
     return labels
 
 
@@ -131,9 +130,9 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
     names = _labels(splits["train"], names, column).names
     texts = {split: _holds_text(rows, column) for split, rows in splits.items()}
     if len({*texts.values()}) > 1:
-        got = ", ".join(f"{'strings' if is_text else 'numbers'} in {split}" for split, is_text in texts.items())
-        fix = "Write them alike in all splits."
-        raise ConfigError(Mistake(f"dataset.columns.{column}", "labels of one type", got, fix))
+        types = ", ".join(f"{'strings' if is_text else 'numbers'} in {split}" for split, is_text in texts.items())
+        hint = "write labels the same way in all splits"
+        raise ConfigError(Problem(f"dataset.columns.{column}", f"{KEY} has labels of different types: {types}", hint))
     for split, rows in splits.items():
         unknown = _labels(rows, names, column).unseen(rows, column)
         is_list = _is_list(rows, column)
@@ -164,8 +163,8 @@ def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], colum
         name_by_text = {label_text(name): name for name in trained}
         name_by_value = {value: name_by_text.get(label_text(value), str(value)) for value in _distinct(rows, column)}
         if not {*name_by_value.values()} & {*trained}:
-            got = f"names for the labels {_some([*name_by_value.values()])}"
-            raise ConfigError(Mistake("dataset.labels", got, "none", _NAME_THEM))
+            text = f"{KEY} is required: the model has no labels named {_some([*name_by_value.values()])}"
+            raise ConfigError(Problem("dataset.labels", text, _NAME_THEM))
     else:
         _check_ids([rows], names, column)
         name_by_value = _by_value(rows, names, column)
@@ -216,16 +215,18 @@ def _by_value(rows: Dataset, names: Sequence[str], column: str) -> dict[Any, str
         value: name_by_text[text] for value, text in ((False, "false"), (True, "true")) if text in name_by_text
     }
     if is_bool and (len(name_by_truth) == 1 or (len(names) != 2 and not (name_by_truth or name_by_number))):
-        got, fix = f"{_some(names)}", "Set dataset.labels=[false,true], or two names in the order false, true."
-        raise ConfigError(Mistake("dataset.labels", "names for false and true", got, fix))
+        hint = f"set {KEY}=[false,true], or two names in the order false, true"
+        raise ConfigError(invalid_value("dataset.labels", "names for false and true", _some(names), hint))
     if is_bool and tuple(name.casefold() for name in names) in _TRUE_FIRST:
-        got, fix = f"{_some(names)}", f"Set {mapping_setting('dataset.labels', {'true': names[0], 'false': names[1]})}."
-        raise ConfigError(Mistake("dataset.labels", "names in the order false, true", got, fix))
+        hint = f"set {mapping_setting('dataset.labels', {'true': names[0], 'false': names[1]})}"
+        text = f"{KEY} must begin with the name for false, not {_some(names)}"
+        raise ConfigError(Problem("dataset.labels", text, hint))
     if is_bool and name_by_truth:
         return name_by_truth
     if name_by_truth and [*name_by_text][:2] != [*_TRUTH]:  # ambiguous: 0 may mean false or the first name
-        got, fix = f"{_some(names)} for whole numbers", "Set 'dataset.labels={0:false,1:true}'."
-        raise ConfigError(Mistake("dataset.labels", "names in the order of the ids", got, fix))
+        by_id = "'dataset.labels={0:false,1:true}'" if {*name_by_text} == {*_TRUTH} else f"{KEY}={{0:NAME,1:NAME,...}}"
+        text = f"{KEY}={_some(names)} is ambiguous for integer labels: 0 may be false or {names[0]!r}"
+        raise ConfigError(Problem("dataset.labels", text, f"map each ID to its name: {by_id}"))
     ids = dict(enumerate(names))
     return name_by_number if any(ids.get(number) != name for number, name in name_by_number.items()) else ids
 
@@ -240,8 +241,8 @@ def _by_class(classes: Sequence[str], names: Sequence[str]) -> dict[Any, str]:
         return {i: name for i, name in enumerate(classes) if name in names}
     shared_ids = [i for i, name in enumerate(classes) if name in names]
     if len(names) != len(classes) or any(names[i] != classes[i] for i in shared_ids):
-        fix = "Leave dataset.labels out, or name each label in that order."
-        raise ConfigError(Mistake("dataset.labels", f"names of the labels {_some(classes)}", _some(names), fix))
+        text = f"{KEY}={_some(names)} does not match the labels of the data: {_some(classes)}"
+        raise ConfigError(Problem("dataset.labels", text, f"remove {KEY}, or name each label in that order"))
     return dict(enumerate(names))
 
 
@@ -259,9 +260,9 @@ def _check_ids(samples: Sequence[Dataset], names: Sequence[str], column: str) ->
         return
     pairs = zip(values, names, strict=True) if len(values) == len(names) else [(values[0], names[0])]
     suffix = "" if len(values) == len(names) else ",..."
-    fix = f"Map each ID to its name: {mapping_setting('dataset.labels', dict(pairs), suffix)}."
-    expected = f"ids from 0 to {len(names) - 1} for the names {_some(names)}"
-    raise ConfigError(Mistake("dataset.labels", expected, f"the ids {_some(values)}", fix))
+    hint = f"map each ID to its name: {mapping_setting('dataset.labels', dict(pairs), suffix)}"
+    text = f"{KEY}={_some(names)} needs the IDs 0 to {len(names) - 1}, but the data has {_some(values)}"
+    raise ConfigError(Problem("dataset.labels", text, hint))
 
 
 def _mapped(rows: Any, names: Mapping[str, str], column: str) -> Any:
@@ -281,10 +282,10 @@ def _check_zeros(rows: Dataset, names: Mapping[str, str], column: str) -> None:
     padded = [text for text in texts if text.isdecimal() and str(int(text)) in names]
     if padded:
         key = str(int(padded[0]))
-        expected = f"the values of the data, such as {padded[0]!r}"
+        text = f"{KEY} has the value {key}, but the data has {padded[0]!r}"
         example = mapping_setting("dataset.labels", {padded[0]: names[key]}, ",...")
-        fix = f"Set {example} on the command line; in YAML, quote {padded[0]!r}."
-        raise ConfigError(Mistake("dataset.labels", expected, key, fix))
+        hint = f"set {example} on the command line\nin YAML, quote {padded[0]!r}"
+        raise ConfigError(Problem("dataset.labels", text, hint))
 
 
 def _renamed(rows: Any, column: str, name: Any) -> Any:
@@ -318,8 +319,8 @@ def _distinct(rows: Dataset, column: str) -> list[Any]:
     """Return the labels that occur, sorted; blank texts are missing values."""
     values = [value for value in _present(rows, column) if not isinstance(value, str) or value.strip()]
     if invalid := [value for value in values if not isinstance(value, str | int)]:
-        fix = "Write labels as strings or whole numbers."
-        raise ConfigError(Mistake(f"dataset.columns.{column}", "strings or whole numbers", _some(sorted(invalid)), fix))
+        requirement = "a column of strings, integers, or booleans"
+        raise ConfigError(invalid_value(f"dataset.columns.{column}", requirement, _some(sorted(invalid))))
     return sorted(values)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.tasks.base import EvalSplit, Task
 from hydratune.tasks.metrics.metric import error, share
 from hydratune.tasks.tokenize import IGNORED, Batch
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ class CausalTask(Task):
         """Also yield an error if no token may be generated."""
         yield from super().check()
         if self.max_new_tokens < 1:
-            yield Mistake("max_new_tokens", "a number from 1", repr(self.max_new_tokens), "Raise it.")
+            yield invalid_value("max_new_tokens", "an integer of at least 1", self.max_new_tokens)
 
     @abstractmethod
     def prompts(self, batch: Batch, processor: Any) -> list[list[int]]:
@@ -132,10 +132,13 @@ class CausalTask(Task):
         is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
         is_bidirectional = config.model_type in (*FILL_MASKS, "bert-generation")
         if config.model_type == "xlnet" or (is_bidirectional and not is_decoder):
-            fix = "Set task=masked_lm, or model.config.is_decoder=true to hide what follows."
-            fix = fix if is_bidirectional else "Choose another network, e.g. GPT-2."
-            got = f"{config.model_type}, which reads both sides"
-            raise ConfigError(Mistake("model", "a network that reads from left to right", got, fix))
+            hints = ["choose a decoder-only model such as GPT-2"]
+            if is_bidirectional:
+                hints += ["set task=masked_lm"] if "text" in self.columns else []
+                hints.append("set model.config.is_decoder=true for causal attention")
+            kind = "bidirectional encoder" if is_bidirectional else "bidirectional model"
+            text = f"{type(self).__name__} needs a decoder-only model, but {config.model_type} is a {kind}"
+            raise ConfigError(Problem("model", text, "\n".join(hints)))
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:
         """Reduce (batch, seq, vocabulary) to (batch, 3), see `token_scores`."""

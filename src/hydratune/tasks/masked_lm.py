@@ -18,7 +18,7 @@ from hydratune.tasks.language_modeling import (
 )
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.tokenize import cut, encode_splits, say_truncated, truncated
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import torch
@@ -54,18 +54,17 @@ class MaskedLm(Task):
         """Also yield an error if the share is not between 0 and 1."""
         yield from super().check()
         if not 0 < self.mlm_probability < 1:
-            fix = "Set task.mlm_probability=0.15."
-            yield Mistake("mlm_probability", "a share between 0 and 1", repr(self.mlm_probability), fix)
+            yield invalid_value("mlm_probability", "between 0 and 1", self.mlm_probability, f"set {KEY}=0.15")
 
     def check_processor(self, processor: Any) -> None:
         """Also raise ConfigError for a tokenizer without a mask token, or for whole words, for a slow tokenizer."""
         super().check_processor(processor)
         if processor.mask_token is None:
-            fix = "Choose a checkpoint that was trained with masks, or task=causal_lm."
-            raise ConfigError(Mistake("model", "a tokenizer with a mask token", "one without", fix))
+            text = "the tokenizer of this model has no mask token, which MaskedLm needs"
+            raise ConfigError(Problem("model", text, "set task=causal_lm\nchoose a masked language model such as BERT"))
         if self.whole_word_mask and not processor.is_fast:
-            fix = "Set task.whole_word_mask=false."
-            raise ConfigError(Mistake("task.whole_word_mask", "false for a slow tokenizer", "true", fix))
+            text = f"{KEY}=true needs a fast tokenizer, not {type(processor).__name__}"
+            raise ConfigError(Problem("task.whole_word_mask", text, f"set {KEY}=false"))
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Also keep all columns, since some that the model does not take must reach the collator."""
@@ -176,8 +175,8 @@ def _say_nothing_to_mask(splits: DatasetDict, encoded: DatasetDict) -> list[str]
     messages = []
     for split, rows in encoded.items():
         if not len(rows):
-            fix = "Raise task.max_length, or choose a tokenizer that reads these texts."
-            raise ConfigError(Mistake("task.max_length", "texts with a token to mask", f"none in {split}", fix))
+            hint = f"raise {KEY}, or choose a tokenizer that supports these texts"
+            raise ConfigError(Problem("task.max_length", f"no text of {split} has a token to mask", hint))
         if dropped := len(splits[split]) - len(rows):
             messages.append(
                 f"{dropped:,} of {len(splits[split]):,} texts of {split} have no token to mask and are dropped"

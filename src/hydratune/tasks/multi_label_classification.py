@@ -16,13 +16,15 @@ from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_la
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
 from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
 from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, hydra_text, invalid_value
 
 if TYPE_CHECKING:
     import pandas as pd
     import torch
     from datasets import Dataset, DatasetDict
     from transformers import EvalPrediction
+
+_NAME_INDICATORS = f"set {KEY}=[a,b] in the order of the indicators"
 
 
 @dataclass(kw_only=True)
@@ -61,16 +63,15 @@ class MultiLabelClassification(Task):
         """Also yield an error if the threshold is not a probability."""
         yield from super().check()
         if not 0 < self.threshold < 1:
-            fix = "Set task.threshold=0.5."
-            yield Mistake("threshold", "a probability between 0 and 1", repr(self.threshold), fix)
+            yield invalid_value("threshold", "between 0 and 1", self.threshold, f"set {KEY}=0.5")
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows, and the names of the values in `labels`; indicators have one name per column."""
         if self.label_format == "names":
             return name_labels(splits, names, "labels")
         if isinstance(names, Mapping):
-            fix = "Set dataset.labels=[a,b] in the order of the indicators."
-            raise ConfigError(Mistake("dataset.labels", "a list of names for the indicators", repr(names), fix))
+            requirement = "a list of names for multi-hot labels"
+            raise ConfigError(invalid_value("dataset.labels", requirement, repr(names), _NAME_INDICATORS))
         return super().name_labels(splits, names)
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
@@ -83,8 +84,8 @@ class MultiLabelClassification(Task):
             yield from _repeats(splits)
             return
         if label_names is None:
-            fix = "Set dataset.labels=[a,b] in the order of the indicators."
-            raise ConfigError(Mistake("dataset.labels", "names for the indicators", "none", fix))
+            text = f"{KEY} is required for task.label_format=multi_hot"
+            raise ConfigError(Problem("dataset.labels", text, _NAME_INDICATORS))
         expected = f"a 0 or 1 for each of the {len(label_names)} labels"
         for split, rows in splits.items():
             for row, values in enumerate(arrow_column(rows, "labels").to_pylist()):
@@ -101,8 +102,8 @@ class MultiLabelClassification(Task):
         if self.label_format == "names":
             return named_labels(rows, own, trained, "labels")
         if own is None or isinstance(own, Mapping) or {*own} != {*trained}:
-            fix = "Set dataset.labels to those names, in the order of the indicators."
-            raise ConfigError(Mistake("dataset.labels", f"the names {trained}", repr(own), fix))
+            hint = f"set {KEY}=[{','.join(map(hydra_text, trained))}] in the order of the indicators"
+            raise ConfigError(invalid_value("dataset.labels", "the label names of the model", repr(own), hint))
         order = [list(own).index(name) for name in trained]
         complete_rows = [values is not None and len(values) == len(own) for values in rows["labels"]]
         values = [

@@ -15,7 +15,7 @@ from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics.classification import ACCURACY
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import torch
@@ -51,12 +51,13 @@ class MultipleChoice(Task):
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows with the text of the right choice as their label, if the choices have names."""
         if isinstance(names, Mapping):
-            fix = "Name the choices in their order: dataset.labels=[A,B,C,D]."
-            raise ConfigError(Mistake("dataset.labels", "a list of names", repr(names), fix))
+            hint = f"set {KEY}=[A,B,C,D] in the order of the choices"
+            raise ConfigError(invalid_value("dataset.labels", "a list of names", repr(names), hint))
         have_names = any(_CHOICE_LABELS in rows.column_names for rows in splits.values())
         if have_names and names is not None:
-            got, fix = repr(names), f"Leave it out, or set dataset.columns.{_CHOICE_LABELS}=null."
-            raise ConfigError(Mistake("dataset.labels", f"null for data with {_CHOICE_LABELS}", got, fix))
+            text = f"{KEY} and the column {_CHOICE_LABELS} both name the choices"
+            hint = f"set {KEY}=null or dataset.columns.{_CHOICE_LABELS}=null"
+            raise ConfigError(Problem("dataset.labels", text, hint))
         if not all(_hold_texts(rows) for rows in splits.values()):
             return splits, None  # the type of the column is reported with the invalid rows
         if have_names or names is not None:
@@ -192,17 +193,18 @@ def _check_numbers(splits: DatasetDict) -> None:
     numbers = [(int(label), choices) for label, choices in labels if str(label).isdecimal()]
     names = [(label, choices) for label, choices in labels if str(label).strip() and not str(label).isdecimal()]
     if 2 * len(names) > len(rows):  # fewer may be errors of single rows
-        got = f"names such as {preview(names[0][0])}"
+        text = f"{KEY} is required: labels such as {preview(names[0][0])} are neither indices nor texts of choices"
         letters = string.ascii_uppercase[: len(names[0][1])]
-        fix = (
-            f"Name the choices in their order, e.g. dataset.labels=[{','.join(letters)}], or set "
-            f"dataset.columns.{_CHOICE_LABELS} to a column with the names of each row."
+        hint = (
+            f"name the choices in their order, e.g. {KEY}=[{','.join(letters)}]\n"
+            f"or set dataset.columns.{_CHOICE_LABELS} to a column with the names of each row"
         )
-        raise ConfigError(Mistake("dataset.labels", "labels that are numbers or texts of choices", got, fix))
+        raise ConfigError(Problem("dataset.labels", text, hint))
     if any(number == len(choices) for number, choices in numbers) and all(number > 0 for number, _ in numbers):
         max_number = max(number for number, _ in numbers)
-        fix = f"Name the choices: dataset.labels=[{','.join(map(str, range(1, max_number + 1)))}]."
-        raise ConfigError(Mistake("dataset.labels", "numbers of choices that count from 0", f"1 to {max_number}", fix))
+        hint = f"set {KEY}=[{','.join(map(str, range(1, max_number + 1)))}]"
+        text = f"{KEY} is required: the labels are 1 to {max_number}, but indices of choices count from 0"
+        raise ConfigError(Problem("dataset.labels", text, hint))
     texts = [(label, choices) for label, choices in rows if label in choices]
     indices = [int(label) if label.isdecimal() else len(choices) for label, choices in texts]
     pairs = [*zip(indices, texts, strict=True)]
@@ -210,9 +212,9 @@ def _check_numbers(splits: DatasetDict) -> None:
     are_texts = len(texts) == len(rows) and any(i >= len(choices) for i, (_, choices) in pairs)
     if ambiguous and not are_texts:
         label, choices = ambiguous[0]
-        got = f"{label!r}, which is one of the choices {preview(choices)} and the number of another"
-        fix = f"Name the choices in their order: dataset.labels=[{','.join(map(str, range(len(choices))))}]."
-        raise ConfigError(Mistake("dataset.labels", "labels that mean one choice", got, fix))
+        text = f"the label {label!r} is ambiguous: a choice of {preview(choices)}, and the index of another"
+        hint = f"for indices, set {KEY}=[{','.join(map(str, range(len(choices))))}]"
+        raise ConfigError(Problem("dataset.labels", text, hint))
 
 
 def _with_choices(rows: Dataset, names: Sequence[str] | None) -> Dataset:

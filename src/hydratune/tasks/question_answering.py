@@ -13,7 +13,7 @@ from hydratune.tasks.base import EncodedData, EvalSplit, Task
 from hydratune.tasks.metrics import squad
 from hydratune.tasks.metrics.metric import Metric, percentage
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -64,14 +64,15 @@ class QuestionAnswering(Task):
         """Also yield errors of numbers that are out of range."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
-            yield Mistake("max_length", f"at least {_SHORTEST} tokens or null", repr(self.max_length), "Raise it.")
+            yield invalid_value("max_length", f"null or an integer of at least {_SHORTEST}", self.max_length)
         for name in ("max_answer_length", "n_best_size"):
             if getattr(self, name) < 1:
-                yield Mistake(name, "a number above 0", repr(getattr(self, name)), "Raise it.")
+                yield invalid_value(name, "an integer of at least 1", getattr(self, name))
         if self.doc_stride < 0 or (self.max_length is not None and self.doc_stride >= self.max_length):
-            expected = "tokens from 0 to fewer than task.max_length"
-            fix = f"Set task.doc_stride={(self.max_length or _DEFAULT_LENGTH) // 3}."
-            yield Mistake("doc_stride", expected, repr(self.doc_stride), fix)
+            requirement = "an integer of at least 0"
+            requirement += f" and below {NODE}max_length ({self.max_length})" if self.max_length is not None else ""
+            hint = f"set {KEY}={(self.max_length or _DEFAULT_LENGTH) // 3}"
+            yield invalid_value("doc_stride", requirement, self.doc_stride, hint)
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Also set the names of the labels."""
@@ -237,9 +238,9 @@ def _wrong_answers(split: str, feature: Any) -> Problem | None:
     is_valid = dtypes[0] in ("string", "large_string", "null") and dtypes[1].startswith(("int", "uint", "null"))
     if is_valid or getattr(answer_feature, "dtype", "") == "null":  # a split where no question has an answer
         return None
-    expected = f"answers such as {{text: [word], answer_start: [0]}} in {split}"
-    fix = "Name a column of answers in dataset.columns.answers."
-    return Mistake("dataset.columns.answers", expected, f"values of type {feature}", fix)
+    example = "{text: [word], answer_start: [0]}"
+    text = f"{KEY} must name a column of answers such as {example}; in {split}, its type is {one_line(feature, 100)}"
+    return Problem("dataset.columns.answers", text)
 
 
 def _is_uneven(value: Any) -> bool:

@@ -13,7 +13,7 @@ from hydratune.tasks.metrics.generation import BLEU_SCORE, CORPUS, GENERATION, M
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.metrics.references import texts_of
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ class Seq2Seq(Task):
         yield from super().check()
         for name, lowest in (("max_target_length", 2), ("num_beams", 1)):
             if getattr(self, name) < lowest:
-                yield Mistake(name, f"a number from {lowest}", repr(getattr(self, name)), "Raise it.")
+                yield invalid_value(name, f"an integer of at least {lowest}", getattr(self, name))
 
     def arguments(self, objective: str) -> dict[str, Any]:
         """Also enable generation in evaluation."""
@@ -70,8 +70,8 @@ class Seq2Seq(Task):
         names = ("max_decoder_position_embeddings", "max_position_embeddings")
         limit = next((value for name in names if (value := getattr(decoder_config, name, None))), None)
         if limit and self.max_target_length > limit:
-            expected, fix = f"at most {limit}, the network's positions", f"Set task.max_target_length={limit}."
-            raise ConfigError(Mistake("task.max_target_length", expected, repr(self.max_target_length), fix))
+            text = f"{KEY}={self.max_target_length} is more than the {limit} positions of the model"
+            raise ConfigError(Problem("task.max_target_length", text, f"set {KEY}={limit}"))
 
     def encode(self, batch: Batch, processor: Any, max_length: int | None) -> dict[str, Any]:
         """Return the token IDs of the sources."""
@@ -150,8 +150,9 @@ class Seq2Seq(Task):
             ConfigError: If Trainer does not generate, since an output that depends on true words is not a prediction.
         """
         if isinstance(logits, tuple) or logits.is_floating_point():
-            fix = "Leave trainer.args.predict_with_generate and trainer._target_ as they are."
-            raise ConfigError(Mistake("trainer", "evaluation that generates", "one that does not", fix))
+            text = "Seq2Seq needs a Trainer that generates texts in evaluation, but this one returns logits"
+            hint = "remove trainer.args.predict_with_generate and trainer._target_ from your config"
+            raise ConfigError(Problem("trainer", text, hint))
         return logits
 
     def compute_metrics(self, prediction: EvalPrediction, evaluated: EvalSplit) -> dict[str, float]:

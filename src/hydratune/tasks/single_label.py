@@ -12,7 +12,7 @@ from hydratune.tasks.base import EvalSplit, Task, column_values
 from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
 from hydratune.tasks.metrics.classification import CLASSIFICATION, F1, MACRO_F1, OF_COUNTS
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, SCORES, Metric
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,9 +44,11 @@ class SingleLabelTask(Task):
     def check_head(self, head: Mapping[str, Any], objective: str | None = None) -> None:
         """Also raise ConfigError for `f1` with more than two labels, since it is the F1 of the second of two labels."""
         if F1.name in self.metric_names(head) and head["num_labels"] != 2:
-            fix = f"Set task.metrics=[accuracy,{MACRO_F1.name}], and the objective to one of them."
-            got = f"{F1.name} with {head['num_labels']} labels"
-            raise ConfigError(Mistake("task.metrics", f"{MACRO_F1.name} for more than two labels", got, fix))
+            names = [MACRO_F1.name if name == F1.name else name for name in self.metric_names(head)]
+            hint = f"set {KEY}=[{','.join(dict.fromkeys(names))}]"
+            hint += f" objective=eval_{MACRO_F1.name}" if objective == f"eval_{F1.name}" else ""
+            text = f"{F1.name} in {KEY} is for two labels, but the data has {head['num_labels']}"
+            raise ConfigError(Problem("task.metrics", text, hint))
         super().check_head(head, objective)
 
     def row_metrics(self, names: Sequence[str] = ()) -> list[str]:

@@ -13,7 +13,7 @@ from hydratune.tasks.chats import FORMS, ChatError, Message, complete_forms, mes
 from hydratune.tasks.language_modeling import PERPLEXITY, TOKEN_ACCURACY, CausalTask, mean_scores, select_metrics
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.tokenize import IGNORED, Batch, encode_splits
-from hydratune.utils.errors import ConfigError, Mistake, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -77,22 +77,24 @@ class SupervisedFineTuning(CausalTask):
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
         """Return chats that cannot be converted or that the chat template rejects; they need no answer."""
         if not any(form[0] in rows.column_names for form in FORMS):
-            prompt_columns = [form[0] for form in FORMS]
-            fix = f"Set dataset.columns.{prompt_columns[0]} or another of them."
-            raise ConfigError(Mistake("dataset.columns", one_of(prompt_columns), f"{rows.column_names}", fix))
+            settings = [f"{KEY}.{form[0]}=COLUMN" for form in FORMS]
+            hint = f"set {', '.join(settings[:-1])}, or {settings[-1]}"
+            text = f"{KEY} names no column of prompts; the data has the columns {rows.column_names}"
+            raise ConfigError(Problem("dataset.columns", text, hint))
         return self._bad_chats("train", rows, answered=False)
 
     def _check_form(self, split: str, names: Sequence[str]) -> None:
         """Raise ConfigError unless a split has chats in exactly one form."""
-        expected = "chats in one form: " + ", or ".join(" and ".join(form) for form in FORMS)
         forms = complete_forms(names)
         if not forms:
-            fix = "Set dataset.columns.prompt and dataset.columns.completion, or dataset.columns.messages."
-            raise ConfigError(Mistake("dataset.columns", expected, f"{sorted(names)} in {split}", fix))
+            known_forms = ", or ".join(" and ".join(form) for form in FORMS)
+            text = f"{KEY} must name {known_forms}, but {split} has only {sorted(names)}"
+            hint = f"set {KEY}.messages=COLUMN\nor set {KEY}.prompt=COLUMN {KEY}.completion=COLUMN"
+            raise ConfigError(Problem("dataset.columns", text, hint))
         if len(forms) > 1:
-            fix = f"Set dataset.columns.{forms[1][0]}=null to leave one out."
-            got = " and ".join(", ".join(form) for form in forms)
-            raise ConfigError(Mistake("dataset.columns", expected, f"{got} in {split}", fix))
+            names_of_forms = "; ".join(" and ".join(form) for form in forms)
+            text = f"{KEY} has chats in several forms in {split}: {names_of_forms}"
+            raise ConfigError(Problem("dataset.columns", text, f"set {KEY}.{forms[1][0]}=null to ignore one of them"))
 
     def _bad_chats(self, split: str, rows: Dataset, answered: bool) -> Iterator[BadRow]:
         for number, row in enumerate(rows):
@@ -155,8 +157,8 @@ class SupervisedFineTuning(CausalTask):
         if self.chat_template is not None:
             tokenizer.chat_template = SIMPLE if self.chat_template == "simple" else self.chat_template
         if tokenizer.chat_template is None:
-            fix = "Set task.chat_template=simple, or to a Jinja template."
-            raise ConfigError(Mistake("task.chat_template", "a tokenizer with a chat template", "one without", fix))
+            hint = f"set {KEY}=simple, or to a Jinja template"
+            raise ConfigError(Problem("task.chat_template", "the tokenizer of this model has no chat template", hint))
 
     def _shortened(self, encoded: DatasetDict, max_length: int | None) -> EncodedData:
         """Return rows of at most `max_length` tokens, each with a part of an answer, and a report on long rows."""
@@ -164,9 +166,8 @@ class SupervisedFineTuning(CausalTask):
         for split, rows in encoded.items():
             long_count = sum(length > max_length for length in rows["length"]) if max_length else 0
             if long_count and self.excess_length == "error":
-                got = f"{long_count:,} of {len(rows):,} longer ones in {split}"
-                fix = "Set task.excess_length=drop or truncate."
-                raise ConfigError(Mistake("task.excess_length", f"examples of up to {max_length} tokens", got, fix))
+                text = f"{long_count:,} of {len(rows):,} examples of {split} are over {max_length} tokens"
+                raise ConfigError(Problem("task.excess_length", text, f"set {KEY}=drop or {KEY}=truncate"))
             last_positions = (
                 rows["answer"] if self.excess_length == "truncate" else [length - 1 for length in rows["length"]]
             )
@@ -176,9 +177,7 @@ class SupervisedFineTuning(CausalTask):
             if long_count and self.excess_length == "truncate":
                 selected = selected.map(_cut, fn_kwargs={"length": max_length}, desc=f"cutting {split}")
             if not len(selected):
-                got = f"none of {len(rows):,} in {split}"
-                fix = "Set task.excess_length=truncate, or shorten them."
-                raise ConfigError(Mistake("task.max_length", f"examples of up to {max_length} tokens", got, fix))
+                raise ConfigError(self._nothing_left(split, len(rows), max_length))
             if long_count:
                 dropped_count = len(rows) - len(selected)
                 summary = f"{dropped_count:,} dropped" + (
@@ -189,6 +188,16 @@ class SupervisedFineTuning(CausalTask):
                 )
             splits[split] = selected.remove_columns(["length", "answer"])
         return EncodedData(splits, {}, messages)
+
+    def _nothing_left(self, split: str, count: int, max_length: int | None) -> Problem:
+        """Return the error for a split whose examples, `count` in number, are all too long."""
+        hints = [f"raise {KEY}"] if self.max_length is not None else []
+        if self.excess_length == "truncate":
+            text = f"none of the {count:,} examples of {split} has an answer in its first {max_length} tokens"
+        else:
+            text = f"all {count:,} examples of {split} are over {max_length} tokens"
+            hints.append("set task.excess_length=truncate")
+        return Problem("task.max_length", text, "\n".join(hints))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest: `input_ids`, `attention_mask`, `labels` (batch, seq) int64."""

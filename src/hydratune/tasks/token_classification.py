@@ -13,7 +13,7 @@ from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_v
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
 from hydratune.tasks.metrics.metric import Metric, share
 from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,11 +65,12 @@ class TokenClassification(Task):
         """Also yield errors of sizes with which windows would not advance."""
         yield from super().check()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
-            expected = f"at least {_SHORTEST} tokens or null"
-            yield Mistake("max_length", expected, repr(self.max_length), "Raise it.")
+            yield invalid_value("max_length", f"null or an integer of at least {_SHORTEST}", self.max_length)
         if self.stride < 0 or (self.max_length is not None and self.stride >= self.max_length - 2):
-            expected = "tokens of context from 0 to fewer than task.max_length"
-            yield Mistake("stride", expected, repr(self.stride), "Set task.stride=0.")
+            requirement = "an integer of at least 0"
+            if self.max_length is not None:
+                requirement += f" and below {NODE}max_length - 2 ({self.max_length - 2})"
+            yield invalid_value("stride", requirement, self.stride, f"set {KEY}=0")
 
     def bad_rows(self, splits: DatasetDict, label_names: list[str] | None) -> Iterator[BadRow]:
         """Also yield unknown labels, and rows without one label for each word."""
@@ -137,10 +138,11 @@ class TokenClassification(Task):
         if unreadable := _unread(tags, self.scheme):
             schemes = [scheme for scheme in _PREFIXES if scheme and not _unread(tags, scheme)]
             if not schemes:
-                fix = "Set task.metrics=[accuracy] objective=eval_accuracy, or name them: dataset.labels=[O,B-x,I-x]."
-                raise ConfigError(Mistake("task.metrics", "labels such as B-x, I-x and O", f"{unreadable[:3]}", fix))
-            expected = f"a scheme with tags such as {unreadable[0]}"
-            raise ConfigError(Mistake("task.scheme", expected, repr(self.scheme), f"Set task.scheme={schemes[0]}."))
+                text = f"{KEY} has metrics of entities, which need tags such as B-x, I-x, and O, not {unreadable[:3]}"
+                hint = f"set {KEY}=[accuracy] objective=eval_accuracy\nfor IDs of tags, set dataset.labels=[O,B-x,I-x]"
+                raise ConfigError(Problem("task.metrics", text, hint))
+            text = f"{KEY}={self.scheme or 'null'} has no tags such as {unreadable[0]!r}"
+            raise ConfigError(Problem("task.scheme", text, f"set {KEY}={schemes[0]}"))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest window: `input_ids` and `labels` (batch, seq) int64."""

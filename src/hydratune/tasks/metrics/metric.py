@@ -10,7 +10,7 @@ from typing import Any
 
 from hydratune.config.configurable import Configurable
 from hydratune.config.signatures import signature
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value, one_line, similar
 
 # Names that Trainer reports by itself.
 RESERVED = ("loss", "runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
@@ -77,9 +77,8 @@ class Metric(Configurable):
         try:
             return float(value)
         except (TypeError, ValueError) as error:
-            fix = "Return one number for the whole split."
-            key = f"task.extra_metrics.{self.name}.function"
-            raise ConfigError(Mistake(key, "a function that returns a number", repr(value), fix)) from error
+            text = f"{KEY} must return one number for the whole split, not {one_line(repr(value), 100)}"
+            raise ConfigError(Problem(f"task.extra_metrics.{self.name}.function", text)) from error
 
     def check(self, available: Iterable[str]) -> Iterator[Problem]:
         """Yield the errors of a metric of `task.extra_metrics`, whose function may still be a node of the config.
@@ -89,17 +88,17 @@ class Metric(Configurable):
         """
         for parameter, source in self.inputs.items():
             if source not in available:
-                fix = did_you_mean(source, available, "Name an input of the task.")
-                yield Mistake(f"inputs.{parameter}", one_of(available), repr(source), fix)
+                text = f"{KEY}: the task has no input {source!r}"
+                yield Problem(f"inputs.{parameter}", text, similar("input", source, available))
         if self.low >= self.high:
-            yield Mistake("low", f"a number below high ({self.high})", repr(self.low), "Lower it.")
+            yield invalid_value("low", f"below {NODE}high ({self.high})", self.low)
         if not isinstance(self.function, Mapping):
             if not callable(self.function):
-                fix = "Set function to {_target_: my_package.my_metric, _partial_: true}."
-                yield Mistake("function", "a node with a _target_", repr(self.function), fix)
+                hint = f"set {KEY} to {{_target_: my_package.my_metric, _partial_: true}}"
+                yield invalid_value("function", "a node with a _target_", repr(self.function), hint)
         elif self.function.get("_partial_") is not True:
-            fix = "Set function._partial_=true: the task calls it."
-            yield Mistake("function._partial_", "true", repr(self.function.get("_partial_")), fix)
+            text = f"{KEY}=true is required, since the task calls the function"
+            yield Problem("function._partial_", text, f"set {KEY}=true")
         else:
             yield from self._check_signature(self.function)
 
@@ -111,12 +110,13 @@ class Metric(Configurable):
         for parameter in self.inputs:
             if parameter not in function_signature.parameters and not function_signature.accepts_any:
                 params = [name for name in function_signature.parameters if name not in node]
-                fix = f"Map parameters to inputs, e.g. inputs={{{params[0] if params else 'y_pred'}: predictions}}."
-                yield Mistake("inputs", f"parameters of {function_signature.path}: {params}", repr(parameter), fix)
+                text = f"{KEY} passes {parameter!r}, but {function_signature.path} has the parameters {params}"
+                hint = f"map parameters to inputs of the task, e.g. {KEY}={{{''.join(params[:1])}: predictions}}"
+                yield Problem("inputs", text, hint if params else "")
         for name, argument in function_signature.parameters.items():
             if argument.required and not name.startswith("*") and name not in (*self.inputs, *node):
-                fix = f"Set function.{name}=VALUE, or map it to an input in inputs."
-                yield Mistake(f"function.{name}", "a value", "none", fix)
+                hint = f"set {KEY}=VALUE, or map {name} to an input of the task in {NODE}inputs"
+                yield Problem(f"function.{name}", f"{KEY} is required by {function_signature.path}", hint)
 
 
 def is_valid_name(name: object) -> bool:
