@@ -128,18 +128,21 @@ def test_a_tokenizer_without_a_template():
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("{{ messages[-1]['content'] }}", "a template that only appends turns"),
-        ("{{ raise_exception('roles must alternate') }}", "got roles must alternate"),
+        ("{{ messages[-1]['content'] }}", "earlier turns"),
+        ("{{ raise_exception('roles must alternate') }}", ": roles must alternate"),
         (
             "{% for m in messages %}{{ m.content }}{% if false %}{% generation %}{% endgeneration %}{% endif %}{% endfor %}",
-            "a template that writes an answer",
+            "no answer",
         ),
     ],
 )
 def test_templates_that_do_not_do(template, message):
     """A template that hides turns, or refuses them, is told."""
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         prepare([{"messages": CHAT}], chat_template=template)
+    (problem,) = caught.value.problems
+    assert problem.key == "task.chat_template"
+    assert "task.chat_template=simple" in problem.hints[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 from hydratune.data.columns import preview
 from hydratune.tasks.chats import ChatError, Message
 from hydratune.tasks.tokenize import IGNORED
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 # For tokenizers without their own template. An answer ends with the end token, where generation stops.
 SIMPLE = (
@@ -19,6 +19,8 @@ SIMPLE = (
     "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}"
 )
+
+_OTHER_TEMPLATE = f"set {KEY}=simple, or to a template with {{% generation %}} around the answers"
 
 MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
@@ -72,8 +74,8 @@ def encode_chat(tokenizer: Any, messages: list[Message], tools: Tools) -> dict[s
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         in_answer = [_is_inside(start, end, answers) for start, end in encoded["offset_mapping"]]
     if not any(in_answer):
-        got, fix = f"no answer in {preview(messages)}", "Correct the template."
-        raise ConfigError(Mistake("task.chat_template", "a template that writes an answer", got, fix))
+        text = f"the chat template writes no answer of the assistant for {preview(messages)}"
+        raise ConfigError(Problem("task.chat_template", text, _OTHER_TEMPLATE))
     ids = encoded["input_ids"]
     return {
         "input_ids": ids,
@@ -96,9 +98,8 @@ def _render(tokenizer: Any, messages: Sequence[Message], tools: Tools) -> tuple[
         opened = _opened(tokenizer, messages, turn, tools)
         closed = apply_template(tokenizer, messages[: turn + 1], tools, tokenize=False)
         if not (text.startswith(closed) and closed.startswith(opened)):
-            got = "a template that changes earlier turns"
-            fix = "Set task.chat_template=simple, or to a template of your own with {% generation %} around answers."
-            raise ConfigError(Mistake("task.chat_template", "a template that only appends turns", got, fix))
+            text = "the chat template changes earlier turns when a turn is added"
+            raise ConfigError(Problem("task.chat_template", text, _OTHER_TEMPLATE))
         answers.append((len(opened), len(closed.rstrip())))
     return text, answers
 
@@ -117,9 +118,9 @@ def _opened(tokenizer: Any, messages: Sequence[Message], turn: int, tools: Tools
     opening = apply_template(tokenizer, question, tools, tokenize=False, add_generation_prompt=True)[len(prompt) :]
     before, separator, _ = apply_template(tokenizer, messages[:1], tools, tokenize=False).partition(opening or "\0")
     if not separator:
-        fix = "Begin chats with a turn of the user, or set task.chat_template to one with {% generation %}."
-        got = "a chat that begins with the assistant"
-        raise ConfigError(Mistake("task.chat_template", "a chat whose first turn the template opens", got, fix))
+        text = "the chat template does not show where the answer begins in a chat that begins with the assistant"
+        hint = f"begin the chat with a message of the user\n{_OTHER_TEMPLATE}"
+        raise ConfigError(Problem("task.chat_template", text, hint))
     return str(before + separator)
 
 
@@ -128,5 +129,6 @@ def apply_template(tokenizer: Any, turns: Sequence[Mapping[str, Any]], tools: To
     try:
         return tokenizer.apply_chat_template(list(turns), tools=tools, **options)
     except Exception as error:  # a template can raise anything
-        got, fix = one_line(error), "Correct the template, or the order of the messages."
-        raise ConfigError(Mistake("task.chat_template", "a template that takes these chats", got, fix)) from error
+        text = f"the chat template rejects a chat: {one_line(error, 200)}"
+        hint = f"check the order of the roles, or set {KEY}=simple"
+        raise ConfigError(Problem("task.chat_template", text, hint)) from error
