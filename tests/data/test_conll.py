@@ -79,7 +79,7 @@ def test_conll_ambiguous_columns_are_rejected(text):
 def test_conll_ambiguous_columns_are_shown():
     """The message has each column with its first values."""
     (problem,) = source(GERMEVAL).check_columns(TASK.columns)
-    assert all(part in problem.got for part in ("0: '1' '2' '3'", "1: 'Ann' 'in' 'Bern'", "3: 'O' 'O' 'B-PER'"))
+    assert all(part in problem.text for part in ("0: '1' '2' '3'", "1: 'Ann' 'in' 'Bern'", "3: 'O' 'O' 'B-PER'"))
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
@@ -148,7 +148,7 @@ def test_conllu_under_another_name_is_recognized(name, columns):
     files = source(CONLLU, name, columns=columns)
     (problem,) = [*files.check()] or [*files.check_columns(TASK.columns)]
     assert problem.key == "format"
-    assert problem.fix.split()[1].startswith("dataset.format=conllu")
+    assert "dataset.format=conllu" in problem.under("dataset").hints[0]
 
 
 def test_conllu_columns_have_to_be_selected():

@@ -47,7 +47,11 @@ def test_csv_delimiter_that_has_to_be_set_is_named(delimiter):
     files = source("text;label\nx, y;a\nz;b\n".replace(";", delimiter))
     (problem,) = files.check_columns(TASK.columns)
     assert problem.key == "delimiter"
-    assert f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'" in problem.fix
+    assert repr(delimiter) in problem.text
+    assert (
+        f"'dataset.delimiter={delimiter if delimiter != chr(9) else chr(92) + 't'}'"
+        in problem.under("dataset").hints[0]
+    )
 
 
 def test_csv_delimiter_of_a_header_in_quotes():
@@ -136,7 +140,7 @@ def test_csv_column_named_by_a_truth_value_in_another_case():
     """YAML reads True as true, so the message says to quote the name."""
     Path("a.csv").write_text("True,label\nx,a\n")
     (problem,) = LocalFiles(files={"train": "a.csv"}, columns={"text": True}).check_columns(TASK.columns)
-    assert "'True'" in problem.fix
+    assert "\"columns.text='True'\"" in problem.hints[0]
 
 
 @pytest.mark.parametrize("typed", [{"a": 1}, [{"a": 1}]])
@@ -330,7 +334,9 @@ def test_csv_line_of_excel_before_the_header_has_to_be_declared(delimiter):
     """`sep=;` tells Excel the delimiter; the message has both options."""
     text = "sep=;\r\ntext;label\r\ngood;pos\r\nbad;neg\r\n"
     (problem,) = {*source(text, delimiter=delimiter).check_columns(TASK.columns)}
-    assert (problem.key, problem.fix) == ("comment", "Set 'dataset.comment=\"sep=\"' 'dataset.delimiter=;'.")
+    (hint,) = problem.under("dataset").hints
+    assert problem.key == "comment"
+    assert "'dataset.comment=\"sep=\"' 'dataset.delimiter=;'" in hint
     assert rows(text, comment="sep=", delimiter=";")[0] == ["good", "bad"]
 
 
@@ -338,7 +344,7 @@ def test_csv_encoding_of_a_file_in_utf16_is_named():
     """Excel's "Unicode text"."""
     Path("a.csv").write_text("text,label\nx,y\n", encoding="utf-16")
     (problem,) = {*LocalFiles(files={"train": "a.csv"}).check()}
-    assert (problem.key, problem.fix) == ("encoding", "Set dataset.encoding=utf-16.")
+    assert (problem.key, problem.hints[0].split()[-1]) == ("encoding", "encoding=utf-16")
 
 
 def bad(text, name="a.csv", **options):
@@ -411,14 +417,20 @@ def test_csv_spaces_of_a_column_that_is_not_read():
 def test_csv_spaces_behind_a_name():
     """The name can be pasted into a shell."""
     (problem,) = source("text,label \nx,a\ny,b\n").check_columns(TASK.columns)
-    assert (problem.key, "'dataset.columns.label=\"label \"'" in problem.fix) == ("columns.label", True)
+    assert (problem.key, "'columns.label=\"label \"'" in problem.hints[0]) == ("columns.label", True)
+
+
+def test_csv_spaces_behind_a_name_that_the_config_has():
+    """The key of a column has the task's name, so no other key is suggested."""
+    (problem,) = source("review ,label\nx,a\ny,b\n", columns={"text": "review"}).check_columns(TASK.columns)
+    assert (problem.key, "'review '" in problem.text, "columns.review" in problem.hint) == ("columns", True, False)
 
 
 def test_jsonl_name_with_spaces_can_be_pasted():
     """Names of other files, too."""
     Path("a.jsonl").write_text('{"text": "x", "the label": "a"}\n')
     (problem,) = LocalFiles(files={"train": "a.jsonl"}).check_columns(TASK.columns)
-    assert "'dataset.columns.label=\"the label\"'" in problem.fix
+    assert "'columns.label=\"the label\"'" in problem.hints[0]
 
 
 def test_csv_test_file_without_labels():
@@ -426,7 +438,10 @@ def test_csv_test_file_without_labels():
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text("id,text\n1,x\n2,y\n")
     (problem,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
-    assert (problem.key, "hydratune predict RUN b.csv" in problem.fix) == ("columns.label", True)
+    without, predict = problem.under("dataset").hints
+    assert (problem.key, "'label'" in problem.text) == ("columns.label", True)
+    assert "dataset.files.test=null" in without
+    assert "hydratune predict RUN b.csv" in predict
 
 
 def test_csv_test_file_with_labels_of_another_name():
@@ -434,7 +449,7 @@ def test_csv_test_file_with_labels_of_another_name():
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text("text,labels\nx,a\n")
     (problem,) = LocalFiles(files={"train": "a.csv", "test": "b.csv"}).check_columns(TASK.columns)
-    assert "labels" in problem.fix
+    assert "columns.label=labels" in problem.hints[0]
 
 
 @pytest.mark.parametrize(("names", "hint"), [(["pos/1.txt", "neg/2.txt"], "one csv"), (["x/a.tsv"], "**/*.tsv")])
@@ -490,7 +505,7 @@ def test_csv_header_of_a_joined_file_is_no_row():
         ("a.csv", '{"text": "x", "label": "a"}\n', "dataset.format=jsonl"),
         ("a.json", "text,label\nx,a\n", "dataset.format=csv"),
         ("a.txt", "good\t1\nbad\t0\ngood film\t1\n", r"'dataset.delimiter=\t' dataset.header=false"),
-        ("a.txt", "text||label\nx||a\n", "'dataset.delimiter=||' for"),
+        ("a.txt", "text||label\nx||a\n", "'dataset.delimiter=||' to"),
     ],
 )
 def test_file_of_another_format_is_named(name, text, typed):
@@ -498,7 +513,7 @@ def test_file_of_another_format_is_named(name, text, typed):
     Path(name).write_text(text)
     files = LocalFiles(files={"train": name})
     problems = [*files.check()] or [*files.check_columns(TASK.columns)]
-    assert typed in problems[0].fix
+    assert typed in str(problems[0].under("dataset"))
 
 
 def test_csv_options_of_a_file_that_is_not_there():

@@ -498,7 +498,8 @@ def test_splits_that_a_file_does_not_have_are_errors(name, splits, keys):
         splits_of(name, splits=splits)
     assert [one.key for one in caught.value.problems] == keys
     if name == "a.json" and not splits:
-        assert all(repr(split) in caught.value.problems[0].expected for split in SPLITS)
+        assert all(repr(split) in caught.value.problems[0].text for split in SPLITS)
+        assert "splits.train=train" in caught.value.problems[0].hints[0]
 
 
 BY_COLUMNS = {

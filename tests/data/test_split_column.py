@@ -83,7 +83,7 @@ def test_split_column_that_is_not_set_is_an_error(name):
     """Test rows are never trained on by accident."""
     problem = wrong(write(name))
     assert problem.key == "dataset.split_column"
-    assert "dataset.split_column=partition" in problem.fix
+    assert "dataset.split_column=partition" in problem.hints[0]
 
 
 def test_split_column_over_files_is_an_error():
@@ -103,7 +103,7 @@ def test_split_column_inside_objects_is_an_error():
     """The metadata of a row is looked at, too."""
     rows = [{"text": text, "label": text.split()[0], "meta": {"split": split}} for text, split in ROWS]
     Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert "dataset.split_column=meta.split" in wrong("a.jsonl").fix
+    assert "dataset.split_column=meta.split" in wrong("a.jsonl").hints[0]
 
 
 def test_split_column_can_be_switched_off():
@@ -137,13 +137,14 @@ def test_split_value_that_names_no_split_is_an_error():
     """The message names its first line, and nothing is dropped."""
     problem = wrong(write("a.csv", [*ROWS, ("good 5", "oos")]), split_column="partition", on_bad_rows="skip")
     assert problem.key == "dataset.split_values"
-    assert "a.csv:7" in problem.got
+    assert (problem.source, "'oos'" in problem.text, "1 row" in problem.text) == ("a.csv:7", True, True)
 
 
 def test_split_value_that_no_row_has_is_an_error():
     """A typing error does not empty a split."""
     problem = wrong(write("a.csv"), split_column="partition", split_values={"train": "train", "test": "tset"})
-    assert (problem.key, problem.got) == ("dataset.split_values.test", "'tset'")
+    assert (problem.key, "'tset'" in problem.text) == ("dataset.split_values.test", True)
+    assert "'test'" in problem.hint
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,9 @@ def test_folder_of_several_splits_is_an_error(names):
     for given in ("data", "glob:data/*.csv"):
         (problem,) = LocalFiles(files={"train": given}).check()
         assert problem.key == "files.train"
-        assert all(f"data/{name}" in problem.fix for name in names)
+        (keys, _) = problem.under("dataset").hints
+        assert all(f"=data/{name}" in keys for name in names)
+        assert "dataset.files.train=data/train" in keys
     assert [*LocalFiles(files={"train": [f"data/{name}" for name in names]}).check()] == []
 
 

@@ -100,7 +100,27 @@ def test_optional_record_raises_own_invariants():
 
 @pytest.mark.parametrize(
     "value",
-    ["label", " label", "a b", "true", "0", "01", "it's", 'say "x"', "$HOME", "a\\", 'b\\"', "x=1", "[a]", "a,b", "ö"],
+    [
+        "label",
+        " label",
+        "a b",
+        "true",
+        "0",
+        "01",
+        "it's",
+        'say "x"',
+        "$HOME",
+        "a\\",
+        'b\\"',
+        "x=1",
+        "[a]",
+        "a,b",
+        "ö",
+        "a/b-1.csv",
+        "/a/b",
+        "/",
+        "./a",
+    ],
 )
 def test_setting_can_be_pasted(value):
     """The shell and Hydra read the same text."""

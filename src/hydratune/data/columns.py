@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.utils.errors import KEY, Problem, setting, similar
+from hydratune.utils.errors import KEY, Problem, nearest, setting, similar
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,6 +24,7 @@ _SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, m
 _LOOKED_AT = 1000  # number of cells that are searched for a separator
 _TEXT = ("string", "large_string")
 _VALUE_LENGTH = 60
+_LISTED = 20  # values in a message, e.g. columns
 _THOUSANDS = re.compile(r"-?[0-9]{1,3},[0-9]{3}")
 _DECIMAL_COMMA = re.compile(r"-?[0-9]+,[0-9]+")
 
@@ -114,6 +115,27 @@ def preview(value: Any) -> str:
     """Return the `repr` of a value, shortened to 60 characters for a message."""
     text = repr(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[: _VALUE_LENGTH - 3]}..."
+
+
+def column_hint(key: str, name: str, present: Sequence[str]) -> str:
+    """Return the hint for a column that the data does not have.
+
+    Args:
+        key: Key of the config that names the column; empty if the key has a list of names.
+        name: Name of the missing column.
+        present: Names of the columns of the data.
+    """
+    if key and name in ("true", "false") and (same := [option for option in present if option.casefold() == name]):
+        return f"quote the name: \"{key}='{same[0]}'\""
+    if close := nearest(name, present):
+        return f"a similar column exists: {setting(key, close) if key else repr(close)}"
+    return f"available columns: {listing(present)}" if present else ""
+
+
+def listing(values: Sequence[Any]) -> str:
+    """Return the `repr` of up to 20 values, separated by commas, and the number of values if there are more."""
+    more = f", ... ({len(values)} in total)" if len(values) > _LISTED else ""
+    return ", ".join(map(repr, values[:_LISTED])) + more
 
 
 def column_name(typed: Any) -> Any:

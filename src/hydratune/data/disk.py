@@ -12,7 +12,7 @@ from typing import Any
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line, one_of
+from hydratune.utils.errors import ConfigError, Problem, invalid_value, one_line
 from hydratune.utils.files import expand_home
 
 _NAME = re.compile(r"[\w. -]*\w")
@@ -33,12 +33,15 @@ class SavedDataset(Source):
         yield from super().check()
         folder = expand_home(self.path)
         if not any((folder / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
-            fix = f"Paths are read from {Path.cwd()}."
-            yield Mistake("path", "a directory that save_to_disk wrote", repr(self.path), fix)
+            if folder.is_dir():
+                yield Problem("path", f"{self.path} was not written by save_to_disk")
+            else:
+                yield Problem("path", f"directory not found: {self.path} (working directory: {Path.cwd()})")
         elif "::" in self.path:  # `datasets` parses `::` as a chain of file systems
-            yield Mistake("path", "a path without '::'", repr(self.path), "Rename the directory.")
+            yield invalid_value("path", "a path without '::'", repr(self.path), "rename the directory")
         elif outside := next(_names_outside(folder), None):
-            yield Mistake("path", "a directory whose files name nothing outside it", outside, "Save it again.")
+            text = f"{self.path} refers to a file outside the directory: {outside}"
+            yield Problem("path", text, "save the dataset again with save_to_disk")
 
     def read(self) -> RawDataset:
         """Return the splits of the directory."""
@@ -47,12 +50,13 @@ class SavedDataset(Source):
         try:
             loaded = load_from_disk(str(expand_home(self.path)))
         except (OSError, ValueError) as error:
-            got = f"{self.path!r}: {one_line(error)}"
-            raise ConfigError(Mistake("dataset.path", "a saved dataset", got, "Save it again.")) from error
+            text = f"the dataset in {self.path} cannot be loaded: {one_line(error, 200)}"
+            raise ConfigError(Problem("path", text, "save it again with save_to_disk").under("dataset")) from error
         splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
         if "train" not in splits:
-            fix = f"Call its splits {', '.join(SPLITS)}."
-            raise ConfigError(Mistake("dataset.path", f"splits among {one_of(SPLITS)}", f"{list(splits)}", fix))
+            text = f"{self.path} has no split 'train', but {', '.join(map(repr, splits))}"
+            hint = "rename its splits to train, validation, and test"
+            raise ConfigError(Problem("path", text, hint).under("dataset"))
         return RawDataset(DatasetDict({split: splits[split] for split in SPLITS if split in splits}))
 
 

@@ -15,7 +15,7 @@ from hydratune.data.readers.conll import Layout, layout_of
 from hydratune.data.readers.csv_reader import COMPARED, delimiter_setting, first_records, tables
 from hydratune.data.readers.formats import CONLL, SEPARATED
 from hydratune.data.readers.scan import ReadOptions
-from hydratune.utils.errors import Mistake, Problem, setting
+from hydratune.utils.errors import KEY, NODE, Problem, setting
 
 _EXCEL = re.compile("sep=(.?)$", re.I)  # the first line of a file that names the delimiter for Excel
 _COMMENT = re.compile("#|%|;|//|--")  # prefixes of comments in tables
@@ -41,31 +41,30 @@ def unreadable(
             yield _choose(path, layout.names, layout.sample, wanted)
     elif name in SEPARATED:
         rows = first_records(path, options, COMPARED)
-        if fix := misnamed(path, name, options.encoding):
-            yield Mistake("format", f"jsonl for {path}", f"{name}, with {preview(rows[0])}", fix)
+        if hint := misnamed(path, name, options.encoding):
+            yield Problem("format", f"{path} contains JSON, not {name}", hint)
         elif "tokens" in wanted and (layout := _layout(path, options)).sentences > 1:
-            got = f"{name} for {path}, where blank lines end sentences of {len(layout.names)} columns"
-            format_name = "conllu" if layout.has_ranges else "conll"
-            yield Mistake(
-                "format", f"{format_name} for a token on each line", got, f"Set dataset.format={format_name}."
-            )
+            width = f"{len(layout.names)} columns" if len(layout.names) > 1 else "one column"
+            text = f"{path} has one token per line in {width}, and blank lines between sentences"
+            yield Problem("format", text, f"set {KEY}={'conllu' if layout.has_ranges else 'conll'}")
         elif not options.comment and (sep_match := _EXCEL.match(rows[0][0])):
             delimiter = sep_match[1] or options.delimiter or ","
-            fix = f"Set 'dataset.comment=\"sep=\"' 'dataset.delimiter={delimiter}'."
-            yield Mistake("comment", f"sep= for the first row of {path}, which is Excel's", preview(rows[0]), fix)
-        elif hint := another_delimiter(path, options, rows[0], needed):
-            yield hint
+            hint = f"set {setting(KEY, 'sep=')} {delimiter_setting(delimiter, NODE)}"
+            yield Problem("comment", f"{path} starts with a line for Excel: 'sep={delimiter}'", hint)
+        elif problem := another_delimiter(path, options, rows[0], needed):
+            yield problem
         elif not options.comment and (comment_match := _COMMENT.match(rows[0][0])) and len(rows[0]) < len(rows[-1]):
-            fix = f"Set {setting('dataset.comment', comment_match[0])}."
-            yield Mistake("comment", f"{comment_match[0]} for the first row of {path}", preview(rows[0]), fix)
-        elif hint := _spaced(path, options, rows[0], needed):
-            yield hint
+            text = f"{path} starts with a comment: {preview((options.delimiter or ',').join(rows[0]))}"
+            yield Problem("comment", text, f"set {setting(KEY, comment_match[0])}")
+        elif problem := _spaced(path, options, rows[0], wanted, needed):
+            yield problem
         elif not options.header:
             yield _choose(path, options.names(len(rows[0])), [*zip(*rows[:3], strict=False)], wanted)
         elif _is_data(rows):
             yield _no_header(path, rows[0], wanted)
     elif name == "text":
-        yield Mistake("format", "a format with columns", f"text for {path}", _columns_fix(path, options, wanted))
+        text = f"{path} is read as plain text, but the task reads columns"
+        yield Problem("format", text, _columns_hint(path, options, wanted))
 
 
 def _layout(path: Path, options: ReadOptions) -> Layout:
@@ -73,32 +72,33 @@ def _layout(path: Path, options: ReadOptions) -> Layout:
     return layout_of(path, replace(options, delimiter=None, column_names=None))
 
 
-def _columns_fix(path: Path, options: ReadOptions, task_columns: Mapping[str, Column]) -> str:
-    """Return the fix for a file of lines that should have columns."""
+def _columns_hint(path: Path, options: ReadOptions, task_columns: Mapping[str, Column]) -> str:
+    """Return the hint for a file of lines that should have columns."""
     if "tokens" in task_columns:
         format_name = "conllu" if _layout(path, options).has_ranges else "conll"
-        return f"Set dataset.format={format_name} for a token and its label on each line."
+        return f"set {KEY}={format_name} if each line has a token and its label"
     if table := next(tables(path, replace(options, delimiter="\0")), None):
         delimiter, rows = table
-        header = " dataset.header=false" if _is_data(rows) else ""
-        return f"Set dataset.format=csv {delimiter_setting(delimiter)}{header} for {len(rows[0])} columns."
+        header = f" {NODE}header=false" if _is_data(rows) else ""
+        return f"set {KEY}=csv {delimiter_setting(delimiter, NODE)}{header} to read {len(rows[0])} columns"
     if {"source", "target"} <= {*task_columns}:
-        return "Join parallel files, e.g. by `paste a.en a.de > a.tsv`, and set dataset.header=false."
+        return f"join parallel files, e.g. with `paste a.en a.de > a.tsv`, and set {NODE}header=false"
     return (
-        "Set dataset.format=csv and dataset.delimiter for columns, dataset.header=false without names, and "
-        "dataset.max_splits=1 if a label and a text with delimiters are on each line."
+        f"set {KEY}=csv {NODE}delimiter=DELIMITER if the lines have columns\n"
+        f"set {NODE}header=false if the first line does not name the columns\n"
+        f"set {NODE}max_splits=1 if each line is a label and a text that may contain delimiters"
     )
 
 
 def misnamed(path: Path, name: str, encoding: str) -> str | None:
-    """Return the fix for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
+    """Return the hint for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
     with suppress(OSError, ValueError):
         first_line = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
         if name in SEPARATED and first_line[:1] in ("{", "["):
             json.loads(first_line)
-            return "Set dataset.format=jsonl."
+            return f"set {NODE}format=jsonl"
         if name in ("json", "jsonl") and first_line and first_line[0] not in "{[":
-            return "Set dataset.format=csv or tsv if that is what the file has."
+            return f"set {NODE}format=csv or {NODE}format=tsv if the file is a table"
     return None
 
 
@@ -111,27 +111,32 @@ def doubtful_header(
     """
     rows = first_records(path, options, COMPARED)
     if not options.header and _is_header(rows, options):
-        got, fix = f"names: {preview(rows[0])}", "Leave dataset.header and dataset.column_names out."
-        yield Mistake("header", f"true for the first row of {path}", got, fix)
-    elif hint := _spaced(path, options, rows[0], needed):
-        yield hint
+        text = f"the first row of {path} has column names: {preview(rows[0])}"
+        names_hint = f" {NODE}column_names=null" if options.column_names else ""
+        yield Problem("header", text, f"set {KEY}=true{names_hint}")
+    elif problem := _spaced(path, options, rows[0], wanted, needed):
+        yield problem
     elif options.header and not _is_range(rows[0]):
         positions = [i for i, title in enumerate(rows[0]) if title in options.selected and _is_number(title)]
         if any(_recurs(rows, i) for i in positions):
             yield _no_header(path, rows[0], wanted)
 
 
-def _spaced(path: Path, options: ReadOptions, first_row: Sequence[str], needed: Collection[str]) -> Problem | None:
+def _spaced(
+    path: Path, options: ReadOptions, first_row: Sequence[str], wanted: Collection[str], needed: Collection[str]
+) -> Problem | None:
     """Return an error for column names that match only without the spaces around them, e.g. after the delimiter."""
     spaced = [title for title in first_row if title not in needed and title.strip() in {*needed} - {*first_row}]
     if not options.header or not spaced:
         return None
     if spaced[0].startswith(" ") and not options.skip_initial_space:
-        fix = "Set dataset.skip_initial_space=true."
-        return Mistake("skip_initial_space", f"cells without a space before them in {path}", preview(first_row), fix)
+        text = f"column names of {path} start with a space: {preview(first_row)}"
+        return Problem("skip_initial_space", text, f"set {KEY}=true")
     name = spaced[0].strip()
-    fix = f"Set {setting(f'dataset.columns.{name}', spaced[0])}."
-    return Mistake(f"columns.{name}", f"the name of a column of {path}", f"{name!r} for {spaced[0]!r}", fix)
+    text = f"{path} has no column {name!r}, but {spaced[0]!r} with spaces"
+    if name not in wanted:  # a key of the config gives a column of the task this name
+        return Problem("columns", text, "remove the spaces from the file")
+    return Problem(f"columns.{name}", text, f"set {setting(KEY, spaced[0])}")
 
 
 def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
@@ -147,11 +152,12 @@ def _is_header(rows: Sequence[Sequence[str]], options: ReadOptions) -> bool:
 
 def _no_header(path: Path, first_row: Sequence[str], task_columns: Mapping[str, Column]) -> Problem:
     name = next(iter(task_columns), "text")
-    fix = (
-        f"Set dataset.header=false, and positions counted from 0 (dataset.columns.{name}=0) "
-        "or dataset.column_names=[NAME,...]."
+    text = f"the first row of {path} is data, not column names: {preview(first_row)}"
+    hint = (
+        f"set {KEY}=false\nselect columns by position from 0, e.g. {NODE}columns.{name}=0, "
+        f"or name all of them with '{NODE}column_names=[NAME,...]'"
     )
-    return Mistake("header", f"a first row with the names of the columns in {path}", f"data: {preview(first_row)}", fix)
+    return Problem("header", text, hint)
 
 
 def _choose(
@@ -161,9 +167,8 @@ def _choose(
     columns = "; ".join(
         f"{name}: {' '.join(map(preview, values))}" for name, values in zip(names, sample, strict=False)
     )
-    keys = " ".join(f"dataset.columns.{name}=COLUMN" for name, column in task_columns.items() if column.required)
-    got = f"{len(names)} columns ({columns})"
-    return Mistake("columns", f"the columns of {path} that the task reads", got, f"Set {keys}.")
+    keys = " ".join(f"{KEY}.{name}=COLUMN" for name, column in task_columns.items() if column.required)
+    return Problem("columns", f"{KEY} selects none of the columns of {path} ({columns})", f"set {keys}")
 
 
 def another_delimiter(
@@ -181,8 +186,9 @@ def another_delimiter(
     """
     for delimiter, rows in tables(path, options):
         if len(first) == 1 or {*names} & ({*rows[0]} - {*first}):
-            got = f"{options.delimiter or ','!r}, which does not give the columns of {path}: {preview(rows[0])}"
-            return Mistake("delimiter", "what separates cells", got, f"Set {delimiter_setting(delimiter)}.")
+            delimiters = f"{delimiter!r}, not {options.delimiter or ','!r}"
+            text = f"the delimiter of {path} is {delimiters} (first row: {preview(rows[0])})"
+            return Problem("delimiter", text, f"set {delimiter_setting(delimiter, NODE)}")
     return None
 
 

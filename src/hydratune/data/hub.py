@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,32 @@ from typing import Any
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
+from hydratune.data.split_column import unknown_split
 from hydratune.data.streaming import typed
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, nearest, one_of, setting
+
+# Short ID that `datasets` no longer loads -> owner of the dataset.
+_OWNERS = {
+    **dict.fromkeys(("imdb", "sst2", "snli"), "stanfordnlp"),
+    **dict.fromkeys(("squad", "squad_v2"), "rajpurkar"),
+    **dict.fromkeys(("ag_news", "amazon_polarity", "dbpedia_14", "yelp_polarity"), "fancyzhx"),
+    **dict.fromkeys(("glue", "multi_nli"), "nyu-mll"),
+    **dict.fromkeys(("cifar10", "cifar100"), "uoft-cs"),
+    "cnn_dailymail": "abisee",
+    "conll2003": "eriktks",
+    "emotion": "dair-ai",
+    "food101": "ethz",
+    "gsm8k": "openai",
+    "mnist": "ylecun",
+    "rotten_tomatoes": "cornell-movie-review-data",
+    "super_glue": "aps",
+    "swag": "allenai",
+    "tweet_eval": "cardiffnlp",
+    "wikitext": "Salesforce",
+    "xsum": "EdinburghNLP",
+    "yelp_review_full": "Yelp",
+}
 
 
 @dataclass(kw_only=True)
@@ -43,11 +66,13 @@ class HubDataset(Source):
         """
         yield from super().check()
         if self.path.count("/") != 1:
-            yield Mistake("path", "a hub id of the form OWNER/NAME", repr(self.path), "Look it up on the hub.")
+            owner = _OWNERS.get(self.path)
+            hint = f"set {KEY}={owner}/{self.path}" if owner else "search for it at https://huggingface.co/datasets"
+            yield Problem("path", f"{self.path!r} is not a Hub ID of the form OWNER/NAME", hint)
         if self.splits.get("train") is None:
-            yield Mistake("splits.train", "the data's name of it", "null", "Name one of its splits.")
+            yield Problem("splits.train", f"{KEY} is required", f"set {KEY}=NAME")
         for split in set(self.splits) - set(SPLITS):
-            yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
+            yield unknown_split("splits", split)
 
     def needs(self) -> dict[str, hub.Repository]:
         """Return the repository that the Hub or its cache must provide, by key of the config."""
@@ -67,14 +92,7 @@ class HubDataset(Source):
                 loaded = builder.as_dataset()
         names = {split: name for split, name in self.splits.items() if name is not None}
         problems = [
-            Mistake(
-                f"dataset.splits.{split}",
-                one_of(loaded),
-                repr(name),
-                did_you_mean(name, loaded, f"Set dataset.splits.{split}=null if there is none."),
-            )
-            for split, name in names.items()
-            if name not in loaded
+            self._no_split(split, name, loaded).under("dataset") for split, name in names.items() if name not in loaded
         ]
         if problems:
             raise ConfigError(*problems)
@@ -83,6 +101,14 @@ class HubDataset(Source):
             with hub.loading("dataset.path", self.path):
                 splits = {split: self._settled(split, typed(stream)) for split, stream in splits.items()}
         return RawDataset(DatasetDict(splits), shuffle_buffer_size=self.shuffle_buffer_size)
+
+    def _no_split(self, split: str, name: str, present: Collection[str]) -> Problem:
+        """Return the error for a split that the data does not have."""
+        close = nearest(name, present)
+        hint = f"a similar split exists: {setting(KEY, close)}" if close else f"use {one_of(present)}"
+        if split != "train" and not close:
+            hint += f", or set {KEY}=null if there is none"
+        return Problem(f"splits.{split}", f"{self.path} has no split {name!r}", hint)
 
     def _check_files(self, data_files: Mapping[str, Sequence[str]]) -> None:
         """Raise ConfigError if the dataset's card names a file outside its repository or directory.
@@ -99,10 +125,9 @@ class HubDataset(Source):
             if folder.is_dir():
                 is_inside = Path(location).resolve().is_relative_to(folder.resolve())
             if not is_inside:
-                fix = "If you trust the dataset, download the file, and use dataset=local."
-                raise ConfigError(
-                    Mistake("dataset.path", f"a dataset with files inside {self.path!r}", repr(location), fix)
-                )
+                text = f"{self.path!r} refers to a file outside the dataset: {location!r}"
+                hint = "if you trust the dataset, download the file and use dataset=local"
+                raise ConfigError(Problem("path", text, hint).under("dataset"))
 
     def _settled(self, split: str, stream: Any) -> Any:
         from datasets import Dataset

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from hydratune.data.columns import ONE_COLUMN, Column, column_name
+from hydratune.data.columns import ONE_COLUMN, Column, column_name, listing
 from hydratune.data.hints import another_delimiter, doubtful_header, misnamed, unreadable
 from hydratune.data.open_files import codec, starts_as_utf16
 from hydratune.data.paths import PathError, expand, splits_of
 from hydratune.data.raw import RawDataset
+from hydratune.data.readers.bad_lines import content_problem
 from hydratune.data.readers.csv_reader import quotes_fix
 from hydratune.data.readers.formats import FORMATS, SEPARATED, peek_columns
 from hydratune.data.readers.image_folder import IMAGE_FOLDER
@@ -22,8 +24,20 @@ from hydratune.data.readers.scan import ReadOptions, Selection
 from hydratune.data.reading import DataFile, read_files
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_line, one_of
+from hydratune.data.split_column import split_of, unknown_split
+from hydratune.utils.errors import (
+    KEY,
+    NODE,
+    ConfigError,
+    Problem,
+    invalid_value,
+    nearest,
+    one_of,
+    setting,
+)
 from hydratune.utils.file_formats import SUFFIXES, suffix
+
+_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 
 
 @dataclass(kw_only=True)
@@ -88,6 +102,10 @@ class LocalFiles(Source):
         }
         return {split: paths for split, paths in by_split.items() if paths}
 
+    def _selected_by(self, split: str) -> str:
+        """Return the option that selects the rows of a split."""
+        return f"files.{split}" if self.files.get(split) else f"splits.{split}"
+
     def _names(self, split: str) -> tuple[str, ...]:
         """Return the names of a split in its files."""
         names = self.splits.get(split) or ()
@@ -120,33 +138,33 @@ class LocalFiles(Source):
         """Add errors for unknown splits, formats, and encodings, and for missing or unreadable files."""
         yield from super().check()
         if self.format is not None and self.format not in FORMATS:
-            fix = did_you_mean(self.format, FORMATS, "Leave it out to tell the format from the file's name.")
-            yield Mistake("format", one_of(FORMATS), repr(self.format), fix)
+            close = nearest(self.format, FORMATS)
+            hint = f"a similar format exists: {KEY}={close}" if close else f"available formats: {', '.join(FORMATS)}"
+            yield Problem("format", f"unknown format {self.format!r}", hint)
             return
         try:
             "".encode(self.encoding)  # codecs such as rot13 do not encode text
         except (LookupError, ValueError):
-            yield Mistake(
-                "encoding", "an encoding that Python knows", repr(self.encoding), "Set dataset.encoding=utf-8."
-            )
+            yield Problem("encoding", f"unknown encoding {self.encoding!r}", f"set {KEY}=utf-8")
             return
         for split in set(self.files) - set(SPLITS):
-            yield Mistake(f"files.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
+            yield unknown_split("files", split)
         if not self.files.get("train"):
-            yield Mistake("files.train", "a file", "none", "Set dataset.files.train=PATH.")
+            yield Problem("files.train", f"{KEY} is required", f"set {KEY}=reviews.csv")
         for split, value in self.files.items():
             if not all(isinstance(path, str) for path in (value if isinstance(value, list) else [value or ""])):
-                yield Mistake(f"files.{split}", "a path or a list of paths", repr(value), "Put paths in quotes.")
+                yield invalid_value(f"files.{split}", "a path or a list of paths", repr(value), _quoted(value))
                 return
         for split, value in self.splits.items():
             if not all(isinstance(name, str) for name in (value if isinstance(value, list) else [value or ""])):
-                yield Mistake(f"splits.{split}", "a name or a list of names", repr(value), "Put names in quotes.")
+                yield invalid_value(f"splits.{split}", "a name or a list of names", repr(value), _quoted(value))
                 return
         for split in set(self.splits) - set(SPLITS):
-            yield Mistake(f"splits.{split}", one_of(SPLITS), repr(split), did_you_mean(split, SPLITS, "Rename it."))
+            yield unknown_split("splits", split)
         if self.split_column and (other_splits := [split for split in self._given() if split != "train"]):
-            fix = f"Leave dataset.files.{other_splits[0]} out, or set dataset.split_column=false."
-            yield Mistake("split_column", "rows in train alone", f"files of {other_splits[0]}", fix)
+            key = f"{NODE}{self._selected_by(other_splits[0])}"
+            hint = f"set {key}=null to split the training rows\nset {KEY}=false to use the files of each split"
+            yield Problem("split_column", f"{KEY} cannot be combined with {key}", hint)
         paths: dict[str, list[Path]] = {}
         for split, names in self._given().items():
             for name in names:
@@ -163,12 +181,13 @@ class LocalFiles(Source):
         files = ((split, path) for split, split_paths in paths.items() for path in split_paths)
         yield from dict.fromkeys(problem for split, path in files for problem in self._check_file(split, path))
         for split in paths:
-            if len({self._format_of(path) for path in paths.get(split, ())}) > 1:
-                got = ", ".join(map(str, paths[split]))
-                yield Mistake(f"files.{split}", "one format a split", got, "Convert one of them.")
+            examples = {self._format_of(path): path for path in reversed(paths[split])}  # the first file of each format
+            if len(examples) > 1:
+                shown = ", ".join(map(str, reversed(examples.values())))
+                yield Problem(f"files.{split}", f"{KEY} has files of different formats: {shown}")
         streamed = {self._format_of(path) for path in paths.get("train", ())} if self.streaming else set()
         if documents := [name for name in streamed if name and FORMATS[name].document]:
-            yield Mistake("streaming", "false, since the file is read as a whole", documents[0], "Leave it out.")
+            yield Problem("streaming", f"{KEY} does not support the format {documents[0]}", f"set {KEY}=false")
 
     def _format_of(self, path: Path) -> str | None:
         return self.format or (IMAGE_FOLDER if path.is_dir() else SUFFIXES.get(suffix(path)))
@@ -176,8 +195,7 @@ class LocalFiles(Source):
     def _check_file(self, split: str, path: Path) -> Iterator[Problem]:
         key, name = f"files.{split}", self._format_of(path)
         if name is None:
-            fix = f"Convert or rename the file, or set dataset.format to {one_of(FORMATS)}."
-            yield Mistake(key, f"a file that ends with {one_of(SUFFIXES)}", repr(str(path)), fix)
+            yield _unknown_format(key, path)
         elif split_errors := [*self._check_splits(split, path, name)]:
             yield from split_errors
         else:
@@ -193,31 +211,38 @@ class LocalFiles(Source):
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
                 if isinstance(error, ValueError) and codec(self.encoding) == "utf-8-sig" and starts_as_utf16(path):
-                    yield Mistake("encoding", f"utf-16 for {path}", repr(self.encoding), "Set dataset.encoding=utf-16.")
+                    yield Problem("encoding", f"{path} is encoded in UTF-16", f"set {KEY}=utf-16")
                     return
-                if isinstance(error, csv.Error) and (hint := another_delimiter(path, self.options(name, split))):
-                    yield hint
+                if isinstance(error, csv.Error) and (problem := another_delimiter(path, self.options(name, split))):
+                    yield problem
                     return
-                got = f"{str(path)!r}, which is {type(error).__name__}: {error}".rstrip(": ")
-                fix = quotes_fix(path, self.options(name, split)) if isinstance(error, csv.Error) else "Check the file."
-                fix = misnamed(path, name, self.encoding) or fix
-                yield Mistake(key, f"a readable {name} file in {self.encoding}", got, fix)
+                problem = content_problem(key, path, error)
+                hint = quotes_fix(path, self.options(name, split)) if isinstance(error, csv.Error) else problem.hint
+                yield replace(problem, hint=misnamed(path, name, self.encoding) or hint)
                 return
             repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:
-                fix = "Rename one, or set dataset.header=false if the first row is data."
-                yield Mistake(key, "different column names", f"{repeated} twice in {path}", fix)
+                is_table = name in SEPARATED and self.header
+                hint = f"rename one, or set {NODE}header=false if the first row is data" if is_table else ""
+                yield Problem(key, f"{path} has several columns named {repeated[0]!r}", hint)
 
     def _check_splits(self, split: str, path: Path, format_name: str) -> Iterator[Problem]:
         """Yield an error for each split name that a file does not have."""
         key, names = f"splits.{split}", self._names(split)
         if names and format_name != "json":
-            yield Mistake(key, f"null, since a {format_name} file holds one split", repr([*names]), "Leave it out.")
+            text = f"{KEY} is only for JSON files, and {path} is a {format_name} file"
+            yield Problem(key, text, f"set {KEY}=null")
         elif names:
             present = split_names(path, self.encoding)
             for split_name in (split_name for split_name in names if split_name not in present):
-                expected = one_of(present) if present else f"null, since {path} is not an object of splits"
-                yield Mistake(key, expected, repr(split_name), did_you_mean(split_name, present, "Leave it out."))
+                close = nearest(split_name, present)
+                if close:
+                    hint = f"a similar split exists: {setting(KEY, close)}"
+                else:
+                    hint = (
+                        f"use {one_of(present)}" if present else f"the file is not an object of splits: set {KEY}=null"
+                    )
+                yield Problem(key, f"{path} has no split {split_name!r}", hint)
 
     def _missing(
         self,
@@ -235,8 +260,7 @@ class LocalFiles(Source):
             try:
                 reasons = [*unreadable(path, name, self.options(name), task_columns, self._needed(task_columns))]
             except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
-                fix = "Check the file."
-                reasons = [Mistake("files", f"a readable {name} file", f"{where!r}: {one_line(error)}", fix)]
+                reasons = [content_problem("files", path, error)]
             problems = [*self._undecided(path, present), *reasons] or problems
         yield from problems
 
@@ -250,8 +274,9 @@ class LocalFiles(Source):
             return []
         if any(nearest(self._theirs(targets[problem.key]), present) for problem in problems):
             return []
-        fix = f"Leave dataset.files.{splits[0]} out; after the run, `hydratune predict RUN {where}` predicts labels."
-        return [replace(problem, hint=fix, fix=fix) for problem in problems]
+        predict = f"to label it after the run, use hydratune predict RUN {shlex.quote(where)}"
+        hint = f"set {NODE}{self._selected_by(splits[0])}=null to train without it\n{predict}"
+        return [replace(problem, hint=hint) for problem in problems]
 
     def _undecided(self, path: Path, present: Sequence[str]) -> Iterator[Problem]:
         """Yield an error for a JSON file with several splits if `splits` does not select one, or if it nests questions.
@@ -261,18 +286,18 @@ class LocalFiles(Source):
             present: Names in its first rows.
         """
         if {"context", "qas"} <= {*present}:
-            expected = f"mrqa for the nested form of {path}"
-            yield Mistake("format", expected, str(self._format_of(path)), "Set dataset.format=mrqa.")
+            yield Problem("format", f"{path} has the nested format of MRQA", f"set {KEY}=mrqa")
         if self._format_of(path) != "json" or not (names := split_names(path, self.encoding)):
             return
         if is_squad(path, self.encoding):
-            fix = "Set dataset.format=squad, and leave dataset.splits out."
-            yield Mistake("format", f"squad for the nested form of {path}", "json", fix)
+            splits_hint = f", and leave {NODE}splits empty" if any(map(self._names, self.splits)) else ""
+            yield Problem("format", f"{path} has the nested format of SQuAD", f"set {KEY}=squad{splits_hint}")
             return
         for split, paths in self.paths().items():
             if path in paths and not self._names(split):
-                fix = f"Set dataset.splits.{split} to one of them, and those of other splits."
-                yield Mistake(f"splits.{split}", f"a split of {path}: {one_of(names)}", "null", fix)
+                match = names[0] if len(names) == 1 else next((name for name in names if split_of(name) == split), None)
+                hint = f"set {setting(KEY, match)}" if match else f"set {KEY}=NAME to select one of them"
+                yield Problem(f"splits.{split}", f"{path} is an object of splits: {listing(names)}", hint)
 
     def peek(self) -> Mapping[str, Sequence[str]]:
         """Return the columns of each file, by path."""
@@ -299,8 +324,9 @@ class LocalFiles(Source):
         for split, paths in self.paths().items():
             for path in (path for path in paths if self._format_of(path) in ("json", "jsonl")):
                 if is_by_columns(path, self.options("json", split), names):
-                    fix = "Write an object for each row; in pandas, to_json(PATH, orient='records', lines=True)."
-                    yield Mistake(f"files.{split}", f"rows in {path}", "an object of columns, or of numbered rows", fix)
+                    text = f"{path} is one object of columns or numbered rows, not one object per row"
+                    hint = "write one object per row, in pandas with to_json(PATH, orient='records', lines=True)"
+                    yield Problem(f"files.{split}", text, hint)
 
     def _separated(self) -> Iterator[Path]:
         """Return the paths of the CSV and TSV files."""
@@ -331,7 +357,22 @@ def _check_one_split(split: str, config_path: str, paths: Sequence[Path]) -> Ite
     """Yield an error if a folder or pattern selects files whose names are those of several splits."""
     paths_by_split = splits_of(paths)
     if len(paths_by_split) > 1:
-        got = f"{config_path!r}, with {', '.join(map(str, paths_by_split.values()))}"
-        keys = " ".join(f"dataset.files.{name}={path}" for name, path in paths_by_split.items())
-        fix = f"Set {keys}, or a list of paths to read them together."
-        yield Mistake(f"files.{split}", "files of one split", got, fix)
+        text = f"{config_path} selects files of several splits: {', '.join(map(str, paths_by_split.values()))}"
+        keys = " ".join(setting(f"{NODE}files.{name}", str(path)) for name, path in paths_by_split.items())
+        yield Problem(f"files.{split}", text, f"set {keys}\nset {KEY} to a list of paths to read them as one split")
+
+
+def _unknown_format(key: str, path: Path) -> Problem:
+    """Return the error for a file whose name does not tell its format."""
+    if not suffix(path):
+        return Problem(key, f"cannot infer the format of {path} from its name", f"set it, e.g. {NODE}format=csv")
+    if suffix(path) in _SPREADSHEETS:
+        return Problem(key, f"unsupported file type {suffix(path)}: {path}", "export it as CSV")
+    hint = f"convert it to CSV or JSON Lines, or set its format, e.g. {NODE}format=csv"
+    return Problem(key, f"unsupported file type {suffix(path)}: {path}", hint)
+
+
+def _quoted(value: Any) -> str:
+    """Return the hint for a number where a text is required; empty for other values."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"quote it: {setting(KEY, str(value))}" if is_number else ""

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from hydratune.config.configurable import Configurable
 from hydratune.data import splits
-from hydratune.data.columns import Column
+from hydratune.data.columns import Column, preview
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import as_texts, check_label_names
 from hydratune.data.source import Source
 from hydratune.data.source_checks import SPLITS
 from hydratune.data.streaming import format_length, is_stream
 from hydratune.data.task_spec import TaskSpec
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value, nearest, one_line, one_of
 from hydratune.utils.hub import Repository
 
 if TYPE_CHECKING:
@@ -78,30 +78,27 @@ class Mixture(Configurable):
     def check(self) -> Iterator[Problem]:
         """Yield an error for each invalid source or weight."""
         if not self.sources:
-            fix = "Put datasets below dataset.sources; see conf/dataset/mixture.yaml."
-            yield Mistake("sources", "datasets by name", "none", fix)
+            yield Problem("sources", f"{KEY} is required", f"add at least one dataset, e.g. +dataset@{KEY}.a=local")
         for name, source in self.sources.items():
             if not isinstance(source, Source):
-                yield Mistake(f"sources.{name}", "a dataset with a _target_", repr(source), "Leave it out.")
+                yield invalid_value(f"sources.{name}", "a dataset with a _target_", preview(source))
                 continue
             yield from (problem.under(f"sources.{name}") for problem in source.check())
             if source.labels is not None and source.labels != self.labels:
-                fix = "Set dataset.labels, which goes for all sources."
-                yield Mistake(
-                    f"sources.{name}.labels", f"those of dataset.labels ({self.labels})", f"{source.labels}", fix
-                )
+                text = f"{KEY} ({source.labels}) must match {NODE}labels ({self.labels})"
+                yield Problem(f"sources.{name}.labels", text, f"set {KEY}=null, and {NODE}labels for all sources")
         streamed = [name for name, source in self.sources.items() if getattr(source, "streaming", False)]
         if streamed and len(streamed) < len(self.sources):
-            fix = "Set dataset.sources.NAME.streaming alike for all sources."
-            yield Mistake("sources", "sources that are all streamed, or none", f"{streamed} alone", fix)
+            hint = f"set {' '.join(f'{KEY}.{name}.streaming=false' for name in streamed)}, or stream all sources"
+            yield Problem("sources", f"only some of {KEY} are streamed: {', '.join(streamed)}", hint)
         yield from check_label_names(self.labels)
         for name, weight in self.weights.items():
             if name not in self.sources:
-                yield Mistake(
-                    f"weights.{name}", one_of(self.sources), repr(name), did_you_mean(name, self.sources, "Drop it.")
-                )
+                close = nearest(name, self.sources)
+                hint = f"a similar key exists: {NODE}weights.{close}" if close else f"use {one_of(self.sources)}"
+                yield Problem(f"weights.{name}", f"unknown source {name!r} in {NODE}weights", hint)
             elif not isinstance(weight, int | float) or not 0 < weight < math.inf:
-                yield Mistake(f"weights.{name}", "a number above 0", repr(weight), f"Set dataset.weights.{name}=1.")
+                yield invalid_value(f"weights.{name}", "a number above 0", repr(weight), f"set {KEY}=1")
 
     def check_columns(self, wanted: Mapping[str, Column]) -> Iterator[Problem]:
         """Yield an error for each column of a source that does not match the task."""
@@ -142,8 +139,9 @@ class Mixture(Configurable):
                 train=train, **{split: concatenate_datasets(rows) for split, rows in parts.items() if rows}
             )
         except ValueError as error:  # features that do not match, e.g. labels as ids and as names
-            fix = "Give them the same columns and types."
-            raise ConfigError(Mistake("dataset.sources", "datasets of one form", one_line(error), fix)) from error
+            text = f"the columns of {KEY} do not match: {one_line(error, 200)}"
+            hint = "give all sources the same columns and types"
+            raise ConfigError(Problem("sources", text, hint).under("dataset")) from error
         for warning in splits.overlap_between_splits(mixed, task.inputs):
             log.warning("data: mixed, %s", warning)
         log.info("data: mixed, %s", ", ".join(f"{split} {format_length(rows)}" for split, rows in mixed.items()))

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydratune.config.configurable import Configurable
 from hydratune.data.bad_rows import drop_bad_rows
 from hydratune.data.cell_lists import split_cells
-from hydratune.data.columns import LISTS, MISSING, ONE_COLUMN, Column, column_name, unknown_columns
+from hydratune.data.columns import (
+    LISTS,
+    MISSING,
+    ONE_COLUMN,
+    Column,
+    column_hint,
+    column_name,
+    listing,
+    unknown_columns,
+)
 from hydratune.data.dropped import DroppedRows
 from hydratune.data.label_names import UnseenLabels, as_texts, check_spaces, doubtful_names
 from hydratune.data.raw import RawDataset
@@ -35,7 +44,7 @@ from hydratune.data.splits import (
 )
 from hydratune.data.streaming import checked, format_length, head, is_stream, length
 from hydratune.data.task_spec import TaskSpec
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, nearest, one_of, setting
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.hub import Repository
 
 if TYPE_CHECKING:
@@ -161,13 +170,12 @@ class Source(Configurable, ABC):
         yield from unknown_columns(self.columns, wanted)
         for name, column in wanted.items():
             if column.required and self._theirs(name) in (None, []):
-                yield Mistake(f"columns.{name}", "the name of a column", "none", f"Set dataset.columns.{name}=NAME.")
+                yield Problem(f"columns.{name}", f"{KEY} is required", f"set {KEY}=NAME")
             if isinstance(names := self.columns.get(name), list) and column.kind in ONE_COLUMN:
-                yield Mistake(f"columns.{name}", "the name of one column", repr(names), "Name one of them.")
+                yield invalid_value(f"columns.{name}", "the name of one column", repr(names))
         has_target = any(column.target for column in wanted.values())  # unlike unlabeled rows for inference
         if self.list_separator and has_target and not any(column.kind in LISTS for column in wanted.values()):
-            got = repr(self.list_separator)
-            yield Mistake("list_separator", "null, since the task reads no lists", got, "Leave it out.")
+            yield Problem("list_separator", f"{KEY} is set, but the task reads no lists", f"set {KEY}=null")
         columns = self.peek()
         for place, present in columns.items():
             yield from self._missing(wanted, present, place)
@@ -211,22 +219,16 @@ class Source(Configurable, ABC):
     ) -> Iterator[Problem]:
         """Yield an error for each missing column; `nested` holds the names inside structs once the data is read."""
         if not any(column.required for column in task_columns.values()) and not self._present(task_columns, present):
-            fix = f"Set dataset.columns.{next(iter(task_columns))} or another of them to a column of the data."
-            yield Mistake("columns", f"{one_of(task_columns)} in {where}", f"{list(present)}", fix)
+            hint = f"set {KEY}.{next(iter(task_columns))}=NAME; available columns: {listing(present)}"
+            yield Problem("columns", f"{where} has none of the task's columns: {listing([*task_columns])}", hint)
             return
-        for name, column in task_columns.items():
-            data_names = self._theirs(name)
-            is_required = column.required or name in self.columns
-            for data_name in data_names if isinstance(data_names, list) else [data_names] if data_names else []:
+        for name, data_names in self._data_names(task_columns).items():
+            is_required = task_columns[name].required or name in self.columns
+            for data_name in data_names:
                 is_nested = data_name.partition(".")[0] in present if nested is None else data_name in nested
                 if is_required and data_name not in present and not is_nested:
-                    options = [*present, *(nested or ())]
-                    fix = did_you_mean(data_name, options, f"Set dataset.columns.{name} to one of them.")
-                    if (closest := nearest(data_name, options)) and isinstance(data_names, str | None):
-                        fix = f"Set {setting(f'dataset.columns.{name}', closest)}." if " " in closest else fix
-                    if data_name in ("true", "false") and (same := [o for o in options if o.casefold() == data_name]):
-                        fix = f"Quote the name: \"dataset.columns.{name}='{same[0]}'\"."
-                    yield Mistake(f"columns.{name}", f"a column of {where}: {options}", repr(data_name), fix)
+                    hint = column_hint(KEY if len(data_names) == 1 else "", data_name, [*present, *(nested or ())])
+                    yield Problem(f"columns.{name}", f"{where} has no column {data_name!r}", hint)
 
     def _present(self, task_columns: Mapping[str, Column], present: Sequence[str]) -> list[str]:
         """Return the columns of the task that the data may have, judged by the first name of each column."""
@@ -237,8 +239,8 @@ class Source(Configurable, ABC):
         """Yield an error for each column that the training rows should be split by but do not have."""
         for key in _KEYS:
             if (column := getattr(self, key)) and column not in present and column.partition(".")[0] not in present:
-                fix = did_you_mean(column, present, f"Set dataset.{key}=null.")
-                yield Mistake(key, f"a column of the train split: {list(present)}", repr(column), fix)
+                hint = column_hint(KEY, column, present)
+                yield invalid_value(key, "a column of the training rows", repr(column), hint)
 
     def load(self, task: TaskSpec) -> DatasetDict:
         """Return the rows of each split under the task's column names; train and validation always exist.
@@ -301,11 +303,10 @@ class Source(Configurable, ABC):
         if streams:
             splits["train"] = checked(splits["train"], task, names, drop, self._dropped)
         if empty := [split for split in splits if length(splits[split]) == 0]:
-            got = f"none in {', '.join(empty)}"
-            raise ConfigError(Mistake("dataset", "rows in every split", got, "Check the data."))
+            raise ConfigError(Problem("", f"{KEY} has no valid rows in {' and '.join(empty)}").under("dataset"))
         if streams and "validation" not in splits:
-            fix = "Name files or a split for validation, or set dataset.streaming=false."
-            raise ConfigError(Mistake("dataset.streaming", "a validation split beside a stream", "none", fix))
+            hint = f"add validation data, or set {KEY}=false"
+            raise ConfigError(Problem("streaming", f"{KEY}=true requires a validation split", hint).under("dataset"))
         self._hold_out(splits, shuffle=not task.keeps_order())
         for warning in overlap_between_splits(splits, task.inputs):
             log.warning("data: %s", warning)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from hydratune.data.label_names import check_label_names
-from hydratune.data.split_column import check_values
-from hydratune.utils.errors import Mistake, Problem, did_you_mean, one_of
+from hydratune.data.split_column import check_values, unknown_split
+from hydratune.utils.errors import KEY, NODE, Problem, invalid_value
 
 SPLITS = ("train", "validation", "test")
 
@@ -30,17 +30,19 @@ def check_source(source: Options) -> Iterator[Problem]:
     """Yield an error for each invalid option."""
     for task_name, data_name in source.columns.items():
         if not all(isinstance(name, str) for name in (data_name if isinstance(data_name, list) else [data_name or ""])):
-            fix = f"Set dataset.columns.{task_name}=NAME."
-            yield Mistake(f"columns.{task_name}", "the name of a column or a list of names", repr(data_name), fix)
+            requirement = "the name of a column or a list of names"
+            yield invalid_value(f"columns.{task_name}", requirement, repr(data_name), f"set {KEY}=NAME")
     names = [name for name in source.columns.values() if isinstance(name, str)]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        yield Mistake("columns", "a different column for each", f"{repeated} twice", "Set one of them to null.")
+    for repeated in sorted({name for name in names if names.count(name) > 1}):
+        keys = " and ".join(f"{KEY}.{task_name}" for task_name, name in source.columns.items() if name == repeated)
+        hint = "set one of them to another column, or to null if the task does not require it"
+        yield Problem("columns", f"{keys} are the same column {repeated!r}", hint)
     for split, rows in source.max_samples.items():
         if split not in SPLITS:
-            fix = did_you_mean(split, SPLITS, "Set dataset.max_samples.train.")
-            yield Mistake(f"max_samples.{split}", one_of(SPLITS), repr(split), fix)
+            yield unknown_split("max_samples", split)
         elif rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
-            yield Mistake(f"max_samples.{split}", "a number of rows above 0 or null", repr(rows), "Leave it out.")
+            hint = f"set {KEY}=null to use all rows"
+            yield invalid_value(f"max_samples.{split}", "an integer of at least 1, or null", repr(rows), hint)
     yield from _check_splitting(source)
     yield from check_label_names(source.labels)
 
@@ -48,15 +50,19 @@ def check_source(source: Options) -> Iterator[Problem]:
 def _check_splitting(source: Options) -> Iterator[Problem]:
     """Yield an error for each invalid option that splits rows."""
     if not 0 < source.validation_size < 1:
-        fix = "Set dataset.validation_size=0.1."
-        yield Mistake("validation_size", "a share between 0 and 1", repr(source.validation_size), fix)
-    if not 0 <= source.test_size < 1 - source.validation_size:
-        fix = "Set dataset.test_size=0.1, or 0 for no test split."
-        yield Mistake("test_size", "a share from 0 that leaves rows to train on", repr(source.test_size), fix)
+        hint = f"set {KEY}=0.1 to hold out 10 % of the training rows"
+        yield invalid_value("validation_size", "a fraction between 0 and 1", repr(source.validation_size), hint)
+    test_hint = f"set {KEY}=0.1, or {KEY}=0 for no test split"
+    if not 0 <= source.test_size < 1:
+        yield invalid_value("test_size", "a fraction from 0 to below 1", repr(source.test_size), test_hint)
+    elif 0 < source.validation_size < 1 <= source.validation_size + source.test_size:
+        sizes = f"{NODE}validation_size ({source.validation_size!r}) and {KEY} ({source.test_size!r})"
+        yield Problem("test_size", f"{sizes} leave no rows to train on", "lower one of them")
     if source.stratify_by_column and source.group_by_column:
-        got = f"{source.stratify_by_column!r} beside dataset.group_by_column"
-        yield Mistake("stratify_by_column", "one way to split", got, "Set one of them to null.")
+        columns = f"{KEY} ({source.stratify_by_column!r}) and {NODE}group_by_column ({source.group_by_column!r})"
+        hint = f"set {KEY}=null or {NODE}group_by_column=null"
+        yield Problem("stratify_by_column", f"{columns} cannot be combined", hint)
     if source.split_values is not None and not source.split_column:
-        fix = "Set dataset.split_column=NAME, or leave dataset.split_values out."
-        yield Mistake("split_values", "null without dataset.split_column", repr(source.split_values), fix)
+        hint = f"set {NODE}split_column=COLUMN, or {KEY}=null"
+        yield Problem("split_values", f"{KEY} requires {NODE}split_column", hint)
     yield from check_values(source.split_values)

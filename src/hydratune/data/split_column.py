@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hydratune.data.columns import preview
+from hydratune.data.columns import column_hint, listing, preview
 from hydratune.data.raw import RawDataset
 from hydratune.data.streaming import HEAD, is_stream
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, setting
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value, nearest, one_of, setting
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +66,32 @@ def joined(files: Sequence[Mapping[str, Collection[str]]]) -> dict[str, set[str]
     return {name: {value for file in files for value in file[name]} for name in names}
 
 
+def unknown_split(option: str, name: str) -> Problem:
+    """Return the error for an unknown split.
+
+    Args:
+        option: Name of an option that is a mapping of splits, e.g. `files`.
+        name: Unknown key of the mapping.
+    """
+    close = split_of(name) or nearest(name, USUAL)
+    hint = f"a similar key exists: {NODE}{option}.{close}" if close else f"use {one_of(USUAL)}"
+    return Problem(f"{option}.{name}", f"unknown split {name!r} in {NODE}{option}", hint)
+
+
 def check_values(values: SplitValues | None) -> Iterator[Problem]:
     """Yield an error for each invalid part of `dataset.split_values`."""
     if values is None:
         return
     names_by_split = {split: _listed(value) for split, value in values.items()}
     for split in (key for key in names_by_split if key not in USUAL):
-        yield Mistake(f"split_values.{split}", f"one of {[*USUAL]}", repr(split), "Rename it.")
+        yield unknown_split("split_values", split)
     name_counts = Counter(name for split_names in names_by_split.values() for name in split_names)
     if repeated := [name for name, count in name_counts.items() if count > 1]:
-        yield Mistake("split_values", "each value for one split", f"{repeated} for two", "List each value once.")
+        yield Problem("split_values", f"{KEY} lists {listing(repeated)} twice", "list each value once")
     if not names_by_split.get("train"):
-        fix = "Set dataset.split_values.train=VALUE, or leave dataset.split_values out for the usual names."
-        yield Mistake("split_values.train", "the values of training rows", repr(values.get("train")), fix)
+        usual_hint = f"set {NODE}split_values=null if the column has usual names such as train, dev, and test"
+        hint = f"set {KEY} to the value that marks training rows\n{usual_hint}"
+        yield Problem("split_values.train", f"{KEY} is required", hint)
 
 
 def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
@@ -92,10 +105,9 @@ def check_unsplit(raw: RawDataset, needed: Collection[str]) -> None:
     columns = raw.split_names or ({} if is_stream(rows) else candidates(_texts(rows)))
     for name, values in columns.items():
         if name not in needed and are_splits(values):
-            argument = setting("dataset.split_column", name)
-            fix = f"Set {argument} to split the rows by it, or dataset.split_column=false to train on all of them."
-            got = f"{sorted(values)} in the column {name!r} of the training rows"
-            raise ConfigError(Mistake("dataset.split_column", "rows of one split", got, fix))
+            text = f"the column {name!r} of the training rows names several splits: {listing(sorted(values))}"
+            hint = f"set {setting(KEY, name)} to split the rows by it\nset {KEY}=false to train on all rows"
+            raise ConfigError(Problem("split_column", text, hint).under("dataset"))
 
 
 def _texts(rows: Any) -> dict[str, Iterable[Any]]:
@@ -158,12 +170,15 @@ def split_rows(raw: RawDataset, column: str, values: SplitValues | None) -> RawD
     from datasets import DatasetDict
 
     if other_splits := [split for split in raw.splits if split != "train"]:
-        fix = "Leave the other splits out, or dataset.split_column."
-        raise ConfigError(Mistake("dataset.split_column", "rows in train alone", f"a split {other_splits[0]}", fix))
+        text = f"{KEY} splits the training rows, but the data has a {other_splits[0]} split"
+        raise ConfigError(
+            Problem("split_column", text, f"set {KEY}=false to use the splits of the data").under("dataset")
+        )
     rows = raw.splits["train"]
     if column not in (rows.column_names or rows.features):
-        fix = "Set it to one of them, or to null."
-        raise ConfigError(Mistake("dataset.split_column", f"a column of {list(raw.names('train'))}", repr(column), fix))
+        hint = column_hint(KEY, column, raw.names("train"))
+        requirement = "a column of the training rows"
+        raise ConfigError(invalid_value("split_column", requirement, repr(column), hint).under("dataset"))
     by_value = None
     if values is not None:
         by_value = {name: split for split, value in values.items() for name in _listed(value)}
@@ -227,21 +242,22 @@ def _check_parts(parts: _Parts, raw: RawDataset, values: SplitValues | None, spl
     present = sorted({str(value).strip() for value in parts.values if value is not None})
     for split, names in (values or {}).items():
         if missing := [name for name in _listed(names) if name not in present]:
-            expected, got = f"values of the column {parts.column!r}: {present}", ", ".join(map(repr, missing))
-            fix = did_you_mean(missing[0], present, "Correct the value.")
-            raise ConfigError(Mistake(f"dataset.split_values.{split}", expected, got, fix))
+            text = f"the column {parts.column!r} has no value {listing(missing)}, which {KEY} lists"
+            close = nearest(missing[0], present)
+            hint = f"a similar value exists: {close!r}" if close else f"use {one_of(present)}"
+            raise ConfigError(Problem(f"split_values.{split}", text, hint).under("dataset"))
     unknown = {value: count for value, count in parts.values.items() if parts.split(value) is None}
     if unknown and values is None:
         value, count = next(iter(unknown.items()))
         place = raw.locate("train", parts.first[value])
-        got = f"{preview(value)} in {count:,} rows, first at {place}"
-        example = "'dataset.split_values={train: train, validation: dev, test: [test, other]}'"
-        fix = f"Name the values of each split, e.g. {example}; the column has {present}."
-        expected = f"names of splits in the column {parts.column!r}"
-        raise ConfigError(Mistake("dataset.split_values", expected, got, fix))
+        text = f"{preview(value)} in the column {parts.column!r} names no split ({count:,} rows)"
+        example = f"'{KEY}={{train: train, validation: dev, test: [test, other]}}'"
+        hint = f"list the values of each split, e.g. {example}\nthe column has the values {listing(present)}"
+        raise ConfigError(Problem("split_values", text, hint, source=place).under("dataset"))
     if "train" not in splits:
-        fix = "Set dataset.split_values.train to one of them."
-        raise ConfigError(Mistake("dataset.split_column", f"rows to train on in {parts.column!r}", f"{present}", fix))
+        text = f"no value of the column {parts.column!r} names the training rows"
+        hint = f"set {NODE}split_values.train to {one_of(present)}"
+        raise ConfigError(Problem("split_column", text, hint).under("dataset"))
     for value, count in unknown.items():
         log.warning(
             "data: %s rows with %s %s are in no split of dataset.split_values",

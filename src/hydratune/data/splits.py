@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydratune.data.cache import arrow_column
 from hydratune.data.readers.column_types import MOST_EXACT
 from hydratune.data.streaming import head, is_stream
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -233,8 +234,9 @@ def hold_out(
     from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
 
     if len(rows) < 2:
-        fix = "Add rows, or a validation split."
-        raise ConfigError(Mistake("dataset", "rows to hold out", f"{len(rows)} in train", fix))
+        count = f"{len(rows)} training row{'s' * (len(rows) != 1)}"
+        text = f"{KEY} has {count}, too few to hold out a validation or test split"
+        raise ConfigError(Problem("", text, "add rows, or a validation split").under("dataset"))
     if not stratify_by and not group_by:
         # The held-out part is rounded up, and at least one row must remain for training.
         share = min(share, 1 - 1 / len(rows))
@@ -246,9 +248,18 @@ def hold_out(
     try:
         train, held_out = next(splitter.split(values, values if stratify_by else None, values if group_by else None))
     except ValueError as error:  # e.g. a class with one row, or a single group
-        fix = f"Set dataset.{key}=null."
-        raise ConfigError(Mistake(f"dataset.{key}", "values to split by", str(error), fix)) from error
+        reason = _why_not_split(Counter(values), bool(stratify_by)) or one_line(error, 200)
+        text = f"{KEY}={stratify_by or group_by} cannot split {len(rows):,} rows: {reason}"
+        raise ConfigError(Problem(key, text, f"set {KEY}=null").under("dataset")) from error
     return rows.select(train), rows.select(held_out)
+
+
+def _why_not_split(counts: Mapping[str, int], stratify: bool) -> str:
+    """Return why rows cannot be split by a column with these counts of its values; empty if unknown."""
+    if not stratify:
+        return f"all rows have the value {next(iter(counts))!r}" if len(counts) == 1 else ""
+    rare = [value for value, count in counts.items() if count < 2]  # each part needs one
+    return f"{rare[0]!r} occurs only once" if rare else f"{len(counts)} values are too many for the held-out rows"
 
 
 def rows_with(rows: Dataset, column: str, names: Collection[str]) -> list[int]:

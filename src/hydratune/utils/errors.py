@@ -25,7 +25,7 @@ SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sys
 
 
 KEY = "\ue000"  # stands for the full key of a problem in its text and hint
-NODE = "\ue001"  # precedes another key of the same node in a text or hint, e.g. f"{NODE}header"; `under` completes it
+NODE = "\ue002"  # precedes another key of the same node in a text or hint, e.g. f"{NODE}header"; `under` completes it
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def mapping_setting(key: str, mapping: Mapping[Any, str], more: str = "") -> str
 
 def hydra_text(value: str) -> str:
     """Return a text as Hydra's grammar accepts it: in quotes, unless it is a simple word."""
-    if re.fullmatch(r"[A-Za-z_][\w.-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
+    if re.fullmatch(r"[A-Za-z_/][\w./-]*", value, re.ASCII) and value.lower() not in _YAML_WORDS:
         return value
     escaped = re.sub(r'(\\*)("|$)', lambda match: match[1] * 2 + ("\\" + match[2] if match[2] else ""), value)
     return f'"{escaped}"'

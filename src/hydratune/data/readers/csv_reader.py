@@ -110,10 +110,15 @@ def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[s
                 break
 
 
-def delimiter_setting(delimiter: str) -> str:
-    """Return the command-line argument that sets the delimiter."""
+def delimiter_setting(delimiter: str, node: str = "dataset.") -> str:
+    """Return the command-line argument that sets the delimiter of a dataset.
+
+    Args:
+        delimiter: The delimiter.
+        node: Start of the dataset's keys.
+    """
     escaped = delimiter.replace("\t", r"\t")
-    return f"'dataset.delimiter={escaped}'"
+    return f"'{node}delimiter={escaped}'"
 
 
 def peek_csv(path: Path, options: ReadOptions) -> list[str]:

