@@ -41,17 +41,17 @@ def flip(path):
 
 
 DAMAGE = {
-    "model.safetensors is damaged: its SHA-256 is not the one that it was saved with": lambda c: flip(
+    "model.safetensors is corrupt: its SHA-256 differs from the one in manifest.json": lambda c: flip(
         c / "model.safetensors"
     ),
     "trainer_state.json is missing": lambda c: (c / "trainer_state.json").unlink(),
     "trainer_state.json has 350 of 700 bytes": lambda c: (c / "trainer_state.json").write_bytes(b"moments" * 50),
-    "it was saved without training_args.bin": lambda c: (c / "training_args.bin").write_bytes(b"a pickle"),
-    "trainer_state.json is a link": lambda c: (
+    "manifest.json does not list training_args.bin": lambda c: (c / "training_args.bin").write_bytes(b"a pickle"),
+    "trainer_state.json is a symbolic link": lambda c: (
         (c / "trainer_state.json").unlink(),
         (c / "trainer_state.json").symlink_to("/dev/null"),
     ),
-    "it has no manifest.json that can be read, so it was cut off, or something else wrote it": lambda c: (
+    "it has no readable manifest.json, so it is incomplete or another program wrote it": lambda c: (
         c / MANIFEST
     ).write_text('{"files": '),
 }
@@ -106,10 +106,13 @@ def test_another_lineage(tmp_path):
     """One of another network or training set is passed over; where there are only such, nothing begins anew."""
     mine = checkpoint(tmp_path, 1)
     checkpoint(tmp_path, 2, {"network": "other", "training set": "b"})
-    assert latest_valid(tmp_path, MINE) == (mine, ["checkpoint-2: it is of another network"])
+    assert latest_valid(tmp_path, MINE) == (mine, ["checkpoint-2 was trained with another model"])
     shutil.rmtree(mine)
-    with pytest.raises(ConfigError, match=r"got checkpoint-2: it is of another network\. Undo the change"):
+    with pytest.raises(ConfigError) as caught:
         latest_valid(tmp_path, MINE)
+    (problem,) = caught.value.problems
+    assert problem.key == str(tmp_path)
+    assert "checkpoint-2 was trained with another model" in problem.message
 
 
 STEPS = ["trainer.args.max_steps=4", "trainer.args.save_strategy=steps", "trainer.args.eval_strategy=steps",
@@ -136,7 +139,7 @@ def test_a_disk_that_is_too_small(train, toy, monkeypatch):
         return usage(path) if len(asked) == 1 else SimpleNamespace(free=1000)
 
     monkeypatch.setattr(shutil, "disk_usage", shrinking)
-    with pytest.raises(DiskFullError, match="and a checkpoint takes"):
+    with pytest.raises(DiskFullError, match="a checkpoint needs"):
         train(*toy, *STEPS)
     (only,) = (checkpoint_files.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
@@ -155,7 +158,7 @@ def test_a_disk_that_fills_up(train, toy, monkeypatch):
         save(value, path, *args)
 
     monkeypatch.setattr(torch, "save", failing)
-    with pytest.raises(DiskFullError, match="what was saved before is kept"):
+    with pytest.raises(DiskFullError, match="earlier checkpoints remain"):
         train(*toy, *STEPS)
     (only,) = (checkpoint_files.Path("run") / "checkpoints").iterdir()
     assert only.name == "checkpoint-2"
@@ -169,7 +172,7 @@ def test_best_weights_that_are_damaged(train, toy, own_directory, caplog):
     (own_directory / "run" / "metrics.json").unlink()
     flip(own_directory / "run" / "checkpoints" / "checkpoint-2" / "model.safetensors")
     again = train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
-    assert "the best weights until now, of step 2, are lost (model.safetensors is damaged" in caplog.text
+    assert "skipped the best checkpoint so far (step 2): model.safetensors is corrupt" in caplog.text
     assert again.metrics["step"] == 6
 
 
@@ -208,5 +211,5 @@ def test_no_code_from_a_checkpoint(train, toy, own_directory, caplog, name, writ
     commit(last.rename(own_directory / "again"), last, lineage, {"loss": {}})
     train(*toy, *kept, "trainer.args.max_steps=6", directory="run")
     assert not (own_directory / "canary").exists()
-    words = f"{name} is more than tensors and plain values, and could run code: others wrote it"
-    assert f"left out checkpoint-4: {words}" in caplog.text
+    words = f"{name} contains more than tensors and plain values, so loading it could run code"
+    assert f"skipped checkpoint-4: {words}" in caplog.text

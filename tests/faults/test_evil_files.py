@@ -116,7 +116,7 @@ def test_one_commit_that_the_user_lists(toy_files, evil, own_directory, canary):
         done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert canary.exists()
-    said = f"code: beyond hydratune's own list this run executes {name}"
+    said = f"code: this run executes code beyond hydratune's own allow-list: {name}"
     assert said in done.stderr
     assert said in (own_directory / "run" / "hydratune.log").read_text()
     canary.unlink()

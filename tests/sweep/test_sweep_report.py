@@ -191,7 +191,7 @@ def test_a_picture_that_fails_stops_nothing(sweep, monkeypatch, caplog):
         monkeypatch.setattr(importlib.import_module(name), "plot_optimization_history", broken)
     files = written(sweep(*GOOD))
     assert "not drawn, since no paint." in files["report.html"].read_text()
-    assert "no optimization_history.png: no paint" in caplog.text
+    assert "optimization_history.png was not drawn: no paint" in caplog.text
     assert "optimization_history.png" not in files
     assert "parallel_coordinates.png" in files
 

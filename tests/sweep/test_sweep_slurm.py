@@ -70,8 +70,8 @@ def test_a_request_that_sbatch_rejects_is_an_error_of_the_user(sweep, commands, 
         sweep("hydra/launcher=submitit_slurm", "trainer.args.weight_decay=0,0.1")
     (problem,) = caught.value.problems
     assert problem.key == "hydra.launcher"
-    assert message in problem.got
-    assert "gpus_per_node" in problem.fix
+    assert message in problem.message
+    assert "gpus_per_node" in problem.hint
     assert message not in capsys.readouterr().err
     assert not (own_directory / "s").exists()
 

@@ -94,27 +94,39 @@ def test_conditions():
 
 
 @pytest.mark.parametrize(
-    ("overrides", "more", "message"),
+    ("overrides", "more", "key", "names", "hint"),
     [
-        ((), {}, "-m: expected something to sweep, got none"),
-        (("seed=1,2",), {"zipped": [["seed", "sed"]]}, "sweep.zip: expected keys that have a list of values, got 'sed'. Did you mean seed?"),
-        (("seed=1,2", f"{WD}=0,1,2"), {"zipped": [["seed", WD]]}, f"got 2 of seed, 3 of {WD}. Give each as many values."),
-        (("seed=1,2",), {"conditions": {"seed": "model=bert"}}, "sweep.conditions: expected one of ['seed'], got 'model'"),
-        (("seed=1,2", "model=bert,minilm"), {"conditions": {"seed": "model=brt"}}, "got 'brt'. Name one of its values."),
-        ((f"{LR}=tag(log,interval(0,1))",), {}, "expected numbers above 0 on a logarithmic scale, got 0"),
+        ((), {}, "-m", [], f"{LR}=1e-5,3e-5"),
+        (("seed=1,2",), {"zipped": [["seed", "sed"]]}, "sweep.zip", ["'sed'"], ": seed"),
+        (("seed=1,2",), {"zipped": [["seed", WD]]}, "sweep.zip", [repr(WD)], f"{WD}=A,B"),
+        (("seed=1,2", f"{LR}=interval(0,1)"), {"zipped": [["seed", LR]]}, "sweep.zip", [repr(LR)], f"{LR}=A,B"),
+        (("seed=1,2",), {"zipped": [["seed"]]}, "sweep.zip", ["seed"], "second"),
+        (("seed=1,2", f"{WD}=0,1,2"), {"zipped": [["seed", WD]]}, "sweep.zip", ["seed has 2", f"{WD} has 3"], "same number"),
+        (("seed=1,2",), {"conditions": {"seed": "model=bert"}}, "sweep.conditions", ["'model'"], "model=A,B"),
+        (("seed=1,2",), {"conditions": {"seed": "seed=1"}}, "sweep.conditions", ["seed"], "always active"),
+        (("seed=1,2", "model=bert,minilm"), {"conditions": {"seed": "model=brt"}}, "sweep.conditions", ["model", "'brt'"], ": bert"),
+        (("seed=1,2", "model=bert,minilm"), {"conditions": {"seed": "model=x"}}, "sweep.conditions", ["'x'"], "bert, minilm"),
+        ((f"{LR}=tag(log,interval(0,1))",), {}, LR, ["0"], ""),
     ],
 )  # fmt: skip
-def test_errors(overrides, more, message):
+def test_errors(overrides, more, key, names, hint):
     """Each error is told under the key that makes it."""
     with pytest.raises(ConfigError) as error:
         space(*overrides, **more)
-    assert message in str(error.value)
+    (problem,) = error.value.problems
+    assert problem.key == key
+    assert all(name in problem.message for name in names)
+    assert hint in "; ".join(problem.hints)
 
 
 def test_an_interval_has_no_grid():
     """A grid of numbers without end says how to search them."""
-    with pytest.raises(ConfigError, match=r"got all numbers from 0.1 to 0.2. Search them with sweep=tpe"):
+    with pytest.raises(ConfigError) as error:
         space(f"{LR}=interval(0.1,0.2)").grid()
+    (problem,) = error.value.problems
+    assert problem.key == LR
+    assert "0.1 to 0.2" in problem.message
+    assert "sweep=tpe sweep.n_trials=" in problem.hint
 
 
 def test_names():

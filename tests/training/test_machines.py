@@ -278,8 +278,8 @@ def test_port_in_use_is_an_error(machine, port):
         first.start(1)
     (problem,) = error.value.problems
     assert problem.key == "hardware.launch.rdzv_endpoint"
-    assert str(port) in problem.got
-    (free,) = map(int, re.findall(r"\d{4,}", problem.fix))
+    assert str(port) in problem.message
+    (free,) = map(int, re.findall(r"\d{4,}", problem.hint))
     with socket.create_server(("", port)):
         socket.create_server(("", free)).close()
 

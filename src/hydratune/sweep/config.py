@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from hydratune.config import servers
 from hydratune.config.configurable import Configurable
-from hydratune.utils.errors import Mistake, Problem, one_of
+from hydratune.utils.errors import KEY, Problem, invalid_value, similar
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -29,6 +29,10 @@ _P_THRESHOLD = 0.1  # the default of optuna.pruners.WilcoxonPruner
 _DIRECTIONS = ("maximize", "minimize")
 _SCHEMES = ("mysql", "postgresql", "sqlite")
 T = TypeVar("T")
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return f"[{','.join(map(str, seeds))}]"
 
 
 @dataclass(kw_only=True)
@@ -56,42 +60,41 @@ class Sweep(Configurable):
     def check(self) -> Iterator[Problem]:
         """Yield the errors that can be detected without the search space."""
         if self.name is not None and (not self.name or "/" in self.name or not self.name.isprintable()):
-            fix = "It names a folder: set sweep.name=my_sweep."
-            yield Mistake("name", "text without a slash or control characters", repr(self.name), fix)
+            requirement = "the name of a folder, without slashes and control characters"
+            yield invalid_value("name", requirement, repr(self.name), f"set {KEY}=my_sweep")
         for name, minimum in (("n_trials", 1), ("max_retries", 0), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < minimum:
-                yield Mistake(name, f"a whole number from {minimum}", repr(value), "Raise it.")
+                yield invalid_value(name, f"at least {minimum}", value)
         if self.max_hours is not None and self.max_hours <= 0:
-            yield Mistake("max_hours", "a number above 0", repr(self.max_hours), "Raise it.")
+            yield invalid_value("max_hours", "greater than 0", self.max_hours)
         if len(set(self.seeds)) < len(self.seeds):
-            yield Mistake("seeds", "different seeds", repr(self.seeds), "Name each once.")
+            hint = f"set {KEY}={_listed(dict.fromkeys(self.seeds))}"
+            yield Problem("seeds", f"{KEY}={_listed(self.seeds)} contains a seed twice", hint)
         for name, direction in self.objectives.items():
             if direction not in _DIRECTIONS:
-                yield Mistake(
-                    f"objectives.{name}", one_of(_DIRECTIONS), repr(direction), "Name the one that is better."
-                )
+                yield invalid_value(f"objectives.{name}", " or ".join(_DIRECTIONS), repr(direction))
         if self.pruner != "none" and len(self.objectives) > 1:
-            got, fix = f"{self.pruner!r} with {len(self.objectives)} objectives", "Set sweep.pruner=none."
-            yield Mistake("pruner", "'none', since pruners compare one number", got, fix)
+            text = f"{KEY}={self.pruner} supports one objective, not {len(self.objectives)}"
+            yield Problem("pruner", text, f"set {KEY}=none")
         if self.seeds and self.pruner not in ("none", "wilcoxon"):
-            fix = "Set sweep.pruner=wilcoxon."
-            yield Mistake("pruner", "'none' or 'wilcoxon' with seeds", repr(self.pruner), fix)
+            yield Problem("pruner", f"{KEY}={self.pruner} does not support sweep.seeds", f"set {KEY}=wilcoxon")
         if self.pruner == "wilcoxon" and not self.seeds:
-            yield Mistake("pruner", "seeds to compare", "none", "Set sweep.seeds=[1,2,3,4,5].")
+            yield Problem("pruner", f"{KEY}=wilcoxon compares seeds, but there is one", "set sweep.seeds=[1,2,3,4,5]")
         elif self.pruner == "wilcoxon" and len(self.seeds) < (minimum := self._least_seeds()):
-            fix = f"Set sweep.seeds=[{','.join(str(seed) for seed in range(1, minimum + 1))}]."
-            expected = f"at least {minimum} seeds, since sweep.pruner=wilcoxon never prunes with fewer"
-            yield Mistake("seeds", expected, repr(self.seeds), fix)
-        if self.sampler is not None and self.n_trials is None and self.max_hours is None:
-            yield Mistake("n_trials", "a budget", "none", "Set sweep.n_trials=30 or sweep.max_hours=2.")
-        if self.sampler is not None and self.shuffle_trials:
-            yield Mistake(
-                "shuffle_trials", "false beside a sampler, which determines the order", "true", "Leave it out."
+            text = (
+                f"sweep.pruner=wilcoxon never prunes with fewer than {minimum} seeds, but {KEY}={_listed(self.seeds)}"
             )
+            yield Problem("seeds", text, f"set {KEY}={_listed(range(1, minimum + 1))}")
+        if self.sampler is not None and self.n_trials is None and self.max_hours is None:
+            text = f"{KEY} or sweep.max_hours is required with a sampler"
+            yield Problem("n_trials", text, f"set {KEY}=30 or sweep.max_hours=2")
+        if self.sampler is not None and self.shuffle_trials:
+            text = f"{KEY}=true applies only to a grid; a sampler determines the order itself"
+            yield Problem("shuffle_trials", text, f"leave out {KEY}=true")
         if self.storage is not None and self.storage.partition(":")[0].partition("+")[0] not in _SCHEMES:
-            got, fix = repr(self.storage), "Set sweep.storage=postgresql://HOST/DATABASE."
-            yield Mistake("storage", f"a database's address that starts with {one_of(_SCHEMES)}", got, fix)
+            requirement = f"the address of a database ({', '.join(_SCHEMES)})"
+            yield invalid_value("storage", requirement, repr(self.storage), f"set {KEY}=postgresql://HOST/DATABASE")
         elif self.storage is not None and (wrong := servers.problem(self.storage, "storage")):
             yield wrong
         yield from self._check_pruner_args()
@@ -113,8 +116,8 @@ class Sweep(Configurable):
         pruner_signature = signature(f"optuna.pruners.{PRUNERS[self.pruner][0]}")
         for name in self.pruner_args:
             if pruner_signature and name not in pruner_signature.parameters and not pruner_signature.accepts_any:
-                fix = f"See optuna's {PRUNERS[self.pruner][0]}."
-                yield Mistake(f"pruner_args.{name}", one_of(pruner_signature.parameters), repr(name), fix)
+                text = f"unknown argument {name!r} of optuna.pruners.{PRUNERS[self.pruner][0]} in sweep.pruner_args"
+                yield Problem(f"pruner_args.{name}", text, similar("argument", name, pruner_signature.parameters))
 
     def in_order(self, points: Sequence[T]) -> list[T]:
         """Return the points of a grid in the order of the trials, which is the same at each start."""

@@ -158,14 +158,14 @@ def _launch(cfg: DictConfig, context: HydraContext, arguments: list[str], worker
         signals.raise_pending()  # Ray raises SystemExit(1) instead of the exception of our handler
         raise
     except Exception as error:  # a killed worker breaks the pool of its launcher
-        log.warning("sweep: workers ended: %s", one_line(error).partition(". ")[0][:300])
+        log.warning("sweep: workers failed: %s", one_line(error).partition(". ")[0][:300])
         log.debug("sweep: workers ended", exc_info=error)
         return False
     for job_return in job_returns:
         if isinstance(job_return._return_value, ConfigError):
             raise job_return._return_value
         if job_return.status == JobStatus.FAILED:
-            log.warning("sweep: a worker ended: %s", one_line(job_return._return_value, 300))
+            log.warning("sweep: a worker failed: %s", one_line(job_return._return_value, 300))
     return any(job_return._return_value == PREEMPTED for job_return in job_returns)
 
 

@@ -20,7 +20,7 @@ from hydratune.config import composition
 from hydratune.config.composition import Request, flat
 from hydratune.sweep.plan import Plan
 from hydratune.sweep.report import results
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import write_text
 
 _GROUP = "experiment"
@@ -99,8 +99,8 @@ def _check(exported: Experiment, plan: Plan) -> None:
         for key in {**actual, **intended}
         if key not in actual or key not in intended or actual[key] != intended[key]
     ]:
-        fix = "Write it by hand, with `hydratune configs copy` as a start."
-        raise ConfigError(Mistake(_GROUP, "a file that can say all that was typed", f"other {', '.join(keys)}", fix))
+        text = f"a file cannot express these settings of the sweep as an experiment: {', '.join(keys)}"
+        raise ConfigError(Problem(_GROUP, text, "write the file by hand; `hydratune configs copy` gives you a start"))
 
 
 def _flags(plan: Plan, conf: Path) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from hydratune.config.validate import check_config, check_part
 from hydratune.sweep.space import Parameter, Point, Space, format_value, read_space, short
 from hydratune.training.job import more_is_better
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, mapping_setting, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, mapping_setting, one_line, similar
 from hydratune.utils.files import PRIVATE_FOLDER, write_json
 from hydratune.utils.provenance import redact
 
@@ -101,8 +101,9 @@ def make_plan(request: Request) -> tuple[Plan, DictConfig]:
 def _plan(request: Request, problems: list[Problem]) -> tuple[Plan, DictConfig]:
     cfg = composition.compose_config(request, _fixed(request))
     if not isinstance(cfg.get("sweep"), DictConfig):  # `sweep:` in a file replaces the node by null
-        fix = "Remove the key from your config, or give it values, e.g. params."
-        raise ConfigError(*problems, Mistake("sweep", "keys with values", repr(cfg.get("sweep")), fix))
+        text = f"{KEY} must be a node with keys, not {cfg.get('sweep')!r}"
+        hint = f"remove the key {KEY} from your config, or give it keys, e.g. params"
+        raise ConfigError(*problems, Problem("sweep", text, hint))
     try:
         check_part(cfg, "sweep")
     except ConfigError as error:
@@ -207,8 +208,10 @@ def _unknown_objectives(objectives: Mapping[str, str], cfg: DictConfig) -> Itera
     names = [*build(cfg.task).objectives(), "train_runtime", "eval_runtime"]
     for name in objectives:
         if name not in names:
-            fix = did_you_mean(name, names, f"Set {mapping_setting('sweep.objectives', {names[-3]: 'maximize'})}.")
-            yield Mistake("sweep.objectives", one_of(names), repr(name), fix)
+            example = f"set {mapping_setting('sweep.objectives', {names[-3]: 'maximize'})}"
+            yield Problem(
+                "sweep.objectives", f"unknown metric {name!r} in {KEY}", similar("metric", name, names, example)
+            )
 
 
 def _identity(cfg: DictConfig, space: Space, objectives: Mapping[str, str]) -> dict[str, Any]:
@@ -258,17 +261,13 @@ def check_same(plan: Plan, before: Mapping[str, Any], where: str) -> None:
     """Raise ConfigError if an existing sweep of the same name has a different identity."""
     keys = [key for key in dict.fromkeys((*before, *plan.identity)) if before.get(key) != plan.identity.get(key)]
     if keys:
-        fix = "Set sweep.name=NAME for a new sweep, or go back to what it was."
-        raise ConfigError(
-            *(
-                Mistake(key, f"{_said(key, before.get(key))}, as in the sweep {plan.name!r} in {where}",
-                        _said(key, plan.identity.get(key)), fix)
-                for key in keys
-            )
-        )  # fmt: skip
+        hint = "set sweep.name=NAME for a new sweep, or restore the value"
+        start = f"the sweep {plan.name!r} in {where} has {KEY}="
+        values = {key: (_as_text(key, before.get(key)), _as_text(key, plan.identity.get(key))) for key in keys}
+        raise ConfigError(*(Problem(key, f"{start}{old}, not {new}", hint) for key, (old, new) in values.items()))
 
 
-def _said(key: str, value: Any) -> str:
+def _as_text(key: str, value: Any) -> str:
     if key == "sweep.space" and value:
         parameters = [_parameter(parameter) for parameter in value]
         return "; ".join(f"{short(parameter.name)}={values_of(parameter)}" for parameter in parameters)
@@ -288,8 +287,15 @@ def read_plan(directory: Path) -> Plan:
         lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
         return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
     except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
-        fix = "Name a sweep: a directory below multirun/."
-        raise ConfigError(Mistake("SWEEP", "a sweep's directory", repr(str(directory)), fix)) from error
+        if not directory.is_dir():
+            text = f"no such directory: {directory}"
+        elif not (directory / PLAN).is_file():
+            text = f"{directory} is not the directory of a sweep: it has no {PLAN}"
+        else:
+            text = f"{directory / PLAN} is not the plan of a sweep: {type(error).__name__}: {one_line(error, 200)}"
+        raise ConfigError(
+            Problem("SWEEP", text, "name the directory of a sweep; by default, it is in multirun/")
+        ) from error
 
 
 def _parameter(stored: Mapping[str, Any]) -> Parameter:

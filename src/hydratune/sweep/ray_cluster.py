@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydratune.config import allowlist, servers
 from hydratune.config.hydra_guard import RAY_ADDRESS
 from hydratune.utils import env_variables
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 LAUNCHER = ".RayLauncher"
 _CLIENT = "ray://"  # start of an address of Ray Client
@@ -86,8 +86,9 @@ def _check_reachable(key: str, address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), _REACHABLE).close()
     except (OSError, OverflowError, UnicodeError) as error:
-        fix = "Start Ray there with `ray start --head`, or correct the address."
-        raise ConfigError(Mistake(key, "a Ray cluster that answers", f"{address!r}: {one_line(error)}", fix)) from error
+        text = f"no Ray cluster answers at {KEY}={address}: {one_line(error)}"
+        hint = "start Ray there with `ray start --head`, or correct the address"
+        raise ConfigError(Problem(key, text, hint)) from error
 
 
 def _refused(key: str, address: str, error: Exception) -> Problem:
@@ -96,10 +97,10 @@ def _refused(key: str, address: str, error: Exception) -> Problem:
 
     reasons = f"{error} {error.__cause__}"
     if isinstance(error, ray.exceptions.AuthenticationError) or "InvalidAuthToken" in reasons:
-        fix = "Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster."
-        return Mistake("RAY_AUTH_TOKEN", "the token of the cluster", f"a missing or wrong one for {address}", fix)
-    fix = "See docs/ray.md for the addresses and settings that a running cluster accepts."
-    return Mistake(key, "a Ray cluster that accepts these settings", f"{address!r}: {one_line(error, 300)}", fix)
+        hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as on the nodes of the cluster"
+        return Problem("RAY_AUTH_TOKEN", f"the token for the Ray cluster at {address} is missing or wrong", hint)
+    text = f"cannot use Ray with {KEY}={address} and these settings: {one_line(error, 300)}"
+    return Problem(key, text, "see docs/ray.md for the settings that a running cluster accepts")
 
 
 @contextmanager

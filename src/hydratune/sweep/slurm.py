@@ -12,17 +12,17 @@ from typing import Any
 
 from submitit.slurm.slurm import SlurmInfoWatcher, SlurmJob
 
-from hydratune.utils.errors import Mistake, Problem, one_line
+from hydratune.utils.errors import Problem, one_line
 
 _EVERY = 30  # seconds between two calls of squeue
 _NO_GPU = (
-    "sinfo --format='%P %G' lists the GPUs of each partition. Without GPUs, leave out hydra.launcher.gpus_per_node"
+    "without GPUs, leave out hydra.launcher.gpus_per_node; sinfo --format='%P %G' lists the GPUs of each partition"
 )
 _HINTS = {
     "node configuration": _NO_GPU,
     "partition": "sinfo lists the partitions",
     "account": "sacctmgr show associations lists your accounts",
-    "time limit": "Lower hydra.launcher.timeout_min",
+    "time limit": "lower hydra.launcher.timeout_min",
 }
 
 
@@ -58,8 +58,9 @@ def unavailable() -> Problem | None:
     """Return an error if this machine has no Slurm commands."""
     if shutil.which("sbatch"):
         return None
-    fix = "Start the sweep on a login node of the cluster, or set hydra/launcher=joblib."
-    return Mistake("hydra/launcher", "the commands of Slurm on this machine", "no sbatch on the PATH", fix)
+    text = "Slurm is not available on this machine: there is no sbatch on the PATH"
+    hint = "start the sweep on a login node of the cluster, or set hydra/launcher=joblib"
+    return Problem("hydra/launcher", text, hint)
 
 
 def rejection(error: Exception) -> Problem | None:
@@ -68,8 +69,8 @@ def rejection(error: Exception) -> Problem | None:
     if not isinstance(cause, subprocess.CalledProcessError) or cause.cmd[0] != "sbatch":
         return None
     message = one_line(error)
-    hint = next((hint for word, hint in _HINTS.items() if word in message.lower()), "See the keys below hydra.launcher")
-    return Mistake("hydra.launcher", "a request that sbatch accepts", repr(message), f"{hint}.")
+    hint = next((hint for word, hint in _HINTS.items() if word in message.lower()), "check the keys of hydra.launcher")
+    return Problem("hydra.launcher", f"sbatch rejected the job: {message}", hint)
 
 
 @contextlib.contextmanager

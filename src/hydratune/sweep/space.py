@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from hydratune.config.composition import Request, force_add
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -167,11 +167,8 @@ def _counts(parameter: Parameter, point: Point) -> bool:
 
 
 def _endless(parameter: Parameter) -> Problem:
-    got, fix = (
-        f"all numbers from {parameter.low:g} to {parameter.high:g}",
-        "Search them with sweep=tpe sweep.n_trials=30.",
-    )
-    return Mistake(parameter.name, "values that a grid can have", got, fix)
+    text = f"a grid needs discrete values, but {KEY} is a range from {parameter.low:g} to {parameter.high:g}"
+    return Problem(parameter.name, text, "set sweep=tpe sweep.n_trials=30")
 
 
 # --- from overrides --------------------------------------------------------------------------------------
@@ -195,10 +192,10 @@ def read_space(request: Request, zipped: Sequence[Sequence[str]], conditions: Ma
             parameters[parameter.name] = parameter
     problems = [*_together(parameters, zipped), *_on_condition(parameters, conditions)]
     if not parameters and not problems:
-        fix = "Give a key several values: hydratune -m trainer.args.learning_rate=1e-5,3e-5."
-        problems.append(Mistake("-m", "something to sweep", "none", fix))
+        hint = "give a key several values, e.g. hydratune -m trainer.args.learning_rate=1e-5,3e-5"
+        problems.append(Problem("-m", "-m needs a key to sweep", hint))
     problems += [
-        Mistake(parameter.name, "numbers above 0 on a logarithmic scale", f"{parameter.low:g}", "Raise the lower end.")
+        Problem(parameter.name, f"the log-uniform range of {KEY} must start above 0, not at {parameter.low:g}")
         for parameter in parameters.values()
         if parameter.log and parameter.low <= 0
     ]
@@ -230,14 +227,18 @@ def _together(parameters: dict[str, Parameter], zipped: Sequence[Sequence[str]])
         members = [parameters.get(key) for key in keys]
         for key, member in zip(keys, members, strict=True):
             if member is None or not member.labels:
-                fix = did_you_mean(key, parameters, f"Give it several values: {key}=A,B.")
-                yield Mistake("sweep.zip", "keys that have a list of values", repr(key), fix)
+                text = f"{key!r} in {KEY} " + ("is not swept" if member is None else "is a range, not a list of values")
+                yield Problem("sweep.zip", text, _sweep_it_too(key, parameters if member is None else ()))
         valid = [member for member in members if member is not None and member.labels]
         if len(valid) < len(keys):
             continue
-        if len({len(member.labels) for member in valid}) > 1 or len(keys) < 2:
-            got = ", ".join(f"{len(member.labels)} of {member.name}" for member in valid)
-            yield Mistake("sweep.zip", "two or more keys with as many values each", got, "Give each as many values.")
+        if len(keys) < 2:
+            yield Problem("sweep.zip", f"{KEY} has the key {', '.join(keys)} alone in a list", "add a second key to it")
+            continue
+        if len({len(member.labels) for member in valid}) > 1:
+            counts = ", ".join(f"{member.name} has {len(member.labels)}" for member in valid)
+            hint = "give each key the same number of values"
+            yield Problem("sweep.zip", f"the keys in {KEY} have different numbers of values: {counts}", hint)
             continue
         texts = [
             [choice[0] for choice in p.choices] if p.choices else [_text(label) for label in p.labels] for p in valid
@@ -260,18 +261,24 @@ def _on_condition(parameters: dict[str, Parameter], conditions: Mapping[str, str
         other, _, values = condition.partition("=")
         for name in (key, other):
             if name not in parameters:
-                yield Mistake(
-                    "sweep.conditions", one_of(parameters), repr(name), did_you_mean(name, parameters, "Sweep it too.")
-                )
+                yield Problem("sweep.conditions", f"{name!r} in {KEY} is not swept", _sweep_it_too(name, parameters))
         if key not in parameters or other not in parameters:
             continue
         if parameters[other].only_if or key == other:
-            got = f"{key} if {condition}"
-            yield Mistake("sweep.conditions", "a key that always counts", got, "Name the key that the others hang on.")
+            reason = "depends on itself" if key == other else f"depends on {other}, which is conditional itself"
+            yield Problem(
+                "sweep.conditions", f"{key} in {KEY} {reason}", "use a condition on a key that is always active"
+            )
             continue
         active_labels = tuple(_label((value.strip(),)) for value in values.split(","))
         labels = parameters[other].labels
         for label in active_labels:
             if label not in labels:
-                yield Mistake("sweep.conditions", f"{other}: {one_of(labels)}", repr(label), "Name one of its values.")
+                text = f"{other} has no value {label!r}, which {KEY} names"
+                yield Problem("sweep.conditions", text, similar("value", label, map(str, labels)))
         parameters[key] = replace(parameters[key], only_if=(other, active_labels))
+
+
+def _sweep_it_too(key: str, parameters: Iterable[str]) -> str:
+    """Return the hint for a key that has no list of values."""
+    return similar("swept key", key, parameters, f"give it several values: {key}=A,B")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ BEAT, GRACE = 15, 120  # seconds between two heartbeats; seconds without one aft
 _SQLITE_WAIT = 600  # seconds to wait for a lock that another process holds
 _PATIENCE = 900  # seconds to wait for a database that does not answer
 _LONGEST_PAUSE = 30  # maximum seconds between two tries
+# Module of a database driver -> package to install.
+_DRIVERS = {"psycopg": "'hydratune[postgresql]'", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 _SILENT_TRIES = 3  # failed tries until a warning; a busy database causes fewer
 
 
@@ -54,11 +56,19 @@ def connect(url: str, *, waits: bool = False) -> RDBStorage:
             return _open(url)
         except (SQLAlchemyError, ImportError) as error:
             if not tries_left or isinstance(error, ImportError):
-                got = f"{redact(url)!r}: {one_line(error, 300)}"
-                fix = "Start it, or leave sweep.storage out; PostgreSQL needs pip install 'hydratune[postgresql]'."
-                raise ConfigError(Mistake("sweep.storage", "a database that answers", got, fix)) from error
+                raise ConfigError(_unavailable(url, error)) from error
             time.sleep(0.3)
     raise AssertionError("unreachable")
+
+
+def _unavailable(url: str, error: Exception) -> Problem:
+    key, address = "sweep.storage", redact(url)
+    if isinstance(error, ImportError):
+        name = getattr(error.__cause__ or error, "name", None)  # optuna's own message names no package
+        package = _DRIVERS.get(str(name), str(name))
+        return Problem(key, f"the database {address} needs the package {name}", f"pip install {package}")
+    hint = "" if file_lock(url) else f"start the database, or leave out {key} to use a file in the sweep's directory"
+    return Problem(key, f"cannot open the sweep's database {address}: {one_line(error, 300)}", hint)
 
 
 @contextmanager
@@ -107,16 +117,16 @@ def retry(call: Callable[[], T]) -> T:
             reason = one_line(getattr(cause, "orig", None) or error, 300)
             if time.monotonic() - began > _PATIENCE:
                 raise StudyUnavailableError(
-                    f"the study's database did not answer for {_PATIENCE} s: {reason}"
+                    f"the sweep's database did not answer for {_PATIENCE} s: {reason}"
                 ) from error
             tries += 1
             if tries == _SILENT_TRIES:
-                log.warning("sweep: waiting for the study's database, up to %d minutes: %s", _PATIENCE // 60, reason)
+                log.warning("sweep: the database does not answer; waiting up to %d min: %s", _PATIENCE // 60, reason)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         else:
             if tries >= _SILENT_TRIES:
-                log.warning("sweep: the study's database answers again")
+                log.warning("sweep: the database answers again")
             return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 
 if TYPE_CHECKING:
     import optuna
@@ -75,6 +75,6 @@ def read_trials(study: optuna.Study) -> list[FrozenTrial]:
     return trials
 
 
-def _unreadable(got: str) -> ConfigError:
-    fix = "Restore its database, or start a new sweep: this one was changed by hand."
-    return ConfigError(Mistake("SWEEP", "a study as hydratune writes it", got[:300], fix))
+def _unreadable(reason: str) -> ConfigError:
+    hint = "restore the database, or start a new sweep"
+    return ConfigError(Problem("SWEEP", f"the sweep's database is invalid: {reason[:300]}", hint))

@@ -25,7 +25,7 @@ from hydratune.sweep.config import Sweep
 from hydratune.sweep.plan import Plan, check_same
 from hydratune.sweep.storage import BEAT, retry, untested_warnings_off
 from hydratune.utils import process
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import CHECKPOINTS
 from hydratune.utils.provenance import redact
 
@@ -186,10 +186,8 @@ class Study:
         if before is None:
             retry(lambda: self.study.set_user_attr(key, dict(digests)))
         elif changed := [split for split in before if before[split] != digests.get(split)]:
-            fix = "Bring the rows back, or set sweep.name=NAME for a new sweep."
-            raise ChangedDataError(
-                Mistake("dataset", "the rows that the sweep began with", f"others in {', '.join(changed)}", fix)
-            )
+            text = f"the {' and '.join(changed)} rows have changed since the sweep began"
+            raise ChangedDataError(Problem("dataset", text, "restore the rows, or set sweep.name=NAME for a new sweep"))
 
     # --- operations of a worker ---
 
@@ -359,7 +357,7 @@ class Study:
             if not owner or process.is_here(owner):
                 continue
             if self._watch.is_silent(trial._trial_id, storage.sign_of_life(self.storage, trial._trial_id)):
-                log.warning("sweep: trial %d: no sign of life from %s", trial.number, owner[process.HOST])
+                log.warning("sweep: trial %d: released, since %s sends no heartbeat", trial.number, owner[process.HOST])
                 self.storage.set_trial_user_attr(trial._trial_id, OWNER, None)
 
     def _is_mine(self, claim: ClaimedTrial) -> bool:
@@ -367,7 +365,7 @@ class Study:
         trial = self.storage.get_trial(claim.trial._trial_id)
         owner = (trial.user_attrs.get(OWNER) or {}).get("worker")
         if owner not in (self._me, None):
-            log.warning("sweep: trial %d belongs to another worker by now", claim.trial.number)
+            log.warning("sweep: trial %d: another worker has taken it over", claim.trial.number)
         return owner == self._me and not trial.state.is_finished()
 
     def _lock(self) -> AbstractContextManager[Any]:
@@ -382,11 +380,8 @@ def folder_of(trial: FrozenTrial | Trial) -> str:
     """
     folder = str(trial.user_attrs.get(FOLDER, trial.number))
     if not re.fullmatch(r"[0-9]{1,9}", folder, re.ASCII):
-        expected, fix = (
-            "a study whose trials have numbers as folders",
-            "Start a new sweep: this one was changed by hand.",
-        )
-        raise ConfigError(Mistake("SWEEP", expected, repr(folder), fix))
+        text = f"the sweep's database is invalid: {folder!r} as the folder of a trial"
+        raise ConfigError(Problem("SWEEP", text, "restore the database, or start a new sweep"))
     return folder
 
 

@@ -28,7 +28,7 @@ from hydratune.tracking import uploader
 from hydratune.training.hardware.environment import ignore_other_launchers
 from hydratune.training.warm_cache import WarmCache
 from hydratune.utils import gc_tuning, signals
-from hydratune.utils.errors import TERMINATED, ConfigError, Mistake, one_line
+from hydratune.utils.errors import TERMINATED, ConfigError, Problem, one_line
 from hydratune.utils.files import CHECKPOINTS, remove_later
 from hydratune.utils.logs import guard_output, quiet_libraries
 from hydratune.utils.machine import available_cpus
@@ -93,9 +93,9 @@ def _requeue(number: int) -> None:
 def _shared_plan(directory: Path) -> Plan:
     """Read the plan of a sweep, or raise ConfigError if this machine does not have the sweep's directory."""
     if not (directory / PLAN).is_file():
-        fix = "Set hydra.sweep.dir=/SHARED/NAME to a directory of a network file system."
-        got = f"{str(directory)!r}, which {socket.gethostname()} does not have"
-        raise ConfigError(Mistake("hydra.sweep.dir", "a directory that all machines share", got, fix))
+        text = f"the sweep's directory {str(directory)!r} does not exist on {socket.gethostname()}"
+        hint = "set hydra.sweep.dir=/SHARED/NAME, a directory on a file system that all machines share"
+        raise ConfigError(Problem("hydra.sweep.dir", text, hint))
     return read_plan(directory)
 
 

@@ -100,7 +100,7 @@ def dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> None:
     """List the rows that were dropped before training."""
     with optional_record(DROPPED_ROWS):
         if count := dropped.list_in(job.directory):
-            log.warning("data: dropped rows: %s, listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            log.warning("data: rows dropped: %s (listed in %s)", f"{count:,}", job.directory / DROPPED_ROWS)
             run_log.artifact(job.directory / DROPPED_ROWS)
 
 
@@ -108,7 +108,7 @@ def streamed_dropped_rows(job: Job, dropped: DroppedRows, run_log: RunLog) -> No
     """Add to the list the rows that a stream has dropped by the end of training."""
     with optional_record(DROPPED_ROWS):
         if (count := dropped.merge_epochs()) > len(dropped.before):
-            log.warning("data: dropped rows: %s, listed in %s", f"{count:,}", job.directory / DROPPED_ROWS)
+            log.warning("data: rows dropped: %s (listed in %s)", f"{count:,}", job.directory / DROPPED_ROWS)
             run_log.artifact(job.directory / DROPPED_ROWS)
 
 

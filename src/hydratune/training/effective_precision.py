@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 FULL = "fp32"
 _NAMES = {"float32": FULL, "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
@@ -29,8 +29,9 @@ def precisions(args: Any, network: Any, eval_precision: str | None) -> dict[str,
     name = _NAMES.get(str(dtype).removeprefix("torch."), str(dtype).removeprefix("torch."))
     if eval_precision and (name != FULL or getattr(network, "is_quantized", False)):
         actual = "quantized weights" if name == FULL else f"weights in {name}"
-        fix = "Set model.dtype=float32, or hardware.eval_precision=null."
-        raise ConfigError(Mistake("hardware.eval_precision", "weights in fp32", actual, fix))
+        hint = f"set {KEY}=null" if name == FULL else f"set model.dtype=float32, or {KEY}=null"
+        text = f"{KEY}={eval_precision} needs weights in fp32, but the model has {actual}"
+        raise ConfigError(Problem("hardware.eval_precision", text, hint))
     training = "bf16" if args.bf16 else "fp16" if args.fp16 else name
     if training == FULL and torch.backends.fp32_precision == "tf32":
         training = "tf32"

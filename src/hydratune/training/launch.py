@@ -24,7 +24,7 @@ from hydratune.training.hardware.machines import Machines
 from hydratune.training.job import Job, run_info
 from hydratune.training.results import RunResult
 from hydratune.utils import signals, watchdog
-from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, PrunedError
+from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Problem, PrunedError
 from hydratune.utils.files import CONFIG, write_text
 from hydratune.utils.provenance import cli_path
 
@@ -113,7 +113,7 @@ def launch(cfg: DictConfig, job: Job, module: str) -> RunResult:
         if is_first and 0 not in ends:
             _tell(cfg, job, SystemExit(SAVED))
         raise SystemExit(SAVED)
-    if problems := [Mistake(**fields) for end in ends.values() for fields in end.get("problems", [])]:
+    if problems := [Problem(**fields) for end in ends.values() for fields in end.get("problems", [])]:
         raise ConfigError(*problems)
     if any("pruned" in end for end in ends.values()):
         raise PrunedError(next(end["pruned"] for end in ends.values() if "pruned" in end))

@@ -54,7 +54,7 @@ class Push:
             url = self.send()
         except (ConfigError, hub.PushError) as error:
             push_command = shlex.join([cli_path(), "push", os.path.relpath(self.directory)])
-            log.error("hub: the model is saved and not pushed. %s\nhub: push it later: %s", error, push_command)
+            log.error("hub: the model is saved but was not pushed: %s\nhub: to push it later: %s", error, push_command)
             return None
         log.info("hub: pushed to %s", url)
         return url

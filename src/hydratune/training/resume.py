@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from hydratune.data.cache import source_hash
 from hydratune.training.warm_cache import key_of
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import CHECKPOINTS
 from hydratune.utils.provenance import text_hash
 
@@ -44,8 +44,8 @@ def check_seed(cfg: DictConfig, directory: Path) -> None:
             seeds[checkpoint.name] = str(read(checkpoint)["lineage"]["seed"])
     if seeds and str(cfg.seed) not in seeds.values():
         name, seed = next(iter(seeds.items()))
-        fix = f"Set seed={seed}, or begin a new run."
-        raise ConfigError(Mistake("seed", f"{seed}, with which {name} was trained", str(cfg.seed), fix))
+        text = f"cannot resume with seed={cfg.seed}: {name} was trained with seed={seed}"
+        raise ConfigError(Problem("seed", text, f"set seed={seed}, or start a new run"))
 
 
 def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
@@ -73,9 +73,9 @@ def last_checkpoint(trainer: Trainer, belongs: Mapping[str, str]) -> str | None:
             if _has_state(checkpoint):
                 valid_checkpoint = checkpoint
                 break
-            skipped.append(f"{checkpoint.name}: it was cut off while it was written")
+            skipped.append(f"{checkpoint.name}: it is incomplete")
     for message in skipped:
-        log.warning("left out %s", message)
+        log.warning("skipped %s", message)
     return str(valid_checkpoint) if valid_checkpoint else None
 
 

@@ -41,7 +41,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         ConfigError: For errors that only the data or the checkpoint can show; nothing is trained or tracked then.
     """
     if foreign := foreign_code(cfg):
-        log.warning("code: beyond hydratune's own list this run executes %s", ", ".join(foreign))
+        log.warning("code: this run executes code beyond hydratune's own allow-list: %s", ", ".join(foreign))
     setup = set_up(cfg, job)
     from hydratune.training.trainer.fsdp import gather_weights
 

@@ -24,7 +24,7 @@ from hydratune.training.resume import checkpoint_fingerprint, last_checkpoint
 from hydratune.training.trainer.argument_check import check_full_batch, check_training_arguments
 from hydratune.training.warm_cache import key_of
 from hydratune.utils import gc_tuning, hub
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.files import CHECKPOINTS
 from hydratune.utils.logs import quiet_libraries
 
@@ -266,11 +266,12 @@ def _check_evaluation(cfg: DictConfig, hardware: Hardware) -> None:
         return
     problems, path = [], cfg.trainer._target_
     if cfg.trainer.args.get("dataloader_drop_last"):
-        expected = f"false, since {path} would drop rows of validation and test too"
-        problems.append(Mistake("trainer.args.dataloader_drop_last", expected, "true", "Leave it out."))
+        text = f"{KEY}=true would also drop validation and test rows, since {path} evaluates them"
+        problems.append(Problem("trainer.args.dataloader_drop_last", text, f"leave out {KEY}=true"))
     if hardware.eval_precision:
-        fix = "Leave it out, or set hardware.precision=fp32."
-        problems.append(Mistake("hardware.eval_precision", f"null for {path}", repr(hardware.eval_precision), fix))
+        text = f"{path} does not support {KEY}={hardware.eval_precision}"
+        hint = f"set {KEY}=null, or hardware.precision=fp32 for training as well"
+        problems.append(Problem("hardware.eval_precision", text, hint))
     if problems:
         raise ConfigError(*problems)
 

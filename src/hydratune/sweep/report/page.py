@@ -102,6 +102,6 @@ def _parts(pictures: Sequence[plots.Plot]) -> Iterator[str]:
             part = "" if missing else plot.html(script)
         except Exception as error:  # an error in a plot must not fail a sweep
             missing = one_line(error)
-            log.warning("sweep: no %s: %s", plot.name, missing)
+            log.warning("sweep: %s was not drawn: %s", plot.name, missing)
         script = script and not part
         yield part or f"<p>{html.escape(plot.title)}: not drawn, since {html.escape(missing)}.</p>"

@@ -66,7 +66,7 @@ class Plot:
                 figure.set_layout_engine("none")  # it would draw once more, and `bbox_inches` crops the image anyway
                 figure.savefig(part, format="png", bbox_inches="tight")
         except Exception as error:  # an error in a plot must not fail a sweep
-            log.warning("sweep: no %s: %s", path.name, one_line(error))
+            log.warning("sweep: %s was not drawn: %s", path.name, one_line(error))
             return False
         finally:
             plt.close("all")

@@ -16,7 +16,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.rng import random_state, set_random_state
 
 if TYPE_CHECKING:
@@ -237,6 +237,6 @@ def _optimizer_bytes(trainer: Trainer) -> int:
 def _too_large(rows: list[Any], memory: int | None) -> Problem:
     tokens = max((len(row["input_ids"]) for row in rows if "input_ids" in row), default=0)
     memory_text = f"{memory / _GB:.2g} GB" if memory is not None else "the GPU's memory"
-    got = f"one of {tokens} tokens that does not" if tokens else "one that does not"
-    fix = "Set task.max_length lower, or trainer.args.activation_checkpointing=true, or take a smaller model."
-    return Mistake(KEY, f"a row, forward and backward, that fits into {memory_text}", got, fix)
+    row, shorter = (f"a row of {tokens:,} tokens", "lower task.max_length, ") if tokens else ("a row", "")
+    hint = f"{shorter}set trainer.args.activation_checkpointing=true, or use a smaller model"
+    return Problem(KEY, f"training on {row} does not fit into {memory_text}, even with a micro-batch size of 1", hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.machine import Machine
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def device(asked: str, machine: Machine) -> str:
         ConfigError: If a GPU is requested and there is none.
     """
     if asked == "cuda" and machine.gpu is None:
-        fix = "Set hardware=auto, or look whether nvidia-smi and torch.cuda.is_available() see one."
-        raise ConfigError(Mistake("hardware.device", "a GPU on this machine", "none that torch sees", fix))
+        hint = f"check nvidia-smi and torch.cuda.is_available(), or set {KEY}=auto"
+        raise ConfigError(Problem("hardware.device", f"{KEY}=cuda, but PyTorch sees no GPU", hint))
     if asked == "cpu":
         return "cpu"
     return "cuda" if machine.gpu else "mps" if machine.mps else "cpu"
@@ -66,8 +66,9 @@ def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any])
         if given.get(name):
             return Choice(name, "by trainer.args")
     if asked in ("fp16", "tf32") and (kind == "cpu" or (asked == "tf32" and not (machine.gpu and machine.gpu.tf32))):
-        expected = "bf16 or fp32 on this device"
-        raise ConfigError(Mistake("hardware.precision", expected, repr(asked), "Set hardware.precision=auto."))
+        where = machine.gpu.name if kind == "cuda" and machine.gpu else "MPS" if kind == "mps" else "a CPU"
+        text = f"{KEY}={asked} is not supported on {where}; bf16 and fp32 are"
+        raise ConfigError(Problem("hardware.precision", text, f"set {KEY}=auto"))
     if asked != "auto":
         return Choice(asked)
     if kind == "cuda" and machine.gpu:

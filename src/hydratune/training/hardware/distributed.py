@@ -13,7 +13,7 @@ from hydratune.config.configurable import Configurable
 from hydratune.training.hardware.environment import is_rank
 from hydratune.training.hardware.hardware import Hardware
 from hydratune.training.hardware.rendezvous import is_endpoint
-from hydratune.utils.errors import ConfigError, Mistake, Problem
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 
 DDP_TIMEOUT = 1800.0  # seconds, upstream's default
 
@@ -47,19 +47,25 @@ class Launch(Configurable):
     def check(self) -> Iterator[Problem]:
         """Yield errors that keep machines from finding each other."""
         if self.nnodes < 1:
-            yield Mistake("nnodes", "a number above 0", repr(self.nnodes), "Set it to the number of machines.")
+            yield invalid_value("nnodes", "the number of machines, at least 1", self.nnodes)
+        elif self.nnodes == 1 and self.node_rank:
+            hint = "set hardware.launch.nnodes to the number of machines"
+            yield invalid_value("node_rank", "0 with one machine", self.node_rank, hint)
         elif not 0 <= self.node_rank < self.nnodes:
-            fix = "Number the machines from 0."
-            yield Mistake("node_rank", f"a number from 0 to {self.nnodes - 1}", repr(self.node_rank), fix)
+            requirement = f"from 0 to {self.nnodes - 1} with {self.nnodes} machines"
+            yield invalid_value("node_rank", requirement, self.node_rank, "number the machines from 0")
         if self.nnodes > 1 and not is_endpoint(self.rdzv_endpoint or ""):
-            fix = "Set hardware.launch.rdzv_endpoint to the name of machine 0, e.g. host0 or host0:29500."
-            yield Mistake("rdzv_endpoint", "HOST or HOST:PORT for several machines", repr(self.rdzv_endpoint), fix)
+            hint = f"name machine 0, e.g. {KEY}=host0 or {KEY}=host0:29500"
+            if self.rdzv_endpoint is None:
+                yield Problem("rdzv_endpoint", f"{KEY} is required with {self.nnodes} machines", hint)
+            else:
+                yield invalid_value("rdzv_endpoint", "HOST or HOST:PORT", repr(self.rdzv_endpoint), hint)
         if self.join_timeout is not None and self.join_timeout <= 0:
-            yield Mistake("join_timeout", "a number above 0", repr(self.join_timeout), "Leave it out.")
+            yield invalid_value("join_timeout", "greater than 0", self.join_timeout)
         if self.max_restarts < 0:
-            yield Mistake("max_restarts", "a number from 0", repr(self.max_restarts), "Leave it out.")
+            yield invalid_value("max_restarts", "at least 0", self.max_restarts)
         if self.monitor_interval <= 0:
-            yield Mistake("monitor_interval", "a number above 0", repr(self.monitor_interval), "Leave it out.")
+            yield invalid_value("monitor_interval", "greater than 0", self.monitor_interval)
 
 
 @dataclass(kw_only=True)
@@ -84,11 +90,11 @@ class Distributed(Hardware):
         yield from super().check()
         yield from (problem.under("launch") for problem in self.launch.check())
         if isinstance(self.nproc_per_node, int) and self.nproc_per_node < 1:
-            yield Mistake("nproc_per_node", "a number above 0 or auto", repr(self.nproc_per_node), "Leave it out.")
+            yield invalid_value("nproc_per_node", "auto or at least 1", self.nproc_per_node)
         for name in ("state_dict_type", "fsdp_state_dict_type"):
             if (kind := (self.fsdp_config or {}).get(name, _WHOLE)) != _WHOLE:
-                expected, fix = f"{_WHOLE!r}, since shards are read as pickles, which can run code", "Leave it out."
-                yield Mistake(f"fsdp_config.{name}", expected, repr(kind), fix)
+                text = f"{KEY}={kind} is not supported, since shards are loaded as pickles, which can run code"
+                yield Problem(f"fsdp_config.{name}", text, f"set {KEY}={_WHOLE}")
 
     def local_processes(self) -> int:
         """Return the number of processes on this machine; raise ConfigError if it exceeds the number of GPUs."""
@@ -98,10 +104,9 @@ class Distributed(Hardware):
         if self.nproc_per_node == "auto":
             return gpus or _WITHOUT_GPU
         if 0 < gpus < self.nproc_per_node:
-            fix = "Set hardware.nproc_per_node=auto, or hardware.device=cpu."
-            raise ConfigError(
-                Mistake("hardware.nproc_per_node", f"at most {gpus}, one a GPU", str(self.nproc_per_node), fix)
-            )
+            hint = f"set {KEY}=auto, or hardware.device=cpu"
+            requirement = f"at most the number of GPUs, {gpus}"
+            raise ConfigError(invalid_value("hardware.nproc_per_node", requirement, self.nproc_per_node, hint))
         return self.nproc_per_node
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
@@ -135,10 +140,10 @@ class Distributed(Hardware):
             return {_BATCH: batch // world, _STEPS: steps}
         rows, remainder = divmod(batch * steps, world)
         if remainder:
-            expected = f"rows of a step that {world} processes can share"
-            suggestion = f"Set it to {(batch // world + 1) * world}"
-            fix = f"{suggestion}, or hardware.keep_global_batch_size=false for a batch of each process."
-            raise ConfigError(Mistake(f"trainer.args.{_BATCH}", expected, f"{batch} x {steps}", fix))
+            text = f"a step of {batch} x {steps} rows ({KEY} x {_STEPS}) is not divisible by {world} processes"
+            hint = f"set {KEY}={(batch // world + 1) * world}"
+            hint += f"\nset hardware.keep_global_batch_size=false, so that each process has batches of {batch}"
+            raise ConfigError(Problem(f"trainer.args.{_BATCH}", text, hint))
         size = max(n for n in range(1, batch + 1) if rows % n == 0)  # at most the configured micro-batch size
         return {_BATCH: size, _STEPS: rows // size}
 

@@ -49,8 +49,7 @@ def ignore_other_launchers() -> None:
         del os.environ[name]
     if names:
         log.warning(
-            "ignored environment variables of another launcher: %s; this process trains alone; set "
-            "hardware=ddp to start several",
+            "ignored environment variables of another launcher: %s; this run has one process (several: hardware=ddp)",
             ", ".join(names),
         )
 

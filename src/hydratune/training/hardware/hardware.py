@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydratune.config.configurable import Configurable
 from hydratune.training.hardware import choices
 from hydratune.training.hardware.environment import ignore_other_launchers, is_rank, set_compile_cache
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line
 from hydratune.utils.machine import free_memory, machine
 
 if TYPE_CHECKING:
@@ -67,11 +67,9 @@ class Hardware(Configurable):
     def check(self) -> Iterator[Problem]:
         """Yield errors that can be detected before heavy imports."""
         if self.threads is not None and self.threads < 1:
-            yield Mistake("threads", "a number above 0 or null", repr(self.threads), "Leave it out.")
+            yield invalid_value("threads", "null or at least 1", self.threads)
         if self.dataloader_num_workers is not None and self.dataloader_num_workers < 0:
-            yield Mistake(
-                "dataloader_num_workers", "a number from 0 or null", repr(self.dataloader_num_workers), "Leave it out."
-            )
+            yield invalid_value("dataloader_num_workers", "null or at least 0", self.dataloader_num_workers)
 
     def prepare(self, given: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
         """Set up torch, and return training arguments.
@@ -141,9 +139,8 @@ class Hardware(Configurable):
             try:
                 module.set_attn_implementation(kernel.value)
             except (ImportError, ValueError) as error:
-                got, fix = f"{kernel.value!r}: {one_line(error, 300)}", "Set hardware.attn_implementation=auto."
-                expected = "a kernel that this network has here"
-                raise ConfigError(Mistake("hardware.attn_implementation", expected, got, fix)) from error
+                text = f"this model cannot use {KEY}={kernel.value} here: {one_line(error, 200)}"
+                raise ConfigError(Problem("hardware.attn_implementation", text, f"set {KEY}=auto")) from error
             self._said.append(f"{kernel.value} attention" + f" ({kernel.why})" * bool(kernel.why))
         if not any(name.startswith("torch_compile") for name in given):
             compiled = choices.compiles(

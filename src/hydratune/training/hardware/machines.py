@@ -20,7 +20,7 @@ from hydratune.training.hardware.distributed import Launch
 from hydratune.training.hardware.peers import UNREACHABLE, Heartbeats, Peer
 from hydratune.training.hardware.rendezvous import KEY, Waiting
 from hydratune.utils import signals
-from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Mistake, one_line
+from hydratune.utils.errors import SAVED, ConfigError, MachineLostError, Problem, one_line
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ class Machines:
 
     def _waiting(self) -> Waiting:
         def error(awaited: str) -> ConfigError:
-            fix = f"Start the same command on every machine, or correct {KEY}."
-            expected = f"{self.count} machines at {self._host}:{self._port} within {self._join_timeout:g} s"
-            return ConfigError(Mistake(KEY, expected, f"a timeout while waiting for {awaited}", fix))
+            hint = f"start the same command on every machine, or correct {KEY}"
+            text = f"timeout after {self._join_timeout:g} s while waiting for {awaited}"
+            return ConfigError(Problem(KEY, text, hint))
 
         return Waiting(self._join_timeout, error)
 
@@ -157,7 +157,7 @@ class Machines:
             self.check()
             if machine_0.end and not machine_0.end["interrupted"]:
                 raise MachineLostError(f"{machine_0} has ended")
-            waiting.check(f"other machines, together with {machine_0}")
+            waiting.check(f"all {self.count} machines, together with {machine_0} at {self._host}:{self._port}")
             time.sleep(_POLL)
 
     def _connect(self, waiting: Waiting) -> None:

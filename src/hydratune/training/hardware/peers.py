@@ -84,7 +84,7 @@ class Peer:
         if self.end is None and self._is_missed != (self.silence > _NOTICE):
             self._is_missed = not self._is_missed
             if self._is_missed:
-                log.warning("%s does not answer; waiting for it", self)
+                log.warning("%s does not answer; waiting", self)
             else:
                 log.warning("%s answers again", self)
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import psutil
 
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +78,10 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server(("", port), family=family, dualstack_ipv6=dual, backlog=128)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            fix = f"Port {_free_port()} is free; set {KEY}={host}:PORT on all machines."
-            got = f"port {port}, which another process uses"
-            raise ConfigError(Mistake(KEY, "a free port of this machine", got, fix)) from error
-        fix = f"Set {KEY}={host}:PORT on all machines."
-        raise ConfigError(Mistake(KEY, "a port that can be opened", f"{port}: {one_line(error)}", fix)) from error
+            hint = f"set {KEY}={host}:{_free_port()} on all machines"
+            raise ConfigError(Problem(KEY, f"another process uses port {port} of {KEY}", hint)) from error
+        hint = f"set {KEY}={host}:PORT with another port on all machines"
+        raise ConfigError(Problem(KEY, f"cannot open port {port} of {KEY}: {_reason(error)}", hint)) from error
 
 
 def _free_port() -> int:
@@ -168,7 +167,7 @@ class _Caller:
 
 def refuse(connection: socket.socket, host: str, name: str, expected: object = None) -> None:
     """Tell a machine which of its fields is wrong, and close the connection."""
-    log.warning("refused %s: its %s is wrong", host, name)
+    log.warning("rejected %s: wrong %s", host, name)
     send(connection, {"refused": name, "expected": expected})
     connection.close()
 
@@ -258,12 +257,14 @@ def _reason(error: Exception) -> str:
 
 
 def _refusal(reply: Mapping[str, Any], hello: Mapping[str, Any]) -> Problem:
-    name, got = reply["refused"], repr(hello.get(reply["refused"]))
+    name, own_value = reply["refused"], hello.get(reply["refused"])
     if name == "node_rank":
-        fix = "Number the machines from 0, each with its own number."
-        return Mistake("hardware.launch.node_rank", "a number that no other machine has", got, fix)
+        key = "hardware.launch.node_rank"
+        return Problem(key, f"another machine has {key}={own_value}", "number the machines from 0")
     key = {"run": "hydra.run.dir", "version": "version"}.get(name, f"hardware.launch.{name}")
-    return Mistake(key, f"{reply.get('expected')!r}, as machine 0 has", got, "Set the same value on all machines.")
+    label = "the version of hydratune" if name == "version" else key
+    text = f"{label} is {own_value!r} here, but {reply.get('expected')!r} on machine 0"
+    return Problem(key, text, f"use the same {'version' if name == 'version' else 'value'} on all machines")
 
 
 def send(connection: socket.socket, message: Mapping[str, Any]) -> None:

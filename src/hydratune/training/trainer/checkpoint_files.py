@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import write_json
 
 PREFIX = "checkpoint-"
@@ -27,6 +27,7 @@ _PICKLED = (
     ".metadata",
     "_states.pt",
 )  # files of sharded torch and DeepSpeed checkpoints, read without `weights_only`
+_LINEAGE_NAMES = {"network": "model"}  # name in manifests, which older versions have written too -> name for the user
 _SPARE = 64 * 2**20  # bytes that must remain free on the disk next to a checkpoint
 
 
@@ -78,12 +79,13 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
         if damage := find_damage(checkpoint):
             skipped.append(f"{checkpoint.name}: {damage}")
         elif differing := [name for name, value in read(checkpoint)["lineage"].items() if lineage.get(name) != value]:
-            foreign.append(f"{checkpoint.name}: it is of another {' and '.join(differing)}")
+            names = " and ".join(_LINEAGE_NAMES.get(name, name) for name in differing)
+            foreign.append(f"{checkpoint.name} was trained with another {names}")
         else:
             return checkpoint, skipped + foreign
     if foreign:
-        fix = "Undo the change, or begin a new run."
-        raise ConfigError(Mistake(str(folder), "a checkpoint that this run can go on from", "; ".join(foreign), fix))
+        text = f"cannot resume from {folder}: {'; '.join(foreign)}"
+        raise ConfigError(Problem(str(folder), text, "undo the change, or start a new run"))
     return None, skipped
 
 
@@ -92,26 +94,26 @@ def find_damage(checkpoint: Path) -> str | None:
     try:
         recorded_files = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"it has no {MANIFEST} that can be read, so it was cut off, or something else wrote it"
+        return f"it has no readable {MANIFEST}, so it is incomplete or another program wrote it"
     existing_files = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
     if unrecorded_files := sorted(existing_files.keys() - recorded_files.keys() - {MANIFEST}):
-        return f"it was saved without {', '.join(unrecorded_files)}"
+        return f"{MANIFEST} does not list {', '.join(unrecorded_files)}"
     if pickles := sorted(name for name in existing_files if name.endswith(_PICKLED)):
-        return f"{', '.join(pickles)} would be read as a pickle, which can run code"
+        return f"{', '.join(pickles)} would be loaded as a pickle, which can run code"
     for name, (size, digest) in recorded_files.items():
         if name not in existing_files:
             return f"{name} is missing"
         path = existing_files[name]
         if path.is_symlink():
-            return f"{name} is a link"
+            return f"{name} is a symbolic link"
         if path.stat().st_size != size:
             return f"{name} has {path.stat().st_size:,} of {size:,} bytes"
         if _sum(path)[1] != digest:
-            return f"{name} is damaged: its SHA-256 is not the one that it was saved with"
+            return f"{name} is corrupt: its SHA-256 differs from the one in {MANIFEST}"
         if name.endswith(_LOADED) and not _is_plain(path):
-            return f"{name} is more than tensors and plain values, and could run code: others wrote it"
+            return f"{name} contains more than tensors and plain values, so loading it could run code"
     if foreign_file := next(hub.foreign_files(checkpoint), None):
-        return f"it names a file elsewhere: {foreign_file}"
+        return f"it refers to a file outside of it: {foreign_file}"
     return None
 
 
@@ -126,7 +128,7 @@ def make_room(folder: Path, needed: int) -> None:
     shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     free = shutil.disk_usage(folder).free
     if free < needed + _SPARE:
-        raise DiskFullError(f"{free / 1e9:.2f} GB are free in {folder}, and a checkpoint takes {needed / 1e9:.2f} GB")
+        raise DiskFullError(f"a checkpoint needs {needed / 1e9:.2f} GB, but {folder} has {free / 1e9:.2f} GB free")
 
 
 def _files(folder: Path) -> Iterator[Path]:

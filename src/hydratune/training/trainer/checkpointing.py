@@ -68,7 +68,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
             shutil.rmtree(self._staged, ignore_errors=True)
             # Torch and safetensors raise errors of their own for a full disk.
             if folder.exists() and shutil.disk_usage(folder).free < needed:
-                raise DiskFullError(f"the disk of {folder} is full; what was saved before is kept") from error
+                raise DiskFullError(f"the disk of {folder} is full; earlier checkpoints remain") from error
             raise
         finally:
             self._staged = None
@@ -144,7 +144,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
         # Upstream reads the stored path, which is wrong after a move and may be someone else's.
         self.state.best_model_checkpoint = str(self._checkpoint_of(best)) if best else None
         if best and (damage := checkpoint_files.find_damage(self._checkpoint_of(best))):
-            log.warning("the best weights until now, of step %s, are lost (%s): those to come count", best, damage)
+            log.warning("skipped the best checkpoint so far (step %s): %s; only later ones are compared", best, damage)
             self.state.best_metric = self.state.best_model_checkpoint = self.state.best_global_step = None
         return epochs_and_steps
 

@@ -71,10 +71,11 @@ class NanGuardMixin(CheckpointingMixin):
         message = f"the loss or its gradient is not finite: {step_text}, rows {self._rows_of_step()}"
         self._skipped += 1
         if self._on_nan == "skip" and self._skipped <= self._max_skipped:
-            log.warning("%s; the step is skipped, %d of at most %d", message, self._skipped, self._max_skipped)
+            log.warning("%s; skipped this step (%d of at most %d)", message, self._skipped, self._max_skipped)
             return
-        fix = "Lower trainer.args.learning_rate, set hardware.precision=fp32, or look at these rows"
-        raise NotFiniteError(f"{message}. Nothing was updated. {fix}; trainer.on_nan=skip leaves such steps out")
+        hint = "lower trainer.args.learning_rate, set hardware.precision=fp32, or inspect these rows"
+        hint += "; trainer.on_nan=skip skips such steps" * (self._on_nan != "skip")
+        raise NotFiniteError(f"{message}; the model was not updated (hint: {hint})")
 
     def _rows_of_step(self) -> list[int]:
         """Return the training rows of the current step, counted from 0; empty if they have no numbers."""
