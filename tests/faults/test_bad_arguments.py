@@ -36,7 +36,7 @@ def test_bounds(compose, override):
         ({"optim_args": "x"}, "optim_args", "'x'", ""),
         ({"optim": "lomo"}, "optim", "optim=lomo", "pip install lomo-optim"),
         ({"optim": "galore_adamw"}, "optim", "GaLore", "pip install git+https://github.com/jiaweizzhao/GaLore"),
-        ({"lr_scheduler_kwargs": {"x": 1}}, "lr_scheduler_type", "'x'", ""),
+        ({"lr_scheduler_kwargs": {"x": 1}}, "lr_scheduler_type", "=linear has no argument 'x'", ""),
         ({"dataloader_persistent_workers": True}, "dataloader_num_workers", "persistent_workers", "num_workers=2"),
         ({"use_liger_kernel": True}, "use_liger_kernel", "liger-kernel", "pip install liger-kernel"),
         ({"report_to": "wandb"}, "report_to", "report_to=wandb needs the package wandb", "pip install wandb"),

@@ -90,7 +90,7 @@ def test_what_is_read_as_a_pickle(tmp_path, name):
     commit(evil.rename(tmp_path / "again"), evil, MINE, {"loss": {}})
     assert latest_valid(tmp_path, MINE) == (
         sound,
-        [f"checkpoint-10: {name} would be read as a pickle, which can run code"],
+        [f"checkpoint-10: {name} would be loaded as a pickle, which can run code"],
     )
 
 

@@ -55,7 +55,7 @@ class Launch(Configurable):
             requirement = f"from 0 to {self.nnodes - 1} with {self.nnodes} machines"
             yield invalid_value("node_rank", requirement, self.node_rank, "number the machines from 0")
         if self.nnodes > 1 and not is_endpoint(self.rdzv_endpoint or ""):
-            hint = f"name machine 0, e.g. {KEY}=host0 or {KEY}=host0:29500"
+            hint = f"set {KEY}=HOST or {KEY}=HOST:PORT of machine 0, the same on all machines"
             if self.rdzv_endpoint is None:
                 yield Problem("rdzv_endpoint", f"{KEY} is required with {self.nnodes} machines", hint)
             else:

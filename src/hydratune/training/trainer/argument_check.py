@@ -99,6 +99,8 @@ def _refusal(name: str, value: Any, kind: str, create: Callable[[], Any]) -> Ite
         if package := missing.strip("`'"):
             text = f"{choice} needs the package {package.rpartition('/')[2]}"
             yield Problem(f"trainer.args.{name}", text, f"pip install {shlex.quote(package)}")
+        elif unknown := re.search(r"unexpected keyword argument ('.*')", str(error)):
+            yield Problem(f"trainer.args.{name}", f"{choice} has no argument {unknown[1]}")
         else:
             yield Problem(f"trainer.args.{name}", f"{kind} of {choice} cannot be created: {one_line(error, 200)}")
 
