@@ -80,9 +80,7 @@ class Sweep(Configurable):
         if self.seeds and self.pruner not in ("none", "wilcoxon"):
             yield Problem("pruner", f"{KEY}={self.pruner} does not support sweep.seeds", f"set {KEY}=wilcoxon")
         if self.pruner == "wilcoxon" and not self.seeds:
-            yield Problem(
-                "pruner", f"{KEY}=wilcoxon needs several sweep.seeds to compare", "set sweep.seeds=[1,2,3,4,5]"
-            )
+            yield Problem("pruner", f"{KEY}=wilcoxon needs several sweep.seeds", "set sweep.seeds=[1,2,3,4,5]")
         elif self.pruner == "wilcoxon" and len(self.seeds) < (minimum := self._least_seeds()):
             text = (
                 f"sweep.pruner=wilcoxon never prunes with fewer than {minimum} seeds, but {KEY}={_listed(self.seeds)}"
