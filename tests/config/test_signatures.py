@@ -7,7 +7,8 @@ import sys
 import pytest
 import transformers
 
-from hydratune.config.signatures import locate, module_names, signature, type_error
+from hydratune.config.annotations import type_error
+from hydratune.config.signatures import locate, module_names, signature
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from hydratune.training.trainer.argument_check import check_training_arguments
 from hydratune.utils.errors import ConfigError
 from tracked import runs
 
+# Override -> the requirement and the value in the message.
 BOUNDS = {
-    "adam_beta2=1": "expected a number from 0 to below 1, got 1. Lower it.",
-    "label_smoothing_factor=3": "expected a number from 0 to below 1, got 3. Lower it.",
-    "adam_epsilon=-1": "expected a number from 0, got -1. Raise it.",
-    "save_steps=0": "expected a number above 0, got 0. Raise it.",
-    "dataloader_num_workers=100000": "expected a number to 256, got 100000. Lower it.",
-    "resume_from_checkpoint=x": "expected nothing, since a run goes on from its own checkpoints, got 'x'. "
-    "Run `hydratune resume RUN`, or set model.pretrained_model_name_or_path to its weights.",
-    "max_steps=0": "expected a number of steps, or -1 for those of num_train_epochs, got 0. Set trainer.args.max_steps=-1.",
+    "adam_beta2=1": "less than 1, not 1",
+    "label_smoothing_factor=3": "less than 1, not 3",
+    "adam_epsilon=-1": "at least 0, not -1",
+    "save_steps=0": "greater than 0, not 0",
+    "dataloader_num_workers=100000": "at most 256, not 100000",
+    "resume_from_checkpoint=x": "'x'",
+    "max_steps=0": "not 0",
 }
 
 
@@ -25,9 +25,9 @@ def test_bounds(compose, override):
     """What upstream would take, and do nothing with or something else, is refused by its key."""
     with pytest.raises(ConfigError) as caught:
         check_config(compose(f"trainer.args.{override}"))
-    assert [str(one) for one in caught.value.problems] == [
-        f"trainer.args.{override.partition('=')[0]}: {BOUNDS[override]}"
-    ]
+    (problem,) = caught.value.problems
+    assert problem.key == f"trainer.args.{override.partition('=')[0]}"
+    assert BOUNDS[override] in problem.text
 
 
 @pytest.mark.parametrize(

@@ -173,8 +173,9 @@ def test_every_payload_is_refused_when_it_is_built(partial):
     """Also where nobody checked the config before, as with one that was stored."""
     for target, node in [*OUTSIDE.items(), *INSIDE.items(), *((target, {}) for target in ODD)]:
         cfg = OmegaConf.create({"a": {"b": [{**node, "_target_": target, "_partial_": partial}]}})
-        with pytest.raises(ConfigError, match=r"^a\.b\[0\]"):
+        with pytest.raises(ConfigError) as caught:
             build(cfg.a)
+        assert {problem.key.startswith("a.b[0]") for problem in caught.value.problems} == {True}
 
 
 def test_payloads_are_real(monkeypatch, canary):
@@ -330,7 +331,7 @@ def test_what_the_user_lists(monkeypatch, compose, name, override):
     monkeypatch.setenv(allowlist.VARIABLE, f"other, {name}")
     (gone,) = before - told()
     assert override.lstrip("+").startswith(gone.key)
-    assert name in gone.fix or "this name" in gone.fix
+    assert name in gone.hint
 
 
 def test_the_list_is_that_of_the_first_directory(own_directory, monkeypatch):
@@ -376,8 +377,10 @@ def test_a_finished_run(own_directory, compose, key):
     (run / "metrics.json").write_text("{}")
     (own_directory / "a.jsonl").write_text('{"text": "a", "label": "b"}\n')
     for command in (["predict", "run", "a.jsonl"], ["evaluate", "run", "dataset.files.test=a.jsonl"]):
-        with pytest.raises(ConfigError, match=rf"{key}\._target_: expected code of one of".replace(".args", r"\.args")):
+        with pytest.raises(ConfigError) as caught:
             main.dispatch(command)
+        targets = [problem.text for problem in caught.value.problems if problem.key == f"{key}._target_"]
+        assert "'os.system'" in targets[0]
 
 
 @pytest.mark.parametrize(
@@ -397,8 +400,9 @@ def test_a_sweep_that_others_made(own_directory, verb, typed):
     (path,) = own_directory.glob("multirun/*/sweep.json")
     plan = json.loads(path.read_text())
     path.write_text(json.dumps({**plan, "overrides": [*plan["overrides"], typed]}))
-    with pytest.raises(ConfigError, match=r"_target_: expected|^hydra\.searchpath: expected"):
+    with pytest.raises(ConfigError) as caught:
         main.dispatch(["sweep", verb, str(path.parent)])
+    assert any(problem.key.endswith(("_target_", "hydra.searchpath")) for problem in caught.value.problems)
 
 
 def test_values_of_a_trial(own_directory):
@@ -436,5 +440,5 @@ def test_the_command_line(own_directory, arguments):
     (own_directory / "mine" / "train.yaml").write_text(OmegaConf.to_yaml(merged))
     done = subprocess.run([HYDRATUNE, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr + done.stdout
-    assert "hydra.hydra_logging.handlers.x.class: expected one of" in done.stderr
+    assert "error: hydra.hydra_logging.handlers.x.class must be " in done.stderr
     assert "Traceback" not in done.stderr

@@ -162,8 +162,9 @@ def test_what_is_typed_is_refused(compose, secret):
                      f"tracking.uri=http://me:{secret}@host", f"tracking.uri='http://me:{secret}@host/${{oc.env:HOME}}'",
                      f"sweep.storage=postgresql://me:{secret}@host/db",
                      f"sweep.storage='postgresql://host/db?user=me&password={secret}'"):  # fmt: skip
-        with pytest.raises(ConfigError, match="expected no secret in a config, got one") as caught:
+        with pytest.raises(ConfigError) as caught:
             check_config(compose(override))
+        assert [problem.key for problem in caught.value.problems] == [override.lstrip("+").partition("=")[0]]
         assert secret not in str(caught.value)
 
 
@@ -342,13 +343,13 @@ WRITTEN = {
 
 
 def refused(compose, *typed):
-    """The errors of a config: key and expected value of each."""
+    """The errors of a config: key and text of each."""
     from hydratune.config.validate import check_config
 
     try:
         check_config(compose("dataset=digits", *typed))
     except ConfigError as error:
-        return {(problem.key, problem.expected) for problem in error.problems}
+        return {(problem.key, problem.text) for problem in error.problems}
     return set()
 
 
@@ -388,9 +389,9 @@ def test_name_of_a_key_is_no_secret(compose, monkeypatch, override):
     """Names are written as they are; the control has the same names without a secret."""
     monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
     plain = re.sub("(hf_)?CANARY[-\\w]+", "plain", override)
-    expected = {found for key, found in refused(compose, override) if "CANARY" in key}
-    assert "no secret in the name of a key" in expected
-    assert "no secret in the name of a key" not in {found for _, found in refused(compose, plain)}
+    in_name = {text for key, text in refused(compose, override) if "CANARY" in key and "contains a secret" in text}
+    assert in_name
+    assert in_name.isdisjoint(text for _, text in refused(compose, plain))
 
 
 # Settings that Hydra writes to hydra.yaml.

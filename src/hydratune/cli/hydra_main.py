@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import checked_loader, composition
+from hydratune.config.compose_errors import compose_error
 from hydratune.utils.arguments import parse_overrides
 from hydratune.utils.errors import FAILED, ConfigError, Mistake, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
@@ -56,7 +57,7 @@ def run_hydra(arguments: Sequence[str], is_sweep: bool = False, job: Job | None 
     except RunFailedError:
         return FAILED
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition.compose_error(error)) from error
+        raise ConfigError(compose_error(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
         if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
             raise

@@ -12,7 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.cli.sweep_finish import finish
 from hydratune.cli.train import train
-from hydratune.config import composition, hydra_guard
+from hydratune.config import hydra_guard
+from hydratune.config.compose_errors import compose_error
 from hydratune.config.instantiate import build
 from hydratune.sweep.controller import print_summary
 from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _VERBS[subcommand](rest)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition.compose_error(error)) from error
+        raise ConfigError(compose_error(error)) from error
 
 
 def _report(arguments: Sequence[str]) -> int:

@@ -24,6 +24,7 @@ from hydra_plugins.hydratune.sweeper import HydratuneSweeper
 from hydratune.cli.hydra_main import RunFailedError, run_hydra
 from hydratune.cli.run_summary import oom_hint, show
 from hydratune.config import checked_loader, composition, hydra_guard
+from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.validate import check_config
@@ -90,7 +91,7 @@ def train(
             overrides = composition.force_add(request)
             cfg = None if flags.cfg else checked(request, stored, is_own_project=is_own_project)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition.compose_error(error)) from error
+        raise ConfigError(compose_error(error)) from error
     if cfg is None:
         return run_hydra([*rest, *overrides])
     if continued:

@@ -9,12 +9,13 @@ import ast
 import contextlib
 import importlib
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hydratune.config import trust
 from hydratune.config.signatures import Found, bases, locate, module_names
-from hydratune.utils.errors import ConfigError, Mistake, Problem, nearest, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, display_value, invalid_value, nearest
 
 PACKAGES = ("hydratune", "optuna.samplers", "peft", "transformers")
 EXPORTING = ("data", "models", "sweep", "tasks", "tracking", "training")  # our packages whose exports configs name
@@ -39,9 +40,9 @@ _KINDS = {
 # Subclass of `_KINDS` that is unsafe with data from someone else -> the class to name instead.
 _REPLACED = {"optuna.samplers._cmaes.CmaEsSampler": "hydratune.sweep.CmaEsSampler"}
 _REPORTERS = ("transformers.integrations",)  # their callbacks send metrics to servers, or write to other directories
-_SPOKEN = (
-    "a dataset, task, metric, model, adapter, hardware, tracking, sweep, optuna sampler, peft config, "
-    "TrainingArguments, Trainer or TrainerCallback"
+_USABLE = (
+    "a dataset, task, metric, model, adapter, hardware, tracking, sweep, Optuna sampler, PEFT config, "
+    "TrainingArguments, Trainer, or TrainerCallback"
 )
 # Node below `hydra` -> the classes that a config may name there. Hydra instantiates them. Other nodes have none.
 _HYDRA = {
@@ -80,8 +81,10 @@ def user_allowlist() -> tuple[str, ...]:
 def how_to_allow(name: str) -> str:
     """Return the hint for an error about code that is not on the allow-list."""
     if is_in(name, trust.untrusted_names()):
-        return "pyproject.toml lists it, but you have not trusted that list yet: run `hydratune trust`."
-    return f"To allow it, list {name} under [tool.hydratune] allow in pyproject.toml or in {VARIABLE}."
+        return "if you trust the list in pyproject.toml, run `hydratune trust`"
+    names = ",".join([*filter(None, [os.environ.get(VARIABLE)]), name])
+    command = f"export {VARIABLE}={shlex.quote(names)}"
+    return f"if you trust it, run `{command}`, or list it in pyproject.toml under [tool.hydratune] allow"
 
 
 def check_target(path: Any, key: str) -> Problem | None:
@@ -94,31 +97,34 @@ def check_target(path: Any, key: str) -> Problem | None:
         key: Dotted key of `_target_`.
     """
     if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")):
-        return Mistake(key, "the dotted name of a class", repr(path), "Write it out: a.b.Class.")
+        return invalid_value(key, "the dotted name of a class, such as package.module.Class", display_value(path))
     user_names = user_allowlist()
     if key.startswith("hydra."):  # Hydra imports and instantiates it, whatever its class
         allowed = _HYDRA.get(key.removesuffix("._target_"), ())
         if path in allowed or is_in(path, user_names):
             return None
-        return Mistake(key, one_of(allowed) if allowed else "no _target_ here", repr(path), how_to_allow(path))
+        return Problem(key, f"{path!r} is not on the allow-list ({KEY})", how_to_allow(path))
     allowed_names = (*PACKAGES, *user_names)
     definition = locate(path) if is_in(path, allowed_names) else None
     if definition and path in user_names:
         return None
-    if not is_in(path, allowed_names) or (definition and not is_in(definition.path, allowed_names)):
-        return Mistake(key, f"code of {one_of(PACKAGES)}", repr(path), how_to_allow(path.partition(".")[0]))
+    if not is_in(path, allowed_names):
+        return Problem(key, f"{path!r} is not on the allow-list ({KEY})", how_to_allow(path.partition(".")[0]))
     if definition is None:
-        return Mistake(key, "a class or function that exists", repr(path), _nearest(path))
+        return Problem(key, f"{KEY} names a class that does not exist: {path!r}", _nearest(path))
+    if not is_in(definition.path, allowed_names):
+        text = f"{path!r} is defined in {definition.module.name}, which is not on the allow-list ({KEY})"
+        return Problem(key, text, how_to_allow(path))
     if is_in(path, user_names) and is_in(definition.path, user_names):
         return None
     if definition.path in _REPLACED:
-        fix = f"Set {key}={_REPLACED[definition.path]}."
-        return Mistake(key, "a sampler that stores no pickles in the study", repr(path), fix)
+        hint = f"set {KEY}={_REPLACED[definition.path]}"
+        return Problem(key, f"{path!r} is not allowed, because it stores pickles in the study ({KEY})", hint)
     if is_in(definition.path, _REPORTERS):
-        fix = "Set trainer.args.report_to=NAME on the command line."
-        return Mistake(key, "a callback that reports to no tracker", repr(path), fix)
+        hint = "set trainer.args.report_to=NAME on the command line"
+        return Problem(key, f"{path!r} is not allowed, because it reports to a tracker ({KEY})", hint)
     if any(part.startswith("_") for part in path.split(".")) or not _is_kind(definition):
-        return Mistake(key, _SPOKEN, repr(path), how_to_allow(path))
+        return Problem(key, f"{KEY} must be {_USABLE}, not {path!r}", how_to_allow(path))
     return None
 
 
@@ -183,4 +189,4 @@ def _nearest(path: str) -> str:
     exports = (f"hydratune.{package}" for package in EXPORTING if name in module_names(f"hydratune.{package}"))
     close = nearest(name, module_names(module))
     suggestion = next((f"{package}.{name}" for package in exports), f"{module}.{close}" if close else None)
-    return f"Did you mean {suggestion}?" if suggestion else "Correct the path."
+    return f"a similar name exists: {suggestion}" if suggestion else ""

@@ -11,7 +11,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import composition, hydra_guard
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 
 
 class CheckedLoader(ConfigLoaderImpl):
@@ -43,5 +43,5 @@ def checked_loading() -> Iterator[None]:
 def check_unchanged(cfg: DictConfig, checked: DictConfig) -> None:
     """Raise ConfigError if the config that Hydra composed for a run is not the one that was checked."""
     if OmegaConf.to_container(cfg) != OmegaConf.to_container(composition.without_hydra(checked)):
-        got = "config files that have changed since"
-        raise ConfigError(Mistake("overrides", "the config that was checked", got, "Run the command again."))
+        text = "the config files have changed since they were checked"
+        raise ConfigError(Problem("overrides", text, "run the command again"))

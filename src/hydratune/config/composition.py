@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,16 +23,17 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import Container, DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.resolvers import oc
 
 from hydratune.config import hydra_guard
+from hydratune.config.compose_errors import compose_error
 from hydratune.config.dataset_name import data_name
 from hydratune.config.suggestions import suggest_option
 from hydratune.utils import env_variables
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.hydra_versions import VERSION_BASE, register_resolver
 from hydratune.utils.provenance import has_literal_secret
 from hydratune.utils.yaml_files import check_yaml, read_yaml
@@ -124,17 +126,23 @@ def check_choices(request: Request) -> Iterator[tuple[str, Problem]]:
         for choice in _chosen(override):
             if choice not in names and (choice, override.key_or_group) != (None, "experiment"):
                 key = override.key_or_group
-                expected, fix = one_of(names, f"hydratune configs {key}"), suggest_option(key, choice, names)
-                yield str(override.input_line), Mistake(key, expected, repr(choice), fix)
+                yield str(override.input_line), _unknown_option(key, choice, names, isinstance(override.value(), list))
+
+
+def _unknown_option(group: str, choice: Any, names: Sequence[str], is_listed: bool) -> Problem:
+    text = f"unknown option {choice!r} in group {group}" if "/" in group else f"unknown {group} {choice!r}"
+    if choice is None:
+        text = f"{KEY} must not be null"
+    return Problem(group, text, suggest_option(group, choice, names, is_listed))
 
 
 def check_single(request: Request) -> Iterator[Problem]:
     """Yield an error for each override that gives several values to a command for a single run."""
     for override in request.parsed:
         if override.is_sweep_override():
-            key, _, got = str(override.input_line).partition("=")
-            fix = f"Add -m to run once a value, or write {key}=[...] for a list."
-            yield Mistake(key, "one value", repr(got), fix)
+            key, _, values = str(override.input_line).partition("=")
+            hint = f"add -m to run once per value\nfor a list, use {shlex.quote(f'{key}=[...]')}"
+            yield Problem(key, f"{KEY} has several values: {values!r}", hint)
 
 
 def _chosen(override: Override) -> list[Any]:
@@ -222,7 +230,7 @@ def compose_config(request: Request, overrides: Sequence[str]) -> DictConfig:
         raise ConfigError(*([*check_yaml(_user_files(request))] or [compose_error(error)])) from error
     composed_overrides: Any = OmegaConf.to_container(cfg.hydra.overrides, resolve=False)
     if [*composed_overrides["hydra"], *composed_overrides["task"]] != _ordered(overrides):
-        raise ConfigError(Mistake("hydra.overrides", "nothing: Hydra sets it", "a value", "Leave it out."))
+        raise ConfigError(Problem("hydra.overrides", f"{KEY} is managed by Hydra", "leave it out"))
     HydraConfig.instance().set_config(cfg)  # resolves ${hydra:...}
     return cfg
 
@@ -262,17 +270,6 @@ def _user_files(request: Request) -> Iterator[Path]:
 
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
-
-
-def compose_error(error: Exception) -> Problem:
-    """Return the error for an exception of Hydra or OmegaConf during composition, on one line."""
-    if isinstance(error, OverrideParseException):
-        reason = str(error).splitlines()[0]
-        fix = "Put the override in quotes; see https://hydra.cc/docs/advanced/override_grammar/basic."
-        override_text = error.override if error.override.isprintable() and error.override else repr(error.override)
-        return Mistake(override_text, "an override in Hydra's grammar", reason, fix)
-    fix = "Run `hydratune configs` to see what there is."
-    return Mistake("overrides", "a config that composes", one_line(error), fix)
 
 
 def config_flags(hydra: Any) -> list[str]:
@@ -363,6 +360,6 @@ def quoted(path: Path) -> str:
         ConfigError: The path contains `${`, so that Hydra would resolve it to another path.
     """
     if "${" in str(path):
-        fix = "Rename the directory, or change name and hydra.run.dir."
-        raise ConfigError(Mistake("hydra.run.dir", "a directory without ${", repr(str(path)), fix))
+        hint = f"rename the directory, or change name and {KEY}"
+        raise ConfigError(Problem("hydra.run.dir", f"{KEY} must not contain '${{': {str(path)!r}", hint))
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

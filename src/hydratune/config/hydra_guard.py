@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import re
+import shlex
 import sysconfig
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, launchers, logging_config, servers, trust
 from hydratune.utils import hub
-from hydratune.utils.errors import KEY, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, one_line, setting
 from hydratune.utils.files import expand_home
 from hydratune.utils.image_formats import restrict_image_folders
 from hydratune.utils.provenance import has_literal_secret, is_secret_variable
@@ -69,7 +70,7 @@ def code(hydra: DictConfig) -> Iterator[Problem]:
     raw = {"hydra": OmegaConf.to_container(hydra, resolve=False)}
     for key in _CODE:
         if _given(raw, key) and key not in allowlist.user_allowlist():
-            yield Mistake(key, "nothing, since it can run code", "a value", allowlist.how_to_allow(key))
+            yield Problem(key, f"{KEY} can run code and is not on the allow-list", allowlist.how_to_allow(key))
     yield from launchers.problems(_given(raw, "hydra.launcher"), _directory(hydra, "sweep.dir"))
     address = _given(raw, RAY_ADDRESS)
     if (
@@ -77,16 +78,18 @@ def code(hydra: DictConfig) -> Iterator[Problem]:
         and address not in _RAY_HERE
         and not (isinstance(address, str) and _RAY_HOST.fullmatch(address))
     ):
-        fix = f"Set {RAY_ADDRESS}=HOST:6379."
-        yield Mistake(RAY_ADDRESS, "HOST:PORT, ray://HOST:PORT, auto, or local", repr(address), fix)
+        requirement, hint = "HOST:PORT, ray://HOST:PORT, auto, or local", f"set {KEY}=HOST:6379"
+        yield invalid_value(RAY_ADDRESS, requirement, display_value(address), hint)
     for key in _LOGGING:
         yield from logging_config.problems(_given(raw, key), key)
     yield from _interpolations(raw["hydra"], "hydra")
     name = _given(raw, "hydra.job.name")
     if not _NAME.fullmatch(str(name)):  # it names the log file and the Slurm job
-        yield Mistake("hydra.job.name", "a name without slashes", repr(name), "Leave it out.")
+        requirement = "one line of letters, digits, spaces, and any of ._-"
+        yield invalid_value("hydra.job.name", requirement, display_value(name))
     if (subdirectory := _given(raw, "hydra.sweep.subdir")) != _SUBDIRECTORY:
-        yield Mistake("hydra.sweep.subdir", repr(_SUBDIRECTORY), repr(subdirectory), "Leave it out.")
+        text = f"{KEY} is managed by hydratune and must be {_SUBDIRECTORY!r}, not {display_value(subdirectory)}"
+        yield Problem("hydra.sweep.subdir", text, "leave it out")
 
 
 def _interpolations(node: Any, key: str) -> Iterator[Problem]:
@@ -96,7 +99,7 @@ def _interpolations(node: Any, key: str) -> Iterator[Problem]:
             continue
         is_listed = allowlist.is_in(full_key, allowlist.user_allowlist())
         if not is_listed and not full_key.startswith(_CHECKED):  # checked as a whole, including interpolations
-            yield Mistake(full_key, "a value without interpolations", repr(text), "Write the value itself.")
+            yield Problem(full_key, f"{KEY} must not contain an interpolation: {text!r}", "write the value itself")
 
 
 def _strings(node: Any, key: str, omitted: Collection[str] = ()) -> Iterator[tuple[str, str]]:
@@ -125,17 +128,17 @@ def check_hydra_node(hydra: DictConfig) -> Iterator[Problem]:
     """Yield an error for each setting below `hydra` that can run code or that a run cannot have."""
     yield from code(hydra)
     if hydra.job.get("chdir"):
-        fix = "Leave it out: relative paths are read from the directory where the command starts."
-        yield Mistake("hydra.job.chdir", "false", repr(hydra.job.chdir), fix)
+        hint = "leave it out: relative paths start at the directory where the command runs"
+        yield invalid_value("hydra.job.chdir", "false", display_value(hydra.job.chdir), hint)
     yield from _secrets(OmegaConf.to_container(hydra, resolve=False), "hydra")
     if getattr(hydra.mode, "name", hydra.mode) == "MULTIRUN":  # a string in the config that a rank reads
-        yield Mistake("hydra.mode", "RUN", "MULTIRUN", "Leave it out: -m runs a sweep.")
+        yield Problem("hydra.mode", f"{KEY}=MULTIRUN is not supported", "run a sweep with -m")
     if not isinstance(hydra.verbose, bool | str | ListConfig):
-        yield Mistake(
-            "hydra.verbose", "true, false, or names of loggers", repr(hydra.verbose), "Set hydra.verbose=true."
-        )
+        requirement, hint = "true, false, or names of loggers", f"set {KEY}=true"
+        yield invalid_value("hydra.verbose", requirement, display_value(hydra.verbose), hint)
     if (folder := hydra.output_subdir) != ".hydra":
-        yield Mistake("hydra.output_subdir", "'.hydra', where `hydratune resume` looks", repr(folder), "Leave it out.")
+        text = f"{KEY} is managed by hydratune and must be '.hydra', not {display_value(folder)}"
+        yield Problem("hydra.output_subdir", text, "leave it out")
 
 
 def _secrets(node: Any, key: str) -> Iterator[Problem]:
@@ -145,8 +148,7 @@ def _secrets(node: Any, key: str) -> Iterator[Problem]:
     """
     for full_key, text in _strings(node, key, _OF_THE_COMMAND):
         if has_literal_secret(text):
-            fix = "Leave the secret out: Hydra writes this value to a file."
-            yield Mistake(full_key, "a value without secrets", "one with a secret", fix)
+            yield Problem(full_key, f"{KEY} contains a secret, and Hydra writes it to a file", "leave the secret out")
 
 
 def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
@@ -160,38 +162,45 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
         is_typed: Whether the user set it on the command line.
     """
     key = f"hydra.{name}"
-    expected, fix = "a directory that can be created", f"Set {key} to another place."
+    hint = f"set {KEY}={_PLACES[name]}/my_name"
     try:
         text = str(OmegaConf.select(hydra, name))
         path = Path(text).resolve()
         existing_parent = next(folder for folder in (path, *path.parents) if folder.exists())
     except (OmegaConfBaseException, OSError, ValueError) as error:
-        yield Mistake(key, expected, one_line(error), fix)
+        yield Problem(key, f"{KEY} is not a usable path: {one_line(error, 200)}", hint)
         return
-    if not text or path == Path.cwd():
-        yield Mistake(key, "a directory for this run alone", f"{text!r}, the working directory", fix)
-    elif has_literal_secret(text):
-        yield Mistake(key, "a directory without secrets in its name", "one with a secret of the environment", fix)
-    elif not str(path).isprintable():  # a line break would be another line of Slurm's script
-        yield Mistake(key, "a directory without control characters in its path", repr(str(path)), fix)
-    elif "${" in text:  # an escaped interpolation, which Hydra would resolve in the directory that it receives
-        yield Mistake(key, "a directory without ${", repr(text), fix)
-    elif not existing_parent.is_dir():
-        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(existing_parent)!r} is a file", fix)
-    elif not os.access(existing_parent, os.W_OK):
-        yield Mistake(key, expected, f"{text!r}, where {os.path.relpath(existing_parent)!r} is not writable", fix)
+    if problem := _unusable(text, path, existing_parent):
+        yield Problem(key, problem, hint)
     results_directory = Path(_PLACES[name]).resolve()
     if not is_typed and (path == results_directory or not path.is_relative_to(results_directory)):
-        fix = f"To use it, set it on the command line: '{key}={text}'."
-        yield Mistake(key, f"a directory below {_PLACES[name]}/", f"{text!r}, from a config file", fix)
+        problem = f"{KEY} is set in a config file to {text!r}, which is not below {_PLACES[name]}/"
+        yield Problem(key, problem, f"to use it, type {setting(KEY, text)}")
+
+
+def _unusable(text: str, path: Path, existing_parent: Path) -> str | None:
+    """Return the text of the error if a directory cannot hold results, else None."""
+    if not text or path == Path.cwd():
+        return f"{KEY} must be a directory of its own, not the working directory ({text!r})"
+    if has_literal_secret(text):
+        return f"{KEY} contains a secret of the environment"
+    if not str(path).isprintable():  # a line break would be another line of Slurm's script
+        return f"the path of {KEY} contains control characters: {str(path)!r}"
+    if "${" in text:  # an escaped interpolation, which Hydra would resolve in the directory that it receives
+        return f"{KEY} must not contain '${{': {text!r}"
+    if not existing_parent.is_dir():
+        return f"{KEY} cannot be created: {text!r} ({os.path.relpath(existing_parent)!r} is a file)"
+    if not os.access(existing_parent, os.W_OK):
+        return f"{KEY} cannot be created: {text!r} ({os.path.relpath(existing_parent)!r} is not writable)"
+    return None
 
 
 def result_links() -> Iterator[Problem]:
     """Yield an error for each directory for results that is a link out of this project that the user does not trust."""
     for folder in servers.RESULTS:
         if target := trust.untrusted_link(folder):
-            expected = "a directory in this project, or a link that you trust"
-            yield Mistake(folder, expected, f"a link to {target!r}", "If it is yours, run `hydratune trust`.")
+            hint = "if the link is yours, run `hydratune trust`"
+            yield Problem(folder, f"{folder} is a link to {target!r}, which is outside this project", hint)
 
 
 def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = None) -> Iterator[Problem]:
@@ -206,8 +215,8 @@ def store(uri: str | None, key: str, is_typed: bool, directory: Path | None = No
     if is_typed or uri is None:
         return
     if servers.stored_problem(uri, directory or Path(servers.RESULTS[0]), key):
-        fix = f"To use it, set it on the command line: {key}={uri}."
-        yield Mistake(key, f"a file below {' or '.join(servers.RESULTS)}", f"{uri!r}, from a config file", fix)
+        text = f"{KEY} is set in a config file to {uri!r}, which is not below {' or '.join(servers.RESULTS)}"
+        yield Problem(key, text, f"to use it, type {setting(KEY, uri)}")
 
 
 def stores(cfg: DictConfig, typed: Iterable[str], directory: Path | None = None) -> Iterator[Problem]:
@@ -236,14 +245,15 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
             name.startswith("hub") and not plain.get("push_to_hub")
         )
         if not is_harmless and not allowlist.is_in(key, typed):
-            fix = f"To use it, set it on the command line: {key}={json.dumps(plain[name])}."
-            yield Mistake(key, "a value on the command line", f"{plain[name]!r}, from a file", fix)
+            value = json.dumps(plain[name])
+            text = f"{KEY}={value} sends data to others, so it must not be set in a config file"
+            yield Problem(key, text, f"to use it, type {shlex.quote(f'{KEY}={value}')}")
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
     variable = str(token).removeprefix("${oc.env:").removesuffix("}")
     if token and not is_secret_variable(variable) and not allowlist.is_in(_HUB_ACCOUNT, typed):
         # Someone else can write the text of other variables, e.g. the message of a commit, and so choose the account.
         text = f"{KEY} of a config file must read a variable whose name ends with TOKEN, not {variable}"
-        yield Problem(_HUB_ACCOUNT, text, f"to use it, set it on the command line: '{_HUB_ACCOUNT}={token}'")
+        yield Problem(_HUB_ACCOUNT, text, f"to use it, type '{KEY}={token}'")
 
 
 def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _READ) -> Iterator[Problem]:
@@ -264,8 +274,8 @@ def data_files(cfg: DictConfig, typed: Iterable[str], nodes: Iterable[str] = _RE
         if is_symbol or key.startswith(_NO_FILES) or allowlist.is_in(key, typed):
             continue
         if not all(any(path.is_relative_to(folder) for folder in allowed_folders) for path in _read_paths(value)):
-            fix = f"If you trust the run, set it on the command line: {key}={value}."
-            yield Mistake(key, "a path inside the current directory, or one that is typed", repr(value), fix)
+            text = f"{KEY} leads out of the working directory: {value!r}"
+            yield Problem(key, text, f"if you trust the run, type {setting(KEY, value)}")
 
 
 def restrict_images(typed: Iterable[str]) -> None:
@@ -337,8 +347,8 @@ def ray_address(hydra: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
     if address in (None, "local") or RAY_ADDRESS in allowlist.user_allowlist():
         return
     if not allowlist.is_in(RAY_ADDRESS, typed):
-        fix = f"Type {RAY_ADDRESS}={address}, or set RAY_ADDRESS in the environment."
-        yield Mistake(RAY_ADDRESS, "an address on the command line or in RAY_ADDRESS", "one from a config file", fix)
+        hint = f"if you trust the cluster, type {setting(KEY, str(address))}, or export RAY_ADDRESS"
+        yield Problem(RAY_ADDRESS, f"{KEY} must not be set in a config file ({str(address)!r})", hint)
 
 
 def search_path(values: Iterable[Any], shipped: str) -> Iterator[Problem]:
@@ -346,15 +356,16 @@ def search_path(values: Iterable[Any], shipped: str) -> Iterator[Problem]:
     for value in values:
         package, folder = str(value).removeprefix("pkg://"), str(value).removeprefix("file://")
         if "${" in str(value) and not str(value).startswith("file://"):  # it may resolve to the name of a package
-            fix = f"Write the folder itself, or file://{value}."
-            yield Mistake("hydra.searchpath", "folders without interpolations", repr(value), fix)
+            text = f"{KEY} must not contain an interpolation: {value!r}"
+            yield Problem("hydra.searchpath", text, f"write the directory itself, or file://{value}")
             continue
         if value and package == str(value) and "${" not in folder and not Path(folder).is_dir():
-            yield Mistake("hydra.searchpath", "folders that exist", repr(value), f"Paths are relative to {Path.cwd()}.")
+            text = f"{KEY} names a directory that does not exist: {value!r} (working directory: {Path.cwd()})"
+            yield Problem("hydra.searchpath", text)
         if package == str(value) or package == shipped or package in allowlist.user_allowlist():
             continue
-        fix = f"Name a folder, file://DIR, or list {package} under [tool.hydratune] allow or in {allowlist.VARIABLE}."
-        yield Mistake("hydra.searchpath", f"folders, or pkg://{shipped}", repr(value), fix)
+        text = f"{KEY} names a package that is not on the allow-list: {value!r}"
+        yield Problem("hydra.searchpath", text, allowlist.how_to_allow(package))
 
 
 def _given(node: Any, key: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 
 # Keys of a node with a `_target_` that are not arguments.
 RESERVED = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -53,5 +53,4 @@ def _built(value: Any, key: str) -> Any:
 
 def refusal(key: str, target: str, error: Exception) -> ConfigError:
     """Return the error for a target at `key` that rejects its arguments."""
-    fix = f"Change the arguments below {key}."
-    return ConfigError(Mistake(key, f"arguments that {target} takes", one_line(error), fix))
+    return ConfigError(Problem(key, f"{target} rejects the arguments in {KEY}: {one_line(error, 300)}"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake, Problem, nearest, one_of
+from hydratune.utils.errors import KEY, Problem, did_you_mean, display_value, invalid_value, join_or
 
 _KEY = "hydra.launcher"
 
@@ -68,18 +68,18 @@ def _amounts(value: Any) -> bool:
 
 
 Check = Callable[[Any], bool]
-_EXPECTED: dict[Check, str] = {
-    _count: "a whole number from 0",
-    _integer: "a whole number",
-    _number: "a number from 0",
+_REQUIREMENTS: dict[Check, str] = {
+    _count: "an integer of at least 0",
+    _integer: "an integer",
+    _number: "a number of at least 0",
     _boolean: "true or false",
-    _text: "text on one line without interpolations",
-    _label: "letters, digits, and any of ._:+-",
-    _job_name: "letters, digits, and any of ._:+-",
-    _batches: "a whole number, all, auto, or N*n_jobs",
+    _text: "one line of text without interpolations",
+    _label: "a word of letters, digits, and any of ._:+-",
+    _job_name: "a word of letters, digits, and any of ._:+-",
+    _batches: "an integer, all, auto, or N*n_jobs",
     _size: "a size such as 10M",
-    _loopback: "an address of this machine, since whoever reaches it can run code",
-    _amounts: "names with numbers",
+    _loopback: "an address of this machine, because whoever reaches it can run code",
+    _amounts: "a mapping of names to numbers",
 }
 _JOBLIB: dict[str, Check] = {
     "n_jobs": _integer,
@@ -126,6 +126,13 @@ _SETTINGS: dict[str, dict[str, Check]] = {
     "SlurmLauncher": _SLURM,
     "RayLauncher": _RAY,
 }
+# Launcher class -> its option of the group hydra/launcher.
+_OPTIONS = {
+    "JoblibLauncher": "joblib",
+    "LocalLauncher": "submitit_local",
+    "SlurmLauncher": "submitit_slurm",
+    "RayLauncher": "ray",
+}
 # Settings of any launcher for commands and for the address of a cluster. `hydra_guard` checks them.
 _ELSEWHERE = ("additional_parameters", "setup", "ray.init.address", "ray.init.runtime_env")
 _FOLDERS = {"JoblibLauncher": "temp_folder", "LocalLauncher": "submitit_folder", "SlurmLauncher": "submitit_folder"}
@@ -139,7 +146,7 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
         sweep_directory: Resolved `hydra.sweep.dir`, which must contain the launchers' folders; None if unknown.
     """
     if not isinstance(launcher, Mapping):
-        yield Mistake(_KEY, "keys with values", repr(launcher), "Choose an option: hydra/launcher=joblib.")
+        yield invalid_value(_KEY, "a mapping", display_value(launcher), "choose an option: hydra/launcher=joblib")
         return
     name = str(launcher.get("_target_")).rpartition(".")[2]
     if name not in _SETTINGS:  # its class is not on the allow-list
@@ -153,10 +160,17 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
         if key == folder:
             yield from _folder(full_key, str(value), sweep_directory)
         elif key not in settings:
-            fix = f"Did you mean {_KEY}.{close}?" if (close := nearest(key, settings)) else "Leave it out."
-            yield Mistake(full_key, one_of(settings) if settings else "no settings", "another one", fix)
+            hint = did_you_mean(key, settings, suggest_launcher(full_key), "setting", f"{_KEY}.")
+            yield Problem(full_key, f"{KEY} is not a setting of {name}", hint)
         elif not settings[key](value):
-            yield Mistake(full_key, _EXPECTED[settings[key]], repr(value), f"Change {full_key}, or leave it out.")
+            yield invalid_value(full_key, _REQUIREMENTS[settings[key]], display_value(value))
+
+
+def suggest_launcher(full_key: str) -> str:
+    """Return a hint that names the launchers with a setting; empty if there is none."""
+    key = full_key.removeprefix(f"{_KEY}.")
+    overrides = [f"hydra/launcher={_OPTIONS[name]}" for name, settings in _SETTINGS.items() if key in settings]
+    return f"choose its launcher: {join_or(overrides)}" if overrides else ""
 
 
 def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Problem]:
@@ -166,10 +180,9 @@ def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Probl
         value = f"{sweep_directory or '.'}/{value.removeprefix(default)}"
     parent_directory = Path(sweep_directory or ".").resolve()
     if "${" in value or "\0" in value or not Path(value).resolve().is_relative_to(parent_directory):
-        yield Mistake(key, "a folder below hydra.sweep.dir", repr(value), "Leave it out.")
+        yield invalid_value(key, "a directory below hydra.sweep.dir", repr(value))
     elif not str(path := Path(value).resolve()).isprintable():
-        fix = "Rename the directory, or leave the key out."
-        yield Mistake(key, "a path without control characters", repr(str(path)), fix)
+        yield Problem(key, f"the path of {KEY} contains control characters: {str(path)!r}", "rename the directory")
 
 
 def _flat(node: Mapping[Any, Any], leaves: set[str], prefix: str = "") -> Iterator[tuple[str, Any]]:

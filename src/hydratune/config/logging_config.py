@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import Mistake, Problem, one_of
+from hydratune.utils.errors import KEY, Problem, did_you_mean, display_value, invalid_value, one_of
 
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -37,7 +37,8 @@ def problems(node: Any, key: str) -> Iterator[Problem]:
         return
     for name in _root_handlers(node):
         if name not in handlers:
-            yield Mistake(f"{key}.root.handlers", one_of(handlers), repr(name), f"Leave out {name}.")
+            text = f"unknown handler {name!r} in {KEY}"
+            yield Problem(f"{key}.root.handlers", text, did_you_mean(name, map(str, handlers), kind="handler"))
     for name, handler in handlers.items():
         if isinstance(handler, Mapping) and ("filename" in handler or handler.get("class") == "logging.FileHandler"):
             yield from _log_file(handler, node.get("formatters"), f"{key}.handlers.{name}")
@@ -52,26 +53,26 @@ def _values(node: Any, key: str) -> Iterator[Problem]:
         for name, value in node.items():
             yield from _named(str(name), value, f"{key}.{name}")
     elif isinstance(node, str) and "${" in node:
-        yield Mistake(key, "a value without interpolations", repr(node), "Write the value itself.")
+        yield Problem(key, f"{KEY} must not contain an interpolation: {node!r}", "write the value itself")
     elif isinstance(node, str) and node.startswith(("ext://", "cfg://")) and node not in _STREAMS:
-        yield Mistake(key, one_of(_STREAMS), repr(node), f"Set {key}={_STREAMS[0]}.")
+        yield invalid_value(key, one_of(_STREAMS), repr(node))
 
 
 def _named(name: str, value: Any, key: str) -> Iterator[Problem]:
     if name in ("()", "class") and value not in (*_CLASSES, *allowlist.user_allowlist()):
-        yield Mistake(key, one_of(_CLASSES), repr(value), "Leave it out.")
+        yield invalid_value(key, one_of(_CLASSES), display_value(value))
     elif name == ".":
-        yield Mistake(key, "no attributes of handlers", repr(value), "Leave it out.")
+        yield Problem(key, f"{KEY} must not set attributes: {value!r}")
     elif name == "filename":
         if not _FILE.fullmatch(str(value)):
-            fix = f"Set {key}='${{hydra.runtime.output_dir}}/NAME.log'."
-            yield Mistake(key, "a file NAME.log in the run's directory", repr(value), fix)
+            hint = f"set {KEY}='${{hydra.runtime.output_dir}}/NAME.log'"
+            yield invalid_value(key, "a .log file in the run directory", display_value(value), hint)
     elif name == "version" and value != 1:
-        yield Mistake(key, "1", repr(value), "Leave it out.")
+        yield invalid_value(key, "1", display_value(value))
     elif name == "level" and value not in logging.getLevelNamesMapping() and not isinstance(value, int):
-        yield Mistake(key, one_of(_LEVELS), repr(value), f"Set {key}=INFO.")
+        yield invalid_value(key, one_of(_LEVELS), display_value(value))
     elif (name in _SECTIONS and not isinstance(value, Mapping | None)) or (name == "handlers" and value is None):
-        yield Mistake(key, "keys with values", repr(value), "Leave it out.")
+        yield invalid_value(key, "a mapping", display_value(value))
     else:
         yield from _values(value, key)
 
@@ -80,11 +81,12 @@ def _log_file(handler: Mapping[str, Any], formatters: Any, key: str) -> Iterator
     """Yield an error for each setting that lets a file hold anything but log lines."""
     for name in handler:
         if name not in _FILE_KEYS and f"{key}.{name}" not in allowlist.user_allowlist():
-            yield Mistake(f"{key}.{name}", one_of(_FILE_KEYS), repr(name), "Leave it out.")
+            yield Problem(f"{key}.{name}", f"{KEY} is not a setting of a log file: use {one_of(_FILE_KEYS)}")
     formatter = formatters.get(handler.get("formatter")) if isinstance(formatters, Mapping) else None
     if not isinstance(formatter, Mapping) or {*formatter} != {"format"} or formatter["format"] not in _FORMATS:
-        fix = f"Name a formatter whose only key is format: {_FORMATS[0]!r}."
-        yield Mistake(f"{key}.formatter", "a format of hydratune or Hydra for a file", repr(formatter), fix)
+        requirement = "a formatter with the format of hydratune or Hydra alone, because it writes to a file"
+        hint = f"name a formatter whose only key is format: {_FORMATS[0]!r}"
+        yield invalid_value(f"{key}.formatter", requirement, display_value(formatter), hint)
 
 
 def _root_handlers(node: Mapping[str, Any]) -> list[Any]:

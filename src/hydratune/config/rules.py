@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import KEY, Problem, display_value, invalid_value
 from hydratune.utils.provenance import has_literal_secret
 
 # Argument of TrainingArguments -> its lowest valid value. Upstream checks few of them, and late.
@@ -32,39 +32,40 @@ LOWEST = {
     "save_total_limit": 1,
     "weight_decay": 0,
 }
-# Rejected argument -> (valid value with the reason, fix). Each of them silently loses or spoils work.
+# Rejected argument -> (reason, hint). Each of them silently loses or spoils work.
 REFUSED = {
     "auto_find_batch_size": (
-        "false, since it begins again with weights that are half trained",
-        "Leave it out: hardware.auto_micro_batch=true finds what fits before training.",
+        "it restarts with partly trained parameters",
+        "use hardware.auto_micro_batch=true, which finds the micro-batch size before training",
     ),
     "bf16_full_eval": (
-        "false, since it rounds the weights that the run saves",
-        "Leave it out: hardware.precision=bf16 evaluates in bf16 too.",
+        "it rounds the parameters that the run saves",
+        "use hardware.precision=bf16, which also evaluates in bf16",
     ),
     "deepspeed": (
-        "null, since its checkpoints are pickles and its config says where files are written",
-        "Set hardware=fsdp, which splits the weights among GPUs too.",
+        "its checkpoints are pickles, and its config says where files are written",
+        "use hardware=fsdp, which also shards the model across GPUs",
     ),
     "enable_jit_checkpoint": (
-        "false, since it saves before the step is finished",
-        "Leave it out: a signal ends a run after its step and a checkpoint.",
+        "it saves before the step is complete",
+        "leave it out: on a signal, a run completes its step and saves a checkpoint",
     ),
     "fp16_full_eval": (
-        "false, since it rounds the weights that the run saves",
-        "Leave it out: hardware.precision=fp16 evaluates in fp16 too.",
+        "it rounds the parameters that the run saves",
+        "use hardware.precision=fp16, which also evaluates in fp16",
     ),
     "ignore_data_skip": (
-        "false, since a run that goes on would see rows twice",
-        "Leave it out: going on takes seconds.",
+        "a resumed run would train on rows twice",
+        "leave it out: to skip the rows takes seconds",
     ),
     "trackio_space_id": (
-        "null, since trackio sends the user's token of the Hub to that Space",
-        "Leave it out.",
+        "trackio sends your Hub token to that Space",
+        "leave it out",
     ),
     "resume_from_checkpoint": (
-        "nothing, since a run goes on from its own checkpoints",
-        "Run `hydratune resume RUN`, or set model.pretrained_model_name_or_path to its weights.",
+        "a run resumes from its own checkpoints",
+        "resume it with `hydratune resume RUN`\n"
+        "for a new run with its parameters, set model.pretrained_model_name_or_path=DIR",
     ),
 }
 _ABOVE_ZERO = ("eval_steps", "logging_steps", "num_train_epochs", "save_steps")
@@ -89,40 +90,40 @@ def bounds(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
 def _out_of_bounds(plain: Mapping[str, Any]) -> Iterator[Problem]:
     name, seed = plain.get("name"), plain.get("seed")
     if not isinstance(name, str) or not name or "/" in name or not name.isprintable():
-        yield Mistake("name", "text on one line without a slash", repr(name), "It names a folder: set name=my_run.")
+        yield invalid_value("name", "one line of text without slashes", display_value(name), f"set {KEY}=my_run")
     if isinstance(seed, int) and not 0 <= seed < SEEDS:
-        yield Mistake("seed", f"a whole number from 0 to {SEEDS - 1}", repr(seed), "Set seed=42.")
+        yield invalid_value("seed", f"an integer from 0 to {SEEDS - 1}", seed)
     if plain.get("resume") not in (None, "auto"):
-        fix = "A run that you can name goes on with: hydratune resume RUN."
-        yield Mistake("resume", "auto or null", repr(plain["resume"]), fix)
+        hint = "to resume a particular run, use `hydratune resume RUN`"
+        yield invalid_value("resume", "auto or null", display_value(plain["resume"]), hint)
     if (partial := select(plain, "trainer._partial_")) is not True:
-        fix = "Set trainer._partial_=true."
-        yield Mistake("trainer._partial_", "true, since the run completes the Trainer", repr(partial), fix)
+        yield invalid_value("trainer._partial_", "true", display_value(partial), f"set {KEY}=true")
     for key, lowest in LOWEST.items():
         value = select(plain, f"trainer.args.{key}")
         strict = key in _ABOVE_ZERO
         if isinstance(value, int | float) and (value <= lowest if strict else value < lowest):
-            expected = f"a number above {lowest}" if strict else f"a number from {lowest}"
-            yield Mistake(f"trainer.args.{key}", expected, repr(value), "Raise it.")
+            requirement = f"greater than {lowest}" if strict else f"at least {lowest}"
+            yield invalid_value(f"trainer.args.{key}", requirement, value)
         elif key in _BELOW_ONE and isinstance(value, int | float) and value >= 1:
-            yield Mistake(f"trainer.args.{key}", "a number from 0 to below 1", repr(value), "Lower it.")
+            yield invalid_value(f"trainer.args.{key}", "less than 1", value)
     if isinstance(workers := select(plain, "trainer.args.dataloader_num_workers"), int) and workers > _MOST_WORKERS:
-        expected = f"a number to {_MOST_WORKERS}"
-        yield Mistake("trainer.args.dataloader_num_workers", expected, repr(workers), "Lower it.")
+        yield invalid_value("trainer.args.dataloader_num_workers", f"at most {_MOST_WORKERS}", workers)
     steps = select(plain, "trainer.args.max_steps")
     if isinstance(steps, int) and (steps < -1 or steps == 0):
-        expected = "a number of steps, or -1 for those of num_train_epochs"
-        yield Mistake("trainer.args.max_steps", expected, repr(steps), "Set trainer.args.max_steps=-1.")
+        requirement = "greater than 0, or -1 to train for num_train_epochs"
+        yield invalid_value("trainer.args.max_steps", requirement, steps)
 
 
 def refused_arguments(args: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield an error for each of `trainer.args` that no run may have, such as names of files with settings."""
-    for name, (expected, fix) in REFUSED.items():
+    for name, (reason, hint) in REFUSED.items():
         if args.get(name):
-            yield Mistake(f"trainer.args.{name}", expected, repr(args[name]), fix)
+            text = f"{KEY}={display_value(args[name])} is not supported: {reason}"
+            yield Problem(f"trainer.args.{name}", text, hint)
     if isinstance(args.get("accelerator_config"), str):
-        fix = "Write the settings themselves: trainer.args.accelerator_config={split_batches: true}."
-        yield Mistake("trainer.args.accelerator_config", "settings, not a file", repr(args["accelerator_config"]), fix)
+        hint = f"write the settings themselves: '{KEY}={{split_batches: true}}'"
+        file = repr(args["accelerator_config"])
+        yield invalid_value("trainer.args.accelerator_config", "a mapping", f"a file ({file})", hint)
 
 
 def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
@@ -131,56 +132,80 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     if not isinstance(args, dict):
         return
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
+    yield from refused_arguments(args)
+    yield from _trainer(plain, args)
+    yield from _best_checkpoint(plain, args)
+    yield from _sending(args)
+
+
+def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the errors of arguments that do not fit the Trainer, the hardware, the task, or the dataset."""
     is_our_trainer = str(select(plain, "trainer._target_")).startswith("hydratune.")
     if is_our_trainer and str(args.get("_target_")).endswith(".TrainingArguments"):
-        fix = "Leave it out, or set trainer._target_=transformers.Trainer ~trainer.on_nan ~trainer.max_skipped."
-        expected = "transformers.Seq2SeqTrainingArguments, which adds generation"
-        yield Mistake("trainer.args._target_", expected, repr(args["_target_"]), fix)
-    yield from refused_arguments(args)
+        hint = "leave it out, or use trainer._target_=transformers.Trainer ~trainer.on_nan ~trainer.max_skipped"
+        requirement = "transformers.Seq2SeqTrainingArguments with this Trainer"
+        yield invalid_value("trainer.args._target_", requirement, repr(args["_target_"]), hint)
     if select(plain, "hardware.eval_precision") and select(plain, "hardware.fsdp_config"):
-        expected = "null with hardware.fsdp_config, which casts weights itself"
-        yield Mistake("hardware.eval_precision", expected, "'fp32'", "Leave it out, or set hardware.precision=fp32.")
-    eval_strategy, save_strategy = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
-    if args.get("load_best_model_at_end") and eval_strategy != save_strategy and save_strategy != "best":
-        fix = f"Set trainer.args.save_strategy={eval_strategy}, or load_best_model_at_end=false."
-        if eval_strategy == "no":
-            fix = f"Set trainer.args.eval_strategy={save_strategy}, or load_best_model_at_end=false."
-        expected = f"eval_strategy ({eval_strategy!r}), so that the best checkpoint can be kept"
-        yield Mistake("trainer.args.save_strategy", expected, repr(save_strategy), fix)
-    elif args.get("load_best_model_at_end") and eval_strategy == save_strategy == "steps":
-        eval_steps, save_steps = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
-        if isinstance(eval_steps, int) and isinstance(save_steps, int) and save_steps % eval_steps:
-            expected = f"a multiple of eval_steps ({eval_steps}), so that the best checkpoint can be kept"
-            fix = f"Set trainer.args.save_steps={eval_steps}."
-            yield Mistake("trainer.args.save_steps", expected, repr(save_steps), fix)
+        value = display_value(select(plain, "hardware.eval_precision"))
+        text = f"{KEY}={value} does not work with hardware.fsdp_config, because FSDP casts the parameters itself"
+        yield Problem("hardware.eval_precision", text, "leave it out, or set hardware.precision=fp32")
     if args.get("predict_with_generate") is False and str(select(plain, "task._target_")).endswith(".Seq2Seq"):
-        expected = "true, since the task scores what is generated"
-        yield Mistake("trainer.args.predict_with_generate", expected, "false", "Leave it out.")
+        text = f"{KEY} must be true, because the task scores generated text"
+        yield Problem("trainer.args.predict_with_generate", text, "leave it out")
     dataset = select(plain, "dataset")
     sources = [dataset, *(select(plain, "dataset.sources") or {}).values()]
     if (
         any(isinstance(node, dict) and node.get("streaming") is True for node in sources)
         and not (args.get("max_steps") or 0) > 0
     ):
-        fix = "Set trainer.args.max_steps=10000."
-        yield Mistake("trainer.args.max_steps", "a number of steps, since a stream has no end", "none", fix)
+        text = f"{KEY} is required with streaming, where the number of rows is unknown"
+        yield Problem("trainer.args.max_steps", text, f"set {KEY}=10000")
+
+
+def _best_checkpoint(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the errors of settings without which the best checkpoint is not found."""
+    eval_strategy, save_strategy = args.get("eval_strategy", "no"), args.get("save_strategy", "steps")
+    if args.get("load_best_model_at_end") and eval_strategy != save_strategy and save_strategy != "best":
+        hint = f"set {KEY}={eval_strategy}"
+        if eval_strategy == "no":
+            hint = f"set trainer.args.eval_strategy={save_strategy}"
+        text = (
+            f"save_strategy ({save_strategy!r}) must match eval_strategy ({eval_strategy!r}) "
+            "when load_best_model_at_end=true"
+        )
+        hint += ", or trainer.args.load_best_model_at_end=false"
+        yield Problem("trainer.args.save_strategy", text, hint)
+    elif args.get("load_best_model_at_end") and eval_strategy == save_strategy == "steps":
+        eval_steps, save_steps = args.get("eval_steps") or args.get("logging_steps", 500), args.get("save_steps", 500)
+        if isinstance(eval_steps, int) and isinstance(save_steps, int) and save_steps % eval_steps:
+            text = (
+                f"save_steps ({save_steps}) must be a multiple of eval_steps ({eval_steps}) "
+                "when load_best_model_at_end=true"
+            )
+            yield Problem("trainer.args.save_steps", text, f"set {KEY}={eval_steps}")
     callbacks = select(plain, "trainer.callbacks")
     for name, callback in callbacks.items() if isinstance(callbacks, dict) else ():
         target = str(callback.get("_target_", "")) if isinstance(callback, dict) else ""
         if target.endswith("EarlyStoppingCallback") and not args.get("load_best_model_at_end"):
-            got, fix = "load_best_model_at_end=false", "Set trainer.args.load_best_model_at_end=true."
-            yield Mistake(f"trainer.callbacks.{name}", "a best checkpoint to compare with", got, fix)
-    if has_literal_secret(str(args.get("hub_model_id"))):
-        fix = "Set trainer.args.hub_model_id=YOU/NAME."
-        yield Mistake("trainer.args.hub_model_id", "the name of a repository", "a secret of the environment", fix)
-    if args.get("push_to_hub") and not args.get("hub_model_id"):
-        fix = "Set trainer.args.hub_model_id=YOU/NAME."
-        yield Mistake("trainer.args.hub_model_id", "the name of a repository to push to", "none", fix)
+            text = "early stopping requires load_best_model_at_end=true"
+            yield Problem(f"trainer.callbacks.{name}", text, "set trainer.args.load_best_model_at_end=true")
     objective, best_metric = plain.get("objective"), args.get("metric_for_best_model", plain.get("objective"))
     if best_metric != objective:
-        fix = f"Set objective={best_metric}." if best_metric else "Leave it at ${objective}."
-        yield Mistake("trainer.args.metric_for_best_model", f"the objective {objective!r}", repr(best_metric), fix)
+        text = f"metric_for_best_model ({display_value(best_metric)}) must match objective ({display_value(objective)})"
+        metric = f"eval_{str(best_metric).removeprefix('eval_')}"
+        hint = "leave it out" + (f", and set objective={metric}" if best_metric else "")
+        yield Problem("trainer.args.metric_for_best_model", text, hint)
+
+
+def _sending(args: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the errors of arguments that send the model or metrics to others."""
+    if has_literal_secret(str(args.get("hub_model_id"))):
+        text = f"{KEY} contains a secret of the environment"
+        yield Problem("trainer.args.hub_model_id", text, f"set {KEY}=USER/NAME")
+    if args.get("push_to_hub") and not args.get("hub_model_id"):
+        text = f"{KEY} is required when push_to_hub=true"
+        yield Problem("trainer.args.hub_model_id", text, f"set {KEY}=USER/NAME")
     reporters = args.get("report_to") or []
     if "mlflow" in ([reporters] if isinstance(reporters, str) else reporters):
-        fix = "Set trainer.args.report_to=none; the group `tracking` records runs in MLflow."
-        yield Mistake("trainer.args.report_to", "a tracker other than mlflow", "'mlflow'", fix)
+        text = f"{KEY}=mlflow is not supported, because tracking=mlflow already records the run"
+        yield Problem("trainer.args.report_to", text, "leave out mlflow")

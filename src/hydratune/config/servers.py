@@ -24,7 +24,7 @@ from urllib.parse import quote, urlsplit
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import KEY, Problem
 from hydratune.utils.files import PRIVATE_FOLDER, expand_home, user_file, write_json
 from hydratune.utils.provenance import redact
 
@@ -82,8 +82,10 @@ def problem(uri: str, key: str) -> Problem | None:
     server = _server(uri)
     if server is None or server in _confirmed():
         return None
-    fix = "Type the address as tracking.uri=..., sweep.storage=... or --uri ..., which also confirms it for later."
-    return Mistake(key, "a server that you have named yourself", server or "a server that is not clear", fix)
+    if server == _UNCLEAR:
+        return Problem(key, f"the address in {KEY} does not clearly name a server", "write it as SCHEME://HOST:PORT")
+    hint = "type the address once to confirm it: tracking.uri=..., sweep.storage=..., or --uri ..."
+    return Problem(key, f"{KEY} names a server that you have not confirmed: {server}", hint)
 
 
 def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
@@ -105,8 +107,8 @@ def stored_problem(uri: str, directory: Path, key: str) -> Problem | None:
     allowed_folders = [stored_directory, *(project / name for project in projects for name in RESULTS)]
     if is_confirmed(uri) or any(path.is_relative_to(allowed_folder.resolve()) for allowed_folder in allowed_folders):
         return None
-    expected = f"a store below {', '.join(RESULTS)}, or {str(directory)!r}, or one that you have named yourself"
-    return Mistake(key, expected, repr(str(path)), f"If you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}.")
+    text = f"{KEY} names a database outside {', '.join(RESULTS)}, and {str(directory)!r}: {str(path)!r}"
+    return Problem(key, text, f"if you trust it, add --uri {shlex.quote(f'sqlite:///{path}')}")
 
 
 def is_confirmed(uri: str) -> bool:

@@ -1,4 +1,4 @@
-"""Signatures and annotations read from source text, so that checking a config imports nothing heavy.
+"""Signatures read from source text, so that checking a config imports nothing heavy.
 
 `inspect.signature(transformers.TrainingArguments)` costs three seconds of imports; parsing its file costs
 a hundredth of that. Parsing also resolves a name in a config before any of its code runs.
@@ -9,11 +9,9 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -92,14 +90,6 @@ def module_names(name: str) -> list[str]:
     """Return the public names that a module's source text binds; empty if it cannot be read."""
     module = _module(name) if name else None
     return [bound for bound in module.names if not bound.startswith("_")] if module else []
-
-
-def type_error(parameter: Parameter, value: Any) -> str | None:
-    """Return the type that `parameter` accepts; None if it accepts `value` or if its type is unknown."""
-    alternatives = list(_alternatives(parameter.annotation, parameter.module))
-    if any(alternative.accepts is None or alternative.accepts(value) for alternative in alternatives):
-        return None
-    return " or ".join(dict.fromkeys(alternative.name for alternative in alternatives))
 
 
 _EMPTY_BASES = ("ABC", "object")  # bases that take no arguments and have no fields
@@ -309,92 +299,3 @@ def _is_required(value: ast.expr | None) -> bool:
     if isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == "field":
         return not any(keyword.arg in ("default", "default_factory") for keyword in value.keywords)
     return value is None
-
-
-# --- annotations -----------------------------------------------------------------------------------------
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-_CHECKS: dict[str, Any] = {
-    "str": lambda v: isinstance(v, str),
-    "int": lambda v: isinstance(v, int) and not isinstance(v, bool),
-    "float": _is_number,
-    "bool": lambda v: isinstance(v, bool),
-    "None": lambda v: v is None,
-    "list": lambda v: isinstance(v, list),
-    "tuple": lambda v: isinstance(v, list),
-    "Sequence": lambda v: isinstance(v, list),
-    "dict": lambda v: isinstance(v, dict),
-    "Mapping": lambda v: isinstance(v, dict),
-}
-_SPOKEN = {"float": "a finite number", "int": "a whole number", "bool": "true or false", "None": "null", "str": "str"}
-
-
-class _Alternative(NamedTuple):
-    """One type of a union, as messages name it; `accepts` is None for a type that is unknown here."""
-
-    name: str
-    accepts: Callable[[Any], bool] | None
-    is_enum: bool = False
-
-
-def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternative]:
-    """Return each type of a union.
-
-    A `str` next to an enum is not an alternative: upstream writes `IntervalStrategy | str` and means the values
-    of the enum.
-    """
-    alternatives = list(_flatten(annotation, module))
-    has_enum = any(alternative.is_enum for alternative in alternatives)
-    return [alternative for alternative in alternatives if not (has_enum and alternative.name == "str")]
-
-
-def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        node = ast.parse(node.value, mode="eval").body
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        yield from _flatten(node.left, module)
-        yield from _flatten(node.right, module)
-        return
-    text = ast.unparse(node) if node is not None else "Any"
-    base = text.partition("[")[0].rpartition(".")[2]
-    arguments = _arguments(node)
-    if base in ("Union", "Optional"):
-        for argument in arguments:
-            yield from _flatten(argument, module)
-        if base == "Optional":
-            yield _Alternative("null", _CHECKS["None"])
-    elif base == "Literal":
-        yield _choice([a.value for a in arguments if isinstance(a, ast.Constant)])
-    elif base in _CHECKS:
-        yield _Alternative(_SPOKEN.get(base, f"a {base}"), _CHECKS[base])
-    else:
-        values = _enum_values(module, text)
-        yield _choice(values, is_enum=True) if values else _Alternative(text, None)
-
-
-def _arguments(node: ast.expr | None) -> list[ast.expr]:
-    if not isinstance(node, ast.Subscript):
-        return []
-    return list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
-
-
-def _choice(values: Sequence[Any], is_enum: bool = False) -> _Alternative:
-    # Since `True == 1`, the types are compared as well.
-    return _Alternative(
-        f"one of {list(values)}", lambda v: any(v == choice and type(v) is type(choice) for choice in values), is_enum
-    )
-
-
-def _enum_values(module: Module, name: str) -> list[Any]:
-    """Return the values of the string enum called `name` in `module`; empty if it is not an enum."""
-    definition = locate(f"{module.name}.{name}")
-    if definition is None or not isinstance(definition.node, ast.ClassDef):
-        return []
-    if not any("Enum" in ast.unparse(base) for base in definition.node.bases):
-        return []
-    constants = [stmt.value for stmt in definition.node.body if isinstance(stmt, ast.Assign)]
-    return [constant.value for constant in constants if isinstance(constant, ast.Constant)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hydratune.utils.errors import nearest
+from hydratune.utils.errors import MOST_OPTIONS, nearest, one_of
 
 # Short and other names of keys -> last part of the key that they mean.
 _KEYS = {
@@ -50,29 +51,39 @@ OPTIONS: dict[str, dict[str, str]] = {
     "tracking": dict.fromkeys(("off", "false", "null"), "none"),
     "adapter": dict.fromkeys(("peft", "low_rank"), "lora"),
 }
-# Group -> overrides that take the ID of a repository on the Hub.
+# Group -> overrides that take the ID of a repository on the Hub. IDs of datasets without an owner no longer load.
 _HUB = {
-    "model": "model=pretrained model.pretrained_model_name_or_path={}",
-    "dataset": "dataset=hub dataset.path={}",
+    "model": ("model=pretrained model.pretrained_model_name_or_path={}", "{}"),
+    "dataset": ("dataset=hub dataset.path={}", "OWNER/{}"),
 }
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 
 
-def suggest_option(group: str, choice: object, options: Iterable[str]) -> str:
-    """Return a hint for an option that a group does not have.
+def suggest_option(group: str, choice: object, options: Sequence[str], is_listed: bool = False) -> str:
+    """Return the hints for an option that a group does not have.
 
     >>> suggest_option("task", "ner", ["causal_lm", "token_classification"])
-    'Did you mean token_classification?'
-    >>> suggest_option("model", "gpt2", ["bert", "gpt_tiny"])
-    'For a model on the Hub, set model=pretrained model.pretrained_model_name_or_path=gpt2.'
+    'a similar option exists: task=token_classification'
+    >>> print(suggest_option("model", "gpt2", ["bert", "gpt_tiny"]))
+    for a model on the Hub, use model=pretrained model.pretrained_model_name_or_path=gpt2
+    choose 'bert' or 'gpt_tiny'
+
+    Args:
+        group: The config group.
+        choice: The unknown option.
+        options: The options of the group.
+        is_listed: Whether the group takes a list of options.
     """
-    options = list(options)
     alias = OPTIONS.get(group, {}).get(str(choice).lower())
     if match := alias if alias in options else nearest(choice, options):
-        return f"Did you mean {match}?"
-    if group in _HUB and _HUB_ID.fullmatch(str(choice)):
-        return f"For a {group} on the Hub, set {_HUB[group].format(choice)}."
-    return f"Run `hydratune configs {group}`."
+        return f"a similar option exists: {shlex.quote(f'{group}=[{match}]') if is_listed else f'{group}={match}'}"
+    command = f"hydratune configs {group}"
+    hints = [f"choose {one_of(options)}" if len(options) <= MOST_OPTIONS else f"list the options with `{command}`"]
+    if group in _HUB and isinstance(choice, str) and _HUB_ID.fullmatch(choice):
+        overrides, short_id = _HUB[group]
+        repo_id = choice if "/" in choice else short_id.format(choice)
+        hints = [f"for a {group} on the Hub, use {overrides.format(repo_id)}", *hints]
+    return "\n".join(hints)
 
 
 def suggest_key(key: str, config: Mapping[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hydratune.config.servers import RESULTS
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import PRIVATE_FOLDER, user_file, write_json
 
 FLAG = "--trust-project"  # trusts the list for one command, e.g. in CI
@@ -30,8 +30,9 @@ def main(arguments: Sequence[str]) -> int:
     path, names = _project()
     links = {folder: target for folder in RESULTS if (target := _target_outside(folder))}
     if not names and not links:
-        fix = f"Nothing needs to be trusted: {path} lists no code, and results are written to this directory."
-        raise ConfigError(Mistake(_PROJECT, "a list allow = [...] under [tool.hydratune]", "none", fix))
+        text = f"nothing to trust: {path} lists no code, and results are written to this directory"
+        hint = f'to allow a package, add allow = ["my_package"] under [tool.hydratune] in {_PROJECT}'
+        raise ConfigError(Problem(_PROJECT, text, hint))
     _store().parent.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
     trusted = {str(path): _digest(names)} if names else {}
     trusted |= {str(Path.cwd() / folder): _digest([str(target)]) for folder, target in links.items()}
@@ -90,12 +91,15 @@ def _project() -> tuple[Path, list[str]]:
         return path, []
     try:
         tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
-    except (OSError, ValueError) as error:
-        raise ConfigError(Mistake(_PROJECT, "a readable TOML file", str(error), f"Correct {path}.")) from error
+    except OSError as error:
+        raise ConfigError(Problem(_PROJECT, f"cannot read {path}: {error.strerror}")) from error
+    except ValueError as error:
+        raise ConfigError(Problem(_PROJECT, f"{path} is not valid TOML: {one_line(error, 200)}")) from error
     names = tools.get("hydratune", {}).get("allow", [])
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
-        fix = 'Write allow = ["my_package"].'
-        raise ConfigError(Mistake(f"{_PROJECT} [tool.hydratune] allow", "a list of packages", repr(names), fix))
+        text = f"allow under [tool.hydratune] must be a list of packages, not {names!r}"
+        hint = 'write allow = ["my_package"]'
+        raise ConfigError(Problem(f"{_PROJECT} [tool.hydratune] allow", text, hint, _PROJECT))
     return path, names
 
 

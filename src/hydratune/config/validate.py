@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -15,37 +15,51 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import allowlist, hydra_guard, instantiate
+from hydratune.config.annotations import choices, type_error
+from hydratune.config.compose_errors import unresolved
 from hydratune.config.composition import options, shipped_dir, without_hydra
 from hydratune.config.rules import agreement, bounds, refused_arguments, select
-from hydratune.config.signatures import Signature, signature, type_error
+from hydratune.config.secret_values import literal_secrets, resolved_secrets
+from hydratune.config.signatures import Parameter, Signature, signature
 from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, invalid_value, nearest, one_of
-from hydratune.utils.provenance import has_literal_secret, is_secret
+from hydratune.utils.errors import (
+    KEY,
+    ConfigError,
+    Problem,
+    did_you_mean,
+    display_value,
+    invalid_value,
+    nearest,
+    one_of,
+    setting,
+)
+from hydratune.utils.provenance import is_secret
 
 # The nodes that a run builds, each by its `_target_`.
 BUILT = ("dataset", "task", "model", "adapter", "trainer", "trainer.args", "hardware", "tracking", "sweep")
 # Nodes whose classes check more about their arguments than a signature tells.
 CHECKED = ("dataset", "task", "model", "adapter", "hardware", "tracking", "sweep")
-# An interpolation. In the user information of an address, the text next to the interpolation matches too.
-_INTERPOLATION = re.compile(r"(?<=://)[^/\s]*\$\{[^{}]*\}[^/\s]*(?=@)|\$\{[^{}]*\}")
-# Keys that may hold a secret of the environment, because it is masked wherever they are written. The name of a key is
-# not enough: `model.config.id2label.token` is a part of the model.
-_MASKED = ("tracking.uri", "tracking.tags.", "tracking.run_name", "sweep.storage", "trainer.args.hub_token", "vars.")
-_FROM_ENVIRONMENT = re.compile(r"\$\{oc\.env:\w+\}")
 RESERVED = (*instantiate.RESERVED, "_args_")  # Hydra's own keys of a node with a `_target_`
-# Key that the run decides, so that a config must not set it -> what to set instead.
+# Key that the run decides, so that a config must not set it -> the hint, which names what to set instead.
 DECIDED = {
-    "trainer.args.output_dir": "Set hydra.run.dir.",
-    "trainer.args.fsdp": "Set hardware=fsdp.",
-    "trainer.args.fsdp_config": "Set hardware=fsdp and hardware.fsdp_config.",
-    "trainer.model": "Set model.",
-    "trainer.train_dataset": "Set dataset.",
-    "trainer.eval_dataset": "Set dataset.",
-    "trainer.data_collator": "Set task.",
-    "trainer.compute_metrics": "Set task.metrics.",
-    "trainer.preprocess_logits_for_metrics": "Set task.metrics.",
-    "trainer.processing_class": "Set model.",
+    "trainer.args.output_dir": "use hydra.run.dir={}",
+    "trainer.args.fsdp": "use hardware=fsdp",
+    "trainer.args.fsdp_config": "use hardware=fsdp and hardware.fsdp_config",
+    "trainer.model": "use model=NAME",
+    "trainer.train_dataset": "use dataset=NAME",
+    "trainer.eval_dataset": "use dataset=NAME",
+    "trainer.data_collator": "use task=NAME",
+    "trainer.compute_metrics": "use task.metrics",
+    "trainer.preprocess_logits_for_metrics": "use task.metrics",
+    "trainer.processing_class": "use model=NAME",
+}
+# Required key -> example of its value. Other required keys have `VALUE`.
+_EXAMPLES = {
+    "dataset.files.train": "reviews.csv",
+    "dataset.path": "OWNER/NAME",
+    "model.model_type": "gpt2",
+    "model.pretrained_model_name_or_path": "google-bert/bert-base-uncased",
 }
 
 
@@ -61,9 +75,9 @@ def check_config(cfg: DictConfig) -> None:
         ConfigError: The config is invalid; it has all errors together.
     """
     run_cfg = without_hydra(cfg)
-    problems = [*_literal_secrets(run_cfg)]
+    problems = [*literal_secrets(run_cfg)]
     plain = _code(run_cfg, problems)
-    problems += _resolved_secrets(plain, {problem.key for problem in problems})
+    problems += resolved_secrets(plain, {problem.key for problem in problems})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         problems += hydra_guard.check_hydra_node(cfg.hydra)
         problems += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
@@ -86,7 +100,7 @@ def check_targets(cfg: DictConfig) -> None:
     plain = _code(cfg, problems)
     for key in ("name", "objective"):
         if not isinstance(plain.get(key), str):
-            problems.append(invalid_value(key, "text", repr(plain.get(key))))
+            problems.append(invalid_value(key, "a string", display_value(plain.get(key))))
     args = select(plain, "trainer.args")
     problems += refused_arguments(args) if isinstance(args, dict) else ()
     if problems:
@@ -99,9 +113,9 @@ def check_part(cfg: DictConfig, key: str) -> None:
     Raises:
         ConfigError: The node is invalid; it has all errors together.
     """
-    problems = [*_literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
+    problems = [*literal_secrets(OmegaConf.masked_copy(cfg, [key]))]
     plain = {key: _child(cfg, key, "", problems)}
-    problems += _resolved_secrets(plain, {problem.key for problem in problems})
+    problems += resolved_secrets(plain, {problem.key for problem in problems})
     problems += _targets(plain, "")
     problems += _own_checks(plain, {problem.key for problem in problems})
     if problems:
@@ -131,17 +145,6 @@ def _resolved(node: Any, key: str, problems: list[Problem]) -> Any:
 _ABSENT = object()  # placeholder for a value, so that its error is reported once
 
 
-def _unresolved(key: str, raw: str, error: OmegaConfBaseException) -> Problem:
-    package = re.search(r"\$\{package_path:(\w+)", raw)
-    if package and importlib.util.find_spec(package[1]) is None:
-        fix = "Install it; the demo's packages come with pip install 'hydratune[demo]'."
-        return Mistake(key, f"the package {package[1]} to be installed", "none", fix)
-    if variable := re.search(r"Environment variable '(.+)' not found", str(error)):
-        return Mistake(key, f"the environment variable {variable[1]}", "none", f"Run `export {variable[1]}=VALUE`.")
-    got = f"{raw!r}: {str(error).splitlines()[0].rstrip('.')}"
-    return Mistake(key, "an interpolation that resolves", got, "Correct the name inside.")
-
-
 def _at_source(problem: Problem, cfg: DictConfig) -> Problem:
     """Move an error to the key that the user sets if the value of its key is only `${that.key}`."""
     if is_secret(problem.key):  # its value must be `${oc.env:NAME}` itself
@@ -154,63 +157,24 @@ def _at_source(problem: Problem, cfg: DictConfig) -> Problem:
     source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
     if source is None or OmegaConf.select(cfg, source[1]) is None:
         return problem
-    fix = problem.fix.replace(problem.key, source[1])
-    return replace(problem, key=source[1], hint=problem.hint.replace(problem.key, source[1]), fix=fix)
+    return replace(problem, key=source[1])
 
 
 def _child(node: DictConfig | ListConfig, name: Any, parent: str, problems: list[Problem]) -> Any:
     key = f"{parent}.{name}".lstrip(".")
     if OmegaConf.is_missing(node, name):
-        problems.append(Mistake(key, "a value", "none", f"Set {key}=VALUE."))
+        problems.append(_required(key))
         return _ABSENT
     try:
         return _resolved(node[name], key, problems)
     except OmegaConfBaseException as error:
         raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index]
-        problems.append(_unresolved(key, str(raw), error))
+        problems.append(unresolved(key, str(raw), error))
         return _ABSENT
 
 
-def _literal_secrets(cfg: DictConfig) -> Iterator[Problem]:
-    """Yield an error for each secret that is written out; `${oc.env:NAME}` stays as it is in every file of a run.
-
-    A secret comes from the user's environment and from nowhere else. With someone else's token, a push would send the
-    model to them.
-    """
-    leaves = [*_leaves(OmegaConf.to_container(cfg, resolve=False))]
-    if has_literal_secret("\n".join(key for key, _ in leaves)):
-        for key in (key for key, _ in leaves if has_literal_secret(key)):
-            yield Mistake(key, "no secret in the name of a key", "one", "Rename the key.")
-    for key, value in leaves:
-        if not isinstance(value, str) or value == "???":
-            continue
-        written = _INTERPOLATION.sub("", value)
-        if (is_secret(key) and not _FROM_ENVIRONMENT.fullmatch(value)) or has_literal_secret(written):
-            fix = f"Put it into the environment and set {key}='${{oc.env:NAME}}'."
-            if key.endswith("hub_token"):
-                fix = "Run `hf auth login` or set HF_TOKEN in the environment."
-            yield Mistake(key, "no secret in a config", "one", fix)
-
-
-def _resolved_secrets(plain: Any, reported: Collection[str]) -> Iterator[Problem]:
-    """Yield an error for each value that holds a secret of the environment, except where a secret is expected.
-
-    Names of labels, runs, and experiments become parts of models, directories, and records, in which nothing is masked.
-    """
-    for key, value in _leaves(plain):
-        is_expected = key.startswith(_MASKED) or key in reported
-        if isinstance(value, str) and not is_expected and has_literal_secret(value):
-            fix = f"Leave the secret out: the value of {key} is written to files and sent to servers as it is."
-            yield Mistake(key, "a value without secrets", "one with a secret of the environment", fix)
-
-
-def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else None
-    if pairs is None:
-        yield key, node
-    else:
-        for name, value in pairs:
-            yield from _leaves(value, f"{key}.{name}".lstrip("."))
+def _required(key: str) -> Problem:
+    return Problem(key, f"{KEY} is required", f"set {KEY}={_EXAMPLES.get(key, 'VALUE')}")
 
 
 # --- keys ------------------------------------------------------------------------------------------------
@@ -230,13 +194,17 @@ def _top_level(plain: Mapping[str, Any]) -> Iterator[Problem]:
         if key not in valid_keys:
             others = {name: value for name, value in plain.items() if name in valid_keys}
             close = suggest_key(key, others) or nearest(key, valid_keys)
-            fix = f"Did you mean {close}?" if close else f"Put values of your own below vars: vars.{key}."
-            yield Mistake(key, one_of(valid_keys, "hydratune --cfg job"), repr(key), fix)
+            own_value = f"for values of your own, use vars.{key}=VALUE" if key.isidentifier() else ""
+            hint = f"a similar key exists: {close}" if close else own_value
+            text = f"unknown key {key!r}"
+            if "/" in key:
+                text, hint = f"unknown config group {key!r}", "list the groups with `hydratune configs`"
+            yield Problem(key, text, hint)
     for key in BUILT:
         node = select(plain, key)
         if not isinstance(node, dict) or "_target_" not in node:
-            fix = f"Choose an option: run `hydratune configs {key.partition('.')[0]}`."
-            yield Mistake(key, "a node with a _target_", repr(node), fix)
+            hint = f"list the options with `hydratune configs {key.partition('.')[0]}`"
+            yield invalid_value(key, "a mapping with a _target_", display_value(node), hint)
 
 
 # --- targets ---------------------------------------------------------------------------------------------
@@ -254,7 +222,7 @@ def _target(node: Mapping[str, Any], key: str) -> Iterator[Problem]:
         yield problem
         return
     if "_args_" in node:
-        yield Mistake(f"{key}._args_", "arguments by name", repr(node["_args_"]), "Name each argument.")
+        yield Problem(f"{key}._args_", f"{KEY} is not supported", "name each argument")
     if target_signature := signature(path):
         yield from _arguments(node, key, target_signature)
 
@@ -264,37 +232,48 @@ def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -
     for name, value in arguments.items():
         full_key = f"{key}.{name}"
         if full_key in DECIDED:
-            yield Mistake(full_key, "nothing, since the run decides it", repr(value), DECIDED[full_key])
+            hint = DECIDED[full_key].format(value) if isinstance(value, str) else DECIDED[full_key]
+            yield Problem(full_key, f"{KEY} is managed by hydratune", hint)
         elif full_key == "trainer.callbacks":  # by name, so that a config can add one and an override can drop one
             if not isinstance(value, dict) or not all(map(_is_node, value.values())):
-                fix = "Choose some: 'trainer/callbacks=[early_stopping]'."
-                yield Mistake(full_key, "callbacks by name, each with a _target_", repr(value), fix)
+                requirement = "a mapping of names to callbacks, each with a _target_"
+                hint = "choose callbacks: 'trainer/callbacks=[early_stopping]'"
+                yield invalid_value(full_key, requirement, display_value(value), hint)
         elif name in target_signature.parameters:
             skip = value is _ABSENT or _is_node(value)
-            if not skip and (expected_type := type_error(target_signature.parameters[name], value)):
-                yield Mistake(full_key, expected_type, repr(value), _suggest_fix(full_key, value, expected_type))
+            parameter = target_signature.parameters[name]
+            if not skip and (expected_type := type_error(parameter, value)):
+                yield invalid_value(full_key, expected_type, display_value(value), _value_hint(value, parameter))
         elif not target_signature.accepts_any:
-            close = suggest_argument(name, target_signature.parameters)
-            otherwise = f"Remove it with '~{full_key}', or see the arguments of {target_signature.path}."
-            fix = f"Did you mean {key}.{close}?" if close else otherwise
-            yield Mistake(full_key, f"an argument of {node['_target_']}", repr(name), fix)
+            yield _unknown_argument(key, name, target_signature, str(node["_target_"]))
     if not node.get("_partial_"):
         for name, parameter in target_signature.parameters.items():
             if parameter.required and name not in arguments and not name.startswith("*"):
-                yield Mistake(f"{key}.{name}", "a value", "none", f"Set {key}.{name}=VALUE.")
+                yield _required(f"{key}.{name}")
+
+
+def _unknown_argument(key: str, name: str, target_signature: Signature, target: str) -> Problem:
+    text = f"{KEY} is not an argument of {target}"
+    if key == "trainer.args":
+        text = f"unknown training argument {name!r}"
+    hint = f"see the arguments of {target_signature.path}\nif a config file sets it, delete it with '~{KEY}'"
+    if close := suggest_argument(name, target_signature.parameters):
+        hint = f"a similar argument exists: {key}.{close}"
+    return Problem(f"{key}.{name}", text, hint)
 
 
 def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _suggest_fix(key: str, value: Any, expected_type: str) -> str:
-    if isinstance(value, str) and expected_type.startswith("one of"):
-        close = nearest(value, expected_type.removeprefix("one of ").strip("[]").replace("'", "").split(", "))
-        return f"Did you mean {key}={close}?" if close else f"Set {key} to one of them."
-    if expected_type == "str" and not isinstance(value, dict | list) and value is not None:
-        return f"Quote it: '{key}=\"{value}\"'."
-    return f"Set {key} to {expected_type}."
+def _value_hint(value: Any, parameter: Parameter) -> str:
+    """Return the hint for a value of the wrong type: a similar choice, or quotes around a number that is a text."""
+    names = [choice for choice in choices(parameter) if isinstance(choice, str)]
+    if names and isinstance(value, str) and (close := nearest(value, names)):
+        return f"a similar value exists: {KEY}={close}"
+    if isinstance(value, int | float) and not names and type_error(parameter, str(value)) is None:
+        return f"to pass it as text, use {setting(KEY, str(value))}"
+    return ""
 
 
 # --- checks of our own objects ---------------------------------------------------------------------------
@@ -321,16 +300,15 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]
     if task is not None and dataset is not None:
         yield from _columns(dataset, task)
         if getattr(dataset, "streaming", False) and not task.streams:
-            fix = "Set dataset.streaming=false."
-            yield Mistake("dataset.streaming", f"false, since {type(task).__name__} needs all rows", "true", fix)
+            text = f"{KEY}=true is not supported for this task: {type(task).__name__} needs all rows"
+            yield Problem("dataset.streaming", text, f"set {KEY}=false")
     if (
         task is not None
         and "objective" not in blamed
         and (objective := plain.get("objective")) not in task.objectives()
     ):
-        options = task.objectives()
-        close = nearest(str(objective), options) or options[-1]
-        yield Mistake("objective", f"one of {options}", repr(objective), f"Set objective={close}.")
+        hint = did_you_mean(objective, task.objectives(), kind="objective", prefix="objective=")
+        yield invalid_value("objective", one_of(task.objectives()), display_value(objective), hint)
 
 
 def _columns(dataset: Any, task: Any) -> Iterator[Problem]:
@@ -345,12 +323,8 @@ def _columns(dataset: Any, task: Any) -> Iterator[Problem]:
     # Labels may be words, so tasks that read numbers come last.
     other_tasks.sort(key=lambda task: any(column.kind == "number" for column in task[1].values()))
     if fitting_tasks := [name for name, columns in other_tasks if not any(dataset.check_columns(columns))]:
-        fix = f"{column_problems[0].hint} Or set task={fitting_tasks[0]}, which reads such columns."
-        column_problems[0] = replace(
-            column_problems[0],
-            hint=fix,
-            fix=fix,
-        )
+        hints = (column_problems[0].hint, f"for a task that reads these columns, set task={fitting_tasks[0]}")
+        column_problems[0] = replace(column_problems[0], hint="\n".join(filter(None, hints)))
     yield from column_problems
 
 

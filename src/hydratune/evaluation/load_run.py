@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import composition
 from hydratune.config.allowlist import is_in
+from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
 from hydratune.config.instantiate import build
 from hydratune.config.signatures import signature
@@ -334,4 +335,4 @@ def overriding(overrides: Sequence[str], config_dir: Path | None = None) -> Iter
                 raise ConfigError(*problems)
             yield request
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(composition.compose_error(error)) from error
+        raise ConfigError(compose_error(error)) from error

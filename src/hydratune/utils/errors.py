@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
 import logging
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from hydratune.utils.provenance import redact
 
 log = logging.getLogger(__name__)
 
-_MOST_OPTIONS = 8  # in a message
+MOST_OPTIONS = 8  # in a message
 _LONG_ENOUGH = 5  # characters of a beginning, which would otherwise fit by chance
 _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads as other values without quotes
 
@@ -84,6 +85,11 @@ def invalid_value(key: str, requirement: str, value: object, hint: str = "", sou
 def Mistake(key: str, expected: str, got: str, fix: str) -> Problem:  # noqa: N802
     """Return an error in the old form, to be replaced."""
     return Problem(key, f"{KEY}: expected {expected}, got {got}", fix, "", expected, got, fix)
+
+
+def display_value(value: object) -> str:
+    """Return a value of a config as a user writes it: `null`, `true`, and `false` as in YAML, text in quotes."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 class ConfigError(ValueError):
@@ -191,7 +197,7 @@ def similar(kind: str, name: object, options: Iterable[str], otherwise: str = ""
     names = list(options)
     if close := nearest(name, names):
         return f"a similar {kind} exists: {prefix}{close}"
-    return otherwise or (f"available {kind}s: {', '.join(names)}" if 0 < len(names) <= _MOST_OPTIONS else "")
+    return otherwise or (f"available {kind}s: {', '.join(names)}" if 0 < len(names) <= MOST_OPTIONS else "")
 
 
 def setting(key: str, value: str) -> str:
@@ -227,9 +233,14 @@ def one_of(options: Iterable[Any], command: str | None = None) -> str:
         options: The valid values.
         command: Command that lists more than eight options; without it, the first eight are listed.
     """
-    listed = [repr(option) for option in sorted(options, key=str)]
-    if len(listed) > _MOST_OPTIONS:
-        first = ", ".join(listed[:_MOST_OPTIONS])
+    listed = [display_value(option) for option in sorted(options, key=str)]
+    if len(listed) > MOST_OPTIONS:
+        first = ", ".join(listed[:MOST_OPTIONS])
         return f"a name that `{command}` lists" if command else f"one of {first}, ... ({len(listed)} in total)"
-    comma = ", " if len(listed) > 2 else " "
-    return f"{', '.join(listed[:-1])}{comma}or {listed[-1]}" if len(listed) > 1 else "".join(listed)
+    return join_or(listed)
+
+
+def join_or(texts: Sequence[str]) -> str:
+    """Return texts as `a`, `a or b`, or `a, b, or c`."""
+    comma = ", " if len(texts) > 2 else " "
+    return f"{', '.join(texts[:-1])}{comma}or {texts[-1]}" if len(texts) > 1 else "".join(texts)
