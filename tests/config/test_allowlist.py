@@ -24,7 +24,9 @@ def test_error_of_a_shipped_target_is_none(target):
 @pytest.mark.parametrize("path", ["hydratune.data.raw.RawDataset", "hydratune.utils.files.write_text"])
 def test_error_of_an_unmarked_name(path):
     """Other code of hydratune may not be named."""
-    assert check_target(path, "x._target_").got == repr(path)
+    problem = check_target(path, "x._target_")
+    assert problem.key == "x._target_"
+    assert repr(path) in problem.text
 
 
 @pytest.mark.parametrize(
@@ -37,4 +39,4 @@ def test_error_of_an_unmarked_name(path):
 )
 def test_error_of_a_wrong_module_names_the_package(path, exported):
     """The hint is the package that exports the class, e.g. for the config of a run made by an earlier version."""
-    assert exported in check_target(path, "x._target_").fix
+    assert exported in check_target(path, "x._target_").hint

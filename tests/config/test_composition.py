@@ -54,18 +54,19 @@ def test_values_are_forced_and_choices_are_not():
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("override", "typed", "hint"),
     [
-        ("dataset=locl", "got 'locl'. Did you mean local?"),
-        ("model=minilm,brt", "got 'brt'. Did you mean bert?"),
-        ("trainer/callbacks=[early_stoping]", "got 'early_stoping'. Did you mean early_stopping?"),
-        ("task=zzz", "got 'zzz'. Run `hydratune configs task`."),
+        ("dataset=locl", "locl", "dataset=local"),
+        ("model=minilm,brt", "brt", "model=bert"),
+        ("trainer/callbacks=[early_stoping]", "early_stoping", "'trainer/callbacks=[early_stopping]'"),
+        ("task=zzz", "zzz", "`hydratune configs task`"),
     ],
 )
-def test_options_that_do_not_exist(override, message):
+def test_options_that_do_not_exist(override, typed, hint):
     """A mistyped option names the nearest one, in lists and sweeps too."""
     ((_, problem),) = inside(check_choices, override, "experiment=null")
-    assert str(problem).endswith(message)
+    assert repr(typed) in problem.text
+    assert problem.hint.endswith(hint)
 
 
 def test_jobs_of_a_multirun():

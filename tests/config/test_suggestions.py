@@ -13,7 +13,7 @@ def hints(*overrides):
     """Return the hints of the errors of some overrides."""
     request = Request(overrides)
     with composition.composer(request):
-        return [problem.fix for _, problem in check_choices(request)]
+        return [problem.hint for _, problem in check_choices(request)]
 
 
 def test_examples():
@@ -22,19 +22,35 @@ def test_examples():
 
 
 @pytest.mark.parametrize(
-    ("override", "option"),
+    ("override", "suggestion"),
     [
-        ("task=ner", "token_classification"),
-        ("task=sft", "supervised_fine_tuning"),
-        ("sweep=bayes", "tpe"),
-        ("hardware=cuda", "gpu"),
-        ("dataset=locl", "local"),
-        ("model=minilmm", "minilm"),
+        ("task=ner", "task=token_classification"),
+        ("task=sft", "task=supervised_fine_tuning"),
+        ("sweep=bayes", "sweep=tpe"),
+        ("hardware=cuda", "hardware=gpu"),
+        ("dataset=locl", "dataset=local"),
+        ("model=minilmm", "model=minilm"),
+        ("trainer/callbacks=[early_stoping]", "'trainer/callbacks=[early_stopping]'"),
     ],
 )
-def test_suggest_option_names_the_option(override, option):
+def test_suggest_option_names_the_option(override, suggestion):
     """Another name of an option comes first, then a similar spelling."""
-    assert hints(override) == [f"Did you mean {option}?"]
+    (hint,) = hints(override)
+    assert hint.endswith(f": {suggestion}")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("hardware=zzz", ["'auto'", "'fsdp'"]),
+        ("task=zzz", ["`hydratune configs task`"]),
+        ("task=null", ["configs task"]),
+    ],
+)
+def test_suggest_option_lists_the_options(override, words):
+    """A group has its options in the hint, or the command that lists more than eight."""
+    (hint,) = hints(override)
+    assert all(word in hint for word in words)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "roberta-base", "distilbert/distilbert-base-uncased"])
@@ -45,9 +61,9 @@ def test_suggest_option_takes_a_hub_model(name):
 
 
 def test_suggest_option_takes_a_hub_dataset():
-    """The same for a dataset."""
-    (hint,) = hints("dataset=imdb")
-    assert "dataset=hub dataset.path=imdb" in hint
+    """The same for a dataset, whose ID needs an owner."""
+    assert "dataset=hub dataset.path=OWNER/imdb" in hints("dataset=imdb")[0]
+    assert "dataset=hub dataset.path=nyu-mll/glue" in hints("dataset=nyu-mll/glue")[0]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +85,7 @@ def test_suggest_key_names_the_whole_key(compose, override, key):
 
     with pytest.raises(ConfigError) as caught:
         check_config(compose(override))
-    assert [problem.fix for problem in caught.value.problems] == [f"Did you mean {key}?"]
+    assert [problem.hint.rpartition(": ")[2] for problem in caught.value.problems] == [key]
 
 
 def test_suggest_key_names_the_rank_of_an_adapter(compose):
@@ -78,7 +94,7 @@ def test_suggest_key_names_the_rank_of_an_adapter(compose):
 
     with pytest.raises(ConfigError) as caught:
         check_config(compose("adapter=lora", "rank=4"))
-    assert [problem.fix for problem in caught.value.problems] == ["Did you mean adapter.config.r?"]
+    assert [problem.hint.rpartition(": ")[2] for problem in caught.value.problems] == ["adapter.config.r"]
 
 
 def test_suggest_key_makes_no_guess():

@@ -76,7 +76,7 @@ def _alternatives(annotation: ast.expr | None, module: Module) -> list[_Alternat
     """
     alternatives = list(_flatten(annotation, module))
     has_enum = any(alternative.is_enum for alternative in alternatives)
-    return [alternative for alternative in alternatives if not (has_enum and alternative.name == "str")]
+    return [alternative for alternative in alternatives if not (has_enum and alternative.name == _NAMES["str"])]
 
 
 def _flatten(node: ast.expr | None, module: Module) -> Iterator[_Alternative]:

@@ -25,6 +25,7 @@ from hydratune.config.suggestions import suggest_argument, suggest_key
 from hydratune.utils import hub
 from hydratune.utils.errors import (
     KEY,
+    MOST_OPTIONS,
     ConfigError,
     Problem,
     did_you_mean,
@@ -155,9 +156,13 @@ def _at_source(problem: Problem, cfg: DictConfig) -> Problem:
     except (OmegaConfBaseException, KeyError, TypeError, ValueError):
         return problem
     source = re.fullmatch(r"\$\{([\w.]+)\}", str(raw))
-    if source is None or OmegaConf.select(cfg, source[1]) is None:
+    if source is None:
         return problem
-    return replace(problem, key=source[1])
+    try:
+        is_set = OmegaConf.select(cfg, source[1]) is not None
+    except OmegaConfBaseException:  # the error is that of the source
+        is_set = True
+    return replace(problem, key=source[1]) if is_set else problem
 
 
 def _child(node: DictConfig | ListConfig, name: Any, parent: str, problems: list[Problem]) -> Any:
@@ -243,7 +248,9 @@ def _arguments(node: Mapping[str, Any], key: str, target_signature: Signature) -
             skip = value is _ABSENT or _is_node(value)
             parameter = target_signature.parameters[name]
             if not skip and (expected_type := type_error(parameter, value)):
-                yield invalid_value(full_key, expected_type, display_value(value), _value_hint(value, parameter))
+                yield invalid_value(
+                    full_key, expected_type, display_value(value), _value_hint(value, parameter, target_signature.path)
+                )
         elif not target_signature.accepts_any:
             yield _unknown_argument(key, name, target_signature, str(node["_target_"]))
     if not node.get("_partial_"):
@@ -256,7 +263,10 @@ def _unknown_argument(key: str, name: str, target_signature: Signature, target: 
     text = f"{KEY} is not an argument of {target}"
     if key == "trainer.args":
         text = f"unknown training argument {name!r}"
-    hint = f"see the arguments of {target_signature.path}\nif a config file sets it, delete it with '~{KEY}'"
+    hint = (
+        f"list the arguments with `python -m pydoc {target_signature.path}`\n"
+        f"if a config file sets it, delete it with '~{KEY}'"
+    )
     if close := suggest_argument(name, target_signature.parameters):
         hint = f"a similar argument exists: {key}.{close}"
     return Problem(f"{key}.{name}", text, hint)
@@ -266,11 +276,19 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, dict) and "_target_" in value
 
 
-def _value_hint(value: Any, parameter: Parameter) -> str:
-    """Return the hint for a value of the wrong type: a similar choice, or quotes around a number that is a text."""
+def _value_hint(value: Any, parameter: Parameter, path: str) -> str:
+    """Return the hint for a value of the wrong type: a similar choice, or quotes around a number that is a text.
+
+    Args:
+        value: The value.
+        parameter: The argument that does not accept it.
+        path: Dotted path of the target, whose documentation lists the choices.
+    """
     names = [choice for choice in choices(parameter) if isinstance(choice, str)]
     if names and isinstance(value, str) and (close := nearest(value, names)):
         return f"a similar value exists: {KEY}={close}"
+    if len(names) > MOST_OPTIONS:
+        return f"list the values with `python -m pydoc {path}`"
     if isinstance(value, int | float) and not names and type_error(parameter, str(value)) is None:
         return f"to pass it as text, use {setting(KEY, str(value))}"
     return ""
