@@ -95,7 +95,7 @@ def test_errors_end_with_2_and_leave_nothing(own_directory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["seed=1,2"], "seed: expected one value, got '1,2'\n  hint: add -m"),
+        (["seed=1,2"], "seed has several values: '1,2'\n  hint: add -m"),
         (["trian"], "trian: expected a name that `hydratune --help` lists, or KEY=VALUE, got 'trian'\n  hint: did you mean"),
         (["tracking.uri=sqlite:///."], "tracking.uri: expected the path of a database file, got the directory"),
         (["a=["], "a=[: expected an override in Hydra's grammar, got no viable alternative at input '['\n  hint: put"),

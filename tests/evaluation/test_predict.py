@@ -375,7 +375,7 @@ def test_few_rows_are_held(finished, own_directory, monkeypatch):
         ({"batch_size": 0}, "--batch-size: expected a number above 0, got 0. Leave it out."),
         ({"max_samples": 0}, "--max-samples: expected a number above 0, got 0. Leave it out."),
         ({"overrides": ["seed=3"]}, "seed: expected one of ['dataset.column_names', 'dataset.columns', "),
-        ({"overrides": ["dataset.columns.text=a,b"]}, "dataset.columns.text: expected one value, got 'a,b'."),
+        ({"overrides": ["dataset.columns.text=a,b"]}, "dataset.columns.text has several values: 'a,b'"),
         ({"overrides": ["dataset.columns.text=none"]}, "dataset.columns.text: expected a column of test.jsonl:"),
     ],
 )
@@ -401,8 +401,11 @@ def test_a_changed_config_runs_no_code(finished):
     text = config.read_text()
     assert "hydratune.training.Hardware" in text
     config.write_text(text.replace("hydratune.training.Hardware", "os.system"))
-    with pytest.raises(ConfigError, match=r"^hardware\._target_: expected code of one of"):
+    with pytest.raises(ConfigError) as caught:
         predict(PredictRequest(str(finished.directory), Path("test.jsonl")))
+    (problem,) = caught.value.problems
+    assert problem.key == "hardware._target_"
+    assert "'os.system'" in problem.text
 
 
 @pytest.mark.parametrize("way", ["pointer", "tag"])

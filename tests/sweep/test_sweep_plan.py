@@ -141,8 +141,9 @@ def test_no_secret_on_disk(tmp_path, monkeypatch):
     one = plan(f"{LR}=1e-5,3e-5", "sweep.storage=${oc.env:STORAGE}", f"hydra.sweep.dir={tmp_path}/s")
     write_plan(one)
     assert "hunter22" not in (tmp_path / "s" / PLAN).read_text()
-    with pytest.raises(ConfigError, match="no secret in a config"):
+    with pytest.raises(ConfigError) as caught:
         plan(f"{LR}=1e-5,3e-5", "sweep.storage=postgresql://me:hunter22@127.0.0.1/x")
+    assert [problem.key for problem in caught.value.problems] == ["sweep.storage"]
 
 
 def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import KEY, Problem, did_you_mean, display_value, invalid_value, join_or
+from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, join_or, similar
 
 _KEY = "hydra.launcher"
 
@@ -160,7 +160,7 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
         if key == folder:
             yield from _folder(full_key, str(value), sweep_directory)
         elif key not in settings:
-            hint = did_you_mean(key, settings, suggest_launcher(full_key), "setting", f"{_KEY}.")
+            hint = similar("setting", key, settings, suggest_launcher(full_key), f"{_KEY}.")
             yield Problem(full_key, f"{KEY} is not a setting of {name}", hint)
         elif not settings[key](value):
             yield invalid_value(full_key, _REQUIREMENTS[settings[key]], display_value(value))

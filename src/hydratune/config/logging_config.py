@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import KEY, Problem, did_you_mean, display_value, invalid_value, one_of
+from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, one_of, similar
 
 _CLASSES = ("logging.FileHandler", "logging.Formatter", "logging.NullHandler", "logging.StreamHandler")
 _STREAMS = ("ext://sys.stderr", "ext://sys.stdout")
@@ -38,7 +38,7 @@ def problems(node: Any, key: str) -> Iterator[Problem]:
     for name in _root_handlers(node):
         if name not in handlers:
             text = f"unknown handler {name!r} in {KEY}"
-            yield Problem(f"{key}.root.handlers", text, did_you_mean(name, map(str, handlers), kind="handler"))
+            yield Problem(f"{key}.root.handlers", text, similar("handler", name, map(str, handlers)))
     for name, handler in handlers.items():
         if isinstance(handler, Mapping) and ("filename" in handler or handler.get("class") == "logging.FileHandler"):
             yield from _log_file(handler, node.get("formatters"), f"{key}.handlers.{name}")

@@ -28,7 +28,6 @@ from hydratune.utils.errors import (
     MOST_OPTIONS,
     ConfigError,
     Problem,
-    did_you_mean,
     display_value,
     invalid_value,
     nearest,
@@ -325,7 +324,9 @@ def _own_checks(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]
         and "objective" not in blamed
         and (objective := plain.get("objective")) not in task.objectives()
     ):
-        hint = did_you_mean(objective, task.objectives(), kind="objective", prefix="objective=")
+        hint = ""
+        if close := nearest(objective, task.objectives()):
+            hint = f"a similar objective exists: objective={close}"
         yield invalid_value("objective", one_of(task.objectives()), display_value(objective), hint)
 
 
