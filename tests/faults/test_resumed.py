@@ -29,6 +29,10 @@ KINDS = {
     "workers": ["trainer.args.dataloader_num_workers=2", "trainer.args.train_sampling_strategy=random"],
     "workers, accumulation": ["hardware.dataloader_num_workers=2", "trainer.args.gradient_accumulation_steps=2"],
     "masked language model, workers": ["task=masked_lm", "objective=eval_loss", "hardware.dataloader_num_workers=2"],
+    "weighted focal loss": [
+        *["task.loss=focal", "task.class_weights=balanced", "trainer.args.label_smoothing_factor=0.1"],
+        "trainer.args.gradient_accumulation_steps=2",
+    ],
     "LoRA": ["adapter=lora", "adapter.config.lora_dropout=0.2", "hardware.dataloader_num_workers=2"],
     "NEFTune, Adafactor": ["trainer.args.neftune_noise_alpha=5", "trainer.args.optim=adafactor"],
     "cosine": ["trainer.args.lr_scheduler_type=cosine", "trainer.args.warmup_steps=5"],

@@ -19,6 +19,7 @@ LISTS = ("texts", "labels")  # kinds of columns that hold lists
 SHOWN = 10  # number of bad rows that a message shows; all are counted
 MISSING = ("n/a", "#n/a", "na", "nan", "null", "none", "?")  # common markers of a missing value
 COLUMN = "\ue001"  # stands for the name of the column in the text of a bad row
+ROW_WEIGHT = "weight"  # column of the weights of rows in the loss
 BRACKETS = "brackets"  # replaces a separator if cells are lists as JSON or Python writes them
 _SEPARATORS = (";", "|", ",", "/", " ")  # between elements of lists in cells, most likely first
 _LOOKED_AT = 1000  # number of cells that are searched for a separator

@@ -17,6 +17,7 @@ from hydratune.data.columns import (
     LISTS,
     MISSING,
     ONE_COLUMN,
+    ROW_WEIGHT,
     Column,
     column_hint,
     column_name,
@@ -184,7 +185,7 @@ class Source(Configurable, ABC):
 
     def _theirs(self, name: str) -> str | list[str] | None:
         """Return the data's name of a task's column; None if unset and another column has taken that name."""
-        is_taken = name in self.columns.values()
+        is_taken = name in self.columns.values() or name == ROW_WEIGHT  # `weight` may be any quantity of the data
         return self.columns.get(name, None if is_taken else name)
 
     def _needed(self, task_columns: Mapping[str, Column]) -> list[str]:
@@ -296,8 +297,7 @@ class Source(Configurable, ABC):
             label_names: Label names of all data of the run, if this is a part of it; None if this is all of it.
         """
         splits, streams = raw.splits, is_stream(raw.splits["train"])
-        names = label_names or self._label_names
-        drop = self.on_bad_rows == "skip"
+        names, drop = label_names or self._label_names, self.on_bad_rows == "skip"
         numbers = RowNumbers(splits) if "test" in splits or self.test_size else None
         self._dropped.before = drop_bad_rows(splits, raw, task, names, drop, self.unseen_labels)
         if streams:

@@ -32,8 +32,8 @@ from hydratune.evaluation.load_run import (
     started_here,
 )
 from hydratune.tasks.base import EvalSplit
-from hydratune.training.results import split_metrics
-from hydratune.training.setup import make_trainer, scorer
+from hydratune.training.results import BALANCED, split_metrics
+from hydratune.training.setup import make_trainer, scorer, use_task_loss
 from hydratune.utils import hub
 from hydratune.utils.errors import ConfigError, Mistake
 from hydratune.utils.logs import quiet_libraries
@@ -93,6 +93,7 @@ def evaluate(
     is_other = any(not is_in(key, _SAME_DATA) for key in _keys(overrides) if is_in(key, ("dataset",)))
     file_split = _one_file(cfg) if is_other else None
     evaluation_name = _checked_name(name or _name(cfg, file_split))
+    _use_balanced_weights(cfg, run)
     task = build_task(cfg)
     source = _source(cfg, task)
     hub.force_offline_if_unreachable(source.needs())
@@ -117,6 +118,7 @@ def evaluate(
             compute_metrics=scorer(task, test),
             preprocess_logits_for_metrics=task.reduce_logits,
         )
+        use_task_loss(trainer, data.loss)
         measured = trainer.predict(test.rows, metric_key_prefix="test").metrics
     dataset_config: Any = redact(OmegaConf.to_container(cfg.dataset))
     digest, metrics = content_hash(rows), split_metrics(measured, "test")
@@ -137,6 +139,13 @@ def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None)
     if problems:
         raise ConfigError(*problems)
     return cfg
+
+
+def _use_balanced_weights(cfg: DictConfig, run: FinishedRun) -> None:
+    """Replace `balanced` settings of the task by the weights that the run computed from its training labels."""
+    for name, weights in run.metrics.get(BALANCED, {}).items():
+        if cfg.task.get(name) == "balanced":
+            cfg.task[name] = {str(label): float(weight) for label, weight in weights.items()}
 
 
 def _one_file(cfg: DictConfig) -> str | None:

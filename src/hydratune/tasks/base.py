@@ -12,6 +12,7 @@ from hydratune.data.columns import BadRow, Column, bad_values, wrong_type
 from hydratune.data.label_names import LabelNames
 from hydratune.models.base import Network, max_positions
 from hydratune.tasks.labels import TRUE_NAMES
+from hydratune.tasks.losses import Loss, negative_weights
 from hydratune.tasks.metrics.metric import LOSS, PREDICTIONS, REFERENCES, RESERVED, SCORES, Metric, is_valid_name
 from hydratune.tasks.tokenize import Batch, encode_texts
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, similar
@@ -40,11 +41,13 @@ class EncodedData:
             `compute_metrics` and `predictions_with_labels`.
         head: Arguments of the model's config that depend on the data, e.g. `num_labels`.
         said: Sentences for the user, e.g. the number of truncated texts.
+        loss: Loss that the config chooses; None for that of the model.
     """
 
     splits: DatasetDict
     head: Mapping[str, Any]
     said: Sequence[str] = ()
+    loss: Loss | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +273,7 @@ class Task(Configurable, ABC):
             raise ConfigError(*errors)
         for name, kind, split, rows in columns:
             yield from bad_values(kind, split, name, rows)
+        yield from negative_weights(splits)
 
     def bad_inputs(self, rows: Dataset) -> Iterator[BadRow]:
         """Return every row that cannot be predicted for; `rows` have no target columns."""

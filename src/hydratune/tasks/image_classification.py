@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import COLUMN, BadRow, Column, preview
+from hydratune.data.columns import COLUMN, ROW_WEIGHT, BadRow, Column, preview
 from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
+from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
 from hydratune.tasks.single_label import SingleLabelTask
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.image_formats import is_allowed_image, restrict_image_formats
@@ -28,7 +29,11 @@ class ImageClassification(SingleLabelTask):
     auto_model: ClassVar[str] = "AutoModelForImageClassification"
     pipeline: ClassVar[str | None] = "image-classification"
     processor: ClassVar[str] = "image_processor"
-    columns: ClassVar[Mapping[str, Column]] = {"image": Column("any"), "label": Column("label", target=True)}
+    columns: ClassVar[Mapping[str, Column]] = {
+        "image": Column("any"),
+        "label": Column("label", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
+    }
     inputs: ClassVar[tuple[str, ...]] = ()  # no duplicates are detected, which would require decoding all images
 
     def images(self) -> list[str]:
@@ -64,7 +69,7 @@ class ImageClassification(SingleLabelTask):
             # `datasets` cannot add a column once an added one, such as labels that were renamed, is removed.
             images = with_true_names(_as_images(rows).add_column("labels", ids), rows, labels)
             prepared[split] = images.remove_columns("label")
-        return EncodedData(prepared, labels.head())
+        return EncodedData(prepared, labels.head(), loss=self.class_loss(splits, prepared, labels.names))
 
     def prepare_inputs(
         self,
@@ -157,5 +162,6 @@ class _Collator:
         mode: Literal["L", "RGB"] = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
         images = [eight_bit(row["image"], mode) for row in rows]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
-        labels = {"labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else {}
-        return {"pixel_values": pixels, **labels}
+        targets = {name: [row[name] for row in rows] for name in ("labels", ROW_WEIGHT) if name in rows[0]}
+        tensors = {name: torch.tensor(values) for name, values in (targets | row_weights(targets)).items()}
+        return {"pixel_values": pixels, **tensors}

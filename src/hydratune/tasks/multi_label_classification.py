@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import COLUMN, BadRow, Column, preview
+from hydratune.data.columns import COLUMN, ROW_WEIGHT, BadRow, Column, preview
 from hydratune.data.label_names import LabelNames
 from hydratune.data.streaming import is_stream
 from hydratune.models.base import Network
 from hydratune.tasks.base import EncodedData, EvalSplit, Task, column_values
 from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_labels, unknown_labels, with_true_names
+from hydratune.tasks.losses import WEIGHT_COLUMN, MultiLabelLossSettings, row_weights
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
 from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
 from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated
@@ -28,7 +29,7 @@ _NAME_INDICATORS = f"set {KEY}=[a,b] in the order of the indicators"
 
 
 @dataclass(kw_only=True)
-class MultiLabelClassification(Task):
+class MultiLabelClassification(MultiLabelLossSettings, Task):
     """Multi-label classification on columns `text`, optionally `text_pair`, and `labels`, a list that may be empty.
 
     Args:
@@ -44,6 +45,7 @@ class MultiLabelClassification(Task):
         "text": Column("text"),
         "text_pair": Column("text", required=False),
         "labels": Column("labels", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
     }
     known_metrics: ClassVar[tuple[Metric, ...]] = MULTI_LABEL
     metric_inputs: ClassVar[tuple[str, ...]] = (PREDICTIONS, REFERENCES, "label_names")
@@ -60,8 +62,9 @@ class MultiLabelClassification(Task):
     _count = 0  # number of labels, set when rows are prepared
 
     def check(self) -> Iterator[Problem]:
-        """Also yield an error if the threshold is not a probability."""
+        """Also yield errors of the loss, and an error if the threshold is not a probability."""
         yield from super().check()
+        yield from self.check_loss()
         if not 0 < self.threshold < 1:
             yield invalid_value("threshold", "between 0 and 1", self.threshold, f"set {KEY}=0.5")
 
@@ -122,7 +125,8 @@ class MultiLabelClassification(Task):
             labels = collect_labels(splits, label_names, "labels")
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return self.encode(batch, processor, max_length) | {"labels": [ids(values) for values in batch["labels"]]}
+            targets = {"labels": [ids(values) for values in batch["labels"]], **row_weights(batch)}
+            return self.encode(batch, processor, max_length) | targets
 
         def ids(values: list[Any]) -> list[int]:
             if self.label_format == "multi_hot":
@@ -141,10 +145,11 @@ class MultiLabelClassification(Task):
             rows = type(splits)(
                 {split: with_true_names(rows[split], splits[split], labels, "labels") for split in rows}
             )
-        return EncodedData(rows, labels.head() | {"problem_type": "multi_label_classification"}, messages)
+        head = labels.head() | {"problem_type": "multi_label_classification"}
+        return EncodedData(rows, head, messages, self.multi_label_loss(splits, rows, labels.names))
 
     def initialize(self, network: Network, data: EncodedData) -> None:
-        """Set the biases of a newly initialized head to the log odds of the labels in training.
+        """Set the biases of a newly initialized head to the log odds of the labels in training, times `pos_weight`.
 
         With biases of 0, every label would start at a probability of 0.5. The first steps would then train the whole
         model to predict no label, and MiniLM stays in that state.
@@ -158,6 +163,8 @@ class MultiLabelClassification(Task):
             counts = torch.bincount(torch.tensor([i for row in rows["labels"] for i in row]), minlength=self._count)
             with torch.no_grad():
                 biases[-1].copy_(torch.logit((counts + 1) / (len(rows) + 2)))
+                if data.loss and data.loss.label_weights:
+                    biases[-1].add_(torch.tensor(data.loss.label_weights).log())
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest row; `labels` (batch, labels) float32 of 0 and 1."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.columns import Column
+from hydratune.data.columns import ROW_WEIGHT, Column
 from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
+from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
 from hydratune.tasks.single_label import SingleLabelTask
 from hydratune.tasks.tokenize import encode_splits, say_truncated
 
@@ -26,6 +27,7 @@ class SequenceClassification(SingleLabelTask):
         "text": Column("text"),
         "text_pair": Column("text", required=False),
         "label": Column("label", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
     }
     streams: ClassVar[bool] = True
 
@@ -36,9 +38,11 @@ class SequenceClassification(SingleLabelTask):
         labels = collect_labels(splits, label_names)
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return self.encode(batch, processor, max_length) | {"labels": labels.encode(batch["label"])}
+            targets = {"labels": labels.encode(batch["label"]), **row_weights(batch)}
+            return self.encode(batch, processor, max_length) | targets
 
         key = {"task": "sequence_classification/2", "max_length": max_length, "labels": labels.names}
         encoded, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length)
         named_splits = {split: with_true_names(rows, splits[split], labels) for split, rows in encoded.items()}
-        return EncodedData(type(splits)(named_splits), labels.head(), messages)
+        loss = self.class_loss(splits, encoded, labels.names)
+        return EncodedData(type(splits)(named_splits), labels.head(), messages, loss)

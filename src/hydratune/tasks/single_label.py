@@ -10,6 +10,7 @@ from hydratune.data.columns import BadRow
 from hydratune.data.label_names import LabelNames
 from hydratune.tasks.base import EvalSplit, Task, column_values
 from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
+from hydratune.tasks.losses import ClassLossSettings
 from hydratune.tasks.metrics.classification import CLASSIFICATION, F1, MACRO_F1, OF_COUNTS
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, SCORES, Metric
 from hydratune.utils.errors import KEY, ConfigError, Problem
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class SingleLabelTask(Task):
+class SingleLabelTask(ClassLossSettings, Task):
     """Base class of tasks with a column `label`: a string, an ID, or a boolean."""
 
     known_metrics: ClassVar[tuple[Metric, ...]] = CLASSIFICATION
@@ -31,6 +32,11 @@ class SingleLabelTask(Task):
 
     metrics: list[str] | None = None
     objective: str = "eval_accuracy"
+
+    def check(self) -> Iterator[Problem]:
+        """Also yield errors of the loss."""
+        yield from super().check()
+        yield from self.check_loss()
 
     def metric_names(self, head: Mapping[str, Any] | None = None) -> list[str]:
         """Return the metrics that the config names; for null, all, with either `f1` (two labels) or `macro_f1`."""

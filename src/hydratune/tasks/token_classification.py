@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import BadRow, Column
+from hydratune.data.columns import ROW_WEIGHT, BadRow, Column
 from hydratune.data.label_names import LabelNames
 from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_values
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
+from hydratune.tasks.losses import WEIGHT_COLUMN, ClassLossSettings, row_weights
 from hydratune.tasks.metrics.metric import Metric, share
 from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value
@@ -36,7 +37,7 @@ _PREFIXES = {
 
 
 @dataclass(kw_only=True)
-class TokenClassification(Task):
+class TokenClassification(ClassLossSettings, Task):
     """Token classification on `tokens`, a list of words, and `labels`, one per word, e.g. `B-person`, `I-person`, `O`.
 
     The first subword of a word has its label. A sentence that is too long becomes several overlapping windows. Each
@@ -50,7 +51,11 @@ class TokenClassification(Task):
 
     auto_model: ClassVar[str] = "AutoModelForTokenClassification"
     pipeline: ClassVar[str | None] = "token-classification"
-    columns: ClassVar[Mapping[str, Column]] = {"tokens": Column("texts"), "labels": Column("labels", target=True)}
+    columns: ClassVar[Mapping[str, Column]] = {
+        "tokens": Column("texts"),
+        "labels": Column("labels", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
+    }
     inputs: ClassVar[tuple[str, ...]] = ("tokens",)
     needs_fast: ClassVar[bool] = True
     known_metrics: ClassVar[tuple[Metric, ...]] = (*map(share, _ENTITY_METRICS), share("accuracy"))
@@ -62,8 +67,9 @@ class TokenClassification(Task):
     per_type: bool = True
 
     def check(self) -> Iterator[Problem]:
-        """Also yield errors of sizes with which windows would not advance."""
+        """Also yield errors of the loss, and of sizes with which windows would not advance."""
         yield from super().check()
+        yield from self.check_loss()
         if self.max_length is not None and 0 < self.max_length < _SHORTEST:
             yield invalid_value("max_length", f"null or an integer of at least {_SHORTEST}", self.max_length)
         if self.stride < 0 or (self.max_length is not None and self.stride >= self.max_length - 2):
@@ -118,7 +124,8 @@ class TokenClassification(Task):
         def encode(batch: Batch) -> dict[str, Any]:
             encoded = self.encode(batch, processor, max_length)
             names = [[labels.name(value) for value in row] for row in batch["labels"]]
-            return encoded | _window_labels(encoded, [labels.encode(row) for row in batch["labels"]], names)
+            ids = [labels.encode(row) for row in batch["labels"]]
+            return encoded | _window_labels(encoded, ids, names, row_weights(batch))
 
         sizes = {"max_length": max_length, "stride": self.stride}
         key = {"task": "token_classification/3", "labels": labels.names, **sizes}
@@ -128,7 +135,7 @@ class TokenClassification(Task):
             for split, rows in encoded.items()
             if len(rows) != len(splits[split])
         ]
-        return EncodedData(encoded, labels.head(), messages)
+        return EncodedData(encoded, labels.head(), messages, self.class_loss(splits, encoded, labels.names))
 
     def _refuse_other_tags(self, names: Sequence[str]) -> None:
         """Raise ConfigError for tags that seqeval cannot read, if any metric is about entities."""
@@ -254,13 +261,17 @@ def _windows(
 
 
 def _window_labels(
-    windows: Mapping[str, list[Any]], ids: list[list[int]], names: list[list[str]]
-) -> dict[str, list[list[Any]]]:
+    windows: Mapping[str, list[Any]],
+    ids: list[list[int]],
+    names: list[list[str]],
+    weights: Mapping[str, list[float]],
+) -> dict[str, list[Any]]:
     """Return the label IDs of each window's tokens (`labels`), and the label names of a sentence at its first window.
 
-    The names (`word_labels`) include those of labels that the head does not have, whose tokens have no ID.
+    The names (`word_labels`) include those of labels that the head does not have, whose tokens have no ID. A window
+    also has the weights of its sentence.
     """
-    columns: dict[str, list[list[Any]]] = {"labels": [], "word_labels": []}
+    columns: dict[str, list[Any]] = {"labels": [], "word_labels": [], **{name: [] for name in weights}}
     sentence = -1
     for tokens, words, places, inputs in zip(
         *(windows[name] for name in ("tokens", "words", "places", "input_ids")), strict=True
@@ -271,4 +282,6 @@ def _window_labels(
             labels[place] = ids[sentence][word]
         columns["labels"].append(labels)
         columns["word_labels"].append(names[sentence] if tokens else [])
+        for name, values in weights.items():
+            columns[name].append(values[sentence])
     return columns

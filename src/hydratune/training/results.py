@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+BALANCED = "balanced_weights"  # the key of metrics.json for label weights that were computed from the training labels
 PRECISIONS = "precisions"  # the key of metrics.json for the precisions of training and evaluation
 BOOKKEEPING = ("runtime", "per_second", "model_preparation_time", "flos", "samples")  # suffixes of Trainer's own names
 

@@ -19,7 +19,7 @@ from hydratune.training.exact_resume import EXACT, exactness
 from hydratune.training.hardware.environment import is_rank
 from hydratune.training.job import Job, foreign_code, run_info
 from hydratune.training.push import TAG
-from hydratune.training.results import PRECISIONS, RunResult, split_metrics
+from hydratune.training.results import BALANCED, PRECISIONS, RunResult, split_metrics
 from hydratune.training.run_params import run_params, training_args
 from hydratune.training.setup import Setup, scorer, set_up
 from hydratune.utils import signals
@@ -47,9 +47,8 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
 
     log.info("exact: %s", exact := exactness(setup.trainer))
     dataset_infos = artifacts.dataset_infos(cfg, job, setup.data.splits)
-    params = run_params(
-        cfg, job, setup.trainer, dataset_infos, {"max_length": setup.data.max_length, **setup.precision}
-    )
+    decided = {"max_length": setup.data.max_length, **setup.precision, **setup.data.balanced_weights}
+    params = run_params(cfg, job, setup.trainer, dataset_infos, decided)
     tracking = build(cfg.tracking) if job.is_main_process else NoTracking()
     with tracking.start(run_info(cfg, job, params)) as run_log:
         if job.is_main_process:
@@ -60,7 +59,7 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
         metrics = {**_best_metrics(setup, cfg.objective, run_log), "eval_samples": _rows(dataset_infos, "validation")}
         if job.trial:  # a sweep reads no test data, and leaves scores but no weights
             if job.is_main_process:
-                write_json(job.directory / METRICS, {**metrics, PRECISIONS: setup.precision})
+                write_json(job.directory / METRICS, {**metrics, **_facts(setup)})
             return RunResult(metrics[cfg.objective], metrics, job.directory, run_log.link())
         test = _evaluate_test(setup, metrics, run_log)
         if test:
@@ -107,6 +106,12 @@ def _best_metrics(setup: Setup, objective: str, run_log: RunLog) -> dict[str, An
         (entry for entry in reversed(state.log_history) if "train_runtime" in entry), {}
     )
     return {**metrics, **{name: value for name, value in train_log.items() if name.startswith("train_")}}
+
+
+def _facts(setup: Setup) -> dict[str, Any]:
+    """Return the facts beside the metrics: the precisions, and the label weights that the data determined."""
+    balanced = setup.data.balanced_weights
+    return {PRECISIONS: setup.precision, **({BALANCED: balanced} if balanced else {})}
 
 
 def _rows(dataset_infos: Iterable[DatasetInfo], split: str) -> int | None:
@@ -160,7 +165,7 @@ def _record_results(
             )
             artifacts.predictions(job, setup.data.task, decoded, test[1], run_log)
     # The last file: a run that has it is finished.
-    write_json(job.directory / METRICS, {**metrics, PRECISIONS: setup.precision})
+    write_json(job.directory / METRICS, {**metrics, **_facts(setup)})
     run_log.artifact(job.directory / METRICS)
     with optional_record("model in MLflow"):
         run_log.model(replace(setup.model_info, step=metrics["step"], metrics=metrics))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hydratune.models.adapters import Adapter
     from hydratune.models.base import Model, Network
     from hydratune.tasks.base import EncodedData, Task
+    from hydratune.tasks.losses import Loss
     from hydratune.tracking.base import ModelInfo
     from hydratune.training.hardware.hardware import Hardware
 
@@ -68,6 +70,11 @@ class PreparedData:
     encoded: EncodedData
     dropped: DroppedRows
     test_positions: Sequence[int] | None
+
+    @property
+    def balanced_weights(self) -> Mapping[str, Mapping[str, float]]:
+        """Setting of the task -> label name -> weight, for `balanced` settings."""
+        return (self.encoded.loss.balanced if self.encoded.loss else None) or {}
 
 
 @dataclass(frozen=True)
@@ -168,8 +175,28 @@ def _trainer(
         preprocess_logits_for_metrics=task.reduce_logits,
         callbacks=[*callbacks, *task.callbacks(collator), *(job.trial.callbacks if job.trial else ())],
     )
+    use_task_loss(trainer, encoded.loss)
     _set_up_callbacks(trainer, job)
     return trainer
+
+
+def use_task_loss(trainer: Trainer, loss: Loss | None) -> None:
+    """Let a Trainer compute the loss of the task, unless it is that of the model.
+
+    Raises:
+        ConfigError: If the Trainer cannot, or if it has a loss function of the user.
+    """
+    from hydratune.training.trainer.accumulation import GradientAccumulationMixin
+
+    if loss is None or loss.is_upstreams(trainer.args.label_smoothing_factor):
+        return
+    if not isinstance(trainer, GradientAccumulationMixin):
+        text = f"{KEY} must be a Trainer of hydratune for task.loss=focal and for weights of labels or rows"
+        raise ConfigError(Problem("trainer._target_", text, "set trainer._target_=hydratune.training.Trainer"))
+    if trainer.compute_loss_func is not None:
+        text = f"{KEY} conflicts with task.loss=focal and with weights of labels or rows"
+        raise ConfigError(Problem("trainer.compute_loss_func", text, f"leave {KEY} out"))
+    trainer.loss = loss
 
 
 def load_checkpoint(cfg: DictConfig, task: Task, model: Model) -> Checkpoint:
@@ -281,7 +308,9 @@ def make_trainer(node: DictConfig, **runtime: Any) -> Trainer:
     names = [str(name) for name in node if name not in ("args", "callbacks")]
     partial = build(OmegaConf.masked_copy(node, names))
     try:
-        return partial(**runtime)
+        with warnings.catch_warnings():  # the loss of the task smooths these labels, see `use_task_loss`
+            warnings.filterwarnings("ignore", "Label smoothing is not compatible with multi-label", UserWarning)
+            return partial(**runtime)
     except (ImportError, ValueError) as error:
         raise refusal("trainer", node._target_, error) from error
 

@@ -11,6 +11,9 @@ from torch import nn
 from transformers import Seq2SeqTrainer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from hydratune.data.columns import ROW_WEIGHT
+from hydratune.tasks.losses import Loss
+
 Batch = Mapping[str, torch.Tensor]
 
 
@@ -26,7 +29,10 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
     averages over its own micro-batch and never receives the number.
     """
 
-    _whole: torch.Tensor | None = None  # labels or rows of the step, averaged over devices; None if not rescaled
+    loss: Loss | None = None  # loss of the task; None for the model's own loss, or upstream's label smoothing
+
+    # Labels or rows of the step, or their weights, averaged over devices; None if the loss is not rescaled.
+    _whole: torch.Tensor | None = None
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Any:
         return super()._get_num_items_in_batch(batch_samples, device) if self._is_upstreams else None
@@ -50,6 +56,8 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the loss; for a micro-batch in training, scaled by its share of the step."""
+        if self.loss is not None:
+            return self._task_loss(self.loss, model, inputs, *args, **kwargs)
         if self._whole is None or not model.training:
             return super().compute_loss(model, inputs, *args, **kwargs)
         num_items = self._counted(inputs)
@@ -59,8 +67,39 @@ class GradientAccumulationMixin(Seq2SeqTrainer):
         share = num_items / self._whole * self.current_gradient_accumulation_steps  # upstream divides by this number
         return super().compute_loss(model, inputs, *args, **kwargs) * share
 
+    def _task_loss(
+        self,
+        loss: Loss,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,  # noqa: ARG002 (it is None: the loss counts its items)
+    ) -> Any:
+        """Return the weighted mean loss of the task; for a micro-batch in training, its part of that of the step."""
+        outputs = model(**{name: value for name, value in inputs.items() if name not in ("labels", ROW_WEIGHT)})
+        logits = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        weighted_sum = loss.weighted_sum(logits, inputs, self.args.label_smoothing_factor)
+        if self._whole is None or not model.training:
+            total = loss.total_weight(inputs)
+        else:
+            total = self._whole / self.current_gradient_accumulation_steps  # upstream divides by this number
+        mean = weighted_sum / total.where(total > 0, 1)  # the sum over no weight is 0
+        return (mean, outputs) if return_outputs else mean
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """Add the weights of rows to the columns that are not dropped."""
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        if self.loss is not None and ROW_WEIGHT not in columns:
+            columns.append(ROW_WEIGHT)
+
     def _counted(self, batch: Batch) -> torch.Tensor | int:
-        """Count the items that the loss averages over: labels that are not ignored (-100), or rows."""
+        """Count the items that the loss averages over: labels that are not ignored (-100), or rows.
+
+        With a loss of the task, their weights are counted.
+        """
+        if self.loss is not None:
+            return self.loss.total_weight(batch)
         labels = batch.get("labels")
         if labels is None or labels.is_floating_point():
             return len(next(iter(batch.values())))
