@@ -87,7 +87,7 @@ def test_run_resumes_after_fault(run, disk, name):  # noqa: ARG001 (the disk of 
     (command,) = re.findall("resume with: (.*)", said)
     code, said, states = run(*shlex.split(command)[1:])
     assert (code, states) == (0, ["FINISHED"]), said
-    assert "exact: yes" in said
+    assert "resume: bit-exact" in said
     shutil.copytree("disk/run/model", "resumed")
     shutil.rmtree("disk/run")
     assert run()[0] == 0

@@ -247,7 +247,8 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     batch_args = {} if batch_size is None else {"per_device_eval_batch_size": batch_size}
     cfg = _for_evaluation(run.cfg)
     hardware = build(cfg.hardware)
-    args = training_arguments(cfg, task, hardware, output_dir, **_OVER, **batch_args)
+    bars = {} if sys.stderr.isatty() else {"disable_tqdm": True}
+    args = training_arguments(cfg, task, hardware, output_dir, **_OVER, **batch_args, **bars)
     hardware.log_summary()
     try:
         model = _network(run, folder, task)

@@ -136,9 +136,8 @@ class Adapter(NoAdapter):
         self.config.revision = network.commit
         trainable = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         kind = str(self.config.peft_type.value).lower()
-        log.info(
-            "adapter: %s, %.2fM of %.1fM weights are trained", kind, trainable / 1e6, adapted.num_parameters() / 1e6
-        )
+        millions = trainable / 1e6, adapted.num_parameters() / 1e6
+        log.info("adapter: %s, %.2fM of %.1fM parameters are trainable", kind, *millions)
         return adapted
 
     def save(self, module: Any, folder: Path) -> None:

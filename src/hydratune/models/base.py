@@ -140,11 +140,11 @@ class Model(Configurable, ABC):
         module, new = network.module, network.new
         frozen = freeze(module, self.freeze)
         log.info(
-            "model: %s, %.1fM weights%s%s",
+            "model: %s, %.1fM parameters%s%s",
             type(module).__name__,
             module.num_parameters() / 1e6,
-            f", {frozen / 1e6:.1f}M of them frozen" if frozen else "",
-            _said_new(new, module),
+            f", {frozen / 1e6:.1f}M frozen" if frozen else "",
+            _initialized(new, module),
         )
         return network
 
@@ -158,11 +158,11 @@ class Model(Configurable, ABC):
 _LISTED = 6  # maximum names of newly initialized parameters in a log line
 
 
-def _said_new(names: tuple[str, ...], module: PreTrainedModel) -> str:
+def _initialized(names: tuple[str, ...], module: PreTrainedModel) -> str:
     if len(names) == sum(1 for _ in module.parameters()):
-        return "; all new and untrained"
+        return "; all newly initialized"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"; new and untrained: {', '.join(names[:_LISTED])}{more}" if names else ""
+    return f"; newly initialized: {', '.join(names[:_LISTED])}{more}" if names else ""
 
 
 def freeze(module: PreTrainedModel, patterns: list[str]) -> int:

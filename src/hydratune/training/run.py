@@ -20,7 +20,7 @@ from hydratune.training.hardware.environment import is_rank
 from hydratune.training.job import Job, foreign_code, run_info
 from hydratune.training.push import TAG
 from hydratune.training.results import BALANCED, PRECISIONS, RunResult, split_metrics
-from hydratune.training.run_params import run_params, training_args
+from hydratune.training.run_params import run_params, schedule, training_args
 from hydratune.training.setup import Setup, scorer, set_up
 from hydratune.utils import signals
 from hydratune.utils.errors import SAVED, optional_record
@@ -45,7 +45,9 @@ def run(cfg: DictConfig, job: Job) -> RunResult:
     setup = set_up(cfg, job)
     from hydratune.training.trainer.fsdp import gather_weights
 
-    log.info("exact: %s", exact := exactness(setup.trainer))
+    log.info("batches: %s", schedule(setup.trainer))
+    exact = exactness(setup.trainer)
+    log.info("resume: %s", "bit-exact" if exact == "yes" else f"not bit-exact{exact.removeprefix('no')}")
     dataset_infos = artifacts.dataset_infos(cfg, job, setup.data.splits)
     decided = {"max_length": setup.data.max_length, **setup.precision, **setup.data.balanced_weights}
     params = run_params(cfg, job, setup.trainer, dataset_infos, decided)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,28 @@ def run_params(
     return {}
 
 
+def effective_batch_size(args: TrainingArguments) -> int:
+    """Return the number of rows per optimizer step, over all processes and accumulated batches."""
+    return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
+
+
+def schedule(trainer: Trainer) -> str:
+    """Return a line with the effective batch size and the number of optimizer steps."""
+    args, rows = trainer.args, trainer.train_dataset
+    factors = [f"{args.train_batch_size}"]
+    factors += [f"{args.gradient_accumulation_steps} accumulated"] if args.gradient_accumulation_steps > 1 else []
+    factors += [f"{args.world_size} processes"] if args.world_size > 1 else []
+    text = f"effective batch size {effective_batch_size(args):,}"
+    text += f" ({' x '.join(factors)})" if len(factors) > 1 else ""
+    if not hasattr(rows, "__len__"):
+        return f"{text}, {args.max_steps:,} steps on a stream"
+    per_batch = args.train_batch_size * args.world_size
+    batches = len(rows) // per_batch if args.dataloader_drop_last else math.ceil(len(rows) / per_batch)
+    per_epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    return f"{text}, {per_epoch:,} steps per epoch, {steps:,} steps"
+
+
 def param_name(key: str) -> str:
     """Return the param that records a key of the config, e.g. `learning_rate` for `trainer.args.learning_rate`."""
     return key.removeprefix("trainer.args.")
@@ -120,9 +143,9 @@ def _of_training(cfg: DictConfig, trainer: Trainer) -> Iterator[tuple[str, Any]]
             yield name, args[name]
     if args["seed"] != cfg.seed:
         yield "trainer.args.seed", args["seed"]
-    world_size = trainer.args.world_size
-    batch = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * world_size
-    yield from {"effective_batch_size": batch, "world_size": world_size, "device": trainer.args.device.type}.items()
+    yield "effective_batch_size", effective_batch_size(trainer.args)
+    yield "world_size", trainer.args.world_size
+    yield "device", trainer.args.device.type
 
 
 def _of_network(trainer: Trainer) -> dict[str, Any]:

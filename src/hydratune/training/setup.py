@@ -321,16 +321,16 @@ def scorer(task: Task, evaluated: EvalSplit) -> Callable[[EvalPrediction], dict[
 
 
 def _set_up_callbacks(trainer: Trainer, job: Job) -> None:
-    """Replace the stock progress bar with ours; a run of a sweep shows no bar and needs no weights at its end."""
+    """Replace the stock progress bar; a run of a sweep shows no progress and needs no weights at its end."""
     from transformers import PrinterCallback, ProgressCallback
 
-    from hydratune.training.trainer.callbacks import Progress
+    from hydratune.training.trainer.callbacks import progress_callback
     from hydratune.training.trainer.checkpointing import CheckpointingMixin
 
-    progress_callback = trainer.pop_callback(ProgressCallback)
+    stock_callback = trainer.pop_callback(ProgressCallback)
     if job.trial:
         trainer.pop_callback(PrinterCallback)
         if isinstance(trainer, CheckpointingMixin):
             trainer.leaves_weights = False
-    elif progress_callback:
-        trainer.add_callback(Progress)
+    elif stock_callback:
+        trainer.add_callback(progress_callback())

@@ -20,7 +20,7 @@ _STYLE = re.compile(r"\x1b\[[0-9;]*m")  # colors of a terminal
 
 
 def quiet_libraries() -> None:
-    """Send messages of transformers and datasets to the run's log, and hide transformers' bars for loading files."""
+    """Send messages of transformers and datasets to the run's log, and hide progress bars that nobody needs."""
     import datasets
     import transformers
 
@@ -28,6 +28,10 @@ def quiet_libraries() -> None:
     transformers.utils.logging.enable_propagation()
     transformers.utils.logging.disable_progress_bar()  # for loading and saving weights; the Trainer's bar stays
     datasets.utils.logging.enable_propagation()
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()  # in a file, each update of a bar would be a line
+    for name in ("mlflow.store.db.utils", "alembic.runtime.migration"):  # log that they create the tables of a store
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("httpx2").setLevel(logging.WARNING)  # logs a line for each request to the Hub
     logging.getLogger("datasets.packaged_modules").setLevel(logging.CRITICAL)  # our own error reports a broken file
 
@@ -38,6 +42,7 @@ def guard_output() -> None:
     This includes what libraries, warnings, threads, and finalizers print. Further lines of a log message are indented,
     so that no message looks like two records.
     """
+    logging.raiseExceptions = False  # a log file on a full disk must not print a traceback for each of its lines
     if sys.excepthook is not _print_guarded:  # once per process
         _guard_records()
     sys.excepthook = _print_guarded

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -102,14 +103,10 @@ class Progress(ProgressCallback):
         """Show the loss next to the bar, and evaluation metrics on a line above it."""
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
-        postfix = {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
-        if postfix:
-            self.training_bar.set_postfix(postfix)
-        scores = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
-        scores = {k: v for k, v in scores.items() if not k.endswith(("runtime", "per_second"))}
-        if scores:
-            line = "  ".join(f"{name} {value:.4f}" for name, value in islice(scores.items(), _SCORES))
-            self.training_bar.write(f"step {state.global_step}, epoch {state.epoch:.2f}:  {line}")
+        if values := _training_values(logs):
+            self.training_bar.set_postfix(values)
+        if scores := _scores(logs):
+            self.training_bar.write(f"step {state.global_step}, epoch {state.epoch:.2f}:  {scores}")
 
     def close(self) -> None:
         """Close bars that are still open, so that the next output begins on its own line."""
@@ -117,6 +114,43 @@ class Progress(ProgressCallback):
             if bar is not None:
                 bar.close()
         self.prediction_bar = self.training_bar = None
+
+
+class ProgressLines(TrainerCallback):
+    """One log line per `logging_steps` and per evaluation, for output that is not a terminal."""
+
+    def on_log(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """Log the loss and the learning rate, or the metrics of an evaluation."""
+        if not state.is_world_process_zero or not logs:
+            return
+        place = f"step {state.global_step}/{state.max_steps}, epoch {state.epoch or 0:.2f}"
+        if values := _training_values(logs):
+            log.info("%s:  %s", place, "  ".join(f"{name} {value}" for name, value in values.items()))
+        if scores := _scores(logs):
+            log.info("%s:  validation  %s", place, scores)
+
+
+def progress_callback() -> TrainerCallback:
+    """Return a progress bar on a terminal, and log lines elsewhere."""
+    return Progress() if sys.stderr.isatty() else ProgressLines()
+
+
+def _training_values(logs: Mapping[str, Any]) -> dict[str, str]:
+    return {name: f"{logs[name]:.4g}" for name in _SHOWN if name in logs}
+
+
+def _scores(logs: Mapping[str, Any]) -> str:
+    """Return the metrics of an evaluation on one line; empty for other logs."""
+    scores = {k.removeprefix("eval_"): v for k, v in logs.items() if k.startswith("eval_")}
+    scores = {k: v for k, v in scores.items() if not k.endswith(("runtime", "per_second"))}
+    return "  ".join(f"{name} {value:.4f}" for name, value in islice(scores.items(), _SCORES))
 
 
 @contextmanager
