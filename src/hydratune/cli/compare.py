@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import USER_ERROR, ConfigError, Mistake
+from hydratune.utils.errors import USER_ERROR, ConfigError, invalid_value
+from hydratune.utils.files import directory_not_found
+from hydratune.utils.messages import print_error
 
 _EPILOG = """RUN is an MLflow run id or the beginning of one, a run's name, or a run's directory.
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
 
         draw(runs, verdict, args.plot)
     if not verdict.comparisons and not table.shared_metrics(runs):
-        print("nothing could be compared: no two of these runs have measured the same metric", file=sys.stderr)
+        print_error("nothing to compare: no two of these runs have a metric in common")
         return USER_ERROR
     return 0
 
@@ -72,6 +73,6 @@ def _parser() -> argparse.ArgumentParser:
 def _check_plot(path: Path) -> None:
     """Raise ConfigError before anything is read if the plot could not be written in the end."""
     if path.suffix.lower() != ".png":
-        raise ConfigError(Mistake("--plot", "a file that ends in .png", repr(str(path)), "Rename it."))
+        raise ConfigError(invalid_value("--plot", "a file name that ends with .png", repr(str(path))))
     if not path.parent.is_dir():
-        raise ConfigError(Mistake("--plot", "a directory that exists", repr(str(path.parent)), "Make it first."))
+        raise ConfigError(directory_not_found("--plot", path.parent))

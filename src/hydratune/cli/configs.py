@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydratune.config.composition import options, shipped_dir
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, did_you_mean
+from hydratune.utils.files import directory_not_found
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,11 +22,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--config-dir", type=Path, help="conf directory whose options are also listed")
     args = parser.parse_args(arguments)
     if args.config_dir and not args.config_dir.is_dir():
-        fix = f"Paths are relative to {Path.cwd()}."
-        raise ConfigError(Mistake("--config-dir", "a directory that exists", repr(str(args.config_dir)), fix))
+        raise ConfigError(directory_not_found("--config-dir", args.config_dir))
     if args.what == "copy":
         if not args.option or not args.directory:
-            parser.error("copy needs GROUP/OPTION and a directory, e.g. hydratune configs copy dataset/local my_conf")
+            hint = "for example: hydratune configs copy dataset/local my_conf"
+            raise ConfigError(Problem("copy", "configs copy requires GROUP/OPTION and a directory", hint))
         return _copy(args.option, args.directory, args.name)
     return _list(args.what, [shipped_dir(), *([args.config_dir] if args.config_dir else [])])
 
@@ -34,8 +35,8 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
     config_options = options(*folders)
     groups = sorted({option.group for option in config_options})
     if group and group not in groups:
-        fix = did_you_mean(group, groups, "Run `hydratune configs`.")
-        raise ConfigError(Mistake("group", one_of(groups, "hydratune configs"), repr(group), fix))
+        hint = did_you_mean(group, groups, "list the groups with `hydratune configs`", kind="group")
+        raise ConfigError(Problem("group", f"unknown config group {group!r}", hint))
     listed_options = [option for option in config_options if group in (None, option.group)]
     width = max(len(option.name) for option in listed_options)
     for name in dict.fromkeys(option.group for option in listed_options):
@@ -50,16 +51,25 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
     """Copy one option under a new name; under its own name, the shipped config would be found first."""
     by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
     if option_path not in by_path:
-        fix = did_you_mean(option_path, by_path, "Run `hydratune configs` to see them.")
-        raise ConfigError(Mistake("option", one_of(by_path, "hydratune configs"), repr(option_path), fix))
+        raise ConfigError(_unknown_option(option_path, by_path))
     option = by_path[option_path]
     target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
     if f"{option.group}/{target.stem}" in by_path:
-        got = f"{target.stem!r}, which is shipped and would be found first"
-        raise ConfigError(Mistake("--name", "a new name", got, f"Leave it out for my_{option.name}."))
+        text = f"{KEY} {target.stem!r} is the name of a shipped option, which would be found first"
+        raise ConfigError(Problem("--name", text, f"omit {KEY} to use my_{option.name}"))
     if target.exists():
-        raise ConfigError(Mistake("--name", "a file that does not exist yet", repr(str(target)), "Choose another."))
+        hint = f"choose another name with {KEY}=NAME"
+        raise ConfigError(Problem("--name", f"the file {str(target)!r} already exists", hint))
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(option.path, target)
     print(f"{target}\nuse it: hydratune --config-dir {directory} {option.group}={target.stem}")
     return 0
+
+
+def _unknown_option(option_path: str, by_path: Iterable[str]) -> Problem:
+    group, _, name = option_path.rpartition("/")
+    if any(path.rpartition("/")[0] == group for path in by_path):
+        text, command = f"config group {group} has no option {name!r}", f"hydratune configs {group}"
+    else:
+        text, command = f"unknown option {option_path!r}", "hydratune configs"
+    return Problem("option", text, did_you_mean(option_path, by_path, f"list the options with `{command}`", kind="option"))

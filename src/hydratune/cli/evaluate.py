@@ -64,7 +64,7 @@ def _record(directory: Path, evaluation: Evaluation) -> int:
         values = {f"{prefix}/{name}": value for name, value in evaluation.metrics.items()}
         log_to_run(pointer, values, {f"{prefix}.precision": evaluation.precision})
     except ConfigError as error:
-        log.warning("MLflow was not told: %s", error)
+        log.warning("the scores were not logged to MLflow: %s", error)
         return FAILED
     print(f"MLflow   {prefix}/ in run {pointer['run_id']}")
     return 0

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydratune.config import checked_loader, composition
 from hydratune.config.compose_errors import compose_error
 from hydratune.utils.arguments import parse_overrides
-from hydratune.utils.errors import FAILED, ConfigError, Mistake, one_line
+from hydratune.utils.errors import FAILED, ConfigError, Problem, one_line
 from hydratune.utils.hydra_versions import VERSION_BASE
 
 Job = Callable[[DictConfig], None]
@@ -61,6 +61,6 @@ def run_hydra(arguments: Sequence[str], is_sweep: bool = False, job: Job | None 
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
         if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
             raise
-        fix = "Leave out what is set below hydra."
-        raise ConfigError(Mistake("hydra", "settings that Hydra can use", one_line(error), fix)) from error
+        text = f"invalid settings of Hydra: {one_line(error, 200)}"
+        raise ConfigError(Problem("hydra", text, "remove the overrides below hydra")) from error
     return 0

@@ -16,13 +16,13 @@ from hydratune.utils import env_variables, gc_tuning, signals, watchdog
 from hydratune.utils.errors import (
     FAILED,
     INTERRUPTED,
+    KEY,
     SAVED,
     TERMINATED,
     USER_ERROR,
     ConfigError,
-    Mistake,
+    Problem,
     did_you_mean,
-    one_of,
 )
 from hydratune.utils.logs import guard_output
 from hydratune.utils.messages import print_error, print_errors
@@ -112,8 +112,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
         if verb not in VERBS:
-            fix = did_you_mean(verb, VERBS, "See hydratune --help.")
-            raise ConfigError(Mistake(verb, f"{one_of(VERBS, 'hydratune --help')}, or KEY=VALUE", repr(verb), fix))
+            hint = did_you_mean(verb, VERBS, "list the commands with `hydratune --help`", kind="command")
+            raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
     else:
         verb, rest = "train", list(arguments)
     if verb in _LARGE:
@@ -127,17 +127,24 @@ def _check_open_secrets(arguments: Sequence[str]) -> None:
     for argument in arguments:
         is_override = re.match(r"[\w.+~/@]+=", argument)
         if not is_override and redact(argument) != argument:
-            fix = "Put the address into an environment variable and give '${oc.env:NAME}' in its place."
-            expected = "no password on the command line, which every user of this machine can read"
-            raise ConfigError(Mistake("--uri", expected, "one", fix))
+            text = "the command line contains a password, which every user of this machine can read"
+            hint = "export the address as an environment variable, and pass '${oc.env:NAME}' in its place"
+            raise ConfigError(Problem("--uri", text, hint))
 
 
 def _check_address_space() -> None:
     """Raise ConfigError if the limit of the address space is too small to import torch."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < _ADDRESS_SPACE * 1024:
-        expected = f"unlimited or at least {_ADDRESS_SPACE}, since PyTorch maps large libraries"
-        raise ConfigError(Mistake("ulimit -v", expected, str(limit // 1024), "Run `ulimit -v unlimited`."))
+        text = f"{KEY} is {limit // 1024} KB, but PyTorch needs at least {_ADDRESS_SPACE} KB of address space"
+        raise ConfigError(Problem("ulimit -v", text, "run `ulimit -v unlimited`"))
+
+
+def _os_fault(error: OSError) -> str:
+    """Return the system's message, e.g. `no space left on device: '/data/x'`."""
+    message = error.strerror or str(error)
+    path = "" if error.filename is None else f": {str(error.filename)!r}"
+    return message[:1].lower() + message[1:] + path
 
 
 def _report_fault(error: ImportError | MemoryError | OSError) -> int:
@@ -146,6 +153,6 @@ def _report_fault(error: ImportError | MemoryError | OSError) -> int:
         raise error
     if isinstance(error, ImportError) and not any(text in str(error).lower() for text in _UNMAPPED):
         raise error
-    cause = str(error) if isinstance(error, OSError) else "out of memory, see ulimit -v"
-    print_error(cause, "Fix this, then run the same command again.")
+    cause = _os_fault(error) if isinstance(error, OSError) else "out of memory; see `ulimit -v`"
+    print_error(cause, "run the same command again once this is fixed")
     return FAILED

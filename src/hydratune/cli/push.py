@@ -15,8 +15,8 @@ from hydratune.training import model_card
 from hydratune.training.push import TAG, Push, default_repo_id
 from hydratune.utils import hub
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError, Mistake
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links
+from hydratune.utils.errors import FAILED, ConfigError
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, unfinished_run
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.yaml_files import read_plain_config
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         url = Push(directory, repo_id, private=not args.public).send()
     except hub.PushError as error:
-        print_error(str(error), "Run the same command again to resume the upload.")
+        print_error(str(error), "run the same command again to resume the upload")
         return FAILED
     print(f"hub      {url}")
     _record(directory, url)
@@ -48,8 +48,7 @@ def _finished(directory: Path) -> dict[str, Any]:
     """Return the config of a finished run; raise ConfigError for any other directory."""
     missing = [name for name in (CONFIG, METRICS, f"{MODEL}/{model_card.CARD}") if not (directory / name).is_file()]
     if missing:
-        got = f"{str(directory)!r} without {', '.join(missing)}"
-        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, "Name one below outputs/."))
+        raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
     return OmegaConf.to_container(read_plain_config(directory / CONFIG))  # type: ignore[return-value]
 
@@ -61,4 +60,4 @@ def _record(directory: Path, url: str) -> None:
             return
         log_to_run(pointer, tags={TAG: url})
     except ConfigError as error:  # the push itself has succeeded
-        print_line(f"the address is not in MLflow: {error}", "warning: ", "bold yellow")
+        print_line(f"the address was not recorded in MLflow: {error}", "warning: ", "bold yellow")

@@ -15,8 +15,8 @@ from hydratune.sweep.plan import PLAN
 from hydratune.tracking.journal import journals
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake
-from hydratune.utils.files import METRICS, check_links, check_started_here
+from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.files import METRICS, check_links, check_started_here, not_a_run
 from hydratune.utils.yaml_files import read_overrides, read_yaml
 
 
@@ -33,11 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     directory = directory_of(args.run, args.uri).absolute()
     if (directory.parent / PLAN).is_file() or (directory.parent.parent / PLAN).is_file():
-        fix = "To resume a sweep, run its command again."
-        raise ConfigError(Mistake("RUN", "a run outside a sweep", f"{args.run!r}, a trial of a sweep", fix))
+        hint = "run the command of the sweep again to resume it"
+        raise ConfigError(Problem("RUN", f"{args.run!r} is a trial of a sweep", hint))
     if not (directory / ".hydra" / "overrides.yaml").is_file():
-        fix = "Name a directory below outputs/."
-        raise ConfigError(Mistake("RUN", "a run's directory", repr(args.run), fix))
+        raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):
         print(f"{args.run}: finished, nothing to do")
@@ -47,8 +46,8 @@ def main(arguments: Sequence[str]) -> int:
         hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
         cwd, flags = str(hydra_node.runtime.cwd), config_flags(hydra_node)
     except (AttributeError, OmegaConfBaseException, TypeError) as error:
-        fix = "Train a new run: this one was changed by hand."
-        raise ConfigError(Mistake("RUN", "a run with the hydra.yaml that Hydra wrote", repr(args.run), fix)) from error
+        text = f"cannot resume {args.run!r}: its .hydra/hydra.yaml is not what Hydra wrote"
+        raise ConfigError(Problem("RUN", text, "restore the file, or train a new run")) from error
     check_started_here(cwd, shlex.join(["hydratune", "resume", *arguments]))
     stored_overrides = _overrides(directory)
     dry_run_flags = [DRY_RUN[-1]] if args.dry_run else []
@@ -64,6 +63,6 @@ def _overrides(directory: Path) -> list[str]:
     """
     stored = read_overrides(directory / ".hydra" / "overrides.yaml")
     if flags := [text for text in stored if not isinstance(text, str) or text.startswith("-")]:
-        fix = "Train a new run: this one was changed by hand."
-        raise ConfigError(Mistake("RUN", "a run whose overrides have the form KEY=VALUE", repr(flags[0]), fix))
+        text = f"cannot resume the run: {flags[0]!r} in its .hydra/overrides.yaml is not KEY=VALUE"
+        raise ConfigError(Problem("RUN", text, "restore the file, or train a new run"))
     return [text.removeprefix("++") for text in stored]

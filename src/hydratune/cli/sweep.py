@@ -20,7 +20,7 @@ from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
 from hydratune.sweep.report import page
 from hydratune.sweep.study import Study
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, did_you_mean
 from hydratune.utils.files import check_links
 
 _PLACE = Path("multirun")
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str]) -> int:
         print(_USAGE)
         return 0
     if subcommand not in _VERBS:
-        fix = did_you_mean(subcommand, _VERBS, "See hydratune sweep --help.")
-        raise ConfigError(Mistake("sweep", one_of(_VERBS), repr(subcommand), fix))
+        otherwise = "use report, plan, or finish; start a sweep with `hydratune -m OVERRIDES`"
+        hint = did_you_mean(subcommand, _VERBS, otherwise, kind="subcommand")
+        raise ConfigError(Problem("sweep", f"unknown subcommand {subcommand!r} of {KEY}", hint))
     try:
         return _VERBS[subcommand](rest)
     except (HydraException, OmegaConfBaseException) as error:
@@ -91,7 +92,7 @@ def _finish(arguments: Sequence[str]) -> int:
     typed_keys = [text.lstrip("+").partition("=")[0] for text in args.overrides]
     if "seed" in typed_keys:  # a run's directory and the table are named after the seeds of --seeds
         value = next(text for text in args.overrides if text.lstrip("+").startswith("seed=")).partition("=")[2]
-        raise ConfigError(Mistake("seed", "seeds in --seeds", repr(value), f"Set --seeds {value}."))
+        raise ConfigError(Problem("seed", f"{KEY}={value} is not allowed here", f"use --seeds {value}"))
     if plan.cwd != str(Path.cwd()) and (problems := [*hydra_guard.data_files(cfg, typed_keys)]):
         raise ConfigError(*problems)
     return finish(plan, cfg, config_dir, seeds, args.trial, args.overrides, args.force)
@@ -107,8 +108,8 @@ def _add_name(parser: argparse.ArgumentParser) -> None:
 def _seeds(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if len(set(parts)) < len(parts) or not all(part.isdigit() for part in parts):
-        fix = "Name each once, without spaces."
-        raise ConfigError(Mistake("--seeds", "whole numbers such as 1,2,3", repr(text), fix))
+        text = f"{KEY} must be different integers, separated by commas, not {text!r}"
+        raise ConfigError(Problem("--seeds", text, f"for example: {KEY} 1,2,3"))
     return tuple(map(int, parts))
 
 
@@ -132,5 +133,6 @@ def _directory(name: str) -> Path:
         if (folder / PLAN).is_file():
             return folder
     sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
-    fix = did_you_mean(Path(name).name, sweep_names, f"Name one of {_PLACE}/, or its directory.")
-    raise ConfigError(Mistake("NAME", f"a sweep's directory, or a name below {_PLACE}/", repr(name), fix))
+    otherwise = f"use the directory of a sweep, or its name below {_PLACE}/"
+    hint = did_you_mean(Path(name).name, sweep_names, otherwise, kind="sweep")
+    raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

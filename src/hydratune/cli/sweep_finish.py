@@ -26,7 +26,7 @@ from hydratune.sweep.retraining import BEST
 from hydratune.sweep.study import Study
 from hydratune.sweep.trial import reset_accelerate
 from hydratune.training.results import split_metrics
-from hydratune.utils.errors import FAILED, ConfigError, Mistake
+from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem
 from hydratune.utils.files import METRICS, check_started_here
 from hydratune.utils.provenance import cli_path, redacted_overrides
 from hydratune.utils.stats import interval_text, mean_interval
@@ -68,9 +68,9 @@ class Retraining:
             stored, typed = redacted_overrides([*map(str, read_overrides(path))]), redacted_overrides([*self.overrides])
             if sorted(stored) != sorted(typed):
                 directory = os.path.relpath(self.directory)
-                expected = f"{shlex.join(stored)}, with which {directory} was trained"
-                fix = f"Use the same overrides, or remove {directory} to retrain."
-                raise ConfigError(Mistake("OVERRIDES", expected, shlex.join(typed), fix))
+                text = f"{directory} was trained with {shlex.join(stored)}, not with {shlex.join(typed)}"
+                hint = f"use the same overrides, or remove {directory} to retrain"
+                raise ConfigError(Problem("OVERRIDES", text, hint))
 
 
 def finish(
@@ -127,18 +127,19 @@ def _winner(plan: Plan, rows: Sequence[results.TrialRow], number: int | None) ->
     """
     ranked = results.ranked(plan, rows)
     if not ranked:
-        got = ", ".join(f"{count} {state}" for state, count in results.counts(rows).items() if count) or "none"
-        raise ConfigError(Mistake("NAME", "a sweep with a trial that is done", got, "Go on with it first."))
+        counts = ", ".join(f"{count} {state}" for state, count in results.counts(rows).items() if count) or "no trials"
+        text, hint = f"the sweep {plan.name!r} has no finished trial ({counts})", "resume the sweep first"
+        raise ConfigError(Problem("NAME", text, hint))
     if number is not None:
         for row in ranked:
             if row.number == number:
                 return row
-        got, fix = str(number), f"The best is {ranked[0].number}."
-        raise ConfigError(Mistake("--trial", "the number of a trial that is done", got, fix))
+        text, hint = f"the sweep has no finished trial {number}", f"use {KEY}={ranked[0].number} for the best one"
+        raise ConfigError(Problem("--trial", text, hint))
     if len(plan.objectives) > 1:
         front = ", ".join(str(row.number) for row in results.pareto_front(plan, rows))
-        expected, fix = f"one of {len(ranked)} trials, since there are several objectives", f"No other beats {front}."
-        raise ConfigError(Mistake("--trial", expected, "none", fix))
+        text = f"{KEY} is required, because the sweep has several objectives"
+        raise ConfigError(Problem("--trial", text, f"choose a trial of the Pareto front: {front}"))
     return ranked[0]
 
 
@@ -172,8 +173,8 @@ def _alone(plan: Plan) -> Any:
     try:
         return FileLock(plan.directory / _LOCK).acquire(blocking=False)
     except Timeout as error:
-        got, fix = "one that another process finishes", "Wait until it has ended."
-        raise ConfigError(Mistake("NAME", "a sweep that nobody finishes now", got, fix)) from error
+        text = f"another process runs `sweep finish` for {plan.name!r}"
+        raise ConfigError(Problem("NAME", text, "wait until it ends")) from error
 
 
 def _conf(plan: Plan, conf: Path | None) -> Path:
@@ -184,20 +185,22 @@ def _conf(plan: Plan, conf: Path | None) -> Path:
     """
     stored = plan.flags["config_dir"]
     if stored and conf and conf != Path(stored):
-        raise ConfigError(Mistake("--config-dir", f"{stored}, as in the sweep", str(conf), "Leave it out."))
+        text = f"{KEY} must be that of the sweep, {stored!r}, not {str(conf)!r}"
+        raise ConfigError(Problem("--config-dir", text, f"omit {KEY}"))
     # sweep.json and links in the current directory may be someone else's.
     folder = conf or Path(stored or _CONF).absolute()
     if not conf and not (folder / "experiment").resolve().is_relative_to(Path.cwd().resolve()):
-        fix = f"To write the experiment there, add --config-dir {shlex.quote(str(folder))}."
-        raise ConfigError(Mistake("--config-dir", "a directory below the current one", repr(str(folder)), fix))
+        text = f"the experiment would be written outside the working directory, to {str(folder)!r}"
+        hint = f"add {KEY} {shlex.quote(str(folder))} to allow it"
+        raise ConfigError(Problem("--config-dir", text, hint))
     return folder
 
 
 def _check_free(exported: Experiment, force: bool) -> None:
     """Raise ConfigError if the experiment's file exists with other content, unless `force` is set."""
     if exported.path.exists() and not force and exported.path.read_text(encoding="utf-8") != exported.text:
-        got = f"{os.path.relpath(exported.path)}, which says something else"
-        raise ConfigError(Mistake("experiment", "a new file", got, "Rename it, or add --force to replace it."))
+        text = f"{os.path.relpath(exported.path)} already exists with other content"
+        raise ConfigError(Problem("experiment", text, "rename the file, or add --force to replace it"))
 
 
 def _retraining(
@@ -219,7 +222,7 @@ def _train_all(runs: Sequence[Retraining], exported: Experiment) -> int:
     try:
         codes = [_train(run, exported) for run in runs]
     except (KeyboardInterrupt, SystemExit):
-        print("\nwhat is done is kept; the same command goes on", file=sys.stderr)
+        print("\nfinished runs are kept; resume with the same command", file=sys.stderr)
         raise
     return FAILED if any(codes) else 0
 

@@ -11,10 +11,10 @@ from filelock import FileLock, Timeout
 from hydratune.config import servers
 from hydratune.tracking import client
 from hydratune.tracking.delivery import Delivery
-from hydratune.tracking.journal import LOCK, Journal, journals
+from hydratune.tracking.journal import LOCK, Journal, journals, not_tracked
 from hydratune.tracking.uploader import format_error, upload_pending
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError, Mistake, Problem
+from hydratune.utils.errors import FAILED, ConfigError, Problem
 from hydratune.utils.files import check_links
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_formats import MASK
@@ -39,18 +39,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _problems(directory: Path, run_journals: Sequence[Journal], uri: str | None) -> Iterator[Problem]:
     if not run_journals:
-        fix = "Name a directory below outputs/ or multirun/ of runs that were tracked."
-        yield Mistake("RUN", "a tracked run's directory", repr(os.path.relpath(directory)), fix)
+        yield not_tracked(directory)
     for recorded in {_recorded_uri(journal) for journal in run_journals} if uri is None else ():
         path = client.sqlite_path(recorded)
         if wrong := client.address_problem(recorded, "--uri") or servers.stored_problem(recorded, directory, "--uri"):
             yield wrong
         elif MASK in recorded:
-            fix = "Add --uri '${oc.env:NAME}'."
-            yield Mistake("--uri", "the store's address with its password", repr(recorded), fix)
+            hint = "export the address with its password, and add --uri '${oc.env:NAME}'"
+            yield Problem("--uri", f"the recorded address of the store has no password: {recorded!r}", hint)
         elif path is not None and not path.is_file():
-            fix = "Name the store with --uri; one that you name is created if it does not exist."
-            yield Mistake("--uri", "a store that exists", repr(str(path)), fix)
+            hint = "add --uri=ADDRESS, which creates the store if it does not exist"
+            yield Problem("--uri", f"MLflow store not found: {str(path)!r}", hint)
 
 
 def _recorded_uri(journal: Journal) -> str:
@@ -66,16 +65,16 @@ def _sync(journal: Journal, uri_option: str | None) -> int:
         with FileLock(journal.directory / LOCK, timeout=0):
             upload_pending(journal, Delivery(client.connect(uri), uri, journal.directory))
     except Timeout:
-        print(f"{name}: the run goes on and delivers by itself")
+        print(f"{name}: still running; the run uploads its records itself")
         return 0
     except client.TrackingUnavailableError as error:
-        print(f"{name}: not delivered: {format_error(error)}")
+        print(f"{name}: upload failed: {format_error(error)}")
         return FAILED
-    damaged = [f"{journal.damaged} lines of tracking.jsonl that are no entries"] if journal.damaged else []
+    damaged = [f"{journal.damaged} invalid lines of tracking.jsonl"] if journal.damaged else []
     if missing := [*journal.sent().refused, *damaged]:
-        print(f"{name}: MLflow at {redact(uri)} has everything except for:")
+        print(f"{name}: uploaded to MLflow at {redact(uri)}, except for:")
         for entry in missing:
             print(f"  {entry}")
         return FAILED
-    print(f"{name}: all is in MLflow at {redact(uri)}")
+    print(f"{name}: up to date in MLflow at {redact(uri)}")
     return 0

@@ -40,13 +40,14 @@ from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
 from hydratune.utils.arguments import DRY_RUN, parse_overrides
-from hydratune.utils.errors import FAILED, ConfigError, MachineLostError, Mistake
+from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, Problem
 from hydratune.utils.files import (
     CHECKPOINTS,
     METRICS,
     PRIVATE_FOLDER,
     check_links,
     claim_directory,
+    directory_not_found,
     numbered_directories,
     try_lock,
 )
@@ -143,16 +144,16 @@ def _alone(directory: Path) -> Iterator[None]:
     """Lock the directory of a run; raise ConfigError if another process works on the run."""
     with try_lock(directory) as alone:
         if not alone:
-            got = f"{os.path.relpath(directory)!r}, where another process is at work"
-            raise ConfigError(Mistake("hydra.run.dir", "a run that has ended", got, "Wait for it, or end it."))
+            text = f"another process is running in {os.path.relpath(directory)!r}"
+            raise ConfigError(Problem("hydra.run.dir", text, "wait until it ends, or stop it"))
         yield
 
 
 def _shared(target: Path, number: int, request: Request) -> Path:
     """Return the directory of a machine inside the shared run directory, which is that of machine 0."""
     if not target.exists() and not request.sets("hydra.run.dir"):
-        expected, fix = "a directory that all machines know by name", "Set hydra.run.dir=/shared/NAME on each."
-        raise ConfigError(Mistake("hydra.run.dir", expected, repr(str(target)), fix))
+        hint = f"set {KEY}=/shared/NAME on each machine"
+        raise ConfigError(Problem("hydra.run.dir", f"{KEY} is required for a run on several machines", hint))
     directory = other_machine(target, number) if number else target
     try:
         directory.mkdir(PRIVATE_FOLDER, parents=True, exist_ok=True)
@@ -263,27 +264,24 @@ def _missing_parents(path: Path) -> list[Path]:
 
 
 def _unwritable(key: str, path: Path, error: OSError) -> ConfigError:
-    fix = f"Set {key} to a place that you may write to."
-    return ConfigError(Mistake(key, "a directory that can be made", f"{str(path)!r}: {error}", fix))
+    text = f"cannot create the directory {str(path)!r}: {error.strerror or error}"
+    return ConfigError(Problem(key, text, f"set {KEY} to a writable directory"))
 
 
 def _request(flags: Namespace) -> Request:
     """Return the request that the flags describe; raise ConfigError for unsupported flags."""
     problems = []
     if flags.experimental_rerun:
-        fix = "Run the command again; it is in the run's .hydra/overrides.yaml."
-        problems.append(Mistake("--experimental-rerun", "no pickle file", repr(flags.experimental_rerun), fix))
+        hint = "run the command again; its overrides are in .hydra/overrides.yaml of the run"
+        problems.append(Problem("--experimental-rerun", f"{KEY} is not supported", hint))
     modes = [name for name in _MODES if getattr(flags, name)]
     if len(modes) > 1:
-        got, fix = (
-            " and ".join(f"--{name}" for name in modes),
-            f"Leave one out; {DRY_RUN[-1]} shows every job of a sweep.",
-        )
-        problems.append(Mistake(f"--{modes[-1]}", "no other of its kind", got, fix))
+        text = f"{' and '.join(f'--{name}' for name in modes)} cannot be combined"
+        hint = f"omit one of them; to show every job of a sweep, use --multirun {DRY_RUN[-1]}"
+        problems.append(Problem(f"--{modes[-1]}", text, hint))
     for flag, folder in (("--config-dir", flags.config_dir), ("--config-path", flags.config_path)):
         if folder and not Path(folder).is_dir():
-            fix = f"{flag} counts from {Path.cwd()}."
-            problems.append(Mistake(flag, "a directory that exists", repr(folder), fix))
+            problems.append(directory_not_found(flag, folder))
     if problems:
         raise ConfigError(*problems)
     return Request(

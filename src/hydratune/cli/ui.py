@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hydratune.tracking import delivery
 from hydratune.tracking.client import existing, typed_uri
+from hydratune.tracking.journal import not_tracked
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.tracking.runs_view import TRAINING, runs_page, sweep_page
 from hydratune.utils import process
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import ConfigError, Mistake, Problem, invalid_value
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
         _check_port(args.host, args.port)
     base = str(redact(uri)).rstrip("/") if remote else f"http://{_named(args.host)}:{args.port}"
     stop = "" if remote else "   (Ctrl-C to stop)"
-    client = existing(uri, "--uri", "Run `hydratune` first, or name a run's directory.")
+    client = existing(uri, "--uri", "train a run first, or name a run directory")
     for run in process.mark_dead_runs_killed(client):
         print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
         print(f"the run: {base}{page}", flush=True)
     if not remote:
         if not _is_loopback(args.host):
-            print(f"WARNING: no authentication: whoever reaches {base} can read and delete every run", file=sys.stderr)
+            print(f"warning: no authentication: anyone who can reach {base} can read and delete every run", file=sys.stderr)
         _become_server(uri, args.host, args.port, args.allowed_hosts)
 
 
@@ -99,9 +100,9 @@ def _has_runs(client: MlflowClient, experiment: Experiment) -> bool:
 def _check_host(host: str, allowed: bool) -> None:
     """Raise ConfigError for an address that other machines reach, unless the user allowed it."""
     if not _is_loopback(host) and not allowed:
-        fix = f"Reach it by ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}, or add --without-authentication."
-        got = f"{host!r}, where anybody could read, change and delete every run"
-        raise ConfigError(Mistake("--host", "an address of this machine alone", got, fix))
+        text = f"with {KEY} {host!r}, other machines could read, change, and delete every run without a password"
+        tunnel = f"omit {KEY} and use a tunnel: ssh -L 5000:127.0.0.1:5000 {socket.gethostname()}"
+        raise ConfigError(Problem("--host", text, f"{tunnel}\nadd --without-authentication to allow it"))
 
 
 def _check_port(host: str, port: int) -> None:
@@ -192,6 +193,4 @@ def pointers(directory: Path) -> list[dict[str, str]]:
     for folders in (sorted(run_dirs, key=lambda path: (len(str(path)), str(path))), [directory]):
         if run_pointers := [pointer for folder in folders if (pointer := delivery.checked_pointer(folder))]:
             return run_pointers
-    got = f"{str(directory)!r} without {delivery.POINTER}"
-    fix = "Name a directory below outputs/ or multirun/ whose runs were tracked."
-    raise ConfigError(Mistake("RUN", "a run's directory", got, fix))
+    raise ConfigError(not_tracked(directory))
