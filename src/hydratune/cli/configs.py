@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hydratune.config.composition import options, shipped_dir
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import KEY, ConfigError, Problem, did_you_mean
+from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 from hydratune.utils.files import directory_not_found
 
 
@@ -35,7 +35,7 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
     config_options = options(*folders)
     groups = sorted({option.group for option in config_options})
     if group and group not in groups:
-        hint = did_you_mean(group, groups, "list the groups with `hydratune configs`", kind="group")
+        hint = similar("group", group, groups, "list the groups with `hydratune configs`")
         raise ConfigError(Problem("group", f"unknown config group {group!r}", hint))
     listed_options = [option for option in config_options if group in (None, option.group)]
     width = max(len(option.name) for option in listed_options)
@@ -72,4 +72,4 @@ def _unknown_option(option_path: str, by_path: Iterable[str]) -> Problem:
         text, command = f"config group {group} has no option {name!r}", f"hydratune configs {group}"
     else:
         text, command = f"unknown option {option_path!r}", "hydratune configs"
-    return Problem("option", text, did_you_mean(option_path, by_path, f"list the options with `{command}`", kind="option"))
+    return Problem("option", text, similar("option", option_path, by_path, f"list the options with `{command}`"))

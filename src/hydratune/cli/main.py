@@ -22,7 +22,7 @@ from hydratune.utils.errors import (
     USER_ERROR,
     ConfigError,
     Problem,
-    did_you_mean,
+    similar,
 )
 from hydratune.utils.logs import guard_output
 from hydratune.utils.messages import print_error, print_errors
@@ -112,7 +112,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
         if verb not in VERBS:
-            hint = did_you_mean(verb, VERBS, "list the commands with `hydratune --help`", kind="command")
+            hint = similar("command", verb, VERBS, "list the commands with `hydratune --help`")
             raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
     else:
         verb, rest = "train", list(arguments)

@@ -20,7 +20,7 @@ from hydratune.sweep.plan import PLAN, Plan, common_config, read_plan
 from hydratune.sweep.report import page
 from hydratune.sweep.study import Study
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
-from hydratune.utils.errors import KEY, ConfigError, Problem, did_you_mean
+from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 from hydratune.utils.files import check_links
 
 _PLACE = Path("multirun")
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if subcommand not in _VERBS:
         otherwise = "use report, plan, or finish; start a sweep with `hydratune -m OVERRIDES`"
-        hint = did_you_mean(subcommand, _VERBS, otherwise, kind="subcommand")
+        hint = similar("subcommand", subcommand, _VERBS, otherwise)
         raise ConfigError(Problem("sweep", f"unknown subcommand {subcommand!r} of {KEY}", hint))
     try:
         return _VERBS[subcommand](rest)
@@ -134,5 +134,5 @@ def _directory(name: str) -> Path:
             return folder
     sweep_names = [path.parent.name for path in _PLACE.glob(f"*/{PLAN}")]
     otherwise = f"use the directory of a sweep, or its name below {_PLACE}/"
-    hint = did_you_mean(Path(name).name, sweep_names, otherwise, kind="sweep")
+    hint = similar("sweep", Path(name).name, sweep_names, otherwise)
     raise ConfigError(Problem("NAME", f"no such sweep: {name!r}", hint))

@@ -74,7 +74,10 @@ def main(arguments: Sequence[str]) -> None:
         print(f"the run: {base}{page}", flush=True)
     if not remote:
         if not _is_loopback(args.host):
-            print(f"warning: no authentication: anyone who can reach {base} can read and delete every run", file=sys.stderr)
+            print(
+                f"warning: no authentication: anyone who can reach {base} can read and delete every run",
+                file=sys.stderr,
+            )
         _become_server(uri, args.host, args.port, args.allowed_hosts)
 
 

@@ -35,7 +35,7 @@ from hydratune.tasks.base import EvalSplit
 from hydratune.training.results import BALANCED, split_metrics
 from hydratune.training.setup import make_trainer, scorer, use_task_loss
 from hydratune.utils import hub
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.logs import quiet_libraries
 from hydratune.utils.provenance import redact
 
@@ -160,7 +160,7 @@ def _one_file(cfg: DictConfig) -> str | None:
     }
     split = next((name for name in reversed(SPLITS) if name in files), None)
     if split is None:
-        raise ConfigError(Mistake("dataset.files.test", "a file", "none", "Set dataset.files.test=PATH."))
+        raise ConfigError(Problem("dataset.files.test", f"{KEY} is required", f"set {KEY}=FILE"))
     cfg.dataset.files = {"train": files[split]}
     cfg.dataset.splits = {"train": split_names.get(split)}
     cfg.dataset.streaming = False
@@ -181,8 +181,8 @@ def _name(cfg: DictConfig, split: str | None) -> str:
 def _checked_name(name: str) -> str:
     """Return the name if it is valid in MLflow and file systems; raise ConfigError otherwise."""
     if not re.fullmatch(r"[\w.-]{1,100}", name, re.ASCII) or name.startswith("."):
-        fix = "Set --name=NAME."
-        raise ConfigError(Mistake("--name", "letters, digits, dots, dashes and underscores", repr(name), fix))
+        text = f"{name!r} cannot name an evaluation: only up to 100 letters, digits, dots, dashes, and underscores"
+        raise ConfigError(Problem("--name", text, f"choose a name with {KEY}=NAME"))
     return name
 
 
@@ -214,11 +214,11 @@ def _own_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, 
 def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str, Dataset]:
     """Return the split of other data to score, without bad rows if the config drops them."""
     if not isinstance(source, Source):
-        fix = "Evaluate on each of its datasets."
-        raise ConfigError(Mistake("dataset", "one dataset", type(source).__name__, fix))
+        text = f"{KEY} must be a single dataset, not {type(source).__name__}"
+        raise ConfigError(Problem("dataset", text, "evaluate on each of its datasets"))
     split, raw = source.read_one(task.columns)
     if is_stream(raw.splits[split]):
-        raise ConfigError(Mistake("dataset.streaming", "false for data to score", "true", "Leave it out."))
+        raise ConfigError(Problem("dataset.streaming", "evaluation does not support streaming", f"set {KEY}=false"))
     rows = source.under_task_names(raw.splits, task.columns)[split]
     rows = task.align_labels(rows, source.labels, trained_labels)
     bad_rows = [replace(bad_row, split=split) for bad_row in task.bad_rows(_splits(train=rows), trained_labels)]
@@ -231,8 +231,9 @@ def _other_rows(task: Task, source: Any, trained_labels: list[str]) -> tuple[str
     dropped = left_out(len(rows), [*raw.bad, *bad_rows], "dataset", hint)
     dropped |= {row.row for row in unseen if row.row is not None} if source.unseen_labels == "drop" else set()
     if len(dropped) == len(rows):
-        fix = "Set dataset.unseen_labels=keep to count them as errors of the model."
-        raise ConfigError(Mistake("dataset.unseen_labels", f"{split} rows with labels of the model", "none", fix))
+        text = f"no row of {split} has a label of the model"
+        hint = f"set {KEY}=keep to count the rows as errors of the model"
+        raise ConfigError(Problem("dataset.unseen_labels", text, hint))
     rows = rows.select([i for i in range(len(rows)) if i not in dropped]) if dropped else rows
     max_rows = source.max_samples.get(split)
     return split, source.limited(rows, max_rows, shuffle=not task.keeps_order()) if max_rows else rows

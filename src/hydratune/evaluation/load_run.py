@@ -28,8 +28,8 @@ from hydratune.tracking.delivery import POINTER, pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.training.setup import training_arguments
 from hydratune.utils import gc_tuning, hub
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
-from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files
+from hydratune.utils.errors import ConfigError, Problem, one_line, similar
+from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files, unfinished_run
 from hydratune.utils.secret_formats import MASK
 from hydratune.utils.yaml_files import read_plain_config, read_yaml
 
@@ -110,9 +110,7 @@ def open_run(name: str, uri: str) -> FinishedRun:
     """
     directory = directory_of(name, uri)
     if missing := [file_name for file_name in (CONFIG, METRICS, MODEL) if not (directory / file_name).exists()]:
-        got = f"{str(directory)!r} without {', '.join(missing)}"
-        fix = "Name a directory below outputs/ of a run that came to its end, or its MLflow run id."
-        raise ConfigError(Mistake("RUN", "the directory of a finished run", got, fix))
+        raise ConfigError(unfinished_run(directory, missing))
     check_links(directory)
     try:
         config = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
@@ -120,15 +118,15 @@ def open_run(name: str, uri: str) -> FinishedRun:
     except ConfigError:
         raise
     except (OmegaConfBaseException, OSError, ValueError) as error:
-        got, fix = f"{str(directory)!r}: {one_line(error)}", f"Restore its {CONFIG} and {METRICS}."
-        raise ConfigError(Mistake("RUN", "a run whose files can be read", got, fix)) from error
+        text = f"cannot read the run {str(directory)!r}: {one_line(error, 300)}"
+        raise ConfigError(Problem("RUN", text, f"restore its {CONFIG} and {METRICS}")) from error
     scores = metrics.items() if isinstance(metrics, dict) else [("eval_", None)]
     if any(not isinstance(score, int | float) for name, score in scores if name.startswith("eval_")):
         text = f"{METRICS} must contain names of metrics and numbers"
         raise ConfigError(Problem("RUN", text, "restore the file", os.path.relpath(directory / METRICS)))
     if unknown := [*_unknown_keys(config)]:
-        got, fix = f"{str(directory)!r} with {', '.join(unknown)}", "Use the version of hydratune that trained it."
-        raise ConfigError(Mistake("RUN", "a run with the settings of this version", got, fix))
+        text = f"the config of {str(directory)!r} has keys that this version does not have: {', '.join(unknown)}"
+        raise ConfigError(Problem("RUN", text, "use the version of hydratune that trained the run"))
     cfg = OmegaConf.create(_without_masks(config))
     try:
         check_targets(cfg)
@@ -173,12 +171,12 @@ def directory_of(name: str, uri: str) -> Path:
     from hydratune.tracking.later import tag_of_run
 
     if (directory := tag_of_run(uri, name, DIRECTORY)) is None:
-        fix = "Name the run's directory, or its store with --uri."
-        raise ConfigError(Mistake("RUN", f"an MLflow run with the tag {DIRECTORY}", repr(name), fix))
+        text = f"the MLflow run {name!r} has no tag {DIRECTORY}, which names its directory"
+        raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
     # The tag is untrusted, since anyone with access to the store can change it.
     if (pointer(Path(directory)) or {}).get("run_id") != name:
-        got, fix = f"{directory!r}, whose {POINTER} does not say so", "Name the run's directory."
-        raise ConfigError(Mistake("RUN", f"the directory of the run {name}", got, fix))
+        text = f"{directory!r} is not the directory of the MLflow run {name}: its {POINTER} does not name the run"
+        raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
     return Path(directory)
 
 
@@ -224,8 +222,8 @@ def load_processor(run: FinishedRun, task: Task) -> Any:
 
 
 def _unloadable(folder: Path, error: Exception) -> ConfigError:
-    got, fix = f"{str(folder)!r}: {one_line(error, 300)}", "Restore its files; an adapter needs its checkpoint."
-    return ConfigError(Mistake("RUN", "a model that can be loaded", got, fix))
+    text = f"cannot load the model in {str(folder)!r}: {one_line(error, 300)}"
+    return ConfigError(Problem("RUN", text, "restore its files; an adapter also needs its base model"))
 
 
 def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_size: int | None = None) -> LoadedRun:
@@ -280,8 +278,8 @@ def _network(run: FinishedRun, folder: Path, task: Task) -> PreTrainedModel:
     if errors := [problem.under("model") for problem in remote_code.kernel(kernel)]:
         raise ConfigError(*errors)
     if OmegaConf.select(run.cfg, "model.trust_remote_code"):
-        fix = f"Load {str(folder)!r} with transformers, by the card in it."
-        raise ConfigError(Mistake("RUN", "a network of installed code", "one whose code came from the hub", fix))
+        text = f"the model in {str(folder)!r} needs code from the Hub, which is not run here"
+        raise ConfigError(Problem("RUN", text, "load it with transformers, as its README.md shows"))
     return getattr(transformers, task.auto_model).from_pretrained(
         folder, attn_implementation=kernel, trust_remote_code=False, use_safetensors=True
     )
@@ -303,8 +301,8 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
     for override in request.parsed:
         key = override.key_or_group
         if not is_in(key, changeable) or override.is_delete():
-            fix = did_you_mean(key, changeable, "The model of a finished run cannot be changed.")
-            problems.append(Mistake(key, one_of(changeable), repr(override.input_line), fix))
+            text = f"the override {override.input_line!r} is not allowed for a finished run"
+            problems.append(Problem(key, text, _allowed(key, changeable)))
     if problems:
         return cfg, problems
     cfg = cfg.copy()
@@ -318,6 +316,13 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
             key = override.key_or_group
             OmegaConf.update(cfg, key, override.value(), merge=key != _LABELS, force_add=True)
     return cfg, []
+
+
+def _allowed(key: str, changeable: Sequence[str]) -> str:
+    """Return a hint for a key that overrides may not change, or not delete."""
+    if is_in(key, changeable):
+        return f"set {key}, which cannot be deleted"
+    return similar("key", key, changeable) or "list the allowed keys with --help"
 
 
 @contextmanager

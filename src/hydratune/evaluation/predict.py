@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from hydratune.evaluation.writer import check_output, writing
 from hydratune.tasks.base import EvalSplit
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean
+from hydratune.utils.errors import ConfigError, Problem, invalid_value, similar
 from hydratune.utils.file_formats import suffix
 from hydratune.utils.files import ROW
 from hydratune.utils.logs import quiet_libraries
@@ -116,7 +117,7 @@ def predict(asked: PredictRequest) -> None:
             predictions = predictor.rows(data.inputs.select(numbers))
             write([*_records(data, numbers, predictions)])
     if predictor.cut:
-        log.warning("data: %s inputs were cut to what the network takes", f"{predictor.cut:,}")
+        log.warning("data: %s inputs were truncated to the maximum length of the model", f"{predictor.cut:,}")
     if asked.out:
         log.info("predictions: %s rows in %s", f"{len(data.inputs) - len(data.bad):,}", asked.out)
 
@@ -130,7 +131,7 @@ def _changed(cfg: DictConfig, request: PredictRequest) -> DictConfig:
     for name in ("batch_size", "max_samples"):
         value = getattr(request, name)
         if value is not None and value < 1:
-            problems.append(Mistake(f"--{name.replace('_', '-')}", "a number above 0", repr(value), "Leave it out."))
+            problems.append(invalid_value(f"--{name.replace('_', '-')}", "at least 1", value))
     with overriding(request.overrides) as override_request:
         cfg, unchangeable = change_config(cfg, override_request, CHANGES)
     problems += unchangeable
@@ -232,8 +233,8 @@ def _written(rows: Dataset, request: PredictRequest) -> list[str]:
     if request.columns is None:
         return [name for name, feature in rows.features.items() if _is_plain(name, feature, rows.features)]
     if unknown := [name for name in request.columns if name not in rows.column_names]:
-        fix = did_you_mean(unknown[0], rows.column_names, "Leave it out for all columns.")
-        raise ConfigError(Mistake("--columns", f"columns of {request.file}: {rows.column_names}", repr(unknown), fix))
+        text = f"{request.file} has no {'columns' if len(unknown) > 1 else 'column'} {', '.join(map(repr, unknown))}"
+        raise ConfigError(Problem("--columns", text, similar("column", unknown[0], rows.column_names)))
     return [*request.columns]
 
 
@@ -259,8 +260,9 @@ def _records(
         identical = {name for name in prediction if name in columns and columns[name] == prediction[name]}
         if conflicting := [name for name in (ROW, *prediction) if name in columns and name not in identical]:
             others = ",".join(name for name in columns if name not in conflicting)
-            fix = f"Rename the column, or choose the columns to write: --columns={others}."
-            raise ConfigError(Mistake("FILE", f"no column called {', '.join(conflicting)}", "one", fix))
+            text = f"the output already has a column with the name of this input column: {', '.join(conflicting)}"
+            hint = f"rename the column, or select the columns to write: --columns={shlex.quote(others)}"
+            raise ConfigError(Problem("FILE", text, hint))
         yield {ROW: data.number(i), **columns, **prediction}
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydratune.utils.errors import Mistake, Problem, one_of
-from hydratune.utils.files import atomic_write
+from hydratune.utils.errors import KEY, Problem, invalid_value
+from hydratune.utils.files import atomic_write, directory_not_found
 from hydratune.utils.logs import data_output
 
 if TYPE_CHECKING:
@@ -26,11 +26,15 @@ def check_output(out: Path | None, source: Path) -> Iterator[Problem]:
     if out is None:
         return
     if out.suffix not in SUFFIXES:
-        yield Mistake("--out", f"a file that ends with {one_of(SUFFIXES)}", repr(str(out)), "Rename it.")
+        yield invalid_value(
+            "--out", f"a file name that ends with {', '.join(SUFFIXES[:-1])}, or {SUFFIXES[-1]}", repr(str(out))
+        )
     if not out.parent.is_dir():
-        yield Mistake("--out", "a directory that exists", repr(str(out.parent)), "Make it first.")
-    if out.is_dir() or (out.exists() and source.exists() and out.samefile(source)):
-        yield Mistake("--out", "a file of its own", repr(str(out)), "Choose another name.")
+        yield directory_not_found("--out", out.parent)
+    if out.is_dir():
+        yield Problem("--out", f"{KEY} must be a file, but {str(out)!r} is a directory")
+    elif out.exists() and source.exists() and out.samefile(source):
+        yield Problem("--out", f"{KEY} must not be the input file, {str(out)!r}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean, one_line, one_of
+from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line, similar
 from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home
 from hydratune.utils.provenance import redact
 
@@ -50,8 +50,8 @@ def typed_uri(uri: str) -> str:
     try:
         return absolute_uri(str(OmegaConf.create({"uri": uri}).uri))
     except OmegaConfBaseException as error:
-        fix = "Set the variable."
-        raise ConfigError(Mistake("--uri", "an address", one_line(error, 300), fix)) from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(Problem("--uri", f"cannot resolve {KEY} {uri!r}: {one_line(reason, 300)}")) from error
 
 
 def absolute_uri(uri: str) -> str:
@@ -79,16 +79,18 @@ def address_problem(uri: str, key: str) -> Problem | None:
     is_file = name == "sqlite"
     if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
         return None
-    expected = f"an address that starts with {one_of(SCHEMES)}" if not is_file else "sqlite:///PATH without parameters"
-    fix = did_you_mean(name, SCHEMES, "Set tracking.uri=sqlite:///outputs/mlflow.db.")
-    return Mistake(key, expected, repr(redact(uri)), fix)
+    hint = f"set {KEY}=sqlite:///outputs/mlflow.db"
+    if is_file:
+        return invalid_value(key, "sqlite:///PATH without parameters", repr(redact(uri)), hint)
+    requirement = f"an address that starts with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}"
+    return invalid_value(key, requirement, repr(redact(uri)), similar("scheme", name, SCHEMES, hint))
 
 
-def existing(uri: str, key: str, fix: str) -> MlflowClient:
+def existing(uri: str, key: str, hint: str) -> MlflowClient:
     """Return a client of an absolute address; raise ConfigError for `key` if connecting would create a SQLite store."""
     path = sqlite_path(uri)
     if path is not None and not path.is_file():
-        raise ConfigError(Mistake(key, "a store that exists", repr(str(path)), fix))
+        raise ConfigError(Problem(key, f"MLflow store not found: {str(path)!r}", hint))
     return connect(uri)
 
 
@@ -121,9 +123,9 @@ def connect(uri: str) -> MlflowClient:
             relocate_artifacts(path)
             return client
     except Exception as error:  # each store raises its own kind: MlflowException, sqlalchemy's, OSError
-        reason = one_line(error, 300)
-        fix = "Start the server, correct tracking.uri, or set tracking=none."
-        raise ConfigError(Mistake("tracking.uri", f"an MLflow store at {redact(uri)!r}", reason, fix)) from error
+        text = f"cannot open the MLflow store {redact(uri)!r}: {one_line(error, 300)}"
+        hint = f"{'start the server' if path is None else 'fix the file'}, set another {KEY}, or set tracking=none"
+        raise ConfigError(Problem("tracking.uri", text, hint)) from error
 
 
 def _unlocked(uri: str) -> MlflowClient:
@@ -136,7 +138,7 @@ def _unlocked(uri: str) -> MlflowClient:
             waited = time.monotonic() - began
             if _LOCKED not in str(error) or waited > _LONGEST_LOCK:
                 raise
-            log.warning("tracking: waiting for %s, which another process holds, for %d s now", uri, waited)
+            log.warning("tracking: %s is locked by another process, waiting for %d s so far", uri, waited)
 
 
 def _answering(uri: str) -> MlflowClient:
@@ -217,7 +219,9 @@ def check_artifact_host(location: str) -> None:
     hosts = [f"http://{parts.netloc}", f"https://{parts.netloc}"] if is_proxy else [location]
     for wrong in (servers.problem(host, "tracking.uri") for host in hosts):
         if wrong:
-            raise PathEscapeError(f"the store has its artifacts at {wrong.got}")
+            raise PathEscapeError(
+                f"the store has its artifacts at {redact(location)}, a server that you have not named"
+            )
 
 
 def _is_below(path: Path, folder: Path) -> bool:
@@ -241,8 +245,8 @@ def check_experiment(client: MlflowClient, uri: str, name: str) -> None:
     experiment = client.get_experiment_by_name(name)
     if experiment and experiment.lifecycle_stage == _DELETED:
         command = restore_command(uri, "experiment", experiment.experiment_id)
-        fix = f"Restore it with `{command}`, or choose another with tracking.experiment_name=NAME."
-        raise ConfigError(Mistake("tracking.experiment_name", "an experiment that is not deleted", repr(name), fix))
+        hints = f"restore it: {command}\nor use another experiment: {KEY}=NAME"
+        raise ConfigError(Problem("tracking.experiment_name", f"the MLflow experiment {name!r} was deleted", hints))
 
 
 def has_run(client: MlflowClient, run_id: str) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hydratune.utils import clock
+from hydratune.utils.errors import Problem
 from hydratune.utils.files import find_files, write_text
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Journal:
         self.began = 0
         self.damaged = sum(not _is_entry(values) for values, _ in self._lines(0))
         if self.damaged:
-            log.warning("tracking: %d lines of %s are no entries and are skipped", self.damaged, self._path)
+            log.warning("tracking: skipped %d invalid lines of %s", self.damaged, self._path)
         for entry in self.entries(0):
             if entry.kind in ("run", "continue"):
                 self.directory_before = entry.values.get("tags", {}).get(DIRECTORY, "")
@@ -120,7 +121,7 @@ class Journal:
                 file.write(b"\n" + line if is_truncated else line)
         except OSError as error:
             if not self.is_incomplete:
-                log.warning("tracking: %s cannot be written, training goes on: %s", self._path, error)
+                log.warning("tracking: cannot write %s, training continues: %s", self._path, error)
             self.is_incomplete = True
 
     def write_params(self, params: Mapping[str, str]) -> None:
@@ -232,6 +233,12 @@ def _is_point(values: Any) -> bool:
         return False
     name, value, at, step = values
     return isinstance(name, str) and isinstance(value, int | float) and isinstance(at, int) and isinstance(step, int)
+
+
+def not_tracked(directory: Path) -> Problem:
+    """Return the error for a directory without tracked runs."""
+    text = f"no tracked run in {str(directory)!r}" if directory.is_dir() else f"no such run: {str(directory)!r}"
+    return Problem("RUN", text, "name the directory of a tracked run or sweep, e.g. one below outputs/ or multirun/")
 
 
 def journals(directory: Path) -> list[Journal]:

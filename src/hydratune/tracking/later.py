@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hydratune.tracking.client import existing, typed_uri
 from hydratune.utils import clock
-from hydratune.utils.errors import ConfigError, Mistake, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
 from hydratune.utils.secret_formats import MASK
 
@@ -52,13 +52,13 @@ def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
 
 
 def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
-    expected = f"the MLflow run {run_id} at {redact(uri)!r}"
-    return ConfigError(Mistake("RUN", expected, one_line(error, 300), "See `hydratune ui`."))
+    text = f"cannot access the MLflow run {run_id} in {redact(uri)!r}: {one_line(error, 300)}"
+    return ConfigError(Problem("RUN", text, "list the runs with `hydratune ui`"))
 
 
 def _existing(uri: str) -> MlflowClient:
     """Return a client of an existing store; connecting would create a new one of SQLite."""
     if MASK in uri:
-        fix = "Its password is kept nowhere."
-        raise ConfigError(Mistake("tracking.uri", "an address without a password", repr(uri), fix))
-    return existing(uri, "tracking.uri", "Name the store with --uri, or the run's directory.")
+        text = f"the run recorded the address of its store without the password: {uri!r}"
+        raise ConfigError(Problem("tracking.uri", text))
+    return existing(uri, "tracking.uri", "name the run directory, or the store with --uri=ADDRESS")

@@ -90,7 +90,11 @@ def package_model(model: ModelInfo, target: Path, is_kept: bool) -> Path:
             _pack(model, target)
         except Exception as error:  # mlflow and transformers raise exceptions of many kinds
             shutil.rmtree(target, ignore_errors=True)
-            log.warning("tracking: %s is recorded as its files, not for mlflow.transformers: %s", model.name, error)
+            log.warning(
+                "tracking: %s is logged as plain files, because mlflow.transformers cannot save it: %s",
+                model.name,
+                error,
+            )
         else:
             return target
     return model.folder if is_kept else _linked(model.folder, target)

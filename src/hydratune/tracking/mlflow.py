@@ -37,7 +37,16 @@ from hydratune.tracking.journal import DIRECTORY, LOCK, Journal, journals
 from hydratune.tracking.system_metrics import SystemMetrics
 from hydratune.tracking.uploader import Uploader, format_error, upload_pending
 from hydratune.utils import clock, process
-from hydratune.utils.errors import ConfigError, Mistake, Problem, PrunedError, one_line, optional_record
+from hydratune.utils.errors import (
+    KEY,
+    NODE,
+    ConfigError,
+    Problem,
+    PrunedError,
+    invalid_value,
+    one_line,
+    optional_record,
+)
 from hydratune.utils.files import write_text
 from hydratune.utils.provenance import cli_path, redact
 
@@ -96,22 +105,21 @@ class Mlflow(Tracking):
         if wrong := address_problem(self.uri, "uri") or servers.problem(self.uri, "uri"):
             yield wrong
         if self.experiment_name in ("", ".", ".."):  # the last two would be other folders of artifacts
-            yield Mistake(
-                "experiment_name", "a name", repr(self.experiment_name), "Leave it out to take the dataset's."
-            )
+            hint = f"omit {KEY} to use the name of the dataset"
+            yield invalid_value("experiment_name", "a name", repr(self.experiment_name), hint)
         if re.search("[/:]", self.registered_model_name or ""):  # MLflow refuses it, at the end of the run
-            fix = "Use a dash or a dot."
-            yield Mistake("registered_model_name", "a name without / and :", repr(self.registered_model_name), fix)
+            text = f"{KEY} must not contain / or :, but is {self.registered_model_name!r}"
+            yield Problem("registered_model_name", text, "use a dash or a dot instead")
         path = sqlite_path(absolute_uri(self.uri))
         if path is not None and path.is_dir():
-            fix = f"Set tracking.uri={self.uri.rstrip('/')}/mlflow.db."
-            yield Mistake("uri", "the path of a database file", f"the directory {str(path)!r}", fix)
+            text = f"{KEY} must name a database file, but {str(path)!r} is a directory"
+            yield Problem("uri", text, f"set {KEY}={self.uri.rstrip('/')}/mlflow.db")
         if self.registered_model_name and not self.log_models:
-            yield Mistake("registered_model_name", "null without models", repr(self.registered_model_name),
-                          "Set tracking.log_models=true.")  # fmt: skip
+            text = f"{KEY} ({self.registered_model_name!r}) requires {NODE}log_models=true"
+            yield Problem("registered_model_name", text, f"set {NODE}log_models=true")
         if self.registered_model_alias and not self.registered_model_name:
-            yield Mistake("registered_model_alias", "null without a registered model",
-                          repr(self.registered_model_alias), "Set tracking.registered_model_name=NAME.")  # fmt: skip
+            text = f"{KEY} ({self.registered_model_alias!r}) requires {NODE}registered_model_name"
+            yield Problem("registered_model_alias", text, f"set {NODE}registered_model_name=NAME")
 
     @contextmanager
     def start(self, info: RunInfo) -> Iterator[RunLog]:
@@ -139,7 +147,10 @@ class Mlflow(Tracking):
         except (ConfigError, TrackingUnavailableError) as error:
             command = shlex.join([cli_path(), "sync", os.path.relpath(directory)])
             log.warning(
-                "tracking: MLflow lacks a part of %d runs: %s; later: %s", len(pending), format_error(error), command
+                "tracking: the upload of %d runs is incomplete: %s; finish it with: %s",
+                len(pending),
+                format_error(error),
+                command,
             )
 
     def mark_dead_runs_killed(self) -> None:
@@ -213,7 +224,9 @@ class MlflowRunLog(RunLog):
     def metrics(self, values: Mapping[str, Any], step: int) -> None:
         """Write the numbers among `values` to the journal; evaluations are uploaded immediately, the rest every 2 s."""
         for name in self._journal.write_metrics(_numbers(values), step):
-            log.warning("tracking: %s is infinite at step %d, which MLflow cannot hold", name, step)
+            log.warning(
+                "tracking: %s is infinite at step %d and is not recorded, because MLflow cannot store it", name, step
+            )
         if any(name.startswith(("eval_", "test_")) for name in values):
             self._sender.flush_soon()
 
@@ -267,7 +280,7 @@ class MlflowRunLog(RunLog):
             self._sender.end_run(status, {name: value[:_LONGEST_TAG] for name, value in self._error.items()})
         elif not is_delivered:
             command = shlex.join([cli_path(), "sync", os.path.relpath(self._journal.directory)])
-            log.warning("tracking: not everything was delivered to MLflow; later: %s", command)
+            log.warning("tracking: the upload to MLflow is incomplete; finish it with: %s", command)
 
     def _checkpoint(self, model: ModelInfo) -> None:
         self._write_model(model, is_kept=False)
@@ -309,5 +322,10 @@ def _cut(name: str, value: str, limit: int) -> str:
     """Return a value that MLflow accepts; log a warning and end it with dots if it is too long."""
     if len(value) <= limit:
         return value
-    log.warning("tracking: %s has %d characters, MLflow shows %d; config.yaml has all", name, len(value), limit)
+    log.warning(
+        "tracking: %s has %d characters and is truncated to %d in MLflow; config.yaml has the full value",
+        name,
+        len(value),
+        limit,
+    )
     return value[: limit - 3] + "..."

@@ -46,7 +46,7 @@ def relocate_artifacts(database: Path) -> None:
                         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608 (constants)
                         (new_root, len(old_root) + 1, len(old_root), old_root),
                     )
-                log.warning("tracking: the MLflow store was moved, so its artifacts are now read from %s", folder)
+                log.warning("tracking: the MLflow store was moved; its artifacts are now read from %s", folder)
 
 
 def relocated(path: Path, directory_before: str, directory: Path) -> Path:

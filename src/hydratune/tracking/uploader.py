@@ -114,7 +114,7 @@ class Uploader:
                 client.set_tag(run_id, name, value)
             client.set_terminated(run_id, status)
         except Exception as error:  # whatever a store raises
-            log.warning("tracking: MLflow does not have the end of run %s: %s", run_id, format_error(error))
+            log.warning("tracking: the end of run %s was not recorded in MLflow: %s", run_id, format_error(error))
 
     def detach(self) -> None:
         """Upload the rest in the background of what this process does next; the process calls `wait` at its end."""
@@ -150,7 +150,7 @@ class Uploader:
         except Exception as error:  # whatever a store raises, training continues
             self.is_blocked = isinstance(error, DeletedError)
             if not self._warned:
-                log.warning("tracking: the MLflow store failed, training goes on: %s", format_error(error))
+                log.warning("tracking: the MLflow store failed, training continues: %s", format_error(error))
             self._warned = True
             return False
         self.is_blocked = False
@@ -180,7 +180,7 @@ def _deliver_points(delivery: Delivery, points: Sequence[tuple[str, float, int, 
     except Exception as error:
         _raise_unless_refused(error, delivery)
         if len(points) == 1:
-            log.warning("tracking: MLflow refuses the metric %s: %s", points[0][0], format_error(error))
+            log.warning("tracking: MLflow rejected the metric %s: %s", points[0][0], format_error(error))
             return [f"metric {points[0][0]} at step {points[0][3]}"]
         return [name for point in points for name in _deliver_points(delivery, [point])]
     return []
@@ -194,7 +194,7 @@ def _deliver(delivery: Delivery, entry: Entry) -> list[str]:
         if entry.kind == "run" and not isinstance(error, TrackingUnavailableError):
             raise TrackingUnavailableError(format_error(error)) from error
         _raise_unless_refused(error, delivery)
-        log.warning("tracking: MLflow refuses %s: %s", _described(entry), format_error(error))
+        log.warning("tracking: MLflow rejected %s: %s", _described(entry), format_error(error))
         return [_described(entry)]
     return []
 

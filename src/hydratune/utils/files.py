@@ -12,12 +12,12 @@ import shlex
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import KEY, ConfigError, Problem
 
 # Files in a run directory, in addition to `.hydra/`, the log, and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
@@ -107,6 +107,27 @@ def user_file(name: str) -> Path:
     return Path(home) / "hydratune" / name
 
 
+def directory_not_found(key: str, path: Path | str) -> Problem:
+    """Return the error for a directory that does not exist."""
+    start = "" if Path(path).is_absolute() else f" (working directory: {Path.cwd()})"
+    return Problem(key, f"directory not found: {str(path)!r}{start}")
+
+
+def not_a_run(directory: Path, *missing: str) -> Problem:
+    """Return the error for a directory that does not exist, or that lacks files which every run has."""
+    hint = "name a run directory, e.g. one below outputs/"
+    if not directory.exists():
+        return Problem("RUN", f"no such run: {str(directory)!r}", hint)
+    return Problem("RUN", f"{str(directory)!r} is not a run directory: it has no {', '.join(missing)}", hint)
+
+
+def unfinished_run(directory: Path, missing: Sequence[str]) -> Problem:
+    """Return the error for a directory that lacks files of a finished run."""
+    if CONFIG in missing:
+        return not_a_run(directory, *missing)
+    return Problem("RUN", f"the run {str(directory)!r} has not finished: it has no {', '.join(missing)}")
+
+
 def check_links(directory: Path) -> None:
     """Raise ConfigError if a symbolic link inside a directory leads out of it.
 
@@ -120,8 +141,9 @@ def check_links(directory: Path) -> None:
     for folder, folders, names in os.walk(root):
         for path in (Path(folder) / name for name in (*folders, *names)):
             if path.is_symlink() and not path.resolve().is_relative_to(root):
-                fix = f"Remove {str(path)!r}, or replace it by what it links to if you trust it."
-                raise ConfigError(Mistake("RUN", "no links that lead out of its directory", repr(str(path)), fix))
+                text = f"the link {str(path)!r} leads out of the directory {str(directory)!r}"
+                hint = "remove the link; if you trust it, replace it with a copy of its target"
+                raise ConfigError(Problem("RUN", text, hint))
 
 
 def check_started_here(stored: str, command: str) -> None:
@@ -135,8 +157,9 @@ def check_started_here(stored: str, command: str) -> None:
     """
     stored_directory, cwd = Path(stored), Path.cwd()
     if stored_directory.is_dir() and stored_directory.resolve() != cwd.resolve():
-        fix = f"Run it there: cd {shlex.quote(stored)} && {command}"
-        raise ConfigError(Mistake("the current directory", f"{stored!r}, where it was started", repr(str(cwd)), fix))
+        text = f"{KEY} is {str(cwd)!r}, but the run was started in {stored!r}"
+        hint = f"run the command there: cd {shlex.quote(stored)} && {command}"
+        raise ConfigError(Problem("the current directory", text, hint))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.provenance import redact
 
 if TYPE_CHECKING:
@@ -29,12 +29,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 WAITS = (1, 4, 16)  # seconds before each retry of a failed step of a push
-LOGIN = "Run `hf auth login`, or set HF_TOKEN, with a token that may write."
+LOGIN = "run `hf auth login`, or set HF_TOKEN, with a token that has write access"
 _IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream ignores them too
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
 # Fields with which timm unpickles a file, tesseract writes files, and MeCab reads them.
 _PROGRAMS = ("checkpoint_path", "mecab_option", "tesseract_config")
-OFFLINE_FIX = "Connect, set HF_ENDPOINT to a mirror, or stay offline with dataset=wordnet_supersense model=minilm."
 
 
 class PushError(Exception):
@@ -163,8 +162,8 @@ def check_checkpoint(key: str, name: str) -> None:
     folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
     references = [*_links_outside(folder)] if folder.is_dir() else []
     if references := references or [text for snapshot in folders for text in foreign_files(snapshot)]:
-        fix = "Read that file, and correct it if you trust the checkpoint."
-        raise ConfigError(Mistake(key, f"a checkpoint whose files name nothing outside {name!r}", references[0], fix))
+        text = f"the checkpoint {name!r} refers to something outside it: {references[0]}"
+        raise ConfigError(Problem(key, text, "if you trust the checkpoint, remove the reference"))
 
 
 def check_no_adapter(key: str, name: str, revision: str | None = None) -> None:
@@ -183,8 +182,9 @@ def check_no_adapter(key: str, name: str, revision: str | None = None) -> None:
     from transformers.utils import find_adapter_config_file
 
     if find_adapter_config_file(name, revision=revision):
-        fix = "Merge the adapter, or name the checkpoint that it was trained on."
-        raise ConfigError(Mistake(key, "a whole checkpoint", f"{name!r}, which holds an adapter", fix))
+        text = f"the checkpoint {name!r} contains an adapter, so it cannot be loaded as a full model"
+        hint = f"merge the adapter into its base model, or set {KEY} to the base model"
+        raise ConfigError(Problem(key, text, hint))
 
 
 def check(needed: Mapping[str, Repository]) -> Iterator[Problem]:
@@ -215,16 +215,15 @@ def loading(key: str, repo_id: str) -> Iterator[None]:
         # ConnectionError, HfHubHTTPError, "not a valid model identifier", a pickle that is more than weights
         if not is_reachable() and not Path(repo_id).exists():
             raise ConfigError(_unreachable(key, repo_id)) from error
-        raise ConfigError(
-            Mistake(key, f"to load {repo_id!r}", one_line(error, 500), "Check the name and revision.")
-        ) from error
+        hint = "" if is_directory else "check the name and the revision"
+        raise ConfigError(Problem(key, f"cannot load {repo_id!r}: {one_line(error, 300)}", hint)) from error
     if not is_directory:  # its files are in the cache by now
         check_checkpoint(key, repo_id)
 
 
 def _unreachable(key: str, *repo_ids: str) -> Problem:
-    repos = " and ".join(map(repr, repo_ids))
-    return Mistake(key, f"the Hugging Face hub at {endpoint()} to serve {repos}", "no answer from it", OFFLINE_FIX)
+    text = f"cannot reach {endpoint()} (needed for {' and '.join(map(repr, repo_ids))})"
+    return Problem(key, text, "check your connection and HF_HUB_OFFLINE, or set HF_ENDPOINT to a mirror")
 
 
 def commit(repo_id: str, revision: str | None) -> str | None:
@@ -252,9 +251,9 @@ def check_push(key: str, repo_id: str, token: str | None) -> None:
         validate_repo_id(repo_id)
     except HFValidationError as error:
         reason = one_line(error).partition(": ")[0]
-        problems.append(Mistake(key, "NAME or OWNER/NAME", repr(repo_id), f"{reason}."))
+        problems.append(Problem(key, f"{KEY} is not a valid repository ID: {repo_id!r} ({reason})"))
     if not (token or get_token()):
-        problems.append(Mistake("hub", f"a token that may write to {repo_id!r}", "none", LOGIN))
+        problems.append(Problem("hub", f"no access token for the Hub, to push to {repo_id!r}", LOGIN))
     if problems:
         raise ConfigError(*problems)
 
@@ -273,8 +272,8 @@ def make_repository(repo_id: str, private: bool | None, token: str | None = None
         if private is False and is_private:
             _patiently(lambda: api.update_repo_settings(full_id, private=False))
     if private and is_private is False:
-        fix = "Name another one, or say that it may be public: hydratune push RUN --public."
-        raise ConfigError(Mistake("hub", "a private repository", f"{full_id!r}, which is public", fix))
+        hint = "use another repository, or push to the public one with `hydratune push RUN --public`"
+        raise ConfigError(Problem("hub", f"the repository {full_id!r} is public, not private", hint))
     return full_id
 
 
@@ -305,8 +304,8 @@ def _pushing(repo_id: str) -> Iterator[None]:
         yield
     except Exception as error:  # HTTP errors, connection errors of a client, OSError, RuntimeError of an upload
         if _status(error) in (401, 403):
-            expected = f"a token that may write to {repo_id!r}"
-            raise ConfigError(Mistake("hub", expected, f"HTTP {_status(error)}", LOGIN)) from error
+            text = f"the Hub refuses to write to {repo_id!r} with this token (HTTP {_status(error)})"
+            raise ConfigError(Problem("hub", text, LOGIN)) from error
         raise PushError(f"the push to {repo_id!r} failed: {_reason(error)}") from error
 
 
@@ -322,7 +321,7 @@ def _patiently(call: Callable[[], T]) -> T:
         except Exception as error:
             if _is_final(error):
                 raise
-            log.warning("hub: %s; trying again in %d s", _reason(error), wait)
+            log.warning("hub: %s; retrying in %d s", _reason(error), wait)
             time.sleep(wait)
     return call()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from hydratune.utils.errors import Mistake, Problem
+from hydratune.utils.errors import KEY, Problem, invalid_value
 
 
 def job_id() -> str | None:
@@ -35,16 +35,17 @@ def check_tasks(nnodes: int, node_rank: int) -> Iterator[Problem]:
     """
     tasks, task = _number("SLURM_STEP_NUM_TASKS", 1), _number("SLURM_PROCID")  # only srun sets the first one
     if nnodes < tasks:
-        fix = (
-            "Start one task with srun --ntasks=1, or make each task a machine of one run: hardware=ddp "
-            "hardware.launch.nnodes=$SLURM_STEP_NUM_TASKS hardware.launch.node_rank=$SLURM_PROCID "
-            "hardware.launch.rdzv_endpoint=HOST:29500. For different runs, start one job step for each run."
+        hints = (
+            "start one task with srun --ntasks=1",
+            "or make each task a machine of one run: hardware=ddp hardware.launch.nnodes=$SLURM_STEP_NUM_TASKS "
+            "hardware.launch.node_rank=$SLURM_PROCID hardware.launch.rdzv_endpoint=HOST:29500",
+            "or start one job step for each run, if they are different runs",
         )
-        got = f"{tasks} tasks for a run of {nnodes} machine{'s' * (nnodes > 1)}: each would train a copy"
-        yield Mistake("SLURM_STEP_NUM_TASKS", "one task of a job step for each machine of the run", got, fix)
+        text = f"each of the {tasks} tasks of this Slurm step would train the same run on {nnodes} machine"
+        yield Problem("SLURM_STEP_NUM_TASKS", text + "s" * (nnodes > 1), "\n".join(hints))
     elif nnodes == tasks > 1 and node_rank != task:
-        fix = "Set hardware.launch.node_rank=$SLURM_PROCID in single quotes: srun bash -c 'hydratune ...'."
-        yield Mistake("hardware.launch.node_rank", f"{task}, the number of this task", str(node_rank), fix)
+        hint = f"set {KEY}=$SLURM_PROCID in single quotes: srun bash -c 'hydratune ...'"
+        yield invalid_value("hardware.launch.node_rank", f"{task}, the number of this Slurm task", node_rank, hint)
 
 
 def _number(name: str, default: int = 0) -> int:

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.utils.errors import ConfigError, Mistake, Problem, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 
 
 def read_yaml(path: Path) -> Any:
@@ -33,7 +33,7 @@ def read_config(path: Path) -> DictConfig:
     """
     node = read_yaml(path)
     if not isinstance(node, DictConfig):
-        raise ConfigError(_problem(path, 1, "a list"))
+        raise ConfigError(_problem(path, 1, "a list instead of keys and values"))
     return node
 
 
@@ -47,7 +47,7 @@ def read_overrides(path: Path) -> list[Any]:
     """
     node = read_yaml(path)
     if not isinstance(node, ListConfig):
-        raise ConfigError(Mistake(str(path), "a list of overrides", "another document", f"Correct {path}."))
+        raise ConfigError(_problem(path, None, "not a list of overrides"))
     return OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
 
 
@@ -59,7 +59,7 @@ def read_plain_config(path: Path) -> DictConfig:
     """
     node = read_config(path)
     if "${" in json.dumps(OmegaConf.to_container(node, resolve=False), default=str):
-        raise ConfigError(Mistake(str(path), "values without interpolations", "${", "Restore the file."))
+        raise ConfigError(_problem(path, None, "a stored config must have no interpolations (${...})"))
     return node
 
 
@@ -71,23 +71,26 @@ def check_yaml(paths: Iterable[Path]) -> Iterator[Problem]:
             OmegaConf.load(path)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            yield _problem(path, mark.line + 1 if mark else None, error.problem or one_line(error))
+            text = f"invalid YAML: {error.problem or one_line(error, 200)}"
+            yield _problem(path, mark.line + 1 if mark else None, text)
         except yaml.reader.ReaderError as error:
             line = path.read_text(encoding="utf-8")[: error.position].count("\n") + 1
-            yield _problem(path, line, f"the character {chr(error.character)!r}")
+            yield _problem(path, line, f"invalid YAML: the character {chr(error.character)!r}")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            yield _problem(path, line, f"the byte {error.object[error.start]:#04x}, which is not UTF-8")
+            yield _problem(path, line, f"invalid UTF-8 (byte {error.object[error.start]:#04x})")
         except RecursionError:
-            yield _problem(path, None, "values that are nested too deeply")
+            yield _problem(path, None, "invalid YAML: values are nested too deeply")
         except (OSError, ValueError, OmegaConfBaseException) as error:
-            yield _problem(path, None, (error.strerror if isinstance(error, OSError) else None) or one_line(error))
+            reason = (error.strerror if isinstance(error, OSError) else None) or one_line(error, 300)
+            yield _problem(path, None, f"cannot be loaded: {reason}")
 
 
 def _check_encoding(path: Path) -> None:
     path.read_bytes().decode("utf-8")
 
 
-def _problem(path: Path, line: int | None, problem: str) -> Problem:
-    location = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    return Mistake(location if line is None else f"{location}:{line}", "valid YAML", problem, "Correct the file.")
+def _problem(path: Path, line: int | None, text: str) -> Problem:
+    name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    location = name if line is None else f"{name}:{line}"
+    return Problem(location, text, source=location)

@@ -161,7 +161,7 @@ class Run:
         try:
             task_class = allowlist.load(path, "task._target_")
             if not isinstance(task_class, type) or not issubclass(task_class, Task):
-                raise NotComparableError(f"{self.label} names {path} as its task, which is none")
+                raise NotComparableError(f"{self.label} has the task {path}, which is not a task class")
             extra_metrics = dict(node.pop("extra_metrics", None) or {})
             if metric not in extra_metrics:
                 return task_class(**{**node, "metrics": [metric]})
@@ -205,7 +205,7 @@ class Run:
         try:
             check_artifact_host(self.record.info.artifact_uri)
         except PathEscapeError as error:
-            log.warning("%s: %s of its artifacts is not read: %s", self.label, path, error)
+            log.warning("%s: skipped %s among its artifacts: %s", self.label, path, error)
             return None
         if path not in {file.path for file in self.client.list_artifacts(self.id, folder or None)}:
             return None

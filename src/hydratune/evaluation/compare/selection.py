@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from hydratune.evaluation.compare.runs import Run, letters, open_run
 from hydratune.tracking.client import absolute_uri, existing, typed_uri
-from hydratune.tracking.delivery import POINTER, checked_pointer
+from hydratune.tracking.delivery import checked_pointer
+from hydratune.tracking.journal import not_tracked
 from hydratune.tracking.runs_view import PARENT
 from hydratune.utils import process
-from hydratune.utils.errors import ConfigError, Mistake, Problem, did_you_mean
+from hydratune.utils.errors import ConfigError, Problem, invalid_value, similar
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,8 +40,8 @@ class Stores:
         """Return the client of an existing store; raise ConfigError if the store does not exist."""
         address = absolute_uri(uri) if uri else typed_uri(self.uri)
         if address not in self._clients:
-            fix = "Name a run's directory, or the store with --uri."
-            self._clients[address] = existing(address, "--uri", fix)
+            hint = "name run directories, or the store with --uri=ADDRESS"
+            self._clients[address] = existing(address, "--uri", hint)
             # A run whose process has died must not be shown as RUNNING.
             process.mark_dead_runs_killed(self._clients[address])
         return self._clients[address]
@@ -79,8 +80,9 @@ def chosen(
         raise ConfigError(*problems)
     distinct = list({run_id: (client, run_id, folder) for client, run_id, folder in run_refs}.values())
     if not 2 <= len(distinct) <= MOST:
-        fix = "Name them, or choose them with --experiment NAME --last 10."
-        raise ConfigError(Mistake("RUN", f"two to {MOST} different runs", str(len(distinct)), fix))
+        limit = f"at most {MOST} runs" if len(distinct) > MOST else "at least two different runs"
+        hint = "name them, or select them with --experiment=NAME --last=10"
+        raise ConfigError(Problem("RUN", f"compare takes {limit}, not {len(distinct)}", hint))
     pairs = zip(letters(len(distinct)), distinct, strict=True)
     return [open_run(label, *run_ref) for label, run_ref in pairs]
 
@@ -91,8 +93,7 @@ def _named(stores: Stores, name: str) -> Found:
     if run_pointer := checked_pointer(folder):
         return stores.client(run_pointer["uri"]), run_pointer["run_id"], folder
     if folder.is_dir():
-        fix = "Name a directory below outputs/ of a run that was tracked."
-        raise ConfigError(Mistake("RUN", "a run's directory", f"{name!r} without {POINTER}", fix))
+        raise ConfigError(not_tracked(folder))
     client = stores.client()
     matches = [run for run in _search(client, _by_name(name)) if run.info.run_name == name]
     if re.fullmatch("[0-9a-f]{6,32}", name):
@@ -100,23 +101,23 @@ def _named(stores: Stores, name: str) -> Found:
     if len(matches) > 1:
         examples = ", ".join(f"{run.info.run_id[:12]} ({_day(run)})" for run in matches[:_SHOWN])
         examples += ", ..." if len(matches) > _SHOWN else ""
-        fix = f"Name it by its id: {examples}."
-        raise ConfigError(Mistake("RUN", "a name of one run", f"{name!r}, of which there are {len(matches)}", fix))
+        raise ConfigError(Problem("RUN", f"{len(matches)} runs match {name!r}", f"use an ID instead: {examples}"))
     if not matches:
-        run_names = [run.info.run_name for run in _search(client)]
-        fix = did_you_mean(name, run_names, _examples(run_names))
-        raise ConfigError(Mistake("RUN", "a run's id, name or directory", repr(name), fix))
+        run_names = [*dict.fromkeys(run.info.run_name for run in _search(client))]
+        raise ConfigError(
+            Problem("RUN", f"no such run: {name!r}", similar("run", name, run_names) or _newest(run_names))
+        )
     return client, matches[0].info.run_id, None
 
 
 def _last(client: MlflowClient, experiment: str | None, last: int | None, include_all: bool) -> Iterator[Found]:
     """Return the newest runs of one experiment or of all, oldest first; without `include_all`, only finished runs."""
     if last is not None and last < 2:
-        raise ConfigError(Mistake("--last", "a number from 2", repr(last), "Raise it."))
+        raise ConfigError(invalid_value("--last", "at least 2", last))
     ids_by_name = _experiments(client)
     if experiment is not None and experiment not in ids_by_name:
-        fix = did_you_mean(experiment, ids_by_name, f"There are {', '.join(sorted(ids_by_name)[:_SHOWN]) or 'none'}.")
-        raise ConfigError(Mistake("--experiment", "an experiment of the store", repr(experiment), fix))
+        hint = similar("experiment", experiment, sorted(ids_by_name)) or "list the experiments with `hydratune ui`"
+        raise ConfigError(Problem("--experiment", f"no such MLflow experiment: {experiment!r}", hint))
     experiment_ids = [ids_by_name[experiment]] if experiment is not None else [*ids_by_name.values()]
     newest = client.search_runs(experiment_ids, order_by=["attributes.start_time DESC"], max_results=_SEARCHED)
     sweeps = {run.data.tags.get(PARENT) for run in newest}
@@ -124,7 +125,7 @@ def _last(client: MlflowClient, experiment: str | None, last: int | None, includ
         run for run in newest if include_all or (run.info.status == _FINISHED and run.info.run_id not in sweeps)
     ]
     if omitted := len(newest) - len(selected):
-        print(f"{omitted} sweeps or runs that have not finished are left out; --all adds them", file=sys.stderr)
+        print(f"{omitted} sweeps or unfinished runs are skipped; --all includes them", file=sys.stderr)
     return ((client, run.info.run_id, None) for run in reversed(selected[: last or MOST]))
 
 
@@ -148,8 +149,10 @@ def _by_name(name: str) -> str:
     return f"attributes.run_name = {quote}{name}{quote}"
 
 
-def _examples(names: Sequence[str]) -> str:
-    return f"There are {', '.join(dict.fromkeys(names[:_SHOWN]))}." if names else "The store has no runs."
+def _newest(names: Sequence[str]) -> str:
+    return (
+        f"the newest runs are {', '.join(names[:_SHOWN])}" if names else "train a run first, since the store has none"
+    )
 
 
 def _day(run: Any) -> str:

@@ -10,7 +10,7 @@ from hydratune.evaluation.compare.runs import FINISHED, NotComparableError, Run,
 from hydratune.evaluation.compare.seeds import compare_groups
 from hydratune.evaluation.compare.wording import Comparison, Group, Unit
 from hydratune.tasks.metrics.metric import LOSS, Metric
-from hydratune.utils.errors import ConfigError, Mistake, did_you_mean, one_of
+from hydratune.utils.errors import ConfigError, Problem, similar
 from hydratune.utils.stats import PROPORTIONS, Scale, mean_interval
 
 SEED = "seed"  # the only param in which the runs of a group differ
@@ -97,8 +97,9 @@ def differing(runs: Sequence[Run]) -> list[str]:
 def _check_metric(runs: Sequence[Run], metric: str) -> None:
     available = {name for run in runs for name in _known(run, metric)}
     if metric not in available:
-        fix = did_you_mean(metric, available, "Leave it out for the objective's.")
-        raise ConfigError(Mistake("--metric", one_of(available), repr(metric), fix))
+        raise ConfigError(
+            Problem("--metric", f"unknown metric {metric!r}", similar("metric", metric, sorted(available)))
+        )
 
 
 def _known(run: Run, metric: str) -> Iterator[str]:
