@@ -56,10 +56,13 @@ def run_hydra(arguments: Sequence[str], is_sweep: bool = False, job: Job | None 
             raise errors[0]
     except RunFailedError:
         return FAILED
+    except ConfigError as error:
+        error.after_start = is_sweep or bool(started)
+        raise
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(compose_error(error)) from error
     except (AssertionError, AttributeError, OSError, RuntimeError, TypeError, ValueError) as error:
-        if is_sweep or started or isinstance(error, ConfigError | BrokenPipeError):  # not of Hydra itself
+        if is_sweep or started or isinstance(error, BrokenPipeError):  # not of Hydra itself
             raise
         text = f"invalid settings of Hydra: {one_line(error, 200)}"
         raise ConfigError(Problem("hydra", text, "remove the overrides below hydra")) from error

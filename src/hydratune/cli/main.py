@@ -66,7 +66,8 @@ def main() -> None:
     try:
         sys.exit(_dispatch_or_end(sys.argv[1:]))
     except ConfigError as error:
-        print_errors(error.problems)
+        is_unused = _is_resumable(sys.argv[1:]) and not error.after_start
+        print_errors(error.problems, "; nothing was run" if is_unused else "")
         sys.exit(USER_ERROR)
     except BrokenPipeError:  # `hydratune configs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python reports it again at exit

@@ -93,10 +93,18 @@ def display_value(value: object) -> str:
 
 
 class ConfigError(ValueError):
-    """Errors that the user can fix; the command line prints them without a traceback and exits with code 2."""
+    """Errors that the user can fix; the command line prints them without a traceback and exits with code 2.
+
+    Args:
+        problems: The errors, of which duplicates are dropped.
+
+    Attributes:
+        after_start: Whether a run or a sweep had started.
+    """
 
     def __init__(self, *problems: Problem) -> None:
         self.problems = tuple(dict.fromkeys(problems))
+        self.after_start = False
         super().__init__("\n".join(map(str, self.problems)))
 
 

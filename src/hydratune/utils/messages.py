@@ -13,12 +13,12 @@ from hydratune.utils.escaping import escape_control
 from hydratune.utils.provenance import redact
 
 
-def print_errors(problems: Sequence[Problem]) -> None:
-    """Print errors to stderr, each with its hint, and the number of errors if there are several."""
+def print_errors(problems: Sequence[Problem], ending: str = "") -> None:
+    """Print errors to stderr, each with its hint, and the number of errors, with an ending, if there are several."""
     for problem in problems:
         print_error(problem.message, *problem.hints)
     if len(problems) > 1:
-        print_line(f"{len(problems)} errors")
+        print_line(f"{len(problems)} errors{ending}")
 
 
 def print_error(message: str, *hints: str) -> None:
