@@ -138,10 +138,12 @@ def test_stored_overrides_are_passed_on(stored, monkeypatch):
 def test_stored_links_are_refused(stored, monkeypatch, own_directory, name):
     """Hydra and the log would write through them."""
     monkeypatch.setattr("hydratune.cli.resume.train", lambda *_, **__: pytest.fail("it was started"))
-    (stored("seed=1") / name).symlink_to(own_directory / "mine")
+    link = stored("seed=1") / name
+    link.symlink_to(own_directory / "mine")
     with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "run"])
-    assert [problem.expected for problem in caught.value.problems] == ["no links that lead out of its directory"]
+    (problem,) = caught.value.problems
+    assert repr(str(link.absolute())) in problem.text
 
 
 @pytest.fixture
@@ -237,8 +239,10 @@ def test_config_path_can_be_relative(own_directory, monkeypatch, flag):
 def test_no_run(own_directory):
     """A directory that is no run is an error."""
     assert own_directory
-    with pytest.raises(ConfigError, match=r"^RUN: expected a run's directory, got 'nowhere'\."):
+    with pytest.raises(ConfigError) as caught:
         dispatch(["resume", "nowhere"])
+    (problem,) = caught.value.problems
+    assert (problem.key, "'nowhere'" in problem.text, "hydratune runs" in problem.hint) == ("RUN", True, True)
 
 
 @pytest.mark.parametrize("torn", ["", '{"global_step": 1'])
@@ -267,7 +271,7 @@ def test_the_same_command(toy, store, own_directory):
         process.kill()
     (directory,) = own_directory.glob("outputs/*-*/*")
     assert second.returncode == 2
-    assert "where another process is at work" in second.stderr
+    assert f"another process is running in '{directory.relative_to(own_directory)}'" in second.stderr
     assert hydratune(*toy, "trainer.args.num_train_epochs=2", "resume=auto", "hydra.run.dir=other").returncode == 0
     again = hydratune(*command)
     assert again.returncode == 0, again.stderr

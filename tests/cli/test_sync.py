@@ -108,7 +108,7 @@ def test_lines_that_are_no_entries(run, store, capsys):
     lines = (run / JOURNAL).read_text().splitlines()
     (run / JOURNAL).write_text("".join(f"{line}\n" for line in [*lines[:2], *DAMAGED, *lines[2:]]))
     assert dispatch(["sync", "outputs/run"]) == FAILED
-    assert f" {len(DAMAGED)} lines" in capsys.readouterr().out
+    assert f" {len(DAMAGED)} invalid lines" in capsys.readouterr().out
     assert recorded(store) == [WHOLE]
 
 

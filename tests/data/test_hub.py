@@ -112,9 +112,9 @@ def test_an_adapter_knows_the_commit_of_its_network(hub_root, own_directory):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("dataset.name=mrcp", "dataset.path: expected to load 'nyu-mll/glue', got BuilderConfig 'mrcp' not found"),
+        ("dataset.name=mrcp", "cannot load 'nyu-mll/glue': BuilderConfig 'mrcp' not found"),
         ("dataset.splits.test=tset", "nyu-mll/glue has no split 'tset'"),
-        ("model.pretrained_model_name_or_path=me/nothing", "model.pretrained_model_name_or_path: expected to load"),
+        ("model.pretrained_model_name_or_path=me/nothing", "cannot load 'me/nothing': "),
     ],
 )  # fmt: skip
 def test_what_the_hub_does_not_have(hub_root, own_directory, override, message):

@@ -403,30 +403,35 @@ def test_csv(record, say):
     assert [line["test/accuracy"] for line in lines] == ["0.6", "0.75"]
 
 
+# Arguments, and the error's key, a part of its text, and a part of its hint.
 PROBLEMS = [
-    (["bass", "more"], "RUN: expected a run's id, name or directory, got 'bass'. Did you mean base?"),
-    (["more", "twin"], "RUN: expected a name of one run, got 'twin', of which there are 2. Name it by its id: "),
-    (["more"], "RUN: expected two to 702 different runs, got 1."),
-    (["more", "more"], "RUN: expected two to 702 different runs, got 1."),
-    (["--experiment", "film"], "--experiment: expected an experiment of the store, got 'film'. Did you mean films?"),
-    (["--last", "1"], "--last: expected a number from 2, got 1."),
-    (["base", "more", "--metric", "acuracy"], "got 'acuracy'. Did you mean accuracy?"),
-    (["base", "more", "--plot", "a.pdf"], "--plot: expected a file that ends in .png, got 'a.pdf'."),
-    (["base", "more", "--plot", "no/a.png"], "--plot: expected a directory that exists, got 'no'."),
-    (["base", "."], "RUN: expected a run's directory, got '.' without mlflow.json."),
-    (["base", "more", "--uri", "sqlite:///other.db"], "--uri: expected a store that exists, got '"),
+    (["bass", "more"], "RUN", "'bass'", "exists: base"),
+    (["zzzzz", "more"], "RUN", "'zzzzz'", "base"),
+    (["more", "twin"], "RUN", "2 runs match 'twin'", " UTC)"),
+    (["more"], "RUN", "two different runs, not 1", "--last=10"),
+    (["more", "more"], "RUN", "two different runs, not 1", "--last=10"),
+    (["--experiment", "film"], "--experiment", "'film'", "exists: films"),
+    (["--last", "1"], "--last", "2, not 1", ""),
+    (["base", "more", "--metric", "acuracy"], "--metric", "'acuracy'", "exists: accuracy"),
+    (["base", "more", "--plot", "a.pdf"], "--plot", "'a.pdf'", ""),
+    (["base", "more", "--plot", "no/a.png"], "--plot", "'no'", ""),
+    (["base", "."], "RUN", "'.'", "outputs/"),
+    (["base", "more", "--uri", "sqlite:///other.db"], "--uri", "/other.db'", "--uri=ADDRESS"),
 ]
 
 
-@pytest.mark.parametrize(("arguments", "message"), PROBLEMS)
-def test_errors(record, own_directory, arguments, message):
-    """Names that lead nowhere, or to many, are told with what was meant; nothing is made."""
+@pytest.mark.parametrize(("arguments", "key", "text", "hint"), PROBLEMS)
+def test_errors(record, own_directory, arguments, key, text, hint):
+    """Names that match no run or several are errors that suggest a similar name; nothing is created."""
     for name in ("base", "more", "twin", "twin"):
         record(name, right=120)
     before = sorted(own_directory.rglob("*"))
     with pytest.raises(ConfigError) as caught:
         dispatch(["compare", *arguments])
-    assert message in str(caught.value)
+    (problem,) = caught.value.problems
+    assert problem.key == key
+    assert text in problem.message
+    assert hint in "; ".join(problem.hints)
     assert sorted(own_directory.rglob("*")) == before
 
 

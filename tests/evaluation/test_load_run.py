@@ -49,7 +49,7 @@ def test_open_run_of_another_version_is_one_error(tmp_path):
         open_run(run_with(tmp_path, {"lean": True, "fit_batch": True, "threads": 1}), "")
     (problem,) = caught.value.problems
     assert problem.key == "RUN"
-    assert [name in problem.got for name in ("hardware.lean", "hardware.fit_batch", "threads")] == [True, True, False]
+    assert [name in problem.text for name in ("hardware.lean", "hardware.fit_batch", "threads")] == [True, True, False]
 
 
 def test_open_run_reads_the_keys_of_this_version(tmp_path):

@@ -35,13 +35,16 @@ def test_the_pages_are_for_this_machine(monkeypatch, capsys, store, host, loopba
     command = ["--uri", store, "--host", host, "--port", "5001"]
     if loopback:
         ui.main(command)
-        assert "WARNING" not in capsys.readouterr().err
+        assert "no authentication" not in capsys.readouterr().err
     else:
-        with pytest.raises(ConfigError, match=r"^--host: expected an address of this machine alone, got .*anybody"):
+        with pytest.raises(ConfigError) as caught:
             ui.main(command)
+        (problem,) = caught.value.problems
+        assert (problem.key, repr(host) in problem.text) == ("--host", True)
+        assert "--without-authentication" in problem.hint
         assert served == []
         ui.main([*command, "--without-authentication"])
-        assert "WARNING: no authentication: whoever reaches" in capsys.readouterr().err
+        assert "warning: no authentication: " in capsys.readouterr().err
     (arguments,) = served
     hosts = arguments[arguments.index("--allowed-hosts") + 1].split(",")
     assert "*" not in "".join(hosts)
@@ -62,20 +65,22 @@ def test_no_password_in_the_arguments_of_the_server(monkeypatch):
 @pytest.mark.parametrize("verb", ["ui", "compare", "resume", "predict", "sync", "evaluate"])
 def test_no_password_in_our_own_arguments(monkeypatch, verb):
     """One that was typed is refused, with the way to keep it out of the list of processes; that way works."""
-    with pytest.raises(
-        ConfigError, match=r"which every user of this machine can read, got one\. Put .*\$\{oc\.env:NAME"
-    ):
-        main.dispatch([verb, "run", "--uri", "http://me:canary@127.0.0.1:1"])
-    with pytest.raises(ConfigError, match=r"which every user of this machine can read"):
-        main.dispatch([verb, "run", "--uri=http://me:canary@127.0.0.1:1"])
+    for typed in (["--uri", "http://me:canary@127.0.0.1:1"], ["--uri=http://me:canary@127.0.0.1:1"]):
+        with pytest.raises(ConfigError) as caught:
+            main.dispatch([verb, "run", *typed])
+        (problem,) = caught.value.problems
+        assert (problem.key, "contains a password" in problem.text) == ("--uri", True)
+        assert "${oc.env:NAME}" in problem.hint
     monkeypatch.setenv("STORE", "http://me:canary@127.0.0.1:1")
     assert typed_uri("${oc.env:STORE}") == "http://me:canary@127.0.0.1:1"
 
 
 def test_an_address_that_the_environment_lacks():
     """It is told by name."""
-    with pytest.raises(ConfigError, match=r"^--uri: expected an address, got .*'NOWHERE' not found"):
+    with pytest.raises(ConfigError) as caught:
         typed_uri("${oc.env:NOWHERE}")
+    (problem,) = caught.value.problems
+    assert (problem.key, "'NOWHERE' not found" in problem.text) == ("--uri", True)
 
 
 def test_a_plan_is_private():
@@ -130,7 +135,7 @@ def test_a_tag_leads_only_to_its_own_run(own_directory, store):
     made = client.create_run(experiment_id)
     (own_directory / "theirs" / ".hydra").mkdir(parents=True)
     client.set_tag(made.info.run_id, "hydratune.directory", str(own_directory / "theirs"))
-    with pytest.raises(ConfigError, match=r"whose mlflow\.json does not say so"):
+    with pytest.raises(ConfigError, match=f"its mlflow.json does not name the run {made.info.run_id}"):
         directory_of(made.info.run_id, store)
     where = {"uri": store, "experiment_id": experiment_id, "run_id": made.info.run_id}
     (own_directory / "theirs" / "mlflow.json").write_text(json.dumps(where))
@@ -149,7 +154,8 @@ def test_linked_files_are_not_read(own_directory, verb):
     (folder / "notes.txt").symlink_to(own_directory / "secret")
     with pytest.raises(ConfigError) as caught:
         main.dispatch([verb, "run", *(["rows.csv"] if verb == "predict" else [])])
-    assert [problem.got for problem in caught.value.problems] == [repr(str(folder / "notes.txt"))]
+    (problem,) = caught.value.problems
+    assert repr(str(folder / "notes.txt")) in problem.text
 
 
 @pytest.fixture

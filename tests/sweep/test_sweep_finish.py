@@ -157,8 +157,10 @@ def test_seeds_that_were_swept_are_not_fresh(trained):
 def test_seeds_that_are_none():
     """They are an error like any other."""
     for text in ("1,x", "1,1", ""):
-        with pytest.raises(ConfigError, match=r"^--seeds: expected whole numbers"):
+        with pytest.raises(ConfigError) as caught:
             finish("any", "--seeds", text)
+        (problem,) = caught.value.problems
+        assert (problem.key, repr(text) in problem.text) == ("--seeds", True)
 
 
 def test_again_trains_what_is_left(sweep, trained):
@@ -180,7 +182,7 @@ def test_again_with_other_overrides(sweep):
     with pytest.raises(ConfigError) as caught:
         finish(name, "trainer.args.num_train_epochs=9")
     (problem,) = caught.value.problems
-    assert (problem.key, f"multirun/{name}/best/trial=1/seed=43" in problem.fix) == ("OVERRIDES", True)
+    assert (problem.key, f"multirun/{name}/best/trial=1/seed=43" in problem.hint) == ("OVERRIDES", True)
 
 
 def test_a_failure_fails_alone(sweep, trained, monkeypatch):
@@ -202,7 +204,7 @@ def test_interrupted(sweep, monkeypatch, capsys):
     monkeypatch.setattr("hydratune.cli.sweep_finish.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         finish(sweep(*GOOD))
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "resume with the same command" in capsys.readouterr().err
 
 
 def test_one_at_a_time(sweep, trained):
@@ -210,7 +212,7 @@ def test_one_at_a_time(sweep, trained):
     study = sweep(*GOOD)
     with (
         FileLock(Path("multirun", study, ".finish.lock")),
-        pytest.raises(ConfigError, match=r"^NAME: .*nobody finishes"),
+        pytest.raises(ConfigError, match="another process"),
     ):
         finish(study)
     assert trained == []
@@ -218,8 +220,10 @@ def test_one_at_a_time(sweep, trained):
 
 def test_needs_a_trial_that_is_done(sweep):
     """Without one there is no winner, and nothing is written."""
-    with pytest.raises(ConfigError, match=r"^NAME: expected a sweep with a trial that is done, got 1 failed\."):
+    with pytest.raises(ConfigError) as caught:
         finish(sweep(fake(0.01, 0, state="FAIL")))
+    (problem,) = caught.value.problems
+    assert (problem.key, "1 failed" in problem.text) == ("NAME", True)
     assert not Path("my_conf").exists()
 
 
@@ -228,10 +232,15 @@ def test_several_objectives_need_a_choice(sweep):
     """The message names the front; --trial chooses, also one that is not on it, but none that is not done."""
     trials = [fake(0.01, 0, 0.9, 0.5), fake(0.1, 0.1, 0.8, 0.3), fake(0.001, 0, 0.7, 0.6)]
     name = sweep(*trials, more=[TWO])
-    with pytest.raises(ConfigError, match=r"^--trial: .* No other beats 0, 1\.$"):
+    with pytest.raises(ConfigError) as caught:
         finish(name)
-    with pytest.raises(ConfigError, match=r"^--trial: expected the number of a trial that is done, got 7"):
+    assert [(problem.key, problem.hint.partition(": ")[2]) for problem in caught.value.problems] == [
+        ("--trial", "0, 1")
+    ]
+    with pytest.raises(ConfigError) as caught:
         finish(name, "--trial", "7")
+    (problem,) = caught.value.problems
+    assert (problem.key, "trial 7" in problem.text) == ("--trial", True)
     assert finish(name, "--trial", "2") == 0
     assert "Trial 2 " in Path(f"my_conf/experiment/{name}_best.yaml").read_text()
 
@@ -242,8 +251,10 @@ def test_replaces_nothing_unasked(sweep, trained):
     path = Path(f"my_conf/experiment/{name}_best.yaml")
     path.parent.mkdir(parents=True)
     path.write_text("mine")
-    with pytest.raises(ConfigError, match=r"^experiment: expected a new file, got my_conf/.*--force"):
+    with pytest.raises(ConfigError) as caught:
         finish(name)
+    (problem,) = caught.value.problems
+    assert (problem.key, str(path) in problem.text, "--force" in problem.hint) == ("experiment", True, True)
     assert (path.read_text(), trained) == ("mine", [])
     assert finish(name, "--force") == 0
     assert finish(name) == 0
@@ -278,8 +289,9 @@ def test_own_conf_directory(toy, trained, own_directory):
     assert finish(study.plan.name) == 0
     assert "override /trainer: slow" in (own / "experiment" / f"{study.plan.name}_best.yaml").read_text()
     assert trained[0][0][:2] == ["--config-dir", "conf"]
-    with pytest.raises(ConfigError, match=r"^--config-dir: "):
+    with pytest.raises(ConfigError) as caught:
         finish(study.plan.name, "--config-dir", "elsewhere")
+    assert [problem.key for problem in caught.value.problems] == ["--config-dir"]
 
 
 def test_stored_conf_directory_elsewhere_must_be_typed(toy, trained, own_directory):

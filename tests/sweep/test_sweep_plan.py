@@ -150,8 +150,10 @@ def test_a_sweeps_run_is_not_resumed_alone(toy, tmp_path):
     """`hydratune resume` of a trial says whose it is."""
     write_plan(plan(*toy, "seed=1,2", f"hydra.sweep.dir={tmp_path}/s"))
     (tmp_path / "s/0").mkdir()
-    with pytest.raises(ConfigError, match="To resume a sweep, run its command again"):
+    with pytest.raises(ConfigError) as caught:
         dispatch(["resume", f"{tmp_path}/s/0"])
+    (problem,) = caught.value.problems
+    assert (problem.key, "is a trial of a sweep" in problem.text) == ("RUN", True)
 
 
 def test_labels():

@@ -54,7 +54,7 @@ def test_start_with_deleted_experiment_is_an_error(record, store):
         record("again")
     (problem,) = error.value.problems
     assert problem.key == "tracking.experiment_name"
-    assert f"mlflow experiments restore --experiment-id {number}" in problem.fix
+    assert f"mlflow experiments restore --experiment-id {number}" in problem.hint
 
 
 def test_experiment_deleted_during_a_run_blocks_it_until_restored(record, store, caplog, capsys):

@@ -119,7 +119,7 @@ def test_what_can_never_be_taken_is_left_out(journal, caplog):
     journal.write("tags", tags={})
     upload_pending(journal, store)
     assert store.calls == [("tags", {"tags": {}})]
-    assert "MLflow refuses artifact gone.txt" in caplog.text
+    assert "MLflow rejected artifact gone.txt" in caplog.text
 
 
 def test_a_bad_point_does_not_take_others_with_it(journal, caplog):
@@ -137,7 +137,7 @@ def test_a_bad_point_does_not_take_others_with_it(journal, caplog):
     journal.write_metrics({"a": 1.0, "bad": 1.0, "b": 1.0}, 1)
     upload_pending(journal, store)
     assert store.calls == [[("a", 1)], [("b", 1)]]
-    assert "MLflow refuses the metric bad" in caplog.text
+    assert "MLflow rejected the metric bad" in caplog.text
 
 
 def test_a_dead_store_costs_one_warning(journal, monkeypatch, caplog):

@@ -16,7 +16,7 @@ from hydratune.evaluation.run_list import FINISHED, FOLDERS, RUNNING, find_runs,
 from hydratune.sweep.plan import PLAN
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import FAILED, ConfigError, Problem
+from hydratune.utils.errors import FAILED, ConfigError, invalid_value
 from hydratune.utils.files import CHECKPOINTS, METRICS, try_lock
 
 _UNITS = {"h": 3_600, "d": 86_400, "w": 604_800}  # seconds
@@ -80,7 +80,9 @@ def main(arguments: Sequence[str]) -> int:
 def _seconds(age: str) -> float:
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
-        raise ConfigError(Problem("--older-than", f"--older-than must be a number of h, d, or w, not {age!r}"))
+        raise ConfigError(
+            invalid_value("--older-than", "a number of h, d, or w", repr(age), "for example: --older-than 7d")
+        )
     return int(match[1]) * _UNITS[match[2]]
 
 

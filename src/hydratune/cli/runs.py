@@ -22,7 +22,8 @@ from hydratune.evaluation.run_list import (
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.errors import ConfigError, invalid_value
+from hydratune.utils.files import directory_not_found
 
 _STYLES = {FINISHED: "green", FAILED: "red", INTERRUPTED: "yellow"}
 
@@ -36,9 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object per run")
     args = parser.parse_args(arguments)
     if missing := [folder for folder in args.folders if not folder.is_dir()]:
-        raise ConfigError(*(Problem("DIR", f"no such directory: {folder}") for folder in missing))
+        raise ConfigError(*(directory_not_found("DIR", folder) for folder in missing))
     if args.last < 1:
-        raise ConfigError(Problem("--last", f"--last must be at least 1, not {args.last}"))
+        raise ConfigError(invalid_value("--last", "at least 1", args.last))
     directories = find_runs(args.folders or map(Path, FOLDERS))
     newest = [run_status(directory) for directory in directories[: args.last]]
     if args.json:

@@ -28,8 +28,8 @@ from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils import clock, provenance
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
-from hydratune.utils.errors import ConfigError, Problem
-from hydratune.utils.files import CONFIG, METRICS, MODEL
+from hydratune.utils.errors import ConfigError
+from hydratune.utils.files import CONFIG, METRICS, MODEL, not_a_run
 from hydratune.utils.yaml_files import read_overrides, read_plain_config, read_yaml
 
 _FENCED = re.compile(r"^```python\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     directory = directory_of(args.run, args.uri)
     if not (directory / ".hydra" / "overrides.yaml").is_file():
-        raise ConfigError(Problem("RUN", f"no run in {args.run}", "`hydratune runs` lists the runs"))
+        raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
     run = run_status(directory)
     console = plain_console(soft_wrap=True)
     hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra

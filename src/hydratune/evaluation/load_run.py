@@ -175,7 +175,7 @@ def directory_of(name: str, uri: str) -> Path:
         raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
     # The tag is untrusted, since anyone with access to the store can change it.
     if (pointer(Path(directory)) or {}).get("run_id") != name:
-        text = f"{directory!r} is not the directory of the MLflow run {name}: its {POINTER} does not name the run"
+        text = f"the tag of the run leads to {directory!r}, but its {POINTER} does not name the run {name}"
         raise ConfigError(Problem("RUN", text, "name the run directory instead of the ID"))
     return Path(directory)
 

@@ -115,7 +115,7 @@ def directory_not_found(key: str, path: Path | str) -> Problem:
 
 def not_a_run(directory: Path, *missing: str) -> Problem:
     """Return the error for a directory that does not exist, or that lacks files which every run has."""
-    hint = "name a run directory, e.g. one below outputs/"
+    hint = "list the runs with `hydratune runs`"
     if not directory.exists():
         return Problem("RUN", f"no such run: {str(directory)!r}", hint)
     return Problem("RUN", f"{str(directory)!r} is not a run directory: it has no {', '.join(missing)}", hint)
