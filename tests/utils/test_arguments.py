@@ -24,6 +24,37 @@ def test_unknown_option_names_a_similar_one(typed, hint, capsys):
     assert hint in line
 
 
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ([], "RUN and FILE are required"),
+        (["run"], "FILE is required"),
+        (["run", "f", "--last", "x"], "--last must be an integer, not 'x'"),
+        (["run", "f", "--on-bad-rows", "no"], "skip"),
+        (["run", "f", "--uri"], "--uri requires a value"),
+        (["run", "f", "--json", "--csv"], "--csv and --json"),
+    ],
+)
+def test_invalid_arguments_are_named(typed, named, capsys):
+    """The message of argparse is reworded; an argument that may be missing is not required."""
+    made = parser()
+    made.add_argument("run", metavar="RUN")
+    made.add_argument("file", metavar="FILE")
+    made.add_argument("overrides", metavar="KEY=VALUE", nargs="*")
+    made.add_argument("--last", type=int)
+    made.add_argument("--on-bad-rows", choices=("error", "skip"))
+    output = made.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true")
+    output.add_argument("--csv", action="store_true")
+    with pytest.raises(SystemExit) as end:
+        made.parse_intermixed_args(typed)
+    assert end.value.code == 2
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ") and named in error
+    assert "KEY=VALUE" not in error and "argument" not in error
+    assert "hydratune predict --help" in hint
+
+
 @pytest.mark.parametrize("flag", ["-n", "--dry-run", "--dry"])
 def test_parse_overrides_reads_a_dry_run(flag):
     """Overrides may precede and follow the flag."""

@@ -3,7 +3,7 @@
 import io
 import sys
 
-from hydratune.utils.errors import Mistake
+from hydratune.utils.errors import Problem
 from hydratune.utils.messages import print_error, print_errors
 
 
@@ -25,20 +25,21 @@ def as_terminal(monkeypatch):
 
 
 def test_print_errors_ends_with_their_number(capsys):
-    """Each error has a hint below it; the last line is their number."""
-    print_errors([Mistake("a", "1", "2", "Set a=1."), Mistake("b", "x", "y", "MLflow needs it.")])
+    """Each error has its hint below it; the last line is their number and the ending."""
+    print_errors(
+        [Problem("a", "a must be 1, not 2", "set a=1"), Problem("b", "bad", source="f:3")], "; nothing was run"
+    )
     assert capsys.readouterr().err.splitlines() == [
-        "error: a: expected 1, got 2",
+        "error: a must be 1, not 2",
         "  hint: set a=1",
-        "error: b: expected x, got y",
-        "  hint: MLflow needs it",
-        "2 errors",
+        "error: f:3: bad",
+        "2 errors; nothing was run",
     ]
 
 
 def test_print_errors_does_not_count_one(capsys):
     """One error has no number."""
-    print_errors([Mistake("a", "1", "2", "Set a=1.")])
+    print_errors([Problem("a", "a must be 1, not 2", "set a=1")], "; nothing was run")
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 

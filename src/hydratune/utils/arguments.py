@@ -9,9 +9,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from hydratune.utils.errors import USER_ERROR, nearest
+from hydratune.utils.errors import USER_ERROR, similar
 from hydratune.utils.messages import print_error
 
+# Messages of argparse, and ours in their place.
+_MESSAGES = (
+    (r"^argument (\S+): invalid int value: (.+)$", r"\1 must be an integer, not \2"),
+    (r"^argument (\S+): invalid choice: (.+) \(choose from (.+)\)$", r"\1 must be one of \3, not \2"),
+    (r"^argument (\S+): expected one argument$", r"\1 requires a value"),
+    (r"^argument (\S+): not allowed with argument (\S+)$", r"\1 and \2 cannot be combined"),
+    (r"^unrecognized arguments: ", "unexpected arguments: "),
+)
 DRY_RUN = ("-n", "--dry-run")  # compose and validate, and run nothing
 
 
@@ -36,10 +44,16 @@ def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
 
 def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoReturn:
     """Print an error of the command line with a hint, and exit with code 2."""
-    hint = f"Run `{parser.prog} --help`."
-    if unknown := re.search(r"unrecognized arguments: --(\w[\w-]*)", message):
+    hint = f"see `{parser.prog} --help`"
+    if unknown := re.match(r"unrecognized arguments: --(\w[\w-]*)", message):
         names = (option.removeprefix("--") for option in parser._option_string_actions if option.startswith("--"))
-        close = nearest(unknown[1], names)
-        hint = f"Did you mean --{close}?" if close else hint
+        message = f"unknown option --{unknown[1]}"
+        hint = similar("option", unknown[1], names, hint, "--")
+    elif required := re.fullmatch("the following arguments are required: (.+)", message):
+        optional = [action.metavar for action in parser._actions if action.nargs == argparse.ZERO_OR_MORE]
+        names = [name for name in required[1].split(", ") if name not in optional]
+        message = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} required"
+    for pattern, text in _MESSAGES:
+        message = re.sub(pattern, text, message)
     print_error(message, hint)
     sys.exit(USER_ERROR)
