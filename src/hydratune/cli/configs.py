@@ -68,8 +68,8 @@ def _copy(option_path: str, directory: Path, name: str | None) -> int:
 
 def _unknown_option(option_path: str, by_path: Iterable[str]) -> Problem:
     group, _, name = option_path.rpartition("/")
-    if any(path.rpartition("/")[0] == group for path in by_path):
-        text, command = f"config group {group} has no option {name!r}", f"hydratune configs {group}"
-    else:
-        text, command = f"unknown option {option_path!r}", "hydratune configs"
-    return Problem("option", text, similar("option", option_path, by_path, f"list the options with `{command}`"))
+    if names := [path.rpartition("/")[2] for path in by_path if path.rpartition("/")[0] == group]:
+        hint = similar("option", name, names, f"list the options with `hydratune configs {group}`", f"{group}/")
+        return Problem("option", f"config group {group} has no option {name!r}", hint)
+    hint = similar("option", option_path, by_path, "list the options with `hydratune configs`")
+    return Problem("option", f"unknown option {option_path!r}", hint)

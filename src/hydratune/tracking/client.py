@@ -50,8 +50,9 @@ def typed_uri(uri: str) -> str:
     try:
         return absolute_uri(str(OmegaConf.create({"uri": uri}).uri))
     except OmegaConfBaseException as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(Problem("--uri", f"cannot resolve {KEY} {uri!r}: {one_line(reason, 300)}")) from error
+        missing = re.search(r"Environment variable '.*?' not found", str(error))
+        reason = missing[0].replace("E", "e", 1) if missing else one_line(str(error).partition("\n")[0], 300)
+        raise ConfigError(Problem("--uri", f"cannot resolve {KEY} {uri!r}: {reason}")) from error
 
 
 def absolute_uri(uri: str) -> str:
@@ -82,8 +83,8 @@ def address_problem(uri: str, key: str) -> Problem | None:
     hint = f"set {KEY}=sqlite:///outputs/mlflow.db"
     if is_file:
         return invalid_value(key, "sqlite:///PATH without parameters", repr(redact(uri)), hint)
-    requirement = f"an address that starts with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}"
-    return invalid_value(key, requirement, repr(redact(uri)), similar("scheme", name, SCHEMES, hint))
+    text = f"{KEY} must start with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}, not {redact(uri)!r}"
+    return Problem(key, text, similar("scheme", name, SCHEMES, hint))
 
 
 def existing(uri: str, key: str, hint: str) -> MlflowClient:

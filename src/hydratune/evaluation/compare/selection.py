@@ -82,7 +82,7 @@ def chosen(
     if not 2 <= len(distinct) <= MOST:
         limit = f"at most {MOST} runs" if len(distinct) > MOST else "at least two different runs"
         hint = "name them, or select them with --experiment=NAME --last=10"
-        raise ConfigError(Problem("RUN", f"compare takes {limit}, not {len(distinct)}", hint))
+        raise ConfigError(Problem("RUN", f"compare needs {limit}, not {len(distinct)}", hint))
     pairs = zip(letters(len(distinct)), distinct, strict=True)
     return [open_run(label, *run_ref) for label, run_ref in pairs]
 
