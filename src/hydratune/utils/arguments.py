@@ -51,8 +51,8 @@ def report_usage_error(parser: argparse.ArgumentParser, message: str) -> NoRetur
         hint = similar("option", unknown[1], names, hint, "--")
     elif required := re.fullmatch("the following arguments are required: (.+)", message):
         optional = [action.metavar for action in parser._actions if action.nargs == argparse.ZERO_OR_MORE]
-        names = [name for name in required[1].split(", ") if name not in optional]
-        message = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} required"
+        missing = [name for name in required[1].split(", ") if name not in optional]
+        message = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} required"
     for pattern, text in _MESSAGES:
         message = re.sub(pattern, text, message)
     print_error(message, hint)
