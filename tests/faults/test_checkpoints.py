@@ -4,6 +4,7 @@ import errno
 import json
 import pickle
 import shutil
+import zipfile
 from types import SimpleNamespace
 
 import pytest
@@ -78,6 +79,52 @@ def test_finish_replaces_a_checkpoint_before_it_removes_files(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         checkpoint(tmp_path, 10)
     assert latest_valid(tmp_path, MINE) == (tmp_path / "checkpoint-10", [])
+
+
+MANIFESTS = [
+    "3",
+    "[]",
+    '{"lineage": {}}',
+    '{"files": [], "lineage": {}}',
+    '{"files": {"a": 3}, "lineage": {}}',
+    '{"files": {"a": [1, 2, 3]}, "lineage": {}}',
+    '{"files": {"a": ["x", "y"]}, "lineage": {}}',
+    '{"files": {"a": [1e999, "y"]}, "lineage": {}}',
+    '{"files": {"model.safetensors": [{}, null], "trainer_state.json": [1, "x"]}, "lineage": {}}',
+    '{"files": {}}',
+    '{"files": {}, "lineage": []}',
+    "[" * 100_000,
+]
+
+
+@pytest.mark.parametrize("text", MANIFESTS, ids=range(len(MANIFESTS)))
+def test_checkpoint_with_a_malformed_manifest_is_skipped(tmp_path, text):
+    """The run resumes from the one before, also if someone else wrote the newest."""
+    valid, newest = checkpoint(tmp_path, 1), checkpoint(tmp_path, 2)
+    (newest / MANIFEST).write_text(text)
+    latest, skipped = latest_valid(tmp_path, MINE)
+    assert latest == valid
+    assert [message.partition(":")[0] for message in skipped] == ["checkpoint-2"]
+
+
+PICKLES = [b"", b".", b"\x80\x02h\x05.", b"\x80\x02J\x00.", b"\x80\x02X\x01\x00\x00\x00\xff.", b"\x80\x02)R."]
+
+
+@pytest.mark.parametrize("content", PICKLES)
+def test_checkpoint_with_a_malformed_pickle_is_skipped(tmp_path, content):
+    """Its bytes make torch's reader raise errors of many kinds; the manifest agrees with them."""
+    valid = checkpoint(tmp_path, 1)
+    written = tmp_path / UNFINISHED / "checkpoint-2"
+    written.mkdir(parents=True)
+    torch.save({"state": torch.ones(3)}, written / "good.pt")
+    with zipfile.ZipFile(written / "good.pt") as good, zipfile.ZipFile(written / "optimizer.pt", "w") as bad:
+        for name in good.namelist():
+            bad.writestr(name, content if name.endswith("data.pkl") else good.read(name))
+    commit(written, tmp_path / "checkpoint-2", MINE, {"loss": {}})
+    latest, skipped = latest_valid(tmp_path, MINE)
+    assert latest == valid
+    assert len(skipped) == 1
+    assert "optimizer.pt" in skipped[0]
 
 
 @pytest.mark.parametrize("name", ["optimizer_0/.metadata", "global_step9/mp_rank_00_model_states.pt"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,8 +91,10 @@ def latest_valid(folder: Path, lineage: Mapping[str, str]) -> tuple[Path | None,
 def find_damage(checkpoint: Path) -> str | None:
     """Return why a checkpoint differs from what was saved; None if it is intact."""
     try:
-        recorded_files = {name: tuple(sum_) for name, sum_ in read(checkpoint)["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        manifest = read(checkpoint)
+        recorded_files = {name: (int(size), str(digest)) for name, (size, digest) in manifest["files"].items()}
+        manifest["lineage"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return f"it has no readable {MANIFEST}, so it is incomplete or another program wrote it"
     existing_files = {str(path.relative_to(checkpoint)): path for path in _files(checkpoint)}
     if unrecorded_files := sorted(existing_files.keys() - recorded_files.keys() - {MANIFEST}):
@@ -143,7 +144,7 @@ def _is_plain(path: Path) -> bool:
     try:
         with safe_globals():
             torch.load(path, map_location="meta", mmap=True, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError):  # a foreign pickle, or not a file of torch
+    except Exception:  # a foreign pickle, or not a file of torch: its bytes can make the reader raise any error
         return False
     return True
 
