@@ -129,7 +129,8 @@ def test_conll_line_with_a_trailing_tab_shows_it():
     text = "Ann\tB-PER\nsaid\tO\t\n\nyes\tO\n"
     with pytest.raises(ConfigError) as caught:
         source(text).load(TASK)
-    assert r"'said\tO\t' at a.conll:2" in caught.value.problems[0].got
+    problem = caught.value.problems[0]
+    assert (problem.source, r"'said\tO\t'" in problem.text) == ("a.conll:2", True)
     assert rows(text, on_bad_rows="skip")[0] == [["yes"]]
 
 

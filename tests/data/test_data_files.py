@@ -222,7 +222,7 @@ def test_used_column_with_a_constant_names_its_line(column):
     with pytest.raises(ConfigError) as caught:
         source("a.jsonl").load(SequenceClassification())
     problems = [one for one in caught.value.problems if one.key == f"dataset.columns.{column}"]
-    assert problems[0].got.endswith("a.jsonl:3")
+    assert problems[0].source == "a.jsonl:3"
 
 
 def test_used_column_may_not_differ_between_files():
@@ -327,7 +327,7 @@ def test_pattern_on_request_selects_files_in_sorted_order():
 def test_pattern_without_a_match_is_an_error():
     """It names the pattern."""
     (wrong, _) = source("glob:no/*.csv").check()
-    assert (wrong.key, wrong.got) == ("files.train", "'glob:no/*.csv'")
+    assert (wrong.key, "glob:no/*.csv" in wrong.text) == ("files.train", True)
 
 
 def test_folder_is_read_as_its_files():
@@ -474,7 +474,7 @@ def test_document_of_splits_reports_bad_rows_by_their_lines():
     Path("a.json").write_text('{"a": [["x", "y"]],\n"b": [\n["x", "y"],\n["z"]\n]}')
     with pytest.raises(ConfigError) as caught:
         splits_of("a.json", splits={"train": "b", "validation": "a"})
-    assert caught.value.problems[0].got.endswith("a.json:4")
+    assert caught.value.problems[0].source == "a.json:4"
 
 
 @pytest.mark.parametrize(

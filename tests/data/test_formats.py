@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def load(task, *names, **options):
     source = LocalFiles(files={"train": given, "validation": given}, **options)
     assert [*source.check(), *source.check_columns(task.columns)] == []
     return source.load(task)["train"]
+
+
+def first_bad(task, *names, **options):
+    """The error of the first invalid row of some files."""
+    with pytest.raises(ConfigError) as caught:
+        load(task, *names, **options)
+    return caught.value.problems[0]
 
 
 def test_arrow():
@@ -133,7 +141,7 @@ def test_mrqa_line_of_another_form_is_a_bad_row():
     source = LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}, format="mrqa")
     with pytest.raises(ConfigError) as caught:
         source.load(AnyColumns("question"))
-    assert "at a.jsonl:3" in caught.value.problems[0].got
+    assert caught.value.problems[0].source == "a.jsonl:3"
 
 
 def test_mrqa_read_as_lines_has_to_be_declared():
@@ -147,8 +155,11 @@ def test_mrqa_read_as_lines_has_to_be_declared():
 def test_squad_of_another_form():
     """A json file that is not SQuAD's is one message."""
     Path("a.json").write_text(json.dumps({"data": [{"text": "x"}]}))
-    with pytest.raises(ConfigError, match=r"^dataset\.files\.train: expected readable rows, .*'paragraphs'"):
+    with pytest.raises(ConfigError) as caught:
         load(AnyColumns("question"), "a.json", format="squad")
+    (problem,) = caught.value.problems
+    assert (problem.key, problem.source) == ("dataset.files.train", "a.json")
+    assert "'paragraphs'" in problem.text
 
 
 def test_another_encoding():
@@ -161,54 +172,53 @@ BAD_FILES = {
     "a.csv": (
         b'text,label\ngood,a\nragged\n"a, quoted\nline",b\ntoo,many,cells\ncaf\xe9,a\n',
         [
-            "expected 2 cells separated by ',', got 1 ('ragged') at a.csv:3. Add the cells that are missing; an empty one needs its delimiter, too.",
-            "expected 2 cells separated by ',', got 3 ('too,many,cells') at a.csv:6.",
-            "expected text in utf-8, got the byte 0xe9 behind 'caf' at a.csv:7. Convert the file to UTF-8, or",
+            ("a.csv:3", "'ragged'", "missing fields"),
+            ("a.csv:6", "'too,many,cells'", "quote "),
+            ("a.csv:7", "0xe9 after 'caf'", "dataset.encoding="),
         ],
         ["good", "a, quoted\nline"],
     ),
     "a.jsonl": (
         b'{"text": "good", "label": "a"}\n{oops\n[1]\n\n{"text": 3, "label": "b"}\n{"text": "x", "label": "b"}\n',
         [
-            "expected a JSON object, got '{oops': Expecting property name",
-            "expected a JSON object, got [1] at a.jsonl:3.",
-            "expected a text in 'text', as above, got 3 at a.jsonl:5. Write one type throughout.",
+            ("a.jsonl:2", "character 2: '{oops'", ""),
+            ("a.jsonl:3", "[1]", "{"),
+            ("a.jsonl:5", "'text' is a number, but a text in the rows above: 3", ""),
         ],
         ["good", "x"],
     ),
-    "a.txt": (b"good\ncaf\xe9\nfine\n", ["expected text in utf-8, got the byte 0xe9 behind 'caf' at a.txt:2."], ["good", "fine"]),
+    "a.txt": (b"good\ncaf\xe9\nfine\n", [("a.txt:2", "0xe9 after 'caf'", "dataset.encoding=")], ["good", "fine"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_lines_that_are_no_rows(name):
-    """Each is told with its file, line, value and remedy, and all are counted; `drop` leaves only these out."""
+    """Each error has the file, line, value, and hint, and all are counted; `skip` leaves out only these lines."""
     content, messages, kept = BAD_FILES[name]
     Path(name).write_bytes(content)
     task = AnyColumns("text") if name.endswith("txt") else TASK
     with pytest.raises(ConfigError) as caught:
         load(task, name)
-    said = [str(problem) for problem in caught.value.problems]
-    for message in messages:
-        assert any(message in line for line in said), said
-    total = len(messages) + len(kept)
-    assert f"got {2 * len(messages)}: {len(messages)} of {total} in train" in said[-1]
+    *problems, total = caught.value.problems
+    assert [problem.source for problem in problems] == [source for source, _, _ in messages]
+    for problem, (_, text, hint) in zip(problems, messages, strict=True):
+        assert (text in problem.text, hint in problem.hint) == (True, True)
+    assert f" {len(messages)} of {len(messages) + len(kept)} in train" in total.text
     assert load(task, name, on_bad_rows="skip")["text"] == kept
 
 
 def test_a_quote_that_never_ends():
     """An open quote swallows the rest of a csv file: it is told by the line on which it opens."""
     Path("a.csv").write_text('text,label\nx,a\n"open,b\ny,a\n')
-    with pytest.raises(ConfigError, match=r"expected a row of csv, got unexpected end of data at a\.csv:3\."):
-        load(TASK, "a.csv")
+    assert first_bad(TASK, "a.csv").source == "a.csv:3"
 
 
 def test_a_conll_line_without_a_label():
     """The sentence of a broken line is left out as a whole."""
     Path("a.conll").write_text("a O\nb\n\nc O\n\n")
     task = AnyColumns("tokens", "labels")
-    with pytest.raises(ConfigError, match=r"expected a token and its label in 2 columns, got 'b' at a\.conll:2\."):
-        load(task, "a.conll")
+    problem = first_bad(task, "a.conll")
+    assert (problem.source, "'b'" in problem.text) == ("a.conll:2", True)
     assert load(task, "a.conll", on_bad_rows="skip")["tokens"] == [["c"]]
 
 
@@ -220,15 +230,11 @@ def test_ten_are_shown_and_all_counted():
     source = LocalFiles(files={"train": "a.jsonl", "validation": "b.jsonl"})
     with pytest.raises(ConfigError) as caught:
         source.load(TASK)
-    said = [str(problem) for problem in caught.value.problems]
-    assert len(said) == 11
-    assert said[0] == (
-        "dataset.columns.text: expected a text in every row, got no value at a.jsonl:2. Fill it in or drop the row."
-    )
-    assert said[-1] == (
-        "dataset: expected no invalid rows, got 50: 50 of 100 in train; the first 10 are shown. "
-        "Correct them, or skip them with dataset.on_bad_rows=skip."
-    )
+    *problems, total = caught.value.problems
+    assert [problem.source for problem in problems] == [f"a.jsonl:{line}" for line in range(2, 22, 2)]
+    assert {problem.key for problem in problems} == {"dataset.columns.text"}
+    assert (total.key, "dataset.on_bad_rows=skip" in total.hints[0]) == ("dataset", True)
+    assert [*map(int, re.findall(r"\d+", total.text))] == [50, 100, 10]
 
 
 def test_drop_counts(caplog):
@@ -239,15 +245,15 @@ def test_drop_counts(caplog):
     source = LocalFiles(files={"train": "a.csv", "validation": "b.csv"}, on_bad_rows="skip")
     splits = source.load(TASK)
     assert (splits["train"]["text"], splits["validation"]["text"]) == (["x", "y"], ["x2"])
-    assert "data: 3 bad rows were dropped: 2 of train, 1 of validation" in caplog.messages
+    assert "data: 3 invalid rows are skipped: 2 of train, 1 of validation" in caplog.messages
 
 
 def test_the_line_is_right_over_several_files():
     """Rows of a second file are told by its own name and lines."""
     Path("a.csv").write_text("text,label\nx,a\ny,b\n")
     Path("b.csv").write_text('text,label\n"two\nlines",a\n,b\n')
-    with pytest.raises(ConfigError, match=r"got '' at b\.csv:4\."):
-        load(TASK, "a.csv", "b.csv")
+    problem = first_bad(TASK, "a.csv", "b.csv")
+    assert (problem.key, problem.source) == ("dataset.columns.text", "b.csv:4")
 
 
 def test_a_name_that_says_nothing():
@@ -296,15 +302,14 @@ def test_blank_lines_of_one_column():
     """A line of blanks is no row of a csv file with one column, so later rows keep their lines."""
     Path("a.csv").write_text('text\nx\n  \ny\n""\n')
     assert load(AnyColumns("text"), "a.csv")["text"] == ["x", "y", ""]
-    with pytest.raises(ConfigError, match=r"got '' at a\.csv:5\."):
-        load(Texts("text"), "a.csv")
+    assert first_bad(Texts("text"), "a.csv").source == "a.csv:5"
 
 
 def test_a_label_that_is_missing():
     """An empty cell is no label of its own."""
     Path("a.csv").write_text("text,label\nx,a\ny,\nz,b\n")
-    with pytest.raises(ConfigError, match=r"expected a label in every row, got '' at a\.csv:3\."):
-        load(TASK, "a.csv")
+    problem = first_bad(TASK, "a.csv")
+    assert (problem.key, problem.source) == ("dataset.columns.label", "a.csv:3")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "UTF8"])
@@ -332,8 +337,9 @@ def test_bad_rows_of_a_document():
     Path("a.json").write_text(DOCUMENT.replace("\n]", ',\n 5,\n {"text": 3, "label": "b"},\n {"text": ""}]'))
     with pytest.raises(ConfigError) as caught:
         load(TASK, "a.json")
-    said = str(caught.value)
-    assert all(part in said for part in ("got 5 at a.json:6", "got 3 at a.json:7", "a.json:8"))
+    problems = {problem.source: problem.text for problem in caught.value.problems}
+    assert {"a.json:6", "a.json:7", "a.json:8"} <= {*problems}
+    assert (problems["a.json:6"].endswith(" 5"), problems["a.json:7"].endswith(" 3")) == (True, True)
     assert len(load(TASK, "a.json", on_bad_rows="skip")) == 2
 
 
@@ -365,8 +371,10 @@ def test_one_bad_file_does_not_end_a_run_that_drops():
 def test_files_without_a_row(name, content):
     """A file of blank lines or of names alone is one message."""
     Path(name).write_text(content)
-    with pytest.raises(ConfigError, match=rf"^dataset\.files\.train: expected readable rows, got {name}: no data"):
+    with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": name}).load(AnyColumns("text"))
+    (problem,) = caught.value.problems
+    assert (problem.key, name in problem.text) == ("dataset.files.train", True)
 
 
 def test_rows_are_converted_once(tmp_path):
@@ -399,8 +407,7 @@ def test_json_document_names_its_rows(indent, places):
     source = LocalFiles(files={"train": "a.json", "validation": "a.json"})
     with pytest.raises(ConfigError) as caught:
         source.load(SequenceClassification())
-    messages = " ".join(problem.got for problem in caught.value.problems)
-    assert all(f"at a.json{place}" in messages for place in places)
+    assert {f"a.json{place}" for place in places} <= {problem.source for problem in caught.value.problems}
 
 
 def test_json_splits_on_one_line_name_their_rows():
@@ -409,4 +416,4 @@ def test_json_splits_on_one_line_name_their_rows():
     source = LocalFiles(files={"train": "a.json"}, splits={"train": "train", "validation": "test"})
     with pytest.raises(ConfigError) as caught:
         source.load(SequenceClassification())
-    assert "at a.json, row 3 of train" in " ".join(problem.got for problem in caught.value.problems)
+    assert "a.json, row 3 of train" in {problem.source for problem in caught.value.problems}

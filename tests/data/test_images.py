@@ -103,7 +103,7 @@ def test_modes_without_a_range_are_refused(dtype, mode):
     rows = DatasetDict(train=Dataset.from_list([{"image": "a.tif", "label": label} for label in "ab"]))
     bad = [*TASK.bad_rows(rows, ["a", "b"])]
     assert [(one.row, one.column) for one in bad] == [(0, "image"), (1, "image")]
-    assert f"mode {mode}" in bad[0].got
+    assert f"mode {mode}" in bad[0].text
 
 
 # --- folders ---------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_a_table_among_images_is_an_error():
     Path("data/metadata.csv").write_text("file_name,label\n0.png,x\n1.png,y\n")
     (problem,) = LocalFiles(files={"train": "data"}).check()
     assert problem.key == "files.train"
-    assert "data/metadata.csv" in problem.fix
+    assert "data/metadata.csv" in problem.hint
 
 
 def test_prepare_takes_renamed_labels_of_image_paths():

@@ -23,7 +23,7 @@ def test_label_floats_with_a_fraction_are_rejected():
     """These are scores, not labels."""
     with pytest.raises(ConfigError) as error:
         Rows(rows=[{"text": "x", "label": 1.0}, {"text": "y", "label": 1.5}]).load(TASK)
-    assert "task=regression" in error.value.problems[0].fix
+    assert "task=regression" in error.value.problems[0].hint
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_labels_that_differ_in_spaces_are_an_error(name):
         load(write(["pos", "neg", " pos", "pos ", " pos"], name))
     lines = [3, 4] if name == "a.jsonl" else [4, 5]
     assert [one.key for one in caught.value.problems] == 2 * ["dataset.columns.label"]
-    assert [one.got.rpartition(":")[2] for one in caught.value.problems] == [str(line) for line in lines]
+    assert [problem.source for problem in caught.value.problems] == [f"{name}:{line}" for line in lines]
 
 
 def test_labels_that_differ_in_spaces_can_be_named():
@@ -141,4 +141,4 @@ def test_label_floats_of_a_stream_with_a_fraction_are_rejected():
     for streaming in (False, True):
         with pytest.raises(ConfigError) as caught:
             load(name, streaming=streaming, labels=["x", "y"])
-        assert "task=regression" in caught.value.problems[0].fix
+        assert "task=regression" in caught.value.problems[0].hint

@@ -72,7 +72,7 @@ def test_list_separator_cell_that_is_no_list_is_a_bad_row():
     """Its line is named."""
     with pytest.raises(ConfigError) as caught:
         lists(["['a', 'b']", "['a'", "['b']"], list_separator="brackets")
-    assert "a.tsv:3" in caught.value.problems[0].got
+    assert caught.value.problems[0].source == "a.tsv:3"
 
 
 def test_list_separator_of_tokens_and_tags():
@@ -96,7 +96,7 @@ def test_list_separator_is_named(cells, typed):
     """The message has what the cells seem to have."""
     with pytest.raises(ConfigError) as caught:
         lists(cells)
-    assert all(typed in one.fix for one in caught.value.problems)
+    assert all(typed in problem.hint for problem in caught.value.problems)
 
 
 def test_list_separator_of_a_task_without_lists():
@@ -126,4 +126,4 @@ def test_list_separator_is_not_named_for_single_words():
     Path("a.csv").write_text("tokens,labels\nLondon,B-LOC\nis,O\n")
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": "a.csv", "validation": "a.csv"}).load(TokenClassification())
-    assert "list_separator" not in caught.value.problems[0].fix
+    assert "list_separator" not in caught.value.problems[0].hint

@@ -89,7 +89,7 @@ def test_references_of_another_type_name_their_line(value):
     rows = [{"source": "a", "target": "b"}, {"source": "a", "target": ["b"]}, {"source": "c", "target": value}]
     with pytest.raises(ConfigError) as caught:
         LocalFiles(files={"train": str(write_rows(Path("a.jsonl"), rows))}).load(Seq2Seq())
-    assert caught.value.problems[0].got.endswith("a.jsonl:3")
+    assert caught.value.problems[0].source == "a.jsonl:3"
 
 
 def test_sentences_are_joined(caplog):
@@ -120,7 +120,7 @@ def test_sentences_that_are_missing(value):
     write_rows(Path("a.jsonl"), [{"text": text, "label": i} for i, text in enumerate((["x"], ["y"], value))])
     with pytest.raises(ConfigError) as error:
         LocalFiles(files={"train": "a.jsonl", "validation": "a.jsonl"}).load(SequenceClassification())
-    assert "a.jsonl:3" in error.value.problems[0].got
+    assert error.value.problems[0].source == "a.jsonl:3"
 
 
 def test_lists_stay_lists_where_a_task_reads_lists():

@@ -101,9 +101,9 @@ def test_unknown_labels(finished):
     with pytest.raises(ConfigError) as error:
         scored(finished, *OTHER)
     first, total = error.value.problems
-    assert (first.key, first.expected) == ("dataset.columns.label", "labels among ['neg', 'pos']")
-    assert "other.jsonl:2" in first.got
-    assert total.key == "dataset.unseen_labels"
+    assert (first.key, first.source) == ("dataset.columns.label", "other.jsonl:2")
+    assert ("'neutral'" in first.text, first.hint.endswith(": neg, pos")) == (True, True)
+    assert (total.key, total.hints[0].split()[1]) == ("dataset.unseen_labels", "dataset.unseen_labels=keep")
     assert scored(finished, *OTHER, "dataset.unseen_labels=drop").rows == 1
 
 

@@ -320,10 +320,11 @@ def test_bad_rows_are_refused(finished, own_directory):
     (own_directory / "new.jsonl").write_text(BAD)
     with pytest.raises(ConfigError) as error:
         said(own_directory / "new.jsonl", finished)
-    lines = str(error.value).splitlines()
-    assert f"got no value at {own_directory / 'new.jsonl'}:2" in lines[1]
-    assert "expected a JSON object, got 'nonsense'" in lines[0] and "new.jsonl:4" in lines[0]
-    assert lines[2].startswith("FILE: expected rows that can be read, got 2 of 4 that cannot. Correct them, or")
+    invalid, missing, total = error.value.problems
+    path = own_directory / "new.jsonl"
+    assert (invalid.source, "'nonsense'" in invalid.text) == (f"{path}:4", True)
+    assert (missing.key, missing.source) == ("dataset.columns.text", f"{path}:2")
+    assert (total.key, "2 of 4" in total.text, "--on-bad-rows skip" in total.hint) == ("FILE", True, True)
     assert not [*own_directory.glob("*out.jsonl*")]
 
 
@@ -332,7 +333,7 @@ def test_bad_rows_are_left_out(finished, own_directory, caplog):
     (own_directory / "new.jsonl").write_text(BAD)
     rows = said(own_directory / "new.jsonl", finished, skip_bad_rows=True)
     assert [row["text"] for row in rows] == ["the film", "a book"]
-    assert "data: 2 of 4 rows are left out" in caplog.messages
+    assert "data: 2 of 4 rows are skipped" in caplog.messages
 
 
 def test_a_failure_leaves_no_file(finished, own_directory, monkeypatch):

@@ -51,7 +51,7 @@ def load(path, names, **options):
         return [rows[name][:] for name in columns]
     except ConfigError as error:
         problems = error.problems
-    in_file = (re.search(r"\ba\.\w+", str(problem)) for problem in problems if problem.expected != "no invalid rows")
+    in_file = (re.search(r"\ba\.\w+", str(problem)) for problem in problems if "on_bad_rows=skip" not in problem.hint)
     assert all(in_file), problems
     return problems
 
@@ -336,7 +336,7 @@ def test_numbers_that_no_column_holds(name, content):
     """A whole number of more than 64 bits is told by its line, not rounded."""
     path = written(name, (content % 2**63).encode())
     (told, *_) = load(path, ["a"])
-    assert (told.expected, told.got) == ("numbers of at most 64 bits", f"{{'a': [{2**63}]}} at {path}:2")
+    assert (told.source, f"'a' has an integer of more than 64 bits: [{2**63}]" in told.text) == (f"{path}:2", True)
 
 
 def test_a_number_in_a_document_without_lines():
@@ -345,7 +345,7 @@ def test_a_number_in_a_document_without_lines():
     document = {"data": [{"paragraphs": [{"context": "Ann came.", "qas": [qa]}]}]}
     path = written("a.json", json.dumps(document).encode())
     (told, *_) = load(path, ["answers"], format="squad")
-    assert (told.expected, told.got.rpartition(" ")[2]) == ("numbers of at most 64 bits", str(path))
+    assert (told.source, "64 bits" in told.text) == (str(path), True)
     assert load(path, ["id"], format="squad") == [["1"]]
 
 

@@ -88,7 +88,7 @@ def test_a_mapping_that_lacks_a_value():
     rows = [{"text": "x", "label": label} for label in (1, 2, 3)]
     with pytest.raises(ConfigError) as error:
         Rows(rows=rows, labels={1: "a", 2: "b"}).load(TASK)
-    assert "'3'" in error.value.problems[0].got
+    assert "'3'" in error.value.problems[0].text
 
 
 @pytest.mark.parametrize("labels", [["a", "a"], [["a"]], [0.5, 1.5], [], ["True", "true"], {1: None}])

@@ -85,9 +85,9 @@ def test_columns_of_indicators(own_directory, tiny_model, train):
 
 
 @pytest.mark.parametrize(
-    ("labels", "options", "names", "row", "got"),
+    ("labels", "options", "names", "row", "value"),
     [
-        ([["a"], ["b"], None], {}, None, 2, "no value"),
+        ([["a"], ["b"], None], {}, None, 2, "None"),
         ([["a", "b"], ["a", None]], {}, None, 1, "['a', None]"),
         ([["a"], ["bb"]], {}, ["a", "b"], 1, "'bb'"),
         ([[0, 1], [1, 1]], {}, ["a", "b"], 1, "[1, 1]"),
@@ -96,10 +96,10 @@ def test_columns_of_indicators(own_directory, tiny_model, train):
         ([[0, 1], [1, None]], {"label_format": "multi_hot"}, ["a", "b"], 1, "[1, None]"),
     ],
 )
-def test_bad_rows(labels, options, names, row, got):
+def test_bad_rows(labels, options, names, row, value):
     """No list, a hole in it, an unknown label, a label twice, indicators that are not one a label: the row is bad."""
     (bad,) = MultiLabelClassification(**options).bad_rows(rows(*labels), names)
-    assert (bad.row, bad.column, bad.got) == (row, "labels", got)
+    assert (bad.row, bad.column, bad.value) == (row, "labels", value)
 
 
 def test_indicators_need_names():

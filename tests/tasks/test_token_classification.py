@@ -116,10 +116,10 @@ def test_bad_rows():
     """Rows without a label for each word, with unknown ones, or without words."""
     rows = {"tokens": [["a", "b"], ["a"], []], "labels": [["O"], ["B-y"], []]}
     found = [
-        (one.row, one.column, one.got)
+        (one.row, one.column, one.value)
         for one in TokenClassification().bad_rows(DatasetDict(train=Dataset.from_dict(rows)), ["O", "B-x"])
     ]
-    assert found == [(2, "tokens", "[]"), (1, "labels", "'B-y'"), (0, "labels", "1 labels")]
+    assert found == [(2, "tokens", "[]"), (1, "labels", "'B-y'"), (0, "labels", "")]
 
 
 def test_learns_from_conll(train, tiny, own_directory):

@@ -107,7 +107,7 @@ def problems(bad: Sequence[BadRow], sizes: Mapping[str, int]) -> list[Problem]:
 
 def first_problems(bad: Sequence[BadRow]) -> list[Problem]:
     """Return errors for the first ten bad rows; a hint that several of them share is given once."""
-    shown = [bad_row.problem() for bad_row in bad[:SHOWN]]
+    shown = [*dict.fromkeys(bad_row.problem() for bad_row in bad[:SHOWN])]
     hints = [problem.hint for problem in shown]
     return [replace(problem, hint="" if problem.hint in hints[:i] else problem.hint) for i, problem in enumerate(shown)]
 

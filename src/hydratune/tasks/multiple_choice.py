@@ -83,7 +83,7 @@ class MultipleChoice(Task):
                 if not choices or None in choices:  # reported by the base class
                     continue
                 if len(choices) != choice_count:
-                    text = f"{len(choices)} choices in {COLUMN}, expected {choice_count} as in most rows"
+                    text = f"{COLUMN} must have {choice_count} elements, as in most rows, not {len(choices)}"
                     yield BadRow(split, row, "choices", text, value=preview(choices))
                 elif not all(choice.strip() for choice in choices):
                     text = f"empty choice in {COLUMN}: {preview(choices)}"

@@ -89,7 +89,8 @@ class TokenClassification(ClassLossSettings, Task):
                 continue
             words, labels = (pc.list_value_length(arrow_column(rows, name)) for name in ("tokens", "labels"))
             for row in pc.indices_nonzero(pc.fill_null(pc.not_equal(words, labels), False)).to_pylist():
-                yield BadRow(split, row, "labels", f"{words[row]} tokens but {labels[row]} labels")
+                text = f"number of labels ({labels[row]}) must match number of tokens ({words[row]})"
+                yield BadRow(split, row, "labels", text)
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows, and the names of the values in `labels`."""

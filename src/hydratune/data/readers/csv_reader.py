@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
     options = resolved(path, options)
     records, delimiter = _records(path, options), options.delimiter or ","
     columns, first = _columns(records, options)
-    file_hint: str | None = None  # the hint for the whole file, computed once
+    ragged_hint: Callable[[Sequence[str]], str] | None = None  # computed once, since it looks at the whole file
     quoting_hint: str | None = None
     for start, cells in _chain(first, records):
         if isinstance(cells, csv.Error):
@@ -35,11 +35,11 @@ def read_csv(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
         elif len(cells) < 2 and not "".join(cells).strip() and cells != [""]:  # `""` alone is a cell
             continue
         elif len(cells) < len(columns) or (len(cells) > len(columns) and not options.ignore_extra_cells):
-            file_hint = _file_hint(path, options, len(columns)) if file_hint is None else file_hint
+            ragged_hint = ragged_hint or _ragged_hints(path, options, len(columns))
             row = preview(delimiter.join(cells))
             separated = "" if delimiter == "," else f" separated by {delimiter!r}"
             text = f"{_fields(len(cells))}{separated}, expected {len(columns)}: {row}"
-            yield BadLine(start, text, file_hint or _ragged_hint(len(columns), cells, options), row)
+            yield BadLine(start, text, ragged_hint(cells), row)
         elif bad_line := not_text(start, "".join(cells), options.encoding):
             yield bad_line
         else:
@@ -85,8 +85,24 @@ def _file_hint(path: Path, options: ReadOptions, width: int) -> str:
     return _escape_hint(path, options)
 
 
-def _ragged_hint(width: int, cells: Sequence[str], options: ReadOptions) -> str:
-    """Return the hint for a row that is not as long as the header."""
+def _ragged_hints(path: Path, options: ReadOptions, width: int) -> Callable[[Sequence[str]], str]:
+    """Return a function that returns the hint for a row that is not as long as the header."""
+    if file_hint := _file_hint(path, options, width):
+        return lambda _: file_hint
+    rows = first_records(path, options, COMPARED)[options.header :]
+    sizes = [sum(map(len, column)) for column in zip(*(row for row in rows if len(row) == width), strict=True)]
+    return partial(_ragged_hint, width, options, not sizes or sizes[-1] == max(sizes))
+
+
+def _ragged_hint(width: int, options: ReadOptions, is_last_longest: bool, cells: Sequence[str]) -> str:
+    """Return the hint for a row that is not as long as the header.
+
+    Args:
+        width: Number of columns.
+        options: Options that the file is read with.
+        is_last_longest: Whether the last column has the longest texts, so that it may have the extra delimiters.
+        cells: Cells of the row.
+    """
     if len(cells) < width:
         return "add the missing fields; an empty field needs its delimiter too"
     if not "".join(cells[width:]).strip():
@@ -94,10 +110,10 @@ def _ragged_hint(width: int, cells: Sequence[str], options: ReadOptions) -> str:
     splits = width - 1 if options.header and width > 1 else 1
     delimiters = _PLURALS.get(options.delimiter or ",", repr(options.delimiter))
     action = "replace" if options.quoting is False else "quote fields that contain"
-    return (
-        f"{action} {delimiters}{' inside fields' if options.quoting is False else ''}\n"
-        f"set dataset.max_splits={splits} if only the last field may contain {delimiters}"
-    )
+    hint = f"{action} {delimiters}{' inside fields' if options.quoting is False else ''}"
+    if is_last_longest:
+        hint += f"\nset dataset.max_splits={splits} if only the last field may contain {delimiters}"
+    return hint
 
 
 def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[str, list[list[str]]]]:
