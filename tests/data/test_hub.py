@@ -175,3 +175,14 @@ def test_card_of_a_dataset_names_its_files(own_directory, path):
         (folder / name).write_text("text,label\na,0\nb,1\n")
     rows = HubDataset(path="owner/name", splits={"train": "train"}).read().splits["train"]
     assert rows["text"][:] == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["rows.h5", "rows.xml", "rows.lance", "rows.toml"])
+def test_dataset_in_a_format_that_can_name_other_files_is_refused(own_directory, name):
+    """E.g. by external links of HDF5 and entities of XML, which would read a file of the user."""
+    folder = own_directory / "owner" / "name"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(b"x")
+    with pytest.raises(ConfigError) as caught:
+        HubDataset(path="owner/name", splits={"train": "train"}).read()
+    assert [problem.key for problem in caught.value.problems] == ["dataset.path"]

@@ -258,6 +258,17 @@ def test_links_out_of_a_checkpoint_would_be_read(copied, private):
     assert "secret" in AutoTokenizer.from_pretrained(copied).get_vocab()
 
 
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", '"x"', "{", "[" * 100_000], ids=range(7))
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_malformed_json_of_a_checkpoint_is_one_error(copied, name, text):
+    """Transformers would raise errors of many kinds, such as AttributeError."""
+    (copied / name).write_text(text)
+    with pytest.raises(ConfigError) as caught, hub.loading("model", str(copied)):
+        pytest.fail("it was loaded")
+    assert [problem.key for problem in caught.value.problems] == ["model"]
+    assert name in str(caught.value)
+
+
 def test_links_inside_a_checkpoint_are_accepted(copied, own_directory):
     """In a directory, and in a repository of the Hub's cache that is named by its path."""
     (copied / "more").mkdir()

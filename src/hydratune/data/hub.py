@@ -37,6 +37,8 @@ _OWNERS = {
     "xsum": "EdinburghNLP",
     "yelp_review_full": "Yelp",
 }
+# Formats of repositories by their modules in `datasets`; `cache` reads what `datasets` has prepared before.
+_FORMATS = ("arrow", "cache", "conll", "csv", "imagefolder", "json", "parquet", "text", "webdataset")
 
 
 @dataclass(kw_only=True)
@@ -84,6 +86,7 @@ class HubDataset(Source):
 
         with hub.loading("dataset.path", self.path):
             builder = load_dataset_builder(self.path, self.name, revision=self.revision)
+            self._check_format(type(builder).__module__)
             self._check_files(builder.config.data_files or {})
             if self.streaming:
                 loaded = builder.as_streaming_dataset()
@@ -109,6 +112,18 @@ class HubDataset(Source):
         if split != "train" and not close:
             hint += f", or set {KEY}=null if there is none"
         return Problem(f"splits.{split}", f"{self.path} has no split {name!r}", hint)
+
+    def _check_format(self, module: str) -> None:
+        """Raise ConfigError for a format whose files can refer to other files, e.g. by external links of HDF5.
+
+        Args:
+            module: Module of the class with which `datasets` would read the files.
+        """
+        name = module.removeprefix("datasets.packaged_modules.").partition(".")[0]
+        if name not in _FORMATS:
+            text = f"{self.path!r} has files in the format {name}, which is not supported"
+            hint = "convert the dataset to Parquet, and use dataset=local"
+            raise ConfigError(Problem("path", text, hint).under("dataset"))
 
     def _check_files(self, data_files: Mapping[str, Sequence[str]]) -> None:
         """Raise ConfigError if the dataset's card names a file outside its repository or directory.

@@ -215,7 +215,7 @@ def load_processor(run: FinishedRun, task: Task) -> Any:
     reader = transformers.AutoTokenizer if task.processor == "tokenizer" else transformers.AutoImageProcessor
     try:
         processor = reader.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise _unloadable(folder, error) from error
     task.check_processor(processor)
     return processor
@@ -250,7 +250,7 @@ def load(run: FinishedRun, task: Task, processor: Any, output_dir: Path, batch_s
     hardware.log_summary()
     try:
         model = _network(run, folder, task)
-    except (ImportError, OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except (ImportError, KeyError, OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise _unloadable(folder, error) from error
     if not getattr(model, "is_quantized", False):  # quantized models must stay on the device that they were loaded on
         model.to(args.device)

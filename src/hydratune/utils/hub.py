@@ -32,6 +32,7 @@ WAITS = (1, 4, 16)  # seconds before each retry of a failed step of a push
 LOGIN = "run `hf auth login`, or set HF_TOKEN, with a token that has write access"
 _IGNORED = ("_name_or_path", "name_or_path", "tokenizer_file", "special_tokens_map_file")  # upstream ignores them too
 _CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer_config.json")
+_JSON = (*_CONFIGS, "generation_config.json", "special_tokens_map.json", "tokenizer.json")
 # Fields with which timm unpickles a file, tesseract writes files, and MeCab reads them.
 _PROGRAMS = ("checkpoint_path", "mecab_option", "tesseract_config")
 
@@ -124,6 +125,16 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def _is_malformed(path: Path) -> bool:
+    """Return whether a file exists and is not a JSON object, on which transformers raises errors of many kinds."""
+    try:
+        return not isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except OSError:  # an optional file
+        return False
+    except (ValueError, RecursionError):
+        return True
+
+
 def _texts(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield the strings of nested JSON, each with the nearest name of a field."""
     if isinstance(node, dict):
@@ -149,17 +160,21 @@ def _is_below(folder: Path, path: Path) -> bool:
 
 
 def check_checkpoint(key: str, name: str) -> None:
-    """Raise ConfigError if the files of a checkpoint name anything outside it.
+    """Raise ConfigError if JSON files of a checkpoint are malformed, or if its files name anything outside it.
 
     Args:
         key: Key that the error names.
         name: Directory, or ID of a cached repository.
 
     Raises:
-        ConfigError: A file names something outside the checkpoint, or is a link to it.
+        ConfigError: A file is malformed, names something outside the checkpoint, or is a link to it.
     """
     folder = Path(name)
-    folders = [folder] if folder.is_dir() else _cached("models", name).glob("snapshots/*")
+    folders = [folder] if folder.is_dir() else [*_cached("models", name).glob("snapshots/*")]
+    if malformed := next((file for path in folders for file in _JSON if _is_malformed(path / file)), None):
+        raise ConfigError(
+            Problem(key, f"{malformed} of the checkpoint {name!r} is not a JSON object", "restore the file")
+        )
     references = [*_links_outside(folder)] if folder.is_dir() else []
     if references := references or [text for snapshot in folders for text in foreign_files(snapshot)]:
         text = f"the checkpoint {name!r} refers to something outside it: {references[0]}"
