@@ -8,10 +8,11 @@ import pytest
 from omegaconf import OmegaConf
 
 from conftest import write_rows
+from hydratune.cli.main import dispatch
 from hydratune.config.composition import options, shipped_dir
 from hydratune.config.signatures import signature
 from hydratune.config.validate import check_config
-from hydratune.utils.errors import ConfigError
+from hydratune.utils.errors import FAILED, ConfigError
 
 SHIPPED = options(shipped_dir())
 # What an option leaves for the user to say.
@@ -70,3 +71,34 @@ def test_yaml_lists_every_parameter():
             parameters[option.group] |= {name for name in known.parameters if not name.startswith("_")}
     parameters["trainer"] -= set(signature("transformers.Seq2SeqTrainer").parameters)  # objects that the run passes
     assert {group: names - keys[group] for group, names in parameters.items() if names - keys[group]} == {}
+
+
+def test_configs_show_prints_the_file(capsys):
+    """Unchanged, to read or redirect."""
+    assert dispatch(["configs", "show", "dataset/local"]) == 0
+    assert capsys.readouterr().out == (shipped_dir() / "dataset" / "local.yaml").read_text()
+
+
+def test_configs_search_finds_keys_comments_and_training_arguments(capsys, tmp_path):
+    """In any case, in one's own configs too."""
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "mine.yaml").write_text("# mine\nkey: Adam_Beta\n")
+    assert dispatch(["configs", "search", "adam_beta", "--config-dir", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"dataset/mine:2: key: Adam_Beta", "trainer.args.adam_beta1", "trainer.args.adam_beta2"} <= {*lines}
+
+
+def test_configs_search_without_a_result_fails(capsys):
+    """For scripts, as `grep` does."""
+    assert dispatch(["configs", "search", "zzzz"]) == FAILED
+    assert "zzzz" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"), [(["show"], "show"), (["search"], "search"), (["show", "a/b"], "option")]
+)
+def test_configs_rejects_what_it_cannot_show(arguments, key):
+    """An error names the argument."""
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["configs", *arguments])
+    assert [problem.key for problem in caught.value.problems] == [key]

@@ -1,4 +1,4 @@
-"""`hydratune configs`: list the shipped configs, or copy one to change it."""
+"""`hydratune configs`: list, show, and search the shipped configs, or copy one to change it."""
 
 from __future__ import annotations
 
@@ -7,28 +7,47 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydratune.config.composition import options, shipped_dir
+from hydratune.config.signatures import signature
 from hydratune.utils.arguments import ArgumentParser
-from hydratune.utils.errors import KEY, ConfigError, Problem, similar
+from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, similar
 from hydratune.utils.files import directory_not_found
+
+_USAGE = """hydratune configs [GROUP]
+       hydratune configs show GROUP/OPTION
+       hydratune configs search TEXT
+       hydratune configs copy GROUP/OPTION DIR [--name NAME]"""
+_OPERANDS = {"show": ("GROUP/OPTION", "dataset/local"), "search": ("a text", "warmup")}
+_TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List or copy options, and return the exit code."""
-    parser = ArgumentParser(prog="hydratune configs", description=__doc__)
-    parser.add_argument("what", nargs="?", help="config group, e.g. dataset; or `copy`")
-    parser.add_argument("option", nargs="?", help="with copy: GROUP/OPTION, e.g. dataset/local")
-    parser.add_argument("directory", nargs="?", type=Path, help="with copy: your own conf directory")
-    parser.add_argument("--name", help="with copy: name of the copy [default: my_OPTION]")
-    parser.add_argument("--config-dir", type=Path, help="conf directory whose options are also listed")
+    """List, show, search, or copy options, and return the exit code."""
+    parser = ArgumentParser(prog="hydratune configs", usage=_USAGE, description=__doc__)
+    parser.add_argument("what", nargs="?", metavar="GROUP", help="config group to list [default: all]")
+    parser.add_argument("option", nargs="?", metavar="GROUP/OPTION", help="option to show or copy, e.g. dataset/local")
+    parser.add_argument("directory", nargs="?", metavar="DIR", type=Path, help="your own config directory")
+    parser.add_argument("--name", metavar="NAME", help="name of the copy [default: my_OPTION]")
+    parser.add_argument(
+        "--config-dir", metavar="DIR", type=Path, help="your own configs, in addition to the shipped ones"
+    )
     args = parser.parse_args(arguments)
     if args.config_dir and not args.config_dir.is_dir():
         raise ConfigError(directory_not_found("--config-dir", args.config_dir))
+    folders = [shipped_dir(), *([args.config_dir] if args.config_dir else [])]
+    if args.what in ("show", "search") and not args.option:
+        operand, example = _OPERANDS[args.what]
+        hint = f"for example: hydratune configs {args.what} {example}"
+        raise ConfigError(Problem(args.what, f"configs {args.what} requires {operand}", hint))
+    if args.what == "show":
+        return _show(args.option, folders)
+    if args.what == "search":
+        return _search(args.option, folders)
     if args.what == "copy":
         if not args.option or not args.directory:
             hint = "for example: hydratune configs copy dataset/local my_conf"
             raise ConfigError(Problem("copy", "configs copy requires GROUP/OPTION and a directory", hint))
         return _copy(args.option, args.directory, args.name)
-    return _list(args.what, [shipped_dir(), *([args.config_dir] if args.config_dir else [])])
+    return _list(args.what, folders)
 
 
 def _list(group: str | None, folders: Sequence[Path]) -> int:
@@ -45,6 +64,29 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
             if option.group == name:
                 print(f"  {option.name:<{width}}  {option.summary}")
     return 0
+
+
+def _show(option_path: str, folders: Sequence[Path]) -> int:
+    """Print the file of an option."""
+    by_path = {f"{option.group}/{option.name}": option for option in options(*folders)}
+    if option_path not in by_path:
+        raise ConfigError(_unknown_option(option_path, by_path))
+    print(by_path[option_path].path.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _search(text: str, folders: Sequence[Path]) -> int:
+    """Print the lines of the options, and the training arguments, that contain a text in any case."""
+    lines = [
+        f"{option.group}/{option.name}:{number}: {line.strip()}"
+        for option in options(*folders)
+        for number, line in enumerate(option.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
+        if text.lower() in line.lower()
+    ]
+    found = signature(_TRAINING_ARGUMENTS)
+    lines += [f"trainer.args.{name}" for name in (found.parameters if found else ()) if text.lower() in name]
+    print("\n".join(lines) if lines else f"no config contains {text!r}")
+    return 0 if lines else FAILED
 
 
 def _copy(option_path: str, directory: Path, name: str | None) -> int:

@@ -24,11 +24,15 @@ from hydratune.utils.errors import KEY, ConfigError, Problem, similar
 from hydratune.utils.files import check_links
 
 _PLACE = Path("multirun")
-_USAGE = """usage: hydratune sweep report NAME                                   the table, and the report's files anew
-       hydratune sweep plan OVERRIDES                                what hydratune -m OVERRIDES would train
-       hydratune sweep finish NAME [--seeds 1,2,3] [--trial N] ...   the winner as an experiment, retrained, tested
+_USAGE = """usage: hydratune sweep plan KEY=VALUE ...
+       hydratune sweep report NAME
+       hydratune sweep finish NAME [--seeds 1,2,3] [--trial N] [KEY=VALUE ...]
 
-A sweep begins with: hydratune -m OVERRIDES"""
+plan    list the trials of hydratune -m KEY=VALUE ..., and validate them
+report  print the results of a sweep, and write its report
+finish  export the best trial as an experiment, retrain it, and test it
+
+Start or resume a sweep: hydratune -m KEY=VALUE ..."""
 
 
 def main(arguments: Sequence[str]) -> int:
