@@ -138,6 +138,7 @@ def test_dry(toy, capsys, own_directory):
 def test_no_secret_on_disk(tmp_path, monkeypatch):
     """A storage's password stays in the environment."""
     monkeypatch.setenv("STORAGE", "postgresql://me:hunter22@127.0.0.1/x")
+    monkeypatch.setenv("HYDRATUNE_SERVERS", "postgresql://127.0.0.1")
     one = plan(f"{LR}=1e-5,3e-5", "sweep.storage=${oc.env:STORAGE}", f"hydra.sweep.dir={tmp_path}/s")
     write_plan(one)
     assert "hunter22" not in (tmp_path / "s" / PLAN).read_text()
