@@ -87,7 +87,7 @@ def test_a_directory_brings_no_code(train, toy_files, evil, canary, kind):
     ("overrides", "key", "words"),
     [
         ([], "model.trust_remote_code", "directory"),
-        (["model.pretrained_model_name_or_path=me/evil"], "model.revision", "None"),
+        (["model.pretrained_model_name_or_path=me/evil"], "model.revision", "null"),
         (["model.pretrained_model_name_or_path=me/evil", "model.revision=main"], "model.revision", "'main'"),
         (["model.pretrained_model_name_or_path=me/evil", f"model.revision={fake_hub.COMMIT}"],
          "model.trust_remote_code", f"me/evil@{fake_hub.COMMIT} on the allow-list"),

@@ -26,7 +26,7 @@ def remote(repo_id: str, revision: str | None) -> Iterator[Problem]:
     elif not _COMMIT.fullmatch(str(revision)):
         requirement = "a commit hash of 40 digits if the code of the repository may run"
         hint = "review the code, and set the commit that you reviewed"
-        yield invalid_value("revision", requirement, repr(revision), hint)
+        yield invalid_value("revision", requirement, repr(revision) if revision else "null", hint)
     elif (name := f"{repo_id}@{revision}") not in allowlist.user_allowlist():
         text = f"{KEY}=true needs {name} on the allow-list"
         yield Problem("trust_remote_code", text, allowlist.how_to_allow(name))

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 EXAMPLE = 200  # characters of an example, which fit any model
 # Class of a head -> hint if a model cannot have it.
 _OTHER_MODEL = {
-    "AutoModelForCausalLM": "choose a decoder-only model such as GPT-2",
+    "AutoModelForCausalLM": "choose a decoder-only model, e.g. model=gpt_tiny",
     "AutoModelForMaskedLM": "for a decoder-only model, set task=causal_lm",
-    "AutoModelForSeq2SeqLM": "choose an encoder-decoder model such as T5",
+    "AutoModelForSeq2SeqLM": "choose an encoder-decoder model, e.g. model=minilm_seq2seq",
 }
 
 
@@ -207,8 +207,7 @@ class Task(Configurable, ABC):
     def _check_extra(self, name: str, metric: Any, reserved_names: Sequence[str]) -> Iterator[Problem]:
         """Yield the errors of one of `extra_metrics`, with keys relative to its own key."""
         if not self.metric_inputs:
-            text = f"{KEY} is not possible: {type(self).__name__} has no prediction for each row"
-            yield Problem("", text, f"remove {KEY}")
+            yield Problem("", f"{KEY} needs a task with one prediction per row", f"remove {KEY}")
         elif name in (*reserved_names, *RESERVED):
             yield Problem("", f"{KEY} has the name of a built-in metric")
         elif not is_valid_name(name):
@@ -233,13 +232,13 @@ class Task(Configurable, ABC):
         heads = getattr(transformers, self.auto_model)._model_mapping
         auto_map = getattr(config, "auto_map", None) or {}  # from trusted Hub code
         if type(config) not in heads and self.auto_model not in auto_map:
-            text = f"{config.model_type} has no {self.auto_model} in transformers, which {type(self).__name__} needs"
+            text = f"transformers has no {self.auto_model} for {config.model_type} models"
             raise ConfigError(Problem("model", text, _OTHER_MODEL.get(self.auto_model, "")))
 
     def check_processor(self, processor: Any) -> None:
         """Raise ConfigError if the tokenizer does not support this task."""
         if self.needs_fast and not processor.is_fast:
-            text = f"{type(self).__name__} needs a fast tokenizer, not {type(processor).__name__}"
+            text = f"this task needs a fast tokenizer, not {type(processor).__name__}"
             raise ConfigError(Problem("model", text, "choose a checkpoint with a tokenizer.json"))
 
     def max_tokens(self, config: PretrainedConfig, processor: Any) -> int | None:

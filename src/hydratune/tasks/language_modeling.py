@@ -132,12 +132,12 @@ class CausalTask(Task):
         is_decoder = getattr(config, "is_decoder", False) or config.is_encoder_decoder
         is_bidirectional = config.model_type in (*FILL_MASKS, "bert-generation")
         if config.model_type == "xlnet" or (is_bidirectional and not is_decoder):
-            hints = ["choose a decoder-only model such as GPT-2"]
+            hints = ["choose a decoder-only model, e.g. model=gpt_tiny"]
             if is_bidirectional:
                 hints += ["set task=masked_lm"] if "text" in self.columns else []
                 hints.append("set model.config.is_decoder=true for causal attention")
             kind = "bidirectional encoder" if is_bidirectional else "bidirectional model"
-            text = f"{type(self).__name__} needs a decoder-only model, but {config.model_type} is a {kind}"
+            text = f"this task needs a decoder-only model, but {config.model_type} is a {kind}"
             raise ConfigError(Problem("model", text, "\n".join(hints)))
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:

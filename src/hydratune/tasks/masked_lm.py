@@ -60,7 +60,7 @@ class MaskedLm(Task):
         """Also raise ConfigError for a tokenizer without a mask token, or for whole words, for a slow tokenizer."""
         super().check_processor(processor)
         if processor.mask_token is None:
-            text = "the tokenizer of this model has no mask token, which MaskedLm needs"
+            text = "this task needs a mask token, which the tokenizer of the model does not have"
             raise ConfigError(Problem("model", text, "set task=causal_lm\nchoose a masked language model such as BERT"))
         if self.whole_word_mask and not processor.is_fast:
             text = f"{KEY}=true needs a fast tokenizer, not {type(processor).__name__}"

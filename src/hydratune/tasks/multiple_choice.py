@@ -197,7 +197,7 @@ def _check_numbers(splits: DatasetDict) -> None:
         letters = string.ascii_uppercase[: len(names[0][1])]
         hint = (
             f"name the choices in their order, e.g. {KEY}=[{','.join(letters)}]\n"
-            f"or set dataset.columns.{_CHOICE_LABELS} to a column with the names of each row"
+            f"if each row names its choices, set dataset.columns.{_CHOICE_LABELS}=COLUMN"
         )
         raise ConfigError(Problem("dataset.labels", text, hint))
     if any(number == len(choices) for number, choices in numbers) and all(number > 0 for number, _ in numbers):

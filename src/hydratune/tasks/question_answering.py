@@ -239,7 +239,8 @@ def _wrong_answers(split: str, feature: Any) -> Problem | None:
     if is_valid or getattr(answer_feature, "dtype", "") == "null":  # a split where no question has an answer
         return None
     example = "{text: [word], answer_start: [0]}"
-    text = f"{KEY} must name a column of answers such as {example}; in {split}, its type is {one_line(feature, 100)}"
+    kind = one_line(getattr(feature, "dtype", feature), 100)
+    text = f"{KEY} must name a column of answers such as {example}; in {split}, its type is {kind}"
     return Problem("dataset.columns.answers", text)
 
 

@@ -150,7 +150,7 @@ class Seq2Seq(Task):
             ConfigError: If Trainer does not generate, since an output that depends on true words is not a prediction.
         """
         if isinstance(logits, tuple) or logits.is_floating_point():
-            text = "Seq2Seq needs a Trainer that generates texts in evaluation, but this one returns logits"
+            text = "evaluation must generate texts, but the Trainer of this config returns logits"
             hint = "remove trainer.args.predict_with_generate and trainer._target_ from your config"
             raise ConfigError(Problem("trainer", text, hint))
         return logits

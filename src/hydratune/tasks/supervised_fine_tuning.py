@@ -89,7 +89,7 @@ class SupervisedFineTuning(CausalTask):
         if not forms:
             known_forms = ", or ".join(" and ".join(form) for form in FORMS)
             text = f"{KEY} must name {known_forms}, but {split} has only {sorted(names)}"
-            hint = f"set {KEY}.messages=COLUMN\nor set {KEY}.prompt=COLUMN {KEY}.completion=COLUMN"
+            hint = f"set {KEY}.messages=COLUMN\nset {KEY}.prompt=COLUMN {KEY}.completion=COLUMN"
             raise ConfigError(Problem("dataset.columns", text, hint))
         if len(forms) > 1:
             names_of_forms = "; ".join(" and ".join(form) for form in forms)

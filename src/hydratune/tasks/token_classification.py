@@ -146,8 +146,9 @@ class TokenClassification(ClassLossSettings, Task):
         if unreadable := _unread(tags, self.scheme):
             schemes = [scheme for scheme in _PREFIXES if scheme and not _unread(tags, scheme)]
             if not schemes:
-                text = f"{KEY} has metrics of entities, which need tags such as B-x, I-x, and O, not {unreadable[:3]}"
-                hint = f"set {KEY}=[accuracy] objective=eval_accuracy\nfor IDs of tags, set dataset.labels=[O,B-x,I-x]"
+                text = f"the entity metrics in {KEY} need tags such as B-x, I-x, and O, not {unreadable[:3]}"
+                hint = f"set {KEY}=[accuracy] objective=eval_accuracy"
+                hint += "\nname the IDs, e.g. dataset.labels=[O,B-x,I-x]" if "".join(unreadable).isdecimal() else ""
                 raise ConfigError(Problem("task.metrics", text, hint))
             text = f"{KEY}={self.scheme or 'null'} has no tags such as {unreadable[0]!r}"
             raise ConfigError(Problem("task.scheme", text, f"set {KEY}={schemes[0]}"))
