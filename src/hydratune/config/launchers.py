@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hydratune.config import allowlist
-from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, join_or, similar
+from hydratune.utils.errors import KEY, Problem, display_value, invalid_value, join_or, nearest, similar
 
 _KEY = "hydra.launcher"
 
@@ -167,10 +167,14 @@ def problems(launcher: Any, sweep_directory: str | None) -> Iterator[Problem]:
 
 
 def suggest_launcher(full_key: str) -> str:
-    """Return a hint that names the launchers with a setting; empty if there is none."""
+    """Return a hint that names the launchers with a setting, or a similar setting; empty if there is none."""
     key = full_key.removeprefix(f"{_KEY}.")
-    overrides = [f"hydra/launcher={_OPTIONS[name]}" for name, settings in _SETTINGS.items() if key in settings]
-    return f"choose its launcher: {join_or(overrides)}" if overrides else ""
+    if key == full_key:
+        return ""
+    if overrides := [f"hydra/launcher={_OPTIONS[name]}" for name, settings in _SETTINGS.items() if key in settings]:
+        return f"choose its launcher: {join_or(overrides)}"
+    close = nearest(key, {setting for settings in _SETTINGS.values() for setting in settings})
+    return f"a similar setting exists: {_KEY}.{close}" if close else ""
 
 
 def _folder(key: str, value: str, sweep_directory: str | None) -> Iterator[Problem]:

@@ -133,12 +133,12 @@ def agreement(plain: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
         return
     args = {name: value for name, value in args.items() if f"trainer.args.{name}" not in blamed}
     yield from refused_arguments(args)
-    yield from _trainer(plain, args)
+    yield from _trainer(plain, args, blamed)
     yield from _best_checkpoint(plain, args)
     yield from _sending(args)
 
 
-def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[Problem]:
+def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any], blamed: set[str]) -> Iterator[Problem]:
     """Yield the errors of arguments that do not fit the Trainer, the hardware, the task, or the dataset."""
     is_our_trainer = str(select(plain, "trainer._target_")).startswith("hydratune.")
     if is_our_trainer and str(args.get("_target_")).endswith(".TrainingArguments"):
@@ -155,7 +155,8 @@ def _trainer(plain: Mapping[str, Any], args: Mapping[str, Any]) -> Iterator[Prob
     dataset = select(plain, "dataset")
     sources = [dataset, *(select(plain, "dataset.sources") or {}).values()]
     if (
-        any(isinstance(node, dict) and node.get("streaming") is True for node in sources)
+        "dataset.streaming" not in blamed
+        and any(isinstance(node, dict) and node.get("streaming") is True for node in sources)
         and not (args.get("max_steps") or 0) > 0
     ):
         text = f"{KEY} is required with streaming, where the number of rows is unknown"

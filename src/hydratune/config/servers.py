@@ -84,7 +84,7 @@ def problem(uri: str, key: str) -> Problem | None:
         return None
     if server == _UNCLEAR:
         return Problem(key, f"the address in {KEY} does not clearly name a server", "write it as SCHEME://HOST:PORT")
-    hint = "type the address once to confirm it: tracking.uri=..., sweep.storage=..., or --uri ..."
+    hint = "to confirm it, type its address once: tracking.uri=ADDRESS, sweep.storage=ADDRESS, or --uri ADDRESS"
     return Problem(key, f"{KEY} names a server that you have not confirmed: {server}", hint)
 
 

@@ -80,7 +80,9 @@ def check_config(cfg: DictConfig) -> None:
     problems += resolved_secrets(plain, {problem.key for problem in problems})
     if "hydra" in cfg:  # Hydra runs its callbacks, sweeper and launcher from here
         problems += hydra_guard.check_hydra_node(cfg.hydra)
-        problems += _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
+        reported = {problem.key for problem in problems}
+        hydra_targets = _targets(OmegaConf.to_container(cfg.hydra, resolve=False), "hydra")
+        problems += (problem for problem in hydra_targets if problem.key not in reported)
     problems += _own_checks(plain, {problem.key for problem in problems})
     problems += bounds(plain, {problem.key for problem in problems})
     problems += agreement(plain, {problem.key for problem in problems})
