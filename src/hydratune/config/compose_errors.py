@@ -35,7 +35,10 @@ def compose_error(error: Exception) -> Problem:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         hint = suggest_option(group, name, error.options) if error.options else ""
-        return Problem("overrides", f"config not found: {error.missing_cfg_file}.yaml", hint)
+        text = f"config not found: {error.missing_cfg_file}.yaml"
+        if (parent := re.match(r"In '(.+?)': Could not load", str(error))) is not None:
+            text += f" (named in the defaults list of {parent[1]})"
+        return Problem("overrides", text, hint)
     message = str(error)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return unresolved(error.full_key, "", error)

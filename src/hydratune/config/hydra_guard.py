@@ -247,7 +247,7 @@ def sending(cfg: DictConfig, typed: Iterable[str]) -> Iterator[Problem]:
         if not is_harmless and not allowlist.is_in(key, typed):
             value = json.dumps(plain[name])
             text = f"{KEY}={value} sends data to others, so it must not be set in a config file"
-            yield Problem(key, text, f"to use it, type {shlex.quote(f'{KEY}={value}')}")
+            yield Problem(key, text, f"to use it, type {shlex.quote(f'{key}={value}')}")
     token: Any = OmegaConf.to_container(cfg.trainer.args, resolve=False).get("hub_token")  # type: ignore[union-attr]
     variable = str(token).removeprefix("${oc.env:").removesuffix("}")
     if token and not is_secret_variable(variable) and not allowlist.is_in(_HUB_ACCOUNT, typed):
