@@ -249,7 +249,7 @@ def test_interruption(toy, own_directory, store, sent):
     finally:
         process.kill()
     assert process.returncode == 75
-    assert "hydratune: ending after this step and a checkpoint; Ctrl-C ends at once" in err.splitlines()
+    assert "hydratune: stopping after this step and a checkpoint; press Ctrl-C to stop immediately" in err.splitlines()
     assert "resume runs/x" in err
     assert "Traceback" not in err
     pointer = json.loads((own_directory / "runs/x/mlflow.json").read_text())

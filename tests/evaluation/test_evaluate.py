@@ -172,7 +172,7 @@ def test_a_task_without_labels(train, tiny_gpt):
     [
         (["seed=3"], "seed", "'seed=3'", "task.extra_metrics, task.metrics"),
         (["model=bert"], "model", "'model=bert'", "dataset, hardware"),
-        (["~dataset"], "dataset", "'~dataset'", "set dataset"),
+        (["~dataset"], "dataset", "'~dataset'", ""),
         (["dataset=locl"], "dataset", "'locl'", "local"),
         (["dataset=local"], "dataset.files.test", "required", "dataset.files.test="),
         (["dataset.files.test=a,b"], "dataset.files.test", "'a,b'", ""),
@@ -221,7 +221,7 @@ def test_the_same_mlflow_run(train, toy, store, capsys):
 def test_an_untracked_run(finished, capsys):
     """It is said, and the file is written under the name that was asked for."""
     assert main([str(finished.directory), "--name", "again"]) == 0
-    assert "the run is in no store" in capsys.readouterr().out
+    assert "the run is not tracked" in capsys.readouterr().out
     assert (finished.directory / "evaluations" / "again.json").is_file()
 
 

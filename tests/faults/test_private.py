@@ -32,6 +32,7 @@ def test_the_pages_are_for_this_machine(monkeypatch, capsys, store, host, loopba
     served = []
     monkeypatch.setattr(ui.os, "execv", lambda _, arguments: served.append(arguments))
     monkeypatch.setattr(ui.os, "environ", {})
+    monkeypatch.setattr(ui, "_check_port", lambda *_: None)  # this machine has none of the last addresses
     command = ["--uri", store, "--host", host, "--port", "5001"]
     if loopback:
         ui.main(command)

@@ -81,7 +81,7 @@ def _seconds(age: str) -> float:
     match = re.fullmatch(r"(\d+)([hdw])", age)
     if not match:
         raise ConfigError(
-            invalid_value("--older-than", "a number of h, d, or w", repr(age), "for example: --older-than 7d")
+            invalid_value("--older-than", "a number of h, d, or w", repr(age), "use an age such as --older-than 7d")
         )
     return int(match[1]) * _UNITS[match[2]]
 

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         return _search(args.option, folders)
     if args.what == "copy":
         if not args.option or not args.directory:
-            hint = "for example: hydratune configs copy dataset/local my_conf"
+            hint = "name both, as in hydratune configs copy dataset/local my_conf"
             raise ConfigError(Problem("copy", "configs copy requires GROUP/OPTION and a directory", hint))
         return _copy(args.option, args.directory, args.name)
     return _list(args.what, folders)

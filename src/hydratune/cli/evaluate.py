@@ -59,7 +59,7 @@ def _record(directory: Path, evaluation: Evaluation) -> int:
     prefix = f"eval_on_{evaluation.name}"
     try:
         if (pointer := checked_pointer(directory)) is None:
-            print("MLflow   the run is in no store, so only the file was written")
+            print("MLflow   not logged, because the run is not tracked")
             return 0
         values = {f"{prefix}/{name}": value for name, value in evaluation.metrics.items()}
         log_to_run(pointer, values, {f"{prefix}.precision": evaluation.precision})

@@ -51,9 +51,9 @@ def oom_hint(error: BaseException, directory: Path) -> str | None:
         directory: Directory for the files. Libraries hide errors of the disk, so the state of its disk is checked.
     """
     if not directory.exists():
-        return f"{os.path.relpath(directory)} was removed while the command ran: run the same command again"
+        return f"{os.path.relpath(directory)} was removed while the command was running; run the same command again"
     if fault := _disk_fault(error, directory):
-        return f"{fault}; what was saved before is kept"
+        return f"{fault}; earlier checkpoints remain"
     if isinstance(error, Exception) and is_oom(error):
         return (
             "out of memory: lower trainer.args.per_device_train_batch_size and raise gradient_accumulation_steps, "
@@ -67,9 +67,9 @@ def _disk_fault(error: BaseException, directory: Path) -> str | None:
     path, disk_stats = os.path.relpath(directory), os.statvfs(directory)
     error_number = error.errno if isinstance(error, OSError) else None
     if disk_stats.f_flag & os.ST_RDONLY or error_number == errno.EROFS:
-        return f"the disk of {path} is read-only: make it writable"
+        return f"the disk of {path} is read-only; make it writable"
     if disk_stats.f_files and not disk_stats.f_favail:
-        return f"the disk of {path} has no free inodes: remove files, df -i counts them"
+        return f"the disk of {path} has no free inodes; remove files (see df -i)"
     if disk_stats.f_bavail * disk_stats.f_frsize < _LITTLE or error_number in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {path} is full: free some space, df -h shows it"
+        return f"the disk of {path} is full; free some space (see df -h)"
     return None

@@ -113,7 +113,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     parts = text.split(",")
     if len(set(parts)) < len(parts) or not all(part.isdigit() for part in parts):
         text = f"{KEY} must be different integers, separated by commas, not {text!r}"
-        raise ConfigError(Problem("--seeds", text, f"for example: {KEY} 1,2,3"))
+        raise ConfigError(Problem("--seeds", text, f"use a list such as {KEY} 1,2,3"))
     return tuple(map(int, parts))
 
 

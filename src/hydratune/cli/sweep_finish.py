@@ -97,7 +97,7 @@ def finish(
     rows = results.rows(plan, study.trials())
     row = _winner(plan, rows, number)
     if not study.is_done():
-        print(f"the sweep is not done: {tables.summary(plan, rows, study.total(), study.options.workers)}")
+        print(f"the sweep is not finished: {tables.summary(plan, rows, study.total(), study.options.workers)}")
     check_started_here(plan.cwd, f"hydratune sweep finish {shlex.quote(plan.name)}")
     with _alone(plan):
         exported = experiment(plan, row, _conf(plan, conf))
@@ -112,7 +112,7 @@ def finish(
         print(_selection(plan, row, rows))
         if selecting_seeds := sorted(used_seeds.intersection(run.seed for run in runs)):
             names = ", ".join(map(str, selecting_seeds))
-            print(f"seed {names} selected this trial, so its scores are too high: leave --seeds out for fresh seeds")
+            print(f"seed {names} also selected this trial, so its scores are biased; omit --seeds to use fresh seeds")
         print(f"run it   {shlex.join([cli_path(), *exported.flags, f'experiment={exported.name}'])}")
         exit_code = _train_all(runs, exported)
         _tell(plan, runs)

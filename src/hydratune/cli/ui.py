@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     stop = "" if remote else "   (Ctrl-C to stop)"
     client = existing(uri, "--uri", "train a run first, or name a run directory")
     for run in process.mark_dead_runs_killed(client):
-        print(f"{run.info.run_name}: its process is gone, marked KILLED", flush=True)
+        print(f"{run.info.run_name}: its process is gone; marked as KILLED", flush=True)
     print(f"MLflow: {base}{_page(client, pointer.get('experiment_id'))}{stop}", flush=True)
     if len(run_pointers) > 1:
         if sweep := delivery.pointer(args.run):

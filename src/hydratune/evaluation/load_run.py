@@ -302,7 +302,8 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
         key = override.key_or_group
         if not is_in(key, changeable) or override.is_delete():
             text = f"the override {override.input_line!r} is not allowed for a finished run"
-            problems.append(Problem(key, text, _allowed(key, changeable)))
+            hint = similar("key", key, changeable) or "list the allowed keys with --help"
+            problems.append(Problem(key, text, "" if is_in(key, changeable) else hint))
     if problems:
         return cfg, problems
     cfg = cfg.copy()
@@ -316,13 +317,6 @@ def change_config(cfg: DictConfig, request: Request, changeable: Sequence[str]) 
             key = override.key_or_group
             OmegaConf.update(cfg, key, override.value(), merge=key != _LABELS, force_add=True)
     return cfg, []
-
-
-def _allowed(key: str, changeable: Sequence[str]) -> str:
-    """Return a hint for a key that overrides may not change, or not delete."""
-    if is_in(key, changeable):
-        return f"set {key}, which cannot be deleted"
-    return similar("key", key, changeable) or "list the allowed keys with --help"
 
 
 @contextmanager

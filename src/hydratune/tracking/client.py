@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hydratune.config import servers
 from hydratune.tracking.relocation import ARTIFACTS, relocate_artifacts, relocated
-from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line, similar
+from hydratune.utils.errors import KEY, ConfigError, Problem, one_line, similar
 from hydratune.utils.files import PRIVATE, PRIVATE_FOLDER, PathEscapeError, expand_home
 from hydratune.utils.provenance import redact
 
@@ -80,10 +80,10 @@ def address_problem(uri: str, key: str) -> Problem | None:
     is_file = name == "sqlite"
     if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
         return None
-    hint = f"set {KEY}=sqlite:///outputs/mlflow.db"
+    hint = "use an address such as sqlite:///outputs/mlflow.db"
     if is_file:
-        return invalid_value(key, "sqlite:///PATH without parameters", repr(redact(uri)), hint)
-    text = f"{KEY} must start with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}, not {redact(uri)!r}"
+        return Problem(key, f"the MLflow store {redact(uri)!r} must be sqlite:///PATH without parameters", hint)
+    text = f"the MLflow store {redact(uri)!r} must start with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}"
     return Problem(key, text, similar("scheme", name, SCHEMES, hint))
 
 

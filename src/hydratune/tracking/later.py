@@ -52,8 +52,10 @@ def tag_of_run(uri: str, run_id: str, tag: str) -> str | None:
 
 
 def _no_run(uri: str, run_id: str, error: Exception) -> ConfigError:
-    text = f"cannot access the MLflow run {run_id} in {redact(uri)!r}: {one_line(error, 300)}"
-    return ConfigError(Problem("RUN", text, "list the runs with `hydratune ui`"))
+    store = f"the MLflow store {redact(uri)!r}"
+    if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+        return ConfigError(Problem("RUN", f"no run {run_id} in {store}", "list the runs with `hydratune runs`"))
+    return ConfigError(Problem("RUN", f"cannot access the run {run_id} in {store}: {one_line(error, 300)}"))
 
 
 def _existing(uri: str) -> MlflowClient:

@@ -268,7 +268,7 @@ def check_push(key: str, repo_id: str, token: str | None) -> None:
         reason = one_line(error).partition(": ")[0]
         problems.append(Problem(key, f"{KEY} is not a valid repository ID: {repo_id!r} ({reason})"))
     if not (token or get_token()):
-        problems.append(Problem("hub", f"no access token for the Hub, to push to {repo_id!r}", LOGIN))
+        problems.append(Problem("hub", f"no access token for the Hub (needed to push to {repo_id!r})", LOGIN))
     if problems:
         raise ConfigError(*problems)
 

@@ -180,7 +180,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the 
     _asked.append(KeyboardInterrupt() if signum == signal.SIGINT else SystemExit(code))
     if len(_asked) > len(_finishing):
         raise _asked[-1]
-    os.write(2, b"\nhydratune: ending after this step and a checkpoint; Ctrl-C ends at once\n")
+    os.write(2, b"\nhydratune: stopping after this step and a checkpoint; press Ctrl-C to stop immediately\n")
     for notify in _notify:
         notify()
 

@@ -151,7 +151,9 @@ def _by_name(name: str) -> str:
 
 def _newest(names: Sequence[str]) -> str:
     return (
-        f"the newest runs are {', '.join(names[:_SHOWN])}" if names else "train a run first, since the store has none"
+        f"use the name of a run, such as {', '.join(names[:_SHOWN])}"
+        if names
+        else "train a run first, since the store has none"
     )
 
 
