@@ -153,11 +153,11 @@ def test_what_was_trained_is_never_taken_away(toy, own_directory):
     code = """
 import sys
 from hydratune.cli import main, train
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 
 def late(cfg, job):
     (job.directory / "checkpoints" / "checkpoint-1").mkdir(parents=True)
-    raise ConfigError(Mistake("late", "a", "b", "c"))
+    raise ConfigError(Problem("late", "too late", "c"))
 
 train.run = late
 sys.argv[0] = "hydratune"
@@ -165,7 +165,7 @@ main.main()
 """
     arguments = [*toy, "hydra.run.dir=runs/x", "tracking=none"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.splitlines()[-2:]) == (2, ["error: late: expected a, got b", "  hint: c"])
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (2, ["error: too late", "  hint: c"])
     assert (own_directory / "runs/x/checkpoints/checkpoint-1").is_dir()
 
 
@@ -281,13 +281,13 @@ def test_a_signal_is_not_lost(toy, own_directory, times, code):
 LIBRARY = """
 import os, signal, sys
 from hydratune.cli import main
-from hydratune.utils.errors import ConfigError, Mistake
+from hydratune.utils.errors import ConfigError, Problem
 
 def interrupted(arguments):
     try:
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
     finally:
-        raise {"user": ConfigError(Mistake("a", "b", "c", "d")), "library": KeyError("x")}[sys.argv[2]]
+        raise {"user": ConfigError(Problem("a", "b", "c")), "library": KeyError("x")}[sys.argv[2]]
 
 main.dispatch = interrupted
 main.main()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ def print_error(message: str, *hints: str) -> None:
     """Print an error to stderr, and below it how to fix it."""
     print_line(message, "error: ", "bold red")
     for hint in filter(None, hints):
-        print_line(_as_hint(hint), "  hint: ", "bold cyan")
+        print_line(hint, "  hint: ", "bold cyan")
 
 
 def print_line(message: str, prefix: str = "", style: str = "") -> None:
@@ -55,9 +54,3 @@ def _wrapped(text: str, width: int) -> str:
         expand_tabs=False,
     )
     return "\n".join(wrapped for line in text.splitlines() for wrapped in wrapper.wrap(line))
-
-
-def _as_hint(sentence: str) -> str:
-    """Return a sentence without its capital letter and its final period; names in capitals stay."""
-    start = sentence[:1].lower() if re.match(r"[A-Z]([a-z]|\b)", sentence) else sentence[:1]
-    return start + sentence[1:].removesuffix(".")
