@@ -37,12 +37,14 @@ def unreadable(
     """
     if name in CONLL:
         layout = layout_of(path, options, is_conllu=name == "conllu")
-        if "tokens" in wanted and "tokens" not in layout.names:
+        if not layout.names:
+            yield Problem("files", f"{path} has no rows")
+        elif "tokens" in wanted and "tokens" not in layout.names:
             yield _choose(path, layout.names, layout.sample, wanted)
     elif name in SEPARATED:
         rows = first_records(path, options, COMPARED)
-        if hint := misnamed(path, name, options.encoding):
-            yield Problem("format", f"{path} contains JSON, not {name}", hint)
+        if problem := misnamed(path, name, options.encoding):
+            yield problem
         elif "tokens" in wanted and (layout := _layout(path, options)).sentences > 1:
             width = f"{len(layout.names)} columns" if len(layout.names) > 1 else "one column"
             text = f"{path} has one token per line in {width}, and blank lines between sentences"
@@ -90,15 +92,16 @@ def _columns_hint(path: Path, options: ReadOptions, task_columns: Mapping[str, C
     )
 
 
-def misnamed(path: Path, name: str, encoding: str) -> str | None:
-    """Return the hint for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
+def misnamed(path: Path, name: str, encoding: str) -> Problem | None:
+    """Return the error for JSON in a CSV or TSV file, or for other text in a JSON file; None if neither applies."""
     with suppress(OSError, ValueError):
         first_line = next((line.strip() for line in lines(path, encoding) if line.strip()), "")
         if name in SEPARATED and first_line[:1] in ("{", "["):
             json.loads(first_line)
-            return f"set {NODE}format=jsonl"
+            return Problem("format", f"{path} contains JSON, not {name}", f"set {NODE}format=jsonl")
         if name in ("json", "jsonl") and first_line and first_line[0] not in "{[":
-            return f"set {NODE}format=csv or {NODE}format=tsv if the file is a table"
+            hint = f"set {NODE}format=csv or {NODE}format=tsv if the file is a table"
+            return Problem("format", f"{path} does not contain JSON", hint)
     return None
 
 

@@ -216,9 +216,10 @@ class LocalFiles(Source):
                 if isinstance(error, csv.Error) and (problem := another_delimiter(path, self.options(name, split))):
                     yield problem
                     return
-                problem = content_problem(key, path, error)
-                hint = quotes_fix(path, self.options(name, split)) if isinstance(error, csv.Error) else problem.hint
-                yield replace(problem, hint=misnamed(path, name, self.encoding) or hint)
+                problem = misnamed(path, name, self.encoding) or content_problem(key, path, error)
+                if isinstance(error, csv.Error) and not problem.hint:
+                    problem = replace(problem, hint=quotes_fix(path, self.options(name, split)))
+                yield replace(problem, key=key)
                 return
             repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:

@@ -85,7 +85,7 @@ class Mixture(Configurable):
                 continue
             yield from (problem.under(f"sources.{name}") for problem in source.check())
             if source.labels is not None and source.labels != self.labels:
-                text = f"{KEY} ({source.labels}) must match {NODE}labels ({self.labels})"
+                text = f"{KEY} ({source.labels}) must match {NODE}labels ({self.labels or 'null'})"
                 yield Problem(f"sources.{name}.labels", text, f"set {KEY}=null, and {NODE}labels for all sources")
         streamed = [name for name, source in self.sources.items() if getattr(source, "streaming", False)]
         if streamed and len(streamed) < len(self.sources):
