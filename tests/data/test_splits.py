@@ -156,6 +156,19 @@ def test_shares_that_leave_no_training_rows(sizes):
     assert repr(sizes[1]) in problem.text
 
 
+def test_errors_of_rows_of_a_mixture_name_the_source():
+    """Keys and hints are those of the source while it is loaded, too; labels are set for all sources."""
+    bad = mixture()
+    Path("y.csv").write_text("text,label\nx,0\nHello, world,1\n")
+    bad.sources["y"] = LocalFiles(files={"train": "y.csv"})
+    with pytest.raises(ConfigError) as caught:
+        bad.load(TASK)
+    row, total = caught.value.problems
+    assert (row.key, total.key, row.source) == ("dataset.sources.y", "dataset.sources.y", "y.csv:3")
+    assert any("dataset.sources.y.max_splits=" in hint for hint in row.hints)
+    assert "dataset.sources.y.on_bad_rows=skip" in total.hints[0]
+
+
 def test_hints_of_a_mixture_name_the_keys_of_the_source():
     """Keys can be pasted: those of the source at fault, and not of a dataset that is none."""
     bad = mixture()

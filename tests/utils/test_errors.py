@@ -6,6 +6,7 @@ from contextlib import nullcontext
 import pytest
 
 from hydratune.utils.errors import (
+    KEY,
     NODE,
     ConfigError,
     Mistake,
@@ -38,6 +39,18 @@ def test_under_completes_other_keys_of_the_node():
     nested = problem.under("sources.a").under("dataset")
     assert nested.message == "no dataset.sources.a.columns"
     assert nested.hints == ["set 'dataset.sources.a.names=\"a b\"'"]
+
+
+def test_moved_replaces_the_path_of_the_node():
+    """An error that a dataset raises has the keys of the place where it is."""
+    problem = Problem("header", f"{KEY} needs {NODE}columns", f"set {NODE}names").under("dataset")
+    moved = problem.moved("dataset", "dataset.sources.a")
+    assert moved == Problem("header", problem_text := f"{KEY} needs {NODE}columns", f"set {NODE}names").under(
+        "dataset.sources.a"
+    )
+    assert moved.moved("dataset.sources.a", "") == Problem("header", problem_text, f"set {NODE}names")
+    assert Problem("dataset", "x").moved("dataset", "dataset.sources.a").key == "dataset.sources.a"
+    assert Problem("datasets.x", "x").moved("dataset", "y").key == "datasets.x"
 
 
 def test_says_each_error_once():

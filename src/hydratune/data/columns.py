@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hydratune.utils.errors import KEY, Problem, nearest, setting, similar
+from hydratune.utils.errors import KEY, NODE, Problem, nearest, setting, similar
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -175,11 +175,11 @@ def wrong_type(kind: str, split: str, name: str, rows: Dataset) -> Problem | Non
         example = f" such as {preview(value)}" if (value := next((cell for cell in rows[name] if cell), None)) else ""
         hint = "store one list per row"
         if separator := _separator(kind, rows[name]):
-            hint = f"set {setting('dataset.list_separator', separator)} for lists in one cell"
+            hint = f"set {setting(f'{NODE}dataset.list_separator', separator)} for lists in one cell"
     if kind == "number" and _is_text(feature) and (value := next((cell for cell in rows[name] if cell), None)):
         example = f" such as {preview(value)}"
         if _DECIMAL_COMMA.fullmatch(value):
-            hint = "set dataset.decimal=, for numbers with a decimal comma"
+            hint = f"set {NODE}dataset.decimal=, for numbers with a decimal comma"
             hint += "\nremove commas that separate thousands" if _THOUSANDS.fullmatch(value) else ""
     text = f"{KEY} must name a column of {column_kind.said}; in {split}, it has {dtype} values{example}"
     return Problem(key, text, hint)

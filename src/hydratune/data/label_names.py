@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from hydratune.data.columns import MISSING, SHOWN, BadRow, first_problems
-from hydratune.utils.errors import KEY, Problem, invalid_value
+from hydratune.utils.errors import KEY, NODE, Problem, invalid_value
 
 # Names in the order of the ids, or value in the data -> name; None to take them from the data.
 LabelNames = Sequence[str] | Mapping[str, str] | None
@@ -110,7 +110,9 @@ def check_spaces(names: Sequence[str], column: str, place: Callable[[str], str])
         stripped = name.strip()
         if name == stripped or stripped not in names:
             continue
-        skip_hint = ", or set dataset.skip_initial_space=true (csv and tsv files)" if name.lstrip() == stripped else ""
+        skip_hint = (
+            f", or set {NODE}dataset.skip_initial_space=true (csv and tsv files)" if name.lstrip() == stripped else ""
+        )
         hints = (
             f"remove the spaces from the file{skip_hint}",
             "to merge the labels, map each value to a name in dataset.labels",
@@ -136,8 +138,8 @@ def check_fractions(names: Sequence[str], column: str) -> Iterator[Problem]:
         return
     has_commas = "," in fractions[0]
     hints = (
-        f"for numbers, set task=regression{' dataset.decimal=,' if has_commas else ''}",
-        *(["for lists, set task=multi_label_classification dataset.list_separator=,"] if has_commas else []),
+        f"for numbers, set task=regression{f' {NODE}dataset.decimal=,' if has_commas else ''}",
+        *([f"for lists, set task=multi_label_classification {NODE}dataset.list_separator=,"] if has_commas else []),
         "if each number is a label, list the names of all labels in dataset.labels",
     )
     text = f"labels must be words or integers, not numbers with a fraction such as {fractions[0]!r}"

@@ -202,11 +202,9 @@ class LocalFiles(Source):
             try:
                 columns = peek_columns(path, name, self.options(name, split))
             except ConfigError as error:
+                problems = [problem.moved("dataset", "") for problem in error.problems]
                 yield from (
-                    replace(
-                        problem, key=key if problem.key == "dataset.files" else problem.key.removeprefix("dataset.")
-                    )
-                    for problem in error.problems
+                    replace(problem, key=key if problem.key == "files" else problem.key) for problem in problems
                 )
                 return
             except (OSError, ValueError, csv.Error, StopIteration) as error:
@@ -219,7 +217,7 @@ class LocalFiles(Source):
                 problem = misnamed(path, name, self.encoding) or content_problem(key, path, error)
                 if isinstance(error, csv.Error) and not problem.hint:
                     problem = replace(problem, hint=quotes_fix(path, self.options(name, split)))
-                yield replace(problem, key=key)
+                yield replace(problem, key=key).moved("dataset", "")
                 return
             repeated = sorted({column for column in columns if columns.count(column) > 1})
             if repeated:
@@ -261,7 +259,7 @@ class LocalFiles(Source):
             try:
                 reasons = [*unreadable(path, name, self.options(name), task_columns, self._needed(task_columns))]
             except (OSError, ValueError, csv.Error) as error:  # rows after the first one, e.g. of a corrupt archive
-                reasons = [content_problem("files", path, error)]
+                reasons = [content_problem("files", path, error).moved("dataset", "")]
             problems = [*self._undecided(path, present), *reasons] or problems
         yield from problems
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -118,11 +119,13 @@ class Mixture(Configurable):
         opened, loaded = {}, {}
         for name, source in self.sources.items():
             source.labels = source.labels or self.labels
-            opened[name] = source.open(task)
+            with _errors_of(name):
+                opened[name] = source.open(task)
         label_names = self.label_names  # the model has the labels of all sources
         for name, source in self.sources.items():
             log.info("data: from %s", name)
-            rows = source.finish(opened[name], task, label_names)
+            with _errors_of(name):
+                rows = source.finish(opened[name], task, label_names)
             loaded[name] = splits.without_groups(rows)  # groups of two sources may have equal values by chance
         parts_dropped = [source.dropped for source in self.sources.values()]
         self._dropped = DroppedRows([bad_row for part in parts_dropped for bad_row in part.before], parts=parts_dropped)
@@ -150,6 +153,19 @@ class Mixture(Configurable):
     def _shuffled(self, rows: Any) -> Any:
         """Return the rows shuffled by `seed`; a stream stays as it is, since its source shuffles it with a buffer."""
         return rows if is_stream(rows) else rows.shuffle(seed=self.seed)
+
+
+@contextmanager
+def _errors_of(name: str) -> Iterator[None]:
+    """Raise the errors of a source with the keys that it has in the mixture; labels are set for all sources."""
+    try:
+        yield
+    except ConfigError as error:
+        problems = (
+            problem if problem.key == "dataset.labels" else problem.moved("dataset", f"dataset.sources.{name}")
+            for problem in error.problems
+        )
+        raise ConfigError(*problems) from error
 
 
 def _number_or_text(name: str) -> tuple[bool, int, str]:

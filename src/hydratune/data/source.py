@@ -219,7 +219,9 @@ class Source(Configurable, ABC):
         nested: Sequence[str] | None = None,
     ) -> Iterator[Problem]:
         """Yield an error for each missing column; `nested` holds the names inside structs once the data is read."""
-        if not any(column.required for column in task_columns.values()) and not self._present(task_columns, present):
+        first = [data_names[0] for data_names in self._data_names(task_columns).values() if data_names]
+        is_present = any(path in present or path.partition(".")[0] in present for path in first)
+        if not is_present and not any(column.required for column in task_columns.values()):
             hint = f"set {KEY}.{next(iter(task_columns))}=NAME; available columns: {listing(present)}"
             yield Problem("columns", f"{where} has none of the task's columns: {listing([*task_columns])}", hint)
             return
@@ -230,11 +232,6 @@ class Source(Configurable, ABC):
                 if is_required and data_name not in present and not is_nested:
                     hint = column_hint(KEY if len(data_names) == 1 else "", data_name, [*present, *(nested or ())])
                     yield Problem(f"columns.{name}", f"{where} has no column {data_name!r}", hint)
-
-    def _present(self, task_columns: Mapping[str, Column], present: Sequence[str]) -> list[str]:
-        """Return the columns of the task that the data may have, judged by the first name of each column."""
-        first = {name: data_names[0] for name, data_names in self._data_names(task_columns).items() if data_names}
-        return [name for name, path in first.items() if path in present or path.partition(".")[0] in present]
 
     def _missing_keys(self, present: Sequence[str]) -> Iterator[Problem]:
         """Yield an error for each column that the training rows should be split by but do not have."""
@@ -256,9 +253,11 @@ class Source(Configurable, ABC):
         needed = self._needed(task.columns)
         raw = self._split(self.read_columns(needed, kinds=self._kinds(task.columns)), needed)
         splits = raw.splits
+        places = {tuple(raw.names(split)): split for split in reversed(splits)}  # once for splits with the same columns
         missing = [
             problem
             for split, rows in splits.items()
+            if split in places.values()
             for problem in self._missing(task.columns, raw.names(split), f"the {split} split", [*nested(rows.features)])
         ]
         missing += [] if is_stream(splits["train"]) else self._missing_keys(raw.names("train"))

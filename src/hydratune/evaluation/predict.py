@@ -162,7 +162,7 @@ def _source(cfg: DictConfig, request: PredictRequest, task: Task) -> LocalFiles:
     problems = [*source.check()] or [*source.check_columns(input_columns)]
     if problems:
         errors = [
-            replace(problem, key="FILE") if problem.key == "files.train" else problem.under("dataset")
+            replace(problem.under("dataset"), key="FILE") if problem.key == "files.train" else problem.under("dataset")
             for problem in problems
         ]
         raise ConfigError(*errors)

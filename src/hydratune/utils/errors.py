@@ -76,6 +76,14 @@ class Problem:
         text, hint = (part.replace(NODE, f"{NODE}{parent}.") for part in (self.text, self.hint))
         return replace(self, key=f"{parent}.{self.key}" if self.key else parent, text=text, hint=hint)
 
+    def moved(self, old: str, new: str) -> Problem:
+        """Return the same error of a node that is at `new`, not `old`; an empty path makes its keys relative."""
+        start = f"{new}." if new else ""
+        text, hint = (part.replace(f"{NODE}{old}.", f"{NODE}{start}") for part in (self.text, self.hint))
+        is_inside = f"{self.key}.".startswith(f"{old}.")
+        key = (start + self.key.removeprefix(old).removeprefix(".")).removesuffix(".") if is_inside else self.key
+        return replace(self, key=key, text=text, hint=hint)
+
 
 def invalid_value(key: str, requirement: str, value: object, hint: str = "", source: str = "") -> Problem:
     """Return the error `KEY must be <requirement>, not <value>`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hydratune.data.columns import preview
-from hydratune.utils.errors import Problem, one_line
+from hydratune.utils.errors import NODE, Problem, one_line
 
 _SHOWN_BEFORE = 20  # number of characters before an invalid byte that a message shows
 _LONGEST_REASON = 200
@@ -101,5 +101,5 @@ def not_text(line: int, text: str, encoding: str) -> BadLine | None:
 
 def _invalid_byte(byte: int, before: str, encoding: str) -> tuple[str, str]:
     after = f" after {preview(before[-_SHOWN_BEFORE:])}" if before else ""
-    hint = "convert the file to UTF-8, or name its encoding, e.g. dataset.encoding=latin-1"
+    hint = f"convert the file to UTF-8, or name its encoding, e.g. {NODE}dataset.encoding=latin-1"
     return f"invalid {encoding}: byte 0x{byte:02x}{after}", hint

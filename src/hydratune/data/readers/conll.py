@@ -15,6 +15,7 @@ from hydratune.data.columns import preview
 from hydratune.data.open_files import digest, lines
 from hydratune.data.readers.bad_lines import BadLine, not_text
 from hydratune.data.readers.scan import ReadOptions, Record
+from hydratune.utils.errors import NODE
 
 # The columns of CoNLL-U, https://universaldependencies.org/format.html.
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
@@ -156,7 +157,7 @@ def _wrong(line: _Line, layout: Layout, options: ReadOptions, sentence: _Sentenc
         return BadLine(line.number, f"empty {empty[0]!r}: {value}", value=value)
     looks_like_comment = options.comment is None and not sentence.rows and line.cells[0] == "#" and width > 1
     if looks_like_comment and not layout.is_conllu and line.cells[-1] not in layout.tags:
-        hint = "set 'dataset.comment=#' if it is a comment\nset dataset.comment='' if # is a token"
+        hint = f"set '{NODE}dataset.comment=#' if it is a comment\nset {NODE}dataset.comment='' if # is a token"
         return BadLine(line.number, f"either a comment or the token #: {value}", hint, value)
     return None
 

@@ -15,6 +15,7 @@ from hydratune.data.open_files import digest, lines
 from hydratune.data.readers.bad_lines import BadLine, ContentError, csv_reason, not_text
 from hydratune.data.readers.quotes import quotes_enclose
 from hydratune.data.readers.scan import ReadOptions, Record
+from hydratune.utils.errors import NODE
 
 COMPARED = 100  # number of rows that are compared with each other
 
@@ -58,7 +59,7 @@ def _escape_hint(path: Path, options: ReadOptions) -> str:
     records = (cells for _, cells in _records(path, replace(options, escapechar="\\", quoting=True)))
     widths = {0 if isinstance(cells, csv.Error) else len(cells) for cells in records if cells}
     is_valid = len(widths) == 1 and widths != {0}
-    return "set 'dataset.escapechar=\\' to read \\\" as a quote inside quotes" if is_valid else ""
+    return f"set '{NODE}dataset.escapechar=\\' to read \\\" as a quote inside quotes" if is_valid else ""
 
 
 def quotes_fix(path: Path, options: ReadOptions) -> str:
@@ -68,7 +69,7 @@ def quotes_fix(path: Path, options: ReadOptions) -> str:
     hint = "close the quote, or double it inside quotes"
     text_options = replace(options, quoting=False)
     widths = {len(cells) for cells in first_records(path, text_options, COMPARED)}
-    return f"{hint}\nset dataset.quoting=false if quotes are part of the text" if len(widths) == 1 else hint
+    return f"{hint}\nset {NODE}dataset.quoting=false if quotes are part of the text" if len(widths) == 1 else hint
 
 
 _PLURALS = {",": "commas", "\t": "tabs", ";": "semicolons", " ": "spaces"}
@@ -106,13 +107,13 @@ def _ragged_hint(width: int, options: ReadOptions, is_last_longest: bool, cells:
     if len(cells) < width:
         return "add the missing fields; an empty field needs its delimiter too"
     if not "".join(cells[width:]).strip():
-        return "set dataset.ignore_extra_cells=true, or add as many delimiters to the header"
+        return f"set {NODE}dataset.ignore_extra_cells=true, or add as many delimiters to the header"
     splits = width - 1 if options.header and width > 1 else 1
     delimiters = _PLURALS.get(options.delimiter or ",", repr(options.delimiter))
     action = "replace" if options.quoting is False else "quote fields that contain"
     hint = f"{action} {delimiters}{' inside fields' if options.quoting is False else ''}"
     if is_last_longest:
-        hint += f"\nset dataset.max_splits={splits} if only the last field may contain {delimiters}"
+        hint += f"\nset {NODE}dataset.max_splits={splits} if only the last field may contain {delimiters}"
     return hint
 
 
@@ -126,7 +127,7 @@ def tables(path: Path, options: ReadOptions, least: int = 2) -> Iterator[tuple[s
                 break
 
 
-def delimiter_setting(delimiter: str, node: str = "dataset.") -> str:
+def delimiter_setting(delimiter: str, node: str = f"{NODE}dataset.") -> str:
     """Return the command-line argument that sets the delimiter of a dataset.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hydratune.data.readers.scan import ReadOptions, Record
-from hydratune.utils.errors import ConfigError, Problem
+from hydratune.utils.errors import NODE, ConfigError, Problem
 
 IMAGE_FOLDER = "imagefolder"  # the name of the format, as in `datasets`
 _SUFFIXES = frozenset(
@@ -48,7 +48,7 @@ def image_folder_columns(folder: Path) -> list[str]:
     if classes and {name.lower() for name in classes} <= _SPLITS:
         train = next((name for name in sorted(classes) if name.lower().startswith("train")), min(classes))
         text = f"{folder} has a folder for each split ({', '.join(sorted(classes))}), not for each class"
-        hint = f"set the folder of each split, e.g. dataset.files.train={folder / train}"
+        hint = f"set the folder of each split, e.g. {NODE}dataset.files.train={folder / train}"
         raise ConfigError(Problem("dataset.files", text, hint))
     if len(depths) > 1:
         hint = "move it into the folder of its class"

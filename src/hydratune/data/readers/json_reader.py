@@ -14,7 +14,7 @@ from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, read_text
 from hydratune.data.readers.bad_lines import BadLine, ContentError, json_reason, not_text
 from hydratune.data.readers.scan import ReadOptions, Record
-from hydratune.utils.errors import KEY, ConfigError, Problem
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem
 from hydratune.utils.file_formats import suffix
 
 # Digits of a number that may exceed 64 bits.
@@ -246,7 +246,7 @@ def peek_names(path: Path, options: ReadOptions) -> list[str]:
     rows = [row for row in first_rows if isinstance(row, dict)]
     if rows and options.column_names:
         text = f"{KEY} is only for rows that are lists; the rows of {path} are objects"
-        hint = f"remove {KEY}; dataset.columns takes the names in the file"
+        hint = f"remove {KEY}; {NODE}dataset.columns takes the names in the file"
         raise ConfigError(Problem("dataset.column_names", text, hint))
     if not rows:
         raise ContentError(f"not a JSON object: {preview(first_rows[0])}" if first_rows else "no rows")

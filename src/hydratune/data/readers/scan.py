@@ -14,7 +14,7 @@ from hydratune.data.columns import MISSING, preview
 from hydratune.data.readers.bad_lines import BadLine
 from hydratune.data.readers.column_types import Type, Typing, has_long, is_whole, kind, kind_of_value, number_cell
 from hydratune.data.split_column import may_be_split
-from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value
+from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value
 
 
 class Record(NamedTuple):
@@ -70,7 +70,7 @@ class ReadOptions:
             requirement = "characters other than quotes and line breaks"
             yield invalid_value("delimiter", requirement, repr(self.delimiter), f"set '{KEY}=;'")
         if self.max_splits is not None and self.quoting:
-            text = f"{KEY}={self.max_splits} treats quotes as text, which contradicts dataset.quoting=true"
+            text = f"{KEY}={self.max_splits} treats quotes as text, which contradicts {NODE}quoting=true"
             yield Problem("max_splits", text, "remove one of the two")
         elif self.max_splits is not None and self.max_splits < 1:
             yield invalid_value("max_splits", "an integer of at least 1", self.max_splits)
@@ -79,7 +79,7 @@ class ReadOptions:
             yield invalid_value("escapechar", requirement, repr(self.escapechar), f"set '{KEY}=\\'")
         names = self.column_names or ()
         if self.header and is_csv and names:
-            hint = f"set dataset.header=false if the first row is data; otherwise remove {KEY}"
+            hint = f"set {NODE}header=false if the first row is data; otherwise remove {KEY}"
             yield Problem("column_names", f"{KEY} is only for files without a header, not {[*names]}", hint)
         doubtful = [name for i, name in enumerate(names) if not name or (name.isdecimal() and name != str(i))]
         if doubtful:
