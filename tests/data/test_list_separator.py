@@ -96,7 +96,7 @@ def test_list_separator_is_named(cells, typed):
     """The message has what the cells seem to have."""
     with pytest.raises(ConfigError) as caught:
         lists(cells)
-    assert all(typed in problem.hint for problem in caught.value.problems)
+    assert all(typed in problem.hints[0] for problem in caught.value.problems)
 
 
 def test_list_separator_of_a_task_without_lists():

@@ -165,7 +165,7 @@ def test_errors_of_rows_of_a_mixture_name_the_source():
         bad.load(TASK)
     row, total = caught.value.problems
     assert (row.key, total.key, row.source) == ("dataset.sources.y", "dataset.sources.y", "y.csv:3")
-    assert any("dataset.sources.y.max_splits=" in hint for hint in row.hints)
+    assert any("dataset.sources.y." in hint for hint in row.hints)
     assert "dataset.sources.y.on_bad_rows=skip" in total.hints[0]
 
 
