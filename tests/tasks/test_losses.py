@@ -25,8 +25,15 @@ from hydratune.config.validate import check_config
 from hydratune.data.columns import ROW_WEIGHT
 from hydratune.evaluation.evaluate import evaluate
 from hydratune.evaluation.load_run import open_run
-from hydratune.tasks import ImageClassification, MultiLabelClassification, SequenceClassification, TokenClassification
-from hydratune.tasks.losses import BinaryCrossEntropy, CrossEntropy, balanced_class_weights, balanced_pos_weights
+from hydratune.tasks import (
+    ImageClassification,
+    MultiLabelClassification,
+    MultipleChoice,
+    SequenceClassification,
+    TokenClassification,
+)
+from hydratune.tasks.loss_settings import balanced_class_weights, balanced_pos_weights
+from hydratune.tasks.losses import BinaryCrossEntropy, CrossEntropy, SquaredError
 from hydratune.training.trainer.trainer import Trainer
 from hydratune.utils.errors import ConfigError
 from tracked import runs
@@ -42,15 +49,18 @@ KINDS = {
     "rows": (BertForSequenceClassification, "single_label_classification"),
     "tokens": (BertForTokenClassification, None),
     "multi_label": (BertForSequenceClassification, "multi_label_classification"),
+    "numbers": (BertForSequenceClassification, "regression"),
 }
+CLASSES = ("rows", "tokens", "multi_label")  # kinds with class weights and focal loss
 CASES = {
     "class weights": (LABEL_WEIGHTS, None, False, 0.0),
     "row weights": (None, None, True, 0.0),
     "focal": (None, 2.0, False, 0.0),
     "smoothed focal with all weights": (LABEL_WEIGHTS, 0.5, True, 0.2),
 }
-
-DISTRIBUTED = ("class weights", "smoothed focal with all weights")  # cases of the test of two processes
+PAIRS = [*((kind, case) for kind in CLASSES for case in CASES), ("numbers", "row weights")]
+# The test of two processes takes the first and the last case.
+DISTRIBUTED = [(kind, case) for kind, case in PAIRS if case in ("class weights", [*CASES][-1]) or kind == "numbers"]
 
 
 def rows(kind):
@@ -61,6 +71,8 @@ def rows(kind):
         labels = ids[:, 0] % LABELS
     elif kind == "tokens":
         labels = (ids % LABELS).masked_fill(torch.arange(6) >= (3 * torch.arange(ROWS) % 7)[:, None], -100)
+    elif kind == "numbers":
+        labels = torch.rand(ROWS, generator=generator)
     else:
         labels = torch.randint(2, (ROWS, LABELS), generator=generator).float()
     weights = [0.0, *torch.rand(ROWS - 1, generator=generator).mul(5).tolist()]
@@ -71,7 +83,7 @@ def model(kind):
     """A model whose logits differ between rows."""
     set_seed(1)
     model_class, problem_type = KINDS[kind]
-    options = {"num_labels": LABELS, "problem_type": problem_type}
+    options = {"num_labels": 1 if kind == "numbers" else LABELS, "problem_type": problem_type}
     network = model_class(BertConfig(vocab_size=9, **SIZES, **NO_DROPOUT, **options))
     with torch.no_grad():
         for weight in network.parameters():
@@ -82,7 +94,7 @@ def model(kind):
 def loss(kind, case):
     """The loss of the tasks."""
     label_weights, gamma, has_row_weights, _ = CASES[case]
-    loss_class = BinaryCrossEntropy if kind == "multi_label" else CrossEntropy
+    loss_class = {"multi_label": BinaryCrossEntropy, "numbers": SquaredError}.get(kind, CrossEntropy)
     return loss_class(focal_gamma=gamma, label_weights=label_weights, has_row_weights=has_row_weights)
 
 
@@ -100,6 +112,8 @@ def reference(network, kind, case):
         )
         true = torch.where(labels == 1, logits.sigmoid(), 1 - logits.sigmoid())
         return ((losses * (1 - true) ** (gamma or 0)).mean(-1) * row_weights).sum() / row_weights.sum()
+    if kind == "numbers":
+        return (functional.mse_loss(logits[:, 0], labels, reduction="none") * row_weights).sum() / row_weights.sum()
     counts = labels != -100
     row_weights = row_weights.view(-1, *[1] * (labels.dim() - 1)).expand(labels.shape)[counts]
     logits, labels = logits[counts], labels[counts]
@@ -150,8 +164,7 @@ def after_step(kind, case):
     return flat(network), whole.item()
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "case"), PAIRS)
 def test_step_over_micro_batches_is_that_of_one_batch(tmp_path, kind, case):
     """Weights and loss agree, also if a micro-batch has no weight, or no label."""
     expected, whole = after_step(kind, case)
@@ -161,8 +174,7 @@ def test_step_over_micro_batches_is_that_of_one_batch(tmp_path, kind, case):
         assert torch.allclose(flat(trained.model), expected, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "case"), PAIRS)
 def test_eval_loss_is_that_of_one_batch(tmp_path, kind, case):
     """At any batch size it is the weighted mean over all rows."""
     for size in (4, 1):
@@ -174,15 +186,14 @@ def test_eval_loss_is_that_of_one_batch(tmp_path, kind, case):
 def measured(folder, processes):
     """What a process reports of each loss: weights after a step over all rows, and the loss of an evaluation."""
     found = {}
-    for kind in KINDS:
-        for case in DISTRIBUTED:
-            evaluated = trainer(folder, kind, case, 3)
-            trained = trainer(folder, kind, case, 1, ROWS // processes)
-            found[f"{kind}, {case}"] = [
-                evaluated.evaluate(evaluated.train_dataset)["eval_loss"],
-                trained.train().training_loss,
-                *flat(trained.model).tolist(),
-            ]
+    for kind, case in DISTRIBUTED:
+        evaluated = trainer(folder, kind, case, 3)
+        trained = trainer(folder, kind, case, 1, ROWS // processes)
+        found[f"{kind}, {case}"] = [
+            evaluated.evaluate(evaluated.train_dataset)["eval_loss"],
+            trained.train().training_loss,
+            *flat(trained.model).tolist(),
+        ]
     return found
 
 
@@ -206,16 +217,15 @@ def test_losses_of_two_processes_are_those_of_one_batch(tmp_path):
     torch.multiprocessing.spawn(process, (tmp_path, port), nprocs=2)
     for rank in range(2):
         reported = json.loads((tmp_path / f"{rank}.json").read_text())
-        for kind in KINDS:
-            for case in DISTRIBUTED:
-                expected, whole = after_step(kind, case)
-                evaluated, trained, *weights = reported[f"{kind}, {case}"]
-                assert evaluated == pytest.approx(whole, rel=1e-5)
-                assert trained == pytest.approx(whole, rel=1e-5)
-                assert torch.allclose(torch.tensor(weights), expected, atol=2e-6, rtol=0), (rank, kind, case)
+        for kind, case in DISTRIBUTED:
+            expected, whole = after_step(kind, case)
+            evaluated, trained, *weights = reported[f"{kind}, {case}"]
+            assert evaluated == pytest.approx(whole, rel=1e-5)
+            assert trained == pytest.approx(whole, rel=1e-5)
+            assert torch.allclose(torch.tensor(weights), expected, atol=2e-6, rtol=0), (rank, kind, case)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSES)
 def test_focal_loss_with_exponent_0_is_cross_entropy(kind):
     """The definitions agree where they overlap, with weights and smoothing."""
     case = "smoothed focal with all weights"
@@ -356,6 +366,16 @@ def test_windows_have_the_weight_of_their_sentence(tokenizer):
     task = TokenClassification(stride=0)
     data = task.prepare(DatasetDict(train=Dataset.from_dict(words)), tokenizer, 8, None)
     assert data.splits["train"][ROW_WEIGHT] == [2.0, 2.0, 3.0]
+
+
+def test_collator_of_choices_has_the_weights_of_rows(tokenizer):
+    """The collator of transformers only takes columns with a value for each choice."""
+    rows = {"text": ["good", "bad"], "choices": [["film", "book"]] * 2, "label": [0, 1], ROW_WEIGHT: [2, 3]}
+    task = MultipleChoice()
+    encoded = prepared(task, tokenizer, **rows).splits["train"].remove_columns("choices")
+    batch = task.collator(tokenizer)([*encoded])
+    assert batch[ROW_WEIGHT].tolist() == [2.0, 3.0]
+    assert batch["input_ids"].shape[:2] == (2, 2)
 
 
 def test_rows_of_a_mixture_without_weights_count_once(tokenizer):

@@ -11,7 +11,7 @@ from hydratune.data.cache import arrow_column
 from hydratune.data.columns import COLUMN, ROW_WEIGHT, BadRow, Column, preview
 from hydratune.tasks.base import EncodedData
 from hydratune.tasks.labels import collect_labels, with_true_names
-from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
+from hydratune.tasks.losses import WEIGHT_COLUMN, RowWeightCollator
 from hydratune.tasks.single_label import SingleLabelTask
 from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
 from hydratune.utils.image_formats import is_allowed_image, restrict_image_formats
@@ -82,7 +82,7 @@ class ImageClassification(SingleLabelTask):
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator: `pixel_values` (batch, channels, height, width) float32, any `labels` (batch,) int64."""
-        return _Collator(processor)
+        return RowWeightCollator(_Collator(processor))
 
 
 def _as_images(rows: Any) -> Any:
@@ -162,6 +162,5 @@ class _Collator:
         mode: Literal["L", "RGB"] = "L" if isinstance(mean, list | tuple) and len(mean) == 1 else "RGB"
         images = [eight_bit(row["image"], mode) for row in rows]
         pixels = self.processor(images, return_tensors="pt")["pixel_values"]
-        targets = {name: [row[name] for row in rows] for name in ("labels", ROW_WEIGHT) if name in rows[0]}
-        tensors = {name: torch.tensor(values) for name, values in (targets | row_weights(targets)).items()}
-        return {"pixel_values": pixels, **tensors}
+        labels = {"labels": torch.tensor([row["labels"] for row in rows])} if "labels" in rows[0] else {}
+        return {"pixel_values": pixels, **labels}

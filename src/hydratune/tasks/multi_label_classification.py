@@ -13,7 +13,8 @@ from hydratune.data.streaming import is_stream
 from hydratune.models.base import Network
 from hydratune.tasks.base import EncodedData, EvalSplit, Task, column_values
 from hydratune.tasks.labels import Labels, collect_labels, name_labels, named_labels, unknown_labels, with_true_names
-from hydratune.tasks.losses import WEIGHT_COLUMN, MultiLabelLossSettings, row_weights
+from hydratune.tasks.loss_settings import MultiLabelLossSettings
+from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, Metric
 from hydratune.tasks.metrics.multi_label import MULTI_LABEL, best_threshold
 from hydratune.tasks.tokenize import IGNORED, encode_splits, say_truncated

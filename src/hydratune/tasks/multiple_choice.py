@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hydratune.data.cache import arrow_column
-from hydratune.data.columns import COLUMN, KINDS, BadRow, Column, preview
+from hydratune.data.columns import COLUMN, KINDS, ROW_WEIGHT, BadRow, Column, preview
 from hydratune.data.label_names import LabelNames, label_text
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.loss_settings import LossSettings
+from hydratune.tasks.losses import WEIGHT_COLUMN, CrossEntropy, RowWeightCollator, row_weights
 from hydratune.tasks.metrics.classification import ACCURACY
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.tokenize import Batch, cut, encode_splits, say_truncated, truncated
@@ -26,7 +28,7 @@ _CHOICE_LABELS = "choice_labels"
 
 
 @dataclass(kw_only=True)
-class MultipleChoice(Task):
+class MultipleChoice(LossSettings, Task):
     """Multiple choice on columns `text`, `choices`, and `label`: the number of the right choice from 0, or its text.
 
     Every row has the same number of choices. `dataset.labels` names the choices of data with another numbering, e.g.
@@ -41,12 +43,18 @@ class MultipleChoice(Task):
         "choices": Column("texts"),
         "choice_labels": Column("texts", required=False, target=True),
         "label": Column("label", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
     }
     inputs: ClassVar[tuple[str, ...]] = ("text", "start", "choices")
     known_metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
 
     metrics: list[str] = field(default_factory=lambda: ["accuracy"])
     objective: str = "eval_accuracy"
+
+    def check(self) -> Iterator[Problem]:
+        """Also yield errors of the loss."""
+        yield from super().check()
+        yield from self.check_loss()
 
     def name_labels(self, splits: DatasetDict, names: LabelNames) -> tuple[DatasetDict, list[str] | None]:
         """Return the rows with the text of the right choice as their label, if the choices have names."""
@@ -118,17 +126,17 @@ class MultipleChoice(Task):
 
         def encode(batch: Batch) -> dict[str, Any]:
             labels = [_place(label, row) for label, row in zip(batch["label"], batch["choices"], strict=True)]
-            return self.encode(batch, processor, max_length) | {"labels": labels}
+            return self.encode(batch, processor, max_length) | {"labels": labels, **row_weights(batch)}
 
         key = {"task": "multiple_choice/2", "max_length": max_length}
         rows, messages = say_truncated(encode_splits(splits, encode, processor, key), max_length)
-        return EncodedData(rows, {}, messages)
+        return EncodedData(rows, {}, messages, self.configured(CrossEntropy(), splits))
 
     def collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator that pads to the longest choice: `input_ids` (batch, choices, seq) int64."""
         from transformers import DataCollatorForMultipleChoice
 
-        return DataCollatorForMultipleChoice(processor)
+        return RowWeightCollator(DataCollatorForMultipleChoice(processor))
 
     def inputs_collator(self, processor: Any) -> Callable[[list[Any]], Mapping[str, torch.Tensor]]:
         """Return a collator without labels; the collator of transformers needs some, so they are added and dropped."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from hydratune.data.columns import Column
+from hydratune.data.columns import ROW_WEIGHT, Column
 from hydratune.tasks.base import EncodedData, EvalSplit, Task
+from hydratune.tasks.losses import WEIGHT_COLUMN, SquaredError, have_row_weights, row_weights
 from hydratune.tasks.metrics.metric import Metric
 from hydratune.tasks.metrics.multi_label import REGRESSION
 from hydratune.tasks.tokenize import encode_splits, say_truncated
@@ -28,6 +29,7 @@ class Regression(Task):
         "text": Column("text"),
         "text_pair": Column("text", required=False),
         "label": Column("number", target=True),
+        ROW_WEIGHT: WEIGHT_COLUMN,
     }
     known_metrics: ClassVar[tuple[Metric, ...]] = REGRESSION
     streams: ClassVar[bool] = True
@@ -45,11 +47,13 @@ class Regression(Task):
         """Return rows of `input_ids` and `labels`."""
 
         def encode(batch: Mapping[str, list[Any]]) -> dict[str, Any]:
-            return self.encode(batch, processor, max_length) | {"labels": [float(value) for value in batch["label"]]}
+            targets = {"labels": [float(value) for value in batch["label"]], **row_weights(batch)}
+            return self.encode(batch, processor, max_length) | targets
 
         encoded = encode_splits(splits, encode, processor, {"task": "regression/1", "max_length": max_length})
         rows, messages = say_truncated(encoded, max_length)
-        return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, messages)
+        loss = SquaredError(has_row_weights=have_row_weights(splits))
+        return EncodedData(rows, {"num_labels": 1, "problem_type": "regression"}, messages, loss)
 
     def reduce_logits(self, logits: Any, labels: Any) -> torch.Tensor:  # noqa: ARG002 (Trainer's call)
         """Reduce (batch, 1) to (batch,) numbers."""

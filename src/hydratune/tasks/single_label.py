@@ -10,7 +10,7 @@ from hydratune.data.columns import BadRow
 from hydratune.data.label_names import LabelNames
 from hydratune.tasks.base import EvalSplit, Task, column_values
 from hydratune.tasks.labels import name_labels, named_labels, unknown_labels
-from hydratune.tasks.losses import ClassLossSettings
+from hydratune.tasks.loss_settings import ClassLossSettings
 from hydratune.tasks.metrics.classification import CLASSIFICATION, F1, MACRO_F1, OF_COUNTS
 from hydratune.tasks.metrics.metric import PREDICTIONS, REFERENCES, SCORES, Metric
 from hydratune.utils.errors import KEY, ConfigError, Problem

@@ -11,7 +11,8 @@ from hydratune.data.columns import ROW_WEIGHT, BadRow, Column
 from hydratune.data.label_names import LabelNames
 from hydratune.tasks.base import EXAMPLE, EncodedData, EvalSplit, Task, column_values
 from hydratune.tasks.labels import collect_labels, name_labels, named_labels, unknown_labels
-from hydratune.tasks.losses import WEIGHT_COLUMN, ClassLossSettings, row_weights
+from hydratune.tasks.loss_settings import ClassLossSettings
+from hydratune.tasks.losses import WEIGHT_COLUMN, row_weights
 from hydratune.tasks.metrics.metric import Metric, share
 from hydratune.tasks.tokenize import IGNORED, Batch, cut, encode_splits
 from hydratune.utils.errors import KEY, NODE, ConfigError, Problem, invalid_value
