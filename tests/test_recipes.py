@@ -114,6 +114,9 @@ def reader(own_directory, monkeypatch):
     """Make the files that the recipes name, and end each command before it loads anything."""
     (own_directory / "my_conf" / "dataset").mkdir(parents=True)
     (own_directory / "my_conf" / "dataset" / "my_local.yaml").write_text("defaults: [local]\nfiles: {train: a.csv}\n")
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "migrating.md").read_text(), re.DOTALL)
+    (own_directory / "my_conf" / "experiment").mkdir()
+    (own_directory / "my_conf" / "experiment" / "reviews.yaml").write_text(example)
     primary = (shipped_dir() / "train.yaml").read_text(encoding="utf-8")
     (own_directory / "primary").mkdir()
     own = primary.replace("\nhydra:\n", "\nhydra:\n  searchpath: [pkg://hydratune.conf]\n")
