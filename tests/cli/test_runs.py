@@ -13,6 +13,7 @@ from hydratune.utils.files import try_lock
 
 HYDRA = """hydra:
   runtime:
+    cwd: /project
     config_sources: []
     choices: {dataset: digits, task: image_classification, model: vit_tiny, experiment: null}
 """
@@ -119,6 +120,38 @@ def test_show_names_the_command_that_resumes(make_run, capsys):
     directory = make_run("a", status="KILLED")
     assert dispatch(["show", str(directory)]) == 0
     assert f"hydratune resume {directory}" in capsys.readouterr().out
+
+
+MALFORMED = ["", "[]", "null", "3", '"x"', '["a"]', '{"eval_accuracy": "x"}', "{", "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
+def test_show_of_malformed_metrics_is_one_error(make_run, text):
+    """A full disk or someone else has written them."""
+    run = make_run("a", score=1.0, status="FINISHED")
+    (run / "metrics.json").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["show", str(run)])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
+
+
+NODES = ["", "[]", "hydra: 3", "hydra: {runtime: []}", "hydra: {runtime: {cwd: /x}}",
+         "hydra: {runtime: {cwd: /x, config_sources: [3]}}", "hydra: {runtime: {cwd: /x, config_sources: 3}}",
+         "hydra: {runtime: {cwd: /x, config_sources: [], choices: 3}}",
+         "hydra: {job: 3, runtime: {cwd: /x, config_sources: []}}",
+         "hydra: {job: {config_name: '${oc.env:HOME}'}, runtime: {cwd: /x, config_sources: []}}",
+         "hydra: {runtime: {cwd: '${oc.env:HOME}', config_sources: []}}"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NODES)
+@pytest.mark.parametrize("command", ["show", "resume"])
+def test_node_that_hydra_did_not_write_is_one_error(make_run, command, text):
+    """A command reads from it where the run was started, and its configs; nothing in it is resolved."""
+    run = make_run("a")
+    (run / ".hydra" / "hydra.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        dispatch([command, str(run)])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
 
 
 @pytest.mark.usefixtures("own_directory")

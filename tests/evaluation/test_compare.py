@@ -508,3 +508,27 @@ def test_extra_metric_is_compared(record, ask, own_directory, monkeypatch):
     monkeypatch.setenv("HYDRATUNE_ALLOW", "costs_of_user")
     (one,) = ask("one", "two")["comparisons"]
     assert (one["better"], one["interval"]["value"]) == ("B", pytest.approx(-0.3))
+
+
+MALFORMED = [
+    ("config.yaml", "3"),
+    ("config.yaml", "[a]"),
+    ("config.yaml", "{"),
+    ("config.yaml", "a: 1\n---\nb: 2"),
+    ("predictions.jsonl", "{"),
+    ("predictions.jsonl", "3"),
+    ("predictions.jsonl", "[" * 100_000),
+    ("labels.json", "3"),
+    ("labels.json", "{"),
+]
+
+
+@pytest.mark.parametrize(("name", "text"), MALFORMED, ids=range(len(MALFORMED)))
+def test_compare_reports_a_file_that_no_run_writes(record, store, name, text):
+    """The artifacts of a store may come from someone else: one error, not a traceback."""
+    runs = [record(label, right=right) for label, right in (("a", 150), ("b", 120))]
+    connect(store).log_text(runs[0], text, name)
+    with pytest.raises(ConfigError) as caught:
+        dispatch(["compare", *runs])
+    assert [problem.key for problem in caught.value.problems] == ["RUN"]
+    assert name in str(caught.value)

@@ -6,8 +6,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from omegaconf.errors import OmegaConfBaseException
-
 from hydratune.cli.train import train
 from hydratune.config.composition import config_flags
 from hydratune.evaluation.load_run import directory_of, started_here
@@ -17,7 +15,7 @@ from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils.arguments import DRY_RUN, ArgumentParser
 from hydratune.utils.errors import ConfigError, Problem
 from hydratune.utils.files import METRICS, check_links, check_started_here, not_a_run
-from hydratune.utils.yaml_files import read_overrides, read_yaml
+from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,13 +40,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{args.run}: finished, nothing to do")
         return 0
     check_links(directory)
-    try:
-        hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra  # Hydra wrote it when the run began
-        cwd, flags = str(hydra_node.runtime.cwd), config_flags(hydra_node)
-    except (AttributeError, OmegaConfBaseException, TypeError) as error:
-        text = f"cannot resume {args.run!r}: its .hydra/hydra.yaml is not what Hydra wrote"
-        raise ConfigError(Problem("RUN", text, "restore the file, or train a new run")) from error
-    check_started_here(cwd, shlex.join(["hydratune", "resume", *arguments]))
+    hydra_node = read_hydra_node(directory)
+    check_started_here(hydra_node.runtime.cwd, shlex.join(["hydratune", "resume", *arguments]))
+    flags = config_flags(hydra_node)
     stored_overrides = _overrides(directory)
     dry_run_flags = [DRY_RUN[-1]] if args.dry_run else []
     arguments = [*flags, *stored_overrides, *args.overrides, *dry_run_flags]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,15 +21,15 @@ from hydratune.config.composition import (
     shipped_dir,
     without_hydra,
 )
-from hydratune.evaluation.load_run import directory_of
+from hydratune.evaluation.load_run import directory_of, read_metrics
 from hydratune.evaluation.run_list import FAILED, FINISHED, INTERRUPTED, format_age, run_status
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils import clock, provenance
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.files import CONFIG, METRICS, MODEL, not_a_run
-from hydratune.utils.yaml_files import read_overrides, read_plain_config, read_yaml
+from hydratune.utils.files import CONFIG, MODEL, not_a_run
+from hydratune.utils.yaml_files import read_hydra_node, read_overrides, read_plain_config
 
 _FENCED = re.compile(r"^```python\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
 _MANAGED = ("name", "hydra")  # keys of the config that follow from others
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
     run = run_status(directory)
     console = plain_console(soft_wrap=True)
-    hydra_node = read_yaml(directory / ".hydra" / "hydra.yaml").hydra
+    hydra_node = read_hydra_node(directory)
     overrides = [str(text).removeprefix("++") for text in read_overrides(directory / ".hydra" / "overrides.yaml")]
     console.print(f"run       {directory}")
     console.print(f"state     {run.state}, started {format_age(clock.time() - run.started)} ago")
@@ -55,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     for number, (key, value, default) in enumerate(_changes(directory, hydra_node)):
         console.print(f"{'' if number else 'changed':<9} {key}={value}  ({default})")
     if run.state == FINISHED:
-        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
-        console.print(metrics_table(metrics))
+        console.print(metrics_table(read_metrics(directory)))
     console.print(f"files     {', '.join(_files(directory))}")
     for label, text in _next_steps(directory, run.state):
         console.print(f"{label:<9} {text}")

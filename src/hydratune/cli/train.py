@@ -10,7 +10,7 @@ import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ from hydratune.utils.files import (
 )
 from hydratune.utils.messages import print_error, print_line
 from hydratune.utils.provenance import cli_path
-from hydratune.utils.yaml_files import check_yaml, read_overrides, read_yaml
+from hydratune.utils.yaml_files import read_hydra_node, read_overrides
 
 log = logging.getLogger(__name__)
 
@@ -176,13 +176,11 @@ def _same_command(target: Path, request: Request, job_id: str | None = None) -> 
     else:
         run_dirs = sorted(target.parent.glob("*/"), reverse=True)
     for run_dir in run_dirs:
-        overrides_file, hydra_file = (run_dir / ".hydra" / name for name in ("overrides.yaml", "hydra.yaml"))
-        if not overrides_file.is_file() or [*check_yaml([overrides_file])]:  # a run that was killed at its start
-            continue
-        if _without_places(map(str, read_overrides(overrides_file))) != typed:
-            continue
-        if job_id is None or (not [*check_yaml([hydra_file])] and read_yaml(hydra_file).hydra.job.get("id") == job_id):
-            return run_dir
+        with suppress(ConfigError):  # a run that was killed at its start, or whose files someone else wrote
+            overrides = read_overrides(run_dir / ".hydra" / "overrides.yaml")
+            is_same = _without_places(map(str, overrides)) == typed
+            if is_same and (job_id is None or str(read_hydra_node(run_dir).job.id) == job_id):
+                return run_dir
     return None
 
 

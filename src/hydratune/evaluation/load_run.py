@@ -31,7 +31,7 @@ from hydratune.utils import gc_tuning, hub
 from hydratune.utils.errors import ConfigError, Problem, one_line, similar
 from hydratune.utils.files import CONFIG, METRICS, MODEL, check_links, find_files, unfinished_run
 from hydratune.utils.secret_formats import MASK
-from hydratune.utils.yaml_files import read_plain_config, read_yaml
+from hydratune.utils.yaml_files import read_hydra_node, read_plain_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -114,16 +114,10 @@ def open_run(name: str, uri: str) -> FinishedRun:
     check_links(directory)
     try:
         config = OmegaConf.to_container(read_plain_config(directory / CONFIG), resolve=True)
-        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
-    except ConfigError:
-        raise
-    except (OmegaConfBaseException, OSError, ValueError) as error:
+    except OmegaConfBaseException as error:
         text = f"cannot read the run {str(directory)!r}: {one_line(error, 300)}"
-        raise ConfigError(Problem("RUN", text, f"restore its {CONFIG} and {METRICS}")) from error
-    scores = metrics.items() if isinstance(metrics, dict) else [("eval_", None)]
-    if any(not isinstance(score, int | float) for name, score in scores if name.startswith("eval_")):
-        text = f"{METRICS} must contain names of metrics and numbers"
-        raise ConfigError(Problem("RUN", text, "restore the file", os.path.relpath(directory / METRICS)))
+        raise ConfigError(Problem("RUN", text, f"restore its {CONFIG}")) from error
+    metrics = read_metrics(directory)
     if unknown := [*_unknown_keys(config)]:
         text = f"the config of {str(directory)!r} has keys that this version does not have: {', '.join(unknown)}"
         raise ConfigError(Problem("RUN", text, "use the version of hydratune that trained the run"))
@@ -134,6 +128,19 @@ def open_run(name: str, uri: str) -> FinishedRun:
         source = os.path.relpath(directory / CONFIG)
         raise ConfigError(*(replace(problem, source=source) for problem in error.problems)) from error
     return FinishedRun(directory, cfg, metrics)
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Return the metrics of a finished run by Trainer's names; raise ConfigError if they are not what a run writes."""
+    try:
+        metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    except (OSError, RecursionError, ValueError):
+        metrics = None
+    scores = metrics.items() if isinstance(metrics, dict) else [("eval_", None)]
+    if any(not isinstance(score, int | float) for name, score in scores if name.startswith(("eval_", "test_"))):
+        text = f"{METRICS} must contain names of metrics and numbers"
+        raise ConfigError(Problem("RUN", text, "restore the file", os.path.relpath(directory / METRICS)))
+    return dict(scores)
 
 
 def _unknown_keys(config: Any) -> Iterator[str]:
@@ -186,8 +193,8 @@ def started_here(directory: Path) -> bool:
     The paths are compared as text: /proc/self/cwd would always be the current directory.
     """
     try:
-        return str(read_yaml(directory / ".hydra" / "hydra.yaml").hydra.runtime.cwd) == str(Path.cwd())
-    except (AttributeError, ConfigError, OmegaConfBaseException, OSError):
+        return bool(read_hydra_node(directory).runtime.cwd == str(Path.cwd()))
+    except ConfigError:
         return False
 
 

@@ -114,6 +114,6 @@ def _load(path: Path, parse: Any) -> dict[str, Any]:
     """Return the content of a file; empty if the file is missing or invalid."""
     try:
         content = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

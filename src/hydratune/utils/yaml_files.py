@@ -51,6 +51,34 @@ def read_overrides(path: Path) -> list[Any]:
     return OmegaConf.to_container(node, resolve=False)  # type: ignore[return-value]
 
 
+def read_hydra_node(directory: Path) -> DictConfig:
+    """Load what commands need of the `hydra` node of a run: `runtime`, and ID and config name of the `job`.
+
+    Interpolations in other parts of the node are Hydra's own. Nothing is resolved, as in `read_overrides`.
+
+    Raises:
+        ConfigError: The file is invalid for `read_yaml`, or is not what Hydra wrote.
+    """
+    path = directory / ".hydra" / "hydra.yaml"
+    plain: Any = OmegaConf.to_container(read_yaml(path), resolve=False)
+    try:
+        runtime, job = plain["hydra"]["runtime"], plain["hydra"].get("job", {})
+        sources = [
+            {name: str(source[name]) for name in ("path", "provider", "schema")} for source in runtime["config_sources"]
+        ]
+        choices = {str(group): name for group, name in runtime.get("choices", {}).items()}
+        node = {
+            "runtime": {"cwd": str(runtime["cwd"]), "config_sources": sources, "choices": choices},
+            "job": {name: job.get(name) for name in ("config_name", "id")},
+        }
+        if "${" in json.dumps(node):
+            raise ValueError("an interpolation")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        text = ".hydra/hydra.yaml is not what Hydra wrote"
+        raise ConfigError(Problem("RUN", text, "restore the file, or train a new run", str(path))) from error
+    return OmegaConf.create(node)
+
+
 def read_plain_config(path: Path) -> DictConfig:
     """Load the config that a run wrote, which has no interpolations; someone else has added any that it contains.
 

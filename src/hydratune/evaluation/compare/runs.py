@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from hydratune.tracking.client import check_artifact_host
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import DIRECTORY
 from hydratune.tracking.runs_view import DIRECTION, LOG10, OBJECTIVE
-from hydratune.utils.errors import ConfigError, one_line
+from hydratune.utils.errors import ConfigError, Problem, one_line
 from hydratune.utils.files import CONFIG, LABELS, MODEL, PREDICTIONS, PathEscapeError
 
 if TYPE_CHECKING:
@@ -110,8 +110,7 @@ class Run:
     @property
     def row_counts(self) -> dict[str, int]:
         """Split -> number of its rows, for splits with a recorded number."""
-        profiles = {split: json.loads(dataset.profile or "{}") for split, dataset in self._inputs.items()}
-        return {split: profile["num_rows"] for split, profile in profiles.items() if profile.get("num_rows")}
+        return {split: rows for split, dataset in self._inputs.items() if (rows := _num_rows(dataset.profile))}
 
     @property
     def test_digest(self) -> str:
@@ -123,7 +122,7 @@ class Run:
         """Resolved config; empty if the run did not write one."""
         import yaml
 
-        return yaml.safe_load(self._file(CONFIG) or "") or {}
+        return self._parsed(CONFIG, yaml.safe_load, dict) or {}
 
     @property
     def metric(self) -> str:
@@ -133,17 +132,22 @@ class Run:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Decoded test rows; empty if the run has none."""
-        return [json.loads(line) for line in (self._file(PREDICTIONS) or "").splitlines()]
+        rows = self._parsed(PREDICTIONS, lambda text: [json.loads(line) for line in text.splitlines()], list) or []
+        if not all(isinstance(row, dict) for row in rows):
+            raise self._malformed(PREDICTIONS)
+        return rows
 
     @cached_property
     def label_names(self) -> list[str]:
         """Label names of the head in the order of their ids; empty if there are none or they were not recorded."""
-        if text := self._file(LABELS):
-            return list(json.loads(text))
-        if text := self._file(f"{MODEL}/config.json"):
-            names = json.loads(text).get("id2label") or {}
-            return [names[number] for number in sorted(names, key=int)]
-        return []
+        if names := self._parsed(LABELS, json.loads, list):
+            return [str(name) for name in names]
+        path = f"{MODEL}/config.json"
+        names_by_id = (self._parsed(path, json.loads, dict) or {}).get("id2label") or {}
+        try:
+            return [str(names_by_id[number]) for number in sorted(names_by_id, key=int)]
+        except (TypeError, ValueError) as error:
+            raise self._malformed(path) from error
 
     def task(self, metric: str) -> Task:
         """Build the task of the run's config with one metric only.
@@ -197,6 +201,27 @@ class Run:
         points = sorted((point.step, point.value) for point in self.client.get_metric_history(self.id, metric))
         return [step for step, _ in points], [value for _, value in points]
 
+    def _parsed(self, path: str, parse: Callable[[str], Any], kind: type) -> Any:
+        """Return the parsed content of a file; None if it is missing or empty.
+
+        Raises:
+            ConfigError: The content is not of this kind.
+        """
+        from yaml import YAMLError
+
+        try:
+            text = self._file(path)
+            content = parse(text) if text else None
+        except (RecursionError, ValueError, YAMLError) as error:
+            raise self._malformed(path) from error
+        if content is not None and not isinstance(content, kind):
+            raise self._malformed(path)
+        return content
+
+    def _malformed(self, path: str) -> ConfigError:
+        text = f"{path} of run {self.label} ({self.name}) is not what a run writes"
+        return ConfigError(Problem("RUN", text, "restore the file, or leave out the run"))
+
     def _file(self, path: str) -> str | None:
         """Return the text of a file in the run directory, or else in the artifacts; None if neither has it."""
         if self.directory and (self.directory / path).is_file():
@@ -212,6 +237,14 @@ class Run:
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with tempfile.TemporaryDirectory() as directory:
             return Path(self.client.download_artifacts(self.id, path, directory)).read_text(encoding="utf-8")
+
+
+def _num_rows(profile: str | None) -> int:
+    """Return the number of rows in the profile of a dataset; 0 if it was not recorded."""
+    try:
+        return int(json.loads(profile or "{}")["num_rows"])
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return 0
 
 
 def open_run(label: str, client: MlflowClient, run_id: str, folder: Path | None) -> Run:
