@@ -258,7 +258,7 @@ def test_no_weights_in_parts_on_a_cpu(two):
     """Accelerate would train with whole weights and not say so."""
     done = hydratune(*[one.replace("=ddp", "=fsdp") for one in two], "tracking=none", "hydra.run.dir=run")
     assert done.returncode == 2
-    assert "got fsdp without GPUs" in done.stderr
+    assert "FSDP needs GPUs" in done.stderr
 
 
 @pytest.mark.slow

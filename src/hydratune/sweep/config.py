@@ -77,7 +77,7 @@ class Sweep(Configurable):
         if self.pruner != "none" and len(self.objectives) > 1:
             text = f"{KEY}={self.pruner} supports one objective, not {len(self.objectives)}"
             yield Problem("pruner", text, f"set {KEY}=none")
-        if self.seeds and self.pruner not in ("none", "wilcoxon"):
+        elif self.seeds and self.pruner not in ("none", "wilcoxon"):
             yield Problem("pruner", f"{KEY}={self.pruner} does not support sweep.seeds", f"set {KEY}=wilcoxon")
         if self.pruner == "wilcoxon" and not self.seeds:
             yield Problem("pruner", f"{KEY}=wilcoxon needs several sweep.seeds", "set sweep.seeds=[1,2,3,4,5]")

@@ -42,7 +42,7 @@ def start(study: Study, claim: ClaimedTrial, number: int) -> TrialResult:
     if signals.ended_by_request(process.returncode):  # not a failure of the trial
         raise SystemExit(SAVED)
     if process.returncode:
-        return TrialResult(error=RuntimeError(lines[-1] if lines else f"its process ended with {process.returncode}"))
+        return TrialResult(error=RuntimeError(lines[-1] if lines else f"exit code {process.returncode}"))
     directory = claim.run_directory(study.plan.replicates[number])
     return TrialResult(metrics=json.loads((directory / METRICS).read_text(encoding="utf-8")))
 

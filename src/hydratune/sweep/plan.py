@@ -287,15 +287,14 @@ def read_plan(directory: Path) -> Plan:
         lists = {key: tuple(stored[key]) for key in ("overrides", "seeds")}
         return Plan(**{**stored, **lists, "space": space, "directory": directory.absolute()})
     except (OSError, LookupError, RecursionError, TypeError, ValueError) as error:
+        hint = "name the directory of a sweep; by default, it is in multirun/"
         if not directory.is_dir():
             text = f"no such directory: {directory}"
         elif not (directory / PLAN).is_file():
             text = f"{directory} is not the directory of a sweep: it has no {PLAN}"
         else:
-            text = f"{directory / PLAN} is not the plan of a sweep: {type(error).__name__}: {one_line(error, 200)}"
-        raise ConfigError(
-            Problem("SWEEP", text, "name the directory of a sweep; by default, it is in multirun/")
-        ) from error
+            text, hint = f"{directory / PLAN} is corrupt: {type(error).__name__}: {one_line(error, 200)}", ""
+        raise ConfigError(Problem("SWEEP", text, hint)) from error
 
 
 def _parameter(stored: Mapping[str, Any]) -> Parameter:

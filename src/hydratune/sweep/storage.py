@@ -68,7 +68,8 @@ def _unavailable(url: str, error: Exception) -> Problem:
         package = _DRIVERS.get(str(name), str(name))
         return Problem(key, f"the database {address} needs the package {name}", f"pip install {package}")
     hint = "" if file_lock(url) else f"start the database, or leave out {key} to use a file in the sweep's directory"
-    return Problem(key, f"cannot open the sweep's database {address}: {one_line(error, 300)}", hint)
+    reason = one_line(getattr(error, "orig", None) or error, 300)  # SQLAlchemy adds its statement and a link
+    return Problem(key, f"cannot open the sweep's database {address}: {reason}", hint)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Trainer(NanGuardMixin, GradientAccumulationMixin, Configurable):
         self._divisor: torch.Tensor | int | None = None  # divisor of the user's loss function
         super().__init__(*args, **kwargs)
         if self.args.fsdp and not self.is_fsdp_enabled:
-            raise ValueError("fsdp without GPUs, where accelerate would leave all weights whole and not say so")
+            raise ValueError("FSDP needs GPUs: on a CPU, accelerate would not shard the model")
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         """Return a sampler whose order depends only on the data seed and the epoch."""
