@@ -99,10 +99,18 @@ def misnamed(path: Path, name: str, encoding: str) -> Problem | None:
         if name in SEPARATED and first_line[:1] in ("{", "["):
             json.loads(first_line)
             return Problem("format", f"{path} contains JSON, not {name}", f"set {NODE}format=jsonl")
-        if name in ("json", "jsonl") and first_line and first_line[0] not in "{[":
+        if name in ("json", "jsonl") and first_line and first_line[0] not in "{[" and not _is_json(first_line):
             hint = f"set {NODE}format=csv or {NODE}format=tsv if the file is a table"
             return Problem("format", f"{path} does not contain JSON", hint)
     return None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def doubtful_header(
