@@ -176,7 +176,7 @@ def test_a_task_without_labels(train, tiny_gpt):
         (["dataset=locl"], "dataset", "'locl'", "local"),
         (["dataset=local"], "dataset.files.test", "required", "dataset.files.test="),
         (["dataset.files.test=a,b"], "dataset.files.test", "'a,b'", ""),
-        (["dataset.files.test=none.jsonl"], "dataset.files.train", "'none.jsonl'", ""),
+        (["dataset.files.test=none.jsonl"], "dataset.files.train", "none.jsonl", "test.jsonl"),
         (["dataset.colums.text=a"], "dataset.colums", "colums", "columns"),
         (["task.metrics=[acuracy]"], "task.metrics", "acuracy", "accuracy"),
         (["dataset._target_=os.system"], "dataset._target_", "'os.system'", ""),
