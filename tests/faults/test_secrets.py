@@ -418,9 +418,8 @@ def test_node_of_hydra_has_no_secret(compose, monkeypatch, override):
 def test_variable_that_hydra_copies_is_no_secret(compose, monkeypatch):
     """Hydra would copy its value into hydra.yaml; a variable that does not exist is an error of the user."""
     monkeypatch.setenv("S1_TOKEN", "CANARY-0123")
-    assert ("hydra.job.env_set.S1_TOKEN", "a value without secrets") in refused(
-        compose, "hydra.job.env_copy=[S1_TOKEN]"
-    )
+    texts = dict(refused(compose, "hydra.job.env_copy=[S1_TOKEN]"))
+    assert "contains a secret" in texts["hydra.job.env_set.S1_TOKEN"]
     with composer(Request()), pytest.raises(ConfigError):
         compose_config(Request(), ["hydra.job.env_copy=[NO_SUCH_VARIABLE]"])
 
