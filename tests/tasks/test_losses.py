@@ -315,6 +315,14 @@ def test_prepare_refuses_weights_that_do_not_fit_the_labels(tokenizer, task_clas
     assert ("pos" in problem.hint) if isinstance(weights, dict) else ("3" in problem.text and "2" in problem.text)
 
 
+def test_prepare_refuses_balanced_weights_without_training_rows(tokenizer):
+    """Data to evaluate on does not determine the weights."""
+    data = DatasetDict(test=Dataset.from_dict({"text": ["good", "bad"], "label": ["pos", "neg"]}))
+    with pytest.raises(ConfigError) as caught:
+        SequenceClassification(class_weights="balanced").prepare(data, tokenizer, None, None)
+    assert [problem.key for problem in caught.value.problems] == ["task.class_weights"]
+
+
 def test_prepare_counts_labels_of_words_once(tokenizer):
     """`balanced` counts words, not their pieces or padding."""
     words = {"tokens": [["good", "film"], ["bad"]], "labels": [["O", "B-x"], ["O"]]}

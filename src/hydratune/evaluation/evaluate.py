@@ -143,9 +143,12 @@ def _changed(cfg: DictConfig, overrides: Sequence[str], config_dir: Path | None)
 
 def _use_balanced_weights(cfg: DictConfig, run: FinishedRun) -> None:
     """Replace `balanced` settings of the task by the weights that the run computed from its training labels."""
-    for name, weights in run.metrics.get(BALANCED, {}).items():
-        if cfg.task.get(name) == "balanced":
-            cfg.task[name] = {str(label): float(weight) for label, weight in weights.items()}
+    recorded = run.metrics.get(BALANCED)
+    for name, weights in recorded.items() if isinstance(recorded, dict) else ():
+        # Only numbers are taken, since a text may be an interpolation.
+        is_valid = isinstance(weights, dict) and all(isinstance(weight, float) for weight in weights.values())
+        if is_valid and cfg.task.get(name) == "balanced":
+            cfg.task[name] = weights
 
 
 def _one_file(cfg: DictConfig) -> str | None:

@@ -177,9 +177,13 @@ def balanced_pos_weights(labels: np.ndarray, rows: int, names: Sequence[str]) ->
 
 
 def _labels(encoded: DatasetDict, key: str) -> np.ndarray:
-    """Return the (count,) IDs of all training labels that count; raise ConfigError for a stream."""
+    """Return the (count,) IDs of all training labels that count; raise ConfigError for a stream, or without them."""
     import pyarrow as pa
 
+    if "train" not in encoded:
+        raise ConfigError(
+            Problem(key, f"{KEY}=balanced needs the weights in metrics.json, which the run does not have")
+        )
     if is_stream(encoded["train"]):
         text = f"{KEY}=balanced needs all rows of train, but they are streamed"
         raise ConfigError(Problem(key, text, "set dataset.streaming=false"))
