@@ -347,7 +347,7 @@ def test_file_without_columns_of_the_task_names_its_columns(compose, own_directo
         check_config(cfg)
     (problem,) = error.value.problems
     assert problem.key == "dataset.columns"
-    assert "question" in problem.got
+    assert "'question'" in problem.hint
 
 
 def test_columns():

@@ -5,12 +5,12 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydratune.data.readers.image_folder import is_image, is_image_folder
 from hydratune.data.split_column import split_of
-from hydratune.utils.errors import did_you_mean
+from hydratune.utils.errors import nearest
 from hydratune.utils.file_formats import PATTERN
 from hydratune.utils.files import expand_home
 
@@ -47,7 +47,7 @@ def expand(given: str) -> list[Path]:
     if path.is_dir():
         return _inside(path)
     if not path.is_file():
-        hint = did_you_mean(str(path), _siblings(path), kind="file")
+        hint = f"a similar file exists: {close}" if (close := _similar(path)) else ""
         if glob.has_magic(given) and _glob(given):
             hint = f"for a pattern, use '{PATTERN}{given}'"
         raise PathError(f"file not found: {given}{_directory(path)}", hint)
@@ -115,5 +115,10 @@ def _has_texts_by_class(folder: Path) -> bool:
     return len(classes) > 1
 
 
-def _siblings(path: Path) -> Iterable[str]:
-    return map(str, path.parent.iterdir()) if path.parent.is_dir() else ()
+def _similar(path: Path) -> Path | None:
+    """Return the file of the same directory whose name without suffixes is similar, at best with the same suffix."""
+    siblings = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    siblings.sort(key=lambda sibling: sibling.suffix == path.suffix)  # of equal names, the last one counts
+    by_name = {sibling.name.partition(".")[0]: sibling for sibling in siblings if sibling.is_file()}
+    close = nearest(path.name.partition(".")[0], by_name)
+    return by_name[close] if close else None

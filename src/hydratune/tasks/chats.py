@@ -111,7 +111,7 @@ def _pair(row: Mapping[str, Any]) -> list[Message]:
             raise ChatError(name, f"{COLUMN} is not a text", text)
     for name in (question_column, *([answer_column] if texts[answer_column] is not None else [])):
         if not (texts[name] or "").strip():
-            raise ChatError(name, f"empty {COLUMN}", texts[name])
+            raise ChatError(name, f"empty {COLUMN}")
     question = f"{texts[question_column]}\n\n{context}" if context else str(texts[question_column])
     answer = [] if texts[answer_column] is None else [{"role": "assistant", "content": texts[answer_column]}]
     return [*_history(row), {"role": "user", "content": question}, *answer]

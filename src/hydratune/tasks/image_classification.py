@@ -120,6 +120,8 @@ def _why_no_image(value: Mapping[str, Any]) -> str:
             mode = image.mode
     except UnidentifiedImageError:
         return "not an image"
+    except FileNotFoundError:
+        return "file not found"
     except OSError as error:
         return one_line(error.strerror or error, 200)
     return "" if mode in _MODES else f"unsupported mode {mode}"

@@ -138,11 +138,16 @@ def unknown_labels(splits: DatasetDict, names: Sequence[str] | None, column: str
         is_list = _is_list(rows, column)
         has_own_names = _class_names(rows, column) is not None  # other IDs are invalid, and -1 means no label
         for row, value in enumerate(arrow_column(rows, column).to_pylist() if unknown else ()):
-            invalid = [label for label in (value or [] if is_list else [value]) if label in unknown]
+            labels = value or [] if is_list else [] if _is_blank(value) else [value]  # `bad_values` reports blank ones
+            invalid = [label for label in labels if label in unknown]
             if invalid:
                 value, hint = preview(invalid[0]), similar("label", invalid[0], map(str, names))
                 text = f"unknown label {value} in {COLUMN}"
                 yield BadRow(split, row, column, text, hint, value, unseen_label=not has_own_names)
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def named_labels(rows: Dataset, names: LabelNames, trained: Sequence[str], column: str = "label") -> Dataset:

@@ -105,7 +105,7 @@ class SupervisedFineTuning(CausalTask):
                     if not messages:
                         raise ChatError("messages", "no message to answer")
                 elif not any(message["role"] == "assistant" for message in messages):
-                    raise ChatError("messages", "no message of the assistant", messages)
+                    raise ChatError("messages", "no assistant message", messages)
                 if self._tokenizer is not None:
                     check_chat(self._tokenizer, messages, tools, answered)
             except ChatError as error:

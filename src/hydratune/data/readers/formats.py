@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydratune.data.columns import preview
 from hydratune.data.open_files import lines, open_binary, read_text
-from hydratune.data.readers.bad_lines import BadLine, ContentError, not_text
+from hydratune.data.readers.bad_lines import BadLine, ContentError, json_reason, not_text
 from hydratune.data.readers.column_types import CELLS, VALUES, Type, Typing
 from hydratune.data.readers.conll import layout_of, read_conll, read_conllu
 from hydratune.data.readers.csv_reader import peek_csv, read_csv
 from hydratune.data.readers.image_folder import IMAGE_FOLDER, image_folder_columns, read_image_folder
 from hydratune.data.readers.json_reader import numbered_lines, peek_names, read_json, read_jsonl
 from hydratune.data.readers.scan import Reader, ReadOptions, Record
-from hydratune.utils.errors import KEY, ConfigError, Problem, one_line
+from hydratune.utils.errors import KEY, ConfigError, Problem
 from hydratune.utils.file_formats import is_compressed
 
 if TYPE_CHECKING:
@@ -66,7 +66,10 @@ def _read_squad(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
 
 
 def _reason(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else one_line(error, 200)
+    """Return why rows are not nested as expected, without Python's words for it."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    return json_reason(error) if isinstance(error, ValueError) else "unexpected nesting"
 
 
 def _read_mrqa(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:

@@ -42,7 +42,7 @@ def read_jsonl(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
             yield BadLine(number, f"invalid JSON, {json_reason(error)}: {value}", value=value)
             continue
         if "\\ud" in line.lower() and _has_half_pair(row):
-            yield BadLine(number, f"half of a surrogate pair (\\ud...) in {preview(row)}", value=preview(row))
+            yield BadLine(number, f"invalid Unicode, a lone surrogate: {preview(row)}", value=preview(row))
             continue
         yield rows.record(number, row, line)
 
@@ -94,7 +94,7 @@ def read_json(path: Path, options: ReadOptions) -> Iterator[Record | BadLine]:
         yield from read_jsonl(path, options)
         return
     if _has_half_pair(document):
-        raise ContentError("half of a surrogate pair (\\ud...), which is not valid text")
+        raise ContentError("invalid Unicode, a lone surrogate (\\ud...)")
     rows = _Rows(options)
     if options.splits:
         for start in _starts(text, options.splits):

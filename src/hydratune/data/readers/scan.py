@@ -80,7 +80,7 @@ class ReadOptions:
         names = self.column_names or ()
         if self.header and is_csv and names:
             hint = f"set {NODE}header=false if the first row is data; otherwise remove {KEY}"
-            yield Problem("column_names", f"{KEY} is only for files without a header, not {[*names]}", hint)
+            yield Problem("column_names", f"{KEY} ({[*names]}) is only for files without a header", hint)
         doubtful = [name for i, name in enumerate(names) if not name or (name.isdecimal() and name != str(i))]
         if doubtful:
             text = f"{KEY} must not have {doubtful[0]!r} as a name: numbers are the positions of columns"
