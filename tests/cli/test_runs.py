@@ -73,6 +73,14 @@ def test_run_status_survives_a_broken_config(make_run, text):
     assert (run.state, run.name, run.score) == ("finished", "", None)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "mlflow.json", "tracking.jsonl"])
+def test_run_status_survives_deeply_nested_json(make_run, name):
+    """Python's parser raises RecursionError."""
+    run = make_run("a", status="FAILED")
+    (run / name).write_text("[" * 100_000 + "\n")
+    assert run_status(run).state == ("interrupted" if name == "tracking.jsonl" else "failed")
+
+
 def test_runs_lists_the_newest_first(make_run, capsys):
     """With `--last`, the older ones are counted."""
     for number in range(3):

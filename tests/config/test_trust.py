@@ -91,6 +91,25 @@ def test_refused_code_names_the_command(project):
     assert "hydratune trust" not in allowlist.how_to_allow("other.Mine")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool = 3",
+        "[tool]\nhydratune = 3",
+        "[tool.hydratune]\nallow = 3",
+        "[tool.hydratune]\nallow = [3]",
+        "a = [",
+        "a = " + "[" * 10_000,
+    ],
+)
+def test_malformed_project_allows_nothing(own_directory, text):
+    """A cloned repository may have any file of this name: no list, or one error."""
+    (own_directory / "pyproject.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        trust.main([])
+    assert [problem.key.partition(" ")[0] for problem in caught.value.problems] == ["pyproject.toml"]
+
+
 def test_nothing_to_trust(own_directory):
     """Without a list there is nothing to record."""
     assert own_directory == Path.cwd()

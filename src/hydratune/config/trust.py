@@ -90,12 +90,13 @@ def _project() -> tuple[Path, list[str]]:
     if not path.is_file():
         return path, []
     try:
-        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+        tools = tomllib.loads(path.read_text(encoding="utf-8")).get("tool")
     except OSError as error:
         raise ConfigError(Problem(_PROJECT, f"cannot read {path}: {error.strerror}")) from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise ConfigError(Problem(_PROJECT, f"{path} is not valid TOML: {one_line(error, 200)}")) from error
-    names = tools.get("hydratune", {}).get("allow", [])
+    table = tools.get("hydratune", {}) if isinstance(tools, dict) else {}
+    names = table.get("allow", []) if isinstance(table, dict) else table
     if not isinstance(names, list) or not all(isinstance(name, str) and name.isprintable() for name in names):
         text = f"allow under [tool.hydratune] must be a list of packages, not {names!r}"
         hint = 'write allow = ["my_package"]'

@@ -74,6 +74,6 @@ def _entries(path: Path, key: str) -> list[Any]:
     """Return a list in a JSON file; empty if there is none, which `datasets` reports."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RecursionError, ValueError, KeyError, TypeError):
         return []
     return entries if isinstance(entries, list) else []

@@ -52,7 +52,7 @@ def pointer(directory: Path) -> dict[str, str] | None:
     """
     try:
         content = json.loads((directory / POINTER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, RecursionError, ValueError):
         return None
     if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in _REQUIRED):
         return None

@@ -174,7 +174,7 @@ class Journal:
                 start += len(line)
                 if not line.endswith(b"\n"):
                     return  # being written, or truncated by a kill
-                with suppress(ValueError):  # truncated by a kill; the next writer ended the line
+                with suppress(RecursionError, ValueError):  # truncated by a kill; the next writer ended the line
                     yield json.loads(line), start
 
     def sent(self) -> Sent:
@@ -182,7 +182,7 @@ class Journal:
         try:
             stored = json.loads((self.directory / SENT).read_text(encoding="utf-8"))
             progress = Sent(int(stored["end"]), str(stored["run_id"]), tuple(map(str, stored["refused"])))
-        except (FileNotFoundError, KeyError, TypeError, ValueError):
+        except (FileNotFoundError, KeyError, RecursionError, TypeError, ValueError):
             progress = Sent()
         return self.last_sent if self.last_sent.end > progress.end else progress
 
