@@ -324,6 +324,16 @@ def test_pattern_on_request_selects_files_in_sorted_order():
     assert texts(["c.csv", f"glob:{Path.cwd()}/b*.csv"]) == ["c.csv", "b1.csv", "b2.csv"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "hint"), [("rewievs.csv", "reviews.csv"), ("reviews.cvs", "reviews.csv"), ("x.csv", "")]
+)
+def test_missing_file_has_a_similar_name_in_its_hint(typed, hint):
+    """The suffix alone does not make two names similar."""
+    Path("reviews.csv").write_text("text\nx\n")
+    (problem,) = [problem for problem in source(typed).check() if problem.key == "files.train"]
+    assert (typed in problem.text, problem.hint.rpartition(" ")[2]) == (True, hint)
+
+
 def test_pattern_without_a_match_is_an_error():
     """It names the pattern."""
     (wrong, _) = source("glob:no/*.csv").check()
