@@ -11,12 +11,12 @@ from hydratune.utils.errors import (
     ConfigError,
     Mistake,
     Problem,
-    did_you_mean,
     mapping_setting,
     nearest,
     one_of,
     optional_record,
     setting,
+    similar,
 )
 
 
@@ -67,7 +67,7 @@ def test_nearest(typed, meant):
 
 def test_nothing_near():
     """Nothing is suggested where nothing is alike."""
-    assert did_you_mean("xyz", ["learning_rate"], "read the docs") == "read the docs"
+    assert similar("key", "xyz", ["learning_rate"], "read the docs") == "read the docs"
 
 
 @pytest.mark.parametrize(

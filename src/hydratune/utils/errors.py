@@ -175,25 +175,6 @@ def nearest(name: object, options: Iterable[str]) -> str | None:
     return names[starts.index(close[0])] if close and starts.count(close[0]) == 1 else None
 
 
-def did_you_mean(
-    name: object, options: Iterable[str], otherwise: str = "", kind: str = "name", prefix: str = ""
-) -> str:
-    """Return a hint that names the nearest option, or `otherwise`.
-
-    >>> did_you_mean("locl", ["digits", "local"], kind="option", prefix="dataset=")
-    'a similar option exists: dataset=local'
-
-    Args:
-        name: The unknown name.
-        options: The valid names.
-        otherwise: Hint if no option is similar.
-        kind: Noun for an option, e.g. `column`.
-        prefix: Text before the option that makes it a setting or a full key, e.g. `dataset=`.
-    """
-    close = nearest(name, options)
-    return f"a similar {kind} exists: {prefix}{close}" if close else otherwise
-
-
 def similar(kind: str, name: object, options: Iterable[str], otherwise: str = "", prefix: str = "") -> str:
     """Return the hint for an unknown name: an option that is similar to it, else `otherwise`, else up to eight options.
 
