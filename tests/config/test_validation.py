@@ -86,7 +86,7 @@ def test_the_default_is_in_order(compose):
         ("trainer.args.output_dir=x", "trainer.args.output_dir", "trainer.args.output_dir", "hydra.run.dir=x"),
         ("trainer.args.hub_token=hf_abc", "trainer.args.hub_token", "trainer.args.hub_token", "hf auth login"),
         ("tracking.uri=http://me:pass@host", "tracking.uri", "tracking.uri", "tracking.uri='${oc.env:NAME}'"),
-        ("tracking.uri=./mlruns", "tracking.uri", "'./mlruns'", "tracking.uri=sqlite:///outputs/mlflow.db"),
+        ("tracking.uri=./mlruns", "tracking.uri", "'./mlruns'", "sqlite:///outputs/mlflow.db"),
         ("trainer._target_=transformers.Trainr", "trainer._target_", "'transformers.Trainr'", "transformers.Trainer"),
         ("trainer._target_=os.system", "trainer._target_", "'os.system'", "HYDRATUNE_ALLOW=os"),
         ("dataset.max_samples.trian=5", "dataset.max_samples.trian", "trian", "train"),
