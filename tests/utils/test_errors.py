@@ -9,7 +9,6 @@ from hydratune.utils.errors import (
     KEY,
     NODE,
     ConfigError,
-    Mistake,
     Problem,
     mapping_setting,
     nearest,
@@ -20,16 +19,18 @@ from hydratune.utils.errors import (
 )
 
 
-def test_form_of_a_error():
-    """`<key>: expected <what>, got <value>. <fix>`."""
-    problem = Mistake("objective", "one of ['eval_loss']", "'loss'", "Set objective=eval_loss.")
-    assert str(problem) == "objective: expected one of ['eval_loss'], got 'loss'. Set objective=eval_loss."
+def test_problem_names_place_key_and_hints():
+    """On one line, as in a log; the terminal prints each hint on a line of its own."""
+    problem = Problem("objective", f"{KEY} must be 'eval_loss', not 'loss'", "set a\nset b", "my.yaml:3")
+    assert problem.message == "my.yaml:3: objective must be 'eval_loss', not 'loss'"
+    assert problem.hints == ["set a", "set b"]
+    assert str(problem) == "my.yaml:3: objective must be 'eval_loss', not 'loss' (hint: set a; set b)"
 
 
 def test_under_prefixes_the_key():
     """A part's error is reported under the part's own key; one about the part itself, as the part."""
-    assert Mistake("files", "a", "b", "c").under("dataset").key == "dataset.files"
-    assert Mistake("", "a", "b", "c").under("dataset").key == "dataset"
+    assert Problem("files", "a").under("dataset").key == "dataset.files"
+    assert Problem("", "a").under("dataset").key == "dataset"
 
 
 def test_under_completes_other_keys_of_the_node():
@@ -55,7 +56,7 @@ def test_moved_replaces_the_path_of_the_node():
 
 def test_says_each_error_once():
     """The same error found twice is one line."""
-    problem = Mistake("a", "b", "c", "d")
+    problem = Problem("a", "b", "c", "d")
     assert str(ConfigError(problem, problem)).count("\n") == 0
 
 
@@ -94,7 +95,7 @@ def test_optional_record_continues(caplog):
     assert "no paint" in message
 
 
-@pytest.mark.parametrize("error", [ConfigError(Mistake("a", "b", "c", "d")), KeyboardInterrupt(), SystemExit(1)])
+@pytest.mark.parametrize("error", [ConfigError(Problem("a", "b", "c", "d")), KeyboardInterrupt(), SystemExit(1)])
 def test_optional_record_raises_what_is_no_failure_of_it(error):
     """Errors that the user must fix and requests to end are raised."""
     with pytest.raises(type(error)), optional_record("plot.png"):

@@ -24,7 +24,6 @@ _YAML_WORDS = ("true", "false", "null", "nan", "inf")  # texts that YAML reads a
 FAILED, USER_ERROR, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 SAVED = 75  # ended on request, and the same command resumes: EX_TEMPFAIL of sysexits.h, "try again"
 
-
 KEY = "\ue000"  # stands for the full key of a problem in its text and hint
 NODE = "\ue002"  # precedes another key of the same node in a text or hint, e.g. f"{NODE}header"; `under` completes it
 
@@ -49,9 +48,6 @@ class Problem:
     text: str
     hint: str = ""
     source: str = ""
-    expected: str = ""
-    got: str = ""
-    fix: str = ""
 
     @property
     def message(self) -> str:
@@ -67,8 +63,6 @@ class Problem:
         return text.replace(KEY, self.key).replace(NODE, "")
 
     def __str__(self) -> str:
-        if self.expected:
-            return f"{self.key}: expected {self.expected}, got {self.got}. {self.fix}"
         return self.message + (f" (hint: {'; '.join(self.hints)})" if self.hint else "")
 
     def under(self, parent: str) -> Problem:
@@ -88,11 +82,6 @@ class Problem:
 def invalid_value(key: str, requirement: str, value: object, hint: str = "", source: str = "") -> Problem:
     """Return the error `KEY must be <requirement>, not <value>`."""
     return Problem(key, f"{KEY} must be {requirement}, not {value}", hint, source)
-
-
-def Mistake(key: str, expected: str, got: str, fix: str) -> Problem:  # noqa: N802
-    """Return an error in the old form, to be replaced."""
-    return Problem(key, f"{KEY}: expected {expected}, got {got}", fix, "", expected, got, fix)
 
 
 def display_value(value: object) -> str:
