@@ -46,6 +46,26 @@ VERBS = {
     "clean": "hydratune.cli.clean:main",
     "trust": "hydratune.config.trust:main",
 }
+# Name of a command in other tools -> ours.
+_ALIASES = {
+    "eval": "evaluate",
+    "test": "evaluate",
+    "fit": "train",
+    "infer": "predict",
+    "inference": "predict",
+    "ls": "runs",
+    "list": "runs",
+    "status": "show",
+    "info": "env",
+    "doctor": "env",
+    "gc": "clean",
+    "upload": "push",
+    "multirun": "sweep",
+    "tune": "sweep",
+    "diff": "compare",
+    "search": "configs",
+    "mlflow": "ui",
+}
 _FAULTS = (errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.ENOSPC, errno.EROFS)  # faults of disks and memory
 _GRACE = 10.0  # seconds in which a command ends after a signal, if it is not training and has no child processes
 _RESUMABLE = ("train", "resume", "sweep")
@@ -113,7 +133,7 @@ def dispatch(arguments: Sequence[str]) -> int:
         return 0
     if verb.replace("_", "").isalpha():  # neither a flag nor an override
         if verb not in VERBS:
-            hint = similar("command", verb, VERBS, "list the commands with `hydratune --help`")
+            hint = similar("command", _ALIASES.get(verb, verb), VERBS, "list the commands with `hydratune --help`")
             raise ConfigError(Problem(verb, f"unknown command {verb!r}", hint))
     else:
         verb, rest = "train", list(arguments)

@@ -80,7 +80,7 @@ def address_problem(uri: str, key: str) -> Problem | None:
     is_file = name == "sqlite"
     if name in SCHEMES and not (is_file and (not uri.startswith(_SQLITE) or "?" in uri)):
         return None
-    hint = "use an address such as sqlite:///outputs/mlflow.db"
+    hint = f"set {KEY}=sqlite:///outputs/mlflow.db"
     if is_file:
         return Problem(key, f"the MLflow store {redact(uri)!r} must be sqlite:///PATH without parameters", hint)
     text = f"the MLflow store {redact(uri)!r} must start with {', '.join(SCHEMES[:-1])}, or {SCHEMES[-1]}"
