@@ -342,11 +342,7 @@ def _columns(dataset: Any, task: Any) -> Iterator[Problem]:
         else []
     )
     # Labels may be words, so tasks that read numbers come last.
-<<<<<<< HEAD
     other_tasks.sort(key=lambda task: any(column.kind == "number" and column.required for column in task[1].values()))
-=======
-    other_tasks.sort(key=lambda task: any(c.kind == "number" for c in task[1].values() if c.required))
->>>>>>> aaf72ad (Suggest commands by their names in other tools, and tasks by required columns)
     if fitting_tasks := [name for name, columns in other_tasks if not any(dataset.check_columns(columns))]:
         hints = (column_problems[0].hint, f"for a task that reads these columns, set task={fitting_tasks[0]}")
         column_problems[0] = replace(column_problems[0], hint="\n".join(filter(None, hints)))
