@@ -111,7 +111,7 @@ def test_the_same_as_one_process(toy, two, store, own_directory):
     assert len((own_directory / "two/predictions.jsonl").read_text().splitlines()) == 15
     assert status(store)[0] == "FINISHED"
     assert done.stderr.count("hardware: CPU") == 1
-    assert done.stderr.count("0/8") == 1  # bars
+    assert done.stderr.count("step 1/8,") == 1  # progress lines
     assert "files    two" in done.stdout
 
 
