@@ -75,7 +75,7 @@ def test_the_largest_part_that_fits(tmp_path, message):
     memory = tight(trainer)
     network.asked.clear()
     words = batch_size.fit_batch_size(trainer, memory)
-    assert words == ["batches of 8 in parts of 4 (memory)"]
+    assert words == ["batches of 8 split into micro-batches of 4 (memory)"]
     assert network.asked == [2, 4, 8]
     assert (trainer.args.per_device_train_batch_size, trainer.args.gradient_accumulation_steps) == (4, 4)
     trainer.train()
@@ -93,7 +93,9 @@ def test_what_fits_is_not_tried(tmp_path):
 def test_where_not_even_an_estimate_fits(tmp_path):
     """The parts are tried one by one."""
     network = Hungry(1)
-    assert batch_size.fit_batch_size(trainer_of(network, tmp_path), 100 * GB) == ["batches of 8 in parts of 1 (memory)"]
+    assert batch_size.fit_batch_size(trainer_of(network, tmp_path), 100 * GB) == [
+        "batches of 8 split into micro-batches of 1 (memory)"
+    ]
     assert network.asked == [2, 8, 4, 2, 1]
 
 
@@ -112,7 +114,7 @@ def test_what_cannot_fit_is_not_tried_either(tmp_path):
 
 def test_the_search_leaves_no_trace(tmp_path):
     """Weights, buffers, gradients and random numbers are as before, where a part is found and where none is."""
-    for most, expected in ((5, ["batches of 8 in parts of 4 (memory)"]), (8, [])):
+    for most, expected in ((5, ["batches of 8 split into micro-batches of 4 (memory)"]), (8, [])):
         network = Hungry(most)
         trainer = trainer_of(network, tmp_path)
         memory = tight(trainer)
@@ -148,7 +150,9 @@ def test_a_checkpoint_keeps_its_parts(tmp_path):
     """A run that goes on adds up gradients in the order in which it did before."""
     (tmp_path / "trainer_state.json").write_text(json.dumps({"train_batch_size": 4}))
     trainer = trainer_of(Hungry(8), tmp_path)
-    assert batch_size.fit_batch_size(trainer, 100 * GB, str(tmp_path)) == ["batches of 8 in parts of 4 (memory)"]
+    assert batch_size.fit_batch_size(trainer, 100 * GB, str(tmp_path)) == [
+        "batches of 8 split into micro-batches of 4 (memory)"
+    ]
 
 
 def test_the_longest_rows_set_the_shape(tmp_path):
@@ -175,7 +179,7 @@ def test_a_run_that_is_short_of_memory_says_so(train, toy, monkeypatch, caplog):
     whole = train(*toy, f"{BATCH}=8", directory="whole")
     monkeypatch.setattr(batch_size, "_estimate", lambda *_: lambda size: size <= 4)
     result = train(*toy, f"{BATCH}=8")
-    assert any(m.endswith("batches of 8 in parts of 4 (memory)") for m in caplog.messages)
+    assert any(m.endswith("batches of 8 split into micro-batches of 4 (memory)") for m in caplog.messages)
     assert result.metrics["step"] == whole.metrics["step"]
 
 

@@ -60,39 +60,39 @@ def made(
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"kind": Trainer}, "Trainer forgets some of what it goes on from (trainer._target_)"),
-        ({"rows": iter(())}, "a stream begins at another row (dataset.streaming)"),
-        ({"device": "cuda"}, "kernels of a GPU add in an order of their own (hardware.deterministic)"),
-        ({"save_only_model": True}, "no checkpoint has the optimizer (trainer.args.save_only_model)"),
+        ({"kind": Trainer}, "Trainer does not save its full state (trainer._target_)"),
+        ({"rows": iter(())}, "a resumed stream starts at another row (dataset.streaming)"),
+        ({"device": "cuda"}, "GPU kernels are not deterministic (hardware.deterministic)"),
+        ({"save_only_model": True}, "checkpoints lack the optimizer state (trainer.args.save_only_model)"),
         (
             {"rows": [1]},
-            "rows of list may be drawn at random when they are read (dataset)",
+            "rows of list may be random when they are read (dataset)",
         ),
         (
             {"rows": ROWS.with_transform(lambda batch: batch)},
-            "rows of Dataset may be drawn at random when they are read (dataset)",
+            "rows of Dataset may be random when they are read (dataset)",
         ),
         (
             {"torch_compile": True},
-            "compiled kernels depend on the shapes of the batches before (hardware.torch_compile)",
+            "compiled kernels depend on the shapes of earlier batches (hardware.torch_compile)",
         ),
         (
             {"dataloader_in_order": False},
-            "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)",
+            "DataLoader workers return batches in any order (trainer.args.dataloader_in_order)",
         ),
         (
             {"world_size": 3},
             "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)",
         ),
-        ({"collator": Counts()}, "Counts may draw at random (task)"),
-        ({"collator": made}, "made may draw at random (task)"),
+        ({"collator": Counts()}, "Counts may be random (task)"),
+        ({"collator": made}, "made may be random (task)"),
         (
             {"callbacks": [EarlyStoppingCallback()], "restore_callback_states_from_checkpoint": False},
-            "EarlyStoppingCallback begins anew (trainer.args.restore_callback_states_from_checkpoint)",
+            "EarlyStoppingCallback restarts without its state (trainer.args.restore_callback_states_from_checkpoint)",
         ),
         (
             {"callbacks": [Tells(), Counts()]},
-            "no checkpoint has what Counts remembers, which is no ExportableState (trainer.callbacks)",
+            "checkpoints lack the state of Counts: it is not an ExportableState (trainer.callbacks)",
         ),
     ],
 )
@@ -147,7 +147,7 @@ def test_compare_conditions_reports_lost_best_weights(tmp_path):
 def test_random_masks_of_transformers(tiny_model):
     """Its collator for masked language models draws from the state that torch happens to have."""
     collator = DataCollatorForLanguageModeling(AutoTokenizer.from_pretrained(tiny_model))
-    assert exactness(made(collator=collator)).endswith("DataCollatorForLanguageModeling may draw at random (task)")
+    assert exactness(made(collator=collator)).endswith("DataCollatorForLanguageModeling may be random (task)")
 
 
 def test_kernels_that_repeat_themselves():
@@ -171,8 +171,8 @@ def test_kernels_that_repeat_themselves():
                 *UPSTREAM[:2],
                 "trainer._target_=transformers.Trainer",
             ],
-            "no, because Trainer forgets some of what it goes on from (trainer._target_); "
-            "a stream begins at another row (dataset.streaming)",
+            "no, because Trainer does not save its full state (trainer._target_); "
+            "a resumed stream starts at another row (dataset.streaming)",
         ),
     ],
 )

@@ -98,7 +98,7 @@ class SweepRun:
             best_tags = {f"best.{short(name)}": format_value(value) for name, value in best[0].point.items()}
             description = (
                 f"Best: trial {best[0].number}, {escape_markdown(best[0].name)}, selected on validation, where its "
-                "score is too high by chance. Table and plots: artifacts, report/."
+                "score is biased upwards. Table and plots: artifacts, report/."
             )
             self._log.tags({"best_trial": str(best[0].number), **best_tags, "mlflow.note.content": description})
         self._log.metrics(values, step=results.ended(found))

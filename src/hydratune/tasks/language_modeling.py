@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import EvalPrediction, PretrainedConfig, PreTrainedModel
 
-UNDECODED = "a language model has a prediction for each token, and no row of its own to draw anew"
+UNDECODED = "a language model has a prediction for each token, and no rows to resample"
 PERPLEXITY = error("perplexity", low=1)  # per token
 TOKEN_ACCURACY = share("accuracy")  # of the most probable token
 PART = 1024  # tokens whose logits are in float32 at the same time

@@ -104,28 +104,28 @@ def _obstacles(trainer: Any) -> Iterator[str]:
 
     args, collator, callbacks = trainer.args, trainer.data_collator, trainer.callback_handler.callbacks
     if not isinstance(trainer, CheckpointingMixin):
-        yield f"{type(trainer).__name__} forgets some of what it goes on from (trainer._target_)"
+        yield f"{type(trainer).__name__} does not save its full state (trainer._target_)"
     if not has_length(trainer.train_dataset):
-        yield "a stream begins at another row (dataset.streaming)"
+        yield "a resumed stream starts at another row (dataset.streaming)"
     elif not _is_plain(trainer.train_dataset):
-        yield f"rows of {_name(trainer.train_dataset)} may be drawn at random when they are read (dataset)"
+        yield f"rows of {_name(trainer.train_dataset)} may be random when they are read (dataset)"
     if args.device.type != "cpu" and not torch.are_deterministic_algorithms_enabled():
-        yield "kernels of a GPU add in an order of their own (hardware.deterministic)"
+        yield "GPU kernels are not deterministic (hardware.deterministic)"
     if args.torch_compile:
-        yield "compiled kernels depend on the shapes of the batches before (hardware.torch_compile)"
+        yield "compiled kernels depend on the shapes of earlier batches (hardware.torch_compile)"
     if args.dataloader_num_workers > 1 and not args.dataloader_in_order:
-        yield "batches come in the order in which workers finish them (trainer.args.dataloader_in_order)"
+        yield "DataLoader workers return batches in any order (trainer.args.dataloader_in_order)"
     if args.world_size > 2 and _regroups_gradients(trainer):
         yield "the first step after a resume adds gradients in another order (trainer.args.ddp_find_unused_parameters)"
     if args.save_only_model:
-        yield "no checkpoint has the optimizer (trainer.args.save_only_model)"
+        yield "checkpoints lack the optimizer state (trainer.args.save_only_model)"
     if not _is_known(collator) or getattr(collator, "mlm", False):
-        yield f"{_name(collator)} may draw at random (task)"
+        yield f"{_name(collator)} may be random (task)"
     for callback in callbacks:
         if isinstance(callback, ExportableState) and not args.restore_callback_states_from_checkpoint:
-            yield f"{_name(callback)} begins anew (trainer.args.restore_callback_states_from_checkpoint)"
+            yield f"{_name(callback)} restarts without its state (trainer.args.restore_callback_states_from_checkpoint)"
         if not isinstance(callback, ExportableState) and not _is_known(callback) and vars(callback):
-            yield f"no checkpoint has what {_name(callback)} remembers, which is no ExportableState (trainer.callbacks)"
+            yield f"checkpoints lack the state of {_name(callback)}: it is not an ExportableState (trainer.callbacks)"
 
 
 def _regroups_gradients(trainer: Any) -> bool:

@@ -111,7 +111,7 @@ def _best_metrics(setup: Setup, objective: str, run_log: RunLog) -> dict[str, An
 
 
 def _facts(setup: Setup) -> dict[str, Any]:
-    """Return the facts beside the metrics: the precisions, and the label weights that the data determined."""
+    """Return the facts that accompany the metrics: the precisions, and the label weights that the data determined."""
     balanced = setup.data.balanced_weights
     return {PRECISIONS: setup.precision, **({BALANCED: balanced} if balanced else {})}
 

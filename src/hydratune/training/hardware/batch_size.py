@@ -63,7 +63,7 @@ def fit_batch_size(trainer: Trainer, memory: int | None, checkpoint: str | None 
     args.per_device_train_batch_size = size
     args.gradient_accumulation_steps *= batch_size // size
     trainer._train_batch_size = args.train_batch_size
-    return [f"batches of {batch_size} in parts of {size} (memory)"]
+    return [f"batches of {batch_size} split into micro-batches of {size} (memory)"]
 
 
 def largest_divisor_that_fits(whole: int, most: int, fits: Callable[[int], bool]) -> int:

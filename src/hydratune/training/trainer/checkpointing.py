@@ -226,7 +226,7 @@ class CheckpointingMixin(Seq2SeqTrainer):
     def _read_back(self, folder: str) -> None:
         """Read weights by their names in the files.
 
-        Upstream assumes that names in files and in memory are the same, and so reads only a few weights of a ViT.
+        Upstream assumes that names in files and in memory are the same, and so reads only a few parameters of a ViT.
         """
         saved, loaded = type(self.model).from_pretrained(
             folder, config=self.model.config, dtype=self.model.dtype, use_safetensors=True, output_loading_info=True

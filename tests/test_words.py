@@ -1,0 +1,68 @@
+"""Text for users and developers avoids words that no ML engineer would use."""
+
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "conf/**/*.yaml", "tests/messages/*.txt", ".github/**/*.md")
+    for path in ROOT.glob(pattern)
+)
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+# A word to avoid -> what to write.
+AVOID = {
+    r"mend(s|ed|ing)?": "fix",
+    r"mistakes?": "error",
+    r"anew|go(es)? on|went on|cut off": "again, resume, interrupted",
+    r"kin|beside|neighbou?rs?": "similar, next to",
+    r"as it comes|from nothing": "by default, from scratch",
+    r"new and untrained|few weights": "newly initialized, few parameters",
+    r"reads from left to right|reads both sides": "decoder-only, bidirectional encoder",
+    r"in parts of|more than chance": "sharded or micro-batches, statistically significant",
+    r"drawn by its": "log-uniform",
+    r"the same bits": "bit-exact",
+    r"expected .*, got none": "KEY is required",
+    r"(token|optim|normal|initial|serial|recogn|summar|organ|minim|maxim|general)is(e|es|ed|ing|ation)": "-ize",
+    r"colou?rs?(?<!color)(?<!colors)|behaviou?rs?(?<!behavior)(?<!behaviors)|favou?rs?(?<!favor)(?<!favors)": "-or",
+    r"labell(ed|ing)|cancelled|licence|centre|catalogue|whilst": "American spelling",
+}
+
+
+def unwanted(text):
+    """Yield each word to avoid, with what to write."""
+    for pattern, instead in AVOID.items():
+        for match in re.finditer(rf"\b({pattern})\b", text, re.IGNORECASE):
+            yield f"{match[0]!r}: write {instead}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_pages_and_configs_use_standard_words(path):
+    """README, docs, configs, and stored error messages."""
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    assert [f"{number}: {word}" for number, line in lines for word in unwanted(line)] == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT / "src").as_posix())
+def test_messages_docstrings_and_comments_use_standard_words(path):
+    """Every string and comment of the source."""
+    with path.open("rb") as file:
+        tokens = [
+            token for token in tokenize.tokenize(file.readline) if token.type in (tokenize.STRING, tokenize.COMMENT)
+        ]
+    assert [f"{token.start[0]}: {word}" for token in tokens for word in unwanted(token.string)] == []
+
+
+@pytest.mark.parametrize("text", ["a mistake", "it goes on", "optimisation", "Labelled", "behaviour", "colour"])
+def test_unwanted_finds(text):
+    """The patterns match whole words in any case."""
+    assert [*unwanted(text)]
+
+
+@pytest.mark.parametrize("text", ["mistaken", "color", "behavior", "amend", "labeled", "precise", "a promise"])
+def test_unwanted_leaves(text):
+    """Other words may contain them."""
+    assert [*unwanted(text)] == []
