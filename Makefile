@@ -2,12 +2,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DOCS_INSTALLED := .venv/docs-installed
+
+export NO_MKDOCS_2_WARNING := 1
 
 # Compiled code is kept, whatever the environment says of it: without it each start takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all audit check format release experiments bench quality pictures ui clean
+.PHONY: help install demo test test-all audit check docs docs-serve format release experiments bench quality pictures ui clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +22,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 install: $(INSTALLED) ## install everything into .venv, at the versions of constraints.txt
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@touch $@
 
 demo: $(INSTALLED) ## fine-tune MiniLM on WordNet supersenses: no hub, no account
 	$(BIN)/hydratune
@@ -38,6 +45,12 @@ check: $(INSTALLED) audit ## lint, check types and formatting, look for known vu
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(DOCS_INSTALLED) ## build the docs site into site/; broken links are errors
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(DOCS_INSTALLED) ## serve the docs site on http://127.0.0.1:8000
+	$(BIN)/mkdocs serve
 
 format: $(INSTALLED) ## format the code and apply automatic fixes
 	$(BIN)/ruff check --fix .
