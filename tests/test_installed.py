@@ -70,5 +70,5 @@ def test_trains_from_another_directory(script, toy, own_directory):
 @pytest.mark.slow
 def test_help_works(script, own_directory):
     """`--help` and `--cfg job` find the configs in the wheel."""
-    assert "dataset: digits, hub, local" in run(script, "--help", cwd=own_directory)
+    assert "hydratune dataset=local" in run(script, "--help", cwd=own_directory)
     assert "_target_: transformers.Seq2SeqTrainingArguments" in run(script, "--cfg", "job", cwd=own_directory)

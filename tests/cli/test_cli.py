@@ -86,8 +86,8 @@ def test_errors_end_with_2_and_leave_nothing(own_directory):
     assert done.stdout == ""
     *lines, last = done.stderr.splitlines()
     assert [line.partition(":")[0].strip() for line in lines] == ["error", "hint"] * 3
-    keys = sorted(line.split(": ")[1] for line in lines[::2])
-    assert keys == ["dataset", "sede", "trainer.args.learning_rat"]
+    named = [line.partition("'")[2].rstrip("'") for line in lines[::2]]
+    assert sorted(named) == ["learning_rat", "locl", "sede"]
     assert last == "3 errors; nothing was run"
     assert list(own_directory.iterdir()) == []
 
@@ -98,7 +98,7 @@ def test_errors_end_with_2_and_leave_nothing(own_directory):
         (["seed=1,2"], "'1,2'", "-m"),
         (["trian"], "'trian'", "train"),
         (["tracking.uri=sqlite:///."], "tracking.uri ", "tracking.uri=sqlite:///./mlflow.db"),
-        (["a=["], "a=[", ""),
+        (["a=["], "a=[", None),
         (["--config-dir", "nowhere"], "'nowhere'", None),
         (["-m", "--cfg", "job", "seed=1,2"], "--multirun and --cfg", "--multirun --dry-run"),
         (["--experimental-rerun", "x.pickle"], "--experimental-rerun", ".hydra/overrides.yaml"),
@@ -115,14 +115,14 @@ def test_errors_end_with_2_and_leave_nothing(own_directory):
         (["experiment=mrpc"], "'google-bert/bert-base-uncased'", "HF_ENDPOINT"),
     ],
 )
-def test_one_error_has_at_most_one_hint(arguments, named, hint):
+def test_one_error_names_what_was_typed_and_suggests_a_fix(arguments, named, hint):
     """An error of a command names what was typed, has a hint if something can be suggested, and ends with code 2."""
     done = hydratune(*arguments)
     assert done.returncode == 2
     error, *hints = done.stderr.splitlines()
     assert error.startswith("error: ") and named in error
-    assert [line.partition(": ")[0] for line in hints] == ["  hint"] * (hint is not None)
-    assert all(hint in line for line in hints)
+    assert {line.partition(": ")[0] for line in hints} == (set() if hint is None else {"  hint"})
+    assert hint is None or any(hint in line for line in hints)
 
 
 def test_a_error_in_the_data_leaves_nothing(toy, own_directory):
@@ -131,9 +131,9 @@ def test_a_error_in_the_data_leaves_nothing(toy, own_directory):
     before = set(own_directory.iterdir())
     done = hydratune(*toy)
     assert done.returncode == 2
-    row, _, total = done.stderr.splitlines()[-5:-2]
-    assert row.startswith("error: dataset.columns.label: ") and row.endswith("'unknown' at test.jsonl:1")
-    assert total.startswith("error: dataset.unseen_labels: ")
+    row, _ = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert row.startswith("error: test.jsonl:1: ") and "'unknown'" in row
+    assert "dataset.unseen_labels=keep" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr
     assert set(own_directory.iterdir()) == before
@@ -193,7 +193,8 @@ def test_a_multirun(toy, own_directory, store):
     assert re.search(r"^MLflow   \S*hydratune ui sweep$", done.stdout, re.MULTILINE)
     assert {path.parent.name for path in own_directory.glob("sweep/*/metrics.json")} == {"0", "1"}
     wrong = hydratune("-m", *toy, "seed=1,x", "hydra.sweep.dir=other", "tracking=none")
-    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 2)
+    assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
+    assert "'x'" in wrong.stderr
     assert not (own_directory / "other").exists()
 
 
@@ -334,7 +335,7 @@ def test_shadowing_a_shipped_config(own_directory):
     done = hydratune("--config-path", str(mine), "--cfg", "job")
     assert "me/x" in done.stdout
     check = hydratune("--config-path", str(mine), "sede=1")
-    assert "sede: expected" in check.stderr
+    assert "'sede'" in check.stderr
 
 
 def test_both_kinds_of_own_directories(own_directory):
@@ -345,5 +346,5 @@ def test_both_kinds_of_own_directories(own_directory):
     write_primary(mine)
     (more / "model" / "own.yaml").write_text("# mine\ndefaults: [pretrained]\npretrained_model_name_or_path: me/x\n")
     done = hydratune("--config-path", str(mine), "--config-dir", "more", "model=own", "sede=1")
-    assert "sede: expected" in done.stderr
+    assert "'sede'" in done.stderr
     assert "'me/x'" in done.stderr

@@ -36,7 +36,8 @@ def started(toy, monkeypatch):
         directory = Path(named["hydra.run.dir"].strip('"'))
         (directory / ".hydra").mkdir(exist_ok=True)
         OmegaConf.save([*toy, "name=x", "tracking=none", *overrides], directory / ".hydra" / "overrides.yaml")
-        node = {"hydra": {"job": {"id": named.get("hydra.job.id", "???")}}}
+        runtime = {"cwd": str(Path.cwd()), "config_sources": []}
+        node = {"hydra": {"runtime": runtime, "job": {"id": named.get("hydra.job.id", "???")}}}
         OmegaConf.save(node, directory / ".hydra" / "hydra.yaml")
         return directory
 
