@@ -6,8 +6,9 @@ import os
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.evaluation.run_list import format_age, run_status
+from hydratune.evaluation.run_list import find_runs, format_age, run_status
 from hydratune.tracking.journal import JOURNAL
+from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
 from hydratune.utils.files import try_lock
 
@@ -64,6 +65,57 @@ def test_run_status_of_a_locked_directory_is_running(make_run):
     with try_lock(directory):
         assert run_status(directory).state == "running"
     assert run_status(directory).state == "failed"
+
+
+@pytest.fixture
+def make_trial(own_directory):
+    """Makes the directory of a trial, which has neither a lock nor `.hydra/`, with the entries of its journal."""
+
+    def make(*entries):
+        directory = own_directory / "multirun" / "s" / "0"
+        directory.mkdir(parents=True)
+        (directory / "config.yaml").write_text("objective: eval_accuracy\n")
+        (directory / "overrides.yaml").write_text("- seed=7\n")
+        (directory / JOURNAL).write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        return directory
+
+    return make
+
+
+def _begin(tags):
+    return {"kind": "run", "key": "k", "experiment": "e", "name": "n", "tags": tags, "began": 1, "uri": "u"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "state"),
+    [
+        ([_begin(process.tags())], "running"),
+        ([_begin({**process.tags(), process.PROCESS: "1 0"})], "interrupted"),
+        ([_begin(process.tags()), {"kind": "status", "status": "FAILED", "ended": 1}], "failed"),
+        (
+            [
+                _begin(process.tags()),
+                {"kind": "tags", "tags": {"hydratune.state": "PRUNED"}},
+                {"kind": "status", "status": "KILLED", "ended": 1},
+            ],
+            "pruned",
+        ),
+        ([], "interrupted"),
+    ],
+)
+def test_run_status_of_a_trial_is_that_of_its_journal(make_trial, entries, state):
+    """Its journal names the process that trains it."""
+    directory = make_trial(*entries)
+    assert run_status(directory).state == state
+    assert find_runs([directory.parents[1]]) == [directory]
+
+
+def test_show_of_a_trial_prints_its_command(make_trial, capsys):
+    """It has no command to resume it, since the sweep does."""
+    assert dispatch(["show", str(make_trial())]) == 0
+    out = capsys.readouterr().out
+    assert "hydratune seed=7" in out
+    assert "resume" not in out
 
 
 @pytest.mark.parametrize("text", ["", "- a list\n", "a: [\n"])

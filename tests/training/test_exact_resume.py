@@ -180,6 +180,10 @@ def test_a_run_says_so(train, toy, store, caplog, overrides, said):
     """In one line, with all reasons, and as a tag."""
     caplog.set_level("INFO")
     train(*toy, "trainer.args.num_train_epochs=0.1", *overrides)
-    assert f"exact: {said}" in caplog.messages
+    assert ("resume: bit-exact" in caplog.messages) == (said == "yes")
+    assert any(
+        message.startswith("resume: ") and message.endswith(said.removeprefix("yes").removeprefix("no"))
+        for message in caplog.messages
+    )
     (run,) = runs(store)
     assert run.data.tags["exact"] == said

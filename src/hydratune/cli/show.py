@@ -28,7 +28,7 @@ from hydratune.utils import clock, provenance
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
 from hydratune.utils.errors import ConfigError
-from hydratune.utils.files import CONFIG, MODEL, not_a_run
+from hydratune.utils.files import CONFIG, MODEL, OVERRIDES, not_a_run
 from hydratune.utils.yaml_files import read_hydra_node, read_overrides, read_plain_config
 
 _FENCED = re.compile(r"^```python\n(.*?)\n```$", re.MULTILINE | re.DOTALL)
@@ -42,21 +42,23 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
     args = parser.parse_args(arguments)
     directory = directory_of(args.run, args.uri)
-    if not (directory / ".hydra" / "overrides.yaml").is_file():
-        raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
+    is_trial = not (directory / ".hydra").is_dir()
+    file = directory / OVERRIDES if is_trial else directory / ".hydra" / OVERRIDES
+    if not file.is_file():
+        raise ConfigError(not_a_run(Path(args.run), f".hydra/{OVERRIDES}"))
     run = run_status(directory)
     console = plain_console(soft_wrap=True)
-    hydra_node = read_hydra_node(directory)
-    overrides = [str(text).removeprefix("++") for text in read_overrides(directory / ".hydra" / "overrides.yaml")]
+    overrides = [str(text).removeprefix("++") for text in read_overrides(file)]
+    hydra_node = None if is_trial else read_hydra_node(directory)
     console.print(f"run       {directory}")
     console.print(f"state     {run.state}, started {format_age(clock.time() - run.started)} ago")
-    console.print(f"command   {provenance.command(config_flags(hydra_node), overrides)}")
-    for number, (key, value, default) in enumerate(_changes(directory, hydra_node)):
+    console.print(f"command   {provenance.command(config_flags(hydra_node) if hydra_node else [], overrides)}")
+    for number, (key, value, default) in enumerate(_changes(directory, hydra_node) if hydra_node else ()):
         console.print(f"{'' if number else 'changed':<9} {key}={value}  ({default})")
     if run.state == FINISHED:
         console.print(metrics_table(read_metrics(directory)))
     console.print(f"files     {', '.join(_files(directory))}")
-    for label, text in _next_steps(directory, run.state):
+    for label, text in () if is_trial else _next_steps(directory, run.state):
         console.print(f"{label:<9} {text}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,12 @@ import yaml
 
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import Journal
-from hydratune.utils.files import CONFIG, LOCK, METRICS
+from hydratune.tracking.mlflow import STATE
+from hydratune.utils import process
+from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES
 
 FOLDERS = ("outputs", "multirun")  # where runs are by default
-FINISHED, RUNNING, FAILED, INTERRUPTED = "finished", "running", "failed", "interrupted"
+FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 _STATES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": INTERRUPTED}  # MLflow's status -> state
 
 
@@ -29,7 +31,7 @@ class RunStatus:
     Args:
         directory: Run directory.
         name: Name of the run's config, e.g. `digits`; empty if it cannot be read.
-        state: `finished`, `running`, `failed`, or `interrupted`.
+        state: `finished`, `running`, `failed`, `interrupted`, or, for trials of sweeps, `pruned`.
         objective: Name of the metric that the run optimizes, e.g. `eval_accuracy`.
         score: Its value at the best checkpoint; None unless the run is finished.
         started: Start of the run, in seconds since 1970.
@@ -46,12 +48,12 @@ class RunStatus:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
-    """Return the directories of the runs in and below some folders, the newest first."""
+    """Return the directories of the runs in and below some folders, trials of sweeps included, the newest first."""
     directories = {
         Path(directory)
         for folder in folders
         for directory, subfolders, names in os.walk(folder)
-        if LOCK in names and ".hydra" in subfolders
+        if (LOCK in names and ".hydra" in subfolders) or {CONFIG, OVERRIDES} <= {*names}
     }
     return sorted(directories, key=_started, reverse=True)
 
@@ -81,15 +83,23 @@ def format_age(seconds: float) -> str:
 
 
 def _state(directory: Path) -> str:
-    """Return the state of a run without metrics; one that was killed has recorded no end."""
+    """Return the state of a run without metrics; one that was killed has recorded no end.
+
+    A process locks the directory of its run, but not those of trials, whose journals name the process.
+    """
     if _is_locked(directory / LOCK):
         return RUNNING
-    *_, status = ("", *(entry.values["status"] for entry in _endings(directory)))
-    return _STATES.get(status, INTERRUPTED)
-
-
-def _endings(directory: Path) -> Iterator[Any]:
-    return (entry for entry in Journal(directory).entries(0) if entry.kind == "status")
+    state, tags = INTERRUPTED, dict[str, str]()
+    for entry in Journal(directory).entries(0):
+        tags |= entry.values.get("tags", {}) if entry.kind in ("run", "continue", "tags") else {}
+        if entry.kind == "status":
+            state = _STATES.get(entry.values["status"], INTERRUPTED)
+        elif entry.kind in ("run", "continue"):
+            state = INTERRUPTED
+    if state == INTERRUPTED and tags.get(STATE) == "PRUNED":
+        return PRUNED
+    has_process = not (directory / LOCK).exists() and process.PROCESS in tags and not process.is_gone(tags)
+    return RUNNING if has_process and not Journal(directory).has_ended() else state
 
 
 def _is_locked(path: Path) -> bool:
@@ -103,11 +113,11 @@ def _is_locked(path: Path) -> bool:
 
 
 def _started(directory: Path) -> float:
-    """Return when the lock file was created, which nothing changes afterwards; 0 if it is gone."""
-    try:
-        return (directory / LOCK).stat().st_mtime
-    except OSError:
-        return 0.0
+    """Return when the run began: its lock file never changes, and a trial writes its overrides; 0 without both."""
+    for name in (LOCK, OVERRIDES):
+        with suppress(OSError):
+            return (directory / name).stat().st_mtime
+    return 0.0
 
 
 def _load(path: Path, parse: Any) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from hydratune.utils.files import (
     GROUP,
     LABELS,
     MODEL,
+    OVERRIDES,
     PREDICTIONS,
     ROW,
     TRAINING_ARGS,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OVERRIDES, ENVIRONMENT, DIFF = "overrides.yaml", "environment.txt", "git.diff"
+ENVIRONMENT, DIFF = "environment.txt", "git.diff"
 _DIGEST = 32  # characters; MLflow takes at most 36
 
 

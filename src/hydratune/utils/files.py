@@ -21,6 +21,7 @@ from hydratune.utils.errors import KEY, ConfigError, Problem
 
 # Files in a run directory, in addition to `.hydra/`, the log, and `mlflow.json`.
 CONFIG, METRICS, PREDICTIONS = "config.yaml", "metrics.json", "predictions.jsonl"
+OVERRIDES = "overrides.yaml"  # as they were typed; also in `.hydra/`, but for trials
 GROUP = "group"  # key of a row of PREDICTIONS: rows with the same value belong together
 ROW = "row"  # key of a row of PREDICTIONS: its position in the files of its split, from 0
 LABELS = "labels.json"  # names of labels, in the order of their IDs
