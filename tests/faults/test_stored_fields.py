@@ -408,7 +408,9 @@ def evaluated(train, toy_files, private, own_directory):
         shutil.copy("test.jsonl", private)
         (own_directory / "link.jsonl").symlink_to(private / "test.jsonl")
         (folder / ".hydra").mkdir(exist_ok=True)
-        (folder / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": {"cwd": cwd}}}))
+        (folder / ".hydra" / "hydra.yaml").write_text(
+            json.dumps({"hydra": {"runtime": {"cwd": cwd, "config_sources": []}}})
+        )
         cfg = OmegaConf.load(folder / "config.yaml")
         cfg.dataset.files.test = json.loads(json.dumps(files).replace("{private}", str(private)))
         OmegaConf.save(cfg, folder / "config.yaml")

@@ -120,7 +120,7 @@ def test_mlflows_database_is_locked(sweep, store, hold, before_trial, monkeypatc
     code, trials = sweep(RATES, "sweep.name=mine")
     assert (code, states(trials)) == (0, ["COMPLETE"] * 3)
     assert runs(store) == DONE
-    assert "which another process holds" in capsys.readouterr().err
+    assert "locked by another process" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -140,7 +140,7 @@ def test_the_server_is_down_at_the_end(sweep, server, capsys, how):
     """The sweep says how to bring the rest; that, or the same command again, leaves true states, and trains nothing."""
     typed = [RATES, "sweep.name=mine", "tracking=mlflow", f"tracking.uri={server.uri}"]
     assert sweep(*typed)[0] == 0
-    assert re.search(r"later: \S*hydratune sync s\n", capsys.readouterr().err)
+    assert re.search(r"hydratune sync s\b", capsys.readouterr().err)
     trained = {path: path.stat().st_mtime for path in Path("s").glob("*/metrics.json")}
     server.start()
     assert (sweep(*typed)[0] if how == "the same command" else dispatch(["sync", "s"])) == 0

@@ -92,7 +92,7 @@ def test_another_sweep_of_the_same_name(sweep, change):
         sweep(f"{LR}=0.01,0.02", "sweep.name=mine", "trainer.args.max_steps=1", change)
     key = change.partition("=")[0]
     assert ("sweep.space" if key == LR else key) in str(error.value)
-    assert "as in the sweep 'mine'" in str(error.value)
+    assert "the sweep 'mine'" in str(error.value)
     assert len(study().trials) == 2
 
 

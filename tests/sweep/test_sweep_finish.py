@@ -131,7 +131,7 @@ def test_one_fresh_seed_and_others(sweep, trained, capsys):
     finish(name, "--seeds", "7,9")
     assert [arguments[3] for arguments, _ in trained] == ["seed=8", "seed=7", "seed=9"]
     out = capsys.readouterr().out
-    assert "seed 7 selected this trial" in out
+    assert "seed 7 also selected this trial" in out
     assert "too few seeds to tell" in out
 
 

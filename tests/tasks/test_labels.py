@@ -426,7 +426,7 @@ def test_a_mixture_has_the_labels_of_all_training_rows():
     write_rows(Path("y_validation.jsonl"), [{"text": "v", "label": "d"}])
     with pytest.raises(ConfigError) as caught:
         Mixture(sources={name: LocalFiles(files=one) for name, one in files.items()}).load(TASK)
-    assert "dataset.unseen_labels" in {problem.key for problem in caught.value.problems}
+    assert "dataset.sources.y.unseen_labels" in {problem.key for problem in caught.value.problems}
 
 
 # --- files in formats that people use --------------------------------------------------------------------

@@ -186,16 +186,16 @@ def test_pairs(train, toy, own_directory):
 
 def test_arguments_that_transformers_refuses(train, toy):
     """What only TrainingArguments knows to be wrong is one message too, before data or weights are loaded."""
-    with pytest.raises(
-        ConfigError, match=r"^trainer\.args: expected arguments that transformers.Seq2SeqTrainingArguments takes"
-    ):
+    with pytest.raises(ConfigError) as caught:
         train(*toy, "trainer.args.fp16=true", "trainer.args.bf16=true")
+    assert [problem.key for problem in caught.value.problems] == ["trainer.args"]
 
 
 def test_arguments_that_trainer_refuses(train, toy, store):
     """What only Trainer knows to be wrong is told before anything is tracked."""
-    with pytest.raises(ConfigError, match=r"^trainer: expected arguments that hydratune.training.Trainer takes"):
+    with pytest.raises(ConfigError) as caught:
         train(*toy, "trainer.args.batch_eval_metrics=true")
+    assert [problem.key for problem in caught.value.problems] == ["trainer"]
     client = connect(store)
     assert client.search_runs([e.experiment_id for e in client.search_experiments()]) == []
 

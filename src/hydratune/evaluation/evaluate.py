@@ -95,7 +95,7 @@ def evaluate(
     evaluation_name = _checked_name(name or _name(cfg, file_split))
     _use_balanced_weights(cfg, run)
     task = build_task(cfg)
-    source = _source(cfg, task)
+    source = _source(cfg, task, file_split)
     hub.force_offline_if_unreachable(source.needs())
     quiet_libraries()
     with tempfile.TemporaryDirectory() as folder:
@@ -189,12 +189,13 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _source(cfg: DictConfig, task: Task) -> Any:
-    """Build and check the dataset of a checked config."""
+def _source(cfg: DictConfig, task: Task, split: str | None) -> Any:
+    """Build and check the dataset of a checked config, in which `_one_file` made a split the training split."""
     source = build(cfg.dataset)
     problems = [*source.check()] or [*source.check_columns(task.columns)]
     if problems:
-        raise ConfigError(*(problem.under("dataset") for problem in problems))
+        typed = [replace(p, key=f"files.{split}") if split and p.key == "files.train" else p for p in problems]
+        raise ConfigError(*(problem.under("dataset") for problem in typed))
     return source
 
 
