@@ -54,8 +54,8 @@ def said(hardware, caplog, **given):
         ({"bf16": "amx_bf16"}, "CPU, 2 threads, bf16 (amx_bf16)"),
         ({}, "CPU, 2 threads, fp32 (the CPU has no bf16)"),
         ({"all_cores": 64, "limit": "cgroup"}, "CPU, 2 threads (of 64, cgroup), fp32 (the CPU has no bf16)"),
-        ({"gpu": H100, "cores": 16}, "H100, bf16 (native), 4 data workers"),
-        ({"gpu": T4}, "T4, fp32 (it has no bf16), 1 data workers"),
+        ({"gpu": H100, "cores": 16}, "H100, bf16 (native), 4 DataLoader workers"),
+        ({"gpu": T4}, "T4, fp32 (the GPU has no bf16), 1 DataLoader workers"),
         ({"mps": True}, "MPS, 2 threads, fp32 (safe on MPS)"),
     ],
 )
@@ -232,7 +232,7 @@ def test_one_gpu_of_several(on, tmp_path, caplog):
     hardware.use_one_gpu(args)
     hardware.log_summary()
     assert (args.n_gpu, args.train_batch_size) == (1, 8)
-    assert "one of 4 GPUs (hardware=ddp takes them all)" in caplog.messages[-1]
+    assert "one of 4 GPUs (hardware=ddp uses all of them)" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("override", ["hardware.deterministic=true", "hardware.dataloader_pin_memory=true"])
@@ -276,7 +276,7 @@ def kernels(train, toy, caplog, *overrides):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("hardware.attn_implementation=auto", ["eager attention (it has dropout)"]),
+        ("hardware.attn_implementation=auto", ["eager attention (the model uses dropout)"]),
         ("hardware.attn_implementation=sdpa", ["sdpa attention"]),
         ("hardware.attn_implementation=null", []),
         ("model.attn_implementation=sdpa", []),

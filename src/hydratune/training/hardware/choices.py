@@ -74,7 +74,7 @@ def precision(asked: str, kind: str, machine: Machine, given: Mapping[str, Any])
     if kind == "cuda" and machine.gpu:
         if machine.gpu.bf16 and "bf16" not in given:
             return Choice("bf16", "native")
-        return Choice("tf32", "native") if machine.gpu.tf32 else Choice("fp32", "it has no bf16")
+        return Choice("tf32", "native") if machine.gpu.tf32 else Choice("fp32", "the GPU has no bf16")
     if kind == "cpu" and machine.bf16 and "bf16" not in given:
         return Choice("bf16", machine.bf16)
     if "bf16" in given:
@@ -111,7 +111,7 @@ def attention(
     if kind != "cpu":
         return None
     if _drops_attention(config):
-        return Choice("eager", "it has dropout")
+        return Choice("eager", "the model uses dropout")
     if bf16 != "avx512_bf16" or (tokens := longest()) is None or tokens > _SHORT:
         return None
     return Choice("eager", "faster for short rows in bf16")
@@ -137,6 +137,6 @@ def compiles(asked: bool | str, kind: str, steps: int, fixed_shapes: bool) -> Ch
     if asked != "auto":
         return Choice(bool(asked))
     if kind != "cuda" or not fixed_shapes:
-        return Choice(False, "lengths differ" if kind == "cuda" else "")
+        return Choice(False, "batch shapes vary" if kind == "cuda" else "")
     is_long = steps >= _COMPILE_PAYS
-    return Choice(is_long, f"{steps:,} steps of one shape" if is_long else f"{steps:,} steps are too few")
+    return Choice(is_long, f"{steps:,} steps with one batch shape" if is_long else f"only {steps:,} steps")

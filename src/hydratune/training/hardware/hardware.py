@@ -107,13 +107,13 @@ class Hardware(Configurable):
         threads_text = f"{threads.value} thread{'s' * (threads.value != 1)}" + (f" ({threads.why})" * bool(threads.why))
         self._said = [name, *([] if on_gpu else [threads_text]), str(precision)]
         self._said += [f"evaluation in {self.eval_precision}"] * bool(self.eval_precision)
-        self._said += [f"{workers} data workers"] * (workers > 0) + ["deterministic"] * self.deterministic
+        self._said += [f"{workers} DataLoader workers"] * (workers > 0) + ["deterministic"] * self.deterministic
         return {name: value for name, value in arguments.items() if name not in _settled(given)}
 
     def use_one_gpu(self, args: TrainingArguments) -> None:
         """Use one GPU of several; over more, Trainer in one process would use torch's slow DataParallel."""
         if args.n_gpu > 1:
-            self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp takes them all)")
+            self._said.append(f"one of {args.n_gpu} GPUs (hardware=ddp uses all of them)")
             args._n_gpu = 1
 
     def configure_model(
