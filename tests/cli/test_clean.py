@@ -24,6 +24,9 @@ def make_run(own_directory):
         for folder in (".hydra", "checkpoints/checkpoint-1", "model"):
             (directory / folder).mkdir(parents=True)
         (directory / "checkpoints/checkpoint-1/weights").write_bytes(b"x" * 1000)
+        for folder in (directory, directory / ".hydra"):  # Hydra's own files look like those of a trial
+            (folder / "config.yaml").write_text("objective: eval_loss\n")
+            (folder / "overrides.yaml").write_text("[]\n")
         (directory / ".lock").touch()
         began = (directory / ".lock").stat().st_mtime - days * DAY
         os.utime(directory / ".lock", (began, began))
@@ -38,7 +41,9 @@ def test_clean_removes_the_checkpoints_of_finished_runs_only(make_run):
     """The model of a finished run stays, and so does everything that `resume` needs."""
     finished, interrupted = make_run("outputs/a/1", True), make_run("outputs/a/2", False)
     assert dispatch(["clean", "--checkpoints", "--yes"]) == 0
-    assert sorted(path.name for path in finished.iterdir()) == [".hydra", ".lock", "metrics.json", "model"]
+    assert sorted(path.name for path in finished.iterdir()) == [
+        *(".hydra", ".lock", "config.yaml", "metrics.json", "model", "overrides.yaml")
+    ]
     assert (interrupted / "checkpoints/checkpoint-1/weights").is_file()
 
 
@@ -49,6 +54,18 @@ def test_clean_removes_unfinished_runs_but_no_trials(make_run):
     (trial.parent / PLAN).write_text("{}")
     assert dispatch(["clean", "--unfinished", "--yes"]) == 0
     assert [path.is_dir() for path in (finished, interrupted, trial, seed)] == [True, False, True, True]
+
+
+def test_clean_leaves_all_files_of_finished_runs(make_run, own_directory):
+    """`.hydra/` and copies of a run's files in MLflow's artifacts are not runs."""
+    make_run("outputs/a/1", True)
+    artifacts = own_directory / "outputs" / "mlartifacts" / "a" / "artifacts"
+    artifacts.mkdir(parents=True)
+    for name in ("config.yaml", "overrides.yaml"):
+        (artifacts / name).write_text("[]\n")
+    before = sorted(own_directory.rglob("*"))
+    assert dispatch(["clean", "--unfinished", "--yes"]) == 0
+    assert sorted(own_directory.rglob("*")) == before
 
 
 def test_clean_leaves_newer_runs(make_run):

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from hydratune.cli.main import dispatch
-from hydratune.evaluation.run_list import find_runs, format_age, run_status
+from hydratune.cli.run_list import find_runs, format_age, run_status
+from hydratune.sweep.plan import PLAN
 from hydratune.tracking.journal import JOURNAL
 from hydratune.utils import process
 from hydratune.utils.errors import ConfigError
@@ -29,6 +30,8 @@ def make_run(own_directory):
         (directory / ".hydra").mkdir(parents=True)
         (directory / ".hydra" / "hydra.yaml").write_text(HYDRA)
         (directory / ".hydra" / "overrides.yaml").write_text("- ++seed=7\n")
+        (directory / ".hydra" / "config.yaml").write_text(text)
+        (directory / "overrides.yaml").write_text("- seed=7\n")
         (directory / ".lock").touch()
         began = (directory / ".lock").stat().st_mtime - age
         os.utime(directory / ".lock", (began, began))
@@ -74,6 +77,7 @@ def make_trial(own_directory):
     def make(*entries):
         directory = own_directory / "multirun" / "s" / "0"
         directory.mkdir(parents=True)
+        (directory.parent / PLAN).write_text("{}")
         (directory / "config.yaml").write_text("objective: eval_accuracy\n")
         (directory / "overrides.yaml").write_text("- seed=7\n")
         (directory / JOURNAL).write_text("".join(json.dumps(entry) + "\n" for entry in entries))

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hydratune.cli.run_list import FINISHED, FOLDERS, RUNNING, find_runs, is_in_sweep, run_status
 from hydratune.config import hydra_guard
 from hydratune.data.cache import cache_folders
-from hydratune.evaluation.run_list import FINISHED, FOLDERS, RUNNING, find_runs, run_status
-from hydratune.sweep.plan import PLAN
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, ConfigError, invalid_value
@@ -91,14 +90,13 @@ def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinish
     directories = find_runs(folders)
     for directory in directories:
         run = run_status(directory)
-        is_trial = any((parent / PLAN).is_file() for parent in directory.parents[:2])
         if run.started > before or run.state == RUNNING:
             continue
         folder = directory / CHECKPOINTS
         if checkpoints and run.state == FINISHED and folder.is_dir() and not folder.is_symlink():
             yield _Candidate(folder, directory)
         has_others = any(directory in other.parents for other in directories)
-        if unfinished and _is_unfinished(directory) and not is_trial and not has_others:
+        if unfinished and _is_unfinished(directory) and not is_in_sweep(directory) and not has_others:
             yield _Candidate(directory, directory)
 
 

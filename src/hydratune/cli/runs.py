@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from hydratune.evaluation.run_list import (
+from hydratune.cli.run_list import (
     FAILED,
     FINISHED,
     FOLDERS,

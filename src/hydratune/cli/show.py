@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hydratune.cli.run_list import FAILED, FINISHED, INTERRUPTED, format_age, is_in_sweep, run_status
 from hydratune.cli.run_summary import metrics_table
 from hydratune.config.composition import (
     Request,
@@ -22,7 +23,6 @@ from hydratune.config.composition import (
     without_hydra,
 )
 from hydratune.evaluation.load_run import directory_of, read_metrics
-from hydratune.evaluation.run_list import FAILED, FINISHED, INTERRUPTED, format_age, run_status
 from hydratune.tracking.mlflow import Mlflow
 from hydratune.utils import clock, provenance
 from hydratune.utils.arguments import ArgumentParser
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--uri", default=Mlflow.uri, metavar="URI", help="MLflow store of RUN [default: %(default)s]")
     args = parser.parse_args(arguments)
     directory = directory_of(args.run, args.uri)
-    is_trial = not (directory / ".hydra").is_dir()
+    is_trial = is_in_sweep(directory)
     file = directory / OVERRIDES if is_trial else directory / ".hydra" / OVERRIDES
     if not file.is_file():
         raise ConfigError(not_a_run(Path(args.run), f".hydra/{OVERRIDES}"))
@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> int:
     console.print(f"run       {directory}")
     console.print(f"state     {run.state}, started {format_age(clock.time() - run.started)} ago")
     console.print(f"command   {provenance.command(config_flags(hydra_node) if hydra_node else [], overrides)}")
+    if run.run_id:
+        console.print(f"MLflow ID {run.run_id}")
     for number, (key, value, default) in enumerate(_changes(directory, hydra_node) if hydra_node else ()):
         console.print(f"{'' if number else 'changed':<9} {key}={value}  ({default})")
     if run.state == FINISHED:
@@ -75,7 +77,7 @@ def _changes(directory: Path, hydra_node: Any) -> Iterator[tuple[str, str, str]]
 
 def _note(key: str, default: Mapping[str, Any]) -> str:
     if key not in default:
-        return "not in the option"
+        return "unset by default"
     return "required" if default[key] == "???" else f"default: {provenance.redact(default[key], key)}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from hydratune.sweep.plan import PLAN
 from hydratune.tracking.delivery import pointer
 from hydratune.tracking.journal import Journal
 from hydratune.tracking.mlflow import STATE
@@ -49,13 +50,23 @@ class RunStatus:
 
 def find_runs(folders: Iterable[Path]) -> list[Path]:
     """Return the directories of the runs in and below some folders, trials of sweeps included, the newest first."""
-    directories = {
-        Path(directory)
-        for folder in folders
-        for directory, subfolders, names in os.walk(folder)
-        if (LOCK in names and ".hydra" in subfolders) or {CONFIG, OVERRIDES} <= {*names}
-    }
+    directories = {directory for folder in folders for directory in _walk(Path(folder))}
     return sorted(directories, key=_started, reverse=True)
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the directories of runs; `.hydra/` and MLflow's artifacts have some files of a run, but are not one."""
+    for folder, subfolders, names in os.walk(root):
+        directory = Path(folder)
+        is_trial = {CONFIG, OVERRIDES} <= {*names} and is_in_sweep(directory)
+        if (LOCK in names and ".hydra" in subfolders) or is_trial:
+            yield directory
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+
+
+def is_in_sweep(directory: Path) -> bool:
+    """Return whether a directory is that of a trial: that of a sweep is one level above, or two with several seeds."""
+    return any((parent / PLAN).is_file() for parent in directory.parents[:2])
 
 
 def run_status(directory: Path) -> RunStatus:
