@@ -121,8 +121,8 @@ def reader(own_directory, monkeypatch):
     (own_directory / "primary").mkdir()
     own = primary.replace("\nhydra:\n", "\nhydra:\n  searchpath: [pkg://hydratune.conf]\n")
     (own_directory / "primary" / "train.yaml").write_text(own, encoding="utf-8")
-    names = ["text", "label", "review", "stars", "sentence1", "sentence2", "document", "toxic", "obscene"]
-    rows = "".join(",".join([*(["good"] * 7), "0", "1"]) + "\n" for _ in range(4))
+    names = ["text", "label", "review", "stars", "sentence1", "sentence2", "document", "toxic", "obscene", "weight"]
+    rows = "".join(",".join([*(["good"] * 7), "0", "1", "1"]) + "\n" for _ in range(4))
     for name in ("a.csv", "b.csv", "new.csv", "reviews.csv"):
         (own_directory / name).write_text(",".join(names) + "\n" + rows)
     (own_directory / "semicolons.csv").write_text("text;label\ngood;0\n")

@@ -44,6 +44,14 @@ def test_help_fits_one_screen_and_names_every_command(capsys, arguments):
     assert {*VERBS} <= {line.split()[0] for line in lines if line.startswith("  ")}
 
 
+def test_hydra_help_lists_all_options(capsys):
+    """Hydra's options and our own."""
+    assert dispatch(["--hydra-help"]) == 0
+    out = capsys.readouterr().out
+    assert "--config-name" in out
+    assert "--dry-run" in out or "-n" in out.split()
+
+
 def test_help_of_a_command_is_that_of_its_flag(capsys):
     """`help predict` is `predict --help`."""
     outputs = []

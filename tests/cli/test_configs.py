@@ -95,7 +95,14 @@ def test_configs_search_without_a_result_fails(capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key"), [(["show"], "show"), (["search"], "search"), (["show", "a/b"], "option")]
+    ("arguments", "key"),
+    [
+        (["show"], "show"),
+        (["search"], "search"),
+        (["show", "a/b"], "option"),
+        (["show", "local"], "option"),
+        (["show", "dataset"], "option"),
+    ],
 )
 def test_configs_rejects_what_it_cannot_show(arguments, key):
     """An error names the argument."""

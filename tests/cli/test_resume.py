@@ -65,6 +65,9 @@ def test_a_finished_run_stays_as_it_is(own_directory, capsys):
     (own_directory / "run" / ".hydra" / "overrides.yaml").write_text("[]")
     assert dispatch(["resume", "run"]) == 0
     assert capsys.readouterr().out == "run: finished, nothing to do\n"
+    with pytest.raises(ConfigError) as caught:  # which would have no effect
+        dispatch(["resume", "run", "trainer.args.max_steps=8"])
+    assert [problem.key for problem in caught.value.problems] == ["KEY=VALUE"]
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ def test_suggest_option_names_the_option(override, suggestion):
     ("override", "words"),
     [
         ("hardware=zzz", ["'auto'", "'fsdp'"]),
+        ("dataset=my/reviews.csv", ["dataset=local dataset.files.train=my/reviews.csv"]),
         ("task=zzz", ["`hydratune configs task`"]),
         ("task=null", ["configs task"]),
     ],
@@ -76,6 +77,7 @@ def test_suggest_option_takes_a_hub_dataset():
         ("learning_rate=1", "trainer.args.learning_rate"),
         ("max_samples=1", "dataset.max_samples"),
         ("trainer.args.lr=1", "trainer.args.learning_rate"),
+        ("trainer.epochs=1", "trainer.args.num_train_epochs"),
         ("sede=1", "seed"),
     ],
 )
@@ -86,6 +88,15 @@ def test_suggest_key_names_the_whole_key(compose, override, key):
     with pytest.raises(ConfigError) as caught:
         check_config(compose(override))
     assert [problem.hint.rpartition(": ")[2] for problem in caught.value.problems] == [key]
+
+
+def test_suggest_elsewhere_names_the_option_with_the_argument(compose):
+    """`dataset.files` without `dataset=local` is the most frequent one."""
+    from hydratune.config.validate import check_config
+
+    with pytest.raises(ConfigError) as caught:
+        check_config(compose("dataset.files.train=a.csv"))
+    assert ["dataset=local" in problem.hint for problem in caught.value.problems] == [True]
 
 
 def test_suggest_key_names_the_rank_of_an_adapter(compose):

@@ -67,12 +67,12 @@ def main(arguments: Sequence[str]) -> int:
     sizes = [candidate.size() for candidate in candidates]
     for candidate, size in zip(candidates, sizes, strict=True):
         print(f"{size / _MIB:10,.1f} MiB  {candidate.path}")
-    print(f"{sum(sizes) / _MIB:10,.1f} MiB  in {len(candidates)} folders")
+    print(f"{sum(sizes) / _MIB:10,.1f} MiB  in total")
     if not args.yes and not _confirmed():
         print("nothing was removed", file=sys.stderr)
         return FAILED
     removed = [candidate for candidate in candidates if _remove(candidate)]
-    print(f"removed {len(removed)} folders")
+    print(f"removed: {len(removed)} of {len(candidates)}")
     return 0 if len(removed) == len(candidates) else FAILED
 
 
@@ -108,7 +108,7 @@ def _is_unfinished(directory: Path) -> bool:
 def _confirmed() -> bool:
     """Ask on a terminal; elsewhere, nobody can answer."""
     if not sys.stdin.isatty():
-        print("not a terminal: add --yes to remove them", file=sys.stderr)
+        print("cannot ask without a terminal; add --yes to remove them", file=sys.stderr)
         return False
     return input("remove them? [y/N] ").strip().lower() in ("y", "yes")
 

@@ -113,5 +113,10 @@ def _unknown_option(option_path: str, by_path: Iterable[str]) -> Problem:
     if names := [path.rpartition("/")[2] for path in by_path if path.rpartition("/")[0] == group]:
         hint = similar("option", name, names, f"list the options with `hydratune configs {group}`", f"{group}/")
         return Problem("option", f"config group {group} has no option {name!r}", hint)
+    if same := [path for path in by_path if path.endswith(f"/{option_path}")]:
+        return Problem("option", f"{option_path!r} is not of the form GROUP/OPTION", f"use {same[0]}")
+    if any(path.startswith(f"{option_path}/") for path in by_path):
+        hint = f"list the options with `hydratune configs {option_path}`"
+        return Problem("option", f"{option_path!r} is not of the form GROUP/OPTION", hint)
     hint = similar("option", option_path, by_path, "list the options with `hydratune configs`")
     return Problem("option", f"unknown option {option_path!r}", hint)

@@ -126,7 +126,7 @@ def dispatch(arguments: Sequence[str]) -> int:
     _check_open_secrets(arguments)
     servers.confirm_typed(arguments)
     if [*arguments[:1]] == ["help"]:  # `help predict` is `predict --help`
-        arguments = [*arguments[1:2], "--help"]
+        arguments = [*arguments[1:], "--help"]
     verb, *rest = arguments or [""]
     if verb == "--version":  # Hydra would print its own version
         print(f"hydratune {version('hydratune')}")

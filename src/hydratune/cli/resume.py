@@ -36,6 +36,9 @@ def main(arguments: Sequence[str]) -> int:
     if not (directory / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
+    if is_finished and args.overrides:
+        text = "the run is finished, so that its settings cannot change any more"
+        raise ConfigError(Problem("KEY=VALUE", text, "train a new run with these overrides"))
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):
         print(f"{args.run}: finished, nothing to do")
         return 0

@@ -39,7 +39,7 @@ from hydratune.training.preflight import preflight
 from hydratune.training.resume import check_seed
 from hydratune.training.run import run
 from hydratune.utils import signals, slurm, watchdog
-from hydratune.utils.arguments import DRY_RUN, parse_overrides
+from hydratune.utils.arguments import DRY_RUN, parse_overrides, print_options
 from hydratune.utils.errors import FAILED, KEY, ConfigError, MachineLostError, Problem
 from hydratune.utils.files import (
     CHECKPOINTS,
@@ -82,9 +82,12 @@ def train(
     if flags.shell_completion:
         return run_hydra([*rest, *flags.overrides])
     try:
-        if flags.help or flags.hydra_help or flags.info or flags.cfg:
+        if flags.hydra_help:
+            print_options()
+            return 0
+        if flags.help or flags.info or flags.cfg:
             _check_shown(request)
-        if flags.help or flags.hydra_help or flags.info:
+        if flags.help or flags.info:
             return run_hydra([*rest, *flags.overrides])
         if flags.multirun and not flags.cfg:
             return _sweep(request, rest, dry_run)

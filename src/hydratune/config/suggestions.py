@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from hydratune.config.signatures import signature
 from hydratune.utils.errors import MOST_OPTIONS, nearest, one_of
+from hydratune.utils.file_formats import SUFFIXES
+
+_TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
+# Options of the group `dataset` for data of the user -> the class.
+_SOURCES = {"local": "hydratune.data.LocalFiles", "hub": "hydratune.data.HubDataset"}
 
 # Short and other names of keys -> last part of the key that they mean.
 _KEYS = {
@@ -77,6 +84,8 @@ def suggest_option(group: str, choice: object, options: Sequence[str], is_listed
     alias = OPTIONS.get(group, {}).get(str(choice).lower())
     if match := alias if alias in options else nearest(choice, options):
         return f"a similar option exists: {shlex.quote(f'{group}=[{match}]') if is_listed else f'{group}={match}'}"
+    if group == "dataset" and isinstance(choice, str) and Path(choice).suffix.lower() in SUFFIXES:
+        return f"for a file, use dataset=local {shlex.quote(f'dataset.files.train={choice}')}"
     command = f"hydratune configs {group}"
     hints = [f"choose {one_of(options)}" if len(options) <= MOST_OPTIONS else f"list the options with `{command}`"]
     if group in _HUB and isinstance(choice, str) and _HUB_ID.fullmatch(choice):
@@ -102,6 +111,25 @@ def suggest_argument(name: str, parameters: Iterable[str]) -> str | None:
     parameters = list(parameters)
     alias = _KEYS.get(name.lower())
     return alias if alias in parameters else nearest(name, parameters)
+
+
+def suggest_elsewhere(key: str, name: str) -> str:
+    """Return a hint for an argument of a node that belongs to another one; empty if there is none.
+
+    >>> suggest_elsewhere("trainer", "epochs")
+    'a similar argument exists: trainer.args.num_train_epochs'
+    >>> suggest_elsewhere("dataset", "files")
+    'add dataset=local, which has this argument'
+    """
+    if key == "trainer" and (close := suggest_argument(name, _arguments(_TRAINING_ARGUMENTS))):
+        return f"a similar argument exists: trainer.args.{close}"
+    sources = [option for option, path in _SOURCES.items() if key == "dataset" and name in _arguments(path)]
+    return f"add dataset={sources[0]}, which has this argument" if sources else ""
+
+
+def _arguments(path: str) -> Collection[str]:
+    found = signature(path)
+    return found.parameters if found else ()
 
 
 def _paths(node: Mapping[str, Any], parent: str = "") -> Iterator[str]:

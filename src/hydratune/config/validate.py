@@ -21,7 +21,7 @@ from hydratune.config.composition import options, shipped_dir, without_hydra
 from hydratune.config.rules import agreement, bounds, refused_arguments, select
 from hydratune.config.secret_values import literal_secrets, resolved_secrets
 from hydratune.config.signatures import Parameter, Signature, signature
-from hydratune.config.suggestions import suggest_argument, suggest_key
+from hydratune.config.suggestions import suggest_argument, suggest_elsewhere, suggest_key
 from hydratune.utils import hub
 from hydratune.utils.errors import (
     KEY,
@@ -270,6 +270,8 @@ def _unknown_argument(key: str, name: str, target_signature: Signature, target: 
     )
     if close := suggest_argument(name, target_signature.parameters):
         hint = f"a similar argument exists: {key}.{close}"
+    elif elsewhere := suggest_elsewhere(key, name):
+        hint = elsewhere
     return Problem(f"{key}.{name}", text, hint)
 
 

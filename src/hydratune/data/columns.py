@@ -130,7 +130,9 @@ def column_hint(key: str, name: str, present: Sequence[str]) -> str:
         return f"quote the name: \"{key}='{same[0]}'\""
     if close := nearest(name, present):
         return f"a similar column exists: {setting(key, close) if key else repr(close)}"
-    return f"available columns: {listing(present)}" if present else ""
+    if not present:
+        return ""
+    return (f"set {key}=COLUMN\n" if key else "") + f"available columns: {listing(present)}"
 
 
 def listing(values: Sequence[Any]) -> str:

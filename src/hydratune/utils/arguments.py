@@ -31,13 +31,28 @@ class ArgumentParser(argparse.ArgumentParser):
         report_usage_error(self, message)
 
 
-def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return Hydra's flags, `dry_run`, and the overrides, which may precede or follow flags."""
+def _train_parser() -> argparse.ArgumentParser:
+    """Return Hydra's parser with our own flags."""
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
-    parser.prog = "hydratune"
-    parser.add_argument(*DRY_RUN, action="store_true")
+    parser.prog, parser.description = "hydratune", "Options of training and sweeps; most of them are Hydra's."
+    dry_run_help = "Validate the config, or with -m all trials, and train nothing"
+    parser.add_argument(*DRY_RUN, action="store_true", help=dry_run_help)
+    return parser
+
+
+def print_options() -> None:
+    """Print all options of training and of sweeps."""
+    parser = _train_parser()
+    for action in parser._actions:  # one of Hydra's texts is made only when it is printed
+        action.help = action.help and str(action.help)
+    parser.print_help()
+
+
+def parse_overrides(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return Hydra's flags, `dry_run`, and the overrides, which may precede or follow flags."""
+    parser = _train_parser()
     parser.error = partial(report_usage_error, parser)  # type: ignore[method-assign]
     return parser.parse_intermixed_args(list(arguments))
 
