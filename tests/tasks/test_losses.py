@@ -1,7 +1,6 @@
 """Losses with weights of classes and rows: their values, those of one large batch, and errors of their settings."""
 
 import json
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +36,7 @@ from hydratune.tasks.losses import BinaryCrossEntropy, CrossEntropy, SquaredErro
 from hydratune.training.trainer.trainer import Trainer
 from hydratune.utils.errors import ConfigError
 from tracked import runs
+from two_ranks import measured_by_two_ranks
 
 # Upstream warns that it does not smooth these labels; the loss of the task does.
 pytestmark = pytest.mark.filterwarnings("ignore:Label smoothing is not compatible with multi-label")
@@ -183,12 +183,12 @@ def test_eval_loss_is_that_of_one_batch(tmp_path, kind, case):
         assert evaluated.evaluate(evaluated.train_dataset)["eval_loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def measured(folder, processes):
-    """What a process reports of each loss: weights after a step over all rows, and the loss of an evaluation."""
+def measured(folder):
+    """What one of two processes reports of each loss: weights after a step over all rows, and the loss of an evaluation."""
     found = {}
     for kind, case in DISTRIBUTED:
         evaluated = trainer(folder, kind, case, 3)
-        trained = trainer(folder, kind, case, 1, ROWS // processes)
+        trained = trainer(folder, kind, case, 1, ROWS // 2)
         found[f"{kind}, {case}"] = [
             evaluated.evaluate(evaluated.train_dataset)["eval_loss"],
             trained.train().training_loss,
@@ -197,26 +197,10 @@ def measured(folder, processes):
     return found
 
 
-def process(rank, folder, port):
-    """One of two processes, which writes what it reports."""
-    import os
-
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    torch.set_num_threads(1)
-    (folder / f"{rank}.json").write_text(json.dumps(measured(folder, 2)))
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_losses_of_two_processes_are_those_of_one_batch(tmp_path):
     """Gradients and losses of two processes are those of one batch of all rows."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(process, (tmp_path, port), nprocs=2)
-    for rank in range(2):
-        reported = json.loads((tmp_path / f"{rank}.json").read_text())
+    for rank, reported in enumerate(measured_by_two_ranks(measured, tmp_path)):
         for kind, case in DISTRIBUTED:
             expected, whole = after_step(kind, case)
             evaluated, trained, *weights = reported[f"{kind}, {case}"]

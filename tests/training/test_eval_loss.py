@@ -1,7 +1,6 @@
 """The loss of an evaluation is the mean over all labels or rows, at any batch size and in any number of processes."""
 
 import functools
-import json
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from transformers import (
 
 from hydratune.tasks.language_modeling import mean_scores, token_scores
 from hydratune.training.trainer.trainer import Trainer
+from two_ranks import measured_by_two_ranks
 
 ROWS = 10
 
@@ -195,29 +195,12 @@ def measured(folder):
     return found
 
 
-def process(rank, folder, port):
-    """One of two processes, which writes what it reports."""
-    import os
-
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    torch.set_num_threads(1)
-    (folder / f"{rank}.json").write_text(json.dumps(measured(folder)))
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_losses_of_two_processes_are_those_of_one(tmp_path):
     """Evaluation scores each row once, also with `dataloader_drop_last`; `train_loss` is the mean over all ranks."""
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(process, (tmp_path, port), nprocs=2)
+    both = measured_by_two_ranks(measured, tmp_path)
     expected = measured(tmp_path)
-    for rank in range(2):
-        reported = json.loads((tmp_path / f"{rank}.json").read_text())
+    for rank, reported in enumerate(both):
         assert reported.keys() == expected.keys()
         for name, value in expected.items():
             assert reported[name] == pytest.approx(value, rel=1e-4), (rank, name)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydratune.cli.run_list import FINISHED, FOLDERS, RUNNING, find_runs, is_in_sweep, run_status
+from hydratune.cli.run_list import FINISHED, RUNNING, RunStatus, find_runs, is_in_sweep, run_status
 from hydratune.config import hydra_guard
+from hydratune.config.servers import RESULTS
 from hydratune.data.cache import cache_folders
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
@@ -42,7 +43,7 @@ class _Candidate:
 def main(arguments: Sequence[str]) -> int:
     """List what would be removed, ask, and remove it; return the exit code."""
     parser = ArgumentParser(prog="hydratune clean", description=__doc__)
-    folder_help = f"folder to search for runs [default: {' and '.join(FOLDERS)}]"
+    folder_help = f"folder to search for runs [default: {' and '.join(RESULTS)}]"
     parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, help=folder_help)
     checkpoints_help = "checkpoints of finished runs; their model folders remain"
     parser.add_argument("--checkpoints", action="store_true", help=checkpoints_help)
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     before = clock.time() - _seconds(args.older_than)
     if not args.folders and (problems := [*hydra_guard.result_links()]):
         raise ConfigError(*problems)
-    candidates = [*_in_runs(args.folders or [*map(Path, FOLDERS)], before, args.checkpoints, args.unfinished)]
+    candidates = [*_in_runs(args.folders or [*map(Path, RESULTS)], before, args.checkpoints, args.unfinished)]
     if args.cache:
         candidates += [_Candidate(folder) for folder in cache_folders() if folder.is_dir()]
     if not candidates:
@@ -88,6 +89,7 @@ def _seconds(age: str) -> float:
 def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinished: bool) -> Iterator[_Candidate]:
     """Yield the folders of runs that began before a time."""
     directories = find_runs(folders)
+    with_others = {parent for directory in directories for parent in directory.parents}
     for directory in directories:
         run = run_status(directory)
         if run.started > before or run.state == RUNNING:
@@ -95,14 +97,13 @@ def _in_runs(folders: Sequence[Path], before: float, checkpoints: bool, unfinish
         folder = directory / CHECKPOINTS
         if checkpoints and run.state == FINISHED and folder.is_dir() and not folder.is_symlink():
             yield _Candidate(folder, directory)
-        has_others = any(directory in other.parents for other in directories)
-        if unfinished and _is_unfinished(directory) and not is_in_sweep(directory) and not has_others:
+        if unfinished and _is_unfinished(run) and not is_in_sweep(directory) and directory not in with_others:
             yield _Candidate(directory, directory)
 
 
-def _is_unfinished(directory: Path) -> bool:
+def _is_unfinished(run: RunStatus) -> bool:
     """Return whether a run has no results; unreadable metrics are those of a run that has finished."""
-    return run_status(directory).state != FINISHED and not (directory / METRICS).exists()
+    return run.state != FINISHED and not (run.directory / METRICS).exists()
 
 
 def _confirmed() -> bool:
@@ -120,7 +121,7 @@ def _remove(candidate: _Candidate) -> bool:
             shutil.rmtree(candidate.path)
             return True
         with try_lock(candidate.run) as is_free:  # a run may have been resumed while the question was open
-            if is_free and (candidate.path != candidate.run or _is_unfinished(candidate.run)):
+            if is_free and (candidate.path != candidate.run or _is_unfinished(run_status(candidate.run))):
                 shutil.rmtree(candidate.path)
                 return True
         print(f"skipped {candidate.path}: the run was resumed", file=sys.stderr)

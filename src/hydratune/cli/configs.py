@@ -6,8 +6,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hydratune.config.composition import options, shipped_dir
-from hydratune.config.signatures import signature
+from hydratune.config.composition import Option, options, shipped_dir
+from hydratune.config.suggestions import TRAINING_ARGUMENTS, argument_names
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.errors import FAILED, KEY, ConfigError, Problem, similar
 from hydratune.utils.files import directory_not_found
@@ -17,7 +17,6 @@ _USAGE = """hydratune configs [GROUP]
        hydratune configs search TEXT
        hydratune configs copy GROUP/OPTION DIR [--name NAME]"""
 _OPERANDS = {"show": ("GROUP/OPTION", "dataset/local"), "search": ("a text", "warmup")}
-_TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,11 +67,16 @@ def _list(group: str | None, folders: Sequence[Path]) -> int:
 
 def _show(option_path: str, folders: Sequence[Path]) -> int:
     """Print the file of an option."""
+    print(_by_path(option_path, *folders)[option_path].path.read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _by_path(option_path: str, *folders: Path) -> dict[str, Option]:
+    """Return GROUP/OPTION -> option; raise ConfigError if one of them is not there."""
     by_path = {f"{option.group}/{option.name}": option for option in options(*folders)}
     if option_path not in by_path:
         raise ConfigError(_unknown_option(option_path, by_path))
-    print(by_path[option_path].path.read_text(encoding="utf-8"), end="")
-    return 0
+    return by_path
 
 
 def _search(text: str, folders: Sequence[Path]) -> int:
@@ -83,17 +87,14 @@ def _search(text: str, folders: Sequence[Path]) -> int:
         for number, line in enumerate(option.path.read_text(encoding="utf-8", errors="replace").splitlines(), 1)
         if text.lower() in line.lower()
     ]
-    found = signature(_TRAINING_ARGUMENTS)
-    lines += [f"trainer.args.{name}" for name in (found.parameters if found else ()) if text.lower() in name]
+    lines += [f"trainer.args.{name}" for name in argument_names(TRAINING_ARGUMENTS) if text.lower() in name]
     print("\n".join(lines) if lines else f"no config contains {text!r}")
     return 0 if lines else FAILED
 
 
 def _copy(option_path: str, directory: Path, name: str | None) -> int:
     """Copy one option under a new name; under its own name, the shipped config would be found first."""
-    by_path = {f"{option.group}/{option.name}": option for option in options(shipped_dir())}
-    if option_path not in by_path:
-        raise ConfigError(_unknown_option(option_path, by_path))
+    by_path = _by_path(option_path, shipped_dir())
     option = by_path[option_path]
     target = directory / option.group / f"{name or 'my_' + option.name}.yaml"
     if f"{option.group}/{target.stem}" in by_path:

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(not_a_run(Path(args.run), ".hydra/overrides.yaml"))
     is_finished = (directory / METRICS).is_file()
     if is_finished and args.overrides:
-        text = "the run is finished, so that its settings cannot change any more"
+        text = "the run is finished; its settings can no longer change"
         raise ConfigError(Problem("KEY=VALUE", text, "train a new run with these overrides"))
     if is_finished and all(journal.is_delivered() for journal in journals(directory)):
         print(f"{args.run}: finished, nothing to do")

@@ -20,7 +20,6 @@ from hydratune.tracking.mlflow import STATE
 from hydratune.utils import process
 from hydratune.utils.files import CONFIG, LOCK, METRICS, OVERRIDES
 
-FOLDERS = ("outputs", "multirun")  # where runs are by default
 FINISHED, RUNNING, FAILED, INTERRUPTED, PRUNED = "finished", "running", "failed", "interrupted", "pruned"
 _STATES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": INTERRUPTED}  # MLflow's status -> state
 
@@ -100,17 +99,16 @@ def _state(directory: Path) -> str:
     """
     if _is_locked(directory / LOCK):
         return RUNNING
-    state, tags = INTERRUPTED, dict[str, str]()
+    state, has_ended, tags = INTERRUPTED, False, dict[str, str]()
     for entry in Journal(directory).entries(0):
         tags |= entry.values.get("tags", {}) if entry.kind in ("run", "continue", "tags") else {}
-        if entry.kind == "status":
-            state = _STATES.get(entry.values["status"], INTERRUPTED)
-        elif entry.kind in ("run", "continue"):
-            state = INTERRUPTED
+        if entry.kind in ("run", "continue", "status"):
+            has_ended = entry.kind == "status"
+            state = _STATES.get(entry.values["status"], INTERRUPTED) if has_ended else INTERRUPTED
     if state == INTERRUPTED and tags.get(STATE) == "PRUNED":
         return PRUNED
     has_process = not (directory / LOCK).exists() and process.PROCESS in tags and not process.is_gone(tags)
-    return RUNNING if has_process and not Journal(directory).has_ended() else state
+    return RUNNING if has_process and not has_ended else state
 
 
 def _is_locked(path: Path) -> bool:

@@ -12,13 +12,13 @@ from pathlib import Path
 from hydratune.cli.run_list import (
     FAILED,
     FINISHED,
-    FOLDERS,
     INTERRUPTED,
     RunStatus,
     find_runs,
     format_age,
     run_status,
 )
+from hydratune.config.servers import RESULTS
 from hydratune.utils import clock
 from hydratune.utils.arguments import ArgumentParser
 from hydratune.utils.console import plain_console
@@ -31,7 +31,7 @@ _STYLES = {FINISHED: "green", FAILED: "red", INTERRUPTED: "yellow"}
 def main(arguments: Sequence[str]) -> int:
     """Print a table or JSON of the newest runs, and return the exit code."""
     parser = ArgumentParser(prog="hydratune runs", description=__doc__)
-    folder_help = f"folder to search [default: {' and '.join(FOLDERS)}]"
+    folder_help = f"folder to search [default: {' and '.join(RESULTS)}]"
     parser.add_argument("folders", metavar="DIR", nargs="*", type=Path, help=folder_help)
     parser.add_argument("--last", type=int, default=20, metavar="N", help="number of runs [default: %(default)s]")
     parser.add_argument("--json", action="store_true", help="print one JSON object per run")
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(*(directory_not_found("DIR", folder) for folder in missing))
     if args.last < 1:
         raise ConfigError(invalid_value("--last", "at least 1", args.last))
-    directories = find_runs(args.folders or map(Path, FOLDERS))
+    directories = find_runs(args.folders or map(Path, RESULTS))
     newest = [run_status(directory) for directory in directories[: args.last]]
     if args.json:
         for run in newest:

@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError(not_a_run(Path(args.run), f".hydra/{OVERRIDES}"))
     run = run_status(directory)
     console = plain_console(soft_wrap=True)
-    overrides = [str(text).removeprefix("++") for text in read_overrides(file)]
+    overrides = [str(text) for text in read_overrides(file)]
     hydra_node = None if is_trial else read_hydra_node(directory)
     console.print(f"run       {directory}")
     console.print(f"state     {run.state}, started {format_age(clock.time() - run.started)} ago")
@@ -83,7 +83,7 @@ def _note(key: str, default: Mapping[str, Any]) -> str:
 
 def _default_config(hydra_node: Any) -> Any:
     """Return the config of a run's options without its overrides of single values."""
-    groups = {path.parent.name: path for path in shipped_dir().glob("*/*.yaml")}
+    groups = {path.parent.name for path in shipped_dir().glob("*/*.yaml")}
     choices = {group: name for group, name in hydra_node.runtime.choices.items() if group in groups}
     overrides = [f"{group}={name}" for group, name in choices.items() if name and group != "experiment"]
     request = Request(tuple(overrides))

@@ -181,7 +181,7 @@ def place(hydra: DictConfig, name: str, is_typed: bool) -> Iterator[Problem]:
 def _unusable(text: str, path: Path, existing_parent: Path) -> str | None:
     """Return the text of the error if a directory cannot hold results, else None."""
     if not text or path == Path.cwd():
-        return f"{KEY} must be a directory of its own, not the working directory ({text!r})"
+        return f"{KEY} must be a separate directory, not the working directory ({text!r})"
     if has_literal_secret(text):
         return f"{KEY} contains a secret of the environment"
     if not str(path).isprintable():  # a line break would be another line of Slurm's script

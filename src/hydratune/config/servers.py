@@ -31,7 +31,7 @@ from hydratune.utils.provenance import redact
 VARIABLE = "HYDRATUNE_SERVERS"  # addresses, separated by commas; also passes servers on to child processes
 _MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
 _TYPED = re.compile(r"(?:--uri|\+{0,2}(?:tracking\.uri|sweep\.storage))=(.+)", re.DOTALL)
-RESULTS = ("outputs", "multirun")  # directories of a project in which configs may place stores
+RESULTS = ("outputs", "multirun")  # directories of a project for runs, in which configs may place stores
 _SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(.+)", re.DOTALL | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 _DATABASES = ("mssql", "mysql", "postgresql")

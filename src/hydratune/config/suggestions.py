@@ -12,7 +12,7 @@ from hydratune.config.signatures import signature
 from hydratune.utils.errors import MOST_OPTIONS, nearest, one_of
 from hydratune.utils.file_formats import SUFFIXES
 
-_TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
+TRAINING_ARGUMENTS = "transformers.Seq2SeqTrainingArguments"
 # Options of the group `dataset` for data of the user -> the class.
 _SOURCES = {"local": "hydratune.data.LocalFiles", "hub": "hydratune.data.HubDataset"}
 
@@ -121,13 +121,14 @@ def suggest_elsewhere(key: str, name: str) -> str:
     >>> suggest_elsewhere("dataset", "files")
     'add dataset=local, which has this argument'
     """
-    if key == "trainer" and (close := suggest_argument(name, _arguments(_TRAINING_ARGUMENTS))):
+    if key == "trainer" and (close := suggest_argument(name, argument_names(TRAINING_ARGUMENTS))):
         return f"a similar argument exists: trainer.args.{close}"
-    sources = [option for option, path in _SOURCES.items() if key == "dataset" and name in _arguments(path)]
+    sources = [option for option, path in _SOURCES.items() if key == "dataset" and name in argument_names(path)]
     return f"add dataset={sources[0]}, which has this argument" if sources else ""
 
 
-def _arguments(path: str) -> Collection[str]:
+def argument_names(path: str) -> Collection[str]:
+    """Return the names of the arguments of a `_target_`."""
     found = signature(path)
     return found.parameters if found else ()
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from hydratune.config import composition
+from hydratune.config import composition, servers
 from hydratune.config.allowlist import is_in
 from hydratune.config.compose_errors import compose_error
 from hydratune.config.composition import Request
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from hydratune.tasks.base import Task
 
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
-_PLACES = ("outputs", "multirun")
 _LABELS = "dataset.labels"  # a list or a mapping, which replaces the run's label names and is not merged with them
 # TrainingArguments that disable the parts of training that evaluation does not need.
 _OVER = {
@@ -171,7 +170,7 @@ def directory_of(name: str, uri: str) -> Path:
     """
     if Path(name).is_dir() or not _RUN_ID.fullmatch(name):
         return Path(name)
-    for root in _PLACES:
+    for root in servers.RESULTS:
         for pointer_file in find_files(Path(root), POINTER):
             if (pointer(pointer_file.parent) or {}).get("run_id") == name:
                 return pointer_file.parent

@@ -14,6 +14,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hydratune.tracking.base import ModelInfo, RunLog
+from hydratune.utils.batches import effective_batch_size
 
 # Values since the start of training, which Trainer repeats at each log. Only the last one of each counts.
 _OF_THE_WHOLE = ("train_runtime", "train_tokens_per_second", "num_input_tokens_seen")
@@ -56,8 +57,8 @@ class MlflowCallback(TrainerCallback):
         (steps, tokens, last_time), now = self._last, _now(state)
         self._last = now
         seconds = max(now[2] - last_time, 1e-9)
-        batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        metrics = {"samples_per_second": (now[0] - steps) * batch / seconds, "peak_memory_gib": peak_memory()}
+        samples = (now[0] - steps) * effective_batch_size(args)
+        metrics = {"samples_per_second": samples / seconds, "peak_memory_gib": peak_memory()}
         return metrics | ({"tokens_per_second": (now[1] - tokens) / seconds} if now[1] else {})
 
 

@@ -16,6 +16,7 @@ from hydratune.config import allowlist
 from hydratune.tracking.base import DatasetInfo
 from hydratune.training.job import Job
 from hydratune.utils import provenance
+from hydratune.utils.batches import effective_batch_size
 from hydratune.utils.errors import optional_record
 
 if TYPE_CHECKING:
@@ -98,11 +99,6 @@ def run_params(
         values |= job.trial.chart_params if job.trial else {}
         return {name: _text(value) for name, value in values.items()}
     return {}
-
-
-def effective_batch_size(args: TrainingArguments) -> int:
-    """Return the number of rows per optimizer step, over all processes and accumulated batches."""
-    return int(args.train_batch_size * args.gradient_accumulation_steps * args.world_size)
 
 
 def schedule(trainer: Trainer) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hydratune.config.configurable import Configurable
 from hydratune.training.hardware import choices
 from hydratune.training.hardware.environment import ignore_other_launchers, is_rank, set_compile_cache
+from hydratune.utils.batches import effective_batch_size
 from hydratune.utils.errors import KEY, ConfigError, Problem, invalid_value, one_line
 from hydratune.utils.machine import free_memory, machine
 
@@ -206,5 +207,4 @@ def _steps(args: TrainingArguments, rows: Any) -> int:
     """Return the number of steps of a run."""
     if args.max_steps > 0:
         return args.max_steps
-    effective_batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return int(args.num_train_epochs * len(rows) // effective_batch_size)
+    return int(args.num_train_epochs * len(rows) // effective_batch_size(args))
