@@ -30,7 +30,7 @@ from hydratune.config.validate import check_config
 from hydratune.tracking.delivery import POINTER
 from hydratune.tracking.journal import JOURNAL
 from hydratune.training.job import Job
-from hydratune.utils import hub, image_formats, signals
+from hydratune.utils import hub, image_formats, signals, watchdog
 from hydratune.utils.errors import SAVED
 from hydratune.utils.machine import available_cpus
 from processes import IMPORTED, blank_plot
@@ -112,8 +112,12 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def signal_handlers() -> Iterator[None]:
-    """A command that runs in the process of the tests leaves the handlers of signals to the next test as they were."""
+def signal_handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that runs in the process of the tests leaves the handlers of signals to the next test as they were.
+
+    Its watchdog would outlive it, and end the process ten seconds after a later test sends a signal to it.
+    """
+    monkeypatch.setattr(watchdog, "start", lambda *_, **__: None)
     before = {number: signal.getsignal(number) for number in signals.NUMBERS}
     yield
     for number, handler in before.items():

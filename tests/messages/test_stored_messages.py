@@ -104,7 +104,7 @@ def printed(
         "TINY": ["model=pretrained", f"model.pretrained_model_name_or_path={tiny_model}", "hardware=cpu"],
     }
     # Settings of a whole process, which ends after a command
-    for name in ("gc_tuning.defer_gc", "signals.install", "watchdog.start", "guard_output"):
+    for name in ("gc_tuning.defer_gc", "signals.install", "guard_output"):
         monkeypatch.setattr(f"hydratune.cli.main.{name}", lambda *_: None)
     monkeypatch.setattr("hydratune.cli.main.servers.ignore_default_login", lambda: None)
     monkeypatch.setenv("PYTHONSAFEPATH", "1")
